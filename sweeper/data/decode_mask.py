@@ -21,7 +21,7 @@ from sweeper.data.open_image import (
     MASK_FORMATS,
     check_size,
     is_deep_png,
-    list_tiles,
+    list_file_parts,
     open_image,
     read_bytes,
     read_deep_png,
@@ -109,7 +109,7 @@ def _read_labels(
             rule = "masks must be lossless where they are coloured"
             raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
         return np.asarray(image.convert("L"))
-    tile: Any = next(iter(list_tiles(image)), None)
+    tile: Any = next(iter(list_file_parts(image)), None)
     is_spread = tile is not None and tile.codec_name in ("ppm", "ppm_plain") and mode in ("L", "I", "RGB")
     most = tile.args[1] if is_spread else 255
     if mode == "RGB" and most > 255:  # Pillow keeps only bytes

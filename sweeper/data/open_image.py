@@ -157,7 +157,7 @@ def read_orientation(image: Image.Image) -> int:
     return int(orientation) if orientation in range(1, 9) else 1
 
 
-def list_tiles(image: Image.Image) -> list[Any]:
+def list_file_parts(image: Image.Image) -> list[Any]:
     """Return the arguments of Pillow's decoder, one entry per part of the file; [] for images without a file."""
     tiles: list[Any] = getattr(image, "tile", [])
     return tiles
@@ -175,7 +175,7 @@ def read_bytes(image: Image.Image) -> Pixels:
 
 def is_deep_png(image: Image.Image) -> bool:
     """Return whether this is a PNG with 16 bits per colour, of which Pillow reads only the high bytes."""
-    return image.format == "PNG" and any(tile.args in ("RGB;16B", "RGBA;16B") for tile in list_tiles(image))
+    return image.format == "PNG" and any(tile.args in ("RGB;16B", "RGBA;16B") for tile in list_file_parts(image))
 
 
 def read_deep_png(source: Source) -> npt.NDArray[np.uint16]:
@@ -187,6 +187,8 @@ def read_deep_png(source: Source) -> npt.NDArray[np.uint16]:
     with open_image(source, ("PNG",)) as image:
         high = read_bytes(image).astype(np.uint16)
     with open_image(source, ("PNG",)) as image:
-        list_tiles(image)[:] = [tile._replace(args=tile.args.replace("16B", "16L")) for tile in list_tiles(image)]
+        list_file_parts(image)[:] = [
+            tile._replace(args=tile.args.replace("16B", "16L")) for tile in list_file_parts(image)
+        ]
         low = read_bytes(image)
     return (high << 8 | low).astype(np.uint16, copy=False)
