@@ -1,12 +1,12 @@
-"""Configurations that the same-work benchmarks train; light, so that importing them costs neither side anything."""
+"""Configurations that bench/sweep.py trains on both sides; without imports, so that no side starts later for them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def fixed_trials(count: int) -> list[dict[str, Any]]:
-    """Return configurations that do not depend on a sampler, for measuring the same work."""
+def list_fixed_configurations(count: int) -> list[dict[str, Any]]:
+    """Return losses with their parameters and learning rates, as bench/plain_loop.py would draw them."""
     kinds: list[dict[str, Any]] = [
         {"loss": "ce"},
         {"loss": "weighted_ce", "power": 0.5},

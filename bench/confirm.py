@@ -1,16 +1,20 @@
-"""How often `sweeper confirm` is wrong, and what it adds to a training.
+"""Measure how often `sweeper confirm` is wrong, and what it adds to a training.
 
     python bench/confirm.py equal [--simulations 1000] [--losses 2] [--seeds 5] [--gap 0]
     python bench/confirm.py real [--sweeps 20] [--losses A,B] [--faults shuffles_unseeded] [--seeds 5]
     python bench/confirm.py overhead [--repetitions 7]
 
-`equal` draws scores of images for trainings of several losses, and applies the interim analyses, the stop rule and the
-answer of `sweeper confirm` to them. Trainings of one loss spread by 0.01 (standard deviation); half of that variance is
-shared by trainings of one seed. The last loss is better by `--gap`. `real` runs `sweeper confirm` on the tiny script of
-the tests, each time with other seeds; the usual losses are one function, the usual fault makes its trainings differ.
-With `--faults "widens_labels_of_cross_entropy_in_4 has_many_test_images trains_long"` cross-entropy learns wrong
-labels in four of twelve images, and its other name, weighted_ce, does not: a true gap.
-`overhead` times a training that does nothing, started by sweeper and by itself, in turn.
+- `equal` draws the scores of images for trainings of several losses, and applies the interim analyses, the stop rule
+  and the answer of `sweeper confirm`. Trainings of one loss spread by 0.01 (standard deviation); trainings with the
+  same seed share half of this variance. The last loss is better by `--gap`. It prints how often the answer is "change",
+  for paired and for unpaired trainings.
+- `real` runs `sweeper confirm` on the tiny script of the tests, with other seeds each time, and prints each answer and
+  how often it is "change". By default it compares two names of one function, and the order of the data does not repeat.
+  With `--faults "widens_labels_of_cross_entropy_in_4 has_many_test_images trains_long"` cross-entropy learns wrong
+  labels in four of twelve images, and its other name, weighted_ce, does not: a true gap. A comparison takes a minute or
+  two.
+- `overhead` prints the median seconds of a training that does nothing, started by sweeper and by itself, in turn, in a
+  minute or two.
 """
 
 from __future__ import annotations
@@ -51,17 +55,17 @@ t.score("test", ["t"], [0.5])
 
 
 def draw_scores(rng: np.random.Generator, losses: int, seeds: int, gap: float) -> np.ndarray:
-    """Return scores, (losses, seeds, images)."""
+    """Draw scores (losses, seeds, images) in which the last loss is better by `gap`."""
     shared = rng.normal(0, SPREAD / 2**0.5, (1, seeds, 1))
-    own = rng.normal(0, SPREAD / 2**0.5, (losses, seeds, 1))
+    training = rng.normal(0, SPREAD / 2**0.5, (losses, seeds, 1))
     image = rng.normal(0, 0.1, (1, 1, IMAGES)) + rng.normal(0, 0.02, (losses, 1, IMAGES))
-    scores = 0.6 + shared + own + image + rng.normal(0, 0.02, (losses, seeds, IMAGES))
+    scores = 0.6 + shared + training + image + rng.normal(0, 0.02, (losses, seeds, IMAGES))
     scores[-1] += gap
     return scores
 
 
 def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
-    """Return the action, and the seeds that it took."""
+    """Return the action, and the number of seeds after which the comparison ended."""
     names = [BASELINE, *(f"loss {n}" for n in range(1, len(scores)))]
     for analysis in plan_analyses(DECIDING_SEEDS, scores.shape[1]):
         part = scores[:, : analysis.seeds]
@@ -81,8 +85,8 @@ def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
     return judgement.decision.action or "", analysis.seeds
 
 
-def simulate(arguments: argparse.Namespace) -> None:
-    """Print the share of "change", for paired and unpaired trainings."""
+def print_simulations(arguments: argparse.Namespace) -> None:
+    """Print how often the answer is "change", for paired and for unpaired trainings."""
     for paired in (True, False):
         answers = []
         for number in range(arguments.simulations):
@@ -97,7 +101,7 @@ def simulate(arguments: argparse.Namespace) -> None:
         )
 
 
-def compare_really(arguments: argparse.Namespace) -> None:
+def print_real_answers(arguments: argparse.Namespace) -> None:
     """Print the answer of each comparison, and how often it is "change"."""
     script = Path(__file__).parents[1] / "tests" / "support" / "own_training.py"
     actions = []
@@ -116,8 +120,8 @@ def compare_really(arguments: argparse.Namespace) -> None:
     print(f"change in {actions.count('change')} of {len(actions)} comparisons")
 
 
-def time_overhead(arguments: argparse.Namespace) -> None:
-    """Print the median time of a training that does nothing, by sweeper and by itself."""
+def print_overhead(arguments: argparse.Namespace) -> None:
+    """Print the median seconds of a training that does nothing, by itself and by sweeper."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "train.py").write_text(SCRIPT, "utf-8")
@@ -130,19 +134,18 @@ def time_overhead(arguments: argparse.Namespace) -> None:
         times: dict[str, list[float]] = {"by itself": [], "by sweeper": []}
         loss = ScriptLoss(name="dice", family="dice", params={})
         for number in range(arguments.repetitions):
-            begun = time.monotonic()
+            began = time.monotonic()
             subprocess.run(words, env=environment, check=True, capture_output=True)
-            times["by itself"].append(time.monotonic() - begun)
-            begun = time.monotonic()
+            times["by itself"].append(time.monotonic() - began)
+            began = time.monotonic()
             ScriptTrainings(ScriptStarter(words), folder, task).run([ScriptJob(loss, "confirm", number)])
-            times["by sweeper"].append(time.monotonic() - begun)
+            times["by sweeper"].append(time.monotonic() - began)
         medians = {name: statistics.median(values) for name, values in times.items()}
         extra = statistics.median(b - a for a, b in zip(*times.values(), strict=True))
         print(", ".join(f"{name} {median:.2f} s" for name, median in medians.items()), f"; added {extra:+.3f} s")
 
 
 def main() -> None:
-    """Simulate, or measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     equal = commands.add_parser("equal")
@@ -150,16 +153,16 @@ def main() -> None:
     equal.add_argument("--losses", type=int, default=2)
     equal.add_argument("--seeds", type=int, default=5)
     equal.add_argument("--gap", type=float, default=0.0)
-    equal.set_defaults(call=simulate)
+    equal.set_defaults(call=print_simulations)
     real = commands.add_parser("real")
     real.add_argument("--sweeps", type=int, default=20)
     real.add_argument("--losses", default="weighted_ce:pos_weight=1")
     real.add_argument("--faults", default="shuffles_unseeded")
     real.add_argument("--seeds", type=int, default=5)
-    real.set_defaults(call=compare_really)
+    real.set_defaults(call=print_real_answers)
     overhead = commands.add_parser("overhead")
     overhead.add_argument("--repetitions", type=int, default=7)
-    overhead.set_defaults(call=time_overhead)
+    overhead.set_defaults(call=print_overhead)
     arguments = parser.parse_args()
     arguments.call(arguments)
 

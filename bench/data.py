@@ -1,13 +1,16 @@
-"""Speed and memory of the data path, with the figures that were promised.
+"""Measure speed and memory of the data path, next to the limits that docs/formats.md promises.
 
-    python bench/data.py start     second start from the store, 10,000 images              (< 1 s)
-    python bench/data.py memory    resident memory with 20,000 images of 512²              (< 2 GiB)
-    python bench/data.py decode    decoding, against an 8-worker torch DataLoader            (not slower)
-    python bench/data.py feed      share of a CPU training step that making its batch takes  (< 5 %)
-    python bench/data.py doctor    images per second of the doctor and the profile
+    python bench/data.py [start memory decode feed doctor] [--folder FOLDER]
 
-Everything is drawn into a temporary folder (--folder to choose) and deleted. `memory` uses sparse files: 21 GB that
-take no room on disk, but fill pages of memory when they are read, as real ones do.
+- `start`: second start from the store with 10,000 images (below 1 s).
+- `memory`: resident memory with 20,000 images of 512² (below 2 GiB).
+- `decode`: decoding, next to torch's DataLoader with 8 workers (not slower).
+- `feed`: share of a training step on a CPU that making its batch takes (below 5 %).
+- `doctor`: images per second of doctor and profile, and of the search for near-duplicates.
+
+Prints a line or two for each part; without arguments all parts run. The images are drawn into a temporary folder, and
+deleted. `memory` uses sparse files: 21 GB that take no space on the disk, but fill pages of memory when they are read,
+as real files do.
 """
 
 from __future__ import annotations
@@ -29,12 +32,11 @@ from PIL import Image
 
 from sweeper.core.records import Dataset, ImageInfo
 from sweeper.data import load_dataset, open_store
+from sweeper.data.store import FORMAT
 
-GIB = 2**30
 
-
-def draw(folder: Path, count: int, size: int, suffix: str = ".png", distinct: int = 0) -> Path:
-    """Make a folder of `count` noisy images with discs; `distinct` of them differ, the others are links to these."""
+def draw_images(folder: Path, count: int, size: int, suffix: str = ".png", distinct: int = 0) -> Path:
+    """Write `count` noisy images with discs and their masks; only `distinct` of them differ, if it is not 0."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rng = np.random.default_rng(0)
@@ -52,14 +54,15 @@ def draw(folder: Path, count: int, size: int, suffix: str = ".png", distinct: in
     return folder
 
 
-def own_process(code: str, *arguments: object) -> str:
-    """Return the standard output of a fresh interpreter, so that only the page cache is warm."""
+def run_code(code: str, *arguments: object) -> str:
+    """Run the code in a fresh process, so that only the page cache is warm; return its standard output."""
     run = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True)
     return run.stdout
 
 
-def start(folder: Path) -> None:
-    data = draw(folder / "data", 10_000, 32, distinct=500)
+def measure_start(folder: Path) -> None:
+    """Print the seconds of a first and of a second start."""
+    data = draw_images(folder / "data", 10_000, 32, distinct=500)
     began = time.perf_counter()
     load_dataset(str(data), folder / "cache")
     print(f"first start, 10,000 images of 32²: {time.perf_counter() - began:.1f} s")
@@ -68,7 +71,7 @@ def start(folder: Path) -> None:
         "began = time.perf_counter(); d = load_dataset(sys.argv[1], Path(sys.argv[2])); open_store(d.store)\n"
         "print(time.perf_counter() - began, time.process_time())"
     )
-    runs = [own_process(code, data, folder / "cache").split() for _ in range(5)]
+    runs = [run_code(code, data, folder / "cache").split() for _ in range(5)]
     seconds = sorted(float(run[0]) for run in runs)
     processor = min(float(run[1]) for run in runs)
     print(
@@ -77,8 +80,8 @@ def start(folder: Path) -> None:
     )
 
 
-def sparse_store(folder: Path, count: int, size: int) -> Dataset:
-    """Make a store of `count` images whose pixels are holes in a file, with a foreground line here and there."""
+def make_sparse_store(folder: Path, count: int, size: int) -> Dataset:
+    """Make a store of `count` images whose pixels are holes in a file; every hundredth mask has a foreground line."""
     store = folder / "store"
     store.mkdir()
     for name, channels in (("images", 3), ("masks", 1)):
@@ -88,7 +91,8 @@ def sparse_store(folder: Path, count: int, size: int) -> Dataset:
         for index in range(0, count, 100):
             file.seek(index * size * size + size * size // 2)
             file.write(b"\x01" * size)
-    index = {"format": 1, "channels": 3, "sizes": [[size, size]] * count}
+    sums = {"images.bin": 0, "masks.bin": 0}  # only loading a data set verifies them
+    index = {"format": FORMAT, "channels": 3, "sizes": [[size, size]] * count, "crc32": sums}
     (store / "index.json").write_text(json.dumps(index))
     marked = [size if i % 100 == 0 else 0 for i in range(count)]
     images = tuple(
@@ -100,7 +104,7 @@ def sparse_store(folder: Path, count: int, size: int) -> Dataset:
     )  # fmt: skip
 
 
-MEMORY = """
+MEMORY_CODE = """
 import sys
 from pathlib import Path
 from sweeper.core.records import Dataset
@@ -125,26 +129,28 @@ print(values["VmHWM"], values["RssAnon"], values["RssFile"])
 """
 
 
-def memory(folder: Path) -> None:
-    dataset = sparse_store(folder, 20_000, 512)
+def measure_memory(folder: Path) -> None:
+    """Print the memory of profile, doctor and 1,500 batches of 16 crops of 256²."""
+    dataset = make_sparse_store(folder, 20_000, 512)
     (folder / "dataset.json").write_text(dataset.model_dump_json())
-    for what, argument in (("profile", 0), ("doctor", 0), ("batches", 1500)):
+    for task, steps in (("profile", 0), ("doctor", 0), ("1,500 batches", 1500)):
         began = time.perf_counter()
-        peak, own, files = own_process(MEMORY, folder / "dataset.json", what, argument).split()
+        peak, anonymous, files = run_code(MEMORY_CODE, folder / "dataset.json", task, steps).split()
         print(
-            f"{what}: peak {int(peak)} MiB resident; at the end {own} MiB of its own, {files} MiB of mapped files "
+            f"{task}: peak {int(peak)} MiB resident; at the end {anonymous} MiB anonymous, {files} MiB of mapped files "
             f"({time.perf_counter() - began:.0f} s)"
         )
 
 
-def decode(folder: Path) -> None:
+def measure_decoding(folder: Path) -> None:
+    """Print images per second and processor time of the store and of a DataLoader, for PNG and JPEG."""
     import torch
     from torch.utils.data import DataLoader
     from torch.utils.data import Dataset as TorchDataset
 
     count = 300
     for suffix in (".png", ".jpg"):
-        data = draw(folder / suffix[1:], count, 512, suffix)
+        data = draw_images(folder / suffix[1:], count, 512, suffix)
 
         class Pairs(TorchDataset):  # type: ignore[type-arg]
             def __init__(self, root: Path, ending: str) -> None:
@@ -164,11 +170,11 @@ def decode(folder: Path) -> None:
             load_dataset(str(data), folder / f"cache{suffix}{turn}")
             ours.append(time.perf_counter() - began)
             work[0] += time.process_time() - worked
-            began, worked = time.perf_counter(), time.process_time() + children()
+            began, worked = time.perf_counter(), time.process_time() + measure_children()
             for _ in DataLoader(Pairs(data, suffix), batch_size=8, num_workers=8):
                 pass
             theirs.append(time.perf_counter() - began)
-            work[1] += time.process_time() + children() - worked
+            work[1] += time.process_time() + measure_children() - worked
         print(
             f"{count} {suffix} of 512²: into the store (decoded, checked, hashed, written) "
             f"{count / sorted(ours)[1]:.0f} a second; DataLoader of 8 workers (decoded) {count / sorted(theirs)[1]:.0f}"
@@ -176,13 +182,14 @@ def decode(folder: Path) -> None:
         )
 
 
-def children() -> float:
-    """Processor time of workers that have ended, in seconds."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def measure_children() -> float:
+    """Return the processor time of child processes that have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
-def feed(folder: Path) -> None:
+def measure_batches(folder: Path) -> None:
+    """Print the milliseconds of a training step, and of making its batch."""
     import torch
 
     from sweeper.core.recipe import Recipe
@@ -195,7 +202,7 @@ def feed(folder: Path) -> None:
 
     settle_process(1)
     torch.set_num_threads(1)
-    dataset = load_dataset(str(draw(folder / "data", 200, 512)), folder / "cache")
+    dataset = load_dataset(str(draw_images(folder / "data", 200, 512)), folder / "cache")
     store, split = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=0)
     recipe = Recipe(
         encoder="resnet18", encoder_depth=3, size=96, batch_size=8, steps=20, confirm_steps=20, evaluations=1,
@@ -205,59 +212,67 @@ def feed(folder: Path) -> None:
     training = StudyTraining(spec, open_context(Conditions(dataset=dataset, recipe=recipe, seed=0), "cpu"))
     training.advance()
     step = 1000 * (training.make_result("complete").seconds_per_step or 0.0)
-    batch = 1000 * timed(
+    batch = 1000 * measure_seconds(
         lambda n: cut_crops(store, draw_crops(store, split.train, size=96, batch_size=8, step=n, seed=0)[0], 96, 96),
         repeats=200,
     )
     print(f"training step {step:.1f} ms, of which making its batch {batch:.2f} ms: {100 * batch / step:.1f} %")
 
 
-def timed(action: Callable[[int], object], repeats: int) -> float:
+def measure_seconds(action: Callable[[int], object], repeats: int) -> float:
+    """Return the mean seconds of an action, which gets the number of its repetition."""
     began = time.perf_counter()
     for number in range(repeats):
         action(number)
     return (time.perf_counter() - began) / repeats
 
 
-def doctor(folder: Path) -> None:
+def measure_doctor(folder: Path) -> None:
+    """Print the pace of doctor, profile and the search for near-duplicates."""
     from sweeper.fingerprint.imbalance import profile_dataset
     from sweeper.fingerprint.label_checks.measure import measure_all
     from sweeper.fingerprint.label_checks.near_duplicates import look_alikes
 
-    dataset = load_dataset(str(draw(folder / "data", 300, 512)), folder / "cache")
+    dataset = load_dataset(str(draw_images(folder / "data", 300, 512)), folder / "cache")
     workers = len(os.sched_getaffinity(0))
-    signs = both("doctor, images of 512²", lambda: measure_all(dataset, workers), 300)
-    both("profile, images of 512²", lambda: profile_dataset(dataset), 300)
+    features = print_pace("doctor, images of 512²", lambda: measure_all(dataset, workers), 300)
+    print_pace("profile, images of 512²", lambda: profile_dataset(dataset), 300)
     rng = np.random.default_rng(0)
-    many = [sign.thumbnail for sign in signs]
-    while len(many) < 20_000:
+    thumbnails = [each.thumbnail for each in features]
+    while len(thumbnails) < 20_000:
         noise = rng.normal(size=(32, 32))
-        many.append((noise / np.linalg.norm(noise)).astype(np.float16))
-    both("near-duplicates among 20,000 images", lambda: look_alikes(many), 20_000)
+        thumbnails.append((noise / np.linalg.norm(noise)).astype(np.float16))
+    print_pace("near-duplicates among 20,000 images", lambda: look_alikes(thumbnails), 20_000)
 
 
-def both(what: str, action: Callable[[], Any], count: int) -> Any:
-    """Run it, and print its pace on the clock and in processor time."""
+def print_pace(name: str, action: Callable[[], Any], count: int) -> Any:
+    """Run an action on `count` images, print its pace by the clock and in processor time, and return its result."""
     began, worked = time.perf_counter(), time.process_time()
     result = action()
     seconds, processor = time.perf_counter() - began, time.process_time() - worked
     print(
-        f"{what}: {count / seconds:.0f} a second in {seconds:.1f} s; "
+        f"{name}: {count / seconds:.0f} a second in {seconds:.1f} s; "
         f"{1000 * processor / count:.1f} ms of processor time each"
     )
     return result
 
 
-PARTS = {"start": start, "memory": memory, "decode": decode, "feed": feed, "doctor": doctor}
+PARTS = {
+    "start": measure_start,
+    "memory": measure_memory,
+    "decode": measure_decoding,
+    "feed": measure_batches,
+    "doctor": measure_doctor,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="all of them when left out")
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="all parts if there is none")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
-    given = parser.parse_args()
-    for name in given.part or PARTS:
-        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+    arguments = parser.parse_args()
+    for name in arguments.part or PARTS:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             PARTS[name](Path(folder))
 
 

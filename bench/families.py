@@ -1,17 +1,22 @@
-"""Which family wins where, and by how much over cross-entropy: every family at its default and at random draws.
+"""Which loss family wins on which kind of scene, and by how much over cross-entropy.
 
     python bench/families.py collect OUT.jsonl [--scene thin …] [--family dice …] [--draws 8] [--seeds 3] [--keep 2]
                              [--steps 100] [--size 96] [--batch 8] [--images 60] [--part 1/2]
     python bench/families.py table OUT.jsonl
 
-Scenes: thin (cracks), blobs (touching cells), small (many small objects), rare (five rare classes), noisy (a third of
-the objects unlabelled, the others two pixels off; tested on the right labels). `collect` trains each family's default,
-and random draws of its hyper-parameters, on the first seed, each at a learning rate that all families share; the
-default and the `--keep` draws that validate best are trained on the other seeds, too, unless the family's best stays
-more than `--margin` below cross-entropy's. The splits are one for all, a seed has its own weights and batches. It can
-be cut off and continues where it was; several processes share the work with `--part`. `table` takes, for each family,
-the configuration with the best mean on the validation images of all seeds, and compares what it reads on the test
-images with cross-entropy's best in the same way, seed by seed.
+`collect` trains each family's default, and random draws of its hyper-parameters, on the first seed. All families share
+the learning rates. The default and the `--keep` draws with the best validation scores are also trained on the other
+seeds, unless the family's best validation score is more than `--margin` below cross-entropy's. All trainings share the
+split; a seed decides the weights and the batches. OUT.jsonl gets a line for each training. If you interrupt the
+command, run it again to continue; with `--part` several processes share the work.
+
+`table` takes, for each family, the configuration with the best mean validation score over all seeds. It prints the
+family's gain in test mIoU over cross-entropy (which is chosen in the same way): the mean over the seeds, and the range.
+
+The scenes: thin (cracks), blobs (touching cells), small (many small objects), rare (five rare classes), noisy (a third
+of the objects without a label, the others two pixels off; tested on correct labels).
+
+docs/losses-measured.md has the results of 1,264 trainings. A training takes a few seconds.
 """
 
 from __future__ import annotations
@@ -19,18 +24,19 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import shutil
 import statistics
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from sweeper.core import metrics
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.shared import BASELINE, append_row, read_rows, resume_rows, select_part, train_to_end
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions, Dataset, SearchSpace, TrialSpec
+from sweeper.core.records import Conditions, SearchSpace, TrialSpec
 from sweeper.data import load_dataset
 from sweeper.data.synthetic import write_scenes
 from sweeper.fingerprint.imbalance import compute_imbalance
@@ -45,31 +51,30 @@ SCENES = {
     "rare": "shapes?classes=6&ratio=3&foreground=0.2",
     "noisy": "shapes?foreground=0.05",
 }
-NOISE = {"noisy": "&missing=0.3&shift=2"}
-"""Of the labels that are trained and validated on."""
+LABEL_NOISE = {"noisy": "&missing=0.3&shift=2"}
+"""Noise of the labels for training and validation, by scene."""
 SPACES = {"binary": "full", "multiclass": "full_multiclass"}
-BASELINE = "cross_entropy"
 LEARNING_RATES = (1e-3, 2e-3, 5e-4, 4e-3)
-"""Of the default and of each draw in turn, the same for every family: none wins by the luck of its learning rate."""
+"""Of the default and of each draw in turn; the same for every family, so that none wins by its learning rate."""
 
 
-def drawn(scene: str, images: int, size: int, folder: Path) -> Path:
-    """Draw a folder of the scene with given splits and clean test masks; made once."""
+def write_scene(scene: str, images: int, size: int, folder: Path) -> Path:
+    """Write a scene with its split and correct test masks, if its folder does not exist; return the folder."""
     root = folder / f"{scene}-{images}-{size}"
     if (root / "split.csv").exists():
         return root
     shutil.rmtree(root, ignore_errors=True)
     query = f"{SCENES[scene]}&images={images}&size={size}".replace("?&", "?")
-    write_scenes(query + NOISE.get(scene, ""), root)
+    write_scenes(query + LABEL_NOISE.get(scene, ""), root)
     stems = sorted(path.stem for path in (root / "masks").iterdir())
-    sides = {stem: ("train", "train", "train", "val", "test")[at % 5] for at, stem in enumerate(stems)}
-    if scene in NOISE:
-        right = folder / f"{root.name}-right"
-        shutil.rmtree(right, ignore_errors=True)
-        write_scenes(query, right)
+    sides = {stem: ("train", "train", "train", "val", "test")[place % 5] for place, stem in enumerate(stems)}
+    if scene in LABEL_NOISE:
+        correct = folder / f"{root.name}-right"
+        shutil.rmtree(correct, ignore_errors=True)
+        write_scenes(query, correct)
         for stem in (stem for stem, side in sides.items() if side == "test"):
-            shutil.copy(right / "masks" / f"{stem}.png", root / "masks" / f"{stem}.png")
-        shutil.rmtree(right)
+            shutil.copy(correct / "masks" / f"{stem}.png", root / "masks" / f"{stem}.png")
+        shutil.rmtree(correct)
     with (root / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("stem", "split", "group"))
@@ -77,140 +82,117 @@ def drawn(scene: str, images: int, size: int, folder: Path) -> Path:
     return root
 
 
-def choices(family: str, space: SearchSpace, imbalance: float, draws: int) -> list[TrialChoice]:
-    """Return the family's default, then draws of its hyper-parameters that depend only on its name and their number."""
-    (own,) = (known for known in space.families if known.family == family)
-    alone = space.model_copy(update={"families": (own,)})
+def list_choices(family: str, space: SearchSpace, imbalance: float, draws: int) -> list[TrialChoice]:
+    """Return the family's default, then draws of its hyper-parameters, which depend only on its name and their number.
+
+    The n-th choice has the n-th of `LEARNING_RATES`, which are repeated.
+    """
+    (configured,) = (each for each in space.families if each.family == family)
+    space_of_family = space.model_copy(update={"families": (configured,)})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=zlib.crc32(family.encode())))
-    found = [
-        make_default_choice(own, space, imbalance),
-        *(suggest_choice(study.ask(), alone, imbalance) for _ in range(draws)),
+    choices = [
+        make_default_choice(configured, space, imbalance),
+        *(suggest_choice(study.ask(), space_of_family, imbalance) for _ in range(draws)),
     ]
     rates = itertools.cycle(LEARNING_RATES)
-    return [choice.model_copy(update={"lr": rate}) for choice, rate in zip(found, rates, strict=False)]
+    return [choice.model_copy(update={"lr": rate}) for choice, rate in zip(choices, rates, strict=False)]
 
 
 def collect(arguments: argparse.Namespace) -> None:
-    """Append one line per training: scene, family, number (0 = the default), seed, values."""
+    """Append a row for each training: scene, number (0 = the default), family, parameters, rate, seed, scores."""
     from sweeper.training.hardware import probe_device, settle_process
 
     settle_process(threads=1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    out, cache = Path(arguments.out), Path(".sweeper/cache")
-    known = rows(out) if out.exists() else []
     steps = {"steps": arguments.steps, "confirm_steps": arguments.steps, "evaluations": 1}
     recipe = Recipe(precision=probe_device("cpu").precision, size=arguments.size, batch_size=arguments.batch, **steps)
-    part, parts = (int(word) for word in arguments.part.split("/"))
-    for stage in ("first seed", "other seeds"):
+    for seeds in (range(1), range(1, arguments.seeds)):  # the first seed decides what the others train
         for scene in arguments.scene or SCENES:
-            data = drawn(scene, arguments.images, arguments.image_size, Path(".sweeper/families"))
-            dataset = load_dataset(str(data), cache, lambda line: None)
+            data = write_scene(scene, arguments.images, arguments.image_size, Path(".sweeper/families"))
+            dataset = load_dataset(str(data), Path(".sweeper/cache"), lambda line: None)
             space = load_space(SPACES[dataset.task], dataset.task)
-            train = [at for at, image in enumerate(dataset.images) if image.split == "train"]
+            train = [place for place, image in enumerate(dataset.images) if image.split == "train"]
             imbalance = compute_imbalance(dataset.count_class_pixels(train))
-            here = [own.family for own in space.families]
-            for family in [name for name in arguments.family or here if name in here][part - 1 :: parts]:
-                drawings = dict(enumerate(choices(family, space, imbalance, arguments.draws)))
-                done = {
-                    r["number"]: r["val"] for r in known if (r["scene"], r["family"], r["seed"]) == (scene, family, 0)
-                }
-                kept = sorted((n for n in done if n), key=lambda n: done[n], reverse=True)[: arguments.keep]
-                seeds = (0,) if stage == "first seed" else range(1, arguments.seeds)
-                if stage == "other seeds":
-                    best = best_of(rows(out), scene, BASELINE, arguments.draws + 1)
-                    if max(done.values()) < best - arguments.margin:
+            names = [configured.family for configured in space.families]
+            families = [name for name in arguments.family or names if name in names]
+            for family, seed in itertools.product(select_part(families, arguments.part), seeds):
+                choices = list_choices(family, space, imbalance, arguments.draws)
+                rows = resume_rows(arguments.out)
+                done = {(row["scene"], row["family"], row["number"], row["seed"]) for row in rows}
+                for number in select_numbers(rows, scene, family, arguments) if seed else range(len(choices)):
+                    if (scene, family, number, seed) in done:
                         continue
-                for seed in seeds:
-                    conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
-                    for number in drawings if seed == 0 else (0, *kept):
-                        if any(
-                            (r["scene"], r["family"], r["number"], r["seed"]) == (scene, family, number, seed)
-                            for r in known
-                        ):
-                            continue
-                        choice = drawings[number]
-                        given = {"family": family, "params": choice.params, "lr": choice.lr, "seed": seed}
-                        spec = TrialSpec(purpose="confirm", number=number, steps=arguments.steps, **given)
-                        row = {"scene": scene, "number": number, **given, **trained(spec, conditions, dataset)}
-                        known.append(row)
-                        with out.open("a") as file:
-                            file.write(json.dumps(row) + "\n")
+                    choice = choices[number]
+                    fields = {"family": family, "params": choice.params, "lr": choice.lr, "seed": seed}
+                    spec = TrialSpec(purpose="confirm", number=number, steps=arguments.steps, **fields)
+                    scores = train_to_end(spec, Conditions(dataset=dataset, recipe=recipe, seed=seed))
+                    append_row(arguments.out, {"scene": scene, "number": number, **fields, **scores})
 
 
-def best_of(found: list[dict[str, Any]], scene: str, family: str, wanted: int) -> float:
-    """Return the best validation value of a family on the first seed, of `wanted` configurations."""
-    values = [r["val"] for r in found if (r["scene"], r["family"], r["seed"]) == (scene, family, 0)]
-    if len(values) < wanted:
+def select_numbers(rows: list[dict[str, Any]], scene: str, family: str, arguments: argparse.Namespace) -> list[int]:
+    """Return the choices that are trained on the other seeds: the default and the best draws; none of a poor family."""
+    first = [row for row in rows if (row["scene"], row["seed"]) == (scene, 0)]
+    scores = {row["number"]: row["val"] for row in first if row["family"] == family}
+    baseline = [row["val"] for row in first if row["family"] == BASELINE]
+    if len(baseline) < arguments.draws + 1:
         raise SystemExit(
-            f"others are compared with {family}, of which {len(values)} of {wanted} trainings of the first seed on "
-            f"{scene} are there: train these first (--family {family}, or the part that has it), then this again"
+            f"the other seeds of {family} need all {arguments.draws + 1} trainings of {BASELINE} on the first seed of "
+            f"{scene}, and {arguments.out} has {len(baseline)}: run this command with --family {BASELINE} (or the part "
+            "that has it), then run it again"
         )
-    return max(values)
+    if max(scores.values()) < max(baseline) - arguments.margin:
+        return []
+    return [0, *sorted((number for number in scores if number), key=scores.__getitem__, reverse=True)[: arguments.keep]]
 
 
-def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[str, Any]:
-    """Return a training's validation and test scores at the operating point chosen on validation."""
-    from sweeper.training.engine import StudyTraining
-    from sweeper.training.training_context import open_context
-
-    training = StudyTraining(spec, open_context(conditions, "cpu"))
-    while not training.is_finished:
-        training.advance()
-    result = training.make_result("complete")
-    test = 0.0
-    if result.test is not None:
-        test = metrics.compute_scores(metrics.count_at_point(result.test, result.evaluations[-1].point)).miou
-    return {"val": result.value, "test": test, "learned": result.collapse.learned, "seconds": result.seconds}
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Return the trainings of a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def table(arguments: argparse.Namespace) -> None:
-    """Print a row for each family, a column for each scene: test mIoU less cross-entropy's, over seeds."""
-    found = rows(Path(arguments.out))
-    scenes = list(dict.fromkeys(row["scene"] for row in found))
-    best = {scene: chosen([row for row in found if row["scene"] == scene]) for scene in scenes}
-    plain = {scene: chosen([r for r in found if r["scene"] == scene and r["number"] == 0]) for scene in scenes}
+def print_table(arguments: argparse.Namespace) -> None:
+    """Print a row for each family; for each scene the gain of its best configuration, and that of its default."""
+    rows = read_rows(arguments.out)
+    scenes = list(dict.fromkeys(row["scene"] for row in rows))
+    best = {scene: select_scores([row for row in rows if row["scene"] == scene]) for scene in scenes}
+    default = {
+        scene: select_scores([row for row in rows if row["scene"] == scene and row["number"] == 0]) for scene in scenes
+    }
     print("| family | " + " | ".join(f"{scene} | default" for scene in scenes) + " |")
     print("|---|" + "---|---|" * len(scenes))
     for family in FAMILIES:
         cells = []
         for scene in scenes:
-            cells += [gain(family, best[scene]), gain(family, plain[scene])]
+            cells += [format_gain(family, best[scene]), format_gain(family, default[scene])]
         if any(cells):
             print(f"| {family} | " + " | ".join(cells) + " |")
 
 
-def chosen(found: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """Test values by seed of each family's configuration with the best mean on the validation images."""
-    by: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for row in found:
-        by.setdefault(row["family"], {}).setdefault(row["number"], []).append(row)
-    best = {}
-    for family, numbers in by.items():
-        seeds = max(len(rows) for rows in numbers.values())
-        whole = [rows for rows in numbers.values() if len(rows) == seeds]
-        rows = max(whole, key=lambda rows: statistics.mean(row["val"] for row in rows))
-        best[family] = {row["seed"]: row["test"] for row in rows}
-    return best
+def select_scores(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Return, by family and seed, the test scores of the configuration with the best mean validation score.
+
+    A family's configurations that were not trained on all of its seeds are left out.
+    """
+    runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for row in rows:
+        runs.setdefault(row["family"], {}).setdefault(row["number"], []).append(row)
+    scores = {}
+    for family, by_number in runs.items():
+        seeds = max(len(each) for each in by_number.values())
+        complete = [each for each in by_number.values() if len(each) == seeds]
+        best = max(complete, key=lambda each: statistics.mean(row["val"] for row in each))
+        scores[family] = {row["seed"]: row["test"] for row in best}
+    return scores
 
 
-def gain(family: str, best: dict[str, dict[int, float]]) -> str:
-    """Cross-entropy's own value; of another family the mean difference to it and the range over common seeds."""
-    own, base = best.get(family, {}), best.get(BASELINE, {})
-    if not own:
+def format_gain(family: str, scores: dict[str, dict[int, float]]) -> str:
+    """Return the mean gain over cross-entropy and its range over the common seeds; of cross-entropy its own mean."""
+    by_seed, baseline = scores.get(family, {}), scores.get(BASELINE, {})
+    if not by_seed:
         return ""
     if family == BASELINE:
-        return f"{statistics.mean(own.values()):.3f}"
-    apart = [own[seed] - base[seed] for seed in own if seed in base]
-    if not apart:
+        return f"{statistics.mean(by_seed.values()):.3f}"
+    gains = [by_seed[seed] - baseline[seed] for seed in by_seed if seed in baseline]
+    if not gains:
         return "–"
-    if len(apart) == 1:
-        return f"{apart[0]:+.3f}"
-    return f"{statistics.mean(apart):+.3f} ({min(apart):+.3f} … {max(apart):+.3f})"
+    if len(gains) == 1:
+        return f"{gains[0]:+.3f}"
+    return f"{statistics.mean(gains):+.3f} ({min(gains):+.3f} … {max(gains):+.3f})"
 
 
 def main() -> None:
@@ -218,19 +200,19 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     collecting = commands.add_parser("collect")
     collecting.add_argument("out")
-    collecting.add_argument("--scene", action="append", choices=list(SCENES), help="only these")
-    collecting.add_argument("--family", action="append", choices=list(FAMILIES), help="only these")
+    collecting.add_argument("--scene", action="append", choices=list(SCENES), help="only this one; may be repeated")
+    collecting.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
     for name, value in {"draws": 8, "seeds": 3, "keep": 2, "steps": 100, "size": 96, "batch": 8, "images": 60}.items():
         collecting.add_argument(f"--{name}", type=int, default=value)
     collecting.add_argument("--image-size", type=int, default=192)
-    collecting.add_argument("--margin", type=float, default=1.0, help="mIoU below cross-entropy's best, see above")
+    collecting.add_argument("--margin", type=float, default=1.0, help="in mIoU, see above")
     collecting.add_argument("--part", default="1/1", help="K/N: every N-th family from the K-th on")
-    collecting.set_defaults(do=collect)
+    collecting.set_defaults(call=collect)
     printing = commands.add_parser("table")
     printing.add_argument("out")
-    printing.set_defaults(do=table)
+    printing.set_defaults(call=print_table)
     arguments = parser.parse_args()
-    arguments.do(arguments)
+    arguments.call(arguments)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
-"""How often `sweeper judge` names a winner where there is none: tables of equal methods, judged by the product's code.
+"""Measure how often `sweeper judge` recommends a winner where there is none, on simulated tables of two methods.
 
     python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1] [--folds | --others]
 
-A row of the table is a kind of input, a column a kind of noise, a cell so many simulated tables of two methods of
-equal true score (the hardest case: of several, a winner must beat every other). The margin is as good as 0, so that
-nothing but the intervals keeps a winner from being named. With one run each the claim is about the networks, and runs
-do not vary in that simulation. Where one source of noise is alone, the interval is Student's, and the rate 5 % but
-for chance. Limit: the upper end of the 95 % interval (Clopper–Pearson) of a row's whole rate at most 6 %.
+The product's code judges every table. The margin is nearly 0, so only the intervals prevent a winner.
 
-A second table has real cross-validations: ridge regressions on two disjoint sets of equally good features, trained and
-tested on the folds of simulated images; `by fold` has one score for each fold, `by image` one for each image. A single
-rotation by image claims nothing of methods, and is not there.
+- First table: scores of runs and images. A row is a design, a column a kind of noise, a cell the share of tables with a
+  winner. Both methods have the same true score, which is the hardest case: of several, a winner must beat every other.
+  With one run each, the claim is about the two networks, and runs do not vary in the simulation. If only one source of
+  noise matters, the interval is Student's, and the rate is about 5 %. The limit is 6 % for the upper end of the 95 %
+  interval (Clopper–Pearson) of a row's whole rate.
+- Second table (alone with `--folds`): cross-validations of two ridge regressions on disjoint, equally good sets of
+  features. `by fold` has one score for each fold, `by image` one for each image. A single rotation by image is left
+  out, because `sweeper judge` claims nothing of methods there.
+- Third table (only with `--others`): how often `sweeper judge`, scipy and autorank (if it is installed) recommend a
+  method, if both are equal and if the second is better. The other tests are paired as they usually are: by image, with
+  the mean of each image over its runs, or by fold.
 
-A third table (`--others`) has tables of equal methods, and tables of which the second method is better, and next to the
-judgement what the tests of scipy and autorank (if installed) call on the same tables: paired by image, of each image
-the mean over its runs, or by fold, as they are commonly used.
-
-The same arguments print the same table, whatever the number of processes; each row is printed when it is done, and
-`--first 4` continues with the fourth (with `--folds` of the second table). `--folds` prints the second table only,
-`--others` the third. Takes some 20 minutes of one core.
+Prints each row when it is done; the same arguments print the same tables, whatever the number of processes. `--first 4`
+begins at the fourth row of the first table (with `--folds`, of the second). The first two tables take some 20 minutes
+of one core.
 """
 
 from __future__ import annotations
@@ -40,15 +40,14 @@ import numpy as np
 import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.verdict_calibration import LIMIT, upper_limit
+from bench.verdict_calibration import LIMIT, compute_upper_limit
 from sweeper.core.records import Verdict
 from sweeper.judging.judgement import judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 
 Floats = npt.NDArray[np.float64]
 BATCH = 250
-"""Tables drawn from one stream: what a process gets at a time."""
+"""Tables that a process draws at a time, from one stream of random numbers."""
 
 
 @dataclass(frozen=True)
@@ -57,90 +56,93 @@ class Noise:
 
     name: str
     seed: float
-    """A training of a method, on all images alike."""
-    liking: float
-    """An image, or group of images, suits a method."""
-    own: float
-    """What a training does to an image."""
-    worse: float = 1.0
-    """The second method's `seed` and `own`, as a multiple of the first's."""
-    distance: bool = False
+    """Effect of a training on all images alike."""
+    preference: float
+    """Effect of an image, or group of images, on all trainings of a method."""
+    interaction: float
+    """Effect of a training on a single image."""
+    ratio: float = 1.0
+    """The second method's `seed` and `interaction`, as a multiple of the first's."""
+    is_distance: bool = False
     """Whether scores are distances, e to the power of normal numbers, of which lower is better."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a table holds."""
+class TableDesign:
+    """Runs and images of a table."""
 
     runs: tuple[int, int]
+    """Number of runs of each method."""
     paired: bool = False
     groups: int | None = None
     images: int = 60
+    """Number of images; 0 = one score for each run."""
 
     @property
     def name(self) -> str:
-        one, other = self.runs
-        if one == other == 1:
+        first, second = self.runs
+        if first == second == 1:
             seeds = "one run each"
         else:
-            seeds = f"{one if one == other else f'{one} and {other}'} seeds, {'paired' if self.paired else 'unpaired'}"
+            number = f"{first}" if first == second else f"{first} and {second}"
+            seeds = f"{number} seeds, {'paired' if self.paired else 'unpaired'}"
         if not self.images:
             return f"{seeds}, no images"
         return f"{seeds}, {self.images} images" + (f" in {self.groups} groups" if self.groups else "")
 
 
 NOISES = (
-    Noise("of seeds", seed=0.02, liking=0.01, own=0.02),
-    Noise("of images", seed=0.001, liking=0.05, own=0.03),
-    Noise("unequal", seed=0.004, liking=0.02, own=0.02, worse=5.0),
-    Noise("distances", seed=0.1, liking=0.5, own=0.5, distance=True),
+    Noise("of seeds", seed=0.02, preference=0.01, interaction=0.02),
+    Noise("of images", seed=0.001, preference=0.05, interaction=0.03),
+    Noise("unequal", seed=0.004, preference=0.02, interaction=0.02, ratio=5.0),
+    Noise("distances", seed=0.1, preference=0.5, interaction=0.5, is_distance=True),
 )
-KINDS = (
-    *(Kind((s, s), paired, groups) for paired in (False, True) for s in (3, 5) for groups in (None, 15)),
-    Kind((3, 10)),
-    Kind((3, 3), images=0),
-    Kind((5, 5), paired=True, images=0),
-    Kind((1, 1)),
-    Kind((1, 1), groups=15),
-    Kind((3, 3), groups=6),
-    Kind((3, 3), paired=True, groups=6),
+TABLE_DESIGNS = (
+    *(TableDesign((s, s), paired, groups) for paired in (False, True) for s in (3, 5) for groups in (None, 15)),
+    TableDesign((3, 10)),
+    TableDesign((3, 3), images=0),
+    TableDesign((5, 5), paired=True, images=0),
+    TableDesign((1, 1)),
+    TableDesign((1, 1), groups=15),
+    TableDesign((3, 3), groups=6),
+    TableDesign((3, 3), paired=True, groups=6),
 )
 
 
-def drawn(kind: Kind, noise: Noise, rng: np.random.Generator) -> dict[str, list[Any]]:
+def draw_table(design: TableDesign, noise: Noise, rng: np.random.Generator) -> dict[str, list[Any]]:
     """Return the columns of a table of two methods that are equally good."""
-    runs, n = max(kind.runs), kind.images or 60
-    worse = np.array([1.0, noise.worse])[:, None, None]
+    runs, n = max(design.runs), design.images or 60
+    ratio = np.array([1.0, noise.ratio])[:, None, None]
     level = rng.standard_normal(n)
-    # Where images are not distinguished, the methods must be equal on these very ones.
-    liking = noise.liking * rng.standard_normal((2, 1, n)) if kind.images else np.zeros((2, 1, n))
-    if kind.groups:
-        of = np.arange(n) * kind.groups // n
-        level = level + rng.standard_normal(kind.groups)[of]
-        liking = liking + noise.liking * rng.standard_normal((2, 1, kind.groups))[..., of]
-    shift = worse * noise.seed * rng.standard_normal((2, runs, 1)) if runs > 1 else 0.0
-    if kind.paired:
-        shift = shift + 2 * noise.seed * rng.standard_normal((runs, 1))  # what a seed does to both alike
-    score: Floats = liking + shift + worse * noise.own * rng.standard_normal((2, runs, n))
+    # If images are not distinguished, the methods must be equal on exactly these images.
+    preference = noise.preference * rng.standard_normal((2, 1, n)) if design.images else np.zeros((2, 1, n))
+    if design.groups:
+        group_of = np.arange(n) * design.groups // n
+        level = level + rng.standard_normal(design.groups)[group_of]
+        preference = preference + noise.preference * rng.standard_normal((2, 1, design.groups))[..., group_of]
+    shift = ratio * noise.seed * rng.standard_normal((2, runs, 1)) if runs > 1 else 0.0
+    if design.paired:
+        shift = shift + 2 * noise.seed * rng.standard_normal((runs, 1))  # the effect of a seed on both methods alike
+    score: Floats = preference + shift + ratio * noise.interaction * rng.standard_normal((2, runs, n))
     # The mean of a log-normal number depends on its variance, which is the same for both methods.
-    score = np.exp(score + 0.5 * level) if noise.distance else 0.7 + 0.08 * level + score
-    if not kind.images:
+    score = np.exp(score + 0.5 * level) if noise.is_distance else 0.7 + 0.08 * level + score
+    if not design.images:
         score = score.mean(axis=2, keepdims=True)
     method, run, image = (index.ravel() for index in np.indices(score.shape))
-    there = run < np.array(kind.runs)[method]
+    is_run = run < np.array(design.runs)[method]
     columns: dict[str, list[Any]] = {
-        "method": ["ab"[m] for m in method[there].tolist()],
-        "seed": run[there].tolist(),
-        "score": score.ravel()[there].tolist(),
+        "method": ["ab"[m] for m in method[is_run].tolist()],
+        "seed": run[is_run].tolist(),
+        "score": score.ravel()[is_run].tolist(),
     }
-    columns |= {"image": image[there].tolist()} if kind.images else {}
-    columns |= {"group": (image[there] * kind.groups // n).tolist()} if kind.groups else {}
+    columns |= {"image": image[is_run].tolist()} if design.images else {}
+    columns |= {"group": (image[is_run] * design.groups // n).tolist()} if design.groups else {}
     return columns
 
 
 @dataclass(frozen=True)
-class Folds:
-    """A design of cross-validation."""
+class FoldDesign:
+    """Rotations, folds and images of a cross-validation."""
 
     rotations: int
     folds: int
@@ -154,14 +156,14 @@ class Folds:
         return f"{rotations} of {self.folds} folds, {self.images} images, {how}"
 
 
-FOLDS = (
-    *(Folds(rotations, folds, images) for rotations, folds in ((1, 5), (1, 10), (3, 5)) for images in (60, 200)),
-    *(Folds(rotations, 5, images, by_image=True) for rotations in (3, 5) for images in (60, 200)),
+FOLD_DESIGNS = (
+    *(FoldDesign(rotations, folds, images) for rotations, folds in ((1, 5), (1, 10), (3, 5)) for images in (60, 200)),
+    *(FoldDesign(rotations, 5, images, by_image=True) for rotations in (3, 5) for images in (60, 200)),
 )
 
 
-def cross_validated(design: Folds, rng: np.random.Generator) -> dict[str, list[Any]]:
-    """Return the columns of a table of two equally good regressions, cross-validated on the same divisions."""
+def cross_validate(design: FoldDesign, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """Return the columns of a table of two equally good regressions, cross-validated on the same folds."""
     n, width = design.images, 6
     features = rng.standard_normal((n, 2 * width))
     target = features.sum(axis=1) + 3 * rng.standard_normal(n)
@@ -170,9 +172,9 @@ def cross_validated(design: Folds, rng: np.random.Generator) -> dict[str, list[A
         fold_of = rng.permutation(n) % design.folds
         for fold in range(design.folds):
             train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-            for method, own in (("a", features[:, :width]), ("b", features[:, width:])):
-                weights = np.linalg.solve(own[train].T @ own[train] + np.eye(width), own[train].T @ target[train])
-                errors = (own[test] @ weights - target[test]) ** 2
+            for method, x in (("a", features[:, :width]), ("b", features[:, width:])):
+                weights = np.linalg.solve(x[train].T @ x[train] + np.eye(width), x[train].T @ target[train])
+                errors = (x[test] @ weights - target[test]) ** 2
                 rows = zip(test.tolist(), errors.tolist(), strict=True) if design.by_image else [(0, errors.mean())]
                 for image, error in rows:
                     for key, value in zip(columns, (method, seed, fold, image, float(error)), strict=True):
@@ -182,81 +184,81 @@ def cross_validated(design: Folds, rng: np.random.Generator) -> dict[str, list[A
     return columns
 
 
-def winners_of_folds(task: tuple[Folds, int, tuple[int, ...]]) -> int:
-    """Return how many of so many tables of a design have a winner."""
+def count_fold_winners(task: tuple[FoldDesign, int, tuple[int, ...]]) -> int:
+    """Draw tables of a design from a stream of random numbers; return how many have a winner."""
     design, tables, stream = task
-    rng, found = np.random.default_rng(stream), 0
+    rng, winners = np.random.default_rng(stream), 0
     for _ in range(tables):
         judgement = judge_scores(
-            ScoreRows(cross_validated(design, rng), "a simulation"), ScoreRequest(margin=1e-9, lower_is_better=True)
+            ScoreRows(cross_validate(design, rng), "a simulation"), ScoreRequest(margin=1e-9, lower_is_better=True)
         )
         decision = judgement.decision if judgement.networks is None else judgement.networks[1]
-        found += decision.verdict is Verdict.CLEAR_WINNER
-    return found
+        winners += decision.verdict is Verdict.CLEAR_WINNER
+    return winners
 
 
-def folds_table(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> Iterator[str]:
-    """Yield the rows of the second table, as they are done."""
+def list_fold_rows(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> Iterator[str]:
+    """Yield the rows of the second table when they are done."""
     yield "| cross-validation | winners | upper limit |"
     yield "| --- | --: | --: |"
     sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]
     tasks = [
         (design, size, (seed, 1000 + number, b))
-        for number, design in enumerate(FOLDS)
+        for number, design in enumerate(FOLD_DESIGNS)
         if number >= first - 1
         for b, size in enumerate(sizes)
     ]
-    counts = pool.map(winners_of_folds, tasks)
-    for design in FOLDS[first - 1 :]:
+    counts = pool.map(count_fold_winners, tasks)
+    for design in FOLD_DESIGNS[first - 1 :]:
         false = sum(next(counts) for _ in sizes)
-        limit = upper_limit(false, tables)
+        limit = compute_upper_limit(false, tables)
         yield f"| {design.name} | {100 * false / tables:.2f} % | {100 * limit:.2f} % |"
 
 
-MIXED = Noise("mixed", seed=0.01, liking=0.03, own=0.02)
-COMPARED: tuple[tuple[Kind | Folds, float], ...] = (
-    (Kind((3, 3)), 0.03),
-    (Kind((3, 3), paired=True), 0.02),
-    (Kind((3, 3), paired=True, groups=6), 0.05),
-    (Kind((5, 5), paired=True, images=0), 0.02),
-    (Folds(1, 5, 200), 3.0),
-    (Folds(3, 5, 200), 3.0),
-    (Folds(3, 5, 200, by_image=True), 3.0),
+MIXED_NOISE = Noise("mixed", seed=0.01, preference=0.03, interaction=0.02)
+COMPARED_DESIGNS: tuple[tuple[TableDesign | FoldDesign, float], ...] = (
+    (TableDesign((3, 3)), 0.03),
+    (TableDesign((3, 3), paired=True), 0.02),
+    (TableDesign((3, 3), paired=True, groups=6), 0.05),
+    (TableDesign((5, 5), paired=True, images=0), 0.02),
+    (FoldDesign(1, 5, 200), 3.0),
+    (FoldDesign(3, 5, 200), 3.0),
+    (FoldDesign(3, 5, 200, by_image=True), 3.0),
 )
-"""Design → true difference of the tables that have one."""
+"""Designs, each with the true difference of the tables whose second method is better."""
 TESTS = ("judge", "scipy's t", "scipy's Wilcoxon", "autorank")
 
 
-def draw_with_gap(design: Kind | Folds, gap: float, rng: np.random.Generator) -> dict[str, list[Any]]:
-    """Return the columns of a table of which method b is better by `gap`."""
-    columns = drawn(design, MIXED, rng) if isinstance(design, Kind) else cross_validated(design, rng)
-    sign = 1 if isinstance(design, Kind) else -1
+def draw_with_gap(design: TableDesign | FoldDesign, gap: float, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """Return the columns of a table whose method b is better by `gap`."""
+    columns = draw_table(design, MIXED_NOISE, rng) if isinstance(design, TableDesign) else cross_validate(design, rng)
+    sign = 1 if isinstance(design, TableDesign) else -1
     columns["score"] = [
         score + sign * gap * (method == "b") for method, score in zip(columns["method"], columns["score"], strict=True)
     ]
     return columns
 
 
-def count_called(task: tuple[Kind | Folds, float, int, tuple[int, ...]]) -> list[int]:
-    """Return how many of so many tables each of `TESTS` calls: any winner of equal methods, else the right one."""
+def count_claims(task: tuple[TableDesign | FoldDesign, float, int, tuple[int, ...]]) -> list[int]:
+    """Count the tables in which each of `TESTS` recommends a method: any of equal methods, else the better one."""
     design, gap, tables, stream = task
     rng, counts = np.random.default_rng(stream), [0] * len(TESTS)
     request = ScoreRequest(
         margin=1e-9,
-        paired_seeds=isinstance(design, Kind) and design.paired,
-        lower_is_better=isinstance(design, Folds),
+        paired_seeds=isinstance(design, TableDesign) and design.paired,
+        lower_is_better=isinstance(design, FoldDesign),
     )
     for _ in range(tables):
         columns = draw_with_gap(design, gap, rng)
         judgement = judge_scores(ScoreRows(columns, "a simulation"), request)
         is_right = judgement.verdict is Verdict.CLEAR_WINNER and (not gap or judgement.named == "b")
-        for place, called in enumerate((is_right, *call_others(columns, gap, request.lower_is_better))):
-            counts[place] += called
+        for place, claims in enumerate((is_right, *list_other_claims(columns, gap, request.lower_is_better))):
+            counts[place] += claims
     return counts
 
 
-def call_others(columns: dict[str, list[Any]], gap: float, lower_is_better: bool) -> Iterator[bool]:
-    """Yield what scipy and autorank call of the table, paired by image, else by fold and seed."""
+def list_other_claims(columns: dict[str, list[Any]], gap: float, lower_is_better: bool) -> Iterator[bool]:
+    """Yield whether each test of scipy and autorank recommends a method, paired by image, else by fold and seed."""
     import pandas as pd
     from scipy import stats
 
@@ -276,66 +278,66 @@ def call_others(columns: dict[str, list[Any]], gap: float, lower_is_better: bool
     yield bool(p < 0.05 and (not gap or is_better))
 
 
-def others_table(pool: ProcessPoolExecutor, tables: int, seed: int) -> Iterator[str]:
-    """Yield the rows of the third table, as they are done."""
+def list_comparison_rows(pool: ProcessPoolExecutor, tables: int, seed: int) -> Iterator[str]:
+    """Yield the rows of the third table when they are done."""
     yield f"| design | {' | '.join(f'{name}, equal' for name in TESTS)} | {' | '.join(f'{n}, better' for n in TESTS)} |"
     yield f"| --- |{' --: |' * (2 * len(TESTS))}"
     sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]
     counts = pool.map(
-        count_called,
+        count_claims,
         [
-            (design, true, size, (seed, 2000 + number, bool(true), b))
-            for number, (design, gap) in enumerate(COMPARED)
-            for true in (0.0, gap)
+            (design, true_gap, size, (seed, 2000 + number, bool(true_gap), b))
+            for number, (design, gap) in enumerate(COMPARED_DESIGNS)
+            for true_gap in (0.0, gap)
             for b, size in enumerate(sizes)
         ],
     )
-    for design, gap in COMPARED:
-        called = [np.sum([next(counts) for _ in sizes], axis=0) for _ in range(2)]
-        cells = [f"{100 * count / tables:.1f} %" for one in called for count in one.tolist()]
+    for design, gap in COMPARED_DESIGNS:
+        claims = [np.sum([next(counts) for _ in sizes], axis=0) for _ in range(2)]
+        cells = [f"{100 * count / tables:.1f} %" for each in claims for count in each.tolist()]
         yield f"| {design.name}, {gap:g} better | {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)
 class Task:
-    """Tables of one kind."""
+    """Tables of one design and kind of noise, drawn from one stream of random numbers."""
 
-    kind: Kind
+    design: TableDesign
     noise: Noise
     tables: int
     stream: tuple[int, ...]
 
 
-def winners(task: Task) -> int:
-    """Count the tables with a winner; with one run each, those that call one network the better one."""
+def count_winners(task: Task) -> int:
+    """Count the tables with a winner; with one run each, those whose claim is about the networks."""
     rng = np.random.default_rng(task.stream)
-    asked = ScoreRequest(margin=1e-9, paired_seeds=task.kind.paired, lower_is_better=task.noise.distance)
-    found = 0
+    request = ScoreRequest(margin=1e-9, paired_seeds=task.design.paired, lower_is_better=task.noise.is_distance)
+    winners = 0
     for _ in range(task.tables):
-        judgement = judge_scores(ScoreRows(drawn(task.kind, task.noise, rng), "a simulation"), asked)
+        judgement = judge_scores(ScoreRows(draw_table(task.design, task.noise, rng), "a simulation"), request)
         decision = judgement.decision if judgement.networks is None else judgement.networks[1]
-        found += decision.verdict is Verdict.CLEAR_WINNER
+        winners += decision.verdict is Verdict.CLEAR_WINNER
         assert judgement.networks is None or judgement.verdict is not Verdict.CLEAR_WINNER
-    return found
+    return winners
 
 
-def table(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> Iterator[str]:
-    """Yield the rows, from the `first` on, as they are done."""
+def list_rows(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> Iterator[str]:
+    """Yield the rows of the first table, from the `first` on, when they are done."""
     yield f"| noise | {' | '.join(noise.name for noise in NOISES)} | all | upper limit |"
     yield f"| --- |{' --: |' * (len(NOISES) + 2)}"
     sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]
-    streams = [(k, n) for k in range(first - 1, len(KINDS)) for n in range(len(NOISES))]
+    streams = [(k, n) for k in range(first - 1, len(TABLE_DESIGNS)) for n in range(len(NOISES))]
     counts = pool.map(
-        winners,
-        [Task(KINDS[k], NOISES[n], size, (seed, k, n, b)) for k, n in streams for b, size in enumerate(sizes)],
+        count_winners,
+        [Task(TABLE_DESIGNS[k], NOISES[n], size, (seed, k, n, b)) for k, n in streams for b, size in enumerate(sizes)],
     )
-    for kind in KINDS[first - 1 :]:
+    for design in TABLE_DESIGNS[first - 1 :]:
         false = [sum(next(counts) for _ in sizes) for _ in NOISES]
-        of = tables * len(NOISES)
-        limit = upper_limit(sum(false), of)
+        total = tables * len(NOISES)
+        limit = compute_upper_limit(sum(false), total)
         cells = [f"{100 * each / tables:.1f} %" for each in false]
-        cells += [f"{100 * sum(false) / of:.2f} %", f"{100 * limit:.2f} %{' **too many**' if limit > LIMIT else ''}"]
-        yield f"| {kind.name} | {' | '.join(cells)} |"
+        cells += [f"{100 * sum(false) / total:.2f} %", f"{100 * limit:.2f} %{' **too many**' if limit > LIMIT else ''}"]
+        yield f"| {design.name} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -346,17 +348,17 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="row to begin with")
     parser.add_argument("--folds", action="store_true", help="the second table only")
     parser.add_argument("--others", action="store_true", help="the third table only: scipy and autorank")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     start = time.perf_counter()
-    with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:
-        if asked.others:
-            for row in others_table(pool, asked.tables, asked.seed):
+    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+        if arguments.others:
+            for row in list_comparison_rows(pool, arguments.tables, arguments.seed):
                 print(row, flush=True)
             return
-        for row in () if asked.folds else table(pool, asked.tables, asked.seed, asked.first):
+        for row in () if arguments.folds else list_rows(pool, arguments.tables, arguments.seed, arguments.first):
             print(row, flush=True)
         print()
-        for row in folds_table(pool, asked.tables, asked.seed, asked.first if asked.folds else 1):
+        for row in list_fold_rows(pool, arguments.tables, arguments.seed, arguments.first if arguments.folds else 1):
             print(row, flush=True)
     print(f"\n({time.perf_counter() - start:.0f} s)")
 

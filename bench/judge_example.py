@@ -1,9 +1,9 @@
-"""The test counts of a study's confirmations as a table for `sweeper judge`.
+"""Write the test counts of a study's confirmation as a table for `sweeper judge`.
 
-    python bench/judge_example.py STUDY OUT.csv --storage sqlite:///sweeper.db
+    python bench/judge_example.py STUDY OUT.csv [--storage sqlite:///sweeper.db]
 
-One row per loss, seed, test image and class: tp, fp and fn at the training's own operating point.
-reports/example-judged/ was made with it, from
+OUT.csv gets a row for each loss, seed, test image and class: tp, fp and fn at the training's own operating point. Takes
+a few seconds. reports/example-judged/ was made with it, from
 
     sweeper run --data synthetic:street --trials 8 --steps 60 --size 64 --batch-size 4 --confirm-steps 120 \
         --confirm-seeds 3..3 --workers 1 --study street-judged
@@ -24,8 +24,8 @@ from sweeper.storage import load_sweep, open_storage
 HEADER = ("method", "seed", "image", "class", "tp", "fp", "fn")
 
 
-def rows(results: list[TrialResult], images: list[str], classes: list[str]) -> Iterator[tuple[object, ...]]:
-    """Yield a row for each training, image and class that occurs in the image or was predicted there."""
+def list_rows(results: list[TrialResult], images: list[str], classes: list[str]) -> Iterator[tuple[object, ...]]:
+    """Yield a row for each training, image and class."""
     for run in results:
         assert run.test is not None
         counts = metrics.count_at_point(run.test, get_own_point(run))
@@ -35,18 +35,18 @@ def rows(results: list[TrialResult], images: list[str], classes: list[str]) -> I
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study")
     parser.add_argument("out", type=Path)
     parser.add_argument("--storage", default="sqlite:///sweeper.db")
-    asked = parser.parse_args()
-    sweep = load_sweep(open_storage(asked.storage, create=False), asked.study)
-    data = sweep.conditions.dataset
+    arguments = parser.parse_args()
+    sweep = load_sweep(open_storage(arguments.storage, create=False), arguments.study)
+    dataset = sweep.conditions.dataset
     runs = [run for run in sweep.confirmations if run.state == "complete"]
-    with asked.out.open("w", newline="") as file:
+    with arguments.out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
-        writer.writerows(rows(runs, [image.stem for image in data.images], list(data.classes)))
+        writer.writerows(list_rows(runs, [image.stem for image in dataset.images], list(dataset.classes)))
 
 
 if __name__ == "__main__":

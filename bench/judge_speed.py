@@ -1,10 +1,12 @@
-"""How long `sweeper judge` takes, start included, and the most memory that it holds (Linux).
+"""Measure how long `sweeper judge` takes, including its start, and the most memory that it holds (Linux).
 
     python bench/judge_speed.py [--repetitions 5]
 
-The committed example, a tree of nnU-Net (2 trainers, 5 folds, 200 images, 3 classes), 12 runs of MLflow in
-a SQLite store, with a metric and with a table of 50 images each, and a CSV of 50,000 rows (5 methods, 5 seeds, 500
-images, 4 classes). Medians; on a machine that does other things too, the seconds of the processor say more.
+The inputs: the committed example; results of nnU-Net (2 trainers, 5 folds, 200 images, 3 classes); 12 runs of MLflow in
+a SQLite store; and a CSV of 50,000 rows (5 methods, 5 seeds, 500 images, 4 classes).
+
+Prints for each the median seconds, the median seconds of the processor (which other programs change less), and the most
+memory in MiB. Takes half a minute a repetition.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ import numpy as np
 EXAMPLE = Path(__file__).resolve().parent.parent / "reports" / "example-judged" / "scores.csv"
 
 
-def nnunet_tree(folder: Path, rng: np.random.Generator) -> list[str]:
-    """Write results of two trainers, which differ by 0.02 Dice."""
+def write_nnunet_results(folder: Path, rng: np.random.Generator) -> list[str]:
+    """Write results of two trainers, which differ by 0.02 Dice; return the arguments of `sweeper judge`."""
     for better, trainer in enumerate(("nnUNetTrainer", "nnUNetTrainerDiceCELoss")):
         for fold in range(5):
             cases = [
@@ -47,8 +49,8 @@ def nnunet_tree(folder: Path, rng: np.random.Generator) -> list[str]:
     return [str(folder)]
 
 
-def mlflow_store(folder: Path) -> None:
-    """Four losses on three seeds."""
+def write_mlflow_runs(folder: Path) -> None:
+    """Write runs of four losses on three seeds."""
     from mlflow.tracking import MlflowClient
 
     rng, uri = np.random.default_rng(1), f"sqlite:///{folder}/mlflow.db"
@@ -63,8 +65,8 @@ def mlflow_store(folder: Path) -> None:
             client.set_terminated(run)
 
 
-def large_table(path: Path, rng: np.random.Generator) -> list[str]:
-    """50,000 rows."""
+def write_large_table(path: Path, rng: np.random.Generator) -> list[str]:
+    """Write a CSV of 50,000 rows; return the arguments of `sweeper judge`."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["method", "seed", "image", "class", "score"])
@@ -75,38 +77,40 @@ def large_table(path: Path, rng: np.random.Generator) -> list[str]:
     return [str(path)]
 
 
-def measured(words: list[str]) -> tuple[float, float, float]:
-    """Return seconds, processor seconds, and MiB of one command."""
+def measure_command(words: list[str]) -> tuple[float, float, float]:
+    """Return the seconds, the processor's seconds and the most MiB of `sweeper judge` with these arguments."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "sweeper", "judge", *words], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"sweeper judge {' '.join(words)} failed")
-    return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # By a process of its own: Linux counts the memory of whoever starts a command as the command's.
-        making = get_context("spawn").Process(target=mlflow_store, args=(folder,))
-        making.start()
-        making.join()
+        # In another process: Linux counts the memory of the process that starts a command as the command's.
+        writer = get_context("spawn").Process(target=write_mlflow_runs, args=(folder,))
+        writer.start()
+        writer.join()
         runs = ["mlflow:losses", "--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--column", "method=loss"]
         cases = {
             "the committed example": [str(EXAMPLE), "--paired-seeds"],
-            "nnU-Net": nnunet_tree(folder / "results", rng),
+            "nnU-Net": write_nnunet_results(folder / "results", rng),
             "MLflow": runs,
-            "50,000 rows": large_table(folder / "scores.csv", rng),
+            "50,000 rows": write_large_table(folder / "scores.csv", rng),
         }
         print("| | seconds | of the processor | MiB |\n| --- | --: | --: | --: |")
         for case, words in cases.items():
-            seconds, processor, memory = zip(*(measured(words) for _ in range(asked.repetitions)), strict=True)
+            seconds, processor, memory = zip(
+                *(measure_command(words) for _ in range(arguments.repetitions)), strict=True
+            )
             figures = f"{statistics.median(seconds):.1f} | {statistics.median(processor):.1f} | {max(memory):.0f}"
             print(f"| {case} | {figures} |", flush=True)
         print(f"\n(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")

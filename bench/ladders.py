@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench.families import rows
-from bench.ledger import BASELINE, CONFIGURATIONS, POINTS, Point
+from bench.ledger import CONFIGURATIONS, POINTS, Point
+from bench.shared import BASELINE, compute_half_width, read_rows, resume_rows, select_part
 from sweeper.fingerprint.ledger import LedgerRow, read_ledger, read_user_rows
 
 FAMILIES = (BASELINE, "dice_ce", "dice")
@@ -47,18 +46,17 @@ def collect(arguments: argparse.Namespace) -> None:
 
     settle_process(threads=1)
     out = Path(arguments.out)
-    known = rows(out) if out.exists() else []
+    rows = resume_rows(out)
     ledger = {(row.point, row.family): row for row in read_ledger()}
-    drawn = sorted(POINTS, key=lambda name: ledger[name, BASELINE].task == "binary")
-    part, parts = (int(word) for word in arguments.part.split("/"))
-    for name in (arguments.data or arguments.point or drawn)[part - 1 :: parts]:
-        point = Point(name, known, out)
+    points = sorted(POINTS, key=lambda name: ledger[name, BASELINE].task == "binary")
+    for name in select_part(arguments.data or arguments.point or points, arguments.part):
+        point = Point(name, rows, out)
         for seed in range(arguments.seeds):
             for family in FAMILIES:
                 row = ledger[Path(name).name, family]
                 number = [_format_configuration(one) for one in CONFIGURATIONS[family]].index(row.params)
                 for times in (1, TIMES):
-                    point.trained(family, number, seed, row.lr, times * row.steps)
+                    point.train(family, number, seed, row.lr, times * row.steps)
         print(name, flush=True)
 
 
@@ -72,7 +70,7 @@ def compute_gains(paths: Sequence[str]) -> dict[tuple[str, str], tuple[list[floa
     steps = {row.point: row.steps for row in read_ledger()}
     scores: dict[tuple[str, str, int, int], float] = {}
     for path in paths:
-        for row in rows(Path(path)):
+        for row in read_rows(path):
             name = Path(row["point"]).name
             scores[name, row["family"], row["seed"], row["steps"] // steps[name]] = row["test"]
     gains: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
@@ -86,7 +84,7 @@ def compute_gains(paths: Sequence[str]) -> dict[tuple[str, str], tuple[list[floa
     return gains
 
 
-def show_kinds(arguments: argparse.Namespace) -> None:
+def print_kinds(arguments: argparse.Namespace) -> None:
     """Print a row for each kind of set in the shipped ledger and loss."""
     kinds: Kinds = {}
     for row in read_ledger():
@@ -96,20 +94,20 @@ def show_kinds(arguments: argparse.Namespace) -> None:
                 kinds.setdefault((name, row.family), []).append((row.gain, row.gain_longer))
     sums = {key for key, pairs in kinds.items() if key[0].startswith(SYNTHETIC)}
     kinds = {key: pairs for key, pairs in kinds.items() if key not in sums or len(pairs) >= LEAST_SETS}
-    _print_kinds(dict(sorted(kinds.items(), key=lambda item: (item[0][1] == "dice", item[0] in sums))))
+    _print_table(dict(sorted(kinds.items(), key=lambda item: (item[0][1] == "dice", item[0] in sums))))
 
 
-def show_studies(arguments: argparse.Namespace) -> None:
+def print_studies(arguments: argparse.Namespace) -> None:
     """Print a row for each loss of the finished studies in a folder of reports that have a longer look."""
     kinds: Kinds = {}
     for row in read_user_rows(Path(arguments.reports)):
         if row.gain_longer is not None:
             for name in (row.point, f"all, {row.task}"):
                 kinds.setdefault((name, row.family), []).append((row.gain, row.gain_longer))
-    _print_kinds(kinds)
+    _print_table(kinds)
 
 
-def _print_kinds(kinds: Kinds) -> None:
+def _print_table(kinds: Kinds) -> None:
     print(f"| sets | loss | number | gain | gain at {TIMES} times the steps | share left | sign kept |")
     print("|---|---|--:|--:|--:|--:|--:|")
     for (kind, family), pairs in kinds.items():
@@ -124,12 +122,11 @@ def _print_kinds(kinds: Kinds) -> None:
 
 def _format_mean(values: Any) -> str:
     """Format a mean with its 95 % interval over sets."""
-    number = len(values)
-    half = stats.t.ppf(0.975, number - 1) * values.std(ddof=1) / number**0.5 if number > 2 else None
-    return (f"{values.mean():+.3f}" + ("" if half is None else f" ± {half:.3f}")).replace("-", "−")
+    half = f" ± {compute_half_width(values):.3f}" if len(values) >= LEAST_SETS else ""
+    return f"{values.mean():+.3f}{half}".replace("-", "−")
 
 
-def fill(arguments: argparse.Namespace) -> None:
+def print_ledger(arguments: argparse.Namespace) -> None:
     """Print the ledger with the mean gains at four times the steps."""
     gains = compute_gains(arguments.out)
     writer = csv.DictWriter(sys.stdout, list(LedgerRow.model_fields), lineterminator="\n")
@@ -155,11 +152,11 @@ def main() -> None:
     filling = commands.add_parser("fill")
     filling.add_argument("out", nargs="+")
     filling.add_argument("--seeds", type=int, default=2)
-    filling.set_defaults(call=fill)
-    commands.add_parser("kinds").set_defaults(call=show_kinds)
+    filling.set_defaults(call=print_ledger)
+    commands.add_parser("kinds").set_defaults(call=print_kinds)
     studies = commands.add_parser("studies")
     studies.add_argument("reports", nargs="?", default="reports")
-    studies.set_defaults(call=show_studies)
+    studies.set_defaults(call=print_studies)
     arguments = parser.parse_args()
     arguments.call(arguments)
 

@@ -1,4 +1,4 @@
-"""The ledger of `sweeper advise`: which loss wins on which kind of data, by how much, with which values.
+"""Make the ledger of `sweeper advise`: which loss wins on which kind of data, by how much, with which values.
 
     python bench/ledger.py plan
     python bench/ledger.py collect OUT.jsonl [--part 1/2] [--seeds 2] [--point cracks-1% …] [--data FOLDER …]
@@ -7,29 +7,34 @@
     python bench/ledger.py check
     python bench/ledger.py kinds
 
-43 data sets of six generators: four scenes of `sweeper synth`, and two of this file, `lesions` (one soft object an
-image) and `parcels` (an image full of fields, classes of falling share). Their foreground share, structure, blur,
-number of classes, imbalance and label noise are chosen; the labels of test images have no noise. 40 of 120 images are
-test images, the same for all seeds; the others are divided again by each seed.
+- `plan` prints the number of trainings, and their time on one core of this machine.
+- `collect` trains, and appends a line to OUT.jsonl for each training. If you interrupt it, run it again to continue;
+  with `--part` several processes share the work. With `--data` it trains on folders of real images instead. First it
+  trains cross-entropy and dice_ce at two learning rates: all families get the rate with the higher sum of validation
+  scores. If neither learned, the steps are doubled, up to 400. Then it trains every configuration of `CONFIGURATIONS`
+  on seed 0, and the one of each family with the best validation score on the other seeds.
+- `table` prints a row for each data set and family. Run it in the folder in which `collect` ran.
+- `map` prints the mean gains on the synthetic sets, the differences in test mIoU on seed 0 between each configuration
+  and the first of its family, and how both change with ten times the imbalance.
+- `check` leaves out each generator in turn, and all real sets at once, and prints how far the first loss of
+  `sweeper advise` is then below the best loss, next to two losses that are always the same.
+- `kinds` prints each family's mean gain on the sets of each generator.
 
-`collect` first trains cross-entropy and dice_ce at two learning rates; the rate with the higher sum of validation
-values is that of all families. Where neither learned, the steps are doubled, to 400 at most. Then every configuration
-of `CONFIGURATIONS` is trained on seed 0, and each family's best, by validation, on the other seeds. It appends a line
-for each training, can be cut off and continues where it was; several processes share the work with `--part`. `plan`
-says how many trainings that are, and how long they take on one core of this machine. `--data` trains on real sets
-instead. `table` prints one row for each data set and family; run it where `collect` was. `map` prints the mean gains on
-the drawn sets, what each configuration reads above the first of its family on seed 0, and how both change with ten
-times the imbalance. `check` leaves one generator out, and all real sets, and says what the first choice of
-`sweeper advise` costs there, against fixed choices. `kinds` prints each family's mean gain on each generator's sets.
+There are 43 synthetic data sets of six generators: four scenes of `sweeper synth`, and two of this file, `lesions` (one
+object with a soft outline in each image) and `parcels` (images full of fields, whose classes become rarer). They differ
+in foreground share, structure, blur, number of classes, imbalance and label noise; test images have correct labels. 40
+of 120 images are test images, the same for all seeds; each seed divides the others again.
+
+All trainings took 100 minutes on two cores (docs/atlas.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +45,15 @@ from PIL import Image
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench.families import rows, trained
+from bench.shared import (
+    BASELINE,
+    append_row,
+    compute_half_width,
+    read_rows,
+    resume_rows,
+    select_part,
+    train_to_end,
+)
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import divide_images, load_dataset
@@ -49,15 +62,14 @@ from sweeper.data.synthetic import draw_image, parse_scene, spoil_labels
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.fingerprint.ledger import LedgerRow, compute_features, measure_nearness, rank_losses, read_ledger
 
-IMAGES, TEST, SIDE = 120, 40, 96
+IMAGES, TEST_IMAGES, SIDE = 120, 40, 96
 LEARNING_RATES = (1.5e-3, 4e-3)
 STEPS, MOST_STEPS = 100, 400
 PRECISION = "bfloat16"
-SMALL = {"decoder_width": 8, "size": 64}
-"""The CPU's recipe."""
-BASELINE = "cross_entropy"
-SECOND = "dice_ce"
-"""Trained with the baseline to find the rate and the steps."""
+SMALL_RECIPE = {"decoder_width": 8, "size": 64}
+"""What the default recipe on a CPU has."""
+SECOND_FAMILY = "dice_ce"
+"""Trained with the baseline to find the learning rate and the steps."""
 CONFIGURATIONS: dict[str, tuple[dict[str, float], ...]] = {
     "cross_entropy": ({},),
     "weighted_ce": ({"power": 0.25}, {"power": 0.5}, {"power": 1.0}),
@@ -67,8 +79,7 @@ CONFIGURATIONS: dict[str, tuple[dict[str, float], ...]] = {
     "dice_ce": ({"mix": 0.5, "power": 0}, {"mix": 0.5, "power": 0.5}, {"mix": 0.2, "power": 0.75}),
     "dice_focal": ({"mix": 0.5, "gamma": 2}, {"mix": 0.2, "gamma": 1}),
 }
-"""`power` is that of the imbalance in pos_weight, or class_weight_power. The first of each family finds the rate."""
-
+"""`power` is the exponent of the imbalance in pos_weight, or class_weight_power."""
 POINTS: dict[str, str] = {
     "cracks-0.4%": "cracks?foreground=0.004",
     "cracks-1%": "cracks?foreground=0.01",
@@ -114,12 +125,13 @@ POINTS: dict[str, str] = {
     "parcels-7-classes": "parcels?classes=7&ratio=2",
     "parcels-4-classes-shifted": "parcels?classes=4&ratio=3&shift=3",
 }
+"""Synthetic data sets: name → scene with its options."""
 
 
-def lesions(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
-    """Draw one uneven object of low contrast and soft outline, between hairs and stains that are none."""
+def draw_lesion(rng: np.random.Generator, values: Mapping[str, float]) -> DrawnImage:
+    """Draw one uneven object of low contrast with a soft outline, among hairs and stains that belong to no object."""
     y, x = make_grid(SIDE)
-    share = asked["foreground"] * rng.uniform(0.4, 1.6)
+    share = values["foreground"] * rng.uniform(0.4, 1.6)
     centre = rng.uniform(0.25, 0.75, 2) * SIDE
     angle = np.arctan2(y - centre[0], x - centre[1])
     radius = np.ones_like(angle)
@@ -136,18 +148,20 @@ def lesions(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
     for _ in range(int(rng.integers(0, 5))):
         slope, offset = rng.normal(0, 1), rng.uniform(0, SIDE)
         tone -= 0.15 * (np.abs(y - offset - slope * (x - SIDE / 2)) < 0.7 * np.hypot(1, slope))
-    return DrawnImage(expose_image(rng, _coloured(rng, tone, (1.1, 0.9, 0.8)), asked["noise"]), mask.astype(np.uint8))
+    return DrawnImage(
+        expose_image(rng, _tint_image(rng, tone, (1.1, 0.9, 0.8)), values["noise"]), mask.astype(np.uint8)
+    )
 
 
-def parcels(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
-    """Draw an image full of fields, each of one class; its classes differ a little in tone, tint and texture."""
-    classes, number = int(asked["classes"]), int(rng.integers(10, 18))
+def draw_parcels(rng: np.random.Generator, values: Mapping[str, float]) -> DrawnImage:
+    """Draw an image full of fields, each of one class; the classes differ a little in tone, tint and texture."""
+    classes, number = int(values["classes"]), int(rng.integers(10, 18))
     y, x = make_grid(SIDE)
     seeds = rng.uniform(0, SIDE, (number, 2))
     bend = 4 * np.stack([make_smooth_field(rng, SIDE, 10), make_smooth_field(rng, SIDE, 10)])
     distances = np.hypot((y + bend[0])[..., None] - seeds[:, 0], (x + bend[1])[..., None] - seeds[:, 1])
     field = distances.argmin(axis=2)
-    share = asked["ratio"] ** -np.arange(classes, dtype=float)
+    share = values["ratio"] ** -np.arange(classes, dtype=float)
     labels = rng.choice(classes, number, p=share / share.sum())
     mask = labels[field].astype(np.uint8)
     tone = np.zeros((SIDE, SIDE))
@@ -155,88 +169,89 @@ def parcels(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
         grain = 0.06 * make_smooth_field(rng, SIDE, 0.8 + 1.2 * label)
         tone = np.where(mask == label, 0.38 + 0.06 * (label % 4) + grain, tone)
     tone += np.array(rng.normal(0, 0.03, number))[field]
-    image = _coloured(rng, tone, (0.9, 1.05, 0.8))
+    image = _tint_image(rng, tone, (0.9, 1.05, 0.8))
     for label in range(classes):
         image[:, :, label % 3] += 0.05 * (mask == label)
-    return DrawnImage(expose_image(rng, image, asked["noise"]), mask)
+    return DrawnImage(expose_image(rng, image, values["noise"]), mask)
 
 
-def _coloured(rng: np.random.Generator, tone: Field, tint: tuple[float, ...]) -> Any:
-    """(H, W, 3) of a tone, tinted a little differently in each image."""
+def _tint_image(rng: np.random.Generator, tone: Field, tint: tuple[float, ...]) -> Any:
+    """Return the colours (H, W, 3) of a tone (H, W), tinted a little differently in each image."""
     return np.repeat(tone[:, :, None], 3, axis=2) * (np.array(tint) + rng.normal(0, 0.02, 3))
 
 
-OWN: dict[str, Callable[[np.random.Generator, Mapping[str, float]], DrawnImage]] = {
-    "lesions": lesions,
-    "parcels": parcels,
+GENERATORS: dict[str, Callable[[np.random.Generator, Mapping[str, float]], DrawnImage]] = {
+    "lesions": draw_lesion,
+    "parcels": draw_parcels,
 }
+"""Generators of this file; the others are scenes of `sweeper synth`."""
 
 
-def generator_of(point: str) -> str:
-    """Return what draws the point's images."""
+def get_generator(point: str) -> str:
+    """Return the name of what draws the images of a synthetic data set."""
     return POINTS[point].partition("?")[0]
 
 
-def images_of(point: str, index: int) -> tuple[DrawnImage, bool]:
-    """Image and mask of a data set; whether it is a test image, whose labels have no noise."""
+def draw_point_image(point: str, index: int) -> tuple[DrawnImage, bool]:
+    """Draw an image of a synthetic data set; return it, and whether it is a test image, whose labels are correct."""
     scene, _, query = POINTS[point].partition("?")
-    asked = dict(pair.split("=") for pair in query.split("&") if pair)
-    shift, missing = (float(asked.pop(key, 0)) for key in ("shift", "missing"))
-    if scene in OWN:
-        values = {"noise": 0.04, **{key: float(value) for key, value in asked.items()}}
-        drawn = OWN[scene](np.random.default_rng([7, index]), values)
+    options = dict(pair.split("=") for pair in query.split("&") if pair)
+    shift, missing = (float(options.pop(key, 0)) for key in ("shift", "missing"))
+    if scene in GENERATORS:
+        values = {"noise": 0.04, **{key: float(value) for key, value in options.items()}}
+        drawing = GENERATORS[scene](np.random.default_rng([7, index]), values)
     else:
-        given = "&".join(f"{key}={value}" for key, value in {**asked, "size": SIDE, "images": IMAGES}.items())
-        drawn = draw_image(parse_scene(f"{scene}?{given}"), index)
-    test = index % (IMAGES // TEST) == 0
-    if not test and (shift or missing):
-        mask = spoil_labels(np.random.default_rng([7, index, 1]), drawn.mask, shift, missing)
-        drawn = DrawnImage(drawn.image, mask)
-    return drawn, test
+        pairs = {**options, "size": SIDE, "images": IMAGES}.items()
+        drawing = draw_image(parse_scene(f"{scene}?{'&'.join(f'{key}={value}' for key, value in pairs)}"), index)
+    is_test = index % (IMAGES // TEST_IMAGES) == 0
+    if not is_test and (shift or missing):
+        mask = spoil_labels(np.random.default_rng([7, index, 1]), drawing.mask, shift, missing)
+        drawing = DrawnImage(drawing.image, mask)
+    return drawing, is_test
 
 
-def written(point: str, folder: Path) -> Path:
-    """Write a folder of images and masks with its test images named; made once."""
+def write_point(point: str, folder: Path) -> Path:
+    """Write a synthetic data set with its test images and classes, if its folder does not exist; return the folder."""
     root = folder / point.replace("%", "")
     if (root / "split.csv").exists():
         return root
     draft = root.with_name(root.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
-    for side in ("images", "masks"):
-        (draft / side).mkdir(parents=True)
+    for kind in ("images", "masks"):
+        (draft / kind).mkdir(parents=True)
     highest = 1
     with (draft / "split.csv").open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(("stem", "split", "group"))
         for index in range(IMAGES):
-            drawn, test = images_of(point, index)
+            drawing, is_test = draw_point_image(point, index)
             stem = f"{index:05d}"
-            Image.fromarray(drawn.image).save(draft / "images" / f"{stem}.png")
-            Image.fromarray(drawn.mask).save(draft / "masks" / f"{stem}.png")
-            highest = max(highest, int(drawn.mask.max()))
-            lines.writerow((stem, "test" if test else "", stem))
-    names = ["ground", *(f"class_{at}" for at in range(1, highest + 1))]
+            Image.fromarray(drawing.image).save(draft / "images" / f"{stem}.png")
+            Image.fromarray(drawing.mask).save(draft / "masks" / f"{stem}.png")
+            highest = max(highest, int(drawing.mask.max()))
+            lines.writerow((stem, "test" if is_test else "", stem))
+    names = ["ground", *(f"class_{label}" for label in range(1, highest + 1))]
     (draft / "classes.txt").write_text("\n".join(names) + "\n")
     draft.rename(root)
     return root
 
 
-def coordinates(configuration: Mapping[str, float], dataset: Dataset, imbalance: float) -> dict[str, float]:
-    """Return what `build_loss` takes."""
-    given = dict(configuration)
-    power = given.pop("power", None)
+def load_point(point: str) -> Dataset:
+    """Load a synthetic data set of `POINTS`, or a folder."""
+    source = str(write_point(point, Path(".sweeper/ledger"))) if point in POINTS else point
+    return load_dataset(source, Path(".sweeper/cache"), lambda _: None)
+
+
+def make_params(configuration: Mapping[str, float], dataset: Dataset, imbalance: float) -> dict[str, float]:
+    """Return the parameters of the loss: those of the configuration, with the weights that its `power` gives."""
+    params = dict(configuration)
+    power = params.pop("power", None)
     if power is not None:
         if dataset.task == "binary":
-            given["pos_weight"] = imbalance**power
+            params["pos_weight"] = imbalance**power
         else:
-            given["class_weight_power"] = power
-    return given
-
-
-def dataset_of(point: str) -> Dataset:
-    """Return the data set of a point, or of a folder."""
-    place = str(written(point, Path(".sweeper/ledger"))) if point in POINTS else point
-    return load_dataset(place, Path(".sweeper/cache"), lambda _: None)
+            params["class_weight_power"] = power
+    return params
 
 
 class Point:
@@ -245,108 +260,122 @@ class Point:
     def __init__(
         self,
         name: str,
-        known: list[dict[str, Any]],
+        rows: list[dict[str, Any]],
         out: Path,
         *,
         configurations: Mapping[str, Sequence[dict[str, float]]] = CONFIGURATIONS,
-        recipe: Mapping[str, Any] = SMALL,
+        recipe: Mapping[str, Any] = SMALL_RECIPE,
         first_steps: int = STEPS,
     ) -> None:
-        """Draw or find the data set: one of `POINTS`, or a folder."""
-        self.name, self._known, self._out = name, known, out
-        self.configurations, self._recipe, self._first_steps = configurations, recipe, first_steps
-        self._dataset = dataset_of(name)
+        """Load the data set, which is drawn if it is missing.
 
-    def trained(self, family: str, number: int, seed: int, lr: float, steps: int) -> dict[str, Any]:
-        """Return the row of a training, which is trained if it is missing."""
+        Args:
+            name: one of `POINTS`, or a folder.
+            rows: the trainings so far, of any data set; new ones are appended.
+            out: file of JSON lines, to which new trainings are also appended.
+            configurations: of each family, the parameters that are trained.
+            recipe: fields of the recipe that are not its defaults.
+            first_steps: steps of a training, before they are doubled.
+        """
+        self.name, self._rows, self._out = name, rows, out
+        self.configurations, self._recipe, self._first_steps = configurations, recipe, first_steps
+        self._dataset = load_point(name)
+
+    def train(self, family: str, number: int, seed: int, lr: float, steps: int) -> dict[str, Any]:
+        """Return the row of a training of the family's configuration `number`; train it if the row is missing."""
         key = {"point": self.name, "family": family, "number": number, "seed": seed, "lr": lr, "steps": steps}
-        for row in self._known:
+        for row in self._rows:
             if all(row[name] == value for name, value in key.items()):
                 return row
         recipe = Recipe(precision=PRECISION, steps=steps, confirm_steps=steps, evaluations=1, **self._recipe)
         conditions = Conditions(dataset=self._dataset, recipe=recipe, seed=seed)
         train = divide_images(self._dataset, test_seed=seed, seed=seed).train
         imbalance = compute_imbalance(self._dataset.count_class_pixels(train))
-        params = coordinates(self.configurations[family][number], self._dataset, imbalance)
+        params = make_params(self.configurations[family][number], self._dataset, imbalance)
         spec = TrialSpec(purpose="confirm", number=number, family=family, params=params, lr=lr, seed=seed, steps=steps)
-        row = {**key, "params": params, **trained(spec, conditions, self._dataset)}
-        self._known.append(row)
-        with self._out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        row = {**key, "params": params, **train_to_end(spec, conditions)}
+        self._rows.append(row)
+        append_row(self._out, row)
         return row
 
-    def rate_and_steps(self) -> tuple[float, int]:
-        """Return the learning rate and the steps of all trainings here."""
+    def find_rate_and_steps(self) -> tuple[float, int]:
+        """Return the learning rate and the number of steps that all trainings on this data set get."""
         steps = self._first_steps
+        families = (BASELINE, SECOND_FAMILY)
         while True:
-            tried = {lr: [self.trained(name, 0, 0, lr, steps) for name in (BASELINE, SECOND)] for lr in LEARNING_RATES}
-            if steps >= MOST_STEPS or any(row["learned"] for both in tried.values() for row in both):
-                return max(tried, key=lambda lr: sum(row["val"] for row in tried[lr])), steps
+            pairs = {lr: [self.train(family, 0, 0, lr, steps) for family in families] for lr in LEARNING_RATES}
+            if steps >= MOST_STEPS or any(row["learned"] for pair in pairs.values() for row in pair):
+                return max(pairs, key=lambda lr: sum(row["val"] for row in pairs[lr])), steps
             steps *= 2
 
 
 def collect(arguments: argparse.Namespace) -> None:
-    """Append one line for each training."""
+    """Append a row for each training."""
     from sweeper.training.hardware import settle_process
 
     settle_process(threads=1)
     out = Path(arguments.out)
-    known = rows(out) if out.exists() else []
-    part, parts = (int(word) for word in arguments.part.split("/"))
-    wanted = arguments.data or arguments.point or list(POINTS)
-    points = [Point(name, known, out) for name in wanted[part - 1 :: parts]]
-    collect_families(points, arguments.seeds)
+    rows = resume_rows(out)
+    names = arguments.data or arguments.point or list(POINTS)
+    train_points([Point(name, rows, out) for name in select_part(names, arguments.part)], arguments.seeds)
 
 
-def collect_families(points: Sequence[Point], seeds: int) -> None:
-    """Train every configuration on the first seed, and each family's best on the others."""
+def train_points(points: Sequence[Point], seeds: int) -> None:
+    """Train every configuration on seed 0, and each family's best by validation on the other seeds."""
     for seed in range(seeds):
-        for at, point in enumerate(points, 1):
-            lr, steps = point.rate_and_steps()
+        for number, point in enumerate(points, 1):
+            lr, steps = point.find_rate_and_steps()
             for family, configurations in point.configurations.items():
-                first = [point.trained(family, number, 0, lr, steps) for number in range(len(configurations))]
+                first = [point.train(family, place, 0, lr, steps) for place in range(len(configurations))]
                 best = max(first, key=lambda row: row["val"])
                 if seed:
-                    point.trained(family, best["number"], seed, lr, steps)
-            print(f"seed {seed}: {at}/{len(points)} {point.name}, {steps} steps", flush=True)
+                    point.train(family, best["number"], seed, lr, steps)
+            print(f"seed {seed}: {number}/{len(points)} {point.name}, {steps} steps", flush=True)
 
 
-def table(arguments: argparse.Namespace) -> None:
-    """Print a row for each data set and family: fingerprint, best configuration, score, gain with its interval."""
-    found: dict[tuple[str, str, int, float, int], dict[int, dict[str, Any]]] = {}
+def print_table(arguments: argparse.Namespace) -> None:
+    """Print a row for each data set and family: features, best configuration, score, gain with its 95 % interval.
+
+    The intervals of a task use one standard deviation over seeds, pooled over its data sets and families.
+    """
+    runs: dict[tuple[str, str, int, float, int], dict[int, dict[str, Any]]] = {}
     for path in arguments.out:
-        for row in rows(Path(path)):
+        for row in read_rows(path):
             key = (row["point"], row["family"], row["number"], row["lr"], row["steps"])
-            found.setdefault(key, {})[row["seed"]] = row
-    best = {(key[0], key[1]): (key, by) for key, by in found.items() if len(by) >= arguments.seeds}
-    names = list(dict.fromkeys(point for point, _ in best))
-    profiles = {point: (dataset_of(point).task, profile_dataset(dataset_of(point))) for point in names}
+            runs.setdefault(key, {})[row["seed"]] = row
+    best = {(key[0], key[1]): (key, by_seed) for key, by_seed in runs.items() if len(by_seed) >= arguments.seeds}
+    datasets = {point: load_point(point) for point in dict.fromkeys(point for point, _ in best)}
     gains = {
-        (point, family): [by[seed]["test"] - best[point, BASELINE][1][seed]["test"] for seed in sorted(by)]
-        for (point, family), (_, by) in best.items()
+        (point, family): [by_seed[seed]["test"] - best[point, BASELINE][1][seed]["test"] for seed in sorted(by_seed)]
+        for (point, family), (_, by_seed) in best.items()
     }
     spread = {}
-    for task in ("binary", "multiclass"):
-        here = [given for (point, family), given in gains.items() if profiles[point][0] == task and family != BASELINE]
-        spread[task] = (float(np.mean([np.var(given, ddof=1) for given in here])) ** 0.5, len(here))
+    for task in {dataset.task for dataset in datasets.values()}:
+        pooled = [
+            values for (point, family), values in gains.items() if datasets[point].task == task and family != BASELINE
+        ]
+        freedom = sum(len(values) - 1 for values in pooled)
+        spread[task] = (float(np.mean([np.var(values, ddof=1) for values in pooled])) ** 0.5, freedom)
+    features = {point: compute_features(profile_dataset(dataset)) for point, dataset in datasets.items()}
     writer = csv.DictWriter(sys.stdout, list(LedgerRow.model_fields), lineterminator="\n")
     writer.writeheader()
-    for (point, family), (key, by) in best.items():
-        task, profile = profiles[point]
-        deviation, number = spread[task]
+    for (point, family), (key, by_seed) in best.items():
+        task = datasets[point].task
+        deviation, freedom = spread[task]
         gain = float(np.mean(gains[point, family]))
-        half = float(stats.t.ppf(0.975, number)) * deviation / len(by) ** 0.5 if family != BASELINE else 0.0
-        chosen = CONFIGURATIONS[family][key[2]]
+        half = 0.0
+        if family != BASELINE:
+            half = float(stats.t.ppf(0.975, freedom)) * deviation / len(by_seed) ** 0.5
         row = {
             "point": Path(point).name,
-            "generator": generator_of(point) if point in POINTS else "real",
+            "generator": get_generator(point) if point in POINTS else "real",
             "task": task,
-            **{name: round(value, 4) for name, value in compute_features(profile).items()},
+            **{name: round(value, 4) for name, value in features[point].items()},
             "family": family,
-            "params": " ".join(f"{name}={value:g}" for name, value in chosen.items()),
+            "params": " ".join(f"{name}={value:g}" for name, value in CONFIGURATIONS[family][key[2]].items()),
             "lr": key[3],
             "steps": key[4],
-            "score": round(float(np.mean([row["test"] for row in by.values()])), 4),
+            "score": round(float(np.mean([row["test"] for row in by_seed.values()])), 4),
             "gain": round(gain, 4),
             "low": round(gain - half, 4),
             "high": round(gain + half, 4),
@@ -354,79 +383,83 @@ def table(arguments: argparse.Namespace) -> None:
         writer.writerow(row)
 
 
-def show_map(arguments: argparse.Namespace) -> None:
-    """Mean gains and differences of configurations, with 95 % intervals, by task."""
-    drawn = [row for row in read_ledger() if row.generator != "real"]
-    rates = {row.point: (row.lr, row.steps) for row in drawn}
-    trainings = {
+def print_map(arguments: argparse.Namespace) -> None:
+    """Print mean gains, and mean differences between configurations, with 95 % intervals, by task."""
+    synthetic = [row for row in read_ledger() if row.generator != "real"]
+    rates = {row.point: (row.lr, row.steps) for row in synthetic}
+    scores = {
         (row["point"], row["family"], row["number"]): row["test"]
         for path in arguments.out
-        for row in rows(Path(path))
+        for row in read_rows(path)
         if row["seed"] == 0 and (row["lr"], row["steps"]) == rates.get(row["point"])
     }
     print("| task | | mean | for ten times the imbalance |\n|---|---|---|---|")
     for task in ("binary", "multiclass"):
-        decades = {row.point: row.log_imbalance for row in drawn if row.task == task}
+        decades = {row.point: row.log_imbalance for row in synthetic if row.task == task}
         for family, configurations in CONFIGURATIONS.items():
-            gains = {row.point: row.gain for row in drawn if row.family == family and row.task == task}
+            gains = {row.point: row.gain for row in synthetic if row.family == family and row.task == task}
             if family != BASELINE:
-                print(f"| {task} | {family} | " + _trend([decades[point] for point in gains], list(gains.values())))
+                cells = _format_trend([decades[point] for point in gains], list(gains.values()))
+                print(f"| {task} | {family} | {cells}")
             for number in range(1, len(configurations)):
-                apart = [trainings[point, family, number] - trainings[point, family, 0] for point in decades]
+                differences = [scores[point, family, number] - scores[point, family, 0] for point in decades]
                 name = f"{family} {configurations[number]} less {configurations[0]}"
-                print(f"| {task} | {name} | " + _trend(list(decades.values()), apart))
+                print(f"| {task} | {name} | " + _format_trend(list(decades.values()), differences))
 
 
-def _trend(decades: list[float], values: list[float]) -> str:
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+def _format_trend(decades: list[float], values: list[float]) -> str:
     line = stats.linregress(decades, values)
-    wide = float(stats.t.ppf(0.975, len(values) - 2)) * line.stderr
-    low, high = line.slope - wide, line.slope + wide
-    return f"{np.mean(values):+.3f} ± {half:.3f} | {line.slope:+.3f} [{low:+.3f}, {high:+.3f}] |"
+    half = float(stats.t.ppf(0.975, len(values) - 2)) * line.stderr
+    low, high = line.slope - half, line.slope + half
+    mean = f"{np.mean(values):+.3f} ± {compute_half_width(values):.3f}"
+    return f"{mean} | {line.slope:+.3f} [{low:+.3f}, {high:+.3f}] |"
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Print the cost of the first choice on generators, and real sets, that the ledger was not made of."""
+def print_check(arguments: argparse.Namespace) -> None:
+    """Print what the advice costs on each generator, and on the real sets, if the ledger has no rows of them."""
     ledger = read_ledger()
     costs: dict[str, dict[str, list[float]]] = {}
-    inside: list[bool] = []
+    is_inside: list[bool] = []
     misses: list[float] = []
     unlike: list[str] = []
-    order: dict[str, list[list[float]]] = {}
+    curves: dict[str, list[list[float]]] = {}
     for point in dict.fromkeys(row.point for row in ledger):
-        own = {row.family: row for row in ledger if row.point == point}
-        first = own[BASELINE]
-        others = [row for row in ledger if row.generator != first.generator]
-        advised = rank_losses(first.task, first.features, others)
-        top = max(row.gain for row in own.values())
-        if measure_nearness(first.task, first.features, others).unlike:
+        families = {row.family: row for row in ledger if row.point == point}
+        baseline = families[BASELINE]
+        others = [row for row in ledger if row.generator != baseline.generator]
+        advice = rank_losses(baseline.task, baseline.features, others)
+        best = max(row.gain for row in families.values())
+        if measure_nearness(baseline.task, baseline.features, others).unlike:
             unlike.append(point)
-        for one in advised:
-            if one.gain is not None and one.lowest is not None and one.highest is not None and one.family != BASELINE:
-                inside.append(one.lowest <= own[one.family].gain <= one.highest)
-                misses.append(abs(one.gain - own[one.family].gain))
-        picks = {"advise": advised[0].family, "always dice_ce": "dice_ce", "always cross_entropy": BASELINE}
-        for where in ("real sets",) if first.generator == "real" else (first.generator, "all drawn"):
+        for each in advice:
+            if each.gain is None or each.lowest is None or each.highest is None or each.family == BASELINE:
+                continue
+            gain = families[each.family].gain
+            is_inside.append(each.lowest <= gain <= each.highest)
+            misses.append(abs(each.gain - gain))
+        picks = {"advise": advice[0].family, "always dice_ce": "dice_ce", "always cross_entropy": BASELINE}
+        is_real = baseline.generator == "real"
+        for kind in ("real sets",) if is_real else (baseline.generator, "all synthetic"):
             for name, family in picks.items():
-                costs.setdefault(where, {}).setdefault(name, []).append(top - own[family].gain)
-        for name, families in (("advice", [found.family for found in advised]), ("registry", list(CONFIGURATIONS))):
-            tried = [max(own[family].gain for family in families[:number]) for number in range(1, len(families) + 1)]
-            sets = "real sets" if first.generator == "real" else "drawn sets"
-            order.setdefault(f"{sets}, {name}", []).append([top - value for value in tried])
+                costs.setdefault(kind, {}).setdefault(name, []).append(best - families[family].gain)
+        for name, order in (("advice", [each.family for each in advice]), ("registry", list(CONFIGURATIONS))):
+            gains = np.maximum.accumulate([families[family].gain for family in order])
+            kind = "real sets" if is_real else "synthetic sets"
+            curves.setdefault(f"{kind}, {name}", []).append((best - gains).tolist())
     print("| left out | sets | " + " | ".join(picks) + " |\n|---|---|" + "---|" * len(picks))
-    for where, found in costs.items():
-        number = len(next(iter(found.values())))
-        cells = [f"{np.mean(values):.4f} {_interval(values)}" for values in found.values()]
-        print(f"| {where} | {number} | " + " | ".join(cells) + " |")
-    print(f"\n{100 * np.mean(inside):.0f} % of the gains lie within the range of the nearest sets.")
+    for kind, by_pick in costs.items():
+        cells = [f"{np.mean(values):.4f} {_format_interval(values)}" for values in by_pick.values()]
+        print(f"| {kind} | {len(by_pick['advise'])} | " + " | ".join(cells) + " |")
+    print(f"\n{100 * np.mean(is_inside):.0f} % of the gains are within the range of the nearest sets.")
     print(f"The mean gain that is claimed is {np.mean(misses):.4f} off.")
-    print(f"Nothing is claimed of what is unlike all others: {', '.join(unlike)}.\n")
-    print("| best of the first … families | " + " | ".join(map(str, range(1, 8))) + " |\n|---|" + "---|" * 7)
-    for name, curves in order.items():
-        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in np.mean(curves, axis=0)) + " |")
+    print(f"Nothing is claimed of sets that are unlike all others: {', '.join(unlike)}.\n")
+    numbers = range(1, len(CONFIGURATIONS) + 1)
+    print("| best of the first … families | " + " | ".join(map(str, numbers)) + " |\n|---|" + "---|" * len(numbers))
+    for name, each in curves.items():
+        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in np.mean(each, axis=0)) + " |")
 
 
-def show_kinds(arguments: argparse.Namespace) -> None:
+def print_kinds(arguments: argparse.Namespace) -> None:
     """Print each family's mean gain on a generator's sets, with a 95 % interval over sets; real sets one by one."""
     families = [family for family in CONFIGURATIONS if family != BASELINE]
     kinds: dict[str, dict[str, list[float]]] = {}
@@ -438,55 +471,55 @@ def show_kinds(arguments: argparse.Namespace) -> None:
         cells = []
         for family in families:
             values = gains[family]
-            number = len(values)
-            half = stats.t.ppf(0.975, number - 1) * np.std(values, ddof=1) / number**0.5 if number > 2 else None
-            cells.append(f"{np.mean(values):+.3f}" + (f" ± {half:.3f}" if half is not None else ""))
-        print(f"| {kind} | {number} | " + " | ".join(cells).replace("-", "−") + " |")
+            half = f" ± {compute_half_width(values):.3f}" if len(values) > 2 else ""
+            cells.append(f"{np.mean(values):+.3f}{half}")
+        print(f"| {kind} | {len(gains[families[0]])} | " + " | ".join(cells).replace("-", "−") + " |")
 
 
-def _interval(values: list[float]) -> str:
-    """95 % interval of the mean, by the bootstrap."""
+def _format_interval(values: list[float]) -> str:
+    """Return the 95 % interval of the mean, by the bootstrap, from three values or more."""
     if len(values) < 3:
         return ""
     draws = np.random.default_rng(0).choice(values, (4000, len(values))).mean(axis=1)
     return "[{:.4f}, {:.4f}]".format(*np.quantile(draws, (0.025, 0.975)))
 
 
-def plan(arguments: argparse.Namespace) -> None:
-    """Print how many trainings, and for how long."""
-    first = 2 + sum(len(found) for found in CONFIGURATIONS.values())
+def print_plan(arguments: argparse.Namespace) -> None:
+    """Print the number of trainings, and their time at the pace of one."""
+    first = 2 + sum(len(configurations) for configurations in CONFIGURATIONS.values())
     number = len(POINTS) * (first + (arguments.seeds - 1) * len(CONFIGURATIONS))
-    started = time.monotonic()
-    out = Path(".sweeper/ledger/plan.jsonl")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Point("blobs-18%", [], out).trained(BASELINE, 0, 0, LEARNING_RATES[0], STEPS)
-    seconds = time.monotonic() - started
+    with tempfile.TemporaryDirectory() as folder:
+        point = Point("blobs-18%", [], Path(folder) / "plan.jsonl")
+        point.train(BASELINE, 0, 0, LEARNING_RATES[0], 1)  # loads the libraries
+        started = time.monotonic()
+        point.train(BASELINE, 0, 0, LEARNING_RATES[0], STEPS)
+        seconds = time.monotonic() - started
     print(
-        f"{number} trainings of {len(POINTS)} data sets; {number * seconds / 60:.0f} min on one core", file=sys.stderr
+        f"{number} trainings of {len(POINTS)} data sets: {number * seconds / 60:.0f} min on one core, and more where "
+        f"{STEPS} steps are too few to learn"
     )
 
 
 def main() -> None:
-    """Collect, or print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    planned = commands.add_parser("plan")
-    planned.set_defaults(call=plan)
+    planning = commands.add_parser("plan")
+    planning.set_defaults(call=print_plan)
     collecting = commands.add_parser("collect")
     collecting.add_argument("out")
-    collecting.add_argument("--point", action="append", choices=list(POINTS))
-    collecting.add_argument("--data", action="append", help="folders of real sets, in place of the points")
-    collecting.add_argument("--part", default="1/1")
+    collecting.add_argument("--point", action="append", choices=list(POINTS), help="only this set; may be repeated")
+    collecting.add_argument("--data", action="append", help="a folder of real images; may be repeated")
+    collecting.add_argument("--part", default="1/1", help="K/N: every N-th set from the K-th on")
     collecting.set_defaults(call=collect)
     printing = commands.add_parser("table")
     printing.add_argument("out", nargs="+")
-    printing.set_defaults(call=table)
+    printing.set_defaults(call=print_table)
     mapping = commands.add_parser("map")
     mapping.add_argument("out", nargs="+")
-    mapping.set_defaults(call=show_map)
-    commands.add_parser("check").set_defaults(call=check)
-    commands.add_parser("kinds").set_defaults(call=show_kinds)
-    for command in (planned, collecting, printing):
+    mapping.set_defaults(call=print_map)
+    commands.add_parser("check").set_defaults(call=print_check)
+    commands.add_parser("kinds").set_defaults(call=print_kinds)
+    for command in (planning, collecting, printing):
         command.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     arguments.call(arguments)

@@ -1,10 +1,13 @@
-"""Does a noisy loss hide what others gain? Wins over cross-entropy with and without variance that little is lent of.
+"""Measure whether a noisy loss hides the gains of others, with and without the limit of borrowed degrees of freedom.
 
     python bench/lent_variance.py [--simulations 2000]
 
-Scores of three losses on five seeds and 40 images; trainings of one seed share 0.01 (standard deviation). Each line has
-the share of simulated confirmations in which some loss has beaten cross-entropy, where less than one degree of freedom
-is lent (`MIN_BORROWED` = 0) and where it is not (as it is).
+The variance of a pair of losses borrows degrees of freedom from the other pairs, unless fewer than `MIN_BORROWED` could
+be borrowed (sweeper/evidence/moderated_variance.py). Simulates confirmations of three losses on five seeds and 40
+images; trainings with the same seed share 0.01 (standard deviation).
+
+Prints for each case the share of confirmations in which some loss beats cross-entropy: without this limit
+(`MIN_BORROWED` = 0), and with it.
 """
 
 from __future__ import annotations
@@ -26,11 +29,11 @@ CASES = {
     "equal losses, the third collapses on a fifth of its seeds": ((0.01, 0.01, 0.01), 0.0, 0.2),
     "equal losses, the third is five times as noisy": ((0.01, 0.01, 0.05), 0.0, 0.0),
 }
-"""Case → spread of each loss, gain of the second, chance that a training of the third collapses."""
+"""Case → spread of each loss, gain of the second, probability that a training of the third collapses."""
 
 
-def has_change(rng: np.random.Generator, spreads: tuple[float, ...], gain: float, collapse: float) -> bool:
-    """Draw a confirmation, and return whether a loss has beaten the first in it."""
+def has_win(rng: np.random.Generator, spreads: tuple[float, ...], gain: float, collapse: float) -> bool:
+    """Draw a confirmation; return whether a loss beats the first one in it."""
     scores = 0.6 + rng.normal(0, 0.01, (1, SEEDS)) + np.array(spreads)[:, None] * rng.normal(0, 1, (LOSSES, SEEDS))
     scores[1] += gain
     scores[-1] -= 0.5 * (rng.random(SEEDS) < collapse)
@@ -42,19 +45,17 @@ def has_change(rng: np.random.Generator, spreads: tuple[float, ...], gain: float
 
 
 def main() -> None:
-    """Print each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=2000)
     simulations = parser.parse_args().simulations
-    usual = moderated_variance.MIN_BORROWED
+    limit = moderated_variance.MIN_BORROWED
     for title, case in CASES.items():
         shares = []
-        for least in (0.0, usual):
+        for least in (0.0, limit):
             moderated_variance.MIN_BORROWED = least
-            shares.append(
-                sum(has_change(np.random.default_rng([0, n]), *case) for n in range(simulations)) / simulations
-            )
-        print(f"{title}: {shares[0]:.1%} if it is lent, {shares[1]:.1%} as it is", flush=True)
+            wins = sum(has_win(np.random.default_rng([0, n]), *case) for n in range(simulations))
+            shares.append(wins / simulations)
+        print(f"{title}: {shares[0]:.1%} without the limit, {shares[1]:.1%} with it", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,30 @@
-"""What `--miss-at-most` keeps: on splits of a study's own test images, with related images, and after a choice.
+"""Measure whether `--miss-at-most` keeps its limit: on a study's images, with related images, and after a choice.
 
-python bench/miss_at_most.py                                   # the simulations
-python bench/miss_at_most.py sqlite:///sweeper.db STUDY        # splits of its test images, none trained
+    python bench/miss_at_most.py                                   # simulations
+    python bench/miss_at_most.py sqlite:///sweeper.db STUDY        # test images of a study
+
+- With a study: 1,000 times, half of its test images (whole groups) find the threshold, and the others are new images.
+  Nothing is trained. Prints the share of the foreground that is missed in the new images, mean and standard error, for
+  three limits; how often the limit is kept at the surer threshold; and how often no threshold is found.
+- Simulations, at a limit of 10 %, 1,000 times each: groups of 5 similar images, if the groups or if the images count as
+  units; and the best of several equal networks, chosen on the images that also find the threshold. Prints the share
+  that is missed in new images, mean and standard error.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Sequence
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
 from sweeper.core import metrics
+from sweeper.core.errors import UsageError
 from sweeper.core.operating_points import THRESHOLDS
-from sweeper.core.records import HeldOut, MissControl, MissLimit, Recommended
+from sweeper.core.records import HeldOut, MissLimit
 from sweeper.evidence.miss_control import (
     ERROR,
     compute_hoeffding_bentkus,
@@ -36,125 +46,122 @@ PRIOR = 0.02
 Floats = npt.NDArray[np.float64]
 
 
-def splits(storage: str, study: str) -> None:
-    """Half of the test images (whole groups) calibrate, the others are new: 1,000 times."""
+def print_study(storage: str, study: str) -> None:
+    """Print what is missed in one half of a study's test images if the other half finds the threshold."""
     sweep = load_sweep(open_storage(storage, create=False), study)
-    chosen = draw_conclusion(sweep).recommended
-    assert chosen is not None
-    held_out = kept_answers(sweep, chosen)
+    recommended = draw_conclusion(sweep).recommended
+    if recommended is None:
+        raise SystemExit(f"{study} recommends no loss, and only a recommended loss has a threshold; name another study")
+    with patch.object(miss_limit, "find_controlled_point") as find:  # gets what `--miss-at-most` would use
+        miss_limit.read_confirmation_held_out(sweep, recommended, MissLimit(share=0.5))
+    held_out: HeldOut = find.call_args.args[0]
     classes, counts = sweep.conditions.dataset.classes, held_out.counts
     units = number_image_units(held_out.groups)
-    own = metrics.count_at_all_points(counts)[:, :, 1]
-    pixels = own[:, 0, 0] + own[:, 0, 2]
-    having = np.flatnonzero(pixels)
-    missed = own[:, :, 2] / np.maximum(pixels, 1)[:, None]
-    print(f"{study}: {len(having)} test images with {classes[1]} in {len(np.unique(units[having]))} units")
+    foreground = metrics.count_at_all_points(counts)[:, :, 1]
+    pixels = foreground[:, 0, 0] + foreground[:, 0, 2]
+    with_foreground = np.flatnonzero(pixels)
+    missed = foreground[:, :, 2] / np.maximum(pixels, 1)[:, None]
+    number = len(np.unique(units[with_foreground]))
+    print(f"{study}: {len(with_foreground)} test images with {classes[1]} in {number} units")
     rng = np.random.default_rng(0)
     for share in SHARES:
-        risks, sure, refused = [], [], 0
+        risks, is_kept, refusals = [], [], []
         for _ in range(REPEATS):
             order = rng.permutation(int(units.max()) + 1)
-            first = np.isin(units, order[: len(order) // 2])
-            inside, rest = np.flatnonzero(first), np.flatnonzero(~first & (pixels > 0))
-            part = counts.model_copy(update={"images": tuple(inside.tolist()), "data": counts.data[inside]})
-            groups = tuple(held_out.groups[i] for i in inside)
+            is_first = np.isin(units, order[: len(order) // 2])
+            first, second = np.flatnonzero(is_first), np.flatnonzero(~is_first & (pixels > 0))
+            part = counts.model_copy(update={"images": tuple(first.tolist()), "data": counts.data[first]})
+            groups = tuple(held_out.groups[i] for i in first)
             try:
-                found = find_controlled_point(
+                control = find_controlled_point(
                     HeldOut(counts=part, groups=groups), MissLimit(share=share), classes, THRESHOLDS[-1]
                 )
-            except Exception as error:  # too few images, or no threshold keeps it: counted, and said
-                refused += 1
-                why = str(error)
+            except UsageError as error:  # too few images, or no threshold keeps the limit
+                refusals.append(str(error))
                 continue
-            new = compute_unit_means(missed[rest], np.unique(units[rest], return_inverse=True)[1]).mean(axis=0)
-            risks.append(new[THRESHOLDS.index(found.point)])
-            if found.sure_point is not None:
-                sure.append(new[THRESHOLDS.index(found.sure_point)] <= share)
+            new = compute_unit_means(missed[second], np.unique(units[second], return_inverse=True)[1]).mean(axis=0)
+            risks.append(new[THRESHOLDS.index(control.point)])
+            if control.sure_point is not None:
+                is_kept.append(new[THRESHOLDS.index(control.sure_point)] <= share)
         if not risks:
-            print(f"  {share:.0%}: refused in all {refused}: {why}")
+            print(f"  {share:.0%}: no threshold in any of {len(refusals)} divisions: {refusals[-1]}")
             continue
-        error = np.std(risks) / np.sqrt(len(risks))
-        said = f"; within it at the surer threshold {np.mean(sure):.1%} of {len(sure)}" if sure else ""
-        print(f"  {share:.0%}: missed {np.mean(risks):.2%} ± {error:.2%} of new images{said}; refused {refused}")
+        surer = f"; limit kept at the surer threshold in {np.mean(is_kept):.1%} of {len(is_kept)}" if is_kept else ""
+        print(f"  {share:.0%}: missed {format_mean(risks)} of new images{surer}; no threshold in {len(refusals)}")
 
 
-def kept_answers(sweep: object, chosen: Recommended) -> HeldOut:
-    """Return the test counts that `--miss-at-most` takes, caught on their way."""
-    caught: list[HeldOut] = []
-
-    def catch(held_out: HeldOut, *_: object) -> MissControl:
-        caught.append(held_out)
-        return find_controlled_point(*(held_out, *_))  # type: ignore[arg-type]
-
-    original, miss_limit.find_controlled_point = miss_limit.find_controlled_point, catch  # type: ignore[assignment]
-    try:
-        miss_limit.read_confirmation_held_out(sweep, chosen, MissLimit(share=0.5))  # type: ignore[arg-type]
-    finally:
-        miss_limit.find_controlled_point = original
-    return caught[0]
+def format_mean(risks: Sequence[float]) -> str:
+    """Return the mean with its standard error, in per cent."""
+    return f"{np.mean(risks):.2%} ± {np.std(risks) / np.sqrt(len(risks)):.2%}"
 
 
-def curves(rng: np.random.Generator, level: Floats) -> tuple[Floats, Floats]:
-    """Shares of foreground missed and of background taken for it, (…, T), of images whose foreground has these logits.
+def draw_shares(rng: np.random.Generator, level: Floats) -> tuple[Floats, Floats]:
+    """Return the shares of foreground missed and of background taken for it by images at T thresholds, (…, T).
 
-    An image's logits are normal; the background's are at −4 with the image's own shift.
+    The logits of an image's foreground are normal with mean `level`; those of its background have a mean near −4.
     """
     shift = rng.normal(0, 0.7, level.shape)
     return norm.cdf((LOGITS - level[..., None]) / 1.5), norm.sf((LOGITS + 4 - shift[..., None]) / 1.5)
 
 
-def related() -> None:
-    """Calibrate groups of 5 similar images with groups, and as if each image were its own."""
+def print_related() -> None:
+    """Print what is missed in new groups if thresholds are found from groups, and from their images as units."""
     rng = np.random.default_rng(1)
-    print("related images, groups of 5, limit 10 %: share missed in new groups, mean over 1,000 calibrations")
+    print("related images, groups of 5, limit 10 %: share missed in new groups, mean over 1,000 draws")
     for groups in (12, 40):
-        by: dict[str, list[tuple[float, bool]]] = {"groups count": [], "images count": []}
+        results: dict[str, list[tuple[float, bool]]] = {"groups count": [], "images count": []}
         for _ in range(REPEATS):
             level = rng.normal(2.0, 1.2, (groups + 200, 1)) + rng.normal(0, 0.3, (groups + 200, 5))
-            missed, _ = curves(rng, level)
+            missed, _ = draw_shares(rng, level)
             means, new = missed[:groups].mean(axis=1), missed[groups:].mean(axis=(0, 1))
             flat = missed[:groups].reshape(-1, len(LOGITS))
             for name, losses in (("groups count", means), ("images count", flat)):
                 n = len(losses)
-                at = int(find_last_kept(losses.sum(axis=0), n, 0.1))
+                last = int(find_last_kept(losses.sum(axis=0), n, 0.1))
                 sure = int((compute_hoeffding_bentkus(losses.mean(axis=0), n, 0.1) <= ERROR).sum()) - 1
-                by[name].append((float(new[at]), sure >= 0 and bool(new[sure] > 0.1)))
-        for name, found in by.items():
-            risks, over = np.array(found).T
-            error = np.std(risks) / np.sqrt(REPEATS)
-            print(
-                f"  {groups} groups, {name}: {np.mean(risks):.2%} ± {error:.2%}; surer one over it: {np.mean(over):.1%}"
-            )
+                results[name].append((float(new[last]), sure >= 0 and bool(new[sure] > 0.1)))
+        for name, pairs in results.items():
+            risks, is_above = np.array(pairs).T
+            above = f"above the limit at the surer threshold: {np.mean(is_above):.1%}"
+            print(f"  {groups} groups, {name}: {format_mean(risks)}; {above}")
 
 
-def chosen() -> None:
-    """Choose the best of K equal networks on the same images that calibrate its threshold."""
+def print_choice() -> None:
+    """Print what the best of several equal networks misses if the same images choose it and find its threshold."""
     rng = np.random.default_rng(2)
-    print("limit 10 %: share missed in new images after the choice of one of K equal networks, 1,000 sweeps each")
-    usual = int(np.abs(LOGITS).argmin())
+    print("limit 10 %: share missed in new images by the chosen one of several equal networks, mean over 1,000 draws")
+    plain_place = int(np.abs(LOGITS).argmin())
     for images in (24, 60):
         for networks in (1, 4, 8):
-            found: dict[str, list[float]] = {"by IoU": [], "by what it misses": []}
+            results: dict[str, list[float]] = {"by IoU": [], "by what it misses": []}
             for _ in range(REPEATS):
                 shared = rng.normal(2.0, 1.0, images + 300)
                 level = shared + rng.normal(0, 0.5, (networks, images + 300))
-                missed, false = curves(rng, level)
+                missed, false = draw_shares(rng, level)
                 old = slice(0, images)
-                hit = PRIOR * (1 - missed[:, old, usual])
-                iou = (hit / (PRIOR + (1 - PRIOR) * false[:, old, usual])).mean(axis=1)
+                hit = PRIOR * (1 - missed[:, old, plain_place])
+                iou = (hit / (PRIOR + (1 - PRIOR) * false[:, old, plain_place])).mean(axis=1)
                 summed = missed[:, old].sum(axis=1)
-                for name, values in (("by IoU", iou), ("by what it misses", -summed[:, usual])):
+                for name, values in (("by IoU", iou), ("by what it misses", -summed[:, plain_place])):
                     best = int(values.argmax())
-                    at = find_last_kept(summed[best], images, 0.1)
-                    found[name].append(float(missed[best, images:, at].mean()))
-            for name, risks in found.items():
-                error = np.std(risks) / np.sqrt(REPEATS)
-                print(f"  {images} images, {networks} networks, {name}: {np.mean(risks):.2%} ± {error:.2%}")
+                    last = find_last_kept(summed[best], images, 0.1)
+                    results[name].append(float(missed[best, images:, last].mean()))
+            for name, risks in results.items():
+                print(f"  {images} images, {networks} networks, {name}: {format_mean(risks)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", nargs="*", metavar="STORAGE STUDY", help="database and name of a study")
+    arguments = parser.parse_args()
+    if len(arguments.study) == 2:
+        print_study(*arguments.study)
+    elif arguments.study:
+        parser.error(f"a storage and a study are needed, or neither; found {' '.join(arguments.study)}")
+    else:
+        print_related()
+        print_choice()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        splits(*sys.argv[1:])
-    else:
-        related()
-        chosen()
+    main()

@@ -1,8 +1,13 @@
-"""What a sweep costs besides training: python bench/overhead.py [--trials 50] [--server].
+"""Measure what a sweep costs besides training.
 
-Trials that take no time go through everything else: ask, evaluations with pruning, end, storage and MLflow, both on
-SQLite (or MLflow behind its own server). Printed are milliseconds per trial, of the first and the last hundred, the
-growth of this process's resident memory, and the time of the report. `--profile` says where the time goes.
+    python bench/overhead.py [--trials 50] [--images 20] [--no-mlflow | --server] [--profile]
+
+The trials take no time, but are asked for, evaluated, stopped and stored as in a sweep, and logged to MLflow; study and
+MLflow are in SQLite, with `--server` MLflow is behind its own server.
+
+Prints milliseconds per trial by the clock and of the processor, in the mean and for the first and the last trials (100,
+or half of them); the growth of this process's resident memory; and the seconds of the report. `--profile` prints the
+functions that take most. 50 trials take some 10 s.
 """
 
 from __future__ import annotations
@@ -32,38 +37,38 @@ from tests.support.mlflow_server import Server
 from tests.support.sweeping import Recorder
 
 
-def resident() -> float:
-    """MiB of this process."""
+def measure_memory() -> float:
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--images", type=int, default=20, help="validation images, whose counts are stored")
     parser.add_argument("--server", action="store_true", help="MLflow behind `mlflow server`")
     parser.add_argument("--no-mlflow", action="store_true")
     parser.add_argument("--profile", action="store_true")
-    given = parser.parse_args()
-    counts: ImageCounts = builders.counts_from_iou(np.linspace(0.2, 0.8, given.images))
+    arguments = parser.parse_args()
+    counts: ImageCounts = builders.counts_from_iou(np.linspace(0.2, 0.8, arguments.images))
 
     def train(spec: TrialSpec) -> TrialResult:
         return fake_result(spec).model_copy(update={"val": counts})
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        server = Server(folder) if given.server else None
+        server = Server(folder) if arguments.server else None
         if server:
             server.start()
         uri = server.uri if server else f"sqlite:///{folder}/mlflow.db"
         storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
         plan = new_plan()
         study = studies.create_study(storage, "bench", plan)
-        enqueue_defaults(study, SPACE, given.trials)
-        display = Clocked()
+        enqueue_defaults(study, SPACE, arguments.trials)
+        display = TrialClock()
         tracker = None
-        if not given.no_mlflow:
+        if not arguments.no_mlflow:
             tracker = MlflowTracker(uri, warn=print)
             tracker.begin_sweep(study, plan)
         work = LossSearch(
@@ -71,32 +76,33 @@ def main() -> None:
             SPACE,
             plan.conditions,
             imbalance=60.0,
-            trials=given.trials,
+            trials=arguments.trials,
             recorder=Observers((display,) if tracker is None else (tracker, display)),
             checkpoints=folder,
         )
         profile = cProfile.Profile()
-        if given.profile:
+        if arguments.profile:
             profile.enable()
         display.mark()
         run_work(FakeExecutor(train), work, lambda: None)  # type: ignore[arg-type]
         profile.disable()
-        if given.profile:
+        if arguments.profile:
             pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
         if tracker is not None:
             began = time.perf_counter()
             tracker.end_sweep("FINISHED")
-            print(f"the end waited {time.perf_counter() - began:.2f} s for MLflow")
+            print(f"at the end the study waited {time.perf_counter() - began:.2f} s for MLflow")
         memory = np.array(display.memory)
-        for what, marks in (("by the clock", display.times), ("of the processor", display.processor)):
+        for clock, marks in (("by the clock", display.times), ("of the processor", display.processor)):
             each = 1000 * np.diff(marks)
             part = min(100, len(each) // 2)
             first, last = each[:part].mean(), each[-part:].mean()
             print(
-                f"{given.trials} trials, {what}: {each.mean():.1f} ms a trial; first {part}: {first:.1f}, last {part}: "
-                f"{last:.1f}, ratio {last / first:.2f}"
+                f"{arguments.trials} trials, {clock}: {each.mean():.1f} ms a trial; first {part}: {first:.1f}, last "
+                f"{part}: {last:.1f}, ratio {last / first:.2f}"
             )
-        print(f"resident memory grew by {memory[-1] - memory[min(20, part)]:.1f} MiB from trial {min(20, part)} on")
+        start = min(20, part)
+        print(f"resident memory grew by {memory[-1] - memory[start]:.1f} MiB after trial {start}")
         began = time.perf_counter()
         report_study(storage, "bench", out=folder / "reports")
         print(f"report: {time.perf_counter() - began:.2f} s")
@@ -104,8 +110,8 @@ def main() -> None:
             server.kill()
 
 
-class Clocked(Recorder):
-    """Keeps when each trial was stored, and nothing else."""
+class TrialClock(Recorder):
+    """Times and memory at the moments when trials were stored."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +122,7 @@ class Clocked(Recorder):
     def mark(self) -> None:
         self.times.append(time.perf_counter())
         self.processor.append(time.process_time())
-        self.memory.append(resident())
+        self.memory.append(measure_memory())
 
     def notify(self, event: SweepEvent) -> None:
         if isinstance(event, ResultStored):

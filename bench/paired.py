@@ -1,12 +1,18 @@
-"""What was recommended against other configurations, on the same seeds: python bench/paired.py STUDY PARAMS [...].
+"""Compare the recommended loss with other configurations, on the same seeds; for bench/sweep.py.
 
-In the folder of a finished `sweeper run`. PARAMS is a configuration of bench/plain_loop.py as JSON, e.g. the loop's
-best trial. Each is trained on the seeds, splits, steps and averaging of the study's confirmation, and scored on its
-test split at the threshold chosen on validation, and at 0.5, as the recommended finalist was. Prints one JSON list.
+    python bench/paired.py STUDY PARAMS [PARAMS …]
+
+Run it in the folder of a finished `sweeper run`. PARAMS is a configuration of bench/plain_loop.py as JSON, e.g. the
+loop's best trial. Each is trained on the seeds, splits, steps and averaging of the study's confirmation, and scored on
+its test images as the recommended finalist was: at the operating point chosen on validation images, and at 0.5.
+
+Prints a JSON list: for each configuration the mean difference in test mIoU (recommended minus other) and its standard
+error over the seeds. Takes as long as the study's confirmation of one finalist, for each configuration.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
@@ -14,37 +20,30 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixed import Fixed, spec
-
-from sweeper.core.events import JobResult
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.fixed import FixedTrainings, make_spec
+from sweeper.core.events import Observers
 from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import count_available_cores
 
 if TYPE_CHECKING:
-    from sweeper.core.records import TrialResult, TrialSpec
-
-
-class Untracked(Fixed):
-    """Trainings that are logged nowhere."""
-
-    def __init__(self, specs: list[TrialSpec]) -> None:
-        self.queue, self.results = specs, []
-
-    def take_answer(self, answer: JobResult) -> bool:
-        self.results.append(answer.result)
-        return True
+    from sweeper.core.records import TrialResult
 
 
 def main() -> None:
-    found = []
-    for params in sys.argv[2:]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study")
+    parser.add_argument("params", nargs="+")
+    arguments = parser.parse_args()
+    comparisons = []
+    for params in arguments.params:
         with closing(ProcessBackend("auto", None, count_available_cores(), print)) as backend:
-            found.append(compared(backend, sys.argv[1], json.loads(params)))
-    print(json.dumps(found))
+            comparisons.append(compare_with_recommended(backend, arguments.study, json.loads(params)))
+    print(json.dumps(comparisons))
 
 
-def compared(backend: ProcessBackend, study: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Paired differences, recommended minus other, by seed."""
+def compare_with_recommended(backend: ProcessBackend, study: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Train a configuration on the seeds of the recommended finalist; return the differences, recommended minus it."""
     import optuna
 
     from sweeper import storage as studies
@@ -53,17 +52,19 @@ def compared(backend: ProcessBackend, study: str, params: dict[str, Any]) -> dic
 
     storage = studies.open_storage("sqlite:///sweeper.db")
     plan = studies.read_plan(storage, study)
-    chosen = json.loads((Path("reports") / study / "recommendation.json").read_text())["recommended"]["family"]
+    report = json.loads((Path("reports") / study / "recommendation.json").read_text())
+    if report["recommended"] is None:
+        raise SystemExit(f"{study} recommends no loss, so there is nothing to compare with; name another study")
+    recommended = report["recommended"]["family"]
     confirmed = studies.list_extra_results(optuna.load_study(study_name=study, storage=storage), "confirm")
-    ours = {r.spec.seed: r for r in confirmed if r.spec.family == chosen}
+    ours = {result.spec.seed: result for result in confirmed if result.spec.family == recommended}
     steps = next(iter(ours.values())).spec.steps
-    as_ours = spec(0, params, plan.imbalance, steps)
+    spec = make_spec(0, params, plan.imbalance, steps).model_copy(update={"purpose": "confirm"})
     executor = backend.open(plan.conditions, Path(".sweeper/checkpoints"))
-    work = Untracked(
-        [as_ours.model_copy(update={"purpose": "confirm", "seed": seed, "number": n}) for n, seed in enumerate(ours)]
-    )
+    specs = [spec.model_copy(update={"seed": seed, "number": n}) for n, seed in enumerate(ours)]
+    work = FixedTrainings(specs, Observers(()))
     run_work(executor, work, lambda: None)
-    theirs = {r.spec.seed: r for r in work.results}
+    theirs = {result.spec.seed: result for result in work.results}
 
     def score(result: TrialResult, point: float) -> float:
         if result.test is None:
@@ -72,14 +73,14 @@ def compared(backend: ProcessBackend, study: str, params: dict[str, Any]) -> dic
         return float(compute_objective(counts.sum(axis=0), find_present_classes(counts)))
 
     gaps = {
-        name: [score(ours[s], point(ours[s])) - score(theirs[s], point(theirs[s])) for s in ours]
-        for name, point in (("tuned", lambda r: r.evaluations[-1].point), ("at 0.5", lambda r: 0.5))
+        name: [score(ours[s], get_point(ours[s])) - score(theirs[s], get_point(theirs[s])) for s in ours]
+        for name, get_point in (("tuned", lambda result: result.evaluations[-1].point), ("at 0.5", lambda result: 0.5))
     }
-    found: dict[str, Any] = {"recommended": chosen, "other": params, "seeds": len(ours), "steps": steps}
-    for name, each in gaps.items():
-        error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else None
-        found[name] = {"mean": statistics.mean(each), "standard_error": error}
-    return found
+    comparison: dict[str, Any] = {"recommended": recommended, "other": params, "seeds": len(ours), "steps": steps}
+    for name, values in gaps.items():
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+        comparison[name] = {"mean": statistics.mean(values), "standard_error": error}
+    return comparison
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
-"""What stopping early costs: complete learning curves once, then every rule replayed on them.
+"""Measure what it costs to stop trials early: train complete learning curves once, then replay every rule on them.
 
     python bench/regret.py collect DATA CURVES.jsonl [--seeds 5] [--trials 32] [--evaluations 4]
     python bench/regret.py replay CURVES.jsonl [CURVES.jsonl …] [--every-family]
 
-`collect` trains, for each seed, the trials that a search without stopping would train: the first trials of every family
-of the data's default space, those that similar data advise among them, then random draws. Learning rates but the
-defaults' are drawn from 0.001 to 0.004, as a search draws them once it knows their optimum. Nothing depends on a rule.
-It can be cut off and continues where it was. `replay` lets each rule see the curves as a search would, one trial after
-another. It prints the share of steps that a rule spends, the regret (final value of the best of all trials, minus that
-of the best trial which the rule trained to the end; mean and largest over seeds), and Kendall's τ of each rung with the
-last.
+`collect` trains to the end, for each seed, the trials that a search would begin with: the first trials of every family
+of the data's default space, those that are advised by similar data among them, then random draws. The defaults keep
+their learning rates; the others are drawn from 0.001 to 0.004, as in a search that knows the optimum. So the curves do
+not depend on a rule. CURVES.jsonl gets a line for each training, which takes some 10 s on one core. If you interrupt
+the command, run it again to continue.
+
+`replay` lets each rule see the curves as a search by one worker would, in seconds. It prints, for each file, Kendall's
+τ of the values at each rung with the final values, and for each rule the share of steps that it trains, the regret
+(mean and largest over seeds) and the number of trials that it trains to the end. The regret is the best final value of
+all trials minus that of the best trial that the rule trains to the end.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -25,6 +28,8 @@ import numpy as np
 import optuna
 from scipy.stats import kendalltau
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.shared import BASELINE, append_row, read_rows, resume_rows
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide_images, load_dataset
@@ -37,7 +42,6 @@ from sweeper.space import (
     load_space,
     suggest_choice,
 )
-from sweeper.study.finalist import BASELINE
 from sweeper.study.successive_halving import SHARES, SuccessiveHalving
 from sweeper.workflow.advice import add_advice
 from sweeper.workflow.settings import CPU_SIZE, CPU_WIDTH
@@ -46,12 +50,14 @@ RUNGS = (25, 50, 75, 100)
 RULES = sorted(
     {(FLOOR, *SHARES), (0, *SHARES), *((0, first, 1 / 2) for first in (1 / 6, 1 / 3, 1 / 2, 1.0)), (0, 1.0, 1 / 4)}
 )
-"""First trials of a family that always pass the first rung; shares beyond the first and second."""
+"""First trials of a family that pass the first rung whatever they score; shares of the trials that continue from it
+and, if there are two, from the second rung."""
 RATES = (1e-3, 4e-3)
+"""Lowest and highest learning rate of the draws."""
 
 
 def collect(arguments: argparse.Namespace) -> None:
-    """Append one line per training to the file: seed, number, family, lr, parameters, values by step."""
+    """Append a row for each training: seed, number, family, learning rate, parameters, values by step."""
     from sweeper.training.engine import StudyTraining
     from sweeper.training.hardware import probe_device, settle_process
     from sweeper.training.training_context import open_context
@@ -65,8 +71,7 @@ def collect(arguments: argparse.Namespace) -> None:
         precision=probe_device("cpu").precision,
         evaluations=arguments.evaluations,
     )
-    out = Path(arguments.curves)
-    known = {(row["seed"], row["number"]) for row in rows(out)} if out.exists() else set()
+    done = {(row["seed"], row["number"]) for row in resume_rows(arguments.curves)}
     for seed in range(arguments.seeds):
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
         imbalance = compute_imbalance(
@@ -80,10 +85,10 @@ def collect(arguments: argparse.Namespace) -> None:
         draws = np.random.default_rng(seed)
         for number in range(arguments.trials):
             choice = suggest_choice(study.ask(), space, imbalance)
-            drawn = float(np.exp(draws.uniform(*np.log(RATES))))
+            rate = float(np.exp(draws.uniform(*np.log(RATES))))
             if number >= len(first):
-                choice = choice.model_copy(update={"lr": drawn})
-            if (seed, number) in known:
+                choice = choice.model_copy(update={"lr": rate})
+            if (seed, number) in done:
                 continue
             spec = TrialSpec(
                 purpose="search",
@@ -110,21 +115,15 @@ def collect(arguments: argparse.Namespace) -> None:
                 "collapsed": result.collapse != Collapse.NONE,
                 "seconds": result.seconds,
             }
-            with out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Return the trainings of one file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+            append_row(arguments.curves, row)
 
 
 def replay(arguments: argparse.Namespace) -> None:
-    """Replay every rule on every file's curves."""
-    kind = EveryFamily if arguments.every_family else SuccessiveHalving
+    """Print what each rule costs on the curves of each file."""
+    rule_type = EveryFamily if arguments.every_family else SuccessiveHalving
     for name in arguments.curves:
         by_seed: dict[int, list[dict[str, Any]]] = {}
-        for row in rows(Path(name)):
+        for row in read_rows(name):
             row["curve"] = [row["values"][str(step)] for step in RUNGS]
             by_seed.setdefault(row["seed"], []).append(row)
         print(f"{name}: {', '.join(str(len(trials)) for trials in by_seed.values())} trials of {len(by_seed)} seeds")
@@ -135,8 +134,8 @@ def replay(arguments: argparse.Namespace) -> None:
             ]
             print(f"  step {step}: τ with the last {', '.join(f'{tau:.2f}' for tau in taus)}")
         for least, *shares in RULES:
-            played = [play(trials, least, shares, kind) for trials in by_seed.values()]
-            spent, regret, complete = zip(*played, strict=True)
+            searches = [replay_search(trials, least, shares, rule_type) for trials in by_seed.values()]
+            spent, regret, complete = zip(*searches, strict=True)
             rule = f"{least} first, {' and '.join(f'{share:.0%}' for share in shares)}"
             print(
                 f"  {rule:21} continue: {mean(spent):4.0%} of the steps, "
@@ -145,39 +144,42 @@ def replay(arguments: argparse.Namespace) -> None:
 
 
 class EveryFamily(SuccessiveHalving):
-    """The best of each family is trained to the end, however far it is behind."""
+    """Successive halving that trains the best of each family to the end, however far it is behind."""
 
     def trailing_families(self) -> set[str]:
-        """Return that no family trails."""
+        """Return no family."""
         return set()
 
 
-def play(
-    trials: list[dict[str, Any]], least: int, shares: Sequence[float], kind: type[SuccessiveHalving]
+def replay_search(
+    trials: list[dict[str, Any]], least: int, shares: Sequence[float], rule_type: type[SuccessiveHalving]
 ) -> tuple[float, float, int]:
-    """Simulate one search by one worker: share of all steps that it trains, regret, complete trials."""
-    field, todo, waiting = kind(RUNGS, least=least, shares=shares, baseline=BASELINE), list(trials), set[int]()
-    by_number, reached = {t["number"]: t for t in trials}, dict.fromkeys((t["number"] for t in trials), 0)
+    """Simulate a search by one worker; return the share of all steps that it trains, regret and complete trials."""
+    rule = rule_type(RUNGS, least=least, shares=shares, baseline=BASELINE)
+    by_number = {trial["number"]: trial for trial in trials}
+    reached = dict.fromkeys(by_number, 0)
+    queue, waiting = list(by_number), set[int]()
     while True:
-        number = field.next_promotion(sorted(waiting))
-        if number is None and not todo:
+        number = rule.next_promotion(sorted(waiting))
+        if number is None and not queue:
             break
-        number = todo.pop(0)["number"] if number is None else number
+        number = queue.pop(0) if number is None else number
         waiting.discard(number)
         trial = by_number[number]
         while True:
             rung = reached[number]
-            field.record(number, trial["family"], RUNGS[rung], trial["curve"][rung])
+            rule.record(number, trial["family"], RUNGS[rung], trial["curve"][rung])
             reached[number] += 1
             if reached[number] == len(RUNGS):
                 break
-            if not field.may_continue(number):
+            if not rule.may_continue(number):
                 waiting.add(number)
                 break
-    ended = [n for n, count in reached.items() if count == len(RUNGS)]
-    best = max(t["curve"][-1] for t in trials)
+    complete = [number for number, count in reached.items() if count == len(RUNGS)]
+    best = max(trial["curve"][-1] for trial in trials)
     steps = sum(RUNGS[count - 1] for count in reached.values())
-    return steps / (RUNGS[-1] * len(trials)), best - max(by_number[n]["curve"][-1] for n in ended), len(ended)
+    regret = best - max(by_number[number]["curve"][-1] for number in complete)
+    return steps / (RUNGS[-1] * len(trials)), regret, len(complete)
 
 
 def main() -> None:
@@ -188,15 +190,17 @@ def main() -> None:
     collecting.add_argument("curves")
     collecting.add_argument("--seeds", type=int, default=5)
     collecting.add_argument("--trials", type=int, default=32)
-    collecting.add_argument("--evaluations", type=int, default=4)
-    collecting.set_defaults(act=collect)
+    collecting.add_argument("--evaluations", type=int, default=4, help="of a training; `replay` needs a multiple of 4")
+    collecting.set_defaults(call=collect)
     replaying = commands.add_parser("replay")
     replaying.add_argument("curves", nargs="+")
-    replaying.add_argument("--every-family", action="store_true", help="those far behind at the middle rung, too")
-    replaying.set_defaults(act=replay)
+    replaying.add_argument(
+        "--every-family", action="store_true", help="also train the best of families far behind to the end"
+    )
+    replaying.set_defaults(call=replay)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arguments.act(arguments)
+    arguments.call(arguments)
 
 
 if __name__ == "__main__":

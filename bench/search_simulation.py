@@ -1,12 +1,16 @@
-"""Simulated searches whose truth is known: trainings of 100 steps that a rule spends, and what its best costs.
+"""Measure what a search costs and misses, on simulated trainings whose truth is known.
 
     python bench/search_simulation.py [--searches 16] [--trials 50] [--first 0.167 0.333] [--luck 0.02]
         [--finalists 3 4]
 
-The product's own search (TPE, floors, successive halving) asks for trainings that cost nothing. A family has a level,
-an optimum of its learning rate and of its hyper-parameters. A training ends at level − penalties + luck, and shows at
-its rungs a share of that, with a bias of the family and luck of its own, which shrink from rung to rung. *Below the
-best* is the best family's level minus what the best finalist's configuration truly is.
+The product's search (TPE, first trials of each family, successive halving) asks for trainings that cost nothing. Each
+family has a level, and optima of its learning rate and of its hyper-parameters. A training ends at its level, less what
+it loses by its rate and its hyper-parameters, plus luck. At its rungs it has a share of this value, plus a bias of its
+family and luck, which shrink from rung to rung.
+
+Prints for each kind of simulated data, and each share of trials that continue from the first rung (`--first`), the
+steps in units of a whole training, the complete trials, and how far the true value of the best finalist is below the
+level of the best family, with its standard error. A search takes some seconds.
 """
 
 from __future__ import annotations
@@ -33,30 +37,31 @@ from tests.support.faking import FakeExecutor
 from tests.support.sweeping import Recorder
 
 RUNGS, REACHED, UNSETTLED = (25, 50, 75), (0.55, 0.8, 0.93), (1.0, 0.48, 0.2)
-"""Steps of the rungs; share of the last value that is reached there; bias and luck in units of the first rung's."""
+"""Steps of the rungs; share of the last value that is reached there; bias and luck relative to the first rung."""
 SPACE = load_space("binary", "binary")
 FAMILIES = [family.family for family in SPACE.families]
-WORLDS: Mapping[str, Mapping[str, float]] = {
+KINDS: Mapping[str, Mapping[str, float]] = {
     "mixed": {},
     "noisy rungs": {"early": 0.06, "luck": 0.01},
     "wide": {"spread": 0.06, "bad": 3},
 }
+"""Kind of simulated data → arguments of `SimulatedData` that are not the defaults."""
 
 
-class World:
-    """What the trainings of one simulated data set give, in mIoU."""
+class SimulatedData:
+    """One simulated data set; its trainings have values in mIoU."""
 
     def __init__(
         self, seed: int, *, spread: float = 0.03, luck: float = 0.006, early: float = 0.03, bad: int = 2
     ) -> None:
-        """Draw it.
+        """Draw levels and optima of all families.
 
         Args:
-            seed: of all draws.
+            seed: seed of all draws.
             spread: standard deviation of the families' levels.
-            luck: of a training's last value.
-            early: of a family's bias at the first rung.
-            bad: families that are 0.05 to 0.2 below the others besides.
+            luck: standard deviation of a training's last value.
+            early: standard deviation of a family's bias at the first rung.
+            bad: number of families whose level is 0.05 to 0.2 lower.
         """
         draw = np.random.default_rng(seed)
         self._luck = luck
@@ -68,19 +73,19 @@ class World:
         self._bias = {family: draw.normal(0, early, len(RUNGS)) for family in FAMILIES}
         self._best = {family: draw.random(6) for family in FAMILIES}
 
-    def truth(self, spec: TrialSpec) -> float:
+    def compute_truth(self, spec: TrialSpec) -> float:
         """Return a configuration's value at the best learning rate, without luck."""
         values = np.array([float(v) for v in spec.params.values()])
-        places = (np.sin(12.9 * np.arange(1, len(values) + 1) + 7.1 * values) + 1) / 2
-        miss = np.mean((places - self._best[spec.family][: len(values)]) ** 2) if len(values) else 0.0
+        positions = (np.sin(12.9 * np.arange(1, len(values) + 1) + 7.1 * values) + 1) / 2
+        miss = np.mean((positions - self._best[spec.family][: len(values)]) ** 2) if len(values) else 0.0
         return float(self.level[spec.family] - 0.06 * miss)
 
     def train(self, spec: TrialSpec) -> TrialResult:
-        """Return a training and its rungs."""
+        """Return the result of a training, with its values at the rungs."""
         draw = np.random.default_rng([spec.number, *spec.family.encode()])
         off = np.log10(spec.lr) - self._rate[spec.family]
-        last = self.truth(spec) - 0.06 * off**2 + draw.normal(0, self._luck)
-        slow = 0.04 * max(0.0, -off)  # a low rate is behind at first
+        last = self.compute_truth(spec) - 0.06 * off**2 + draw.normal(0, self._luck)
+        slow = 0.04 * max(0.0, -off)  # with a low rate the first rungs are low
         rungs = [
             last * share + unsettled * (bias - slow) + draw.normal(0, self._luck * (1 + 2 * unsettled))
             for share, unsettled, bias in zip(REACHED, UNSETTLED, self._bias[spec.family], strict=True)
@@ -91,12 +96,12 @@ class World:
         return builders.trial(spec.family, curve[-1], spec.number, seconds=1.0, **changes)
 
 
-def simulated(
-    seed: int, world: World, trials: int, shares: tuple[float, ...], most: Sequence[int]
+def simulate_search(
+    seed: int, data: SimulatedData, trials: int, shares: tuple[float, ...], finalist_numbers: Sequence[int]
 ) -> tuple[float, int, list[float]]:
-    """Simulate a search: trainings of 100 steps, complete trials, and its best finalist's distance to the best.
+    """Simulate a search; return its steps in units of a whole training, complete trials, and the losses of value.
 
-    The distance is that of as many finalists as `most` has, one each.
+    The last item has, for each number of finalists, how far the best finalist is truly below the best family.
     """
     search.SuccessiveHalving = partial(SuccessiveHalving, shares=shares)  # type: ignore[misc, assignment]
     study = optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
@@ -110,34 +115,39 @@ def simulated(
         recorder=Recorder(),
         checkpoints=Path("nowhere"),
     )
-    run_work(FakeExecutor(world.train), work, lambda: None)
+    run_work(FakeExecutor(data.train), work, lambda: None)
     ended = work._ended
     spent = sum(result.evaluations[-1].step for result in ended) / 100
     below = []
-    for number in most:
+    for number in finalist_numbers:
         finalist.FINALISTS = number  # type: ignore[misc]
-        best = max(world.truth(one.trial.spec) for one in finalist.select_finalist_families(ended))
-        below.append(max(world.level.values()) - best)
+        best = max(data.compute_truth(each.trial.spec) for each in finalist.select_finalist_families(ended))
+        below.append(max(data.level.values()) - best)
     return spent, sum(r.state == "complete" for r in ended), below
 
 
 def main() -> None:
-    """Print a row for each world and share of the first rung."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--searches", type=int, default=16)
     parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--first", type=float, nargs="+", default=[SHARES[0], 1 / 3])
-    parser.add_argument("--luck", type=float, help="standard deviation of a training's last value, in all worlds")
+    parser.add_argument("--first", type=float, nargs="+", default=[SHARES[0], 1 / 3], help="see above")
+    parser.add_argument("--luck", type=float, help="standard deviation of a training's last value, for all kinds")
     parser.add_argument("--finalists", type=int, nargs="+", default=[finalist.FINALISTS])
     arguments = parser.parse_args()
     luck = {} if arguments.luck is None else {"luck": arguments.luck}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    print("| world | beyond the first rung | trainings | completed | finalists | below the best (standard error) |")
+    print("| data | beyond the first rung | trainings | completed | finalists | below the best (standard error) |")
     print("|---|--:|--:|--:|--:|--:|")
-    for name, given in WORLDS.items():
+    for name, changes in KINDS.items():
         for first in arguments.first:
             rows = [
-                simulated(seed, World(seed, **given | luck), arguments.trials, (first, SHARES[1]), arguments.finalists)
+                simulate_search(
+                    seed,
+                    SimulatedData(seed, **changes | luck),
+                    arguments.trials,
+                    (first, SHARES[1]),
+                    arguments.finalists,
+                )
                 for seed in range(arguments.searches)
             ]
             spent, complete, every = zip(*rows, strict=True)

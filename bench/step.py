@@ -1,12 +1,15 @@
-"""Milliseconds per training step: our engine in float32 and bfloat16, against a plain and a tuned loop.
-
-The plain loop is what people write: the same network, batch, crop and loss, float32, default memory layout, unfused
-AdamW, batches from tensors in memory. The tuned one has what a careful engineer adds: channels_last, fused AdamW, the
-quicker one of float32 and bfloat16, on a GPU the algorithms that cuDNN finds to be the fastest. Ours does more in a
-step: it reads and augments its batch, and averages weights. "sweeper" is ours in the precision that it chooses.
-Medians of alternating repetitions in one process, the ratios pair by pair.
+"""Measure milliseconds per training step: sweeper in float32 and bfloat16, a plain and a tuned loop.
 
     python bench/step.py [--size 128] [--batch-size 16] [--threads 2] [--steps 20] [--repetitions 5]
+
+The plain loop is what people usually write: the same network, batch, crop and loss in float32, with the default memory
+layout, unfused AdamW, and batches from tensors in memory. The tuned loop also has channels_last, fused AdamW and the
+faster of float32 and bfloat16 (on a GPU also the fastest algorithms of cuDNN). A step of sweeper does more: it reads
+and augments its batch, and averages the weights.
+
+Prints for each the median milliseconds of alternating repetitions in one process, and the speed relative to the plain
+loop, pair by pair, with the range. "sweeper" is sweeper in the precision that it would choose, "tuned loop" the faster
+precision. With the options of docs/performance.md it takes some two minutes on two cores.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from sweeper.training.training_context import open_context
 from sweeper.workflow.machine_choice import choose_precision
 
 
-def ours(conditions: Conditions, precision: str, steps: int) -> float:
+def time_sweeper(conditions: Conditions, precision: str, steps: int) -> float:
+    """Return the milliseconds of a step of sweeper's training on the CPU."""
     recipe = conditions.recipe.model_copy(update={"precision": precision, "evaluations": 1})
     spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=steps)
     training = StudyTraining(spec, open_context(conditions.model_copy(update={"recipe": recipe}), "cpu"))
@@ -39,10 +43,15 @@ def ours(conditions: Conditions, precision: str, steps: int) -> float:
     return 1000 * (training.make_result("complete").seconds_per_step or 0.0)
 
 
-def plain(recipe: Recipe, steps: int, *, tuned: bool, device: str = "cpu", bf16: bool | None = None) -> float:
-    """Milliseconds of a step of the loop that people write; on a GPU after some steps to begin with.
+def time_loop(recipe: Recipe, steps: int, *, tuned: bool, device: str = "cpu", bf16: bool | None = None) -> float:
+    """Return the milliseconds of a step of the plain or the tuned loop; on a GPU without the first ten steps.
 
-    `bf16`: whether the tuned one has autocast; None = where the device has bfloat16.
+    Args:
+        recipe: its network, crop and batch are used.
+        steps: number of timed steps.
+        tuned: whether it is the tuned loop.
+        device: `cpu` or `cuda`.
+        bf16: whether the tuned loop has autocast in bfloat16; None = if sweeper would use bfloat16 on this device.
     """
     model = smp.create_model(
         "unet",
@@ -93,11 +102,11 @@ def main() -> None:
         recipe = Recipe(size=arguments.size, batch_size=arguments.batch_size)
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
         runs = {
-            "plain loop": lambda: plain(recipe, arguments.steps, tuned=False),
-            "tuned, float32": lambda: plain(recipe, arguments.steps, tuned=True, bf16=False),
-            "tuned, bfloat16": lambda: plain(recipe, arguments.steps, tuned=True, bf16=True),
-            "sweeper, float32": lambda: ours(conditions, "float32", arguments.steps),
-            "sweeper, bfloat16": lambda: ours(conditions, "bfloat16", arguments.steps),
+            "plain loop": lambda: time_loop(recipe, arguments.steps, tuned=False),
+            "tuned, float32": lambda: time_loop(recipe, arguments.steps, tuned=True, bf16=False),
+            "tuned, bfloat16": lambda: time_loop(recipe, arguments.steps, tuned=True, bf16=True),
+            "sweeper, float32": lambda: time_sweeper(conditions, "float32", arguments.steps),
+            "sweeper, bfloat16": lambda: time_sweeper(conditions, "bfloat16", arguments.steps),
         }
         measured: dict[str, list[float]] = {name: [] for name in runs}
         for repetition in range(arguments.repetitions + 1):
@@ -110,8 +119,8 @@ def main() -> None:
     threads = format_count(arguments.threads, "thread")
     print(f"{recipe.size}² × {recipe.batch_size}, {threads}, {flags} {bf16} bfloat16 instructions")
     middle = {name: statistics.median(values) for name, values in measured.items()}
-    quicker = min(("tuned, float32", "tuned, bfloat16"), key=lambda name: middle[name])
-    measured["tuned loop"] = measured[quicker]
+    faster = min(("tuned, float32", "tuned, bfloat16"), key=lambda name: middle[name])
+    measured["tuned loop"] = measured[faster]
     seconds: dict[Precision, float] = {p: middle[f"sweeper, {p}"] / 1000 for p in ("float32", "bfloat16")}
     measured["sweeper"] = measured[f"sweeper, {choose_precision(seconds)}"]
     for name, values in measured.items():

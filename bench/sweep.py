@@ -1,12 +1,21 @@
-"""A sweep against the loop people write, on the same images: alternating runs in fresh processes, ratios, mIoU.
+"""Compare the time and the result of a sweep with the loop that people usually write, on the same images.
 
     python bench/sweep.py [--what fixed search] [--repetitions 3] [--against plain tuned prune ray] [--trials 50]
 
-`fixed`: the same configurations trained to the end, no stopping, MLflow on. `search`: `--trials` trials to a
-recommendation; ours is timed twice, to the end of its search and to the end of its confirmation, and reports the test
-mIoU of what it recommends; the loop's is that of its best trial, chosen on one seed at 0.5. `prune` is the plain loop
-with Optuna's MedianPruner, `ray` the same trainings under Ray Tune with ASHA (extra `ray`). `--workers` sets the
-loop's DataLoader workers (0 was its best on 2 cores).
+Runs of both sides alternate, each in a fresh process, on generated images of cracks. Both train the same network (a
+U-Net on ResNet-18 of depth 3, without pretrained weights) on the same crops and batches.
+
+- `fixed`: both train the same configurations for the same steps, without stopping any, and log to MLflow. `prune` and
+  `ray` have no part in it.
+- `search`: both search `--trials` trials. sweeper is timed twice, at the end of its search and at the end of its
+  confirmation. Its test mIoU is that of the recommended loss; the loop's is that of its best trial, at 0.5.
+
+`plain` is bench/plain_loop.py, `tuned` has its option `--tuned`, `prune` Optuna's MedianPruner, `ray` Ray Tune with
+ASHA (extra `ray`). `--workers` sets the workers of the loop's DataLoader; 0 was the fastest on two cores.
+
+Prints seconds as medians, their ratios pair by pair with the range, milliseconds per step, mIoU with its range, and
+after a search how the loop's best configuration scores if sweeper trains it on the seeds of its confirmation. A
+repetition of `--what search --against plain prune ray` takes half an hour on two cores (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -24,13 +33,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-FIXED = 8
+BENCH = Path(__file__).resolve().parent
+CONFIGURATIONS = 8
 STEPS = 100
 
 
-def scenes(folder: Path, images: int) -> Path:
-    """Synthetic cracks as ordinary files, with the complete split.csv that both sides honour."""
+def write_images(folder: Path, images: int) -> Path:
+    """Write images of cracks with a complete split.csv, which both sides obey."""
     from sweeper.data import divide_images, load_dataset
     from sweeper.data.synthetic import write_scenes
 
@@ -42,73 +51,48 @@ def scenes(folder: Path, images: int) -> Path:
     with (data / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["stem", "split"])
-        writer.writerows([p.stem, sides[i]] for i, p in enumerate(dataset.images))
+        writer.writerows([image.stem, sides[i]] for i, image in enumerate(dataset.images))
     return data
 
 
-def plain(data: Path, folder: Path, *options: str, script: str = "plain_loop.py") -> dict[str, Any]:
-    """Run bench/plain_loop.py, or bench/ray_tune.py, once in a fresh process."""
-    command = [sys.executable, str(HERE / script), str(data), *options]
+def run_python(folder: Path, *words: str) -> tuple[str, float]:
+    """Run Python with these words in a fresh process; return its standard output and the seconds."""
     began = time.perf_counter()
-    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"the plain loop failed:\n{done.stderr}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**answer, "wall": time.perf_counter() - began}
+    run = subprocess.run([sys.executable, *words], check=False, cwd=folder, capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{run.stderr}")
+    return run.stdout, time.perf_counter() - began
 
 
-def ours_fixed(data: Path, folder: Path) -> dict[str, Any]:
-    """Run the configurations of `plain_loop.fixed_trials` on our executor with tracking, in a fresh process."""
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, str(HERE / "fixed.py"), str(data), str(FIXED), str(STEPS)],
-        check=False,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(f"our fixed trials failed:\n{done.stderr}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "wall": time.perf_counter() - began}
+def run_script(folder: Path, script: str, *words: str) -> dict[str, Any]:
+    """Run a script of bench/; return the JSON document that it prints last, with `wall`, the seconds."""
+    output, seconds = run_python(folder, str(BENCH / script), *words)
+    return {**json.loads(output.splitlines()[-1]), "wall": seconds}
 
 
-def ours_search(data: Path, folder: Path, trials: int) -> dict[str, Any]:
-    """`sweeper run` in a fresh process; the end of its search is read from the study."""
+def run_sweeper(data: Path, folder: Path, trials: int) -> dict[str, Any]:
+    """Run `sweeper run` in a fresh process; return its seconds, those of its search, test mIoU, verdict and study."""
     import optuna
 
     name = f"bench{int(time.time())}"
-    start, began = datetime.now(UTC), time.perf_counter()
-    command = [sys.executable, "-m", "sweeper", "run", "--data", str(data), "--trials", str(trials), "--study", name]
-    done = subprocess.run([*command, "--json"], check=False, cwd=folder, capture_output=True, text=True)
-    wall = time.perf_counter() - began
-    if done.returncode:
-        raise SystemExit(f"sweeper failed:\n{done.stderr}")
-    answer = json.loads(done.stdout)
+    options = ["--data", str(data), "--trials", str(trials), "--study", name, "--encoder-weights", "none", "--json"]
+    start = datetime.now(UTC)
+    output, seconds = run_python(folder, "-m", "sweeper", "run", *options)
+    document = json.loads(output)
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'sweeper.db'}")
     last = max(t.datetime_complete for t in study.get_trials() if t.datetime_complete).astimezone(UTC)
-    family = answer["recommended"]["family"]
-    miou = next(f["test"]["miou"] for f in answer["finalists"] if f["family"] == family)
+    family = document["recommended"]["family"]
     return {
-        "wall": wall,
+        "wall": seconds,
         "search": (last - start).total_seconds(),
-        "test_miou": miou,
-        "verdict": f"{answer['verdict']}: {family}",
+        "test_miou": next(f["test"]["miou"] for f in document["finalists"] if f["family"] == family),
+        "verdict": f"{document['verdict']}: {family}",
         "study": name,
     }
 
 
-def paired(folder: Path, study: str, best: dict[str, Any]) -> dict[str, Any]:
-    """Return the recommended minus the loop's best configuration, on the same seeds, steps and test images."""
-    command = [sys.executable, str(HERE / "paired.py"), study, json.dumps(best)]
-    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"the paired trainings failed:\n{done.stderr}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])[0]
-    return answer
-
-
-def row(name: str, ours: list[float], theirs: list[float]) -> str:
-    """Medians and the ratio pair by pair."""
+def format_times(name: str, ours: list[float], theirs: list[float]) -> str:
+    """Return a line with both medians in seconds, and the ratio pair by pair."""
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     return (
         f"{name:44} {statistics.median(ours):8.1f} s {statistics.median(theirs):8.1f} s "
@@ -116,16 +100,67 @@ def row(name: str, ours: list[float], theirs: list[float]) -> str:
     )
 
 
-def flags() -> str:
-    """Return the processor's name and its relevant vector instructions."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    found = {line.split(":")[0].strip(): line.split(":", 1)[1].split() for line in text.splitlines() if ":" in line}
-    kinds = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in found.get("flags", [])]
-    return f"{' '.join(found.get('model name', ['unknown processor']))}: {', '.join(kinds) or 'no vector flags known'}"
-
-
-def mean(values: list[float]) -> str:
+def format_mean(values: list[float]) -> str:
+    """Return the mean with the range."""
     return f"{statistics.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"
+
+
+def format_gap(gap: dict[str, float | None]) -> str:
+    """Return a mean difference in mIoU with its standard error, which one seed does not have."""
+    error = gap["standard_error"]
+    return f"{gap['mean']:+.4f}" + ("" if error is None else f" (standard error {error:.4f})")
+
+
+def describe_processor() -> str:
+    """Return the processor's name and its relevant vector instructions (Linux)."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = {line.split(":")[0].strip(): line.split(":", 1)[1].split() for line in text.splitlines() if ":" in line}
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in fields.get("flags", [])]
+    return f"{' '.join(fields.get('model name', ['unknown processor']))}: {', '.join(flags) or 'no vector flags known'}"
+
+
+def compare_fixed(data: Path, folder: Path, options: dict[str, list[str]], arguments: argparse.Namespace) -> None:
+    """Print the times of the fixed configurations, milliseconds per step and the best validation mIoU."""
+    count = str(CONFIGURATIONS)
+    ours: list[dict[str, Any]] = []
+    theirs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in arguments.against if kind in {"plain", "tuned"}}
+    for _ in range(arguments.repetitions):
+        ours.append(run_script(folder, "fixed.py", str(data), count, str(STEPS)))
+        for kind, runs in theirs.items():
+            runs.append(run_script(folder, "plain_loop.py", str(data), "--fixed", count, *options[kind]))
+    for kind, runs in theirs.items():
+        walls = [run["wall"] for run in ours], [run["wall"] for run in runs]
+        print(format_times(f"{count} fixed configurations, against {kind}", *walls))
+    paces, scores = [], []
+    for kind, runs in {"ours": ours, **theirs}.items():
+        paces.append(f"{kind} {statistics.median(run['ms_per_step'] for run in runs):.0f}")
+        scores.append(f"{kind} {format_mean([run['val_miou'] for run in runs])}")
+    print(f"  ms a step (ours: of one of several workers): {'; '.join(paces)}")
+    print(f"  best validation mIoU at 0.5: {'; '.join(scores)}")
+
+
+def compare_searches(data: Path, folder: Path, options: dict[str, list[str]], arguments: argparse.Namespace) -> None:
+    """Print the times of search and recommendation, test mIoU, and how the loop's best scores if sweeper trains it."""
+    ours: list[dict[str, Any]] = []
+    theirs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in arguments.against}
+    for repetition in range(arguments.repetitions):
+        ours.append(run_sweeper(data, folder, arguments.trials))
+        for kind, runs in theirs.items():
+            script = "ray_tune.py" if kind == "ray" else "plain_loop.py"
+            seed = ["--seed", str(repetition), "--trials", str(arguments.trials)]
+            runs.append(run_script(folder, script, str(data), *options[kind], *seed))
+    for kind, runs in theirs.items():
+        walls = [run["wall"] for run in runs]
+        print(format_times(f"search of {arguments.trials} trials, against {kind}", [r["search"] for r in ours], walls))
+        print(format_times(f"recommendation, against {kind}'s search", [r["wall"] for r in ours], walls))
+        scores = [format_mean([run["test_miou"] for run in side]) for side in (ours, runs)]
+        print(f"  test mIoU: ours {scores[0]}; {kind} {scores[1]}")
+        for our_run, run in zip(ours, runs, strict=True):
+            output, _ = run_python(folder, str(BENCH / "paired.py"), our_run["study"], json.dumps(run["best"]))
+            (pair,) = json.loads(output.splitlines()[-1])
+            gaps = "; ".join(f"{point} {format_gap(pair[point])}" for point in ("tuned", "at 0.5"))
+            print(f"  over {run['best']}, trained as ours on {pair['seeds']} seeds, test mIoU: {gaps}", flush=True)
+    print(f"  verdicts: {'; '.join(run['verdict'] for run in ours)}")
 
 
 def main() -> None:
@@ -135,63 +170,24 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--images", type=int, default=160)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="of the loop's DataLoader")
     arguments = parser.parse_args()
-    loader = ["--loader-workers", str(arguments.workers), "--steps", str(STEPS)]
+    loop = ["--loader-workers", str(arguments.workers), "--steps", str(STEPS)]
     options = {
-        "plain": loader,
-        "tuned": ["--tuned", *loader],
-        "prune": ["--prune", *loader],
+        "plain": loop,
+        "tuned": ["--tuned", *loop],
+        "prune": ["--prune", *loop],
         "ray": ["--steps", str(STEPS)],
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = scenes(folder, arguments.images)
-        print(f"{len(os.sched_getaffinity(0))} cores ({flags()}); alternating repetitions: {arguments.repetitions}")
+        data = write_images(folder, arguments.images)
+        print(f"{len(os.sched_getaffinity(0))} cores ({describe_processor()}); {arguments.repetitions} repetitions")
         print(f"{'':44} {'sweeper':>10} {'loop':>10}")
         if "fixed" in arguments.what:
-            ours, theirs = [], {kind: [] for kind in arguments.against if kind in {"plain", "tuned"}}
-            for _ in range(arguments.repetitions):
-                ours.append(ours_fixed(data, folder))
-                for kind, runs in theirs.items():
-                    runs.append(plain(data, folder, "--fixed", str(FIXED), *options[kind]))
-            for kind, runs in theirs.items():
-                pair = [r["wall"] for r in ours], [r["wall"] for r in runs]
-                print(row(f"{FIXED} fixed configurations, against {kind}", *pair))
-            print(
-                f"  ms a step: ours {statistics.median(r['ms_per_step'] for r in ours):.0f} on each of 2 workers; ",
-                end="",
-            )
-            print("; ".join(f"{k} {statistics.median(r['ms_per_step'] for r in v):.0f}" for k, v in theirs.items()))
-            print(f"  best validation mIoU at 0.5: ours {mean([r['val_miou'] for r in ours])}; ", end="")
-            print("; ".join(f"{k} {mean([r['val_miou'] for r in v])}" for k, v in theirs.items()))
+            compare_fixed(data, folder, options, arguments)
         if "search" in arguments.what:
-            found, loops = [], {kind: [] for kind in arguments.against}
-            for repetition in range(arguments.repetitions):
-                found.append(ours_search(data, folder, arguments.trials))
-                for kind, runs in loops.items():
-                    seed = ["--seed", str(repetition), "--trials", str(arguments.trials)]
-                    script = "ray_tune.py" if kind == "ray" else "plain_loop.py"
-                    runs.append(plain(data, folder, *options[kind], *seed, script=script))
-            for kind, runs in loops.items():
-                walls = [r["wall"] for r in runs]
-                print(row(f"search of {arguments.trials} trials, against {kind}", [r["search"] for r in found], walls))
-                print(row(f"recommendation, against {kind}'s search", [r["wall"] for r in found], walls))
-                print(
-                    f"  test mIoU: ours {mean([r['test_miou'] for r in found])}; "
-                    f"{kind} {mean([r['test_miou'] for r in runs])}"
-                )
-                for ours_run, run in zip(found, runs, strict=True):
-                    gap = paired(folder, ours_run["study"], run["best"])
-                    print(f"  against {run['best']}, trained as ours on {gap['seeds']} seeds, test mIoU: ", end="")
-                    print(
-                        "; ".join(
-                            f"{at} {gap[at]['mean']:+.4f} (standard error {gap[at]['standard_error']:.4f})"
-                            for at in ("tuned", "at 0.5")
-                        ),
-                        flush=True,
-                    )
-            print(f"  verdicts: {'; '.join(r['verdict'] for r in found)}")
+            compare_searches(data, folder, options, arguments)
 
 
 if __name__ == "__main__":

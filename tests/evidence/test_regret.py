@@ -117,9 +117,11 @@ def test_the_bound_holds_as_often_as_it_promises() -> None:
     rng, held, sweeps = np.random.default_rng(4), 0, 150
     for _ in range(sweeps):
         gaps = 0.01 * rng.standard_normal(4)
-        runs = simulation.trainings(*simulation.draw(simulation.STREET, 4, rng, gaps=gaps, seeds=3))
+        runs = simulation.make_results(*simulation.draw_counts(simulation.STREET, 4, rng, gaps=gaps, seeds=3))
         finalists = compute_evidence(
-            [run for loss in runs for run in loss[:3]], simulation.searched(4), classes=simulation.STREET.classes
+            [run for loss in runs for run in loss[:3]],
+            simulation.make_search_trials(4),
+            classes=simulation.STREET.classes,
         ).finalists
         best = min(finalists, key=lambda finalist: finalist.regret.expected)
         held += gaps.max() - gaps[ORDER.index(best.family)] <= best.regret.bound

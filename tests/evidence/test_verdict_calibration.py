@@ -16,18 +16,18 @@ from scipy.stats import binom
 from bench import verdict_simulation as simulation
 from bench.verdict_calibration import (
     ORDER,
-    Played,
+    PlayedConfirmation,
     Task,
-    acted,
-    chosen,
-    confirm,
-    false_winners,
-    gap_for,
-    oracle_wins,
-    play,
-    true_sds,
-    unsafe,
-    upper_limit,
+    compute_true_sds,
+    compute_upper_limit,
+    count_actions,
+    count_choices,
+    count_false_winners,
+    count_unsafe,
+    count_winners,
+    find_gap,
+    play_confirmation,
+    simulate_oracle,
 )
 from tests.support.marks import rest_slow
 
@@ -36,15 +36,17 @@ LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))
 """False winners among SWEEPS that a true rate of 5 % exceeds once in 10,000 tests."""
 
 
-def played(drawn_from: simulation.Scenario, losses: int, sweeps: int, key: int, **broken: object) -> list[Played]:
-    rng, search = np.random.default_rng(key), simulation.searched(losses)
-    drawn = (simulation.draw(drawn_from, losses, rng) for _ in range(sweeps))
+def played(
+    drawn_from: simulation.Scenario, losses: int, sweeps: int, key: int, **broken: object
+) -> list[PlayedConfirmation]:
+    rng, search = np.random.default_rng(key), simulation.make_search_trials(losses)
+    drawn = (simulation.draw_counts(drawn_from, losses, rng) for _ in range(sweeps))
     keywords: dict[str, Any] = {"scenario": drawn_from, **broken}
-    return [play(simulation.trainings(*sweep), search, **keywords) for sweep in drawn]
+    return [play_confirmation(simulation.make_results(*sweep), search, **keywords) for sweep in drawn]
 
 
-def wrong(scenario: simulation.Scenario, losses: int, endings: list[Played]) -> int:
-    return false_winners(scenario, losses, Counter(p.winner for p in endings))
+def wrong(scenario: simulation.Scenario, losses: int, endings: list[PlayedConfirmation]) -> int:
+    return count_false_winners(scenario, losses, Counter(p.winner for p in endings))
 
 
 # --- The simulator ------------------------------------------------------------------------------------------
@@ -52,20 +54,23 @@ def wrong(scenario: simulation.Scenario, losses: int, endings: list[Played]) -> 
 
 def test_simulated_losses_that_are_meant_to_be_equal_are() -> None:
     for scenario in (simulation.BINARY, simulation.UNEQUAL, simulation.TAILS):
-        one, two = simulation.population(scenario, 2, 30)
+        one, two = simulation.simulate_population(scenario, 2, 30)
         assert one == pytest.approx(two, abs=0.002)
-    one, two = simulation.population(simulation.ONE_COLLAPSES, 2, 30)
+    one, two = simulation.simulate_population(simulation.ONE_COLLAPSES, 2, 30)
     assert one - two == pytest.approx(0.15 * (0.5 - simulation.COLLAPSED) / 2, abs=0.018)
 
 
 def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
     rng = np.random.default_rng(0)
-    means = [simulation.miou(simulation.draw(simulation.BINARY, 2, rng, gap=0.03)[0]).mean(axis=1) for _ in range(60)]
+    means = [
+        simulation.compute_miou(simulation.draw_counts(simulation.BINARY, 2, rng, gap=0.03)[0]).mean(axis=1)
+        for _ in range(60)
+    ]
     assert np.diff(np.mean(means, axis=0))[0] == pytest.approx(-0.03, abs=0.004)
-    counts, _ = simulation.draw(simulation.TAILS, 3, rng)
+    counts, _ = simulation.draw_counts(simulation.TAILS, 3, rng)
     assert (counts >= 0).all()
     assert (counts[..., 0, 1] == counts[..., 1, 2]).all()  # background's false positives are the object's misses
-    counts, _ = simulation.draw(simulation.RARE, 3, rng)
+    counts, _ = simulation.draw_counts(simulation.RARE, 3, rng)
     assert (counts >= 0).all()
     assert (counts[..., 1].sum(axis=-1) == counts[..., 2].sum(axis=-1)).all()  # what one has too much another lacks
     holds = counts[0, 0, :, 2, [0, 2]].sum(axis=0) > 0
@@ -74,7 +79,7 @@ def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
 
 def test_what_a_seed_does_to_all_losses_alike_does_not_reach_their_differences() -> None:
     rng = np.random.default_rng(2)
-    means = np.stack([simulation.miou(simulation.draw(simulation.STREET, 2, rng)[0]) for _ in range(60)])
+    means = np.stack([simulation.compute_miou(simulation.draw_counts(simulation.STREET, 2, rng)[0]) for _ in range(60)])
     alone, paired = means.var(axis=2, ddof=1).mean(), (means[:, 0] - means[:, 1]).var(axis=1, ddof=1).mean()
     assert 0.53 <= 1 - paired / (2 * alone) <= 0.99  # what pairing took away in real sweeps
 
@@ -96,8 +101,8 @@ def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
 
 @pytest.mark.slow
 def test_equal_losses_seldom_lead_away_from_cross_entropy_and_a_clear_gain_does() -> None:
-    assert acted(Task(simulation.STREET, 4, SWEEPS, (11,))).winners["change"] <= LIMIT
-    gain = acted(Task(simulation.BINARY, 2, 30, (12,), gap=0.05))
+    assert count_actions(Task(simulation.STREET, 4, SWEEPS, (11,))).winners["change"] <= LIMIT
+    gain = count_actions(Task(simulation.BINARY, 2, 30, (12,), gap=0.05))
     assert gain.winners["change"] == 30 and np.concatenate(gain.mious).max() == 0
 
 
@@ -109,14 +114,14 @@ def test_equal_losses_seldom_give_a_clear_winner_by_a_mean_over_images() -> None
 @pytest.mark.slow
 def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
     sweeps = 150
-    gap = gap_for(0.95, simulation.STREET, 2, (3,), sweeps=300)
-    tally = confirm(Task(simulation.STREET, 2, sweeps, (4,), gap=gap, untiring=True))
+    gap = find_gap(0.95, simulation.STREET, 2, (3,), sweeps=300)
+    tally = count_winners(Task(simulation.STREET, 2, sweeps, (4,), gap=gap, to_the_end=True))
     mious = np.stack(tally.mious)
-    oracle = oracle_wins(mious, true_sds(mious)).mean()
+    oracle = simulate_oracle(mious, compute_true_sds(mious)).mean()
     assert oracle > 0.85
-    assert tally.untiring[ORDER[0]] >= 0.65 * oracle * sweeps
+    assert tally.last_winners[ORDER[0]] >= 0.65 * oracle * sweeps
     assert tally.winners[ORDER[0]] == 0  # as it is cross-entropy, all end before: that it is kept is known
-    assert tally.untiring[ORDER[0]] >= tally.winners[ORDER[0]]
+    assert tally.last_winners[ORDER[0]] >= tally.winners[ORDER[0]]
     assert tally.winners[ORDER[1]] == 0
 
 
@@ -128,7 +133,7 @@ def test_a_confirmation_ends_early_once_it_is_known_what_the_named_loss_costs() 
 
 @pytest.mark.slow
 def test_losses_that_differ_get_an_answer_that_holds() -> None:
-    tally = chosen(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
+    tally = count_choices(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
     cost, held = np.concatenate(tally.mious).mean(axis=0)
     assert cost < 0.008  # cross-entropy is kept where no gain is shown
     assert held > 0.85
@@ -137,7 +142,7 @@ def test_losses_that_differ_get_an_answer_that_holds() -> None:
 
 @pytest.mark.slow
 def test_a_loss_that_is_worse_by_more_than_the_margin_is_seldom_called_safe() -> None:
-    tally = unsafe(Task(simulation.BINARY, 2, 200, (10,), gap=0.0101, images=160))
+    tally = count_unsafe(Task(simulation.BINARY, 2, 200, (10,), gap=0.0101, images=160))
     assert tally.winners["safe"] <= LIMIT
 
 
@@ -153,6 +158,6 @@ def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
 
 
 def test_the_upper_limit_is_clopper_and_pearsons() -> None:
-    assert upper_limit(0, 100) == pytest.approx(1 - 0.025 ** (1 / 100))
-    assert upper_limit(100, 100) == 1
-    assert binom.cdf(80, 2000, upper_limit(80, 2000)) == pytest.approx(0.025)
+    assert compute_upper_limit(0, 100) == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert compute_upper_limit(100, 100) == 1
+    assert binom.cdf(80, 2000, compute_upper_limit(80, 2000)) == pytest.approx(0.025)

@@ -14,8 +14,8 @@ import pytest
 from scipy import stats
 
 import sweeper
-from bench.judge_example import HEADER, rows
-from bench.verdict_simulation import STREET, draw, trainings
+from bench.judge_example import HEADER, list_rows
+from bench.verdict_simulation import STREET, draw_counts, make_results
 from sweeper.core import metrics
 from sweeper.core.errors import UsageError
 from sweeper.evidence.paired_comparisons import compute_evidence
@@ -123,10 +123,11 @@ def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) 
 
 
 def test_the_table_of_a_study_gives_the_intervals_of_the_study() -> None:
-    results = [run for runs in trainings(*draw(STREET, 4, np.random.default_rng(2), seeds=3)) for run in runs]
+    drawn = make_results(*draw_counts(STREET, 4, np.random.default_rng(2), seeds=3))
+    results = [run for runs in drawn for run in runs]
     evidence = compute_evidence(results, {r.spec.family: r for r in results}, classes=STREET.classes)
     images, classes = [str(i) for i in range(STREET.images)], list(STREET.classes)
-    frame = pd.DataFrame(rows(results, images, classes), columns=list(HEADER))
+    frame = pd.DataFrame(list_rows(results, images, classes), columns=list(HEADER))
     judgement = sweeper.judge(frame, paired_seeds=True)
     assert [f.family for f in judgement.contest.finalists] == [f.family for f in evidence.finalists]
     for mine, theirs in zip(judgement.contest.finalists, evidence.finalists, strict=True):

@@ -14,8 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = sorted((ROOT / "sweeper").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-SCRIPTS = sorted([*(ROOT / "bench").rglob("*.py"), *(ROOT / "docs").rglob("*.py"), ROOT / "sweeper_trial.py"])
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "search_spaces").glob("*.md")])
+BENCHMARKS = sorted((ROOT / "bench").rglob("*.py"))
+SCRIPTS = sorted([*BENCHMARKS, *(ROOT / "docs").rglob("*.py"), ROOT / "sweeper_trial.py"])
+MARKDOWN = ("*.md", "bench/*.md", "docs/**/*.md", "search_spaces/*.md")
+DOCUMENTS = sorted(path for pattern in MARKDOWN for path in ROOT.glob(pattern))
 
 NO_VERB = re.compile(
     r"(?:the|an?|what|whether|how|of|where|which|why|as|one|all|each|every|from|that|with|without|those|this|these|its?|"
@@ -114,7 +116,7 @@ def test_no_public_name_is_defined_in_two_modules() -> None:
 
 def test_names_say_what_they_hold() -> None:
     wrong = []
-    for path in PACKAGE:
+    for path in [*PACKAGE, *BENCHMARKS]:
         tree = parse(path)
         fields = {  # they may be stored, or keys of documents
             field.target

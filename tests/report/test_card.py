@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.report_words import wording
+from bench.report_words import count_words
 from sweeper.cli.answer import format_answer
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, Rung, SweepRecord, TrialResult, Verdict
@@ -210,7 +210,7 @@ def test_a_limit_of_misses_is_told_with_its_cost_and_apart_from_what_was_measure
     _, rows = card(recommended(builders.evidence(CLEAR), misses=limit.model_copy(update={"point": 0.31})))
     assert rows["Decide with"] == f"threshold 0.31, as without the limit: {promise}"
     limited = collect_facts(builders.sweep(), recommended(builders.evidence(CLEAR), misses=limit))
-    assert wording(render_report(limited, NO_FIGURES, "http://127.0.0.1:5000")).card <= WORDS
+    assert count_words(render_report(limited, NO_FIGURES, "http://127.0.0.1:5000")).card <= WORDS
 
 
 def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> None:
@@ -331,7 +331,7 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
     studies = [(study.sweep, study.recommendation) for study in (cracks(), street())]
     studies += [(builders.sweep(), recommended(evidence)) for evidence, *_ in CASES.values()]
     for sweep, answer in (*studies, (builders.sweep(), wordy())):
-        found = wording(render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
+        found = count_words(render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
         assert found.card <= WORDS, f"{answer.verdict}: {found}"
         assert found.open <= OPEN_WORDS and found.long <= LONG_SENTENCES, f"{answer.verdict}: {found}"
 

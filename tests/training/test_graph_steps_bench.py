@@ -13,7 +13,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.training.failure_causes import RecordingError
 
-ASKED = argparse.Namespace(device="cuda", steps=2, repetitions=1)
+ARGUMENTS = argparse.Namespace(device="cuda", steps=2, repetitions=1)
 RECIPE = Recipe()
 WHY = "the network draws random numbers"
 
@@ -32,11 +32,11 @@ class Plain:
 
 
 def test_steps_that_cannot_be_recorded_are_marked_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_training", lambda _, __, engine, *___, **____: Plain(engine))
-    monkeypatch.setattr(gpu, "plain", lambda *_, **__: 1.0)
+    monkeypatch.setattr(gpu, "open_training", lambda _, __, engine, *___, **____: Plain(engine))
+    monkeypatch.setattr(gpu, "time_loop", lambda *_, **__: 1.0)
     row: dict[str, Any] = {}
-    for part in (gpu.ways, gpu.compiled):
-        part(None, RECIPE, ASKED, row)  # type: ignore[arg-type]
+    for measure in (gpu.measure_ways, gpu.measure_compiled):
+        measure(None, RECIPE, ARGUMENTS, row)  # type: ignore[arg-type]
     assert isinstance(row["eager"], float)
     assert [row[name] for name in ("graph", "not_resident", "compiled")] == [WHY] * 3
 
@@ -44,14 +44,14 @@ def test_steps_that_cannot_be_recorded_are_marked_and_not_timed(monkeypatch: pyt
 def test_a_recording_that_failed_ends_the_table_and_leaves_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ours(dataset: object, recipe: object, engine: str, *_: object, **__: object) -> float:
+    def time_steps(dataset: object, recipe: object, engine: str, *_: object, **__: object) -> float:
         if engine == "eager":
             return 21.0
         raise RecordingError("a training step could not be recorded")
 
-    monkeypatch.setattr(gpu, "ours", ours)
+    monkeypatch.setattr(gpu, "time_steps", time_steps)
     monkeypatch.setattr(gpu, "load_dataset", lambda *_: None)
-    monkeypatch.setattr(gpu, "plain", lambda *_, **__: 14.3)
+    monkeypatch.setattr(gpu, "time_loop", lambda *_, **__: 14.3)
     monkeypatch.setattr("sys.argv", ["gpu.py", str(tmp_path), "--device", "cpu", "--only", "0"])
     gpu.main()
     text = (tmp_path / "gpu.md").read_text()
