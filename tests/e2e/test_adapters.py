@@ -23,7 +23,7 @@ FEW = ("--losses", "dice", "--rates", "none", "--seeds", "3", "--workers", "2", 
 
 
 @pytest.fixture(autouse=True)
-def found_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make sweeper importable as where it is installed."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -38,7 +38,7 @@ def check_answer(document: dict[str, Any], *, images: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_lightning_module_that_returns_too_little_is_refused(sweeper: Sweeper) -> None:
+def test_a_lightning_module_without_a_target_is_refused(sweeper: Sweeper) -> None:
     pytest.importorskip("lightning", reason="needs the extra `adapters`")
     status, _, error = sweeper("probe", "--command", python(SUPPORT / "lightning_training.py", "forgets_the_target"))
     assert status == 2 and 'must return {"logits": …, "target": …, "names": …}, got [' in error
@@ -54,7 +54,7 @@ SCRIPTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("package", "images"), [case[:2] for case in OTHERS])
-def test_a_training_by_another_framework_is_trained_with_the_loss(package: str, images: int, tmp_path: Path) -> None:
+def test_a_framework_trains_with_the_loss(package: str, images: int, tmp_path: Path) -> None:
     pytest.importorskip(package, reason="needs the extras `adapters` and `oracles`")
     check_losses(python(SUPPORT / SCRIPTS[package]), tmp_path, images)
 
@@ -71,9 +71,7 @@ def check_losses(command: str, folder: Path, images: int) -> dict[Split, SplitSc
 @pytest.mark.slow
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("package", "images", "pairings"), OTHERS)
-def test_a_training_by_another_framework_can_be_compared(
-    sweeper: Sweeper, package: str, images: int, pairings: set[str]
-) -> None:
+def test_losses_can_be_compared_in_a_framework(sweeper: Sweeper, package: str, images: int, pairings: set[str]) -> None:
     pytest.importorskip(package, reason="needs the extras `adapters` and `oracles`")
     status, out, error = sweeper("probe", "--command", python(SUPPORT / SCRIPTS[package]), "--json")
     assert status == 0, error
@@ -133,13 +131,13 @@ def test_nnunet_is_trained_with_the_loss_and_tested_on_its_fold(tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
-def test_nnunet_is_compared_whole(sweeper: Sweeper, tmp_path: Path, nnunet: str) -> None:
+def test_losses_are_compared_in_nnunet(sweeper: Sweeper, tmp_path: Path, nnunet: str) -> None:
     status, out, error = sweeper("confirm", "--name", "nn", "--command", nnunet, *FEW)
     assert status == 0, error
     document = json.loads(out)
     check_answer(document, images=2)
     assert document["probe"]["length"] == 20
-    check_places(tmp_path, names_of_test(tmp_path))
+    check_places(tmp_path, list_tested(tmp_path))
 
 
 def check_places(folder: Path, tested: set[str]) -> None:
@@ -149,7 +147,7 @@ def check_places(folder: Path, tested: set[str]) -> None:
     assert {image.split(".")[0] for image in split[0]["val"]} == tested
 
 
-def names_of_test(folder: Path) -> set[str]:
+def list_tested(folder: Path) -> set[str]:
     """Return the cases that the first training was tested on."""
     scored = next(iter(sorted((folder / ".sweeper" / "confirm" / "nn").glob("confirm-*/test.npz"))))
     with np.load(scored) as file:

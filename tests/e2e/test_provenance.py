@@ -20,7 +20,7 @@ from tests.support import builders
 OLD, NEW = {"torch": "2.11"}, {"torch": "2.12"}
 
 
-def test_a_training_that_was_paused_tells_what_trained_which_steps(
+def test_a_continued_training_has_the_versions_that_trained_its_steps(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conditions = builders.conditions(tiny, size=32, batch_size=2, steps=8, encoder_depth=3)
@@ -40,26 +40,24 @@ def test_a_training_that_was_paused_tells_what_trained_which_steps(
     monkeypatch.setattr(network_in_training, "versions", lambda: NEW)
     other = StudyTraining(spec, context, checkpoint=tmp_path / "pause.pt")
     other.advance()
-    found = other.make_result("pruned")
-    assert found.versions == NEW
-    assert found.earlier == (TrainedBy(device=found.device, versions=OLD, step=step),)
+    result = other.make_result("pruned")
+    assert result.versions == NEW
+    assert result.earlier == (TrainedBy(device=result.device, versions=OLD, step=step),)
 
 
-def mixed() -> tuple[object, ...]:
+def make_mixed_trials() -> tuple[object, ...]:
+    earlier = TrainedBy(device="cpu, 1 thread", versions=OLD, step=2)
     return (
         builders.trial("dice", 0.6, 0),
         builders.trial("focal", 0.6, 1, versions=OLD),
         builders.trial("tversky", 0.6, 2, versions=NEW, device="cpu, 2 threads"),
-        builders.trial(
-            "dice_ce", 0.6, 3, versions=NEW, earlier=(TrainedBy(device="cpu, 1 thread", versions=OLD, step=2),)
-        ),
+        builders.trial("dice_ce", 0.6, 3, versions=NEW, earlier=(earlier,)),
     )
 
 
-def test_trainings_are_attributed_to_what_trained_them() -> None:
-    sweep = builders.sweep(trials=mixed(), confirmations=(), rechecks=(), probes=(), versions=OLD)
-    found = list_trainers(sweep)
-    assert [(t.device, dict(t.versions), t.trainings, t.partly) for t in found] == [
+def test_every_output_attributes_trainings_to_device_and_versions() -> None:
+    sweep = builders.sweep(trials=make_mixed_trials(), confirmations=(), rechecks=(), probes=(), versions=OLD)
+    assert [(t.device, dict(t.versions), t.trainings, t.partly) for t in list_trainers(sweep)] == [
         ("cpu, 1 thread", OLD, ("search/00000", "search/00001", "search/00003"), ("search/00003",)),
         ("cpu, 2 threads", NEW, ("search/00002",), ()),
         ("cpu, 1 thread", NEW, ("search/00003",), ("search/00003",)),

@@ -24,51 +24,49 @@ from tests.support.proxy import Proxy
 pytestmark = pytest.mark.slow
 
 
-def forked_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def list_forked(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the process that loaded the libraries and what was forked from it, whether that still lives or not."""
-    found = []
+    processes = []
     for number in psutil.pids():
         with suppress(psutil.NoSuchProcess, ProcessLookupError):  # one that ended meanwhile
             other = psutil.Process(number)
             if os.getsid(number) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
                 words = " ".join(other.cmdline())
                 if "multiprocessing.forkserver" in words or "multiprocessing.spawn" in words:
-                    found.append(other)
-    return found
+                    processes.append(other)
+    return processes
 
 
-def server_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def list_servers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the process that workers are forked from; none while it is restarted."""
-    found = []
-    for other in forked_of(process):
+    servers = []
+    for other in list_forked(process):
         with suppress(psutil.NoSuchProcess):
             if other.ppid() == process.pid and "multiprocessing.forkserver" in " ".join(other.cmdline()):
-                found.append(other)
-    return found
+                servers.append(other)
+    return servers
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def list_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the training processes."""
-    server = server_of(process)
-    return [other for other in forked_of(process) if other not in server]
+    server = list_servers(process)
+    return [other for other in list_forked(process) if other not in server]
 
 
-def states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
+def read_states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/sweeper.db")
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("s")
-    assert experiment is not None
-    return list_present_trials(study), {
-        r.info.status for r in client.search_runs([experiment.experiment_id], max_results=1000)
-    }
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    return list_present_trials(study), {run.info.status for run in runs}
 
 
-def test_when_the_parent_and_their_server_are_killed_workers_end_within_10_seconds(tmp_path: Path) -> None:
+def test_workers_end_after_their_parent_and_server_are_killed(tmp_path: Path) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[2/60]", process)
-    workers = workers_of(process)
+    workers = list_workers(process)
     assert len(workers) == 2
-    (server,) = server_of(process)
+    (server,) = list_servers(process)
     server.kill()
     process.kill()
     process.wait(10)
@@ -76,14 +74,14 @@ def test_when_the_parent_and_their_server_are_killed_workers_end_within_10_secon
     assert alive == []
 
 
-def values(folder: Path) -> dict[int, float]:
+def read_values(folder: Path) -> dict[int, float]:
     """Return the value of each trial that was trained to its end, by number."""
-    return {t.number: t.value for t in states(folder)[0] if is_counted(t) and t.value is not None}
+    return {t.number: t.value for t in read_states(folder)[0] if is_counted(t) and t.value is not None}
 
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.exhaustive)])
-def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path, kills: int) -> None:
+def test_random_kills_lose_and_repeat_no_training(tmp_path: Path, kills: int) -> None:
     """Kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume."""
     rng, trials = random.Random(7), 12
     arguments = ["run", "--study", "s", "--workers", "2"]
@@ -94,18 +92,17 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
     extra: dict[str, object] = {}
     done = 0
     while done < kills:
-        while done % 3 == 2 and process.poll() is None and not values(tmp_path):
+        while done % 3 == 2 and process.poll() is None and not read_values(tmp_path):
             time.sleep(0.5)  # the parent is killed where there is something to lose
         time.sleep(rng.uniform(0, 4))
         if process.poll() is not None:
-            told = (tmp_path / "err.txt").read_text()
-            assert process.returncode in {0, -signal.SIGKILL}, told
+            assert process.returncode in {0, -signal.SIGKILL}, (tmp_path / "err.txt").read_text()
             trials += 2 * (process.returncode == 0)  # asked for each time: a kill may come before it is noted
             process = start(tmp_path, *arguments, "--resume", "--trials", str(trials))
             continue
-        workers = workers_of(process)
+        workers = list_workers(process)
         if workers and done % 3 != 2:  # drawn, six kills may all spare the parent
-            one, server = [rng.choice(workers)], server_of(process)
+            one, server = [rng.choice(workers)], list_servers(process)
             for victim in rng.choice([one, server, one + server, server + one]):
                 with suppress(psutil.NoSuchProcess):
                     victim.kill()
@@ -113,7 +110,7 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
             process.kill()
             process.wait(10)
             psutil.wait_procs(workers, timeout=10)
-            kept = values(tmp_path)
+            kept = read_values(tmp_path)
             assert {n: v for n, v in kept.items() if n in seen} == seen  # nothing finished is lost or changed
             attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
             assert all(attributes[key] == value for key, value in extra.items())
@@ -125,13 +122,13 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
     process.wait(10)
     last = sweeper(tmp_path, *arguments, "--resume", "--trials", str(trials), timeout=1800)
     assert last.returncode == 0, last.stderr
-    found, statuses = states(tmp_path)
-    assert sum(is_counted(t) for t in found) == trials
-    assert {t.state.name for t in found}.isdisjoint({"RUNNING", "WAITING"})
+    present, statuses = read_states(tmp_path)
+    assert sum(is_counted(t) for t in present) == trials
+    assert {t.state.name for t in present}.isdisjoint({"RUNNING", "WAITING"})
     assert "RUNNING" not in statuses and "SCHEDULED" not in statuses
-    numbers = [t.number for t in found if is_counted(t)]
+    numbers = [t.number for t in present if is_counted(t)]
     assert len(set(numbers)) == len(numbers)
-    configurations = [tuple(sorted(t.params.items())) for t in found if is_counted(t)]
+    configurations = [tuple(sorted(t.params.items())) for t in present if is_counted(t)]
     assert len(set(configurations)) == len(configurations)  # none was trained to its end twice
     attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
     specs = [
@@ -144,20 +141,20 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
 @pytest.mark.parametrize(
     ("sent", "status"), rest_slow([(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)], 0, 1)
 )
-def test_a_signal_ends_within_10_seconds_and_keeps_what_is_trained(tmp_path: Path, sent: int, status: int) -> None:
+def test_a_signal_ends_the_sweep_and_keeps_its_trainings(tmp_path: Path, sent: int, status: int) -> None:
     """It reaches all processes, as Ctrl-C and a terminal that is closed do."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where nohup has it ignored, a child would inherit that
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
     signal.signal(signal.SIGHUP, before)
     wait_for(tmp_path, "[2/60]", process, 300)
-    workers = workers_of(process)
+    workers = list_workers(process)
     os.killpg(process.pid, sent)
     assert process.wait(30) == status  # 10 s on an idle machine
     text = (tmp_path / "err.txt").read_text()
     assert "stopping: what is finished is kept" in text and "sweeper run --study s --resume" in text
     assert "Traceback" not in text
     assert psutil.wait_procs(workers, timeout=10)[1] == []
-    trials, statuses = states(tmp_path)
+    trials, statuses = read_states(tmp_path)
     assert "RUNNING" not in statuses
     assert any(is_counted(t) or "waits" in t.user_attrs for t in trials)  # trained, or waiting at a rung
     assert "RUNNING" not in {t.state.name for t in trials if "waits" not in t.user_attrs}

@@ -21,7 +21,7 @@ from sweeper.scripts.comparison_plan import PLAN
 from sweeper.system.disk_space import explain_full_disk
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.settings import Settings
-from sweeper.workflow.status import Heartbeat, SweepLife, diagnose_sweep, read_life
+from sweeper.workflow.status import Heartbeat, diagnose_sweep, read_life
 from tests.support import builders
 
 PLACES = [
@@ -34,7 +34,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("storage", "words"), [(STORAGE, ""), *PLACES])
-def test_another_storage_than_the_default_is_named_without_secrets_and_read_as_itself(
+def test_the_command_has_the_storage_without_secrets_and_it_is_read_as_itself(
     monkeypatch: pytest.MonkeyPatch, storage: str, words: str
 ) -> None:
     shown = format_resume_command("my study", storage)
@@ -44,50 +44,37 @@ def test_another_storage_than_the_default_is_named_without_secrets_and_read_as_i
     assert (context.params["study"], context.params["storage"], context.params["resume"]) == ("my study", storage, True)
 
 
-@pytest.mark.parametrize(("storage", "words"), PLACES)
-def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: str, words: str) -> None:
-    shown = f"sweeper run --study s --resume {words}"
-    assert shown in str(LostStudyError("s", storage))
-    with pytest.raises(SweeperError) as caught, explain_full_disk("s", {"the reports": tmp_path}, storage=storage):
-        raise OSError(28, "No space left on device")
-    assert shown in str(caught.value)
-    life = SweepLife(study="s", state="failed", written=1.0, progress=1.0, pid=1, host="elsewhere")
-    assert shown in diagnose_sweep(life, 2.0, storage).problems[0]
-    sweep = builders.sweep([], [], study="s", storage=storage, cut=("the search ended after 3 of 7 trials",))
-    assert any(shown in step for step in draw_conclusion(sweep).next_steps)
+PLACES_OF_RUNS = [
+    ({"tracking_uri": "sqlite:///elsewhere.db"}, "--tracking-uri sqlite:///elsewhere.db"),
+    ({"tracking_uri": "http://me:hunter2@host"}, '--tracking-uri "$SWEEPER_TRACKING_URI"'),
+    ({"out": "my reports", "cache": "c", "log_to": "wandb"}, "--out 'my reports' --cache c --log-to wandb"),
+]
 
 
 @pytest.mark.parametrize(
-    ("places", "words"),
+    ("storage", "places", "words"),
     [
-        ({}, ""),
-        ({"tracking_uri": "sqlite:///elsewhere.db"}, " --tracking-uri sqlite:///elsewhere.db"),
-        ({"tracking_uri": "http://me:hunter2@host"}, ' --tracking-uri "$SWEEPER_TRACKING_URI"'),
-        ({"out": "my reports", "cache": "c", "log_to": "wandb"}, " --out 'my reports' --cache c --log-to wandb"),
+        (STORAGE, {}, ""),
+        *((storage, {}, words) for storage, words in PLACES),
+        *((STORAGE, *row) for row in PLACES_OF_RUNS),
     ],
 )
-def test_every_message_that_resumes_names_the_places_that_no_study_keeps(
-    tmp_path: Path, places: dict[str, str], words: str
+def test_every_message_that_resumes_has_the_storage_and_the_places(
+    tmp_path: Path, storage: str, places: dict[str, str], words: str
 ) -> None:
-    given = Settings(**places).places  # type: ignore[arg-type]
-    assert given == words
-    shown = f"sweeper run --study s --resume{words}"
-    context = command.make_context(
-        "run", shlex.split(shown.replace("$SWEEPER_TRACKING_URI", "http://me:hunter2@host"))[2:]
-    )
-    assert {name: str(context.params[name]) for name in places} == places
-    assert str(LostStudyError("s", STORAGE, given)).endswith(shown)
-    with (
-        pytest.raises(SweeperError) as caught,
-        explain_full_disk("s", {"the reports": tmp_path}, storage=STORAGE, options=given),
-    ):
+    options = Settings(**places).places
+    command_line = f"sweeper run --study s --resume {words}".rstrip()
+    assert str(LostStudyError("s", storage, options)).endswith(command_line)
+    where = {"storage": storage, "options": options}
+    with pytest.raises(SweeperError) as caught, explain_full_disk("s", {"the reports": tmp_path}, **where):
         raise OSError(28, "No space left on device")
-    assert str(caught.value).endswith(shown)
-    Heartbeat(tmp_path / "s.json", "s", places=given).record_end("failed")
-    assert (life := read_life(tmp_path / "s.json")) is not None
-    assert diagnose_sweep(life, life.written).problems[0].endswith(shown)
-    sweep = builders.sweep([], [], study="s", places=given, cut=("the search ended after 3 of 7 trials",))
-    assert any(f"`{shown} --timeout …`" in step for step in draw_conclusion(sweep).next_steps)
+    assert str(caught.value).endswith(command_line)
+    Heartbeat(tmp_path / "s.json", "s", places=options).record_end("failed")
+    life = read_life(tmp_path / "s.json")
+    assert diagnose_sweep(life, life.written, storage).problems[0].endswith(command_line)
+    cut = ("the search ended after 3 of 7 trials",)
+    sweep = builders.sweep([], [], study="s", storage=storage, places=options, cut=cut)
+    assert any(f"`{command_line} --timeout …`" in step for step in draw_conclusion(sweep).next_steps)
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "export", "report"])
@@ -99,14 +86,22 @@ def test_a_command_for_a_study_names_it_as_a_word_and_where_it_is(command: str) 
     assert format_study_command(command, "s") == f"sweeper {command} s"
 
 
-def test_an_address_with_a_password_is_taken_from_the_variable_that_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("places", "words"), PLACES_OF_RUNS)
+def test_the_places_of_a_run_are_read_as_themselves(places: dict[str, str], words: str) -> None:
+    assert Settings(**places).places == f" {words}"
+    pasted = f"sweeper run --study s --resume {words}".replace("$SWEEPER_TRACKING_URI", "http://me:hunter2@host")
+    context = command.make_context("run", shlex.split(pasted)[2:])
+    assert {name: str(context.params[name]) for name in places} == places
+
+
+def test_an_address_with_a_password_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@host")
     words = format_places("http://me:hunter2@host", Path("out"))
     assert words == ' --tracking-uri "$MLFLOW_TRACKING_URI" --out out'
     assert format_comparison_resume_command("my own", words) == f"sweeper confirm --name 'my own' --resume{words}"
 
 
-def test_a_comparison_that_was_begun_is_resumed_where_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_begun_comparison_is_resumed_with_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / COMPARISONS / "own").mkdir(parents=True)
     (tmp_path / COMPARISONS / "own" / PLAN).touch()

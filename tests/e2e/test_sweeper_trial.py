@@ -41,12 +41,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "one"
 
 
-def begin(folder: Path, **given: Any) -> None:
-    values = {"kind": "confirm", "family": "cross_entropy", "params": {}, "seed": 3, **given}
+def begin(folder: Path, **fields: Any) -> None:
+    values = {"kind": "confirm", "family": "cross_entropy", "params": {}, "seed": 3, **fields}
     write_trial_folder(folder, TrialDocument(**values))
 
 
-def batch(classes: int, *sides: int) -> tuple[Tensor, Tensor]:
+def make_batch(classes: int, *sides: int) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     target = torch.randint(0, classes, (3, *sides))
     target[0, :2] = 255
@@ -56,7 +56,7 @@ def batch(classes: int, *sides: int) -> tuple[Tensor, Tensor]:
 def test_losses_of_neighbouring_pixels_refuse_volumes(folder: Path) -> None:
     assert {*sweeper_trial.IMAGES_ONLY} == {name for name, family in FAMILIES.items() if family.images_only}
     begin(folder, family="soft_cldice", params={"skeleton_weight": 0.5})
-    t, (z, y) = sweeper_trial.trial(TWO), batch(2, 4, 8, 8)
+    t, (z, y) = sweeper_trial.trial(TWO), make_batch(2, 4, 8, 8)
     with pytest.raises(sweeper_trial.TrialError, match="soft_cldice takes images only"):
         t.loss(z, y)
     with t.scoring("val") as s:  # volumes of a network that was trained on their slices
@@ -65,29 +65,30 @@ def test_losses_of_neighbouring_pixels_refuse_volumes(folder: Path) -> None:
 
 def test_a_further_output_is_no_call_of_the_loss(folder: Path) -> None:
     begin(folder, kind="probe", family="dice")
-    t, (z, y) = sweeper_trial.trial(TWO), batch(2, 8, 8)
+    t, (z, y) = sweeper_trial.trial(TWO), make_batch(2, 8, 8)
     assert torch.equal(t.auxiliary_loss(z, y), build_loss("dice", task="binary")(z, y))
     t.loss(z, y)
     t.stop_after(1)
     assert [event.calls for event in read_events(folder) if event.event == "epoch"] == [1]
 
 
-def test_numbers_of_the_helper_are_sweepers_own() -> None:
+def test_the_constants_of_the_helper_are_those_of_sweeper() -> None:
     assert (sweeper_trial.BINS, sweeper_trial.LOGIT_RANGE) == (BINS, LOGIT_RANGE) and sweeper_trial.TAUS == TAUS
     assert sweeper_trial.VERSION == HELPER_VERSION and Path(sweeper_trial.__file__) == HELPER
 
 
-def test_alone_the_script_has_its_own_seed_rate_length_and_cross_entropy(
+def test_without_sweeper_the_script_has_its_seed_rate_length_and_cross_entropy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SWEEPER_TRIAL", raising=False)
     t = sweeper_trial.trial(TWO, seed=11)
     assert (t.seed, t.lr(0.3), t.start, t.length(7), t.fold, t.family) == (11, 0.3, 0, 7, None, "cross_entropy")
-    z, y = batch(2, 4, 5)
-    known = y != 255
-    assert t.loss(z, y).item() == pytest.approx(F.binary_cross_entropy_with_logits(z[:, 0][known], y[known].float()))
+    z, y = make_batch(2, 4, 5)
+    labelled = y != 255
+    expected = F.binary_cross_entropy_with_logits(z[:, 0][labelled], y[labelled].float())
+    assert t.loss(z, y).item() == pytest.approx(expected.item())
     four = sweeper_trial.trial(FOUR)
-    z, y = batch(4, 4, 5)
+    z, y = make_batch(4, 4, 5)
     assert four.loss(z, y).item() == pytest.approx(F.cross_entropy(z, y, ignore_index=255).item())
     assert not t.stop_after(1) and t.wants("test")
     with t.scoring("val") as s:
@@ -97,14 +98,14 @@ def test_alone_the_script_has_its_own_seed_rate_length_and_cross_entropy(
     assert "val: mIoU 0.5000: thing 0.5000 (1 images)" in words and "test: 0.5000 (2 images)" in words
 
 
-def test_a_fully_ignored_batch_alone_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sweeper_a_fully_ignored_batch_has_loss_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SWEEPER_TRIAL", raising=False)
     for classes in (TWO, FOUR):
-        z, y = batch(len(classes), 4, 4)
+        z, y = make_batch(len(classes), 4, 4)
         assert sweeper_trial.trial(classes).loss(z, torch.full_like(y, 255)).item() == 0
 
 
-def test_in_a_sweep_it_is_the_trials(folder: Path) -> None:
+def test_in_a_sweep_seed_rate_length_and_loss_are_those_of_the_trial(folder: Path) -> None:
     begin(folder, lr_factor=3.0, share=0.25, family="dice", splits=("val",))
     t = sweeper_trial.trial(TWO)
     assert (t.seed, t.lr(0.1), t.length(100), t.length(1), t.family) == (3, pytest.approx(0.3), 25, 1, "dice")
@@ -127,25 +128,25 @@ SHAPES = {
 
 @pytest.mark.parametrize("family", ["cross_entropy", "dice"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_loss_of_every_usual_shape_is_sweepers_own(folder: Path, family: str, shape: str) -> None:
+def test_the_loss_of_every_usual_shape_is_that_of_sweeper(folder: Path, family: str, shape: str) -> None:
     begin(folder, family=family)
-    z, y = batch(2, 4, 6)
+    z, y = make_batch(2, 4, 6)
     expected = build_loss(family, task="binary")(z, y)
     assert sweeper_trial.trial(TWO).loss(*SHAPES[shape](z, y)).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("ignored", [-100, 254, 255])
-def test_another_label_of_no_class_is_taken(folder: Path, ignored: int) -> None:
+def test_another_ignored_label_is_accepted(folder: Path, ignored: int) -> None:
     begin(folder)
-    z, y = batch(4, 4, 6)
-    given = torch.where(y == 255, ignored, y)
+    z, y = make_batch(4, 4, 6)
+    labels = torch.where(y == 255, ignored, y)
     expected = build_loss("cross_entropy", task="multiclass")(z, y)
-    assert sweeper_trial.trial(FOUR, ignore_index=ignored).loss(z, given).item() == pytest.approx(expected.item())
+    assert sweeper_trial.trial(FOUR, ignore_index=ignored).loss(z, labels).item() == pytest.approx(expected.item())
 
 
-def test_boolean_targets_and_half_precision(folder: Path) -> None:
+def test_boolean_targets_and_half_precision_are_accepted(folder: Path) -> None:
     begin(folder)
-    z, y = batch(2, 4, 6)
+    z, y = make_batch(2, 4, 6)
     t = sweeper_trial.trial(TWO)
     assert t.loss(z.half(), y == 1).dtype == torch.float32
     z.requires_grad_()
@@ -165,7 +166,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_segmentation_is_refused_and_noted(folder: Path, name: str) -> None:
+def test_tensors_of_no_segmentation_are_refused_and_noted(folder: Path, name: str) -> None:
     begin(folder)
     z, y, words = WRONG[name]
     t = sweeper_trial.trial(TWO)
@@ -176,11 +177,11 @@ def test_what_is_no_segmentation_is_refused_and_noted(folder: Path, name: str) -
 
 
 @pytest.mark.parametrize("classes", [TWO, FOUR], ids=["two classes", "four classes"])
-def test_counts_are_to_the_last_pixel_those_of_sweepers_evaluation(folder: Path, classes: list[str]) -> None:
+def test_counts_equal_those_of_the_evaluation_of_sweeper(folder: Path, classes: list[str]) -> None:
     pixels = tuple(10**k for k in range(len(classes)))
     begin(folder, class_pixels=pixels)
     k = len(classes)
-    z, y = batch(k, 9, 11)
+    z, y = make_batch(k, 9, 11)
     z[0, 0, 5, 5] = float("nan")
     t = sweeper_trial.trial(classes)
     with t.scoring("val") as s:
@@ -198,7 +199,7 @@ def test_counts_are_to_the_last_pixel_those_of_sweepers_evaluation(folder: Path,
 
 def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:
     begin(folder)
-    z, y = batch(2, 9, 11)
+    z, y = make_batch(2, 9, 11)
     t = sweeper_trial.trial(TWO)
     for split, logits in (("val", z), ("test", torch.cat([z * 0, z], 1))):
         with t.scoring(split) as s:
@@ -207,9 +208,9 @@ def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:
     assert val.is_equal(test)
 
 
-def test_slices_of_one_name_are_added_up_and_an_image_twice_counts_once(folder: Path) -> None:
+def test_slices_of_one_name_are_added_and_a_repeated_image_counts_once(folder: Path) -> None:
     begin(folder)
-    z, y = batch(2, 9, 11)
+    z, y = make_batch(2, 9, 11)
     t = sweeper_trial.trial(TWO)
     with t.scoring("val") as s:
         s.add(z, y, ["patient", "patient", "other"])
@@ -221,7 +222,7 @@ def test_slices_of_one_name_are_added_up_and_an_image_twice_counts_once(folder: 
 
 def test_every_rank_has_its_own_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(folder)
-    z, y = batch(2, 9, 11)
+    z, y = make_batch(2, 9, 11)
     for rank, places in (("0", [0, 1]), ("1", [2, 0])):  # a sampler fills up with the first image
         monkeypatch.setenv("RANK", rank)
         with sweeper_trial.trial(TWO).scoring("val") as s:
@@ -231,7 +232,7 @@ def test_every_rank_has_its_own_file(folder: Path, monkeypatch: pytest.MonkeyPat
     assert [event.event for event in read_events(folder)] == ["start", "scores"]
 
 
-def test_own_counts_and_scores(folder: Path) -> None:
+def test_counts_and_scores_of_the_script_are_stored(folder: Path) -> None:
     begin(folder)
     t = sweeper_trial.trial(TWO)
     t.counts("val", {"a": [[5, 1, 0], [2, 0, 1]], "é/b": torch.tensor([[1, 0, 0], [0, 0, 0]])})
@@ -246,7 +247,7 @@ def test_own_counts_and_scores(folder: Path) -> None:
 def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
     begin(folder)
     t = sweeper_trial.trial(TWO)
-    z, y = batch(2, 4, 4)
+    z, y = make_batch(2, 4, 4)
     for words, call in (
         ("finite number, got nan", lambda: t.score("val", ["a"], [float("nan")])),
         ("one score, got 1 names and 2", lambda: t.score("val", ["a"], [1, 2])),
@@ -269,10 +270,10 @@ def test_classes_must_be_names(folder: Path) -> None:
             sweeper_trial.trial(classes)
 
 
-def test_a_probes_start_ends_with_its_last_call_and_no_except_takes_it(folder: Path) -> None:
+def test_a_start_of_the_probe_ends_with_its_last_call_and_no_except_stops_that(folder: Path) -> None:
     begin(folder, kind="probe", calls=2, ends=True)
     t = sweeper_trial.trial(TWO)
-    z, y = batch(2, 4, 6)
+    z, y = make_batch(2, 4, 6)
     assert t.length(100) == 2 and t.length(1) == 1
     t.loss(z, y)
     with pytest.raises(SystemExit) as caught:
@@ -291,7 +292,7 @@ def test_a_probes_start_ends_with_its_last_call_and_no_except_takes_it(folder: P
 def test_a_probe_that_goes_through_counts_pixels_and_stops(folder: Path) -> None:
     begin(folder, kind="probe", calls=2)
     t = sweeper_trial.trial(TWO)
-    z, y = batch(2, 4, 6)
+    z, y = make_batch(2, 4, 6)
     for stops in (False, True, True):
         t.loss(z, y)
         assert t.stop_after(1) is stops
@@ -303,7 +304,7 @@ def test_a_probe_that_goes_through_counts_pixels_and_stops(folder: Path) -> None
 def test_the_loss_of_a_validation_is_no_call_of_the_training(folder: Path) -> None:
     begin(folder, kind="probe", calls=1, ends=True)
     t = sweeper_trial.trial(TWO)
-    z, y = batch(2, 4, 6)
+    z, y = make_batch(2, 4, 6)
     with torch.no_grad():
         t.loss(z, y)
     assert [event.event for event in read_events(folder)] == ["start"]
@@ -311,9 +312,7 @@ def test_the_loss_of_a_validation_is_no_call_of_the_training(folder: Path) -> No
         t.loss(z, y)
 
 
-def test_the_run_that_the_script_writes_itself_is_noted_and_left_to_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_mlflow_run_of_the_script_is_noted_and_stays_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     begin(folder)
@@ -340,7 +339,7 @@ def test_a_tracker_that_fails_ends_no_training(
     assert "the script's own run is not noted" in capsys.readouterr().err
 
 
-def test_a_process_has_one_trial_however_often_it_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_has_one_trial(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(folder)
     assert sweeper_trial.trial(TWO) is sweeper_trial.trial(TWO)
     assert [event.event for event in read_events(folder)] == ["start"]
@@ -348,7 +347,7 @@ def test_a_process_has_one_trial_however_often_it_asks(folder: Path, monkeypatch
     assert sweeper_trial.trial(TWO, seed=1).seed == 1 and sweeper_trial.trial(TWO, seed=2).seed == 2
 
 
-def test_it_needs_neither_numpy_nor_sweeper(folder: Path) -> None:
+def test_the_helper_needs_neither_numpy_nor_sweeper(folder: Path) -> None:
     begin(folder)
     code = (
         "import sys; sys.modules['sweeper'] = sys.modules['numpy'] = None\nimport torch; from sweeper_trial import "
