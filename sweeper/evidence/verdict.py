@@ -100,7 +100,7 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
         return _decide_nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
         is_one = evidence.finalists[0].other_names
-        return _decide_one_function(evidence) if is_one else _decide_nothing_compared(evidence, resume)
+        return _decide_one_function(evidence) if is_one else _decide_nothing_compared(evidence)
     decision = apply_verdict_rule(evidence, eligible, order, resume, keeps_baseline=True)
     rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
     provisional = decision.verdict is not Verdict.UNDECIDED and rising > evidence.rope
@@ -231,7 +231,7 @@ def _decide_one_function(evidence: Evidence) -> Decision:
     )
 
 
-def _decide_nothing_compared(evidence: Evidence, resume: str) -> Decision:
+def _decide_nothing_compared(evidence: Evidence) -> Decision:
     finalist = evidence.finalists[0]
     return Decision(
         Verdict.UNDECIDED,
@@ -241,6 +241,6 @@ def _decide_nothing_compared(evidence: Evidence, resume: str) -> Decision:
             "that nothing was compared and no claim about the choice of loss can be made.",
             *explain_collapses(evidence),
         ),
-        (f"Search at least two families, or resume the study (`{resume}`) so that the baseline is confirmed too.",),
+        ("Search at least two families.",),
         best=0,
     )

@@ -66,14 +66,17 @@ def enqueue_defaults(
 ) -> None:
     """Queue the missing defaults of each family, or their replacements from `instead`, while there is room.
 
-    It is called at every start: with a larger total a resume adds the families that the smaller one left out.
+    It is called at every start: with a larger total a resume adds the families that the smaller one left out. Where
+    there is no room for all, the last of several trials is the baseline's: without it neither keeping it nor a change
+    from it can be recommended.
     """
-    have = Counter(_list_families(study).values())
-    room = trials - have.total()
-    for family, (default, *_) in list_first_trials(space).items():
-        if room > 0 and not have[family]:
-            study.enqueue_trial((instead or {}).get(family, default))
-            room -= 1
+    have, first = Counter(_list_families(study).values()), list_first_trials(space)
+    room = max(0, trials - have.total())
+    missing = [family for family in first if not have[family]]
+    if trials > 1 and BASELINE in missing[room:]:
+        missing.insert(max(0, room - 1), BASELINE)
+    for family in missing[:room]:
+        study.enqueue_trial((instead or {}).get(family, first[family][0]))
 
 
 def _list_families(study: optuna.Study) -> dict[int, str]:

@@ -20,7 +20,7 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
 )
-from sweeper.core.text import capitalise, format_count, format_resume_command, format_study_command
+from sweeper.core.text import capitalise, format_count, format_resume_command, format_study_command, join_words
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
@@ -34,7 +34,7 @@ from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.study.budget_ladder import find_unlearned_classes
 from sweeper.study.confirmation_specs import select_confirmed
-from sweeper.study.finalist import Finalist, choose_finalists, fit_common_rate
+from sweeper.study.finalist import BASELINE, Finalist, choose_finalists, fit_common_rate
 from sweeper.study.learning_check import HELP
 from sweeper.study.same_loss import relabel_equivalent_trials
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups
@@ -72,6 +72,7 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
         recommendation = _explain_missing_evidence(recommendation, sweep)
     else:
         recommendation = _add_never_confirmed(recommendation, evidence, finalists, sweep)
+        recommendation = _advise_untried_losses(recommendation, evidence, sweep)
         if (chosen := find_recommended_index(recommendation)) is not None and sweep.longer:
             look = compute_longer_look(
                 sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=chosen
@@ -104,6 +105,25 @@ def _advise_longer_look(recommendation: Recommendation, sweep: SweepRecord) -> R
     command = f"{format_resume_command(sweep.study, sweep.storage, sweep.places)} --longer 4"
     step = f"Before you change: a gain can vanish with more steps. `{command}` looks at 4 times the steps."
     return recommendation.model_copy(update={"next_steps": (step, *recommendation.next_steps)})
+
+
+def _advise_untried_losses(recommendation: Recommendation, evidence: Evidence, sweep: SweepRecord) -> Recommendation:
+    """Return the recommendation with the losses without a trial as the first next step, if one of them is missing.
+
+    That is cross-entropy, without which there is no action, or any other loss where only one was confirmed.
+    """
+    is_alone, tried = len(evidence.finalists) < 2, {trial.spec.family for trial in sweep.trials}
+    untried = [family.family for family in sweep.space.families if family.family not in tried]
+    if not untried or not (is_alone or (evidence.baseline is None and BASELINE in untried)):
+        return recommendation
+    total = len(sweep.trials) + len(untried)
+    more = f" --trials {total}" if total > sweep.trials_asked else ""
+    step = (
+        f"Try the losses that had no trial, too ({join_words(untried)}): "
+        f"`{format_resume_command(sweep.study, sweep.storage, sweep.places)}{more}`."
+    )
+    others = () if is_alone else recommendation.next_steps
+    return recommendation.model_copy(update={"next_steps": (step, *others)})
 
 
 def _compute_all_evidence(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sweeper.cli import confirm
@@ -75,6 +76,32 @@ def test_every_message_that_resumes_has_the_storage_and_the_places(
     cut = ("the search ended after 3 of 7 trials",)
     sweep = builders.sweep([], [], study="s", storage=storage, places=options, cut=cut)
     assert any(f"`{command_line} --timeout …`" in step for step in draw_conclusion(sweep).next_steps)
+
+
+@pytest.mark.parametrize(
+    ("families", "asked", "total"),
+    [
+        (("dice_focal",), 1, 7),  # one loss was confirmed, and the same trials again would change nothing
+        (("cross_entropy",), 1, 7),
+        (("dice_focal", "dice_ce"), 2, 7),
+        (("dice_focal", "dice_ce"), 50, None),  # the time was up
+        (("dice_focal", "cross_entropy"), 2, 0),
+    ],
+)
+def test_where_the_baseline_or_a_rival_had_no_trial_the_next_step_tries_them(
+    families: tuple[str, ...], asked: int, total: int | None
+) -> None:
+    trials = [builders.trial(family, 0.6, number) for number, family in enumerate(families)]
+    confirmed = builders.simulated_confirmations(dict.fromkeys(families, 0.6), np.random.default_rng(0), images=40)
+    sweep = builders.sweep(trials, confirmed, study="s", trials_asked=asked)
+    steps = draw_conclusion(sweep).next_steps
+    if total == 0:
+        assert not any("had no trial" in step for step in steps)
+        return
+    more = f" --trials {total}" if total else ""
+    assert steps[0].startswith("Try the losses that had no trial, too (")
+    assert f"`sweeper run --study s --resume{more}`" in steps[0]
+    assert ("cross_entropy" in steps[0]) == ("cross_entropy" not in families)
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "export", "report"])

@@ -272,6 +272,21 @@ def search(study: optuna.Study, trials: int, script: dict[int, Any] | None = Non
     return recorder
 
 
+def test_of_too_few_trials_the_last_is_of_cross_entropy() -> None:
+    starts = tuple(FamilyStart(family=family, params={}) for family in FAMILIES[::-1])  # cross-entropy comes last
+    space, order = SPACE.model_copy(update={"starts": starts}), FAMILIES[::-1]
+
+    def queue(study: optuna.Study, trials: int) -> list[str]:
+        enqueue_defaults(study, space, trials)
+        return [trial.system_attrs["fixed_params"]["loss"] for trial in study.trials]
+
+    assert queue(new_study(), 3) == [*order[:2], "cross_entropy"]
+    assert queue(study := new_study(), 1) == order[:1]
+    assert queue(study, 2) == [order[0], "cross_entropy"]
+    assert queue(study, 4) == [order[0], "cross_entropy", *order[1:3]]
+    assert queue(new_study(), 50) == order
+
+
 def test_the_search_ends_at_its_total_and_a_second_one_continues_to_a_larger_total() -> None:
     study = new_study()
     search(study, 3)
