@@ -15,7 +15,7 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.paths import get_step_times_file
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
-from sweeper.core.text import format_duration, format_parallel_trainings, format_ratio
+from sweeper.core.text import format_count, format_duration, format_parallel_trainings, format_ratio
 from sweeper.data.folds import NOT_HELD_OUT, get_split, list_scored_by_seed
 from sweeper.data.groups import format_groups
 from sweeper.system.cores import count_available_cores
@@ -136,7 +136,8 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
 def format_preview(preview: PreviewDocument) -> str:
     """Format the preview as a few lines of text."""
     dataset, images, folds = preview.dataset, preview.images, preview.folds
-    seeds = ", ".join(str(analysis.seeds) for analysis in preview.analyses)
+    *before, last = (analysis.seeds for analysis in preview.analyses)
+    seeds = "".join(f"{number}, " for number in before) + format_count(last, "seed")
     lines = [
         f"data: {dataset.name}, {dataset.task}, {preview.profile.images} images ({images.train} to train, {images.val} "
         f"to validate, {images.test} to test), {preview.groups + ', ' if preview.groups else ''}"
@@ -147,7 +148,7 @@ def format_preview(preview: PreviewDocument) -> str:
         + ", ".join(family.family for family in preview.space.families),
         f"recipe: {describe_recipe(preview.recipe)}"
         + f" (measured; --precision {preview.recipe.precision} repeats it)" * preview.is_precision_measured,
-        f"interim analyses: after {seeds} seeds of each finalist, while it is open",
+        f"interim analyses: after {seeds} of each finalist, while it is open",
     ]
     if folds is not None:
         lines.append(
