@@ -9,7 +9,7 @@ from sweeper.scripts.comparison_plan import forecast_confirmation, parse_losses
 from tests.scripts.test_confirm import make, make_plan
 
 
-def test_losses_are_read() -> None:
+def test_losses_are_parsed() -> None:
     losses = parse_losses("dice_ce:mix=0.2;pos_weight=3, tversky:fn_weight=0.7,cross_entropy")
     assert [(loss.name, loss.family) for loss in losses] == [
         ("dice_ce:mix=0.2;pos_weight=3", "dice_ce"), ("tversky:fn_weight=0.7", "tversky"),
@@ -33,7 +33,7 @@ def test_losses_that_cannot_be_compared_are_refused(text: str, words: str) -> No
         parse_losses(text)
 
 
-def test_parameters_are_filled_from_the_literature_and_checked() -> None:
+def test_missing_parameters_come_from_the_literature_and_unknown_ones_are_refused() -> None:
     plan = make_plan(make(), "weighted_ce,tversky:fn_weight=0.6")
     filled = {loss.family: loss.params for loss in plan.losses}
     assert filled["tversky"] == {"fn_weight": 0.6} and filled["weighted_ce"]["pos_weight"] > 1
@@ -41,7 +41,7 @@ def test_parameters_are_filled_from_the_literature_and_checked() -> None:
         make_plan(make(classes=4), "dice_ce:pos_weight=3")  # right for two classes
 
 
-def test_cost_and_precision_are_said_before() -> None:
+def test_the_forecast_has_cost_and_precision() -> None:
     plan = make_plan(make(), "dice,tversky", rates=(1 / 3, 1.0, 3.0))
     losses, cost, width = forecast_confirmation(plan, 2)
     assert "3 losses: cross_entropy, dice and tversky; each loss tries 0.333, 1 and 3 times your rate on 0.25" in losses

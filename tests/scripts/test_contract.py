@@ -26,13 +26,13 @@ BEGAN = {"event": "start", "seconds": 0.1, "version": 1, "classes": ["a", "b"], 
 CALL = {"event": "loss", "seconds": 0.2, "call": 1, "target": "ab", "logits": [0.1, 1.0, 2.0]}
 
 
-def written(folder: Path, *lines: Any) -> Path:
+def write_events(folder: Path, *lines: Any) -> Path:
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
     (folder / "results.jsonl").write_text(text)
     return folder
 
 
-def test_a_folder_holds_the_trial_the_loss_and_the_helper(tmp_path: Path) -> None:
+def test_a_trial_folder_has_the_trial_the_loss_and_the_helper(tmp_path: Path) -> None:
     trial = TrialDocument(kind="search", family="tversky", params={"fn_weight": 0.7}, seed=4)
     write_trial_folder(tmp_path / "one", trial, "binary")
     document = json.loads((tmp_path / "one" / "trial.json").read_text())
@@ -43,16 +43,15 @@ def test_a_folder_holds_the_trial_the_loss_and_the_helper(tmp_path: Path) -> Non
 
 
 def test_a_loss_that_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:
+    trial = TrialDocument(kind="search", family="boundary", params={}, seed=4)
     with pytest.raises(LossError):
-        write_trial_folder(
-            tmp_path / "one", TrialDocument(kind="search", family="boundary", params={}, seed=4), "binary"
-        )
+        write_trial_folder(tmp_path / "one", trial, "binary")
     assert not (tmp_path / "one").exists()
 
 
-def test_lines_are_read_and_one_that_is_not_whole_yet_is_left_out(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_not_read(tmp_path: Path) -> None:
     assert read_events(tmp_path) == ()
-    written(tmp_path, BEGAN, CALL)
+    write_events(tmp_path, BEGAN, CALL)
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write('{"event": "lo')
     assert [event.event for event in read_events(tmp_path)] == ["start", "loss"]
@@ -61,9 +60,7 @@ def test_lines_are_read_and_one_that_is_not_whole_yet_is_left_out(tmp_path: Path
 @pytest.mark.parametrize(
     "line",
     [
-        "no JSON",
-        "",
-        "[]",
+        *("no JSON", "", "[]"),
         json.dumps({**CALL, "event": "rumour"}),
         json.dumps({**CALL, "more": 1}),
         json.dumps({**CALL, "logits": [1.0, 2.0]}),
@@ -73,23 +70,23 @@ def test_lines_are_read_and_one_that_is_not_whole_yet_is_left_out(tmp_path: Path
         json.dumps({"event": "epoch", "seconds": 1, "done": 1, "calls": -1, "pixels": None, "length": None}),
     ],
 )
-def test_a_line_that_is_none_of_the_contract_is_named_by_its_number(tmp_path: Path, line: str) -> None:
+def test_a_line_outside_the_contract_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
     with pytest.raises(ScriptError, match="line 2 must be one of the contract"):
-        read_events(written(tmp_path, BEGAN, line))
+        read_events(write_events(tmp_path, BEGAN, line))
 
 
-def test_a_file_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(contract.MOST_BYTES, "results.jsonl", 200)
     with pytest.raises(ScriptError, match="at most 200 bytes"):
-        read_events(written(tmp_path, BEGAN, CALL, CALL))
+        read_events(write_events(tmp_path, BEGAN, CALL, CALL))
 
 
-def counts(n: int, *shape: int) -> dict[str, Any]:
+def make_counts(n: int, *shape: int) -> dict[str, Any]:
     return {"names": np.array([f"image{k}" for k in range(n)]), "data": np.ones((n, *shape), dtype=np.int64)}
 
 
-def test_parts_on_several_ranks_are_one_table(tmp_path: Path) -> None:
-    one, two = counts(2, 2, 512), counts(2, 2, 512)
+def test_files_of_several_ranks_become_one_table(tmp_path: Path) -> None:
+    one, two = make_counts(2, 2, 512), make_counts(2, 2, 512)
     two["names"], two["data"][1] = np.array(["image1", "image2"]), 5
     np.savez(tmp_path / "val.npz", sums=np.array([3.0, 4.0]), **one)
     np.savez(tmp_path / "val.1.npz", sums=np.array([4.0000001, 6.0]), **two)
@@ -98,13 +95,13 @@ def test_parts_on_several_ranks_are_one_table(tmp_path: Path) -> None:
     assert scores.data[:, 0, 0].tolist() == [1, 1, 5] and scores.sums.tolist() == [3.0, 4.0, 6.0]
 
 
-def test_other_logits_under_one_name_are_another_part_of_the_image(tmp_path: Path) -> None:
-    np.savez(tmp_path / "val.npz", sums=np.array([3.0]), **counts(1, 9, 3, 3))
-    np.savez(tmp_path / "val.1.npz", sums=np.array([3.5]), **counts(1, 9, 3, 3))
+def test_other_logits_of_one_name_are_added_as_a_part_of_the_image(tmp_path: Path) -> None:
+    np.savez(tmp_path / "val.npz", sums=np.array([3.0]), **make_counts(1, 9, 3, 3))
+    np.savez(tmp_path / "val.1.npz", sums=np.array([3.5]), **make_counts(1, 9, 3, 3))
     assert (read_split_scores(tmp_path, "val", "logits", 3).data == 2).all()
 
 
-def test_equality_of_scores_is_by_name(tmp_path: Path) -> None:
+def test_scores_are_equal_by_name(tmp_path: Path) -> None:
     for folder, order in (("one", [0, 1, 2]), ("two", [2, 0, 1])):
         (tmp_path / folder).mkdir()
         names, data = np.array(["a", "b", "c"])[order], np.array([0.1, 0.2, 0.3])[order]
@@ -114,25 +111,25 @@ def test_equality_of_scores_is_by_name(tmp_path: Path) -> None:
 
 
 HOSTILE = {
-    "another shape": {**counts(2, 2, 511), "sums": np.ones(2)},
-    "another number of names": {**counts(2, 2, 512), "names": np.array(["a"]), "sums": np.ones(2)},
+    "another shape": {**make_counts(2, 2, 511), "sums": np.ones(2)},
+    "another number of names": {**make_counts(2, 2, 512), "names": np.array(["a"]), "sums": np.ones(2)},
     "no names": {"data": np.ones((2, 2, 512))},
-    "numbers for names": {**counts(2, 2, 512), "names": np.arange(2)},
-    "shares": {**counts(2, 2, 512), "data": np.full((2, 2, 512), 0.5)},
-    "less than nothing": {**counts(2, 2, 512), "data": np.full((2, 2, 512), -1)},
-    "objects": {**counts(2, 2, 512), "data": np.array([print, print], dtype=object)},
-    "sums that are NaN": {**counts(2, 2, 512), "sums": np.full(2, np.nan)},
+    "numbers for names": {**make_counts(2, 2, 512), "names": np.arange(2)},
+    "shares": {**make_counts(2, 2, 512), "data": np.full((2, 2, 512), 0.5)},
+    "less than nothing": {**make_counts(2, 2, 512), "data": np.full((2, 2, 512), -1)},
+    "objects": {**make_counts(2, 2, 512), "data": np.array([print, print], dtype=object)},
+    "sums that are NaN": {**make_counts(2, 2, 512), "sums": np.full(2, np.nan)},
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_scores_that_are_none_of_the_contract_are_refused(tmp_path: Path, name: str) -> None:
+def test_scores_outside_the_contract_are_refused(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "val.npz", **HOSTILE[name])
     with pytest.raises(ScriptError, match="must be scores as sweeper_trial writes them"):
         read_split_scores(tmp_path, "val", "logits", 2)
 
 
-def test_neither_a_missing_file_nor_one_of_other_bytes_nor_one_that_fills_the_memory_is_read(
+def test_a_missing_a_broken_and_a_huge_file_of_scores_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ScriptError, match="No such file"):
@@ -153,7 +150,7 @@ def test_an_image_with_two_scores_is_refused(tmp_path: Path) -> None:
         read_split_scores(tmp_path, "val", "score", 2)
 
 
-def test_the_helper_is_written_beside_the_script_and_never_over_another_file(
+def test_the_helper_is_written_next_to_the_script_and_never_over_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -21,21 +21,14 @@ DATA = make_dataset("p1/scan1", "p1/scan2", "p2/scan2", "v1.2", "v1.3")
 
 @pytest.mark.parametrize(
     ("name", "index"),
-    [
-        ("p1/scan1", 0),
-        ("scan1", 0),
-        ("scan1.png", 0),
-        ("/data/images/p2/scan2.nii", 2),
-        ("v1.2", 3),
-        ("v1.3.png", 4),
-    ],
+    [("p1/scan1", 0), ("scan1", 0), ("scan1.png", 0), ("/data/images/p2/scan2.nii", 2), ("v1.2", 3), ("v1.3.png", 4)],
 )
 def test_a_name_is_a_stem_a_file_or_a_path(name: str, index: int) -> None:
     assert match_images([name], DATA, "val") == [index]
 
 
 @pytest.mark.parametrize("name", ["scan2", "scan3", "", "images"])
-def test_a_name_that_means_no_single_image_is_refused(name: str) -> None:
+def test_a_name_that_fits_no_single_image_is_refused(name: str) -> None:
     with pytest.raises(ScriptError, match=r"1 name is not, such as .*; give s.add the images' file names"):
         match_images(["p1/scan1", name], DATA, "val")
 
@@ -52,7 +45,7 @@ def test_the_script_divides_the_data_and_a_resume_divides_them_as_before() -> No
     assert divide_as_before(DATA, divided) == divided
 
 
-def test_a_patient_on_two_sides_of_the_scripts_split_is_named() -> None:
+def test_a_patient_on_two_sides_of_the_split_of_the_script_is_a_warning() -> None:
     images = tuple(image.model_copy(update={"group": image.stem[:2]}) for image in DATA.images)
     grouped = DATA.model_copy(update={"images": images})
     divided = divide_as_script(grouped, ["p1/scan2"], ["p2/scan2", "v1.2", "v1.3"])

@@ -22,22 +22,22 @@ from sweeper.scripts.launch import KEPT_BYTES, fill_places, run_script, split_co
 TRIAL = TrialDocument(kind="confirm", family="dice_ce", params={}, seed=12, lr_factor=0.5, share=0.25)
 
 
-def python(code: str) -> list[str]:
+def make_words(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def left_of(folder: Path) -> list[int]:
-    return [process.pid for process in psutil.process_iter() if _names(process, folder)]
+def list_left(folder: Path) -> list[int]:
+    return [process.pid for process in psutil.process_iter() if belongs_to(process, folder)]
 
 
-def _names(process: psutil.Process, folder: Path) -> bool:
+def belongs_to(process: psutil.Process, folder: Path) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("SWEEPER_TRIAL") == str(folder)
     except psutil.Error:  # it has ended, or belongs to another user
         return False
 
 
-def test_places_of_a_command_become_the_trials_values(tmp_path: Path) -> None:
+def test_placeholders_of_a_command_become_the_values_of_the_trial(tmp_path: Path) -> None:
     words = split_command(
         "python 'my train.py' --seed={seed} lr*={lr_factor} -o {folder}/x {family} {share} {fold}. {{a}}"
     )
@@ -47,7 +47,7 @@ def test_places_of_a_command_become_the_trials_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", ['{"a": 1}', "{a.b}", "{}", "{1,2}"])
-def test_other_braces_stay(tmp_path: Path, kept: str) -> None:
+def test_other_braces_stay_as_they_are(tmp_path: Path, kept: str) -> None:
     assert fill_places(split_command(f"run '{kept}'"), TRIAL, tmp_path) == ["run", kept]
 
 
@@ -63,39 +63,35 @@ def test_other_braces_stay(tmp_path: Path, kept: str) -> None:
         ("python train.py {rate}", "takes {seed}, {lr_factor}"),
     ],
 )
-def test_what_is_no_command_is_refused(command: str, words: str) -> None:
+def test_text_of_no_single_command_is_refused(command: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_command(command)
     assert words in str(caught.value)
 
 
-def test_a_script_finds_its_folder_and_the_helper_and_nothing_else_of_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_script_finds_its_folder_and_the_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/mine")
     code = "import os, json; print(json.dumps([os.environ['SWEEPER_TRIAL'], os.environ['PYTHONPATH'], os.getcwd()]))"
-    ended = run_script(python(code), tmp_path, seconds=60)
+    ended = run_script(make_words(code), tmp_path, seconds=60)
     assert (ended.status, ended.is_late) == (0, False)
-    found = json.loads((tmp_path / "log.txt").read_text())
-    assert found == [str(tmp_path), f"{tmp_path}/python{os.pathsep}/mine", str(Path.cwd())]
+    seen = json.loads((tmp_path / "log.txt").read_text())
+    assert seen == [str(tmp_path), f"{tmp_path}/python{os.pathsep}/mine", str(Path.cwd())]
 
 
-def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_program_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(ScriptError, match="no-such-program must be a program that can be started"):
         run_script(["no-such-program"], tmp_path, seconds=60)
 
 
-def test_the_status_and_the_last_lines_without_what_moves_a_cursor(tmp_path: Path) -> None:
-    code = (
-        r"print('old'); print('\x1b[31mred\x1b[0m'); print('10 %\r20 %\x07'); print(b'\xff'); import sys; sys.exit(3)"
-    )
-    ended = run_script(python(code), tmp_path, seconds=60)
+def test_status_and_last_lines_are_returned_without_control_characters(tmp_path: Path) -> None:
+    code = r"print('old'); print('\x1b[31mred\x1b[0m'); print('10 %\r20 %\x07'); print(b'\xff'); raise SystemExit(3)"
+    ended = run_script(make_words(code), tmp_path, seconds=60)
     assert ended.status == 3 and ended.last[-3:] == ("red", "20 % ", r"b'\xff'")
 
 
-def test_of_a_flood_of_output_little_is_kept(tmp_path: Path) -> None:
+def test_only_the_end_of_a_flood_of_output_is_kept(tmp_path: Path) -> None:
     code = "import sys\nfor n in range(300): sys.stdout.write('x' * 99_999 + '\\n')\nprint('the end')"
-    ended = run_script(python(code), tmp_path, seconds=120)
+    ended = run_script(make_words(code), tmp_path, seconds=120)
     assert ended.printed > 30_000_000 and ended.last[-1] == "the end"
     size = (tmp_path / "log.txt").stat().st_size
     assert KEPT_BYTES <= size < 1.2 * KEPT_BYTES
@@ -113,18 +109,16 @@ print('ready', flush=True)
 
 @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit(0)"], ids=["that hangs", "that ends"])
 @pytest.mark.slow
-def test_of_a_script_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+def test_a_script_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     """Neither of one that ignores SIGTERM, nor what it started in a group of its own."""
     monkeypatch.setattr(launch, "TERM_SECONDS", 0.5)
     monkeypatch.setattr(launch, "UPLOAD_SECONDS", 0.5)
-    ended = run_script(python(STUBBORN.format(end=end)), tmp_path, seconds=3)
+    ended = run_script(make_words(STUBBORN.format(end=end)), tmp_path, seconds=3)
     assert ended.is_late == ("sleep" in end) and ended.last == ("ready",)
-    assert left_of(tmp_path) == []
+    assert list_left(tmp_path) == []
 
 
-def test_nothing_is_left_where_the_caller_is_stopped(tmp_path: Path) -> None:
-    begun = time.monotonic()
-
+def test_a_stopped_caller_leaves_no_process(tmp_path: Path) -> None:
     def stopped() -> bool:
         if (tmp_path / "here").exists():
             raise KeyboardInterrupt
@@ -132,8 +126,8 @@ def test_nothing_is_left_where_the_caller_is_stopped(tmp_path: Path) -> None:
 
     code = f"import pathlib, time; pathlib.Path({str(tmp_path / 'here')!r}).touch(); time.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
-        run_script(python(code), tmp_path, seconds=300, is_done=stopped)
-    assert left_of(tmp_path) == [] and time.monotonic() - begun < 200
+        run_script(make_words(code), tmp_path, seconds=300, is_done=stopped)
+    assert list_left(tmp_path) == []
 
 
 LEAVING = (
@@ -142,10 +136,8 @@ LEAVING = (
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_where_a_signal_ends_the_wait_for_what_a_script_left(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    words = ["-m", "sweeper", "probe", "--command", shlex.join(python(LEAVING))]
+def test_a_signal_during_the_wait_for_processes_of_a_script_ends_them(tmp_path: Path, number: signal.Signals) -> None:
+    words = ["-m", "sweeper", "probe", "--command", shlex.join(make_words(LEAVING))]
     process = subprocess.Popen([sys.executable, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while not (tmp_path / "pid").is_file() or psutil.Process(process.pid).children():  # the script runs
@@ -159,22 +151,25 @@ def test_nothing_is_left_where_a_signal_ends_the_wait_for_what_a_script_left(
 
 
 @pytest.mark.slow
-def test_the_wait_for_what_a_script_left_is_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_processes_of_a_script_is_measured_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "UPLOAD_SECONDS", 2.0)
-    ended = run_script(python(LEAVING), tmp_path, seconds=300)
-    assert ended.seconds > ended.waited >= 2 and left_of(tmp_path) == []
+    ended = run_script(make_words(LEAVING), tmp_path, seconds=300)
+    assert ended.seconds > ended.waited >= 2 and list_left(tmp_path) == []
     assert ended.remark == "it left processes that hold its output open: waited 2 s"
-    assert run_script(python("print(1)"), tmp_path, seconds=300).remark == ""
+    assert run_script(make_words("print(1)"), tmp_path, seconds=300).remark == ""
 
 
-def test_what_a_script_left_is_not_waited_for_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_stop_processes_of_a_script_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    begun = time.monotonic()
-    run_script(python(LEAVING), tmp_path, seconds=300, is_done=(tmp_path / "pid").exists, grace=0.0)
-    assert left_of(tmp_path) == [] and time.monotonic() - begun < launch.UPLOAD_SECONDS
+    ended = run_script(make_words(LEAVING), tmp_path, seconds=300, is_done=(tmp_path / "pid").exists, grace=0.0)
+    assert list_left(tmp_path) == [] and ended.waited < launch.UPLOAD_SECONDS
 
 
-def test_a_script_of_which_nothing_more_is_wanted_is_ended_after_its_grace(tmp_path: Path) -> None:
-    ended = run_script(python("import time; time.sleep(600)"), tmp_path, seconds=300, is_done=lambda: True, grace=0.1)
+def test_a_script_that_is_done_is_ended_after_its_grace(tmp_path: Path) -> None:
+    ended = run_script(
+        make_words("import time; time.sleep(600)"), tmp_path, seconds=300, is_done=lambda: True, grace=0.1
+    )
     assert not ended.is_late and ended.status < 0

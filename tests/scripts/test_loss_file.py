@@ -16,7 +16,7 @@ from sweeper.scripts.loss_file import make_loss_text
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks if family.needs_map is None]
 
 
-def given(name: str, task: Any) -> dict[str, float]:
+def list_params(name: str, task: Any) -> dict[str, float]:
     """Return the family's defaults; of what has none, another value than 1."""
     free = FAMILIES[name].coordinates[task]
     return {
@@ -27,9 +27,9 @@ def given(name: str, task: Any) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_a_files_loss_equals_the_registrys(name: str, task: Any) -> None:
+def test_the_loss_of_the_file_equals_that_of_the_registry(name: str, task: Any) -> None:
     frequencies = None if task == "binary" else (90.0, 8.0, 2.0)
-    params = given(name, task)
+    params = list_params(name, task)
     text = make_loss_text(name, params, task, frequencies)
     assert {line.split()[1] for line in text.splitlines() if re.match(r"\s*(import|from) ", line)} <= {
         "__future__", "math", "collections.abc", "functools", "typing", "torch", "torch.nn",
@@ -39,24 +39,23 @@ def test_a_files_loss_equals_the_registrys(name: str, task: Any) -> None:
     torch.manual_seed(1)
     target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
     target[0, :3] = 255
-    own = torch.randn(2, 3 if frequencies else 1, 16, 16).requires_grad_()
-    twin = own.detach().clone().requires_grad_()
-    one = made["criterion"](own, target)
+    logits = torch.randn(2, 3 if frequencies else 1, 16, 16).requires_grad_()
+    twin = logits.detach().clone().requires_grad_()
+    one = made["criterion"](logits, target)
     two = build_loss(name, task=task, class_frequencies=frequencies, **params)(twin, target)
     one.backward()
     two.backward()
-    assert one.item() == two.item() and own.grad is not None and twin.grad is not None
-    assert torch.equal(own.grad, twin.grad)
+    assert one.item() == two.item() and torch.equal(logits.grad, twin.grad)
     if not FAMILIES[name].images_only:
-        volume = own.detach().unflatten(2, (4, 4)), target.unflatten(1, (4, 4))
+        volume = logits.detach().unflatten(2, (4, 4)), target.unflatten(1, (4, 4))
         assert made["criterion"](*volume) == one
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_a_files_loss_takes_what_the_helpers_loss_takes(name: str, task: Any) -> None:
+def test_the_loss_of_the_file_accepts_and_refuses_what_the_registry_does(name: str, task: Any) -> None:
     frequencies = None if task == "binary" else (90.0, 8.0, 2.0)
     made: dict[str, Any] = {"__name__": "loss"}
-    exec(make_loss_text(name, given(name, task), task, frequencies), made)
+    exec(make_loss_text(name, list_params(name, task), task, frequencies), made)
     target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
     logits = torch.randn(2, 3 if frequencies else 1, 16, 16)
     right = made["criterion"](logits, target)
@@ -64,7 +63,7 @@ def test_a_files_loss_takes_what_the_helpers_loss_takes(name: str, task: Any) ->
     with pytest.raises(ValueError, match="target must be integer class indices") as refused:
         made["criterion"](logits, target.unsqueeze(1).float())
     with pytest.raises(LossError) as other_refused:
-        build_loss(name, task=task, class_frequencies=frequencies, **given(name, task))(logits, target.float())
+        build_loss(name, task=task, class_frequencies=frequencies, **list_params(name, task))(logits, target.float())
     assert str(refused.value) == str(other_refused.value)
     if frequencies is None:
         torch.testing.assert_close(made["criterion"](torch.cat([0 * logits, logits], 1), target), right)
@@ -74,14 +73,14 @@ def test_a_files_loss_takes_what_the_helpers_loss_takes(name: str, task: Any) ->
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_a_file_may_have_another_label_for_what_does_not_count(name: str, task: Any) -> None:
+def test_a_file_may_have_another_ignored_label(name: str, task: Any) -> None:
     classes = 2 if task == "binary" else 3
     logits, target = torch.randn(2, 1 if classes == 2 else 3, 16, 16), torch.randint(0, classes, (2, 16, 16))
     target[0, :5] = 255
     values, points = [], []
     for label in (255, -100):
         made: dict[str, Any] = {"__name__": "loss"}
-        exec(make_loss_text(name, given(name, task), task, (90.0, 8.0, 2.0)[:classes], label), made)
+        exec(make_loss_text(name, list_params(name, task), task, (90.0, 8.0, 2.0)[:classes], label), made)
         labels = torch.where(target == 255, label, target)
         values.append(made["criterion"](logits, labels))
         if task == "binary":
@@ -105,6 +104,6 @@ def test_a_loss_that_needs_maps_of_the_labels_is_refused(name: str) -> None:
         make_loss_text(name, {}, "binary")
 
 
-def test_what_cannot_be_built_is_refused() -> None:
+def test_a_loss_without_its_class_frequencies_is_refused() -> None:
     with pytest.raises(LossError, match="needs `class_frequencies`"):
         make_loss_text("weighted_ce", {"class_weight_power": 0.5}, "multiclass")

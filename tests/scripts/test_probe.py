@@ -104,7 +104,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
     """Probes a `Script` without starting anything."""
     monkeypatch.chdir(tmp_path)
 
-    def run(script: Script, **given: Any) -> ProbeDocument:
+    def run(script: Script, **options: Any) -> ProbeDocument:
         trials: dict[Path, TrialDocument] = {}
 
         def begin(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
@@ -121,29 +121,28 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
 
         monkeypatch.setattr(probe, "_begin_start", begin)
         monkeypatch.setattr(script_start, "read_split_scores", scores)
-        return probe_script("python train.py", **given)
+        return probe_script("python train.py", **options)
 
     return run
 
 
-def made(**own: Any) -> Script:
+def make(**changes: Any) -> Script:
     """Return a script with other attributes or methods."""
-    return type("Made", (Script,), own)()
+    return type("Made", (Script,), changes)()
 
 
 def test_a_script_that_behaves_is_described(examine: Probe, tmp_path: Path) -> None:
-    script, said = Script(), []
-    found = examine(script, log=said.append)
-    assert script.starts == 5 and len(said) == 5 and "30 times the rate" in said[2]
-    assert (found.pairing, found.notes) == ("exact", ())
-    assert found.scores == {"val": "logits", "test": "logits"} and found.images == {"val": 2, "test": 2}
-    assert (found.class_pixels, found.ignored_pixels) == ({"sky": 900, "bird": 100}, 24)
-    assert found.seconds_per_step == pytest.approx(0.1)
-    assert found.seconds_per_training == pytest.approx(2.0 + 9 * (1.1 - 0.1))
-    assert not problems(found.document)
-    assert (
-        "sky 90.000%, bird 10.000% of 1,000 pixels" in found.text and "about 11 s a training of length 10" in found.text
-    )
+    script, lines = Script(), []
+    document = examine(script, log=lines.append)
+    assert script.starts == 5 and len(lines) == 5 and "30 times the rate" in lines[2]
+    assert (document.pairing, document.notes) == ("exact", ())
+    assert document.scores == {"val": "logits", "test": "logits"} and document.images == {"val": 2, "test": 2}
+    assert (document.class_pixels, document.ignored_pixels) == ({"sky": 900, "bird": 100}, 24)
+    assert document.seconds_per_step == pytest.approx(0.1)
+    assert document.seconds_per_training == pytest.approx(2.0 + 9 * (1.1 - 0.1))
+    assert not problems(document.document)
+    assert "sky 90.000%, bird 10.000% of 1,000 pixels" in document.text
+    assert "about 11 s a training of length 10" in document.text
     assert not [*(tmp_path / ".sweeper").iterdir()]
 
 
@@ -153,7 +152,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "never calls": ({"calls": 0}, 1, "must train with t.loss"),
     "calls once": ({"calls": 1}, 1, "must call the loss 2 times or more, got 1; let its loop run to t.length(…)"),
     "calls less for another seed": (
-        {"run": lambda s, w, t, f, n: Script.run(made(calls=4 - t.seed), w, t, f, n)}, 0, "3 times or more, got 2",
+        {"run": lambda s, w, t, f, n: Script.run(make(calls=4 - t.seed), w, t, f, n)}, 0, "3 times or more, got 2",
     ),
     "an old helper": ({"version": 0}, 1, "of version 1, got 0; write it again"),
     "a problem": ({"problem": "targets must be class labels"}, 1, "targets must be class labels"),
@@ -194,8 +193,8 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_script_in_which_losses_cannot_be_compared_is_refused(examine: Probe, tmp_path: Path, name: str) -> None:
-    own, starts, words = REFUSED[name]
-    script = made(**own)
+    changes, starts, words = REFUSED[name]
+    script = make(**changes)
     with pytest.raises(ScriptError) as caught:
         examine(script)
     assert words in str(caught.value) and caught.value.exit_status == 2 and script.starts == starts
@@ -209,18 +208,18 @@ def accumulate(every: int, **more: Any) -> Script:
         steps = (call - 1) // every
         return trial.seed + steps * trial.lr_factor * (2 if trial.family == "dice" else 1), 1.0, 3.0
 
-    return made(**{"most": 99, "logits": logits, **more})
+    return make(**{"most": 99, "logits": logits, **more})
 
 
 @pytest.mark.parametrize(("every", "starts"), [(3, 5), (4, 7), (8, 7), (15, 7), (16, 9), (63, 9)])
-def test_gradients_that_are_accumulated_are_looked_at_further(examine: Probe, every: int, starts: int) -> None:
-    script, said = accumulate(every), []
-    assert examine(script, log=said.append).pairing == "exact" and script.starts == starts
-    assert ("4 calls of the loss are the same at 30 times the rate: once more with 16" in said) == (every > 3)
+def test_accumulated_gradients_get_more_calls(examine: Probe, every: int, starts: int) -> None:
+    script, lines = accumulate(every), []
+    assert examine(script, log=lines.append).pairing == "exact" and script.starts == starts
+    assert ("4 calls of the loss are the same at 30 times the rate: once more with 16" in lines) == (every > 3)
     assert {trial.calls for trial in script.trials[-2:]} == {max(4, every + 1)}
 
 
-def test_a_script_of_few_calls_is_looked_at_as_far_as_it_goes(examine: Probe) -> None:
+def test_a_script_of_few_calls_is_examined_to_its_end(examine: Probe) -> None:
     assert examine(accumulate(8, most=10)).pairing == "exact"
     for most in (10, 4):
         script = accumulate(10, most=most)
@@ -230,31 +229,30 @@ def test_a_script_of_few_calls_is_looked_at_as_far_as_it_goes(examine: Probe) ->
 
 
 @pytest.mark.parametrize(("late", "starts"), [(4, 5), (5, 7), (16, 7), (17, 9), (64, 9)])
-def test_scores_that_are_the_same_at_first_are_looked_at_further(examine: Probe, late: int, starts: int) -> None:
-    script, said = made(most=99, score=lambda s, t, split: 0.5 * (t.family == "dice" and t.calls >= late)), []
-    assert examine(script, log=said.append).pairing == "exact" and script.starts == starts
-    assert any(line.startswith("scores after 4 calls of the loss are the same") for line in said) == (late > 4)
+def test_scores_that_are_equal_at_first_get_more_calls(examine: Probe, late: int, starts: int) -> None:
+    script, lines = make(most=99, score=lambda s, t, split: 0.5 * (t.family == "dice" and t.calls >= late)), []
+    assert examine(script, log=lines.append).pairing == "exact" and script.starts == starts
+    assert any(line.startswith("scores after 4 calls of the loss are the same") for line in lines) == (late > 4)
 
 
 @pytest.mark.parametrize("calls", [2, 3])
 def test_a_script_that_calls_the_loss_two_or_three_times_can_be_compared(examine: Probe, calls: int) -> None:
-    script = made(calls=calls)
+    script = make(calls=calls)
     document = examine(script)
     assert document.pairing == "exact" and document.seconds_per_step == pytest.approx(0.1)
     assert [trial.calls for trial in script.trials] == [4, *[calls] * 4]
 
 
-def test_the_last_lines_of_the_log_are_said(examine: Probe) -> None:
+def test_the_error_has_the_last_lines_of_the_log(examine: Probe) -> None:
     with pytest.raises(ScriptError, match=r"Its last lines:\n      one\n      two$"):
-        examine(made(ended=ScriptEnd(1, 1, False, 9, ("one", "two")), calls=3))
+        examine(make(ended=ScriptEnd(1, 1, False, 9, ("one", "two")), calls=3))
 
 
-def test_an_import_that_fails_is_answered_by_the_way_to_copy_the_helper(examine: Probe) -> None:
+def test_a_failed_import_is_answered_with_the_command_that_copies_the_helper(examine: Probe) -> None:
     ended = ScriptEnd(1, 1, False, 9, ("ModuleNotFoundError: No module named 'sweeper_trial'",))
-    with pytest.raises(
-        ScriptError, match=r"status 1 before it called trial.*copy it there by `sweeper probe --write-helper"
-    ):
-        examine(made(ended=ended, begins=False, calls=0))
+    text = "status 1 before it called trial.*copy it there by `sweeper probe --write-helper"
+    with pytest.raises(ScriptError, match=text):
+        examine(make(ended=ended, begins=False, calls=0))
 
 
 def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Probe) -> None:
@@ -277,14 +275,14 @@ def draw(split: str, choose: Callable[[Script, TrialDocument], str]) -> Script:
     return script
 
 
-def test_a_test_that_is_drawn_with_the_seed_is_refused(examine: Probe) -> None:
+def test_test_images_drawn_with_the_seed_are_refused(examine: Probe) -> None:
     script = draw("test", lambda _, trial: f"c{trial.seed}")
     with pytest.raises(ScriptError, match="images of test must be the same in each training, and 'c1' is in one of"):
         examine(script)
     assert script.starts == 4
 
 
-def test_a_validation_that_is_drawn_with_the_seed_is_noted(examine: Probe) -> None:
+def test_validation_images_drawn_with_the_seed_are_noted(examine: Probe) -> None:
     assert examine(draw("val", lambda _, trial: f"c{trial.seed}")).drawn == ("val",)
     assert examine(Script()).drawn == ()
 
@@ -300,7 +298,7 @@ def test_a_training_that_diverges_at_the_high_rate_only_follows_the_rate(examine
     assert examine(Diverges()).pairing == "exact"
 
 
-def test_an_end_with_another_status_after_the_last_call_is_no_crash(examine: Probe) -> None:
+def test_another_status_after_the_last_call_is_no_crash(examine: Probe) -> None:
     class Catches(Script):
         def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             start = super().run(words, trial, folder, seconds)
@@ -320,38 +318,34 @@ def noisy(noise: float, *, effect: float = 1.0, first: bool = False) -> Script:
     return Noisy()
 
 
-def test_trainings_that_begin_alike_and_come_apart_are_paired_by_their_start(examine: Probe) -> None:
-    found = examine(noisy(1e-5))
-    assert found.pairing == "start" and len(found.notes) == 1 and "does not repeat" in found.notes[0]
+def test_trainings_that_differ_only_later_are_paired_by_their_start(examine: Probe) -> None:
+    document = examine(noisy(1e-5))
+    assert document.pairing == "start" and len(document.notes) == 1 and "does not repeat" in document.notes[0]
 
 
-def test_an_effect_within_the_noise_is_not_proven(examine: Probe) -> None:
-    found = examine(noisy(1e-2, effect=1e-4))
-    assert found.pairing == "start"
-    assert [note.split(" is not")[0] for note in found.notes[1:]] == [
-        "whether the rate arrives",
-        "whether the loss arrives",
-    ]
+def test_an_effect_within_the_noise_is_a_note(examine: Probe) -> None:
+    document = examine(noisy(1e-2, effect=1e-4))
+    assert document.pairing == "start"
+    notes = [note.split(" is not")[0] for note in document.notes[1:]]
+    assert notes == ["whether the rate arrives", "whether the loss arrives"]
 
 
 def test_trainings_whose_first_batch_differs_for_one_seed_are_unpaired(examine: Probe) -> None:
-    found = examine(noisy(0.3, first=True))
-    assert found.pairing == "none" and "compared unpaired" in found.notes[0]
+    document = examine(noisy(0.3, first=True))
+    assert document.pairing == "none" and "compared unpaired" in document.notes[0]
 
 
-def test_what_else_there_is_to_know_is_said(examine: Probe) -> None:
-    flood = made(length=None, pixels=(900, 0, 0), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
+def test_oddities_of_a_script_are_notes(examine: Probe) -> None:
+    flood = make(length=None, pixels=(900, 0, 0), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
     notes = examine(flood).notes
-    waits = made(ended=ScriptEnd(0, 36.0, False, 100, ("x",), 30.0))
+    waits = make(ended=ScriptEnd(0, 36.0, False, 100, ("x",), 30.0))
     assert examine(waits).notes[0].startswith("it left processes that hold its output open: waited 30 s")
     for words in ("t.length is never called", "no pixel of 'bird' was in 4 batches", "printed 100 MB"):
         assert any(words in note for note in notes), notes
 
 
-def test_one_number_serves_a_verdict_over_trainings_only(examine: Probe) -> None:
-    found = examine(made(what="number", names={"val": ("",), "test": ("",)}))
-    assert found.scores == {
-        "val": "number",
-        "test": "number",
-    } and "one number for all images came of val and test" in str(found.notes)
-    assert "  scores   val: number of all images; test: number of all images\n" in found.text
+def test_one_number_for_all_images_is_a_note(examine: Probe) -> None:
+    document = examine(make(what="number", names={"val": ("",), "test": ("",)}))
+    assert document.scores == {"val": "number", "test": "number"}
+    assert "one number for all images came of val and test" in str(document.notes)
+    assert "  scores   val: number of all images; test: number of all images\n" in document.text

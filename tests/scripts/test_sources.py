@@ -9,7 +9,7 @@ import pytest
 from sweeper.scripts.sources import hash_sources, list_changed_sources
 
 
-def test_the_source_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_sources_of_a_script_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "parts").mkdir()
     for name in ("train.py", "parts/network.py"):
