@@ -6,7 +6,7 @@ Nothing is trained: the study consists of records from tests/support/builders.py
 every confirmation, and of every validation image in every trial.
 
 Prints the seconds to conclude the study and to write its report, the processor's seconds, and the size of the HTML, for
-two turns; the first includes imports.
+two turns; the first includes imports. Takes a few seconds.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@
     python bench/retraining.py table OUT.jsonl
 
 FOLDER holds reports of finished studies; those of one data set are compared with each other. `collect` trains every
-finalist again with the learning rate of its report, on seeds that no search used: other weights, batches, splits and
-test images. Studies without a recommendation are left out. OUT.jsonl gets a line for each training. If you interrupt
-the command, run it again to continue; with `--part` several processes share the work.
+finalist again with the learning rate of its report, on seeds that no search used: other weights, batches and, unless
+the data set comes with a split, other splits and test images. Studies without a recommendation are left out. OUT.jsonl
+gets a line for each training. If you interrupt the command, run it again to continue; with `--part` several processes
+share the work.
 
 `table` prints for each study how far its recommended loss scores below the best finalist of all studies of its data set
 (what the search and the race missed), and below the best of its own finalists (what the race missed).
