@@ -74,7 +74,15 @@ def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
     (root / "classes.txt").write_text("ground\nroad\ncar\n")
     assert load_folder(root).classes == ("ground", "road", "car") and load_folder(root).images[0].pixels[2] == 150
     (root / "classes.txt").write_text("ground\nroad\n")
-    assert "classes.txt: must have the classes of the masks, found no car" in join_problems(root)
+    assert "labels must be those of classes.txt (2 classes), found car; add them" in join_problems(root)
+
+
+def test_what_no_mask_covers_is_ignored_where_classes_txt_has_no_class_for_it(tmp_path):
+    root = write_masks(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
+    (root / "classes.txt").write_text("road\ncar\n")
+    dataset = load_folder(root)
+    assert {(image.pixels, image.ignored) for image in dataset.images} == {((650, 150), 48 * 64 - 800)}
+    assert "names no background: what no annotation covers is ignored" in " ".join(dataset.warnings)
 
 
 def test_a_class_that_folder_and_file_both_say_is_said_once(tmp_path):

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from sweeper.core.records import IGNORE
 from sweeper.core.text import format_count
-from sweeper.data.class_words import find_background, is_background, is_ignored
 from sweeper.data.decode_mask import ColourMaskError, read_mask
 from sweeper.data.formats.base import DataSource, Sample, Size
 from sweeper.data.formats.file_patterns import PatternMatch
+from sweeper.data.formats.word_labels import ClassNames, number_words
 from sweeper.data.label_values import abbreviate, number_table
 from sweeper.data.open_image import LOSSY_SUFFIXES
 from sweeper.data.store import Pixels
@@ -88,8 +88,12 @@ def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
     return image_names if is_one_each or (several and 2 * len(endings) <= len(image_names)) else {}
 
 
-def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> dict[Path, str]:
-    """Return the class of each mask, by the words that only its path has, not the image's; {} if these are no classes.
+def find_mask_classes(
+    matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource
+) -> tuple[dict[Path, str], ClassNames | None]:
+    """Return the class of each mask, by the words that only its path has, not the image's, and the labels of classes.
+
+    Return {} if the words are no classes.
 
     Args:
         matches: images and their masks.
@@ -112,18 +116,17 @@ def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], pl
     unclear = "" in names or len({re.sub(r"\d+(?:st|nd|rd|th)?|_", "", name.lower()) for name in names}) < len(names)
     repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in matches)
     if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
-        return {}
-    place.classes = place.classes or ("background", *(n for n in names if not is_background(n) and not is_ignored(n)))
-    if missing := [name for name in names if _find_label(name, place.classes) is None]:
-        place.problems.append(
-            f"classes.txt: must have the classes of the masks, found no {abbreviate(missing)}; add them"
-        )
+        return {}, None
+    labels = number_words(place, names, names, "masks of one class each")
+    if labels is None:
+        return kinds, None
+    place.classes = labels.names
     first, *_ = sorted(kinds, key=str)
     place.notes.append(
         f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): "
         f"classes are {', '.join(place.classes)}; where two overlap, the one with fewer pixels in that image counts."
     )
-    return kinds
+    return kinds, labels
 
 
 def note_objects(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> bool:
@@ -179,22 +182,18 @@ def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
     return all(of_image == [*range(first, first + len(of_image))] for of_image in numbers)
 
 
-def _find_label(name: str, classes: Sequence[str]) -> int | None:
-    if name in classes:
-        return classes.index(name)
-    return IGNORE if is_ignored(name) else find_background(classes) or 0 if is_background(name) else None
-
-
-def join_masks(place: DataSource, masks: Sequence[tuple[Path, str]], size: Size | None) -> Pixels:
-    """Join the class masks of an image into one mask, (H, W).
+def join_masks(
+    place: DataSource, labels: ClassNames | None, masks: Sequence[tuple[Path, str]], size: Size | None
+) -> Pixels:
+    """Join the class masks of an image into one mask, (H, W), by the labels of their classes (None = faulty).
 
     Raises:
         UnreadableFileError: one cannot be read, contains several numbers, or has another size.
     """
-    classes = place.classes or ()
-    parts = [(_read_part(place, path, name, size), _find_label(name, classes) or 0) for path, name in masks]
+    _, numbers, background = labels or ClassNames((), {}, 0)
+    parts = [(_read_part(place, path, name, size), numbers.get(name, IGNORE)) for path, name in masks]
     _check_sizes(part for part, _ in parts)
-    whole = np.full(parts[0][0].shape, find_background(classes) or 0, dtype=np.uint8)
+    whole = np.full(parts[0][0].shape, background, dtype=np.uint8)
     for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
         whole[part] = label
     times = np.sum([part for part, _ in parts], axis=0)

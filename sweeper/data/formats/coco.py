@@ -31,7 +31,8 @@ from sweeper.data.formats.base import (
     number_list,
     split_of,
 )
-from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes, number_words
+from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
+from sweeper.data.formats.word_labels import number_words
 from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import (
     ALL_IMAGES,

@@ -24,7 +24,8 @@ from sweeper.data.formats.base import (
     number_list,
     split_of,
 )
-from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result, number_words
+from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result
+from sweeper.data.formats.word_labels import number_words
 from sweeper.data.text_tables import (
     SplitAssignment,
     UnreadableFileError,

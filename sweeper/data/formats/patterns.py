@@ -208,7 +208,7 @@ def pair_files(
     repeated = len(set(names.values())) < len(names)
     every = [(one, masks_of_images[one.path]) for one in image_files if one.path in masks_of_images]
     are_several = any(len(masks_of_image) > 1 for _, masks_of_image in every)
-    classes = find_mask_classes(every, place) if are_several else {}
+    classes, labels = find_mask_classes(every, place) if are_several else ({}, None)
     are_objects = are_several and not classes and note_objects(every, place)
     samples, faults = [], set()
     place.describe_way_out = cache(partial(_name_some_masks, place, every, classes))
@@ -237,7 +237,7 @@ def pair_files(
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
             made = partial(read_mask_file, place, path, table)
             if classes:
-                made = partial(join_masks, place, [(path, classes[path]) for path in masks_of_image])
+                made = partial(join_masks, place, labels, [(path, classes[path]) for path in masks_of_image])
             if are_objects:
                 made = partial(join_objects, place, masks_of_image)
             mask_names = [*map(place.format_name, masks_of_image)]
