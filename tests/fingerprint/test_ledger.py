@@ -168,5 +168,5 @@ def test_a_cell_of_the_ledger_is_what_its_training_gives(tmp_path: Path, monkeyp
     cell = next(row for row in read_ledger() if (row.point, row.family) == ("shapes-30%-large", BASELINE))
     monkeypatch.chdir(tmp_path)
     point = bench.Point(cell.point, [], tmp_path / "rows.jsonl")
-    values = [point.trained(BASELINE, 0, seed, cell.lr, cell.steps)["test"] for seed in (0, 1)]
+    values = [point.train(BASELINE, 0, seed, cell.lr, cell.steps)["test"] for seed in (0, 1)]
     assert sum(values) / 2 == pytest.approx(cell.score, abs=0.01)

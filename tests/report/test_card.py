@@ -333,7 +333,7 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
     for sweep, answer in (*studies, (builders.sweep(), wordy())):
         found = count_words(render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
         assert found.card <= WORDS, f"{answer.verdict}: {found}"
-        assert found.open <= OPEN_WORDS and found.long <= LONG_SENTENCES, f"{answer.verdict}: {found}"
+        assert found.unfolded <= OPEN_WORDS and found.long_sentences <= LONG_SENTENCES, f"{answer.verdict}: {found}"
 
 
 @pytest.mark.parametrize(
