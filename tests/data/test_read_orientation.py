@@ -13,7 +13,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import open_store
 from sweeper.data.tiff import turn_upright
-from tests.support.folders import folder, get_mask, has_warning, load_folder
+from tests.support.folders import encode_png, folder, get_mask, has_warning, load_folder
 
 BACK = {6: 8, 8: 6}
 """Orientation → the one that takes it back, where that is another."""
@@ -97,6 +97,20 @@ def test_a_mask_with_an_orientation_of_its_own_is_turned_where_it_fits(tmp_path,
     if orientation > 4:  # a tag that was left in a mask that is upright already
         stale = load_with_masks(write_photos(tmp_path / "stale", 1), TRUTH, suffix, orientation)
         assert np.array_equal(get_mask(stale), TRUTH)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_png_of_16_bits_per_colour_is_turned_too(tmp_path, orientation):
+    exif = make_exif(orientation).tobytes().removeprefix(b"Exif\0\0")
+    root = folder(tmp_path / "data", dict.fromkeys("abcd"))
+    for seed, stem in enumerate("abcd"):
+        photo = turn_as_stored(draw_photo(seed), orientation).astype(np.uint16) << 8
+        label = np.repeat(turn_as_stored(TRUTH, orientation)[..., None], 3, 2).astype(np.uint16)
+        (root / "images" / f"{stem}.png").write_bytes(encode_png(photo, 16, exif))
+        (root / "masks" / f"{stem}.png").write_bytes(encode_png(label, 16, exif))
+    dataset = load_folder(root)
+    assert np.array_equal(open_store(dataset.store).get_image(0), draw_photo(0).astype(np.uint16) << 8)
+    assert np.array_equal(get_mask(dataset), TRUTH)
 
 
 @pytest.mark.parametrize("kind", ["labelme", "coco"])

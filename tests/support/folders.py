@@ -31,8 +31,11 @@ def mask(*labels: int, height: int = 12, width: int = 16, shift: int = 0) -> Ima
     return Image.fromarray(array)
 
 
-def encode_png(values: npt.NDArray[Any], bits: int) -> bytes:
-    """Return a PNG of 1, 2, 4 or 16 bits per value, which Pillow cannot write; shape (H, W), or (H, W, 3 or 4)."""
+def encode_png(values: npt.NDArray[Any], bits: int, exif: bytes = b"") -> bytes:
+    """Return a PNG of 1, 2, 4 or 16 bits per value, which Pillow cannot write; shape (H, W), or (H, W, 3 or 4).
+
+    `exif` is the content of its eXIf chunk, without a prefix.
+    """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -45,7 +48,14 @@ def encode_png(values: npt.NDArray[Any], bits: int) -> bytes:
         rows = np.packbits(digits.reshape(height, -1), axis=1)
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     lines = b"".join(b"\0" + row.tobytes() for row in rows)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    tags = chunk(b"eXIf", exif) if exif else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + tags
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
+    )
 
 
 def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = "", split: str = "") -> Path:
