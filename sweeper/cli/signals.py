@@ -86,7 +86,7 @@ class StopRequest:
     def _end_at_once(self) -> None:
         if self.status is not None:
             raise InterruptedSweepError(
-                f"stopped before anything was {self._doing}; to begin again, repeat the command", self.status
+                f"stopped before anything was {self._doing} by this command; to begin again, repeat it", self.status
             )
 
     def _watch_signals(self, heard: socket.socket) -> None:
