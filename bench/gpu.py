@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--encoder", default="resnet34")
-    parser.add_argument("--only", type=int, nargs="*", help="rows of the table, from 0")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(len(SIZES)), help="rows of the table")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     end = time.perf_counter() + 60 * arguments.minutes

@@ -131,6 +131,8 @@ class Loop:
         masks = [read_pair(self.root, stem)[1] for stem in self.stems["train"]]
         share = float(np.mean([mask.mean() for mask in masks]))
         self.imbalance = (1 - share) / share
+        if len(masks) < arguments.batch_size:
+            sys.exit(f"a batch of {arguments.batch_size} needs as many training images, found {len(masks)}")
         self.crops = Crops(self.root, self.stems["train"], arguments.size, keep=arguments.tuned)
         self.uses_bf16 = arguments.tuned and self.is_bfloat16_faster()
         self.steps_taken, self.training_seconds = 0, 0.0
