@@ -34,11 +34,11 @@ BY_ITSELF = {"kind": "none", "lr_factor": 1.0, "share": 1.0, "splits": ["val", "
 
 
 class TrialError(ValueError):
-    """The script gives what cannot be used; the text says what would do."""
+    """The script gives something that cannot be used; the text says what to give instead."""
 
 
-class Enough(SystemExit):
-    """Ends the script of a probe after the last call of the loss that is looked at. No `except Exception` takes it."""
+class EndOfProbe(SystemExit):
+    """Ends a probed script after the last call of the loss that is needed; no `except Exception` catches it."""
 
 
 def trial(classes: Sequence[str], ignore_index: int = 255, seed: int = 0) -> Trial:
@@ -56,7 +56,7 @@ def trial(classes: Sequence[str], ignore_index: int = 255, seed: int = 0) -> Tri
 
 
 _MADE: dict[str | None, Trial] = {}
-"""The trial of each folder: a process has one, however often it asks."""
+"""The trial of each folder: a process has one, however often it calls `trial`."""
 
 
 class Trial:
@@ -65,13 +65,19 @@ class Trial:
     def __init__(self, classes: Sequence[str], ignore_index: int = 255, seed: int = 0) -> None:
         folder = os.environ.get("SWEEPER_TRIAL")
         self._folder = Path(folder) if folder else None
-        self._given: dict[str, Any] = {**BY_ITSELF, "seed": seed, "family": "cross_entropy", "params": {}, "fold": None}
-        self._criterion: Callable[[Tensor, Tensor], Tensor] = _cross_entropy
+        self._settings: dict[str, Any] = {
+            **BY_ITSELF,
+            "seed": seed,
+            "family": "cross_entropy",
+            "params": {},
+            "fold": None,
+        }
+        self._loss_function: Callable[[Tensor, Tensor], Tensor] = _compute_cross_entropy
         if self._folder:
-            self._given = json.loads((self._folder / "trial.json").read_text("utf-8"))
+            self._settings = json.loads((self._folder / "trial.json").read_text("utf-8"))
             loss: dict[str, Any] = {"__name__": "loss"}
             exec(compile((self._folder / "loss.py").read_text("utf-8"), "loss.py", "exec"), loss)
-            self._criterion = loss["criterion"]
+            self._loss_function = loss["criterion"]
         self._begun, self._calls = time.monotonic(), 0
         self._pixels: Tensor | None = None
         self._length: float | None = None
@@ -82,43 +88,45 @@ class Trial:
         """First epoch of this process."""
         if not 2 <= len(self.classes) <= MOST_CLASSES or isinstance(classes, str):
             self._refuse(f"classes must be 2 to {MOST_CLASSES} names, the background first, got {classes!r}")
-        self._write("start", version=VERSION, classes=self.classes, ignore_index=int(ignore_index), world=_world())
+        self._write(
+            "start", version=VERSION, classes=self.classes, ignore_index=int(ignore_index), world=_get_world_size()
+        )
 
     @property
     def seed(self) -> int:
         """Seed for `torch.manual_seed` and the order of the data; images, labels and split are the same for all."""
-        return int(self._given["seed"])
+        return int(self._settings["seed"])
 
     @property
     def family(self) -> str:
         """Name of the loss."""
-        return str(self._given["family"])
+        return str(self._settings["family"])
 
     @property
     def fold(self) -> int | None:
         """Number of the fold to leave out for the test, or None."""
-        return None if self._given["fold"] is None else int(self._given["fold"])
+        return None if self._settings["fold"] is None else int(self._settings["fold"])
 
     def lr(self, rate: float) -> float:
         """Return the script's own learning rate times this trial's factor."""
-        return rate * float(self._given["lr_factor"])
+        return rate * float(self._settings["lr_factor"])
 
-    def length(self, own: int) -> int:
+    def length(self, epochs: int) -> int:
         """Return how many epochs (or steps) to train, of the script's own number; at least 1."""
-        self._length = own
-        share: int = max(1, round(own * self._given["share"]))
-        return min(share, int(self._given["calls"])) if self._given["kind"] == "probe" else share
+        self._length = epochs
+        share: int = max(1, round(epochs * self._settings["share"]))
+        return min(share, int(self._settings["calls"])) if self._settings["kind"] == "probe" else share
 
     def wants(self, split: str) -> bool:
         """Return whether scores of this split are wanted."""
-        return split in self._given["splits"]
+        return split in self._settings["splits"]
 
     def stop_after(self, done: float) -> bool:
         """Note that so many epochs (or steps) are done, and return whether to stop; the same on every rank."""
-        self._write("epoch", done=done, **self._totals())
-        if self._given["kind"] == "probe":
-            return self._calls >= int(self._given["calls"])
-        return self._folder is not None and _of_first_rank((self._folder / "stop").exists())
+        self._write("epoch", done=done, **self._get_totals())
+        if self._settings["kind"] == "probe":
+            return self._calls >= int(self._settings["calls"])
+        return self._folder is not None and _share_first_rank((self._folder / "stop").exists())
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a batch, a scalar.
@@ -132,16 +140,16 @@ class Trial:
         self._calls += trains
         if torch.is_tensor(logits) and logits.dim() == 5 and self.family in IMAGES_ONLY:
             self._refuse(f"{self.family} takes images only, as it looks at neighbouring pixels, got {logits.shape}")
-        z, labels = self._shaped(logits, target, trains and self._calls <= self._given["calls"])
-        if trains and self._given["kind"] == "probe":
-            self._look_at(z, labels)
-            if self._given["ends"] and self._calls >= self._given["calls"]:
-                raise Enough(0)
-        return self._criterion(z, labels)
+        z, labels = self._prepare(logits, target, trains and self._calls <= self._settings["calls"])
+        if trains and self._settings["kind"] == "probe":
+            self._record_batch(z, labels)
+            if self._settings["ends"] and self._calls >= self._settings["calls"]:
+                raise EndOfProbe(0)
+        return self._loss_function(z, labels)
 
     def auxiliary_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a further output of the network (deep supervision), beyond that of `loss`."""
-        return self._criterion(*self._shaped(logits, target, False))
+        return self._loss_function(*self._prepare(logits, target, False))
 
     def scoring(self, split: str) -> Scoring:
         """Return the scores of a split, to be filled in a `with` block: `s.add(logits, target, names)`."""
@@ -159,7 +167,7 @@ class Trial:
             self._refuse(
                 f"counts of an image must be {len(self.classes)} rows [tp, fp, fn] of pixels, one for each class"
             )
-        self._keep(
+        self._write_scores(
             split, "counts", list(table), data=torch.tensor(rows, dtype=torch.int64).view(-1, len(self.classes), 3)
         )
 
@@ -171,12 +179,14 @@ class Trial:
         if names is not None and len(names) != len(values):
             self._refuse(f"each image needs one score, got {len(names)} names and {len(values)} scores")
         what = "number" if names is None else "score"
-        self._keep(split, what, [""] if names is None else list(names), data=torch.tensor(values, dtype=torch.float64))
+        self._write_scores(
+            split, what, [""] if names is None else list(names), data=torch.tensor(values, dtype=torch.float64)
+        )
 
-    # --- What the loss looks at ---
+    # --- Batches ---
 
-    def _shaped(self, logits: Tensor, target: Tensor, check: bool) -> tuple[Tensor, Tensor]:
-        """Logits (N, 1 or C, H, W) in at least float32, labels (N, H, W) with 255 for what does not count."""
+    def _prepare(self, logits: Tensor, target: Tensor, check: bool) -> tuple[Tensor, Tensor]:
+        """Return logits (N, 1 or C, H, W) in at least float32, labels (N, H, W) with 255 for what does not count."""
         if not all(map(torch.is_tensor, (logits, target))):
             kinds = f"{type(logits).__name__} and {type(target).__name__}"
             self._refuse(f"logits and target must be tensors, got {kinds}; give each output of the network by itself")
@@ -197,8 +207,8 @@ class Trial:
             labels = torch.where(labels == self.ignore_index, IGNORE, labels)
         if check:
             target = target if target.is_floating_point() else target.long()
-            known = target != self.ignore_index
-            wrong = known & ((target != labels) | (labels < 0) | (labels >= k))
+            counts = target != self.ignore_index
+            wrong = counts & ((target != labels) | (labels < 0) | (labels >= k))
             if bool(wrong.any()):
                 value = target[wrong][0].item()
                 self._refuse(
@@ -207,32 +217,32 @@ class Trial:
                 )
         return z.flatten(2, -2), labels.flatten(1, -2)  # a volume's slices below each other
 
-    def _look_at(self, z: Tensor, labels: Tensor) -> None:
-        """Count the classes' pixels, and note what the first batches were like."""
-        own = torch.bincount(labels.flatten().cpu(), minlength=IGNORE + 1)
-        own = torch.cat([own[: len(self.classes)], own[IGNORE:]])
-        self._pixels = own if self._pixels is None else self._pixels + own
-        if self._calls > self._given["calls"]:
+    def _record_batch(self, z: Tensor, labels: Tensor) -> None:
+        """Count the classes' pixels, and write what the first batches are like."""
+        pixels = torch.bincount(labels.flatten().cpu(), minlength=IGNORE + 1)
+        pixels = torch.cat([pixels[: len(self.classes)], pixels[IGNORE:]])
+        self._pixels = pixels if self._pixels is None else self._pixels + pixels
+        if self._calls > self._settings["calls"]:
             return
         values = z.detach().cpu().double()
         numbers = [float(n) for n in (values.mean(), values.std(correction=0), values.max())]
         self._write(
             "loss",
             call=self._calls,
-            target=hashlib.sha256(_bytes(labels.to(torch.int16))).hexdigest()[:16],
+            target=hashlib.sha256(_get_bytes(labels.to(torch.int16))).hexdigest()[:16],
             logits=numbers if all(map(math.isfinite, numbers)) else None,
         )
 
     # --- Files ---
 
-    def _totals(self) -> dict[str, Any]:
+    def _get_totals(self) -> dict[str, Any]:
         pixels = None if self._pixels is None else self._pixels.tolist()
         self._runs |= _find_own_runs()
         return {"calls": self._calls, "pixels": pixels, "length": self._length, "runs": self._runs}
 
     def _write(self, event: str, **more: Any) -> None:
         """Append a line to results.jsonl; only the first rank does."""
-        if self._folder and _rank() == 0:
+        if self._folder and _get_rank() == 0:
             seconds = round(time.monotonic() - self._begun, 6)
             with (self._folder / "results.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, "seconds": seconds, **more}, allow_nan=False) + "\n")
@@ -242,14 +252,14 @@ class Trial:
         raise TrialError(text)
 
     def _log_prior(self, device: torch.device) -> Tensor:
-        """Logarithm of the classes' shares of the training pixels, (C,); 0 where they are not known."""
-        known = self._given.get("class_pixels") or (None if self._pixels is None else self._pixels[:-1])
-        if known is None:
+        """Return the logarithm of the classes' shares of the training pixels, (C,); 0 where they are not known."""
+        class_pixels = self._settings.get("class_pixels") or (None if self._pixels is None else self._pixels[:-1])
+        if class_pixels is None:
             return torch.zeros(len(self.classes), device=device)
-        pixels = torch.as_tensor(known, dtype=torch.float64).clamp(min=1)
+        pixels = torch.as_tensor(class_pixels, dtype=torch.float64).clamp(min=1)
         return (pixels / pixels.sum()).log().float().to(device)
 
-    def _keep(
+    def _write_scores(
         self, split: str, what: str, names: list[Any], *, data: Any, sums: Any = None, finite: bool = True
     ) -> None:
         """Write a split's scores, each rank its own; outside sweeper print them."""
@@ -259,20 +269,20 @@ class Trial:
             self._refuse(f"scores of {split} must be of one image or more, got none; call s.add in the block")
         number = self._numbers[split] = self._numbers.get(split, 0) + 1
         if self._folder is None:
-            if _rank() == 0:
-                print(f"{split}: {_shown(what, data, self.classes)} ({len(names)} images)", file=sys.stderr)
+            if _get_rank() == 0:
+                print(f"{split}: {_format_scores(what, data, self.classes)} ({len(names)} images)", file=sys.stderr)
             return
         names = [str(name) for name in names]
         arrays = {"names": names, "data": data, "sums": sums, "number": torch.tensor(number)}
-        path = self._folder / (f"{split}.{_rank()}.npz" if _rank() else f"{split}.npz")
+        path = self._folder / (f"{split}.{_get_rank()}.npz" if _get_rank() else f"{split}.npz")
         part = path.with_suffix(".part")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             for name, value in arrays.items():
                 if value is not None:
-                    file.writestr(f"{name}.npy", _npy(value))
+                    file.writestr(f"{name}.npy", _encode_npy(value))
         part.replace(path)
         more = {"split": split, "what": what, "images": len(names), "number": number, "finite": finite}
-        self._write("scores", **more, **self._totals())
+        self._write("scores", **more, **self._get_totals())
 
 
 class Scoring:
@@ -294,7 +304,7 @@ class Scoring:
     def close(self) -> None:
         """Write the scores, which the end of a `with` block does."""
         data, sums = (torch.cat(parts).cpu() if parts else None for parts in (self._data, self._sums))
-        self._trial._keep(self._split, "logits", self._names, data=data, sums=sums, finite=self._finite)
+        self._trial._write_scores(self._split, "logits", self._names, data=data, sums=sums, finite=self._finite)
 
     @torch.no_grad()
     def add(self, logits: Tensor, target: Tensor, names: Any) -> None:
@@ -308,33 +318,35 @@ class Scoring:
         names = [names] if isinstance(names, (str, os.PathLike)) else list(names)
         if len(names) != len(logits):
             self._trial._refuse(f"each image needs a name, got {len(names)} names for {len(logits)} images")
-        z, labels = self._trial._shaped(logits, target, True)
+        z, labels = self._trial._prepare(logits, target, True)
         k = len(self._trial.classes)
         self._finite &= bool(z.isfinite().all())
         z = torch.nan_to_num(z.float())
         self._names += [str(name.item() if torch.is_tensor(name) else name) for name in names]
         self._sums.append(torch.where((labels != IGNORE).unsqueeze(1), z.abs(), 0.0).sum((1, 2, 3)).double().cpu())
-        self._data.append(_histograms(z, labels) if k == 2 else _points(z, labels, self._trial._log_prior(z.device)))
+        self._data.append(
+            _count_bins(z, labels) if k == 2 else _count_at_taus(z, labels, self._trial._log_prior(z.device))
+        )
 
 
-def _histograms(z: Tensor, labels: Tensor) -> Tensor:
+def _count_bins(z: Tensor, labels: Tensor) -> Tensor:
     """Count the pixels of each image by true class and bin of the logit, (N, 2, BINS)."""
     bins = ((z[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor().clamp(0, BINS - 1).long()
-    return _tally(labels * BINS + bins, labels != IGNORE, 2 * BINS).view(-1, 2, BINS)
+    return _count_cells(labels * BINS + bins, labels != IGNORE, 2 * BINS).view(-1, 2, BINS)
 
 
-def _points(z: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
+def _count_at_taus(z: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
     """Return true positives, false positives and false negatives of each image, τ and class, (N, T, C, 3)."""
-    k, known, rows = z.shape[1], labels != IGNORE, []
-    labelled, z = _tally(labels, known, k), z.movedim(1, -1).contiguous()  # on a processor twice as fast
+    k, is_labelled, rows = z.shape[1], labels != IGNORE, []
+    labelled, z = _count_cells(labels, is_labelled, k), z.movedim(1, -1).contiguous()  # on a processor twice as fast
     for tau in TAUS:
         answer = (z - tau * log_prior).argmax(-1)
-        hit = _tally(answer, known & (answer == labels), k)
-        rows.append(torch.stack([hit, _tally(answer, known, k) - hit, labelled - hit], -1))
+        hit = _count_cells(answer, is_labelled & (answer == labels), k)
+        rows.append(torch.stack([hit, _count_cells(answer, is_labelled, k) - hit, labelled - hit], -1))
     return torch.stack(rows, 1)
 
 
-def _tally(cells: Tensor, kept: Tensor, size: int) -> Tensor:
+def _count_cells(cells: Tensor, kept: Tensor, size: int) -> Tensor:
     """Count how often each of `size` cells occurs in each image, (N, size)."""
     flat = torch.where(kept, cells, size).flatten(1)
     return torch.zeros(len(flat), size + 1, dtype=torch.int64, device=flat.device).scatter_add_(
@@ -342,16 +354,16 @@ def _tally(cells: Tensor, kept: Tensor, size: int) -> Tensor:
     )[:, :size]
 
 
-def _cross_entropy(z: Tensor, labels: Tensor) -> Tensor:
-    """Plain cross-entropy over the pixels that count."""
-    known = labels != IGNORE
+def _compute_cross_entropy(z: Tensor, labels: Tensor) -> Tensor:
+    """Compute plain cross-entropy over the pixels that count."""
+    is_labelled = labels != IGNORE
     if z.shape[1] == 1:
         loss = F.binary_cross_entropy_with_logits(z[:, 0], (labels == 1).to(z.dtype), reduction="none")
-        return torch.where(known, loss, 0.0).sum() / known.sum().clamp(min=1)
-    return F.cross_entropy(z, labels, ignore_index=IGNORE, reduction="sum") / known.sum().clamp(min=1)
+        return torch.where(is_labelled, loss, 0.0).sum() / is_labelled.sum().clamp(min=1)
+    return F.cross_entropy(z, labels, ignore_index=IGNORE, reduction="sum") / is_labelled.sum().clamp(min=1)
 
 
-def _shown(what: str, data: Tensor, classes: list[str]) -> str:
+def _format_scores(what: str, data: Tensor, classes: list[str]) -> str:
     """Return scores in words."""
     if what in ("score", "number"):
         return f"{float(data.mean()):.4f}"
@@ -379,32 +391,32 @@ def _find_own_runs() -> dict[str, str]:
     return runs
 
 
-def _distributed() -> bool:
+def _is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def _rank() -> int:
-    return torch.distributed.get_rank() if _distributed() else int(os.environ.get("RANK") or 0)
+def _get_rank() -> int:
+    return torch.distributed.get_rank() if _is_distributed() else int(os.environ.get("RANK") or 0)
 
 
-def _world() -> int:
-    return torch.distributed.get_world_size() if _distributed() else int(os.environ.get("WORLD_SIZE") or 1)
+def _get_world_size() -> int:
+    return torch.distributed.get_world_size() if _is_distributed() else int(os.environ.get("WORLD_SIZE") or 1)
 
 
-def _of_first_rank(value: bool) -> bool:
+def _share_first_rank(value: bool) -> bool:
     """Return the first rank's value, on every rank."""
     box = [value]
-    if _distributed():
+    if _is_distributed():
         torch.distributed.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def _get_bytes(tensor: Tensor) -> bytes:
     tensor = tensor.detach().cpu().contiguous()
     return ctypes.string_at(tensor.data_ptr(), tensor.numel() * tensor.element_size())
 
 
-def _npy(value: Any) -> bytes:
+def _encode_npy(value: Any) -> bytes:
     """Return names, or a tensor of int64 or float64, as a file of NumPy's."""
     if isinstance(value, list):
         width = max(1, *map(len, value))
@@ -412,7 +424,7 @@ def _npy(value: Any) -> bytes:
         raw = b"".join(name.encode("utf-32-le", "replace").ljust(4 * width, b"\0") for name in value)
     else:
         kind = "<f8" if value.dtype == torch.float64 else "<i8"
-        shape, raw = tuple(value.shape), _bytes(value)
+        shape, raw = tuple(value.shape), _get_bytes(value)
     head = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
     head += " " * (-(len(head) + 11) % 64) + "\n"
     out = io.BytesIO()

@@ -12,7 +12,7 @@ from sweeper.losses.families import FAMILIES
 FILES: dict[Task, str] = {"binary": "full.yaml", "multiclass": "full_multiclass.yaml"}
 
 
-def full_space(task: Task) -> str:
+def format_full_space(task: Task) -> str:
     """Text of the file that searches every family of this task in every coordinate."""
     lines = [
         f"# Every family ({task}) and every hyper-parameter that the registry searches: for long sweeps.",
@@ -25,16 +25,16 @@ def full_space(task: Task) -> str:
     ]
     for name, family in FAMILIES.items():
         if task in family.tasks:
-            free = {own: found.search for own, found in family.list_searched(task).items() if found.search is not None}
-            ranges = ", ".join(f"{own}: {_range(search)}" for own, search in free.items())
+            free = {key: one.search for key, one in family.list_searched(task).items() if one.search is not None}
+            ranges = ", ".join(f"{key}: {_format_range(search)}" for key, search in free.items())
             lines.append(f"  {name}: {{{ranges}}}")
     return "\n".join(lines) + "\n"
 
 
-def _range(found: Coordinate) -> str:
-    return f"{found.low:g}" if found.kind == "fixed" else f"{{{found.kind}: [{found.low:g}, {found.high:g}]}}"
+def _format_range(search: Coordinate) -> str:
+    return f"{search.low:g}" if search.kind == "fixed" else f"{{{search.kind}: [{search.low:g}, {search.high:g}]}}"
 
 
 if __name__ == "__main__":
     for _task, _file in FILES.items():
-        (search_spaces_dir() / _file).write_text(full_space(_task), encoding="utf-8")
+        (search_spaces_dir() / _file).write_text(format_full_space(_task), encoding="utf-8")

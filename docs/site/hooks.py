@@ -40,22 +40,22 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links as seen from the page; those to what the site lacks become plain text."""
+    """Return the page with links as seen from it; those to what the site lacks become plain text."""
     name = page.file.src_uri
     source = PAGES.get(name, DOCS / name)
-    own = {path.resolve(): at for at, path in {**PAGES, **FILES}.items()}
+    places = {path.resolve(): at for at, path in {**PAGES, **FILES}.items()}
     up = "../" * name.count("/")
 
-    def link(found: re.Match[str]) -> str:
-        mark, text, target = found.groups()
+    def link(match: re.Match[str]) -> str:
+        mark, text, target = match.groups()
         path, _, anchor = target.partition("#")
         if not path or re.match(r"[a-z]+:", target):
-            return found.group(0)
-        there = (source.parent / path).resolve()
-        if there in own:
-            at = own[there]
-        elif there.is_relative_to(DOCS) and there.is_file():
-            at = there.relative_to(DOCS).as_posix()
+            return match.group(0)
+        linked = (source.parent / path).resolve()
+        if linked in places:
+            at = places[linked]
+        elif linked.is_relative_to(DOCS) and linked.is_file():
+            at = linked.relative_to(DOCS).as_posix()
         else:
             return text
         return f"{mark}[{text}]({up}{at}{'#' + anchor if anchor else ''})"

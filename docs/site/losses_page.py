@@ -24,71 +24,71 @@ what its hyper-parameters mean, what to watch, and whether it takes a map of the
 BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
 
 
-def page_with_families(page: str) -> str:
+def insert_families(page: str) -> str:
     """Return the page with today's families between its marks."""
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
-    defaults = families_of_default_spaces()
+    defaults = list_default_families()
     sections, lines = [], []
     explained: set[str] = set()
     for family in FAMILIES.values():
         if family.name in defaults:
-            sections.append(_section(family))
+            sections.append(_format_section(family))
             explained |= {name for task in family.tasks for name in family.coordinates[task]}
         else:
-            lines.append(_line(family))
+            lines.append(_format_line(family))
     meanings = [f"- `{name}`: {meaning}." for name, meaning in MEANINGS.items() if name in explained]
     parts = [*sections, "### Hyper-parameters\n", *meanings, "\n### All others\n", OTHERS + "\n", *lines]
     return f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n\n{END}{after}"
 
 
-def families_of_default_spaces() -> set[str]:
+def list_default_families() -> set[str]:
     """Return the families in the shipped spaces that are searched by default."""
     return {name for task in TASKS for name in read_yaml(search_spaces_dir() / f"{task}.yaml", [])["losses"]}
 
 
-def _line(family: LossFamily) -> str:
+def _format_line(family: LossFamily) -> str:
     """Name, formula, when it helps (up to the first colon), and source."""
     helps = family.helps.split(":")[0].rstrip(".")
-    return f"- `{family.name}`, **{family.title}**. {helps}. `{family.formula}`. {_linked(family.source)}."
+    return f"- `{family.name}`, **{family.title}**. {helps}. `{family.formula}`. {_format_links(family.source)}."
 
 
-def _section(family: LossFamily) -> str:
+def _format_section(family: LossFamily) -> str:
     lines = [f"### {family.name}\n", f"**{family.title}.** {family.helps} *{family.caveat}*\n"]
     lines += ["```", family.formula, "```\n"]
-    free = _coordinates(family)
-    lines += [f"{free}. {_linked(family.source)}." if free else f"{_linked(family.source)}."]
+    free = _format_coordinates(family)
+    lines += [f"{free}. {_format_links(family.source)}." if free else f"{_format_links(family.source)}."]
     if family.call_signature:
         lines += [family.call_signature]
     return "\n".join([*lines, ""])
 
 
-def _coordinates(family: LossFamily) -> str:
+def _format_coordinates(family: LossFamily) -> str:
     """Return what is searched, and in brackets what is tried first, by task if tasks differ."""
     where: dict[str, list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():
-            where.setdefault(_coordinate(name, free), []).append("binary" if task == "binary" else "multi-class")
+            where.setdefault(_format_coordinate(name, free), []).append("binary" if task == "binary" else "multi-class")
     return "; ".join(
         text if len(tasks) == len(family.tasks) else f"{', '.join(tasks)}: {text}" for text, tasks in where.items()
     )
 
 
-def _coordinate(name: str, free: LossCoordinate) -> str:
+def _format_coordinate(name: str, free: LossCoordinate) -> str:
     start = "–" if free.start is None else f"{free.start:g}"
     if free.search is None:
         return f"`{name}` not searched ({start if free.default is None else f'{free.default:g}'})"
-    return f"`{name}` {_range(free.search)} ({start})"
+    return f"`{name}` {_format_range(free.search)} ({start})"
 
 
-def _range(search: Coordinate) -> str:
+def _format_range(search: Coordinate) -> str:
     ends = f"{search.low:g}–{search.high:g}"
     if search.kind == "power_of_imbalance":
         return f"imbalance^({ends})"
     return f"{ends} logarithmic" if search.kind == "log" else ends
 
 
-def _linked(source: str) -> str:
+def _format_links(source: str) -> str:
     """ArXiv numbers and DOIs as links."""
     source = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", source)
     return re.sub(r"doi:(\S+?)(?=[.,;)]?(?:\s|$))", r"[doi:\1](https://doi.org/\1)", source)
@@ -96,4 +96,4 @@ def _linked(source: str) -> str:
 
 if __name__ == "__main__":
     _page = Path(sys.argv[1])
-    _page.write_text(page_with_families(_page.read_text("utf-8")), "utf-8")
+    _page.write_text(insert_families(_page.read_text("utf-8")), "utf-8")

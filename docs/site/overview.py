@@ -125,7 +125,7 @@ def draw_gains(axes: Axes, document: dict[str, Any]) -> None:
     axes.margins(x=0.17)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("test mIoU, 95 % interval")  # over all interim analyses, as the report says
-    rarest = min(document["dataset"]["profile"]["classes"], key=lambda found: found["pixel_share"])
+    rarest = min(document["dataset"]["profile"]["classes"], key=lambda row: row["pixel_share"])
     title = (
         f"Gain over tuned {BASELINE},\nwhere a {rarest['name']} is {100 * rarest['pixel_share']:.2g} % of the pixels"
     )
@@ -136,9 +136,9 @@ def draw_answers(figure: SubFigure, document: dict[str, Any], image: MedianImage
     """Draw the rare objects as each loss answers them, with the scores of the whole image below."""
     classes = document["dataset"]["classes"]
     rare = list_rare_classes(document)
-    part = crop_to(np.isin(image.truth, rare))
+    part = find_window(np.isin(image.truth, rare))
     for axes, answer in zip(figure.subplots(2, 1), image.answers, strict=True):
-        axes.imshow(overlay(image, answer.labels, rare)[part], interpolation="none")
+        axes.imshow(draw_overlay(image, answer.labels, rare)[part], interpolation="none")
         axes.set(xticks=[], yticks=[], frame_on=False)
         first = (
             "" if answer is not image.answers[0] else f"The median of {document['test_images']} test images, by gain\n"
@@ -164,34 +164,34 @@ def draw_answers(figure: SubFigure, document: dict[str, Any], image: MedianImage
 
 def list_rare_classes(document: dict[str, Any]) -> list[int]:
     """Return the labels of the classes below `RARE` of the pixels, the rarest first."""
-    shares = [found["pixel_share"] for found in document["dataset"]["profile"]["classes"]]
+    shares = [row["pixel_share"] for row in document["dataset"]["profile"]["classes"]]
     return sorted((label for label, share in enumerate(shares) if share < RARE), key=lambda label: shares[label])
 
 
 def read_median_image(document: dict[str, Any]) -> MedianImage:
     """Read it out of the report's figure of predictions, whose middle row it is; each panel holds its pixels."""
     text = (EXAMPLE / "figures" / "predictions.svg").read_text("utf-8")
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", text)
-    rows = [found[at : at + 4] for at in range(0, len(found), 4)]
+    panels = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", text)
+    rows = [panels[at : at + 4] for at in range(0, len(panels), 4)]
     if len(rows) % 2 == 0 or len(rows) < 5:
         raise SystemExit(f"the figure of predictions has {len(rows)} rows; the median is in the middle of 5 or more")
-    panels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in rows[len(rows) // 2]]
-    photograph, truth, first, second = panels
+    images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in rows[len(rows) // 2]]
+    photograph, truth, first, second = images
     classes = len(document["dataset"]["classes"])
     families = (document["recommended"]["family"], find_rival())
-    answers = [Answer(f, decode(p, classes)) for f, p in zip(families, (first, second), strict=True)]
-    return MedianImage(photograph, decode(truth, classes), (answers[0], answers[1]))
+    answers = [Answer(f, decode_labels(p, classes)) for f, p in zip(families, (first, second), strict=True)]
+    return MedianImage(photograph, decode_labels(truth, classes), (answers[0], answers[1]))
 
 
 def find_rival() -> str:
     """Return the loss shown next to the recommended one, by the figure's caption in the report."""
-    found = re.search(r"is most ahead of `([a-z_]+)`", (EXAMPLE / "report.md").read_text("utf-8"))
-    if found is None:
+    match = re.search(r"is most ahead of `([a-z_]+)`", (EXAMPLE / "report.md").read_text("utf-8"))
+    if match is None:
         raise SystemExit("the caption of the predictions names no loss that another one is most ahead of")
-    return found[1]
+    return match[1]
 
 
-def decode(panel: Bytes, classes: int) -> Bytes:
+def decode_labels(panel: Bytes, classes: int) -> Bytes:
     """Return the labels (H, W) of a panel in the report's colours, full or paled."""
     full = make_palette(classes, PALE_GROUND)
     colours = np.concatenate([full, np.rint(full * (1 - PALE) + 255 * PALE).astype(np.uint8)]).astype(int)
@@ -202,14 +202,14 @@ def decode(panel: Bytes, classes: int) -> Bytes:
     return labels
 
 
-def crop_to(shown: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+def find_window(shown: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """Return the smallest window that has all of these pixels, with a border."""
-    ends = [(found.min(), found.max()) for found in np.nonzero(shown)]
+    ends = [(places.min(), places.max()) for places in np.nonzero(shown)]
     low, high = ((max(0, int(first) - BORDER), int(last) + BORDER + 1) for first, last in ends)
     return slice(*low), slice(*high)
 
 
-def overlay(image: MedianImage, answer: Bytes, rare: Sequence[int]) -> Bytes:
+def draw_overlay(image: MedianImage, answer: Bytes, rare: Sequence[int]) -> Bytes:
     """Return the dimmed photograph, with what the answer finds, misses and invents of the rare classes."""
     is_object, is_named = np.isin(image.truth, rare), np.isin(answer, rare)
     shown = DIM * image.photograph

@@ -66,12 +66,12 @@ DOCUMENTS: tuple[type[Document], ...] = (
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def file_name(kind: type[Document]) -> str:
+def make_file_name(kind: type[Document]) -> str:
     """`recommendation-1.json`: name and number of the form."""
     return kind.SCHEMA.removeprefix("sweeper.").replace("/", "-") + ".json"
 
 
-def schema_of(kind: type[Document]) -> dict[str, Any]:
+def make_schema(kind: type[Document]) -> dict[str, Any]:
     """Return the JSON Schema of a document, which allows further keys, as keys are added."""
     described = kind.model_json_schema(mode="serialization", schema_generator=_Described)
     name = {"const": kind.SCHEMA, "description": "Name and number of this form.", "type": "string"}
@@ -81,9 +81,9 @@ def schema_of(kind: type[Document]) -> dict[str, Any]:
     return {"$schema": DIALECT, "$id": kind.SCHEMA, **described, "title": kind.SCHEMA}
 
 
-def schema_text(kind: type[Document]) -> str:
+def format_schema(kind: type[Document]) -> str:
     """Return the published file."""
-    return json.dumps(schema_of(kind), indent=2) + "\n"
+    return json.dumps(make_schema(kind), indent=2) + "\n"
 
 
 class _Described(GenerateJsonSchema):
@@ -94,7 +94,7 @@ class _Described(GenerateJsonSchema):
 
     def model_schema(self, schema: Any) -> JsonSchemaValue:
         made = super().model_schema(schema)
-        for name, text in _sentences(schema["cls"]).items():
+        for name, text in _read_sentences(schema["cls"]).items():
             if name in made.get("properties", {}):
                 made["properties"][name].setdefault("description", text)
         if "description" in made:
@@ -102,9 +102,9 @@ class _Described(GenerateJsonSchema):
         return made
 
 
-def _sentences(kind: type) -> dict[str, str]:
+def _read_sentences(kind: type) -> dict[str, str]:
     """Return the docstrings below the fields of a class and of those it is derived from."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not base.__module__.startswith("sweeper."):
             continue
@@ -117,8 +117,8 @@ def _sentences(kind: type) -> dict[str, str]:
                 and isinstance(below, ast.Expr)
                 and isinstance(below.value, ast.Constant)
             ):
-                found[field.target.id] = " ".join(str(below.value.value).split())
-    return found
+                sentences[field.target.id] = " ".join(str(below.value.value).split())
+    return sentences
 
 
 def _settle(part: Any, null_numbers: bool) -> None:
@@ -142,7 +142,7 @@ def _settle(part: Any, null_numbers: bool) -> None:
 def write(folder: Path) -> None:
     """Write the schema of every document, and remove those of none."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {file_name(kind): schema_text(kind) for kind in DOCUMENTS}
+    wanted = {make_file_name(kind): format_schema(kind) for kind in DOCUMENTS}
     for path in folder.glob("*.json"):
         if path.name not in wanted:
             path.unlink()

@@ -21,13 +21,13 @@ from tests.support.schemas import SCHEMAS, problems
 Sweeper = Callable[..., tuple[int, str, str]]
 MADE = runpy.run_path(str(SCHEMAS.parent / "site" / "schemas.py"))
 DOCUMENTS: tuple[type[Document], ...] = MADE["DOCUMENTS"]
-file_name: Callable[[type[Document]], str] = MADE["file_name"]
+make_file_name: Callable[[type[Document]], str] = MADE["make_file_name"]
 
 
-@pytest.mark.parametrize("kind", DOCUMENTS, ids=file_name)
+@pytest.mark.parametrize("kind", DOCUMENTS, ids=make_file_name)
 def test_the_published_schema_is_that_of_the_code(kind: type[Document]) -> None:
-    text = (SCHEMAS / file_name(kind)).read_text("utf-8")
-    assert text == MADE["schema_text"](kind), "`make docs` writes it again"
+    text = (SCHEMAS / make_file_name(kind)).read_text("utf-8")
+    assert text == MADE["format_schema"](kind), "`make docs` writes it again"
     Draft202012Validator.check_schema(json.loads(text))
 
 
@@ -37,9 +37,9 @@ def test_each_document_has_one_schema_and_all_are_listed() -> None:
 
     assert list_derived(Document) - {Document} == set(DOCUMENTS)
     assert len({kind.SCHEMA for kind in DOCUMENTS}) == len(DOCUMENTS)
-    assert {file_name(kind) for kind in DOCUMENTS} == {path.name for path in SCHEMAS.glob("*.json")}
+    assert {make_file_name(kind) for kind in DOCUMENTS} == {path.name for path in SCHEMAS.glob("*.json")}
     listed = (SCHEMAS.parent / "reference" / "documents.md").read_text("utf-8")
-    assert all(f"`{kind.SCHEMA}`" in listed and f"../schemas/{file_name(kind)}" in listed for kind in DOCUMENTS)
+    assert all(f"`{kind.SCHEMA}`" in listed and f"../schemas/{make_file_name(kind)}" in listed for kind in DOCUMENTS)
 
 
 def test_a_document_with_a_key_more_or_less_is_found() -> None:

@@ -308,7 +308,7 @@ def test_the_loss_of_a_validation_is_no_call_of_the_training(folder: Path) -> No
     with torch.no_grad():
         t.loss(z, y)
     assert [event.event for event in read_events(folder)] == ["start"]
-    with pytest.raises(sweeper_trial.Enough):
+    with pytest.raises(sweeper_trial.EndOfProbe):
         t.loss(z, y)
 
 

@@ -45,7 +45,7 @@ def test_listing_families_and_writing_snippets_does_not_import_torch():
 
 
 def test_the_page_has_the_families_as_the_registry_has_them():
-    assert MADE["page_with_families"](PAGE) == PAGE, "run `make docs`"
+    assert MADE["insert_families"](PAGE) == PAGE, "run `make docs`"
     assert all(family.formula in PAGE and family.title in PAGE for family in FAMILIES.values())
 
 

@@ -116,7 +116,7 @@ def test_no_public_name_is_defined_in_two_modules() -> None:
 
 def test_names_say_what_they_hold() -> None:
     wrong = []
-    for path in [*PACKAGE, *BENCHMARKS]:
+    for path in [*PACKAGE, *SCRIPTS]:
         tree = parse(path)
         fields = {  # they may be stored, or keys of documents
             field.target
