@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sqlite3
 from contextlib import closing, suppress
@@ -51,10 +50,6 @@ class CheckOutcome(NamedTuple):
     found: str
     advice: str = ""
 
-    def give_name(self, name: str) -> DoctorCheck:
-        """Return the check with this name, without secrets."""
-        return DoctorCheck(name=name, status=self.status, found=redact(self.found), advice=redact(self.advice))
-
 
 class DoctorDocument(Document):
     """Document that `sweeper doctor` prints."""
@@ -77,6 +72,14 @@ def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = 
     return [*check_libraries(), *check_machine(cache, device), *check_stores(storage, tracking_uri)]
 
 
+def _name_checks(**outcomes: CheckOutcome) -> list[DoctorCheck]:
+    """Return the checks with their names, without secrets."""
+    return [
+        DoctorCheck(name=name, status=status, found=redact(text), advice=redact(advice))
+        for name, (status, text, advice) in outcomes.items()
+    ]
+
+
 # --- Libraries -----------------------------------------------------------------------------------------------
 
 INSTALL = "in the checkout, in an environment of its own: pip install -c constraints.txt -e ."
@@ -85,41 +88,35 @@ REPORTED_LIBRARIES = ("torch", "segmentation-models-pytorch", "optuna", "mlflow"
 
 def check_libraries() -> list[DoctorCheck]:
     """Check the versions of libraries that affect the numbers, and all required packages."""
-    shown = []
-    for name in REPORTED_LIBRARIES:
-        try:
-            shown.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            shown.append(f"{name} missing")
-    versions_text = f"sweeper {__version__}, Python {platform.python_version()}, {', '.join(shown)}"
-    return [CheckOutcome("ok", versions_text).give_name("versions"), _check_packages().give_name("packages")]
-
-
-def _check_packages() -> CheckOutcome:
+    shown = [f"{name} {_read_version(name) or 'missing'}" for name in REPORTED_LIBRARIES]
+    versions = f"sweeper {__version__}, Python {platform.python_version()}, {', '.join(shown)}"
     try:
-        return list_unmet(metadata.requires("sweeper") or [])
+        packages = list_unmet(metadata.requires("sweeper") or [])
     except metadata.PackageNotFoundError:
         text = "sweeper runs from a checkout and is not installed: its packages were not compared with what it needs"
-        return CheckOutcome("note", text, INSTALL)
+        packages = CheckOutcome("note", text, INSTALL)
+    return _name_checks(versions=CheckOutcome("ok", versions), packages=packages)
 
 
 def list_unmet(requirements: list[str]) -> CheckOutcome:
     """Check for required packages that are missing or have an unfit version, without extras."""
     wrong = []
-    for text in requirements:
-        wanted = Requirement(text)
+    for wanted in map(Requirement, requirements):
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
-        try:
-            have = metadata.version(wanted.name)
-        except metadata.PackageNotFoundError:
+        if (have := _read_version(wanted.name)) is None:
             wrong.append(f"{wanted.name} is missing")
-            continue
-        if not wanted.specifier.contains(re.sub(r"\+.*", "", have), prereleases=True):
+        elif not wanted.specifier.contains(have.partition("+")[0], prereleases=True):
             wrong.append(f"{wanted.name} {have} is not {wanted.specifier}")
     if not wrong:
         return CheckOutcome("ok", "all required packages are installed")
     return CheckOutcome("broken", "; ".join(wrong), INSTALL)
+
+
+def _read_version(package: str) -> str | None:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None
 
 
 # --- Device, processors, memory and disk ---------------------------------------------------------------------
@@ -134,16 +131,16 @@ REINSTALL = "install torch again, to fit this machine"
 def check_machine(cache: Path, device: str) -> list[DoctorCheck]:
     """Check this machine."""
     cores = count_available_cores()
-    checks = {"device": _check_device(device)}
-    if checks["device"].status != "broken":
-        checks["losses"] = check_losses(device)
-    checks |= {
-        "processors": _check_processors(cores),
-        "memory": check_memory(get_available_memory(), cores),
-        "disk": _check_disk(cache),
-        "weights": _check_weights(),
-    }
-    return [outcome.give_name(name) for name, outcome in checks.items()]
+    by_device = {"device": _check_device(device)}
+    if by_device["device"].status != "broken":
+        by_device["losses"] = check_losses(device)
+    return _name_checks(
+        **by_device,
+        processors=_check_processors(cores),
+        memory=check_memory(get_available_memory(), cores),
+        disk=_check_disk(cache),
+        weights=_check_weights(),
+    )
 
 
 def _check_device(requested: str) -> CheckOutcome:
@@ -154,8 +151,7 @@ def _check_device(requested: str) -> CheckOutcome:
     except SweeperError as error:
         return CheckOutcome("broken", str(error))
     except Exception as error:
-        text = f"torch cannot be used: {' '.join(str(error).split())[:300]}"
-        return CheckOutcome("broken", text, REINSTALL)
+        return CheckOutcome("broken", f"torch cannot be used: {' '.join(str(error).split())[:300]}", REINSTALL)
     precision = "measured by a run" if hardware.device == "cpu" else hardware.precision
     several = f", {hardware.devices} of them" if hardware.devices > 1 else ""
     shown = f"{hardware.name}, precision {precision}{several}"
@@ -181,10 +177,10 @@ def check_losses(device: str) -> CheckOutcome:
 def _check_processors(cores: int) -> CheckOutcome:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     shown = f"{format_count(cores, 'core')} for {format_count(cores, 'one-thread worker')} at most, load {load:.1f}"
-    if load > 0.5 * cores:
-        advice = "other programs are using the processors: a sweep takes longer, or wait for them"
-        return CheckOutcome("slow", shown, advice)
-    return CheckOutcome("ok", shown)
+    if load <= 0.5 * cores:
+        return CheckOutcome("ok", shown)
+    advice = "other programs are using the processors: a sweep takes longer, or wait for them"
+    return CheckOutcome("slow", shown, advice)
 
 
 def check_memory(free: int | None, cores: int) -> CheckOutcome:
@@ -193,23 +189,20 @@ def check_memory(free: int | None, cores: int) -> CheckOutcome:
         return CheckOutcome("note", "this system does not say how much is free")
     shown = f"{format_memory(free)} free"
     fit = free // WORKER_BYTES
-    if fit < 1:
-        advice = "close other programs: a worker takes about 1 GiB, more with large networks"
-        return CheckOutcome("broken", shown, advice)
-    if fit < min(cores, 8):
-        advice = f"room for about {format_count(fit, 'worker')}: --workers {fit}"
-        return CheckOutcome("slow", shown, advice)
-    return CheckOutcome("ok", shown)
+    if fit >= min(cores, 8):
+        return CheckOutcome("ok", shown)
+    if fit:
+        return CheckOutcome("slow", shown, f"room for about {format_count(fit, 'worker')}: --workers {fit}")
+    return CheckOutcome("broken", shown, "close other programs: a worker takes about 1 GiB, more with large networks")
 
 
 def _check_disk(cache: Path) -> CheckOutcome:
-    here = find_existing_parent(cache)
-    free = shutil.disk_usage(here).free
+    free = shutil.disk_usage(find_existing_parent(cache)).free
     shown = f"{format_memory(free)} free for {cache}"
-    if free < SPARE_BYTES:
-        advice = "free some (`sweeper cache --clear` deletes decoded images), or name another --cache"
-        return CheckOutcome("broken" if free < SPARE_BYTES // 8 else "slow", shown, advice)
-    return CheckOutcome("ok", shown)
+    if free >= SPARE_BYTES:
+        return CheckOutcome("ok", shown)
+    advice = "free some (`sweeper cache --clear` deletes decoded images), or name another --cache"
+    return CheckOutcome("broken" if free < SPARE_BYTES // 8 else "slow", shown, advice)
 
 
 def _check_weights() -> CheckOutcome:
@@ -235,11 +228,10 @@ def check_stores(storage: str, tracking_uri: str) -> list[DoctorCheck]:
     tracking = _check_store_version(_check_tracking(tracking_uri), "--tracking-uri", tracking_uri)
     with suppress(sqlite3.Error, SQLAlchemyError):  # an unreadable storage was reported above
         for name, number in list(list_deleted_studies(storage, tracking_uri).items())[:1]:
-            address = hide_address_secrets(tracking_uri)
-            text = f"{address}: the experiment of study {name!r} was deleted: it cannot be resumed"
-            advice = f"restore it: {restore_command(tracking_uri, number)}"
-            tracking = CheckOutcome("broken", text, advice)
-    return [study_store.give_name("storage"), tracking.give_name("MLflow")]
+            place = hide_address_secrets(tracking_uri)
+            text = f"{place}: the experiment of study {name!r} was deleted: it cannot be resumed"
+            tracking = CheckOutcome("broken", text, f"restore it: {restore_command(tracking_uri, number)}")
+    return _name_checks(storage=study_store, MLflow=tracking)
 
 
 def _check_store_version(check: CheckOutcome, option: str, url: str) -> CheckOutcome:
@@ -265,8 +257,8 @@ def check_sqlite(path: Path) -> CheckOutcome:
             answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     except sqlite3.Error as error:
-        advice = "restore it from a copy, or move it away: a new one is made"
-        return CheckOutcome("broken", f"{path} cannot be read: {error}", advice)
+        text = f"{path} cannot be read: {error}"
+        return CheckOutcome("broken", text, "restore it from a copy, or move it away: a new one is made")
     if answer != "ok":
         advice = f"stop all sweeps that use it; restore a backup, or try `sqlite3 {path} .recover | sqlite3 NEW`"
         return CheckOutcome("broken", f"{path} is damaged: {answer}", advice)
@@ -290,18 +282,17 @@ def _check_storage(url: str) -> CheckOutcome:
 
 
 def _check_tracking(uri: str) -> CheckOutcome:
-    path = get_sqlite_path(uri)
+    path, place = get_sqlite_path(uri), hide_address_secrets(uri)
     if path is not None:
         return check_sqlite(path)
     if not uri.startswith(("http://", "https://")):
-        return CheckOutcome("note", f"{hide_address_secrets(uri)}: only files and servers are looked at")
+        return CheckOutcome("note", f"{place}: only files and servers are looked at")
     from sweeper.tracking import get_server_version
 
     try:
         check_address("--tracking-uri", uri)
         version = get_server_version(uri)
     except Exception as error:
-        advice = "start the server: a sweep begins with a store that answers alone"
-        problem = f"{hide_address_secrets(uri)} does not answer: {get_cause(error)}"
-        return CheckOutcome("broken", problem, advice)
-    return CheckOutcome("ok", f"{hide_address_secrets(uri)} answers, MLflow {version}")
+        problem = f"{place} does not answer: {get_cause(error)}"
+        return CheckOutcome("broken", problem, "start the server: a sweep begins with a store that answers alone")
+    return CheckOutcome("ok", f"{place} answers, MLflow {version}")
