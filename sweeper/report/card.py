@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Verdict
-from sweeper.core.text import format_count, format_resume_command, format_significant, join_words, replace_options
+from sweeper.core.text import format_count, format_significant, join_words, replace_options
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.action import find_best_other, has_highest_gain
 from sweeper.evidence.intervals import LEVEL
@@ -343,7 +343,7 @@ def _make_scope_row(facts: ReportFacts) -> str:
 def _make_empty_card(facts: ReportFacts) -> AnswerCard:
     """Make the card if nothing was learned or confirmed: the facts, and the one command that helps."""
     sweep, evidence = facts.sweep, facts.recommendation.evidence
-    resume = format_resume_command(sweep.study, sweep.storage, sweep.places)
+    resume = sweep.resume_command
     if facts.has_learned_nothing:
         missing, fact = "this data", "no training did clearly better than the same answer everywhere"
         last = sweep.rungs[-1] if sweep.rungs else None

@@ -20,7 +20,7 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
 )
-from sweeper.core.text import capitalise, format_count, format_resume_command, format_study_command, join_words
+from sweeper.core.text import capitalise, format_count, format_study_command, join_words
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
@@ -66,7 +66,7 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
         task=conditions.dataset.task,
         order=list(FAMILIES),
         snippet=partial(_format_paste, sweep, evidence=evidence),
-        resume=format_resume_command(sweep.study, sweep.storage, sweep.places),
+        resume=sweep.resume_command,
     )
     if evidence is None:
         recommendation = _explain_missing_evidence(recommendation, sweep)
@@ -80,7 +80,9 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
             recommendation = recommendation if look is None else _replace_longer_caveats(recommendation, look)
         is_short = conditions.folds is None and conditions.recipe.command is None  # a script has its own length
         if is_short and recommendation.longer is None and recommendation.action == "change":
-            recommendation = _advise_longer_look(recommendation, sweep)
+            step = "Before you change: a gain can vanish with more steps. "
+            step += f"`{sweep.resume_command} --longer 4` looks at 4 times the steps."
+            recommendation = recommendation.model_copy(update={"next_steps": (step, *recommendation.next_steps)})
     recommendation = recommendation.model_copy(
         update={"not_learned": find_unlearned_classes(usable or sweep.trials or sweep.probes, conditions)}
     )
@@ -100,13 +102,6 @@ def _replace_longer_caveats(recommendation: Recommendation, look: LongerLook) ->
     return recommendation.model_copy(update={"longer": look, "head": head, "reasons": reasons, "next_steps": steps})
 
 
-def _advise_longer_look(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
-    """Return the recommendation with a longer look as the first next step: does the gain last?"""
-    command = f"{format_resume_command(sweep.study, sweep.storage, sweep.places)} --longer 4"
-    step = f"Before you change: a gain can vanish with more steps. `{command}` looks at 4 times the steps."
-    return recommendation.model_copy(update={"next_steps": (step, *recommendation.next_steps)})
-
-
 def _advise_untried_losses(recommendation: Recommendation, evidence: Evidence, sweep: SweepRecord) -> Recommendation:
     """Return the recommendation with the losses without a trial as the first next step, if one of them is missing.
 
@@ -118,10 +113,7 @@ def _advise_untried_losses(recommendation: Recommendation, evidence: Evidence, s
         return recommendation
     total = len(sweep.trials) + len(untried)
     more = f" --trials {total}" if total > sweep.trials_asked else ""
-    step = (
-        f"Try the losses that had no trial, too ({join_words(untried)}): "
-        f"`{format_resume_command(sweep.study, sweep.storage, sweep.places)}{more}`."
-    )
+    step = f"Try the losses that had no trial, too ({join_words(untried)}): `{sweep.resume_command}{more}`."
     others = () if is_alone else recommendation.next_steps
     return recommendation.model_copy(update={"next_steps": (step, *others)})
 
@@ -158,12 +150,11 @@ def _format_paste(
     **more: str,
 ) -> str:
     """Format the loss and the optimiser as code, with a comment on the operating point (`describe_point_source`)."""
-    finalists = () if evidence is None else evidence.finalists
-    chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
     each = None  # slope and bias of a threshold per image, where its gain is established
-    if evidence is not None and evidence.decisions is not None and chosen is not None:
-        gain = get_gain_over_threshold(evidence, chosen)
-        if gain is not None and gain.low > 0:
+    if evidence is not None and evidence.decisions is not None:
+        chosen = next((i for i, f in enumerate(evidence.finalists) if (f.family, f.params) == (family, params)), None)
+        gain = None if chosen is None else get_gain_over_threshold(evidence, chosen)
+        if chosen is not None and gain is not None and gain.low > 0:
             each = evidence.decisions.slopes[chosen], evidence.decisions.biases[chosen]
     dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
     train = get_split(sweep.conditions, sweep.conditions.seed).train
@@ -220,8 +211,8 @@ def _add_never_confirmed(
         rest = "nothing is known of it on the test split, and the verdict is among the others."
         sentences.append(f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}")
         has_failed = has_failed or failed > 0
-    again = f"resume (`{format_resume_command(sweep.study, sweep.storage, sweep.places)}`)"
-    retry = f"Read the reasons of the failed trainings, fix their cause, and {again}: they are tried again."
+    retry = "Read the reasons of the failed trainings, fix their cause, and resume "
+    retry += f"(`{sweep.resume_command}`): they are tried again."
     return _add_sentences(recommendation, sentences, [retry] if has_failed else [])
 
 
@@ -231,8 +222,7 @@ def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recomme
         return recommendation
     limit = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reason = f"The time limit ({limit}) cut this sweep short: {'; '.join(sweep.cut)}."
-    resume = format_resume_command(sweep.study, sweep.storage, sweep.places)
-    more = f"Give it more time: `{resume} --timeout …` continues it."
+    more = f"Give it more time: `{sweep.resume_command} --timeout …` continues it."
     return _add_sentences(recommendation, [reason], [more])
 
 
@@ -248,16 +238,11 @@ def _add_unfinished_state(recommendation: Recommendation, sweep: SweepRecord) ->
     far = f"{format_count(len(sweep.trials), 'trial')} of at most {sweep.trials_asked}"
     trained = format_count(sum(run.state == "complete" for run in sweep.confirmations), "confirmation training")
     reason = f"This study is not finished: it has {far} and {trained}; {tested}."
-    with_reasons = (
-        recommendation
-        if recommendation.evidence is not None
-        else recommendation.model_copy(update={"reasons": (), "next_steps": ()})
+    first = recommendation.model_copy(
+        update={"reasons": (reason,), "next_steps": (f"Finish it: `{sweep.resume_command}`.",)}
     )
-    steps = (
-        f"Finish it: `{format_resume_command(sweep.study, sweep.storage, sweep.places)}`.",
-        *with_reasons.next_steps,
-    )
-    return with_reasons.model_copy(update={"reasons": (reason, *with_reasons.reasons), "next_steps": steps})
+    has_more = recommendation.evidence is not None
+    return _add_sentences(first, recommendation.reasons, recommendation.next_steps) if has_more else first
 
 
 def _explain_missing_evidence(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:

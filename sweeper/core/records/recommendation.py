@@ -14,7 +14,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
 from sweeper.core.records.evidence import Evidence, InterimAnalysis, LongerLook, PlainPoint
 from sweeper.core.records.training import Conditions, ImageCounts, RateFit, Rung, SameLoss, TrialResult
-from sweeper.core.text import replace_options
+from sweeper.core.text import format_resume_command, replace_options
 
 
 class MissLimit(Record):
@@ -234,6 +234,11 @@ class SweepRecord(Record):
     def is_precision_measured(self) -> bool:
         """Whether the precision was chosen by a time measurement, which may differ the next time."""
         return self.machine.get("device") == "cpu" and "--precision" not in self.command
+
+    @property
+    def resume_command(self) -> str:
+        """The command that continues it."""
+        return format_resume_command(self.study, self.storage, self.places)
 
     @property
     def rerun(self) -> str:
