@@ -153,13 +153,10 @@ def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any
         start = _get_literature_start(free[name], coordinate)
         if coordinate.kind == "fixed":
             continue
-        if start is None:
-            log = coordinate.kind == "log"
-            start = math.sqrt(coordinate.low * coordinate.high) if log else (coordinate.low + coordinate.high) / 2
-        entry[get_parameter_name(family.family, name, coordinate)] = min(max(start, coordinate.low), coordinate.high)
+        start = coordinate.middle if start is None else coordinate.clip(start)
+        entry[get_parameter_name(family.family, name, coordinate)] = start
     if space.lr.kind != "fixed":
-        middle = math.sqrt(space.lr.low * space.lr.high)
-        entry[f"{family.family}.lr"] = min(max(middle, space.lr.low), space.lr.high)
+        entry[f"{family.family}.lr"] = space.lr.clip(math.sqrt(space.lr.low * space.lr.high))
     return entry
 
 

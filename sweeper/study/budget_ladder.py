@@ -63,9 +63,7 @@ def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, An
         return params | best
     for name, coordinate in family.coordinates.items():
         if name == "class_weight_power" or coordinate.kind == "power_of_imbalance":
-            params[get_parameter_name(family.family, name, coordinate)] = min(
-                max(POWER, coordinate.low), coordinate.high
-            )
+            params[get_parameter_name(family.family, name, coordinate)] = coordinate.clip(POWER)
     return params
 
 

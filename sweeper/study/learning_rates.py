@@ -120,7 +120,7 @@ def choose_search_rate(fitted: RateFit, searched: Coordinate, number: int, *, cu
     # The upper end first: a short training tolerates a high rate better than a low one.
     first = (0.5, 1.0, 0.0) if curve else (0.5, 0.75, 0.5)
     place = first[number] if number < len(first) else 1 - _compute_van_der_corput(number - 2)
-    return min(max(round_rate(near_best.low * (near_best.high / near_best.low) ** place), searched.low), searched.high)
+    return searched.clip(round_rate(near_best.low * (near_best.high / near_best.low) ** place))
 
 
 def choose_confirmation_range(best: float, searched: Coordinate) -> RateRange:

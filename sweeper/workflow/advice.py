@@ -42,5 +42,5 @@ def _clip_into_space(
             continue
         if name == "pos_weight" and coordinate.kind != "power_of_imbalance":
             value = imbalance**value
-        clipped[get_parameter_name(family.family, name, coordinate)] = min(max(value, coordinate.low), coordinate.high)
+        clipped[get_parameter_name(family.family, name, coordinate)] = coordinate.clip(value)
     return clipped

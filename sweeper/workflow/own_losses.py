@@ -102,16 +102,9 @@ def read_declaration(code: UserCode) -> UserLoss:
 def _first_value(path: str, coordinate: Coordinate, default: Any, problems: list[str]) -> float:
     """Return the first trial's value: the argument's default, else the middle of the range."""
     if default is inspect.Parameter.empty or coordinate.kind == "fixed":
-        return (
-            math.sqrt(coordinate.low * coordinate.high)
-            if coordinate.kind == "log"
-            else (coordinate.low + coordinate.high) / 2
-        )
-    if (
-        isinstance(default, bool)
-        or not isinstance(default, int | float)
-        or not coordinate.low <= default <= coordinate.high
-    ):
+        return coordinate.middle
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    if not (is_number and coordinate.low <= default <= coordinate.high):
         problems.append(f"{path}: the argument's default must be a number in the range, got {default!r}")
         return coordinate.low
     return float(default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -152,6 +153,15 @@ class Coordinate(Record):
     kind: CoordinateKind
     low: float
     high: float
+
+    @property
+    def middle(self) -> float:
+        """Middle of the range: the geometric one if it is logarithmic."""
+        return self.clip(math.sqrt(self.low * self.high)) if self.kind == "log" else (self.low + self.high) / 2
+
+    def clip(self, value: float) -> float:
+        """Return the value, or the end of the range that it is beyond."""
+        return min(max(value, self.low), self.high)
 
 
 class FamilySpace(Record):
