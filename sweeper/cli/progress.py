@@ -172,7 +172,7 @@ class LiveDisplay(PlainDisplay):
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(0, clock)
-        self._preparing, self._running = "preparing", dict[tuple[str, int], str]()
+        self._preparing, self._running = "preparing", dict[str, str]()
         self._console = console
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._live.start()
@@ -214,9 +214,9 @@ class LiveDisplay(PlainDisplay):
             case TrainingDropped(_, reason) if reason != NOT_NEEDED:
                 self.warn(f"{format_spec(spec)} was cut off: {reason}")
         if running is None:
-            self._running.pop((spec.purpose, spec.number), None)
+            self._running.pop(spec.name, None)
         else:
-            self._running[spec.purpose, spec.number] = running
+            self._running[spec.name] = running
 
     def close(self) -> None:
         """Remove the live part from the screen."""

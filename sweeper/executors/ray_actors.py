@@ -67,7 +67,7 @@ class RayExecutor:
         self._recipe, self._start_seconds = recipe, start_seconds
         self.workers = len(actors)
         """Target number of workers."""
-        self._nodes: dict[tuple[str, int], str] = {}
+        self._nodes: dict[str, str] = {}
         """Node of each training's checkpoint, by purpose and number."""
         self._alone_since: float | None = None
         """Time since which no actor is ready; None while one is."""
@@ -98,7 +98,7 @@ class RayExecutor:
     def submit(self, job: TrainingJob) -> None:
         """Submit to an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
         spec = job.spec
-        node = self._nodes.get((spec.purpose, spec.number))
+        node = self._nodes.get(spec.name)
         actor = min(self._idle, key=lambda a: (a.holds != spec, a.node != node, a.holds is not None))
         actor.job, actor.holds, actor.pending = job, spec, actor.handle.advance.remote(job)
         self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
@@ -156,10 +156,10 @@ class RayExecutor:
             self._replace(actor, "a training failed in a Ray actor")
         elif answer.finished:
             actor.holds, actor.kept = None, True
-            self._nodes.pop((spec.purpose, spec.number), None)
+            self._nodes.pop(spec.name, None)
         else:
             actor.kept = False
-            self._nodes[spec.purpose, spec.number] = actor.node
+            self._nodes[spec.name] = actor.node
         return answer
 
     def _replace(self, actor: RayActor, reason: str) -> None:

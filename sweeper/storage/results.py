@@ -103,7 +103,7 @@ def parse_extra_results(attributes: Mapping[str, Any], purpose: str) -> list[Tri
 
 def store_extra(study: optuna.Study, result: TrialResult) -> None:
     """Store a training outside the search with the study, as `confirm/00000` and the like."""
-    study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", pack(result))
+    study.set_user_attr(result.spec.name, pack(result))
 
 
 def list_waiting_results(study: optuna.Study) -> list[TrialResult]:
@@ -224,7 +224,7 @@ def link_runs(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> 
     """Return the results with the ids of their MLflow runs from a study's attributes."""
 
     def link(result: TrialResult) -> TrialResult:
-        run_id = attributes.get(RUNS, {}).get(f"{result.spec.purpose}/{result.spec.number:05d}")
+        run_id = attributes.get(RUNS, {}).get(result.spec.name)
         return result if run_id is None else result.model_copy(update={"run_id": run_id})
 
     return tuple(map(link, results))

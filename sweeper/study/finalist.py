@@ -24,7 +24,7 @@ from sweeper.study.learning_rates import (
     fit_rates,
     is_one_rate,
 )
-from sweeper.study.training_list import index_completed, make_training_key
+from sweeper.study.training_list import index_completed
 
 BASELINE = "cross_entropy"
 FINALISTS = 3
@@ -139,7 +139,7 @@ def find_pending_rechecks(
     return [
         spec
         for f in select_finalist_families(trials)
-        if _is_far_from_optimum(f, fit) and make_training_key(spec := _make_recheck_spec(f, fit)) not in have
+        if _is_far_from_optimum(f, fit) and (spec := _make_recheck_spec(f, fit)).key not in have
     ]
 
 
@@ -179,7 +179,7 @@ def choose_finalists(
 def _keeps_own_rate(finalist: Finalist, rechecks: Sequence[TrialResult], fit: RateFit) -> bool:
     if not _is_far_from_optimum(finalist, fit):
         return False
-    recheck = index_completed(rechecks).get(make_training_key(_make_recheck_spec(finalist, fit)))
+    recheck = index_completed(rechecks).get(_make_recheck_spec(finalist, fit).key)
     return recheck is not None and SIGNAL_SHARE * (finalist.value - (recheck.value or 0.0)) > CLEAR_RATE_GAIN
 
 

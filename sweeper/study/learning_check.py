@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 
 from sweeper.core.metrics import compute_constant_miou, compute_objective, count_at_point, find_present_classes
 from sweeper.core.records import Conditions, TrialResult
-from sweeper.study.training_list import make_training_key
 
 SKILL = 0.05
 """Skill that two trainings must show: part of the way from a constant answer to a perfect one."""
@@ -61,12 +60,8 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
     ended = [trial for trial in trials if trial.state != "failed"]
     if not strict:
         return bool(ended) and not any(trial.collapse.learned for trial in ended)
-    old = {make_training_key(result.spec) for result in before}
-    fresh = [
-        compute_skill(trial)
-        for trial in ended
-        if trial.state == "complete" and make_training_key(trial.spec) not in old
-    ]
+    old = {result.spec.key for result in before}
+    fresh = [compute_skill(trial) for trial in ended if trial.state == "complete" and trial.spec.key not in old]
     return len(fresh) >= MIN_UNLEARNED_TRIALS and not is_task_learned(fresh)
 
 

@@ -162,13 +162,13 @@ def run_work(
 def _run_until_idle(
     executor: Executor, work: WorkSource, stopping: Callable[[], str | None], failures: FailureCount
 ) -> bool:
-    jobs = set[tuple[str, int]]()
+    jobs = set[str]()
 
     def answers(seconds: float) -> Iterator[Answer]:
         for answer in executor.poll(seconds):
             spec = answer.spec if isinstance(answer, WorkerLost) else answer.result.spec
-            if (key := (spec.purpose, spec.number)) in jobs:
-                jobs.discard(key)
+            if spec.name in jobs:
+                jobs.remove(spec.name)
                 yield answer
 
     def leave(reason: str) -> None:
@@ -187,7 +187,7 @@ def _run_until_idle(
             return True
         while (room := executor.free()) and (job := work.next()) is not None:
             executor.submit(job)
-            jobs.add((job.spec.purpose, job.spec.number))
+            jobs.add(job.spec.name)
         if not jobs and room:  # without room wait: a cluster may have lost its nodes
             return True
         for answer in answers(POLL_SECONDS):

@@ -22,7 +22,7 @@ from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import list_extra_results
 from sweeper.study.confirmation_specs import make_confirmation_specs, select_confirmed
 from sweeper.study.finalist import Finalist
-from sweeper.study.training_list import Key, TrainingList, index_completed, make_training_key
+from sweeper.study.training_list import TrainingList, index_completed
 
 
 class RoundDecision(NamedTuple):
@@ -90,8 +90,8 @@ class Race(TrainingList):
         self._finalists, self._conditions, self._analyses = finalists, conditions, analyses
         self._judge, self._on_round_begin, self._report = judge, on_round_begin, report
         places = make_confirmation_specs(finalists, conditions, analyses[-1].seeds)
-        self._places = {make_training_key(spec): place for place, spec in enumerate(places)}
-        self._tried: set[Key] = set()
+        self._places = {spec.key: place for place, spec in enumerate(places)}
+        self._tried: set[object] = set()
         self._next_seed: list[TrialSpec] = []
         self._memory = _begin_analyses(study, finalists, conditions, analyses, until)
         _store_analyses(study, self._memory)
@@ -115,20 +115,18 @@ class Race(TrainingList):
             self._queue = self._next_seed[:1]
         job = super().next()
         if job is not None:
-            self._tried.add(make_training_key(job.spec))
-            self._next_seed = [
-                other for other in self._next_seed if make_training_key(other) != make_training_key(job.spec)
-            ]
+            self._tried.add(job.spec.key)
+            self._next_seed = [other for other in self._next_seed if other.key != job.spec.key]
         return job
 
     def take_answer(self, answer: JobResult) -> bool:
         """Take a result; a training that an idle worker began early ends if its finalist was dropped."""
         ended, spec = super().take_answer(answer), answer.result.spec
-        if ended or make_training_key(spec) in self._wanted | self._likely:
+        if ended or spec.key in self._wanted | self._likely:
             return ended
         self._going.remove(spec)
         self._running.pop(spec.number, None)
-        self._tried.discard(make_training_key(spec))
+        self._tried.discard(spec.key)
         self._recorder.notify(TrainingDropped(spec, NOT_NEEDED, died=False))
         return True
 
@@ -141,7 +139,7 @@ class Race(TrainingList):
         """Queue the training once more, then count it as failed."""
         super().handle_dead_worker(spec, reason)
         if spec in self._queue:
-            self._tried.discard(make_training_key(spec))
+            self._tried.discard(spec.key)
 
     def analyse_cut_round(self) -> None:
         """Analyse the finished trainings of a round that the time limit cut."""
@@ -164,7 +162,7 @@ class Race(TrainingList):
     def _analyse_complete_rounds(self) -> None:
         """Analyse each round whose trainings have all ended, and begin the one after it."""
         while not self._over:
-            if any(make_training_key(spec) in self._wanted for spec in (*self._queue, *self._running.values())):
+            if any(spec.key in self._wanted for spec in (*self._queue, *self._running.values())):
                 return
             self._analyse_round()
             if not self._over:
@@ -201,21 +199,21 @@ class Race(TrainingList):
         specs, ahead = (make_confirmation_specs(self._active, self._conditions, n) for n in (seeds[0], seeds[-1]))
         results = list_extra_results(self._study, "confirm")
         have, used_numbers = index_completed(results), {result.spec.number for result in results}
-        running = {make_training_key(spec) for spec in self._running.values()}
+        running = {spec.key for spec in self._running.values()}
 
         def missing(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
             gone = {*have, *running, *self._tried}
-            return [self._assign_number(spec, used_numbers) for spec in specs if make_training_key(spec) not in gone]
+            return [self._assign_number(spec, used_numbers) for spec in specs if spec.key not in gone]
 
-        self._wanted, self._likely = ({make_training_key(spec) for spec in part} for part in (specs, ahead))
+        self._wanted, self._likely = ({spec.key for spec in part} for part in (specs, ahead))
         self._queue = missing(specs)
-        self._next_seed = [spec for spec in missing(ahead) if make_training_key(spec) not in self._wanted]
+        self._next_seed = [spec for spec in missing(ahead) if spec.key not in self._wanted]
         families = [finalist.family for finalist in self._active]
         self._on_round_begin(self._number, families, len(self._queue) + len(self._wanted & running))
 
     def _assign_number(self, spec: TrialSpec, used_numbers: set[int]) -> TrialSpec:
         """Return the training with its place, or the next free number, as its number."""
-        number = self._places[make_training_key(spec)]
+        number = self._places[spec.key]
         while number in used_numbers:
             number += len(self._places)
         return spec.model_copy(update={"number": number})

@@ -57,7 +57,7 @@ from sweeper.study.loop import WorkSource
 from sweeper.study.sampler import LOSS, KeyedTPESampler
 from sweeper.study.search_end import has_search_settled
 from sweeper.study.successive_halving import SuccessiveHalving
-from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed, make_dead_result, make_training_key
+from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed, make_dead_result
 from sweeper.system.disk_space import keep_within_room
 
 
@@ -178,7 +178,7 @@ class LossSearch(WorkSource):
         if more:
             spec = self._ask_trial()
             self._note_begun(spec, TrainingStarted(spec))
-            if (reused := self._known.pop(make_training_key(spec), None)) is None:
+            if (reused := self._known.pop(spec.key, None)) is None:
                 return spec
             self.take_answer(JobResult(reused.model_copy(update={"spec": spec, "run_id": None})))
             return self._begin_training()

@@ -11,7 +11,6 @@ from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.storage.results import list_extra_results, store_extra
 from sweeper.study.loop import WorkSource
 
-Key = tuple[object, ...]
 ATTEMPTS = 2
 """Number of dead workers after which a training has failed."""
 
@@ -21,14 +20,9 @@ def admit_always(_: int) -> bool:
     return True
 
 
-def make_training_key(spec: TrialSpec) -> Key:
-    """Return the key under which two trainings are the same, whatever their numbers."""
-    return (*spec.configuration, spec.seed, spec.steps, spec.fold)
-
-
-def index_completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:
+def index_completed(results: Iterable[TrialResult]) -> dict[object, TrialResult]:
     """Index completed trainings by their key."""
-    return {make_training_key(result.spec): result for result in results if result.state == "complete"}
+    return {result.spec.key: result for result in results if result.state == "complete"}
 
 
 class TrainingList(WorkSource):
@@ -53,9 +47,7 @@ class TrainingList(WorkSource):
             done = list_extra_results(study, specs[0].purpose)
             have, used_numbers = index_completed(done), {result.spec.number for result in done}
             free = (number for number in range(len(done) + len(specs)) if number not in used_numbers)
-            self._queue = [
-                spec.model_copy(update={"number": next(free)}) for spec in specs if make_training_key(spec) not in have
-            ]
+            self._queue = [spec.model_copy(update={"number": next(free)}) for spec in specs if spec.key not in have]
         self._deaths: dict[int, int] = {}
 
     @property

@@ -41,7 +41,6 @@ from sweeper.tracking.values import (
     RunValues,
     TrackedTraining,
     list_tracked_trainings,
-    name_of,
     run_of,
 )
 
@@ -163,7 +162,7 @@ class MlflowTracker:
         try:
             self.mirror.begin_sweep(study.study_name, self._sweep, plan.created)
             dropped = {*studies.unpack_value(study.user_attrs, studies.DROPPED, []), *self.mirror.list_begun_runs()}
-            self.mirror.delete_runs(dropped.difference(name_of(training.result.spec) for training in trainings))
+            self.mirror.delete_runs(dropped.difference(training.result.spec.name for training in trainings))
         except SweeperError:
             raise
         except Exception as error:
@@ -205,14 +204,12 @@ class MlflowTracker:
     def notify(self, event: SweepEvent) -> None:
         """Write a training with a result, or with results so far if it waits at a rung or has been running for long."""
         match event:
-            case TrainingContinued(spec, result) if (
-                result.seconds >= self._shown.get(name_of(spec), 0.0) + LIVE_SECONDS
-            ):
-                self._shown[name_of(spec)] = result.seconds
+            case TrainingContinued(spec, result) if result.seconds >= self._shown.get(spec.name, 0.0) + LIVE_SECONDS:
+                self._shown[spec.name] = result.seconds
                 now = time.time()
                 self._put_training(TrackedTraining(result, now - result.seconds, now, running=True))
-            case TrainingDropped(spec) if self._shown.pop(name_of(spec), None) is not None:
-                self._put_task("run", name_of(spec), partial(self.mirror.delete_runs, [name_of(spec)]))
+            case TrainingDropped(spec) if self._shown.pop(spec.name, None) is not None:
+                self._put_task("run", spec.name, partial(self.mirror.delete_runs, [spec.name]))
             case TrainingPaused(_, result) | ResultStored(result):
                 now = time.time()
                 self._put_training(
@@ -281,7 +278,7 @@ class MlflowTracker:
         self._woken.set()
 
     def _put_training(self, training: TrackedTraining) -> None:
-        name, run = name_of(training.result.spec), run_of(training, self._values, self.mirror.parent_run_id)
+        name, run = training.result.spec.name, run_of(training, self._values, self.mirror.parent_run_id)
         self._put_task("run", name, partial(self.mirror.write_run, name, run))
         if self._elsewhere is not None and not training.running:
             self._elsewhere.put(name, run)

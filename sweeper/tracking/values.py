@@ -256,11 +256,6 @@ class DesiredRun(NamedTuple):
     """Final values, which replace MLflow's latest ones."""
 
 
-def name_of(spec: TrialSpec) -> str:
-    """Return the study's name of a training, such as `search/00012`."""
-    return f"{spec.purpose}/{spec.number:05d}"
-
-
 def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> DesiredRun:
     """Make the desired run of a training below the sweep's run."""
     result, spec, start = training.result, training.result.spec, int(training.started * 1000)

@@ -18,7 +18,7 @@ from sweeper.core.events import (
     WorkerLost,
 )
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions, TrialResult
+from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.core.text import (
     format_count,
     format_duration,
@@ -52,8 +52,6 @@ MAX_LONGER_LOSSES = 3
 """Losses that are trained longer at most: the recommended one, cross-entropy and the runner-up."""
 RECENT = 8
 """Number of the latest trainings whose mean is the pace."""
-
-Key = tuple[str, int]
 
 
 class PlannedTrainings(Record):
@@ -227,9 +225,9 @@ class Forecast:
         self.trainings, self._workers, self._limit, self._log = dict(trainings), workers, limit, log
         self._step = step
         self._trained: dict[str, int] = {}
-        self._steps: dict[Key, int] = {}
+        self._steps: dict[str, int] = {}
         """Last step of each training in this session."""
-        self._paces: dict[Key, float] = {}
+        self._paces: dict[str, float] = {}
         self._phase = PHASES[0]
 
     def seconds_left(self) -> SecondsLeft | None:
@@ -268,17 +266,18 @@ class Forecast:
     def _count_steps(self, event: SweepEvent) -> None:
         match event:
             case TrainingResumed(spec, result):
-                self._steps.setdefault((spec.purpose, spec.number), result.evaluations[-1].step)
+                self._steps.setdefault(spec.name, result.evaluations[-1].step)
             case TrainingEvaluated(spec, evaluation):
-                self._record_pace((spec.purpose, spec.number), evaluation.step, evaluation.seconds)
+                self._record_pace(spec, evaluation.step, evaluation.seconds)
             case TrainingPaused(spec, result) | ResultStored(TrialResult(spec=spec) as result) if result.evaluations:
-                self._record_pace((spec.purpose, spec.number), result.evaluations[-1].step, result.seconds)
+                self._record_pace(spec, result.evaluations[-1].step, result.seconds)
             case TrainingDropped(spec):
-                self._steps.pop((spec.purpose, spec.number), None)
+                self._steps.pop(spec.name, None)
 
-    def _record_pace(self, key: Key, step: int, seconds: float) -> None:
-        self._phase = max(self._phase, key[0], key=PHASES.index)
-        self._trained[key[0]] = self._trained.get(key[0], 0) + max(0, step - self._steps.get(key, 0))
-        self._steps[key] = max(step, self._steps.get(key, 0))
-        self._paces.pop(key, None)
-        self._paces[key] = seconds / step
+    def _record_pace(self, spec: TrialSpec, step: int, seconds: float) -> None:
+        phase, before = spec.purpose, self._steps.get(spec.name, 0)
+        self._phase = max(self._phase, phase, key=PHASES.index)
+        self._trained[phase] = self._trained.get(phase, 0) + max(0, step - before)
+        self._steps[spec.name] = max(step, before)
+        self._paces.pop(spec.name, None)
+        self._paces[spec.name] = seconds / step

@@ -220,11 +220,11 @@ def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
 
     class Frail(FakeExecutor):
         def submit(self, job: TrainingJob) -> None:
-            promoted = job.until > 1 and (job.spec.purpose, job.spec.number) not in self._between
+            promoted = job.until > 1 and job.spec.name not in self._between
             super().submit(job)
             if promoted and not died:
                 died.append(job.spec.number)
-                self._made[job.spec.purpose, job.spec.number] = WorkerLost(job.spec, "worker killed by signal 9")
+                self._made[job.spec.name] = WorkerLost(job.spec, "worker killed by signal 9")
 
     study, recorder = new_study(), Recorder()
     assert run_work(Frail(train_crossing), begin_search(study, 30, recorder), lambda: None)

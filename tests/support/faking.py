@@ -92,9 +92,9 @@ class FakeExecutor:
         self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
         self._tell = began
         self._jobs: list[TrainingJob] = []
-        self._between: set[tuple[str, int]] = set()
+        self._between: set[str] = set()
         """Those that have a next rung, and no job."""
-        self._made: dict[tuple[str, int], TrialResult | WorkerLost] = {}
+        self._made: dict[str, TrialResult | WorkerLost] = {}
         """What each training gives, of those that can continue."""
         self.specs: list[TrialSpec] = []
 
@@ -103,11 +103,11 @@ class FakeExecutor:
 
     def submit(self, job: TrainingJob) -> None:
         spec = job.spec
-        self._between.discard((spec.purpose, spec.number))
-        if (spec.purpose, spec.number) not in self._made:  # all of its time is counted when it begins
+        self._between.discard(spec.name)
+        if spec.name not in self._made:  # all of its time is counted when it begins
             self._tell(spec)
             self.specs.append(spec)
-            self._made[spec.purpose, spec.number] = self._train(spec)
+            self._made[spec.name] = self._train(spec)
         self._jobs.append(job)
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
@@ -115,7 +115,7 @@ class FakeExecutor:
             time.sleep(min(timeout_seconds, 0.01))
             return []
         job = self._jobs.pop(-1 if self._backwards else 0)
-        key = job.spec.purpose, job.spec.number
+        key = job.spec.name
         made = self._made[key]
         told = made if isinstance(made, WorkerLost) else JobResult(so_far(made, job.until))
         ended = len(self._between)

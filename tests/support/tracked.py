@@ -16,7 +16,6 @@ from sweeper.core.paths import LogTo
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.storage import results
 from sweeper.tracking import MlflowTracker
-from sweeper.tracking.values import name_of
 from tests.support import builders
 from tests.support.faking import SPACE, new_plan
 
@@ -74,7 +73,7 @@ def run_of(tracker: MlflowTracker, spec: TrialSpec | None = None) -> Run:
     """Return what MLflow has of a training, or of the sweep, once it has everything."""
     assert tracker.wait_until_written() is None
     mirror = tracker.mirror
-    return mirror.client.get_run(mirror.parent_run_id if spec is None else mirror.run_ids[name_of(spec)])
+    return mirror.client.get_run(mirror.parent_run_id if spec is None else mirror.run_ids[spec.name])
 
 
 def points_of(uri: str, experiment: str) -> dict[str, list[int]]:

@@ -20,7 +20,7 @@ from sweeper.tracking import MlflowTracker, SweepSummary
 from sweeper.tracking import tracker as tracker_module
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
-from sweeper.tracking.values import DesiredRun, RunValues, TrackedTraining, name_of
+from sweeper.tracking.values import DesiredRun, RunValues, TrackedTraining
 from sweeper.tracking.values import run_of as desired_run
 from tests.support import builders
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
@@ -122,7 +122,7 @@ class Tree:
         self.mirror = MlflowMirror(line, uri)  # type: ignore[arg-type]
         self.mirror.begin_sweep(study, sweep, mark="m")
         trial = builders.trial("dice", 0.5, 1)
-        self._name = name_of(trial.spec)
+        self._name = trial.spec.name
         self._run = desired_run(TrackedTraining(trial, 0.0, 1.0), values, self.mirror.parent_run_id)
 
     def sync(self) -> None:

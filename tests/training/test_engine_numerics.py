@@ -17,7 +17,6 @@ from sweeper.data import divide_images, load_dataset, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
-from sweeper.study.training_list import make_training_key
 from sweeper.training.augment import augment
 from sweeper.training.batches import normalise_inputs
 from sweeper.training.engine import StudyTraining
@@ -140,7 +139,7 @@ def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], fo
             for told in executor.poll(5.0):
                 assert isinstance(told, JobResult) and told.finished
                 running -= 1
-                found[make_training_key(told.result.spec)] = timeless(told.result)
+                found[told.result.spec.key] = timeless(told.result)
     return found
 
 

@@ -17,7 +17,6 @@ from sweeper.storage.interim_analyses import read_analyses, read_planned_analyse
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.study.race import RoundDecision
-from sweeper.study.training_list import make_training_key
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support.faking import (
     ANALYSES,
@@ -39,7 +38,7 @@ def read_outcome(study: optuna.Study) -> dict[str, Any]:
     """Return everything that a report is made of, except how often a search trial was begun."""
     attributes = study.user_attrs
     extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
-    searched = {make_training_key(r.spec): (r.state, r.value) for r in studies.search_results(study)}
+    searched = {r.spec.key: (r.state, r.value) for r in studies.search_results(study)}
     names = (TAKEN, PLANNED, studies.CUT, studies.PROBED)
     return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
 
@@ -259,7 +258,7 @@ def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_agai
 
     study, first = new_study(), FakeExecutor(broken)
     train(study, first, trials=7)
-    tries = Counter(make_training_key(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
+    tries = Counter(s.key for s in first.specs if s.purpose == "confirm" and s.family == "dice")
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
     evidence = draw_conclusion(recorded(study)).evidence
     assert "dice" not in {f.family for f in evidence.finalists}

@@ -280,7 +280,7 @@ def list_trainers(sweep: SweepRecord) -> list[TrainerRow]:
     """List every combination of device and versions that trained something, the first one first."""
     trainers: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
     for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):
-        name = f"{result.spec.purpose}/{result.spec.number:05d}"
+        name = result.spec.name
         earlier: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
         for device, versions in (*earlier, (result.device, result.versions)):
             if not device:  # no worker lived to report

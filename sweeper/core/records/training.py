@@ -102,6 +102,16 @@ class TrialSpec(Record):
         """The loss, its coordinates and the learning rate."""
         return *self.loss, self.lr
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Key under which two trainings are the same, whatever their numbers."""
+        return *self.configuration, self.seed, self.steps, self.fold
+
+    @property
+    def name(self) -> str:
+        """Name in the study: its purpose and number, such as `search/00012`."""
+        return f"{self.purpose}/{self.number:05d}"
+
 
 class ImageCounts(Record):
     """Confusion counts per image at every operating point, without the images.
