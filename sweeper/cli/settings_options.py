@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -72,14 +72,14 @@ def make_setting_option(name: str, *, default: str | None = None, text: str | No
     text = " ".join((text or field.description or "").split()) + (f"  [default: {words}]" if words else "")
     if _strip_none(field.annotation) == (bool,):
         return click.option(_make_dashes(name), is_flag=True, default=value, help=text)
-    variables = list(option.variables) or None
+    kind = _get_type(field, option)
     return click.option(
         _make_dashes(name),
-        type=_get_type(field, option),
+        type=kind,
         default=value,
         show_default=value is not None,
-        metavar=option.metavar if option.read is None and option.metavar not in {"FILE", "DIRECTORY"} else None,
-        envvar=variables,
+        metavar=None if isinstance(kind, ParsedText | click.Path) else option.metavar,
+        envvar=list(option.variables) or None,
         help=text,
     )
 
@@ -97,8 +97,8 @@ def _strip_none(annotation: Any) -> tuple[Any, ...]:
 
 def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
     parts = _strip_none(field.annotation)
-    if option.read is not None:
-        return ParsedText(option.metavar or "TEXT", option.read)
+    if get_origin(parts[0]) is Annotated:  # a text that a validator converts or refuses
+        return ParsedText(option.metavar or "TEXT", get_args(parts[0])[1].func)
     if option.names:
         return MetricName(option.names)
     if int in parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -131,8 +131,6 @@ class Option:
     """Whether `--help` lists it, too, as a common option."""
     metavar: str | None = None
     """FILE = an existing file, DIRECTORY = a folder; any other text is only the placeholder in the help."""
-    read: Callable[[str], object] | None = None
-    """Converts a text to the setting's value, or refuses it (ValueError)."""
     names: tuple[str, ...] = ()
     """Names that are accepted in addition to MODULE:FUNCTION."""
     auto: bool = False
@@ -172,7 +170,7 @@ class Settings(Record):
     class_map: Path | None = _make_setting("Data", default=f"all as they are; {_RESUMED}", often=True, metavar="FILE")
     """YAML file of classes to merge, rename or ignore (road: [3, 4], ignore: [255, car])."""
     groups: Annotated[str, AfterValidator(_check_groups)] | None = _make_setting(
-        "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN", read=_check_groups
+        "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN"
     )
     """Images that stay on one side of a split: those in a folder, or whose path has the same (…) of a regular
     expression, '(P[0-9]+)_'. auto: as split.csv says, else folders, else ids in their names."""
@@ -203,7 +201,7 @@ class Settings(Record):
     seed: int | None = _make_setting("Search", default="0", ge=0, le=MOST_SEED)
     """Seed of splits, weights, batches and the search."""
     timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
-        "Search", default="none", often=True, metavar="DURATION", read=_check_duration
+        "Search", default="none", often=True, metavar="DURATION"
     )
     """End within this time (5400, 90m, 1h30m) with the results so far; the search gets 60 % of it."""
 
@@ -238,7 +236,7 @@ class Settings(Record):
     gpus_per_trial: int | None = _make_setting("Training", default="each sees all", ge=1, le=MOST_WORKERS)
     """GPUs of each training with --command."""
     time_limit: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
-        "Training", default="none", metavar="DURATION", read=_check_duration
+        "Training", default="none", metavar="DURATION"
     )
     """Longest time of one training with --command."""
     model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
@@ -266,7 +264,7 @@ class Settings(Record):
     """Initial weights of the encoder."""
 
     confirm_seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
-        "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=_check_range
+        "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N"
     )
     """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
     until: Until | None = _make_setting("Confirmation and verdict", default="settled")
