@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist
@@ -63,20 +63,8 @@ def select_longer_results(
     results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
 ) -> list[TrialResult]:
     """Return the completed longer trainings of these finalists; only those with the most steps."""
-    wanted, first, base = (
-        {f.trial.spec.loss: f for f in finalists},
-        derive_confirmation_seed(conditions.seed, 0),
-        conditions.recipe,
-    )
-    chosen = [
-        r
-        for r in results
-        if r.state == "complete"
-        and r.spec.steps % base.confirm_steps == 0
-        and r.spec.steps > base.confirm_steps
-        and (finalist := wanted.get(r.spec.loss)) is not None
-        and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
-    ]
+    steps, matched = conditions.recipe.confirm_steps, _match_finalists(results, finalists, conditions)
+    chosen = [r for r, _, _ in matched if r.spec.steps > steps and r.spec.steps % steps == 0]
     most = max((r.spec.steps for r in chosen), default=0)
     return [r for r in chosen if r.spec.steps == most]
 
@@ -92,22 +80,28 @@ def select_confirmed(
     `seeds` may be given by family (a missing family has none); None = all. A seed that lacks a fold is left out, as it
     has not scored every image.
     """
-    wanted = {f.trial.spec.loss: f for f in finalists}
-    first = derive_confirmation_seed(conditions.seed, 0)
     seeds_by_family = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
-    steps = conditions.recipe.confirm_steps
     chosen = [
         r
-        for r in results
-        if r.state == "complete"
-        and r.spec.steps == steps
-        and (finalist := wanted.get(r.spec.loss)) is not None
-        and ((most := seeds_by_family[finalist.family]) is None or 0 <= r.spec.seed - first < most)
-        and (r.spec.seed >= first or not finalist.drawn)
-        and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
+        for r, finalist, number in _match_finalists(results, finalists, conditions)
+        if r.spec.steps == conditions.recipe.confirm_steps
+        and ((most := seeds_by_family[finalist.family]) is None or 0 <= number < most)
     ]
     have: dict[object, set[int | None]] = defaultdict(set)
     for r in chosen:
         have[r.spec.loss, r.spec.seed].add(r.spec.fold)
     needed = set(list_fold_numbers(conditions.folds))
     return [r for r in chosen if have[r.spec.loss, r.spec.seed] >= needed]
+
+
+def _match_finalists(
+    results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
+) -> Iterator[tuple[TrialResult, Finalist, int]]:
+    """Yield the completed trainings of finalists at their rates, with the finalist and the number of the seed."""
+    by_loss = {finalist.trial.spec.loss: finalist for finalist in finalists}
+    for r in results:
+        finalist, number = by_loss.get(r.spec.loss), r.spec.seed - derive_confirmation_seed(conditions.seed, 0)
+        if finalist is None or r.state != "complete" or (number < 0 and finalist.drawn):
+            continue
+        if r.spec.lr == finalist.learning_rate_for_seed(number):
+            yield r, finalist, number
