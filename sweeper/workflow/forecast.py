@@ -107,7 +107,7 @@ def count_trainings_left(
 def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
     """Describe how the steps of a trial will be found; empty if they are known."""
     first = plan.conditions.recipe.steps
-    if request.budget == "given":
+    if not request.finds_steps:
         return ""
     time = f"{request.minutes or f'{CPU_MINUTES} (GPU {GPU_MINUTES})'} min"
     if request.minutes is None and request.timeout is not None:

@@ -13,10 +13,8 @@ from sweeper.workflow.settings import (
     LONGER,
     ROPE,
     TRIALS,
-    Budget,
     Settings,
     parse_duration,
-    resolve_budget_mode,
     seed_range,
 )
 
@@ -37,8 +35,8 @@ class StudyRequest(NamedTuple):
     """Total number of trials, or the maximum if the search ends by itself."""
     analyses: tuple[InterimAnalysis, ...]
     rope: float
-    budget: Budget
-    """How the steps of the search are found: `given` by the user, or the first at which a loss `learns`."""
+    finds_steps: bool
+    """Whether the steps of the search are those at which losses can be compared, as none were given."""
     until: Until
     """Strength of the evidence at which the confirmation ends."""
     confirm_steps: int | None
@@ -97,7 +95,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         settles="trials" not in options,
         analyses=plan_analyses(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
         rope=float(options.get("rope", ROPE)),
-        budget=resolve_budget_mode(options),
+        finds_steps=not {"steps", "epochs", "command"} & options.keys(),
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
         longer=None

@@ -154,7 +154,7 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
         InterruptedSweepError: on a signal; the study can be resumed.
     """
     context.study.set_user_attr(studies.CUT, [])
-    if context.request.budget != "given" and not find_budget(context):
+    if context.request.finds_steps and not find_budget(context):
         return
     on_plan_final(context.plan)
     if not run_search(context):
@@ -187,7 +187,7 @@ def run_search(context: RunContext) -> bool:
         admit=context.time.make_admission(SEARCH_SHARE),
         reusable=studies.list_extra_results(context.study, "probe"),
         gain=context.request.rope if context.request.settles else None,
-        strict=context.request.budget != "given",
+        strict=context.request.finds_steps,
         earliest=probe.earliest if probe is not None else 0,
     )
     in_time = context.run_work(work)
@@ -219,7 +219,7 @@ def _ladder_start(context: RunContext) -> dict[str, dict[str, Any]]:
 
 def _has_learned_something(context: RunContext) -> bool:
     """Return whether any training beats a constant answer; if not, record that there is nothing to confirm."""
-    study, trials, strict = context.study, studies.search_results(context.study), context.request.budget != "given"
+    study, trials, strict = context.study, studies.search_results(context.study), context.request.finds_steps
     if not has_learned_nothing(trials, studies.list_extra_results(study, "probe"), strict=strict):
         return True
     steps = context.plan.conditions.recipe.steps

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -338,12 +337,3 @@ def list_options() -> dict[str, Option]:
         name: next(part for part in field.metadata if isinstance(part, Option))
         for name, field in Settings.model_fields.items()
     }
-
-
-Budget = Literal["given", "learns"]
-
-
-def resolve_budget_mode(options: Mapping[str, Any]) -> Budget:
-    """Return how the steps of a study's search are found, by the options of all its sessions."""
-    is_free = all(options.get(name) is None for name in ("steps", "epochs", "command"))
-    return "learns" if is_free else "given"

@@ -68,9 +68,11 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     search, recheck, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
     again, interim = len(studies.list_failed_trials(study)), read_analyses(study.user_attrs)
     floors = len(plan.space.families) * count_floor_trials(plan.space, request.trials)
-    strict = request.budget != "given"
-    learned = not has_learned_nothing(search.ended, studies.list_extra_results(study, "probe"), strict=strict)
-    ended = (strict and not learned) or (request.settles and has_search_settled(search.ended, floors, request.rope))
+    probes = studies.list_extra_results(study, "probe")
+    learned = not has_learned_nothing(search.ended, probes, strict=request.finds_steps)
+    ended = (request.finds_steps and not learned) or (
+        request.settles and has_search_settled(search.ended, floors, request.rope)
+    )
     trials, steps = len(search.ended) - again, plan.conditions.recipe.confirm_steps
     failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm, longer))
     searched = trials >= request.trials or ended

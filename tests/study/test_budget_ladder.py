@@ -236,7 +236,7 @@ RARE = learn_from({"pole": 10_000, "sign": 10_000})
 
 def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_listed() -> None:
     study, (executor, display) = new_study(), make_sweep(RARE)
-    train(study, executor, display, trials=9, budget="learns", plan=PLAN)
+    train(study, executor, display, trials=9, finds_steps=True, plan=PLAN)
     assert {spec.purpose for spec in executor.specs} == {"probe"} and len(executor.specs) == 10
     words = "after 1600 steps 2 of 4 classes are not learned by any loss (pole and sign)"
     assert any(words in warning for warning in display.warnings)
@@ -252,12 +252,12 @@ def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_list
 @pytest.mark.parametrize("after", range(10))
 def test_a_ladder_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int) -> None:
     whole, (executor, _) = new_study(), make_sweep(RARE)
-    train(whole, executor, trials=9, budget="learns", plan=PLAN)
+    train(whole, executor, trials=9, finds_steps=True, plan=PLAN)
     study, (crashing, _) = new_study(), make_sweep(RARE, crash_after=after, workers=1 + after % 2)
     with pytest.raises(CrashError):
-        train(study, crashing, trials=9, budget="learns", plan=PLAN)
+        train(study, crashing, trials=9, finds_steps=True, plan=PLAN)
     rest, _ = make_sweep(RARE)
-    train(study, rest, trials=9, budget="learns", plan=PLAN)
+    train(study, rest, trials=9, finds_steps=True, plan=PLAN)
     assert read_probe(study) == read_probe(whole) and len(rest.specs) == 10 - after
 
 
@@ -274,7 +274,7 @@ def test_where_the_time_ends_on_the_ladder_the_last_comparable_rung_counts(steps
     study, display = new_study(), Recorder()
     limit = 4.0 * 2 * steps + 60
     executor = FakeExecutor(trained)
-    probing: dict[str, Any] = {"budget": "learns", "plan": PLAN, "minutes": 9_999}
+    probing: dict[str, Any] = {"finds_steps": True, "plan": PLAN, "minutes": 9_999}
     train(study, executor, display, trials=9, timeout=limit, clock=lambda: gone[0], **probing)
     probe = read_probe(study)
     assert (probe.steps if probe.learned else None) == searched
@@ -311,7 +311,7 @@ def test_no_rung_is_climbed_at_which_nothing_could_be_compared(seconds: float, h
         return made.model_copy(update={"seconds": seconds * spec.steps})
 
     study, executor = new_study(), FakeExecutor(trained, workers=2)
-    train(study, executor, trials=50, settles=True, budget="learns", plan=PLAN, minutes=5)
+    train(study, executor, trials=50, settles=True, finds_steps=True, plan=PLAN, minutes=5)
     probe = read_probe(study)
     assert max(rung.steps for rung in probe.rungs) == highest
     assert probe.learned == fits and probe.steps == highest
@@ -332,7 +332,7 @@ def list_plan(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
 @pytest.mark.parametrize("minutes", [None, 60])
 def test_where_the_first_steps_are_enough_and_all_fits_everything_stays(minutes: int | None) -> None:
     study, executor = new_study(), FakeExecutor(make_slow(learn_two_classes(100), 0.01))
-    context = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
+    context = train(study, executor, trials=50, finds_steps=True, settles=True, minutes=minutes)
     assert context.plan.conditions.recipe.steps == 100 and context.request.trials == 50
     assert [spec.purpose for spec in executor.specs].count("probe") == 2
     assert len(context.plan.space.families) == 7 and read_probe(study).earliest == 0
@@ -343,14 +343,14 @@ def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_giv
     for minutes, losses in ((None, 7), (600, 7), (25, 5), (22, 3)):
         study = new_study()
         executor = FakeExecutor(make_slow(learn_two_classes(100), 1.0))
-        context = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
+        context = train(study, executor, trials=50, finds_steps=True, settles=True, minutes=minutes)
         assert len(context.plan.space.families) == losses, minutes
 
 
 def test_where_steps_are_slow_fewer_losses_are_searched_and_only_these_are_queued() -> None:
     study, display = new_study(), Recorder()
     executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12), workers=2)
-    context = train(study, executor, display, trials=50, budget="learns", settles=True, minutes=5)
+    context = train(study, executor, display, trials=50, finds_steps=True, settles=True, minutes=5)
     steps, confirm_steps, losses, trials, _, searched = list_plan(study, context)
     assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
     assert {spec.family for spec in executor.specs} == set(losses)
@@ -359,13 +359,13 @@ def test_where_steps_are_slow_fewer_losses_are_searched_and_only_these_are_queue
     words = "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses"
     assert any(words in line for line in display.lines)
     again = FakeExecutor(make_slow(learn_two_classes(400), 0.12))
-    resumed = train(study, again, trials=50, budget="learns", settles=True, minutes=5, plan=context.plan)
+    resumed = train(study, again, trials=50, finds_steps=True, settles=True, minutes=5, plan=context.plan)
     assert again.specs == [] and list_plan(study, resumed) == list_plan(study, context)
 
 
 @pytest.mark.parametrize("after", range(0, 11, 2))
 def test_an_interruption_does_not_change_what_is_searched_after_the_ladder(after: int) -> None:
-    more: dict[str, Any] = {"trials": 50, "budget": "learns", "settles": True, "minutes": 9}
+    more: dict[str, Any] = {"trials": 50, "finds_steps": True, "settles": True, "minutes": 9}
     whole, study = new_study(), new_study()
     ended = train(whole, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), **more)
     with pytest.raises(CrashError):
@@ -379,7 +379,7 @@ def test_an_interruption_does_not_change_what_is_searched_after_the_ladder(after
 def test_no_trial_is_stopped_before_the_rung_below() -> None:
     study, display = new_study(), Recorder()
     executor = FakeExecutor(make_slow(learn_two_classes(400), 0.001))
-    train(study, executor, display, trials=30, budget="learns")
+    train(study, executor, display, trials=30, finds_steps=True)
     assert display.paused
     stopped = [r.evaluations[-1].step for r in studies.search_results(study) if r.state == "pruned"]
     assert stopped and min(stopped) == 200
@@ -391,20 +391,20 @@ def test_a_comparison_that_takes_too_long_is_refused_with_the_minutes_that_are_e
     study, display = new_study(), Recorder()
     made = make_slow(learn_two_classes(400), 0.25)
     executor = FakeExecutor(made, workers=2)
-    train(study, executor, display, trials=50, budget="learns", settles=True, minutes=4)
+    train(study, executor, display, trials=50, finds_steps=True, settles=True, minutes=4)
     probe = read_probe(study)
     assert not probe.learned and {spec.purpose for spec in executor.specs} == {"probe"}
     words = "all 2 classes are learned after 400, and to compare losses there takes more than 4"
     assert probe.sentence.startswith(words)
     assert probe.minutes is not None and f"--resume --minutes {probe.minutes}" in probe.sentence
-    context = train(study, executor, trials=50, budget="learns", settles=True, minutes=probe.minutes)
+    context = train(study, executor, trials=50, finds_steps=True, settles=True, minutes=probe.minutes)
     assert read_probe(study).learned and context.plan.conditions.recipe.steps == 400
     assert len(studies.search_results(study)) == len(context.plan.space.families) == 5
 
 
 def test_a_rung_that_takes_too_long_is_not_begun_and_its_minutes_are_reported() -> None:
     study, executor = new_study(), FakeExecutor(make_slow(RARE, 0.4), workers=2)
-    train(study, executor, trials=50, budget="learns", settles=True, plan=PLAN)
+    train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN)
     probe = read_probe(study)
     assert [rung.steps for rung in probe.rungs] == [100, 200]
     assert not probe.learned and "after 200 steps 2 of 4 classes are not learned by any loss" in probe.sentence

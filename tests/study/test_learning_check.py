@@ -12,7 +12,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.records import BudgetProbe, Collapse, ImageCounts, TrialResult, TrialSpec, Verdict
 from sweeper.workflow.conclude import draw_conclusion
-from sweeper.workflow.settings import resolve_budget_mode
+from sweeper.workflow.options import resolve_request
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_study, train
 from tests.support.sweeping import Recorder
@@ -36,14 +36,14 @@ def read_probe(study: optuna.Study) -> BudgetProbe:
     return studies.unpack(BudgetProbe, study.user_attrs[studies.PROBED], "probe")
 
 
-@pytest.mark.parametrize(("options", "budget"), [({}, "learns"), ({"steps": 100}, "given"), ({"epochs": 3}, "given")])
-def test_a_budget_is_probed_only_without_steps_or_epochs(options: dict[str, object], budget: str) -> None:
-    assert resolve_budget_mode(options) == budget
+@pytest.mark.parametrize(("options", "finds"), [({}, True), ({"steps": 100}, False), ({"epochs": 3}, False)])
+def test_a_budget_is_probed_only_without_steps_or_epochs(options: dict[str, object], finds: bool) -> None:
+    assert resolve_request(options).finds_steps == finds
 
 
 def test_the_steps_are_raised_until_a_loss_learns() -> None:
     study, executor, display = new_study(), FakeExecutor(learn_from(400)), Recorder()
-    context = train(study, executor, display, trials=7, budget="learns")
+    context = train(study, executor, display, trials=7, finds_steps=True)
     assert count_probes(executor) == {100: 2, 200: 2, 400: 2}
     recipe = context.plan.conditions.recipe
     assert (recipe.steps, recipe.confirm_steps) == (400, 800)
@@ -71,14 +71,14 @@ def train_with_gain(miou: float) -> Callable[[TrialSpec], TrialResult]:
 def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
     """A search among losses that hardly beat a constant answer shows nothing, and costs as much as any other."""
     study, executor, display = new_study(), FakeExecutor(train_with_gain(gain)), Recorder()
-    context = train(study, executor, display, trials=7, budget="learns")
+    context = train(study, executor, display, trials=7, finds_steps=True)
     assert context.plan.conditions.recipe.steps == steps
     assert any("no loss clearly beats a constant answer after 100" in line for line in display.lines) == (steps > 100)
 
 
 def test_where_nothing_learns_nothing_is_searched() -> None:
     study, executor, display = new_study(), FakeExecutor(learn_from(10_000)), Recorder()
-    train(study, executor, display, trials=50, budget="learns")
+    train(study, executor, display, trials=50, finds_steps=True)
     assert count_probes(executor) == {100: 2, 200: 2, 400: 2, 800: 2, 1600: 2}
     assert {spec.purpose for spec in executor.specs} == {"probe"}
     assert any("no loss clearly beats a constant answer after 1600 steps" in line for line in display.warnings)
@@ -97,7 +97,7 @@ def test_where_all_probes_fail_the_search_begins() -> None:
         return builders.failed_trial(spec.family, spec=spec)
 
     study, executor = new_study(), FakeExecutor(fails)
-    context = train(study, executor, trials=7, budget="learns")
+    context = train(study, executor, trials=7, finds_steps=True)
     assert count_probes(executor) == {100: 2}
     assert context.plan.conditions.recipe.steps == 100 and read_probe(study).learned
     assert "search" in {spec.purpose for spec in executor.specs}
@@ -107,7 +107,7 @@ def test_a_study_that_has_begun_is_not_probed() -> None:
     study = new_study()
     train(study, trials=7)
     executor = FakeExecutor()
-    train(study, executor, trials=9, budget="learns")
+    train(study, executor, trials=9, finds_steps=True)
     assert not count_probes(executor) and studies.PROBED not in study.user_attrs
 
 

@@ -140,5 +140,5 @@ def test_failures_in_a_row_are_counted_across_phases() -> None:
 
     study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
-        train(study, FakeExecutor(fails), trials=14, budget="learns")
+        train(study, FakeExecutor(fails), trials=14, finds_steps=True)
     assert len(studies.list_extra_results(study, "probe")) == 2 and len(studies.search_results(study)) == 7

@@ -237,12 +237,12 @@ def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_h
         return train_at_skill(0.06 if spec.purpose == "probe" and next(lucky, 0) else 0.02, spec)
 
     study, display, executor = new_study(), Recorder(), FakeExecutor(train_one)
-    train(study, executor, display, trials=50, budget="learns")
+    train(study, executor, display, trials=50, finds_steps=True)
     assert FLOORS <= len(studies.search_results(study)) <= FLOORS + 1
     assert not studies.list_extra_results(study, "confirm")
     assert any("no loss clearly beats a constant answer in 100 steps" in line for line in display.warnings)
     again = FakeExecutor(train_one)
-    train(study, again, trials=50, budget="learns")
+    train(study, again, trials=50, finds_steps=True)
     assert again.specs == []
 
 

@@ -31,7 +31,6 @@ from sweeper.study.search import LossSearch
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.workflow.lead import InterimReporter
 from sweeper.workflow.phases import RunContext, StudyRequest, train_all
-from sweeper.workflow.settings import Budget
 from sweeper.workflow.status import Heartbeat
 from tests.support import builders
 from tests.support.sweeping import Recorder
@@ -188,7 +187,7 @@ def train(
     clock: Callable[[], float] = lambda: 0.0,
     heartbeat: Heartbeat | None = None,
     measure: Measure = nothing_alike,
-    budget: Budget = "given",
+    finds_steps: bool = False,
     minutes: int | None = None,
     settles: bool = False,
     until: Until = "settled",
@@ -203,7 +202,7 @@ def train(
     studies.retry_failed(study)
     time = Timekeeper(timeout, clock, before=studies.list_all_results(study))
     request = StudyRequest(
-        trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles
+        trials, tuple(analyses), rope=0.01, finds_steps=finds_steps, confirm_steps=None, until=until, settles=settles
     )
     request = request._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
     request = request._replace(longer=longer, timeout=timeout if longer else None)

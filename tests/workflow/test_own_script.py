@@ -60,10 +60,10 @@ def test_options_of_sweepers_own_training_are_refused_in_one_list() -> None:
 
 def test_a_study_by_a_script_has_given_steps_and_no_longer_look_without_a_request() -> None:
     request = resolve_request(list_stored_options(make_settings()))
-    assert (request.budget, request.longer) == ("given", None)
+    assert (request.finds_steps, request.longer) == (False, None)
     assert resolve_request(list_stored_options(make_settings(longer="4"))).longer == 4
     plain = resolve_request({})
-    assert (plain.budget, plain.longer) == ("learns", 4)
+    assert (plain.finds_steps, plain.longer) == (True, 4)
 
 
 def test_steps_are_per_cent_of_the_length_of_the_script() -> None:
