@@ -131,7 +131,8 @@ class LossSearch(WorkSource):
         self._imbalance, self._trials, self._admit = imbalance, trials, admit
         self._checkpoints = checkpoints
         self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
-        self._field = SuccessiveHalving(self._rungs, least=count_floor_trials(space, trials), baseline=BASELINE)
+        self._floor = count_floor_trials(space, trials)
+        self._field = SuccessiveHalving(self._rungs, least=self._floor, baseline=BASELINE)
         self._before, self._gain, self._strict = list(reusable), gain, strict
         self._known = index_completed(self._before)
         self._ended: list[TrialResult] = list(search_results(study))
@@ -200,13 +201,13 @@ class LossSearch(WorkSource):
     @property
     def is_settled(self) -> bool:
         """Whether the search ends because the last trials brought no gain."""
-        floors = len(self._space.families) * count_floor_trials(self._space, self._trials)
+        floors = len(self._space.families) * self._floor
         return self._gain is not None and has_search_settled(self._ended, floors, self._gain, waiting=self._waiting)
 
     def _has_learned_nothing(self) -> bool:
         """Return whether, after the floors, no training beats a constant answer by more than luck."""
-        floors = len(self._space.families) * count_floor_trials(self._space, self._trials)
-        over = not self._running and self._done + len(self._waiting) >= max(floors, 1)
+        floors = max(1, len(self._space.families) * self._floor)
+        over = not self._running and self._done + len(self._waiting) >= floors
         return self._strict and over and has_learned_nothing(self._ended, self._before, strict=True)
 
     def _next_required_trial(self) -> dict[str, Any] | None:
@@ -215,8 +216,8 @@ class LossSearch(WorkSource):
         Families that lack trials of their floor come first. Then, once the remaining trials are needed for it, leaders
         that would have fewer than `FLOOR` complete trials.
         """
-        begun, floor = Counter(self._families.values()), count_floor_trials(self._space, self._trials)
-        if short := [name for name in self._first if begun[name] < floor]:
+        begun = Counter(self._families.values())
+        if short := [name for name in self._first if begun[name] < self._floor]:
             return self._next_start_of_family(min(short, key=lambda name: begun[name]), begun)
         lacking = {
             f.family: FLOOR - begun[f.family] for f in select_finalist_families(self._ended) if begun[f.family] < FLOOR

@@ -17,16 +17,14 @@ from sweeper.workflow.options import read_request
 from sweeper.workflow.status import diagnose_sweep, get_status_file, read_life
 from sweeper.workflow.study_state import InterimAnswer, read_interim_answer, read_study_state
 
-StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
-"""`gone`: its process ended without reporting its end. `unknown`: no status file is here, as for a study of another
-machine."""
-
 
 class StudyRow(InterimAnswer):
     """State of one study."""
 
     study: str
-    state: StudyState
+    state: Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
+    """`gone`: its process ended without reporting its end. `unknown`: no status file is here, as for a study of another
+    machine."""
     created: str | None = None
     """UTC, ISO 8601."""
     data: str | None = None
@@ -60,14 +58,14 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
         state, answer = read_study_state(study, studies.read_plan(storage, name), request), read_interim_answer(sweep)
     except (SweeperError, ValueError) as error:  # one damaged study must not hide the others
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
-    life, activity = read_life(get_status_file(url, name)), None
+    life, activity = read_life(get_status_file(url, name)), "unknown"
     if life is not None and life.study == name:
         row = diagnose_sweep(life, time.time(), url, str(study.user_attrs.get(studies.SESSION, "")))
         activity = "gone" if row.gone else row.state
     return StudyRow(
         **dict(answer),
         study=name,
-        state=activity or "unknown",
+        state=activity,
         created=sweep.created,
         data=sweep.conditions.dataset.name,
         trials=state.search.done,

@@ -12,7 +12,7 @@ from sweeper.core.base import Record
 from sweeper.core.records import Action, Recommendation, SweepRecord
 from sweeper.core.text import format_count
 from sweeper.space import count_floor_trials
-from sweeper.storage.interim_analyses import StoredAnalyses, read_analyses
+from sweeper.storage.interim_analyses import read_analyses
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.search_end import has_search_settled
 from sweeper.workflow.conclude import draw_conclusion
@@ -39,53 +39,49 @@ def count_phase_trainings(study: optuna.Study, plan: studies.StudyPlan, phase: s
 class StudyState(NamedTuple):
     """State of a study, compared with its request."""
 
-    search: PhaseCounts
-    confirm: PhaseCounts
-    longer: PhaseCounts
-    confirmed: bool
-    """Whether the confirmation has ended."""
-    looked: bool
-    """Whether the requested longer look, if any, was made."""
-    trials: int
-    """Trials that a run keeps: failed ones are trained again."""
     total: int
     """Total number of trials; after a search that ended by itself, those that it has."""
-    learned: bool
+    search: PhaseCounts = PhaseCounts()
+    confirm: PhaseCounts = PhaseCounts()
+    longer: PhaseCounts = PhaseCounts()
+    confirmed: bool = False
+    """Whether the confirmation has ended."""
+    looked: bool = False
+    """Whether the requested longer look, if any, was made."""
+    trials: int = 0
+    """Trials that a run keeps: failed ones are trained again."""
+    learned: bool = True
     """False where the search learned nothing so far, so that there is nothing to confirm."""
-    searched: bool
+    searched: bool = False
     """Whether the search is over: it has all trials, or more would bring nothing."""
-    finished: bool
+    finished: bool = False
     """Whether a run would train nothing."""
 
 
 def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, request: StudyRequest) -> StudyState:
     """Return how far a study is on its request; `study` is None before it is begun."""
     if study is None:
-        return StudyState(
-            PhaseCounts(), PhaseCounts(), PhaseCounts(), False, False, 0, request.trials, True, False, False
-        )
+        return StudyState(total=request.trials)
     phases = ("search", "recheck", "confirm", "longer")
     search, recheck, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
-    again, interim = len(studies.list_failed_trials(study)), read_analyses(study.user_attrs)
+    again, probes = len(studies.list_failed_trials(study)), studies.list_extra_results(study, "probe")
     floors = len(plan.space.families) * count_floor_trials(plan.space, request.trials)
-    probes = studies.list_extra_results(study, "probe")
     learned = not has_learned_nothing(search.ended, probes, strict=request.finds_steps)
-    ended = (request.finds_steps and not learned) or (
-        request.settles and has_search_settled(search.ended, floors, request.rope)
-    )
-    trials, steps = len(search.ended) - again, plan.conditions.recipe.confirm_steps
+    settled = request.settles and has_search_settled(search.ended, floors, request.rope)
+    ended = settled or (request.finds_steps and not learned)
+    trials = len(search.ended) - again
     failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm, longer))
     searched = trials >= request.trials or ended
-    confirmed = searched and not failed and _is_confirmed(interim, request, steps)
+    confirmed = searched and not failed and _is_confirmed(study, plan, request)
     looked = has_looked_longer(study, plan, request)
     return StudyState(
+        total=search.done if ended else request.trials,
         search=search,
         confirm=confirm,
         longer=longer,
         confirmed=confirmed,
         looked=looked,
         trials=trials,
-        total=search.done if ended else request.trials,
         learned=learned,
         searched=searched,
         finished=(confirmed and looked) or (searched and not failed and not learned),
@@ -110,11 +106,11 @@ def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, request: Stu
     return get_longer_look_factor(plan, request) is None or made == make_longer_look_key(study, plan, request)
 
 
-def _is_confirmed(interim: StoredAnalyses, request: StudyRequest, steps: int) -> bool:
+def _is_confirmed(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
     """Return whether the confirmation has ended, by the requested plan."""
-    if interim.cut is not None or not interim.stored:
-        return False
-    if (interim.planned, interim.until, interim.steps) != (request.analyses, request.until, steps):
+    interim, wanted = read_analyses(study.user_attrs), (request.analyses, request.until)
+    is_current = (*wanted, plan.conditions.recipe.confirm_steps) == (interim.planned, interim.until, interim.steps)
+    if interim.cut is not None or not interim.stored or not is_current:
         return False
     last = interim.stored[-1]
     return not (last.go_on and last.families) or last.found.seeds >= request.analyses[-1].seeds
