@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sweeper.core.text import escape_for_display, format_count, format_resume_command
+from sweeper.core.text import escape_for_display, format_count
 
 
 class SweeperError(Exception):
@@ -125,11 +125,11 @@ class ExecutorError(SweeperError):
 class LostStudyError(SweeperError):
     """Another process has taken the study over."""
 
-    def __init__(self, study: str, storage: str, places: str = "") -> None:
+    def __init__(self, study: str, resume_command: str) -> None:
         super().__init__(
             f"the database forgot that this process runs study {study!r}, and another process runs it now. "
             "Everything finished is kept there; what was in work here may be shown as RUNNING until the study is "
-            f"resumed the next time. Once the other has ended: {format_resume_command(study, storage, places)}"
+            f"resumed the next time. Once the other has ended: {resume_command}"
         )
 
 

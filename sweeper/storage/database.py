@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.core.redact import check_address, hide_address_secrets
+from sweeper.core.text import format_resume_command
 from sweeper.storage.plan import read_plan
 from sweeper.storage.resilient_storage import RetryingStorage, explain_damage, explain_damaged_file
 from sweeper.system.leases import LeaseTakenError, hold_lease
@@ -133,7 +134,7 @@ def hold_study(
                 except Exception as error:  # the other process may have caused it
                     if isinstance(error, SweeperError) or not lease.is_lost():
                         raise
-                    raise LostStudyError(name, url, places) from error
+                    raise LostStudyError(name, format_resume_command(name, url, places)) from error
         except LeaseTakenError as other:
             raise _make_taken_error(name, f" ({other})") from None
         return

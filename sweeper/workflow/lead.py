@@ -28,7 +28,7 @@ from sweeper.system.whole_files import remove_left, replace_atomically
 from sweeper.workflow.conclude import Outcome, format_interim_card, report_study
 from sweeper.workflow.forecast import Forecast, count_trainings_left, format_steps, plan_text
 from sweeper.workflow.mlflow_sync import make_mlflow_summary
-from sweeper.workflow.options import StudyRequest, apply_budget, list_stored_options, resolve_request, store_request
+from sweeper.workflow.options import StudyRequest, list_stored_options, read_request, store_request
 from sweeper.workflow.own_script import warn_of_changed_script
 from sweeper.workflow.phases import Display, RunContext, StopSignal, train_all
 from sweeper.workflow.prepare import PreparedStudy
@@ -104,16 +104,19 @@ class StudySession:
         """Folder of the paused trainings."""
         return get_checkpoints_dir(self.settings.cache, self.prepared.name)
 
+    @property
+    def resume_command(self) -> str:
+        """The command that continues the study."""
+        return format_resume_command(self.prepared.name, self.settings.storage, self.settings.places)
+
 
 def run_study(session: StudySession) -> Outcome:
     """Run the study from its queue to its report; only one process does so at a time."""
-    settings, display, study = session.settings, session.display, session.study
+    settings, display, study, name = session.settings, session.display, session.study, session.prepared.name
     executor, store = session.prepared.executor, Path(session.prepared.plan.conditions.dataset.store)
     with (
-        studies.hold_study(settings.storage, session.prepared.name, places=settings.places, warn=display.warn) as lost,
-        Heartbeat(
-            get_status_file(settings.storage, session.prepared.name), session.prepared.name, places=settings.places
-        ) as heartbeat,
+        studies.hold_study(settings.storage, name, places=settings.places, warn=display.warn) as lost,
+        Heartbeat(get_status_file(settings.storage, name), name, places=settings.places) as heartbeat,
         _delete_partial_checkpoints(session.checkpoints),
         closing(session.tracker),
         closing(executor),
@@ -137,8 +140,7 @@ def run_study(session: StudySession) -> Outcome:
             is_taken_over=lost,
             heartbeat=heartbeat,
             publish_answer=so_far.publish,
-            storage=settings.storage,
-            places=settings.places,
+            resume_command=session.resume_command,
         )
         try:
             _train_phases(context, session.tracker, forecast)
@@ -191,8 +193,7 @@ def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
     return (
         f"the decoded images in {store} must stay as they were decoded while a study is trained on them, and "
         f"something changed them: dropped {format_count(len(dropped), 'training')} since they were last checked. Find "
-        "what changed them (a disk, another program); this trains again what is missing: "
-        f"{format_resume_command(session.prepared.name, session.settings.storage, session.settings.places)}"
+        f"what changed them (a disk, another program); this trains again what is missing: {session.resume_command}"
     )
 
 
@@ -249,7 +250,6 @@ def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast
 def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> InterimReporter:
     """Return the observer that passes the answer so far to the terminal, the status file, MLflow and the report."""
     name = session.prepared.name
-    resume = format_resume_command(name, session.settings.storage, session.settings.places)
     paths = ReportPaths(session.settings.out, name)
 
     def publish(sweep: SweepRecord, sentence: str) -> None:
@@ -260,7 +260,7 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
             with suppress(OSError):
                 paths.folder.mkdir(parents=True, exist_ok=True)
                 with replace_atomically(paths.markdown) as part:
-                    part.write_text(f"# {name}\n\n{text}\nTo continue: `{resume}`\n", "utf-8")
+                    part.write_text(f"# {name}\n\n{text}\nTo continue: `{session.resume_command}`\n", "utf-8")
 
     return InterimReporter(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.record_answer)
 
@@ -310,15 +310,13 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
             + "".join(f"\n  - {reason}" for reason in reasons[:5])
         )
     evidence = outcome.recommendation.evidence
-    has_question = (
-        outcome.sweep.confirmations or outcome.sweep.cut
-    )  # if every trial diverged, there is nothing to confirm
+    has_question = outcome.sweep.confirmations or outcome.sweep.cut  # else every trial diverged: nothing to confirm
     if has_question and (evidence is None or not evidence.finalists):
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
-        resume = format_resume_command(name, settings.storage, settings.places)
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
-            f"finished is kept, and this continues it: {resume}{' --timeout …' if outcome.sweep.cut else ''}"
+            f"finished is kept, and this continues it: {session.resume_command}"
+            + " --timeout …" * bool(outcome.sweep.cut)
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome
@@ -327,19 +325,15 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
 def _store_request(study: optuna.Study, settings: Settings, workers: int, source: str) -> StudyRequest:
     """Store the request with the study; `source` of its data appears in the command even if it is the default."""
     options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **list_stored_options(settings)}
-    request = resolve_request(options, studies.count_trials(study))
-    if request.trials != options.get("trials", TRIALS):
-        options["trials"] = request.trials
-    request = apply_budget(request, studies.read_budget_probe(study.user_attrs))
+    request = read_request(study, options)
+    if (trials := studies.count_trials(study)) > options.get("trials", TRIALS):
+        options["trials"] = trials
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     shown = options if "images" in options else {"data": source, **options}
     words = list[str]()
     for key, value in shown.items():
-        option = f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            words += [option] if value else []
-        else:
-            words += [option, str(value)]
+        if value is not False:
+            words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
     study.set_user_attr("command", hide_command_secrets(["sweeper", "run", *words]))
     study.set_user_attr("places", settings.places)
     study.set_user_attr("workers", workers)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
 from sweeper.core.events import Observer
-from sweeper.core.paths import STORAGE
 from sweeper.core.records import (
     AnalysisTaken,
     BudgetProbe,
@@ -19,7 +18,7 @@ from sweeper.core.records import (
     SameLoss,
     TrialResult,
 )
-from sweeper.core.text import format_count, format_resume_command, format_significant
+from sweeper.core.text import format_count, format_significant
 from sweeper.executors.protocol import Executor
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
@@ -91,10 +90,8 @@ class RunContext:
     """Writer of the status file; None = no file is written."""
     publish_answer: Callable[[], None] = lambda: None
     """Publishes the answer so far if it has changed."""
-    storage: str = STORAGE
-    """Storage of the study, for the command that continues it."""
-    places: str = ""
-    """Other options of that command."""
+    resume_command: str = ""
+    """The command that continues the study."""
     measure: Measure = measure_loss_distances
     """Function that measures the distance between losses on the data's labels."""
 
@@ -113,13 +110,11 @@ class RunContext:
         except ExecutorError as error:
             raise ExecutorError(
                 f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then continue: "
-                f"{format_resume_command(self.study.study_name, self.storage, self.places)}"
+                f"{self.resume_command}"
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
-                "stopped; everything finished is kept. To continue: "
-                f"{format_resume_command(self.study.study_name, self.storage, self.places)}",
-                self.stop.status,
+                f"stopped; everything finished is kept. To continue: {self.resume_command}", self.stop.status
             )
         return done
 
@@ -139,7 +134,7 @@ class RunContext:
 
     def _reason_to_stop(self) -> str | None:
         if self.is_taken_over():
-            raise LostStudyError(self.study.study_name, self.storage, self.places)
+            raise LostStudyError(self.study.study_name, self.resume_command)
         if self.heartbeat is not None:
             self.heartbeat.record_sign_of_life()
         if self.stop.status is not None:

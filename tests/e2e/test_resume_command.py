@@ -10,7 +10,7 @@ import pytest
 
 from sweeper.cli import confirm
 from sweeper.cli.run import command
-from sweeper.core.errors import LostStudyError, SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import COMPARISONS, STORAGE
 from sweeper.core.text import (
     format_comparison_resume_command,
@@ -65,7 +65,7 @@ def test_every_message_that_resumes_has_the_storage_and_the_places(
 ) -> None:
     options = Settings(**places).places
     command_line = f"sweeper run --study s --resume {words}".rstrip()
-    assert str(LostStudyError("s", storage, options)).endswith(command_line)
+    assert format_resume_command("s", storage, options) == command_line
     where = {"storage": storage, "options": options}
     with pytest.raises(SweeperError) as caught, explain_full_disk("s", {"the reports": tmp_path}, **where):
         raise OSError(28, "No space left on device")

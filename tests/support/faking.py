@@ -22,6 +22,7 @@ from sweeper.core.records import (
     TrialSpec,
     Until,
 )
+from sweeper.core.text import format_resume_command
 from sweeper.data import divide_images
 from sweeper.space import load_space
 from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
@@ -211,6 +212,7 @@ def train(
         study, plan, request, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat
     )  # type: ignore[arg-type]
     context.measure, context.is_taken_over = measure, lost
+    context.resume_command = format_resume_command(study.study_name)
     if so_far is not None:
         context.publish_answer = so_far.publish
     train_all(context, on_plan_final=lambda _: None)
