@@ -60,7 +60,7 @@ def _format_overview() -> str:
 def _format_family(family: LossFamily) -> str:
     """Format when a family helps, what it searches with the literature's default, its formula and its source."""
     tasks = " and ".join(TASK_WORDS[task] for task in family.tasks)
-    lines = [f"{family.name} ({'standalone' if family.relative else 'kernel'}; {tasks})"]
+    lines = [f"{family.name} ({'standalone' if family.module else 'kernel'}; {tasks})"]
     lines.append(_format_paragraph("helps", family.helps))
     lines.append(_format_paragraph("watch", family.caveat))
     for (name, value), having in _format_searches(family).items():

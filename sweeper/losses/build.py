@@ -63,16 +63,13 @@ class RelativeLoss(SegmentationLoss):
         used = class_frequencies if uses_frequencies(coordinates, task) else None
         classes = None if used is None else len(used)
         super().__init__(family, task, coordinates, ignore_index, class_frequencies=used, classes=classes)
-        self._cost: Callable[..., Tensor] = getattr(_make_module(family), family)
+        module = import_module(f"sweeper.losses.{FAMILIES[family].module}")
+        self._cost: Callable[..., Tensor] = getattr(module, family)
         self._given = {name: value for name, value in coordinates.items() if value is not None}
 
     def compute(self, batch: LossBatch) -> Tensor:
         """Return the loss of a checked batch."""
         return self._cost(batch, **self._given)
-
-
-def _make_module(family: str) -> object:
-    return import_module(f"sweeper.losses.{FAMILIES[family].module}")
 
 
 def build_loss(
@@ -112,7 +109,7 @@ def build_loss(
             f"`ignore_index` must be an integer that is no class of a {task} task, got {ignore_index!r}; use 255"
         )
     entry = FAMILIES[family]
-    if entry.relative:
+    if entry.module is not None:
         return RelativeLoss(family, task, values, ignore_index, class_frequencies)
     settings = make_kernel_settings(entry, task, values, class_frequencies)
     return KernelLoss(family, task, values, settings, ignore_index)

@@ -2,8 +2,8 @@
 
 Most families are points of one kernel (`sweeper.losses.kernel`): a family fixes some of the kernel's coordinates and
 leaves others free; each free one has a default from the literature and mostly a search range. The other families are
-`relative`: `module` has a function of the family's name, which follows the kernel's conventions. Search space,
-`sweeper losses`, documentation and tests are generated from this registry.
+functions of their name in the family's `module`, which follow the kernel's conventions. Search space, `sweeper losses`,
+documentation and tests are generated from this registry.
 """
 
 from __future__ import annotations
@@ -129,7 +129,6 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="logit_adjusted",
         title="Logit-adjusted cross-entropy",
-        fixed={},
         coordinates={
             "binary": {"prior_odds": _ODDS},
             "multiclass": {"tau": _TAU},
@@ -139,19 +138,16 @@ PIXEL_FAMILIES = (
         source="Menon et al. 2021, Long-tail learning via logit adjustment, arXiv:2007.07314; τ = 1: Ren et al. 2020, "
         "Balanced Meta-Softmax, arXiv:2007.10740",
         formula="CE(z + τ log f), f = the classes' shares; binary: CE(z − log o), o = (background / foreground)^τ",
-        relative=True,
         module="pixel_losses",
     ),
     LossFamily(
         name="ohem_ce",
         title="Hard examples by threshold",
-        fixed={},
         coordinates=for_all_tasks(sure_at=_SURE, kept_at_least=_KEPT),
         helps="A great many easy pixels: those that are sure are left out, so that fewer and fewer count as it learns.",
         caveat="Wrong labels are never sure, and are never out of it; probabilities stay near the threshold.",
         source="Shrivastava et al. 2016, arXiv:1604.03540; for pixels: Wu et al. 2016, arXiv:1605.06885",
         formula="CE over the pixels with p_t < θ, and over the hardest share k at least",
-        relative=True,
         module="pixel_losses",
     ),
 )
@@ -189,7 +185,6 @@ OVERLAP_FAMILIES = (
     LossFamily(
         name="generalized_dice",
         title="Generalised Dice",
-        fixed={},
         coordinates=for_all_tasks(
             volume_exponent=LossCoordinate(
                 search=uniform_range(0.0, 2.0),
@@ -203,7 +198,6 @@ OVERLAP_FAMILIES = (
         caveat="Weights come from the batch: a class with few pixels in it dominates, and gradients are noisy.",
         source="Sudre et al. 2017, Generalised Dice overlap, arXiv:1707.03237",
         formula="Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c), w_c = (pixels of c)^−e, over present classes",
-        relative=True,
         module="overlap_losses",
     ),
     LossFamily(
@@ -233,13 +227,11 @@ OVERLAP_FAMILIES = (
     LossFamily(
         name="lovasz",
         title="Lovász",
-        fixed={},
         coordinates=for_all_tasks(),
         helps="The score is IoU and training has settled: the convex extension of the Jaccard index on the batch.",
         caveat="Sorts all pixels; weak far from the answer, so better as a second stage or at a small learning rate.",
         source="Berman et al. 2018, The Lovász-Softmax loss, arXiv:1705.08790",
         formula="mean_c ΔJ_c(sorted errors); errors: |y − p| of the softmax, or the hinge 1 − (2y − 1) z",
-        relative=True,
         module="overlap_losses",
     ),
 )
@@ -303,13 +295,11 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="unified_focal",
         title="Unified focal",
-        fixed={},
         coordinates=for_all_tasks(mix=MIX, delta=_DELTA, suppression=_SUPPRESSION),
         helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
         formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
-        relative=True,
         module="overlap_losses",
     ),
 )
@@ -321,7 +311,6 @@ MAP_FAMILIES = (
     LossFamily(
         name="soft_cldice",
         title="Dice + soft centre-line Dice",
-        fixed={},
         # The paper's range: foreground everywhere has no skeleton, and would satisfy the centre-line part.
         coordinates=for_all_tasks(
             skeleton_weight=LossCoordinate(
@@ -336,14 +325,12 @@ MAP_FAMILIES = (
         caveat="Skeletons mean little for blobs; several times the work of Dice.",
         source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, as MONAI)",
         formula=f"(1 − s) · {DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
-        relative=True,
         images_only=True,
         module="map_losses",
     ),
     LossFamily(
         name="boundary",
         title="Dice + boundary distance",
-        fixed={},
         coordinates=for_all_tasks(
             distance_mix=LossCoordinate(
                 search=Coordinate(kind="log", low=1e-3, high=0.5),
@@ -357,7 +344,6 @@ MAP_FAMILIES = (
         caveat="Needs distance maps: sweeper keeps them with the data; elsewhere each call computes them, slowly.",
         source="Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation, arXiv:1812.07032",
         formula=f"(1 − m) · {DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
-        relative=True,
         images_only=True,
         needs_map="distance",
         module="map_losses",

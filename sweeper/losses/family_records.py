@@ -56,7 +56,7 @@ class LossFamily(Record):
     name: str
     title: str
     """Name for display."""
-    fixed: dict[str, float]
+    fixed: dict[str, float] = {}  # noqa: RUF012 — pydantic copies it
     """Coordinates of the kernel that define the family."""
     coordinates: dict[Task, dict[str, LossCoordinate]]
     """Free coordinates of each supported task."""
@@ -67,8 +67,6 @@ class LossFamily(Record):
     source: str
     formula: str
     """The loss on one line, in the symbols of the kernel (`sweeper.losses.kernel`)."""
-    relative: bool = False
-    """Whether the loss is outside the kernel; it follows the kernel's conventions."""
     needs_map: Literal["distance"] | None = None
     """Argument of the loss for a map of the labels, which sweeper stores with the data; None = no map."""
     images_only: bool = False

@@ -37,13 +37,11 @@ def register_user_losses(losses: Iterable[UserLoss]) -> None:
         FAMILIES[user_loss.name] = LossFamily(
             name=user_loss.name,
             title=f"Your own loss, {user_loss.code.name}",
-            fixed={},
             coordinates=dict.fromkeys(TASKS, free),
             helps="A loss of your own.",
             caveat="sweeper tried it; its tests do not cover it.",
             source=f"{user_loss.code.name}, SHA-256 of the source {user_loss.code.digest}",
             formula=user_loss.code.name,
-            relative=True,
         )
 
 

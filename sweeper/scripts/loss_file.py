@@ -95,7 +95,7 @@ def make_loss_text(
                 f"a loss for your own training must need logits and labels only, got {family}; leave it out"
             )
         used = {name: value for name, value in values.items() if value is not None}
-        if entry.relative:
+        if entry.module is not None:
             shares = None if class_frequencies is None else tuple(class_frequencies)
             arguments = "".join(f", {name}={value!r}" for name, value in used.items())
             calls[one] = f"{family}(LossBatch(logits, target, {one!r}, {ignore_index}, {shares!r}){arguments})"
