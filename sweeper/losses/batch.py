@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.records import Task
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.kernel import NEARLY_NOTHING, pick_own_class, sigmoid_loss, softmax_loss
+from sweeper.losses.kernel import NEARLY_NOTHING, pick_own_class, sigmoid_loss, softmax_loss, sum_over_pixels
 from sweeper.losses.per_pixel import clean_logits, scatter_to_classes
 
 CROSS_ENTROPY = KernelSettings(1.0, 0.0, None, 0.5, 0.5, 1.0)
@@ -119,11 +119,6 @@ def compute_class_sums(batch: LossBatch) -> ClassSums:
         sum_over_pixels(classes.own),
         sum_over_pixels(others),
     )
-
-
-def sum_over_pixels(values: Tensor) -> Tensor:
-    """Sum over the pixels of the batch, (N, K, H, W) → (K,)."""
-    return values.sum(dim=(0, 2, 3))
 
 
 def mean_probability(classes: ClassProbabilities) -> Tensor:

@@ -78,10 +78,10 @@ def sigmoid_loss(
         parts.append(settings.mix * _average_cross_entropy(loss, labels, labelled, settings))
     if settings.mix != 1:
         wrong = torch.sigmoid(-u)
-        false_positives, others = _sum_over_pixels(wrong * background), _sum_over_pixels(background)
+        false_positives, others = sum_over_pixels(wrong * background), sum_over_pixels(background)
         mean = false_positives / others.clamp(min=NEARLY_NOTHING)
         each = compute_class_cost(
-            false_positives, _sum_over_pixels(wrong * foreground), _sum_over_pixels(foreground), mean, settings
+            false_positives, sum_over_pixels(wrong * foreground), sum_over_pixels(foreground), mean, settings
         )
         parts.append((1 - settings.mix) * each.mean())
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
@@ -123,9 +123,9 @@ def softmax_loss(
     if settings.mix != 1:
         p, mask = log_p.exp(), labelled.to(z.dtype).unsqueeze(1)
         one_hot = scatter_to_classes(p, index.unsqueeze(1), mask)  # 1 at the label, 0 under ignore
-        actual, true_positives = _sum_over_pixels(one_hot), _sum_over_pixels(p * one_hot)
-        total = _sum_over_pixels(p * mask)  # TP + FP
-        mean = total / _sum_over_pixels(mask).clamp(min=NEARLY_NOTHING)
+        actual, true_positives = sum_over_pixels(one_hot), sum_over_pixels(p * one_hot)
+        total = sum_over_pixels(p * mask)  # TP + FP
+        mean = total / sum_over_pixels(mask).clamp(min=NEARLY_NOTHING)
         each = compute_class_cost(total - true_positives, actual - true_positives, actual, mean, settings)
         parts.append((1 - settings.mix) * each.mean())
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
@@ -143,7 +143,7 @@ def pick_own_class(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def _sum_over_pixels(values: Tensor) -> Tensor:
+def sum_over_pixels(values: Tensor) -> Tensor:
     """Sum over the pixels of the batch, (N, C, H, W) → (C,)."""
     return values.sum(dim=(0, 2, 3))
 

@@ -16,15 +16,8 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.records import Task
 from sweeper.data.label_maps import compute_signed_distances
-from sweeper.losses.batch import (
-    DICE,
-    LossBatch,
-    compute_kernel,
-    mean_probability,
-    mix_losses,
-    split_classes,
-    sum_over_pixels,
-)
+from sweeper.losses.batch import DICE, LossBatch, compute_kernel, mean_probability, mix_losses, split_classes
+from sweeper.losses.kernel import sum_over_pixels
 
 ROUNDS = 3
 """Number of erosions; structures up to about twice as many pixels wide become lines. MONAI's default; the authors'
