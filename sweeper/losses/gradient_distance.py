@@ -36,12 +36,13 @@ class ComparedLoss(NamedTuple):
     params: Mapping[str, float]
 
 
-class _GradientSample(NamedTuple):
-    """Sample of a gradient: whole gradients of many losses would not fit into memory."""
+class _Gradient(NamedTuple):
+    """A whole gradient, or a sample of it: whole gradients of many losses would not fit into memory."""
 
     length: float
-    some: Tensor
-    """Components, at the same positions for every loss."""
+    """Length of the whole gradient."""
+    components: Tensor
+    """All, or those at the same positions for every loss."""
 
 
 def measure_gradient_distances(
@@ -77,7 +78,7 @@ class _MeasuredGradients:
         self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int], enough: float
     ) -> None:
         self._batches, self._task, self._pixels, self._enough = batches, task, pixels, enough
-        self._glimpses: dict[tuple[object, ...], _GradientSample | None] = {}
+        self._glimpses: dict[tuple[object, ...], _Gradient | None] = {}
         """By loss and stage."""
 
     def measure_distance(self, first: ComparedLoss, second: ComparedLoss) -> float:
@@ -99,35 +100,40 @@ class _MeasuredGradients:
         return max(*wholes, _compute_change(factors))
 
     def _measure_whole_distance(self, first: ComparedLoss, second: ComparedLoss, stage: int) -> float:
-        g, h = (self._get_gradient(loss, stage) for loss in (first, second))
+        g, h = (self._compute_gradient(loss, stage) for loss in (first, second))
         assert g is not None and h is not None
-        return (
-            _compute_distance(_GradientSample(_compute_length(g), g), _GradientSample(_compute_length(h), h))
-            if _compute_length(g)
-            else 0.0
-        )
+        return _compute_distance(g, h) if g.length else 0.0
 
-    def _sample_gradient(self, loss: ComparedLoss, stage: int) -> _GradientSample | None:
+    def _sample_gradient(self, loss: ComparedLoss, stage: int) -> _Gradient | None:
         key = (stage, loss.family, *sorted(loss.params.items()))
         if key not in self._glimpses:
-            gradient = self._get_gradient(loss, stage)
-            every = 1 if gradient is None else -(-gradient.numel() // KEPT_COMPONENTS) or 1
-            self._glimpses[key] = (
-                None if gradient is None else _GradientSample(_compute_length(gradient), gradient[::every].clone())
-            )
+            if (whole := self._compute_gradient(loss, stage)) is not None:
+                every = -(-whole.components.numel() // KEPT_COMPONENTS) or 1
+                whole = whole._replace(components=whole.components[::every].clone())
+            self._glimpses[key] = whole
         return self._glimpses[key]
 
-    def _get_gradient(self, loss: ComparedLoss, stage: int) -> Tensor | None:
-        return _compute_gradient(loss, self._batches[stage], self._task, self._pixels)
+    def _compute_gradient(self, loss: ComparedLoss, stage: int) -> _Gradient | None:
+        """Compute the flat gradient by the logits; None if the loss cannot be built, or needs more than labels."""
+        if FAMILIES[loss.family].needs_map:
+            return None
+        try:
+            shares = [float(p) for p in self._pixels]
+            criterion = build_loss(
+                loss.family, task=self._task, ignore_index=IGNORE, class_frequencies=shares, **loss.params
+            )
+        except LossError:
+            return None
+        logits, target = self._batches[stage]
+        leaf = logits.clone().requires_grad_(True)
+        criterion(leaf, target).backward()
+        assert leaf.grad is not None
+        return _Gradient(float(leaf.grad.norm(dtype=torch.float64)), leaf.grad.flatten())
 
 
-def _compute_length(gradient: Tensor) -> float:
-    return float(gradient.norm(dtype=torch.float64))
-
-
-def _compute_distance(g: _GradientSample, h: _GradientSample) -> float:
-    """Return the distance between the samples, a lower bound of the distance between the whole gradients."""
-    return float((g.some.double() / g.length - h.some.double() / h.length).norm())
+def _compute_distance(g: _Gradient, h: _Gradient) -> float:
+    """Return the distance between two gradients; of samples it is a lower bound."""
+    return float((g.components.double() / g.length - h.components.double() / h.length).norm())
 
 
 def _compute_change(factors: Sequence[float]) -> float:
@@ -153,21 +159,3 @@ def _make_batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[in
             logits = logits[:, 1:] - logits[:, :1]
         batches.append((logits, target))
     return batches
-
-
-def _compute_gradient(
-    loss: ComparedLoss, batch: tuple[Tensor, Tensor], task: Task, pixels: Sequence[int]
-) -> Tensor | None:
-    """Compute the flat gradient by the logits; None if the loss cannot be built, or needs more than labels."""
-    if FAMILIES[loss.family].needs_map:
-        return None
-    try:
-        shares = [float(p) for p in pixels]
-        criterion = build_loss(loss.family, task=task, ignore_index=IGNORE, class_frequencies=shares, **loss.params)
-    except LossError:
-        return None
-    logits, target = batch
-    leaf = logits.clone().requires_grad_(True)
-    criterion(leaf, target).backward()
-    assert leaf.grad is not None
-    return leaf.grad.flatten()

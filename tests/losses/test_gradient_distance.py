@@ -92,13 +92,13 @@ def test_pairs_that_some_components_show_to_be_apart_are_not_measured_as_a_whole
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the 36 families of a full space each gradient would be computed again for each pair."""
-    ours, drawn, computed = gradient_distance._compute_gradient, labels("multiclass"), []
+    ours, drawn, computed = gradient_distance.build_loss, labels("multiclass"), []
 
-    def counted(loss: ComparedLoss, *args: Any) -> torch.Tensor | None:
-        computed.append(loss)
-        return ours(loss, *args)
+    def counted(family: str, **options: Any) -> torch.nn.Module:
+        computed.append(family)
+        return ours(family, **options)
 
-    monkeypatch.setattr(gradient_distance, "_compute_gradient", counted)
+    monkeypatch.setattr(gradient_distance, "build_loss", counted)
     losses = [ComparedLoss("tversky", {"fn_weight": w}) for w in (0.3, 0.502, 0.7, 0.9)]
     losses += [ComparedLoss(name, {}) for name in ("cross_entropy", "jaccard", "lovasz")]
     pairs = [(one, ComparedLoss("dice", {})) for one in losses]
