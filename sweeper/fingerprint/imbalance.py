@@ -13,6 +13,7 @@ from sweeper.core.label_parts import label_components
 from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile, Task
 from sweeper.data.store import open_store
 from sweeper.fingerprint.ledger import LedgerRow, compute_features, explain_stake, read_ledger
+from sweeper.losses.coordinates import compute_frequency_weights
 
 Mask = npt.NDArray[np.uint8]
 
@@ -75,7 +76,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         imbalance=imbalance,
         pos_weight=imbalance if binary else None,
         alpha=imbalance / (1 + imbalance) if binary else None,
-        class_weights=compute_class_weights(pixels),
+        class_weights=compute_frequency_weights(pixels.tolist(), 1),
     )
 
 
@@ -96,22 +97,6 @@ def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> fl
             "give the training split images that show another class"
         )
     return float(pixels[0] / pixels[1] if len(pixels) == 2 else occurring.max() / occurring.min())
-
-
-def compute_class_weights(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, ...]:
-    """Return weights w_c ∝ 1 / f_c with Σ f_c w_c = 1; a class without pixels gets the largest of the others.
-
-    Args:
-        class_pixels: (C,) labelled pixels of each class; f_c is the share of class c.
-    """
-    pixels = np.asarray(class_pixels, dtype=np.float64)
-    share = pixels / pixels.sum()
-    weights = np.zeros_like(share)
-    occurs = share > 0
-    weights[occurs] = 1 / share[occurs]
-    weights /= (share * weights).sum()
-    weights[~occurs] = weights.max()
-    return tuple(float(weight) for weight in weights)
 
 
 def explain_consequences(profile: ImbalanceProfile, user_rows: Sequence[LedgerRow] = ()) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -12,13 +12,7 @@ from scipy import ndimage
 from sweeper.core.errors import UsageError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset
-from sweeper.fingerprint.imbalance import (
-    compute_class_weights,
-    compute_imbalance,
-    explain_consequences,
-    profile_dataset,
-    profile_masks,
-)
+from sweeper.fingerprint.imbalance import compute_imbalance, explain_consequences, profile_dataset, profile_masks
 
 TWO = ("background", "crack")
 
@@ -89,19 +83,6 @@ def test_imbalance_has_a_direction_for_two_classes_and_none_for_more():
     for alone in ([5, 0], [0, 5], [0, 7, 0], [0, 0]):
         with pytest.raises(UsageError, match="at least two classes"):
             compute_imbalance(alone)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=8))
-def test_class_weights_leave_the_mean_weight_at_one(pixels):
-    assume(any(pixels))
-    weights = np.array(compute_class_weights(pixels))
-    share = np.array(pixels) / sum(pixels)
-    assert (share * weights).sum() == pytest.approx(1)
-    present = share > 0
-    assert (weights[~present] == weights.max()).all()
-    scaled = weights[present] * share[present]
-    assert scaled == pytest.approx(scaled[0])
 
 
 def test_consequences_hold_the_numbers_and_say_where_there_is_balance():
