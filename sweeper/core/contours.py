@@ -47,6 +47,16 @@ def find_near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
     return near
 
 
+def find_densest_window(marks: Marks, shape: tuple[int, int], step: int = 1) -> tuple[slice, slice]:
+    """Return the part of at most this shape with the most marked pixels, at multiples of `step`; marks (H, W)."""
+    height, width = (min(side, most) for side, most in zip(marks.shape, shape, strict=True))
+    total = np.pad(marks.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
+    inside = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
+    coarse = inside[::step, ::step]
+    top, left = (step * int(i) for i in np.unravel_index(int(coarse.argmax()), coarse.shape))
+    return slice(top, top + height), slice(left, left + width)
+
+
 def measure_thinness(masks: Iterable[Mask], classes: int) -> npt.NDArray[np.float64]:
     """Measure the share of each class's pixels within `THIN_PIXELS` of its contour, (C,); 0 if it does not occur."""
     thin, total = np.zeros(classes), np.zeros(classes)

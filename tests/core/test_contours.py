@@ -12,6 +12,7 @@ from sweeper.core.contours import (
     compute_skeleton,
     count_boundary_pixels,
     count_centreline_pixels,
+    find_densest_window,
     find_near_boundary,
     measure_thinness,
 )
@@ -134,3 +135,14 @@ def test_a_centre_line_is_that_of_looking_at_every_pixel(share: float) -> None:
     for _ in range(40):
         mask = rng.random(rng.integers(8, 48, 2)) < share
         np.testing.assert_array_equal(compute_skeleton(mask), thin_slowly(mask))
+
+
+def test_the_densest_window_holds_the_most_marks() -> None:
+    marks = np.zeros((400, 500), dtype=bool)
+    marks[10:12, 10:12] = True
+    marks[300:320, 400:430] = True
+    window = find_densest_window(marks, (144, 192))
+    assert marks[window].shape == (144, 192)
+    assert marks[window].sum() == 600
+    assert find_densest_window(marks, (128, 128), 32) == (slice(192, 320), slice(320, 448))
+    assert marks[:50, :40][find_densest_window(marks[:50, :40], (144, 192))].shape == (50, 40)

@@ -18,7 +18,6 @@ from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images, seed_scores
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
 from sweeper.report.figures.confirmation import _list_swept
-from sweeper.report.figures.images import DETAIL, _pick_detail
 from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
 from tests.report.test_markdown import recommended
 from tests.support import builders
@@ -201,16 +200,6 @@ def test_differences_show_each_seed_and_each_test_image_in_order() -> None:
     assert "Not drawn" not in figure.caption
     alone = literal({"dice": 0.7}, None)
     assert FIGURES["differences"].draw(alone) == "fewer than two finalists were confirmed on two seeds"
-
-
-def test_a_large_image_is_shown_where_the_answers_differ_most() -> None:
-    differs = np.zeros((400, 500), dtype=bool)
-    differs[10:12, 10:12] = True
-    differs[300:320, 400:430] = True
-    rows, columns = _pick_detail(differs)
-    assert differs[rows, columns].shape == DETAIL
-    assert differs[rows, columns].sum() == 600
-    assert differs[:50, :40][_pick_detail(differs[:50, :40])].shape == (50, 40)
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\n"])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from sweeper.core.contours import find_near_boundary
+from sweeper.core.contours import find_densest_window, find_near_boundary
 
 WINDOW = 512
 """Side in pixels of the evaluated part of a larger image, the part with most contour."""
@@ -51,7 +51,7 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
         The fit; None if the mask has too little contour, or the image is too small or has no edge.
     """
     contour = find_near_boundary(mask, 1)
-    rows, columns = _pick_window(contour)
+    rows, columns = find_densest_window(contour, (WINDOW, WINDOW), WINDOW // 4)
     contour = contour[rows, columns]
     length = int(contour.sum())
     if length < MIN_CONTOUR_PIXELS or min(contour.shape) < 4 * ELSEWHERE_DISTANCE:
@@ -109,17 +109,3 @@ def _mean_around(scores: Floats, pixels: int) -> tuple[slice, slice]:
     height, width = scores.shape
     y, x = height // 2, width // 2
     return slice(y - pixels, y + pixels + 1), slice(x - pixels, x + pixels + 1)
-
-
-def _pick_window(contour: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the part of at most WINDOW × WINDOW pixels with the most contour, to the nearest quarter window."""
-    height, width = contour.shape
-    tall, wide = min(height, WINDOW), min(width, WINDOW)
-    if (tall, wide) == (height, width):
-        return slice(0, height), slice(0, width)
-    total = np.zeros((height + 1, width + 1), dtype=np.int64)
-    np.cumsum(np.cumsum(contour, axis=0, dtype=np.int64), axis=1, out=total[1:, 1:])
-    inside = total[tall:, wide:] - total[:-tall, wide:] - total[tall:, :-wide] + total[:-tall, :-wide]
-    coarse = inside[:: WINDOW // 4, :: WINDOW // 4]
-    y, x = (int(i) * (WINDOW // 4) for i in np.unravel_index(int(coarse.argmax()), coarse.shape))
-    return slice(y, y + tall), slice(x, x + wide)

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from sweeper.core.contours import find_densest_window
 from sweeper.core.records import IGNORE, TrialResult
 from sweeper.report.facts import Pixels, ReportFacts, find_common_runs, score_images
 from sweeper.report.figures.style import (
@@ -131,19 +132,10 @@ def _choose_rows(
         kind = "ahead" if gaps[index] > 1e-9 else "behind" if gaps[index] < -1e-9 else "level"
         kind = "median" if len(ranked) > 2 * WINS + 1 and place == WINS else kind
         (image, truth), (first, second), (miou, other) = pixels(index), answers[index], scored[index]
-        part = _pick_detail((first != second) & (truth != IGNORE))
+        part = find_densest_window((first != second) & (truth != IGNORE), DETAIL)
         panels = image[part], truth[part], first[part], second[part]
         rows.append(_ImageRow(index, kind, *panels, (miou, other), detail=panels[1].shape != truth.shape))
     return rows
-
-
-def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the window, at most `DETAIL` large, with the most differing pixels; differs (H, W)."""
-    height, width = (min(side, most) for side, most in zip(differs.shape, DETAIL, strict=True))
-    total = np.pad(differs.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    inside = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
-    top, left = (int(i) for i in np.unravel_index(int(inside.argmax()), inside.shape))
-    return slice(top, top + height), slice(left, left + width)
 
 
 def _draw_truth(row: _ImageRow, colours: Bytes, binary: bool) -> Bytes:
