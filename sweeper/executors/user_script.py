@@ -12,7 +12,6 @@ import numpy as np
 
 from sweeper.core.errors import InterruptedSweepError, ScriptError
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
-from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
 from sweeper.core.text import join_words
@@ -212,14 +211,7 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) 
     if {*index} != {*wanted}:
         rule = f"{split} must be the same {len(wanted)} images in each training, got {len(index)} and not all the same"
         raise ScriptError(str(start.folder), [f"{rule}; do not draw the split with t.seed, keep it in a file"])
-    order = np.argsort(index)
-    is_binary = dataset.task == "binary"
-    return ImageCounts(
-        kind="histogram" if is_binary else "points",
-        images=tuple(index[n] for n in order),
-        points=THRESHOLDS if is_binary else TAUS,
-        data=scores.data[order],
-    )
+    return scores.make_counts(index)
 
 
 def _make_result(spec: TrialSpec, *, reason: str | None = None, **values: object) -> TrialResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -14,8 +14,8 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from sweeper.core.base import Record
 from sweeper.core.document import Document, format_json
 from sweeper.core.errors import ScriptError, UsageError
-from sweeper.core.operating_points import BINS, TAUS
-from sweeper.core.records import Task
+from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
+from sweeper.core.records import ImageCounts, Task
 from sweeper.scripts.loss_file import make_loss_text
 
 HELPER = Path(__file__).parents[2] / "sweeper_trial.py"
@@ -152,6 +152,17 @@ class SplitScores(NamedTuple):
             return None
         return _count_labels(self.data)
 
+    def make_counts(self, images: Sequence[int] | None = None) -> ImageCounts:
+        """Return logits as counts at every operating point, by ascending number of the images; None = 0, 1, …."""
+        images = range(len(self.names)) if images is None else images
+        is_binary = self.data.shape[-1] == BINS
+        return ImageCounts(
+            kind="histogram" if is_binary else "points",
+            images=tuple(sorted(images)),
+            points=THRESHOLDS if is_binary else TAUS,
+            data=self.data[np.argsort(images)],
+        )
+
     def is_equal(self, other: SplitScores) -> bool:
         """Return whether scores of the same images are equal, in any order."""
         order = [other.names.index(name) for name in self.names]
@@ -199,24 +210,22 @@ def read_events(folder: Path) -> tuple[Event, ...]:
     Raises:
         ScriptError: if a line breaks the contract, or the file is too large.
     """
-    return tuple(_read_events(folder / RESULTS))
-
-
-def _read_events(path: Path) -> Iterator[Event]:
+    path, events = folder / RESULTS, list[Event]()
     if not path.is_file():
-        return
+        return ()
     if (size := path.stat().st_size) > (most := MOST_BYTES[RESULTS]):
         raise ScriptError(str(path), [f"must have at most {most:,} bytes, got {size:,}; write scores once an epoch"])
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
-            return
+            break
         try:
-            yield _LINE.validate_json(line)
+            events.append(_LINE.validate_json(line))
         except ValidationError as error:
             what = error.errors()[0]
             where = ".".join(map(str, what["loc"])) or "the line"
             rule = f"line {number} must be one of the contract, and {where} is not: {what['msg'][:200]}"
             raise ScriptError(str(path), [f"{rule}; let only sweeper_trial write this file"]) from error
+    return tuple(events)
 
 
 def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> SplitScores:

@@ -10,8 +10,7 @@ import numpy as np
 
 from sweeper.core import metrics
 from sweeper.core.base import Record
-from sweeper.core.operating_points import TAUS, THRESHOLDS
-from sweeper.core.records import ImageCounts, Task
+from sweeper.core.records import Task
 from sweeper.core.text import format_count
 from sweeper.scripts.contract import Split, SplitScores, What, read_split_scores
 
@@ -57,7 +56,7 @@ class ScriptTask(Record):
         """Return the operating point that is best on validation; None where the script itself decides."""
         if val.what != "logits":
             return None
-        return self.usual_point if diverged else metrics.choose_point(self._make_counts(val), self.metric)
+        return self.usual_point if diverged else metrics.choose_point(val.make_counts(), self.metric)
 
     def count_pixels(self, scores: SplitScores, point: float | None, *, diverged: bool) -> metrics.Counts:
         """Return tp, fp and fn of each image and class, (n, C, 3).
@@ -69,7 +68,7 @@ class ScriptTask(Record):
         """
         if scores.what == "counts" or point is None:
             return scores.data.astype(np.int64)
-        counts = metrics.count_at_point(self._make_counts(scores), point)
+        counts = metrics.count_at_point(scores.make_counts(), point)
         return metrics.make_all_wrong_counts(counts) if diverged else counts
 
     def score_split(self, scores: SplitScores, point: float | None, *, diverged: bool) -> float:
@@ -83,17 +82,8 @@ class ScriptTask(Record):
     def score_validation(self, val: SplitScores, *, diverged: bool) -> float:
         """Return one number for validation, of logits at the point that is best there, as in sweeper's search."""
         if val.what == "logits" and not diverged:
-            return metrics.find_best_point(self._make_counts(val), self.metric)[1]
+            return metrics.find_best_point(val.make_counts(), self.metric)[1]
         return self.score_split(val, self.usual_point, diverged=diverged)
-
-    def _make_counts(self, scores: SplitScores) -> ImageCounts:
-        is_binary = self.classes == 2
-        return ImageCounts(
-            kind="histogram" if is_binary else "points",
-            images=tuple(range(len(scores.names))),
-            points=THRESHOLDS if is_binary else TAUS,
-            data=scores.data,
-        )
 
 
 def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_names: bool = True) -> Iterator[str]:
