@@ -14,6 +14,7 @@ from sweeper.scripts.contract import (
     Event,
     LossCall,
     ScriptProblem,
+    ScriptProgress,
     Split,
     SplitScored,
     SplitScores,
@@ -24,7 +25,7 @@ from sweeper.scripts.contract import (
 from sweeper.scripts.launch import ScriptEnd
 
 PAGE = "docs/how-to/your-training.md"
-E = TypeVar("E", bound=Event)
+E = TypeVar("E")
 
 
 class ScriptStart(NamedTuple):
@@ -47,14 +48,12 @@ class ScriptStart(NamedTuple):
     @property
     def has_called(self) -> bool:
         """Whether it trained with the loss."""
-        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
-        return bool(self.calls) or any(line.calls for line in progress)
+        return bool(self.calls) or any(line.calls for line in self.list_events(ScriptProgress))
 
     @property
     def own_runs(self) -> dict[str, str]:
         """Runs that the script wrote itself, by the tracker's name."""
-        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
-        return {tracker: run for line in progress for tracker, run in line.runs.items()}
+        return {tracker: run for line in self.list_events(ScriptProgress) for tracker, run in line.runs.items()}
 
     @property
     def pixels(self) -> tuple[int, ...]:
