@@ -41,7 +41,8 @@ class RowChoice:
     def _find_best(self, entries: Entries) -> Entries:
         """Return the rows of the step at which the deciding metric is best, the row itself last."""
         sign = -1 if self.kind == "lowest" else 1
-        rated = [(sign * value, entry) for entry in entries if math.isfinite(value := self._rate(entry))]
+        values = [(parse_number(entry.get(self.name or "")), entry) for entry in entries]
+        rated = [(sign * value, entry) for value, entry in values if value is not None and math.isfinite(value)]
         if not rated:
             return []
         best = max(rated, key=lambda pair: pair[0])[1]
@@ -49,10 +50,6 @@ class RowChoice:
         step = None if name is None else parse_number(best[name])
         same = [entry for entry in entries if step is not None and self._is_at(entry, step, name)]
         return [*same, best]
-
-    def _rate(self, entry: Mapping[str, Any]) -> float:
-        value = parse_number(entry.get(self.name or ""))
-        return math.nan if value is None else value
 
     @staticmethod
     def _is_at(entry: Mapping[str, Any], step: float, name: str | None) -> bool:

@@ -15,6 +15,7 @@ from sweeper.core.errors import ProblemListError
 from sweeper.core.paths import TRACKING
 from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats
+from sweeper.judging.row_choice import parse_number
 from sweeper.judging.wide_table import suggest_melt
 
 KEYS = ("method", "seed", "image", "group", "class", "fold")
@@ -321,14 +322,7 @@ def _format_key(value: Any) -> str:
 
 def read_numbers(values: Sequence[Any]) -> Floats:
     """Convert values to numbers, NaN if they are none."""
-
-    def number(value: Any) -> float:
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return math.nan
-
-    return np.array([number(value) for value in values], dtype=np.float64)
+    return np.array([parse_number(value) for value in values], dtype=np.float64)
 
 
 def format_rows(which: npt.NDArray[np.int64]) -> str:
