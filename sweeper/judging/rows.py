@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -108,11 +108,10 @@ class Rows:
     """The columns as arrays, and the problems of single rows."""
 
     def __init__(self, scores: ScoreRows, request: ScoreRequest) -> None:
-        wanted = {*KEYS, *COUNTS, *request.columns.values(), request.metric or scores.metric or "score"}
-        columns = _match_columns(scores.columns, wanted)
+        score = request.metric or scores.metric or "score"
+        columns = _match_columns(scores.columns, {*KEYS, *COUNTS, *request.columns.values(), score})
         self.titles = dict(zip(columns, scores.columns, strict=True))
         """Name of each column → its name in the input."""
-        scores = replace(scores, columns=columns)
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.folds: int | None = None
@@ -125,19 +124,20 @@ class Rows:
         """Columns that are neither keys nor scores."""
         self.numbers = np.zeros((0, 0))
         """(1, rows) scores, or (3, rows) tp, fp and fn; empty if there are `problems`."""
+        self.of_counts = score not in columns and all(name in columns for name in COUNTS)
         names = {key: request.columns.get(key, key) for key in KEYS}
         for key, name in names.items():
             if (key == "method" or key in request.columns) and name not in columns:
                 near = suggest_correction(name, columns) or f"; the columns are {join_words(list(columns))}"
-                if key == "method" and "?" not in near and not self._has_scores(columns, request, scores):
+                if key == "method" and "?" not in near and score not in columns and not self.of_counts:
                     near += self._suggest_melt(columns, names, request)
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
-        score = self._read_score_column(columns, request, scores, names)
+        self._check_score_column(columns, score, request, names)
         self._find_folds(columns, names, score, chosen="fold" in request.columns)
         self.key_titles = {key: self.titles[name] for key, name in names.items() if name in columns}
         """Key → its column in the input."""
         if not self.problems:
-            self._read_column(scores, names, COUNTS if self.of_counts else (score,))
+            self._read_columns(columns, names, COUNTS if self.of_counts else (score,), undefined=scores.undefined)
             self.others = {name: columns[name] for name in columns if name not in (*names.values(), *COUNTS, score)}
         self.plain_images = self.keys.get("image", np.zeros(0, dtype=np.str_))
         """Names of the images as in the table."""
@@ -145,10 +145,6 @@ class Rows:
             self._join_groups_to_images()
         if not self.problems and "fold" in self.keys:
             self._use_folds()
-
-    @staticmethod
-    def _has_scores(columns: Columns, request: ScoreRequest, scores: ScoreRows) -> bool:
-        return (request.metric or scores.metric or "score") in columns or all(name in columns for name in COUNTS)
 
     def _suggest_melt(self, columns: Columns, names: Mapping[str, str], request: ScoreRequest) -> str:
         """Return the code that makes a wide table long; empty if the table is not wide."""
@@ -161,12 +157,10 @@ class Rows:
         by_title = {self.titles[name]: cells for name, cells in columns.items()}
         return suggest_melt(by_title, free, present, request.metric)
 
-    def _read_score_column(
-        self, columns: Columns, request: ScoreRequest, scores: ScoreRows, names: Mapping[str, str]
-    ) -> str:
-        """Return the column of the scores, which does not exist if they are computed from counts."""
-        score = request.metric or scores.metric or "score"
-        self.of_counts = score not in columns and all(c in columns for c in COUNTS)
+    def _check_score_column(
+        self, columns: Columns, score: str, request: ScoreRequest, names: Mapping[str, str]
+    ) -> None:
+        """Set the metric; `score` is its column, which does not exist if it is computed from counts."""
         if self.of_counts:
             self.metric = request.metric or "miou"
             self.title = OF_COUNTS.get(self.metric, self.metric)
@@ -184,7 +178,6 @@ class Rows:
             )
         else:
             self.metric = self.title = score
-        return score
 
     def _find_folds(self, columns: Columns, names: dict[str, str], score: str, *, chosen: bool) -> None:
         """Find the column of the folds; refuse several of them, folds as seeds, and scores of training images."""
@@ -275,8 +268,9 @@ class Rows:
             "share training images: intervals are widened for that (Nadeau and Bengio 2003), an approximation."
         )
 
-    def _read_column(self, scores: ScoreRows, names: Mapping[str, str], score_names: Sequence[str]) -> None:
-        columns = scores.columns
+    def _read_columns(
+        self, columns: Columns, names: Mapping[str, str], score_names: Sequence[str], *, undefined: bool
+    ) -> None:
         for key, name in names.items():
             if name in columns:
                 self.keys[key] = np.array([_format_key(value) for value in columns[name]], dtype=np.str_)
@@ -286,20 +280,15 @@ class Rows:
         self.numbers = np.array([read_numbers(columns[name]) for name in score_names])
         if not self.numbers.shape[1]:
             self.problems.append("at least one row is needed, got none")
-        elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
+        elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not undefined:
             step = "a class that an image lacks has no row, and a run that diverged gets the score that it is worth"
             if any(re.search("[,%]", str(columns[name][row])) for name in score_names for row in wrong[:MAX_LISTED]):
                 step = "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
-            got = self._format_first_value(columns, score_names, int(wrong[0]))
-            self.problems.append(f"{format_rows(wrong)}: no finite number, got {got}; {step}")
+            name = score_names[np.isfinite(self.numbers[:, wrong[0]]).argmin()]
+            got = columns[name][wrong[0]]
+            self.problems.append(f"{format_rows(wrong)}: no finite number, got {got!r}; {step}")
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
             self.problems.append(f"{format_rows(wrong)}: tp, fp and fn must be ≥ 0")
-
-    def _format_first_value(self, columns: Columns, score_names: Sequence[str], row: int) -> str:
-        name = next(
-            name for name, values in zip(score_names, self.numbers, strict=True) if not math.isfinite(values[row])
-        )
-        return repr(columns[name][row])
 
 
 def _match_columns(columns: Columns, wanted: Collection[str]) -> Columns:
