@@ -245,17 +245,7 @@ def make_results(counts: Counts, collapsed: npt.NDArray[np.bool_]) -> list[list[
 def make_search_trials(losses: int) -> dict[str, TrialResult]:
     """Return the search trials of the finalists, by family."""
     spec = TrialSpec(purpose="search", number=0, family=FAMILIES[0], params={}, lr=1e-3, seed=0, steps=100)
-    trial = TrialResult(
-        spec=spec,
-        state="complete",
-        value=0.7,
-        evaluations=(),
-        collapse=Collapse.NONE,
-        collapse_at_default=Collapse.NONE,
-        seconds=1.0,
-        seconds_per_step=None,
-        device="simulated",
-    )
+    trial = TrialResult(spec=spec, state="complete", value=0.7, seconds=1.0, device="simulated")
     return {
         family: trial.model_copy(update={"spec": spec.model_copy(update={"family": family, "number": k})})
         for k, family in enumerate(FAMILIES[:losses])

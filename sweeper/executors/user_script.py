@@ -13,7 +13,7 @@ import numpy as np
 from sweeper.core.errors import InterruptedSweepError, ScriptError
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Collapse, Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
 from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
 from sweeper.scripts.contract import Split, SplitScored, TrialDocument, read_split_scores
@@ -124,7 +124,7 @@ class ScriptBackend:
         except InterruptedSweepError as error:
             self._answers.put(WorkerLost(spec, str(error)))
         except Exception as error:  # in a thread it would go unnoticed
-            self._answers.put(JobResult(_make_result(spec, reason=str(error) or type(error).__name__)))
+            self._answers.put(JobResult(_make_failed_result(spec, str(error) or type(error).__name__)))
 
     def _train(self, spec: TrialSpec) -> TrialResult:
         """Train, and return the result."""
@@ -148,12 +148,12 @@ class ScriptBackend:
         )
         problems = [*find_start_problems(start, self._starter.seconds)]
         if problems:
-            return _make_result(spec, reason=f"{problems[0]}; see {folder}", seconds=start.ended.seconds)
+            return _make_failed_result(spec, f"{problems[0]}; see {folder}", start.ended.seconds)
         result = make_script_result(start, spec, conditions)
         for split in trial.splits:
             scores = read_split_scores(folder, split, "logits", len(conditions.dataset.classes))
             if problems := self._data_check.find_problems(split, scores):
-                return _make_result(spec, reason=f"{problems[0]}; see {folder}", seconds=start.ended.seconds)
+                return _make_failed_result(spec, f"{problems[0]}; see {folder}", start.ended.seconds)
         return result
 
 
@@ -179,8 +179,9 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         val_images=len(val.images),
         seconds=seconds,
     )
-    return _make_result(
-        spec,
+    return TrialResult(
+        spec=spec,
+        state="complete",
         evaluations=(evaluation,),
         value=scored.value,
         collapse=end.collapse,
@@ -191,6 +192,8 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         own_runs=start.own_runs,
         seconds=seconds,
         seconds_per_step=seconds / spec.steps,
+        device=DEVICE,
+        versions=dict(versions()),
     )
 
 
@@ -214,24 +217,7 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) 
     return scores.make_counts(index)
 
 
-def _make_result(spec: TrialSpec, *, reason: str | None = None, **values: object) -> TrialResult:
-    """Return a result; with a reason, that of a failed training."""
-    plain: dict[str, object] = {
-        "value": None,
-        "evaluations": (),
-        "collapse": Collapse.NONE,
-        "collapse_at_default": Collapse.NONE,
-        "seconds": 0.0,
-        "seconds_per_step": None,
-    }
-    return TrialResult.model_validate(
-        {
-            **plain,
-            **values,
-            "spec": spec,
-            "state": "complete" if reason is None else "failed",
-            "reason": reason,
-            "device": DEVICE,
-            "versions": dict(versions()),
-        }
+def _make_failed_result(spec: TrialSpec, reason: str, seconds: float = 0.0) -> TrialResult:
+    return TrialResult(
+        spec=spec, state="failed", reason=reason, seconds=seconds, device=DEVICE, versions=dict(versions())
     )

@@ -57,7 +57,7 @@ from sweeper.study.loop import WorkSource
 from sweeper.study.sampler import LOSS, KeyedTPESampler
 from sweeper.study.search_end import has_search_settled
 from sweeper.study.successive_halving import SuccessiveHalving
-from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed, make_dead_result
+from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed
 from sweeper.system.disk_space import keep_within_room
 
 
@@ -349,7 +349,8 @@ class LossSearch(WorkSource):
         """Queue the configuration once more, from its start, then count it as failed."""
         deaths = count_lost_attempts(self._study, spec.number) + 1
         if deaths >= ATTEMPTS:
-            self.store_result(spec, make_dead_result(spec, f"{reason}, on each of {deaths} attempts"))
+            attempts = f"{reason}, on each of {deaths} attempts"
+            self.store_result(spec, TrialResult(spec=spec, state="failed", reason=attempts, device=""))
             return
         self._drop_checkpoint(spec)
         record_lost_attempt(self._study, spec.number, reason)

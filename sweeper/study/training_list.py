@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import optuna
 
 from sweeper.core.events import Observer, ResultStored, TrainingDropped, TrainingStarted
-from sweeper.core.records import Collapse, TrialResult, TrialSpec
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.storage.results import list_extra_results, store_extra
 from sweeper.study.loop import WorkSource
 
@@ -82,25 +82,9 @@ class TrainingList(WorkSource):
             self._queue.append(spec)
         else:
             attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"
-            self.store_result(spec, make_dead_result(spec, attempts))
+            self.store_result(spec, TrialResult(spec=spec, state="failed", reason=attempts, device=""))
 
     def handle_interruption(self, reason: str) -> None:
         """Report the running trainings as dropped; a resume repeats them."""
         for spec in self._running.values():
             self._recorder.notify(TrainingDropped(spec, reason, died=False))
-
-
-def make_dead_result(spec: TrialSpec, reason: str) -> TrialResult:
-    """Return the result of a training whose workers died."""
-    return TrialResult(
-        spec=spec,
-        state="failed",
-        value=None,
-        evaluations=(),
-        collapse=Collapse.NONE,
-        collapse_at_default=Collapse.NONE,
-        reason=reason,
-        seconds=0.0,
-        seconds_per_step=None,
-        device="",
-    )

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.paths import get_checkpoint_path, get_weights_dir_of, get_weights_path
-from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import explain_failure, is_device_lost, is_out_of_memory, is_process_fault
@@ -72,9 +72,16 @@ class WorkerTrainings:
                 return WorkerLost(job.spec, self.broken)
             seen = () if training is None else training.evaluations
             seconds = get_running_seconds() - began if training is None else training.elapsed_seconds
-            return JobResult(
-                make_failed_result(job.spec, seen, explain_failure(error), seconds, str(self._context.device)), note
+            failed = TrialResult(
+                spec=job.spec,
+                state="failed",
+                evaluations=seen,
+                reason=explain_failure(error),
+                seconds=seconds,
+                device=str(self._context.device),
+                versions=dict(versions()),
             )
+            return JobResult(failed, note)
 
     def save_last_training(self) -> None:
         """Write the last training's checkpoint if it has advanced: another process or session may continue it.
@@ -124,22 +131,3 @@ def _try_to_write(write: Callable[[], None]) -> None:
     except Exception as error:
         if not isinstance(error, OSError | SafetensorError) and not is_process_fault(error):
             raise
-
-
-def make_failed_result(
-    spec: TrialSpec, evaluations: tuple[Evaluation, ...], reason: str, seconds: float, device: str
-) -> TrialResult:
-    """Make the result of a training that raised: the reason, and the evaluations before it."""
-    return TrialResult(
-        spec=spec,
-        state="failed",
-        value=None,
-        evaluations=evaluations,
-        collapse=Collapse.NONE,
-        collapse_at_default=Collapse.NONE,
-        reason=reason,
-        seconds=seconds,
-        seconds_per_step=None,
-        device=device,
-        versions=dict(versions()),
-    )

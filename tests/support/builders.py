@@ -263,8 +263,6 @@ def trial(
         "state": "complete",
         "value": value,
         "evaluations": curve(value, point=0.5 if classes == 2 else 0.0, classes=classes),
-        "collapse": Collapse.NONE,
-        "collapse_at_default": Collapse.NONE,
         "seconds": 10.0,
         "seconds_per_step": 0.1,
         "device": "cpu, 1 thread",

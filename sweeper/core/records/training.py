@@ -273,12 +273,12 @@ class TrialResult(Record):
 
     spec: TrialSpec
     state: Literal["complete", "pruned", "failed"]
-    value: float | None
+    value: float | None = None
     """The last evaluation's objective: of a complete training on all validation images, of a pruned one on those of
     its rung (see `Evaluation`); 0 when diverged; None when failed."""
-    evaluations: tuple[Evaluation, ...]
-    collapse: Collapse
-    collapse_at_default: Collapse
+    evaluations: tuple[Evaluation, ...] = ()
+    collapse: Collapse = Collapse.NONE
+    collapse_at_default: Collapse = Collapse.NONE
     """Collapse as judged at 0.5 (τ = 0)."""
     never_predicted: tuple[str, ...] = ()
     """Classes present in validation and predicted nowhere, at the chosen operating point, at its last step."""
@@ -290,8 +290,8 @@ class TrialResult(Record):
     detail: TestDetail | None = None
     """Boundaries, centre lines and confidence on the test split; confirmation trainings only."""
     predictions: Predictions | None = None
-    seconds: float
-    seconds_per_step: float | None
+    seconds: float = 0.0
+    seconds_per_step: float | None = None
     device: str
     """Name for display: `cpu, 1 thread` or the GPU's name."""
     versions: dict[str, str] = Field(default_factory=dict)
