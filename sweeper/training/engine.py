@@ -22,8 +22,6 @@ from sweeper.core.records import (
     Evaluation,
     ImageCounts,
     PartScores,
-    Predictions,
-    TestDetail,
     TrainedBy,
     TrialResult,
     TrialSpec,
@@ -178,16 +176,20 @@ class StudyTraining(NetworkInTraining):
         end = judge_end(self._last_counts, last.point, self._conditions, diverged=self._has_diverged)
         test, detail, predictions = None, None, None
         if self._spec.purpose in ("confirm", "longer") and state == "complete" and not self._has_diverged:
-            test, detail, predictions = self._score_test(last.point)
+            test, detail, predictions = self._evaluator.measure_test_images(
+                self._steps.average.model,
+                self._split.test,
+                last.point,
+                keep=self._spec.keep_predictions,
+                labels=list_scored_by_seed(self._conditions),
+            )
         self._left = self._clock()
         return TrialResult(
             spec=self._spec,
             state=state,
             value=last.value,
             evaluations=self.evaluations,
-            collapse=end.collapse,
-            collapse_at_default=end.collapse_at_default,
-            never_predicted=end.never_predicted,
+            **end._asdict(),
             val=self._count_validation(),
             test=test,
             detail=detail,
@@ -211,15 +213,3 @@ class StudyTraining(NetworkInTraining):
         if last is None or not self.is_finished or self._has_diverged:
             return None
         return last if self._spec.purpose == "confirm" else last.summed
-
-    def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
-        measurements = self._evaluator.measure_test_images(
-            self._steps.average.model,
-            self._split.test,
-            point,
-            keep=self._spec.keep_predictions,
-            labels=list_scored_by_seed(self._conditions),
-        )
-        shown = self._split.test[: len(measurements.maps)]
-        predictions = Predictions(images=shown, masks=measurements.maps) if shown else None
-        return measurements.counts, measurements.detail, predictions

@@ -16,7 +16,7 @@ from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels
 from sweeper.core.label_parts import Counter
 from sweeper.core.metrics import METRICS, count_at_point, select_metric_counts
 from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS, THRESHOLDS
-from sweeper.core.records import IGNORE, ImageCounts, TestDetail
+from sweeper.core.records import IGNORE, ImageCounts, Predictions, TestDetail
 from sweeper.training.batches import Crop, normalise_inputs
 from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, decide_labels
 from sweeper.training.training_context import TrainingContext
@@ -60,15 +60,6 @@ def list_tiles(height: int, width: int) -> Iterator[Tile]:
                 seen=(slice(above, min(height, bottom + HALO)), slice(before, min(width, right + HALO))),
                 kept=(slice(top - above, bottom - above), slice(left - before, right - before)),
             )
-
-
-class TestMeasurements(NamedTuple):
-    """Measurements of the test images."""
-
-    counts: ImageCounts
-    detail: TestDetail
-    maps: tuple[np.ndarray[tuple[int, int], np.dtype[np.uint8]], ...]
-    """Label maps of the first images."""
 
 
 def log_prior_of(class_pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -169,14 +160,14 @@ class Evaluator:
         *,
         keep: int = 0,
         labels: tuple[int, ...] | None = None,
-    ) -> TestMeasurements:
+    ) -> tuple[ImageCounts, TestDetail, Predictions | None]:
         """Make all measurements of the test images, from one prediction of each.
 
         Args:
             model: the network.
             images: indices of the test images.
             point: operating point of the label maps.
-            keep: number of first images whose label maps are returned.
+            keep: number of first images whose label maps are returned; 0 = none.
             labels: images whose labels decide which classes are thin enough for centre lines, the same for all folds;
                 None = `images`.
         """
@@ -203,17 +194,16 @@ class Evaluator:
         counted = self._count_batches(images, counts, parts)
         if self._metric == "boundary_iou":
             boundary = count_at_point(select_metric_counts(counted, self._metric), point).astype(np.uint32)
-        return TestMeasurements(
-            counts=counted,
-            detail=TestDetail(
-                images=images,
-                boundary_pixels=self._boundary_pixels,
-                boundary=boundary,
-                centreline=centreline,
-                confidence=confidence.arrange(),
-            ),
-            maps=tuple(kept[n] for n in range(min(keep, len(images)))),
+        detail = TestDetail(
+            images=images,
+            boundary_pixels=self._boundary_pixels,
+            boundary=boundary,
+            centreline=centreline,
+            confidence=confidence.arrange(),
         )
+        shown = images[:keep]
+        predictions = Predictions(images=shown, masks=tuple(kept[n] for n in range(len(shown)))) if shown else None
+        return counted, detail, predictions
 
     def _make_label_maps(
         self, positions: Tensor, logits: Tensor, images: tuple[int, ...], point: float

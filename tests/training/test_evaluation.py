@@ -69,7 +69,9 @@ def test_counts_equal_a_direct_confusion_matrix(
     counts, finite = bench.count(network, images)
     assert finite
     for point in points:
-        maps = bench.measure_test_images(network, images, point, keep=len(images)).maps
+        predictions = bench.measure_test_images(network, images, point, keep=len(images))[2]
+        assert predictions is not None
+        maps = predictions.masks
         got = metrics.count_at_point(counts, point)
         for n, index in enumerate(images):
             truth = open_store(dataset.store).get_mask(index)
@@ -115,7 +117,7 @@ def test_logits_that_are_not_finite_are_noticed(tiny: Dataset) -> None:
 
 def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset) -> None:
     bench, images = evaluator(tiny_street), (1, 3)
-    found = bench.measure_test_images(FiveClasses(), images, 0.5)
+    measured, detail, _ = bench.measure_test_images(FiveClasses(), images, 0.5)
     store = open_store(tiny_street.store)
     for n, index in enumerate(images):
         mask = torch.from_numpy(np.array(store.get_mask(index))).long()
@@ -123,10 +125,10 @@ def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset)
         image = torch.from_numpy(np.array(store.get_image(index)))[None]
         best, answer = FiveClasses()(normalise_inputs(image, mean, std)).float().softmax(1).max(1)
         labelled = mask != IGNORE
-        assert found.detail.confidence[n, :, 2].sum() == pytest.approx(float(best[0][labelled].sum()), rel=1e-5)
-        assert found.detail.confidence[n, :, 1].sum() == int((answer[0] == mask)[labelled].sum())
+        assert detail.confidence[n, :, 2].sum() == pytest.approx(float(best[0][labelled].sum()), rel=1e-5)
+        assert detail.confidence[n, :, 1].sum() == int((answer[0] == mask)[labelled].sum())
     counts, _ = bench.count(FiveClasses(), images)
-    np.testing.assert_array_equal(found.counts.data, counts.data)
+    np.testing.assert_array_equal(measured.data, counts.data)
 
 
 def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
@@ -148,11 +150,12 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
             """Map nothing for long."""
 
     bench = evaluator(tiny, Masked())  # type: ignore[arg-type]
-    detail = bench.measure_test_images(Echo(1), (0, 2), 0.5).detail
+    _, detail, _ = bench.measure_test_images(Echo(1), (0, 2), 0.5)
     assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
     right = evaluator(tiny)
     halves = [np.array(open_store(tiny.store).get_mask(i))[:61, 32:] for i in (0, 2)]
-    maps = right.measure_test_images(Echo(1), (0, 2), 0.5, keep=2).maps
+    predictions = right.measure_test_images(Echo(1), (0, 2), 0.5, keep=2)[2]
+    assert predictions is not None
     for n, half in enumerate(halves):
-        wanted = count_boundary_pixels(half, maps[n][:61, 32:], 2, 2)
+        wanted = count_boundary_pixels(half, predictions.masks[n][:61, 32:], 2, 2)
         np.testing.assert_array_equal(detail.boundary[n], wanted)
