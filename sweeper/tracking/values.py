@@ -16,15 +16,7 @@ from sweeper.core import metrics, own_metric
 from sweeper.core.detail_scores import compute_detail_scores
 from sweeper.core.paths import make_slug
 from sweeper.core.recipe import OF_SCRIPT
-from sweeper.core.records import (
-    Collapse,
-    Conditions,
-    Evaluation,
-    MetricScores,
-    PartScores,
-    TrialResult,
-    TrialSpec,
-)
+from sweeper.core.records import Collapse, Conditions, Evaluation, MetricScores, PartScores, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 
 if TYPE_CHECKING:

@@ -18,14 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.core import metrics
-from sweeper.core.records import (
-    Evaluation,
-    ImageCounts,
-    PartScores,
-    TrainedBy,
-    TrialResult,
-    TrialSpec,
-)
+from sweeper.core.records import Evaluation, ImageCounts, PartScores, TrainedBy, TrialResult, TrialSpec
 from sweeper.data.folds import get_split, list_scored_by_seed
 from sweeper.data.split import select_scored_images
 from sweeper.system.clocks import get_running_seconds

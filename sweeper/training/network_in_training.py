@@ -11,12 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import (
-    Collapse,
-    HeldOut,
-    TrainedOn,
-    TrialSpec,
-)
+from sweeper.core.records import Collapse, HeldOut, TrainedOn, TrialSpec
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.checkpoint import Checkpoint, load_checkpoint, make_checkpoint_key, save_checkpoint
 from sweeper.training.evaluation import Evaluator, log_prior_of

@@ -10,10 +10,7 @@ import pytest
 
 from sweeper.core.errors import ExecutorError
 from sweeper.core.events import TrainingJob, WorkerLost
-from sweeper.core.records import (
-    Conditions,
-    Dataset,
-)
+from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
 from tests.support.faulty import launch_fails, no_memory
 from tests.support.small_training import SMALL, spec
