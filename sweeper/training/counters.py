@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sweeper.core.label_parts import Counter
-from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
-from sweeper.core.records import IGNORE
+from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.core.records import IGNORE, ImageCounts
 
 BINS_OF_CONFIDENCE = 30
 """Bins of the predicted class's probability, uniform on [0, 1]; binary predictions fill the upper 15."""
@@ -33,60 +32,54 @@ def decide_labels(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
 class BinaryCounter:
     """Counts logits per image, true class and bin."""
 
-    kind: Literal["histogram", "points"] = "histogram"
-
-    def __init__(self, images: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
+    def __init__(self, images: tuple[int, ...], classes: int, device: torch.device, log_prior: Tensor) -> None:
         self._images = images
-        self.total = torch.zeros(images * 2 * BINS + 1, dtype=torch.int64, device=device)  # the last: ignored pixels
+        size = len(images) * 2 * BINS + 1  # the last: ignored pixels
+        self._total = torch.zeros(size, dtype=torch.int64, device=device)
 
     def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
         """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
         bins = ((logits[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor_().clamp_(0, BINS - 1).long()
         cell = (positions.view(-1, 1, 1) * 2 + masks) * BINS + bins
-        cell = torch.where(masks == IGNORE, self.total.numel() - 1, cell).flatten()
-        self.total.scatter_add_(0, cell, torch.ones_like(cell))
+        cell = torch.where(masks == IGNORE, self._total.numel() - 1, cell).flatten()
+        self._total.scatter_add_(0, cell, torch.ones_like(cell))
 
-    def arrange(
-        self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
-        """Return the counts as (images, 2 true classes, bins)."""
-        return data[:-1].reshape(self._images, 2, BINS).astype(np.uint32)
+    def make_counts(self) -> ImageCounts:
+        """Return the counts so far."""
+        data = self._total[:-1].cpu().numpy().reshape(len(self._images), 2, BINS).astype(np.uint32)
+        return ImageCounts(kind="histogram", images=self._images, points=THRESHOLDS, data=data)
 
 
 class MulticlassCounter:
     """Counts predicted, correct and labelled pixels per image, τ and class; no C × C matrix, so that C may be large."""
 
-    kind: Literal["histogram", "points"] = "points"
-
-    def __init__(self, images: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
-        self._shape = (3, images, len(TAUS), classes)
+    def __init__(self, images: tuple[int, ...], classes: int, device: torch.device, log_prior: Tensor) -> None:
+        self._images, self._shape = images, (3, len(images), len(TAUS), classes)
         self._log_prior = log_prior.view(1, -1, 1, 1)
-        self.total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
+        self._total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
 
     def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
         """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
         _, images, taus, classes = self._shape
         ignored = masks == IGNORE
-        trash = self.total.numel() - 1
+        trash = self._total.numel() - 1
         ones = torch.ones_like(masks).flatten()
         block = images * taus * classes
         labelled = torch.where(ignored, trash, 2 * block + positions.view(-1, 1, 1) * taus * classes + masks)
-        self.total.scatter_add_(0, labelled.flatten(), ones)  # independent of τ: counted once, at the first τ
+        self._total.scatter_add_(0, labelled.flatten(), ones)  # independent of τ: counted once, at the first τ
         for number, tau in enumerate(TAUS):
             answer = (logits - tau * self._log_prior).argmax(1)
             row = (positions.view(-1, 1, 1) * taus + number) * classes
             predicted = torch.where(ignored, trash, row + answer)
             hit = torch.where(ignored | (answer != masks), trash, block + row + answer)
             for cell in (predicted, hit):
-                self.total.scatter_add_(0, cell.flatten(), ones)
+                self._total.scatter_add_(0, cell.flatten(), ones)
 
-    def arrange(
-        self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
-        """Return the counts as (images, τ, classes, 3): tp, fp and fn."""
-        predicted, hit, labelled = data[:-1].reshape(self._shape)
-        labelled = labelled[:, :1]
-        return np.stack([hit, predicted - hit, labelled - hit], axis=-1).astype(np.uint32)
+    def make_counts(self) -> ImageCounts:
+        """Return the counts so far."""
+        predicted, hit, labelled = self._total[:-1].cpu().numpy().reshape(self._shape)
+        data = np.stack([hit, predicted - hit, labelled[:, :1] - hit], axis=-1).astype(np.uint32)
+        return ImageCounts(kind="points", images=self._images, points=TAUS, data=data)
 
 
 class PartCounter:
@@ -94,24 +87,30 @@ class PartCounter:
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        images: tuple[int, ...],
+        classes: int,
         points: tuple[float, ...],
         log_prior: Tensor,
         prepared: Callable[[int], tuple[Counter, tuple[int, ...]]],
     ) -> None:
-        self._points, self._log_prior, self._prepared = points, log_prior, prepared
-        self.total = np.zeros(shape, dtype=np.int64)
+        self._images, self._points, self._log_prior, self._prepared = images, points, log_prior, prepared
+        self._total = np.zeros((len(images), len(points), classes, 3), dtype=np.int64)
 
-    def add(self, positions: Tensor, logits: Tensor) -> None:
-        """Count a batch of positions (N,) and logits (N, 1 or C, H, W)."""
+    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
+        """Count a batch of positions (N,) and logits (N, 1 or C, H, W); `masks` are not used."""
         maps = [decide_labels(logits, point, self._log_prior).cpu().numpy() for point in self._points]
         for n, position in enumerate(positions.tolist()):
             (count, (height, width)), before = self._prepared(position), None
             for k, answers in enumerate(maps):
                 answer = answers[n, :height, :width]
                 same = before is not None and np.array_equal(answer, before)
-                self.total[position, k] = self.total[position, k - 1] if same else count(answer)
+                self._total[position, k] = self._total[position, k - 1] if same else count(answer)
                 before = answer
+
+    def make_counts(self) -> ImageCounts:
+        """Return the counts so far, in the smallest type that holds them."""
+        data = self._total.astype(np.min_scalar_type(int(self._total.max(initial=0))))
+        return ImageCounts(kind="points", images=self._images, points=self._points, data=data)
 
 
 class ConfidenceCounter:

@@ -15,7 +15,7 @@ from sweeper.core.calibration import Calibration, ClassCalibration, fit_classes,
 from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels, measure_thinness
 from sweeper.core.label_parts import Counter
 from sweeper.core.metrics import METRICS, count_at_point, select_metric_counts
-from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS, THRESHOLDS
+from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS
 from sweeper.core.records import IGNORE, ImageCounts, Predictions, TestDetail
 from sweeper.training.batches import Crop, normalise_inputs
 from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, decide_labels
@@ -87,20 +87,18 @@ class Evaluator:
         self._mean, self._std = normal
         self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=self._device)
         self._stride, self._metric, self._boundary_pixels = recipe.stride, recipe.metric, recipe.boundary_pixels
-        self._few = FEW_THRESHOLDS if self._task == "binary" else TAUS
         self._pixels_at_once = 2**18 if self._device.type == "cpu" else 2**23
 
     def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:
         """Return the confusion counts of these images, and whether every logit was finite."""
-        counts, parts = self._make_counters(images)
+        counters = self._make_counters(images)
         finite = torch.ones((), dtype=torch.bool, device=self._device)
         for positions, logits, masks in self._predict(model, images):
             finite &= torch.isfinite(logits).all()
             cleaned = torch.nan_to_num(logits)
-            counts.add(positions, cleaned, masks)
-            if parts is not None:
-                parts.add(positions, cleaned)
-        return self._count_batches(images, counts, parts), bool(finite)
+            for counter in counters:
+                counter.add(positions, cleaned, masks)
+        return _join_counts(counters), bool(finite)
 
     def fit_calibration(self, model: nn.Module, counts: ImageCounts) -> Calibration | ClassCalibration | None:
         """Fit the calibration of this network's logits on the images of `counts`.
@@ -122,35 +120,20 @@ class Evaluator:
         values, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         return fit_classes(values, labels) if len(labels) else None
 
-    def _make_counters(self, images: tuple[int, ...]) -> tuple[BinaryCounter | MulticlassCounter, PartCounter | None]:
+    def _make_counters(self, images: tuple[int, ...]) -> list[BinaryCounter | MulticlassCounter | PartCounter]:
+        """Return the counter of pixels, and of label maps if the metric needs them."""
         counter = BinaryCounter if self._task == "binary" else MulticlassCounter
-        counts = counter(len(images), self._classes, self._device, self._log_prior)
+        pixels = counter(images, self._classes, self._device, self._log_prior)
         count, classes, width = METRICS[self._metric].parts, self._classes, self._boundary_pixels
         if count is None:
-            return counts, None
+            return [pixels]
 
         def prepared(position: int) -> tuple[Counter, tuple[int, ...]]:
             label = np.asarray(self._store.get_mask(images[position]))
             return count(label, classes, width), label.shape
 
-        shape = (len(images), len(self._few), classes, 3)
-        return counts, PartCounter(shape, self._few, self._log_prior, prepared)
-
-    def _count_batches(
-        self, images: tuple[int, ...], counts: BinaryCounter | MulticlassCounter, parts: PartCounter | None
-    ) -> ImageCounts:
-        binary = self._task == "binary"
-        counters = None
-        if parts is not None:
-            data = parts.total.astype(np.min_scalar_type(int(parts.total.max(initial=0))))
-            counters = ImageCounts(kind="points", images=images, points=self._few, data=data)
-        return ImageCounts(
-            kind=counts.kind,
-            images=images,
-            points=THRESHOLDS if binary else TAUS,
-            data=counts.arrange(counts.total.cpu().numpy()),
-            parts=counters,
-        )
+        points = FEW_THRESHOLDS if self._task == "binary" else TAUS
+        return [pixels, PartCounter(images, classes, points, self._log_prior, prepared)]
 
     def measure_test_images(
         self,
@@ -171,7 +154,7 @@ class Evaluator:
             labels: images whose labels decide which classes are thin enough for centre lines, the same for all folds;
                 None = `images`.
         """
-        counts, parts = self._make_counters(images)
+        counters = self._make_counters(images)
         confidence = ConfidenceCounter(len(images), self._device)
         boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
@@ -180,10 +163,8 @@ class Evaluator:
         kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, raw, masks in self._predict(model, images):
             logits = torch.nan_to_num(raw)
-            counts.add(positions, logits, masks)
-            if parts is not None:
-                parts.add(positions, logits)
-            confidence.add(positions, logits, masks)
+            for counter in (*counters, confidence):
+                counter.add(positions, logits, masks)
             for n, answer in self._make_label_maps(positions, logits, images, point).items():
                 label = np.asarray(self._store.get_mask(images[n]))
                 if self._metric != "boundary_iou":  # else the metric's counts include them
@@ -191,7 +172,7 @@ class Evaluator:
                 centreline[n] = count_centreline_pixels(label, answer, thin)
                 if n < keep:
                     kept[n] = answer
-        counted = self._count_batches(images, counts, parts)
+        counted = _join_counts(counters)
         if self._metric == "boundary_iou":
             boundary = count_at_point(select_metric_counts(counted, self._metric), point).astype(np.uint32)
         detail = TestDetail(
@@ -248,3 +229,8 @@ class Evaluator:
                 whole_logits = logits.new_empty((*logits.shape[:2], height, width))
             whole_logits[(..., *part.place)] = logits[(..., *part.kept)]
         return whole_logits
+
+
+def _join_counts(counters: list[BinaryCounter | MulticlassCounter | PartCounter]) -> ImageCounts:
+    counted, *parts = (counter.make_counts() for counter in counters)
+    return counted.model_copy(update={"parts": parts[0]}) if parts else counted

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from sweeper.core.metrics import find_best_point
-from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.records import Conditions, Dataset, ImageCounts
 from sweeper.losses import choose_tau, choose_threshold, make_snippet
 from sweeper.scripts.loss_file import make_loss_text
@@ -26,18 +25,14 @@ SUMMED = ("miou", "fg_iou", "dice")
 
 def counted(batches: Batches, log_prior: Tensor) -> ImageCounts:
     """Return what sweeper counts of these batches."""
-    binary, images = len(log_prior) == 2, sum(len(target) for _, target in batches)
-    counts = (BinaryCounter if binary else MulticlassCounter)(images, len(log_prior), torch.device("cpu"), log_prior)
+    counter = BinaryCounter if len(log_prior) == 2 else MulticlassCounter
+    images = tuple(range(sum(len(target) for _, target in batches)))
+    counts = counter(images, len(log_prior), torch.device("cpu"), log_prior)
     start = 0
     for logits, target in batches:
         counts.add(torch.arange(start, start + len(target)), logits, target)
         start += len(target)
-    return ImageCounts(
-        kind=counts.kind,
-        images=tuple(range(images)),
-        points=THRESHOLDS if binary else TAUS,
-        data=counts.arrange(counts.total.numpy()),
-    )
+    return counts.make_counts()
 
 
 def pasted(text: str) -> dict[str, Any]:
