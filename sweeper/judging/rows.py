@@ -284,8 +284,8 @@ class Rows:
             step = "a class that an image lacks has no row, and a run that diverged gets the score that it is worth"
             if any(re.search("[,%]", str(columns[name][row])) for name in score_names for row in wrong[:MAX_LISTED]):
                 step = "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
-            name = score_names[np.isfinite(self.numbers[:, wrong[0]]).argmin()]
-            got = columns[name][wrong[0]]
+            name = score_names[int(np.isfinite(self.numbers[:, wrong[0]]).argmin())]
+            got = columns[name][int(wrong[0])]
             self.problems.append(f"{format_rows(wrong)}: no finite number, got {got!r}; {step}")
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
             self.problems.append(f"{format_rows(wrong)}: tp, fp and fn must be ≥ 0")
