@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from sweeper.judging.direction import find_lower_word
 
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<separator>[\W_]*)\d+")
@@ -56,7 +54,7 @@ def suggest_melt(
     value = "score" if value in columns else value
     ids = [name for name in columns if name not in wide.names]
     code = f"table = table.melt({ids!r}, {wide.names!r}, {wide.key!r}, {value!r})"
-    if wide.key == "class" and any(_is_missing(cell) for name in wide.names for cell in columns[name]):
+    if wide.key == "class" and any(str(cell) in ("", "None", "nan") for name in wide.names for cell in columns[name]):
         code += f".dropna(subset=[{value!r}])"
     option = f", and --metric {shlex.quote(value)} names the scores" if value not in ("score", metric) else ""
     return f"; if each column is of one {wide.key}, pandas makes a row of each score: `{code}`{option}"
@@ -93,7 +91,3 @@ def _find_by_metric(names: Sequence[str]) -> _WideColumns | None:
 
 def _is_metric(word: str) -> bool:
     return bool(_METRICS.fullmatch(word)) or find_lower_word(word) is not None
-
-
-def _is_missing(cell: Any) -> bool:
-    return cell is None or cell == "" or (isinstance(cell, float) and bool(np.isnan(cell)))
