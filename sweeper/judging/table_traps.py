@@ -94,13 +94,9 @@ def describe_alike(key: str, alike: Sequence[tuple[str, ...]]) -> Iterator[str]:
 def _are_in_one_run(rows: Rows, names: tuple[str, ...]) -> bool:
     """Return whether a run has several of these images, which are then different ones."""
     is_one = np.isin(rows.keys["image"], names)
-    runs = zip(
-        *(rows.keys[key][is_one].tolist() for key in ("method", "seed", "class") if key in rows.keys), strict=True
-    )
-    seen: dict[tuple[str, ...], set[str]] = {}
-    for run, image in zip(runs, rows.keys["image"][is_one].tolist(), strict=True):
-        seen.setdefault(run, set()).add(image)
-    return any(len(images) > 1 for images in seen.values())
+    runs = [rows.keys[key][is_one].tolist() for key in ("method", "seed", "class") if key in rows.keys]
+    cells = set(zip(*runs, rows.keys["image"][is_one].tolist(), strict=True))
+    return len(cells) > len(set(zip(*runs, strict=True)))
 
 
 def _find_codes(scores: Floats) -> Iterator[str]:
