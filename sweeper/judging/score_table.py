@@ -121,10 +121,8 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     return ScoreTable(
         source=source,
         methods=tuple(cells.methods),
-        runs=tuple(tuple(name for m, name in cells.runs if m == method) for method in range(len(cells.methods))),
-        rows=tuple(
-            tuple(r for r, (m, _) in enumerate(cells.runs) if m == method) for method in range(len(cells.methods))
-        ),
+        runs=tuple(tuple(cells.runs[r][1] for r in of_method) for of_method in cells.rows_by_method),
+        rows=tuple(map(tuple, cells.rows_by_method)),
         scores=values,
         scale=make_scale(rows.title, margin),
         margin=margin,
@@ -146,22 +144,17 @@ class _RunCells:
 
     def __init__(self, rows: Rows, request: ScoreRequest) -> None:
         self.rows, self.problems = rows, list[str]()
-        size = rows.numbers.shape[1]
         self.methods, method = _encode_distinct(rows.keys["method"])
         self.problems += find_request_problems(self.methods, request)
         if len(self.methods) > MOST_METHODS:
             return
         self.runs, run = self._identify_runs(rows, method)
+        self.rows_by_method = [[r for r, (m, _) in enumerate(self.runs) if m == i] for i in range(len(self.methods))]
         if request.paired_seeds:
             self._are_seeds_paired()
-        self.image_names: list[str]
-        self.classes: list[str]
-        self.image_names, image = (
-            _encode_distinct(rows.keys["image"]) if "image" in rows.keys else ([""], np.zeros(size, np.intp))
-        )
-        self.classes, kind = (
-            _encode_distinct(rows.keys["class"]) if "class" in rows.keys else ([""], np.zeros(size, np.intp))
-        )
+        unnamed = np.full(rows.numbers.shape[1], "")
+        self.image_names, image = _encode_distinct(rows.keys.get("image", unnamed))
+        self.classes, kind = _encode_distinct(rows.keys.get("class", unnamed))
         self.groups: int | None = None
         self.few_groups: int | None = None
         self.left_out = 0
@@ -296,8 +289,7 @@ class _RunCells:
 
     def _assign_groups(self, names: npt.NDArray[np.str_], image: Ints) -> None:
         _, code = _encode_distinct(names)
-        first = np.full(image.max() + 1, -1)
-        first[image[::-1]] = np.arange(len(image))[::-1]
+        first = np.unique(image, return_index=True)[1]
         changing = np.flatnonzero(code != code[first[image]])
         if len(changing):
             self.problems.append(f"{format_rows(changing)}: an image must be in one group, got another than before")
@@ -384,21 +376,16 @@ def _find_variance_problems(values: ImageTable, cells: _RunCells, *, is_trusted:
     """Find methods whose runs are all equal; for runs known to be trainings, only if all methods' runs are."""
     problems, several = [], 0
     shares = values.shares if values.images else np.zeros((len(values.scores), 1))
-    for m, method in enumerate(cells.methods):
-        rows_of_method = [r for r, (index, _) in enumerate(cells.runs) if index == m]
-        several += len(rows_of_method) > 1
-        if (
-            len(rows_of_method) > 1
-            and np.ptp(values.scores[rows_of_method]) == 0
-            and np.ptp(shares[rows_of_method], axis=0).max() < 1e-12
-        ):
+    for method, rows in zip(cells.methods, cells.rows_by_method, strict=True):
+        several += len(rows) > 1
+        if len(rows) > 1 and np.ptp(values.scores[rows]) == 0 and np.ptp(shares[rows], axis=0).max() < 1e-12:
             problems.append(
-                f"the {len(rows_of_method)} runs of {method} have the same scores: are they copies of one run, or "
-                "rounded? Give each training's own scores, with all digits"
+                f"the {len(rows)} runs of {method} have the same scores: are they copies of one run, or rounded? Give "
+                "each training's own scores, with all digits"
             )
     if is_trusted and len(problems) < several:
         problems = []
-    if not values.images and all(sum(index == m for index, _ in cells.runs) < 2 for m in range(len(cells.methods))):
+    if not values.images and not several:
         problems.append(
             "one number for each method says nothing about chance, got no column `image` and one run each; give the "
             "score of each image, or of several trainings (`seed`)"
