@@ -64,7 +64,8 @@ class _Reader:
             f"--where must name a parameter, a tag or {STATUS}, got {name!r}{suggest_correction(name, names)}"
             for name in unknown
         ]
-        requested = [run for run in runs if all(_read_value(run, k) == v for k, v in self.request.where.items())]
+        where = self.request.where.items()
+        requested = [run for run in runs if all({**run.fields, STATUS: run.status}.get(k) == v for k, v in where)]
         parents = {run.fields.get(PARENT) for run in runs}
         chosen = [run for run in requested if run.id not in parents or self.method in run.fields]
         for remaining, why in (
@@ -176,10 +177,6 @@ class _Reader:
         return values
 
 
-def _read_value(run: TrackedRun, name: str) -> str | None:
-    return run.status if name == STATUS else run.fields.get(name)
-
-
 # --- The store ----------------------------------------------------------------------------------------------
 
 
@@ -194,11 +191,11 @@ class TrackedRun(NamedTuple):
     """The last value of each metric."""
     fields: Mapping[str, str]
     """Parameters and tags; a parameter takes precedence over a tag of the same name."""
-    entries: Entries = ()
+    entries: Entries
     """Values of each step, for the metrics whose history was requested."""
 
 
-def list_runs(experiment: str, uri: str, history: Sequence[str] = ()) -> list[TrackedRun]:
+def list_runs(experiment: str, uri: str, history: Sequence[str]) -> list[TrackedRun]:
     """Return the runs of an experiment, the oldest first; with the values of all steps of the metrics in `history`.
 
     Raises:
@@ -269,7 +266,7 @@ def _join_steps(values: Iterable[tuple[str, int, float]]) -> Entries:
     return [entries[step] for step in sorted(entries)]
 
 
-def _request_runs(experiment: str, uri: str, history: Sequence[str] = ()) -> list[TrackedRun]:
+def _request_runs(experiment: str, uri: str, history: Sequence[str]) -> list[TrackedRun]:
     from sweeper.tracking import connect_to_mlflow, explain_missing_store
 
     client = connect_to_mlflow(uri)
@@ -287,18 +284,16 @@ def _request_runs(experiment: str, uri: str, history: Sequence[str] = ()) -> lis
             )
             token = page.token or ""
             for each in page:
-                logged = [m for name in history for m in client.get_metric_history(each.info.run_id, name)]
+                info, data = each.info, each.data
+                logged = [m for name in history for m in client.get_metric_history(info.run_id, name)]
                 logged.sort(key=lambda m: (m.step, m.timestamp))
-                runs.append(_make_run(each)._replace(entries=_join_steps((m.key, m.step, m.value) for m in logged)))
+                entries = _join_steps((m.key, m.step, m.value) for m in logged)
+                fields = {**data.tags, **data.params}
+                name = info.run_name or info.run_id[:8]
+                runs.append(TrackedRun(info.run_id, name, info.status, data.metrics, fields, entries))
     except Exception as error:
         raise explain_missing_store(uri, error) from error
     return runs
-
-
-def _make_run(run: Any) -> TrackedRun:
-    info, data = run.info, run.data
-    name = info.run_name or info.run_id[:8]
-    return TrackedRun(info.run_id, name, info.status, data.metrics, {**data.tags, **data.params})
 
 
 def _explain_missing_experiment(name: str, names: Any, uri: str) -> UsageError:
