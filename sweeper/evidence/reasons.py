@@ -110,7 +110,8 @@ def format_cost_bound(evidence: Contest, chosen: int) -> str:
     regret = evidence.finalists[chosen].regret
     assert regret is not None  # callers have checked that it is known
     bound = format_upper_bound(regret.bound, evidence.rope, evidence.scale.digits)
-    return f"costs at most {bound} {evidence.scale.score} (with a probability of {format_percent(LEVEL)})"
+    limit = limit_to_learned(evidence, evidence.finalists[chosen]) if isinstance(evidence, Evidence) else ""
+    return f"costs at most {bound} {evidence.scale.score}{limit} (with a probability of {format_percent(LEVEL)})"
 
 
 def _name_kind(evidence: Contest) -> str:
@@ -246,6 +247,26 @@ def explain_collapses(evidence: Evidence) -> list[str]:
                 f"answer): with those before, a rate of {100 * low:.0f} to {100 * high:.0f} % (95 % interval){trained}."
             )
     return sentences
+
+
+def list_missed_classes(evidence: Evidence) -> list[tuple[str, str]]:
+    """List each class that some but not all confirmation trainings never predict, with how many of which losses."""
+    trainings, listed = sum(f.trainings for f in evidence.finalists), []
+    for name in evidence.classes:
+        missing = [(f, n) for f in evidence.finalists if (n := f.missed_classes.get(name, 0))]
+        if missing and sum(n for _, n in missing) < trainings:
+            who = join_words([f"{n} of {f.trainings} trainings of {f.family}" for f, n in missing])
+            listed.append((name, who))
+    return listed
+
+
+def limit_to_learned(evidence: Evidence, finalist: FinalistEvidence) -> str:
+    """Return the condition on a bound for a loss that learns a class on some seeds only; "" if there is no such class.
+
+    Differences between losses on the other seeds are as large as the class is, and few of them were seen.
+    """
+    names = [name for name in evidence.classes if 0 < finalist.missed_classes.get(name, 0) < finalist.trainings]
+    return f" where {join_words(names)} {'are' if len(names) > 1 else 'is'} learned" if names else ""
 
 
 def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:

@@ -42,6 +42,7 @@ from sweeper.evidence.reasons import (
     explain_unsound,
     explain_win,
     join_families,
+    list_missed_classes,
 )
 from sweeper.evidence.verdict_predicates import (
     LEARNED_MARGIN,
@@ -107,9 +108,11 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
     reasons, next_steps = [*explain_action(evidence, decision.action), *decision.reasons], [*decision.next_steps]
     if rising > evidence.rope:
         reasons.append(explain_still_rising(evidence, rising, provisional))
+    missed = list_missed_classes(evidence)
+    if missed or rising > evidence.rope:
+        end = "every training predicts every class" if missed else "the baseline's curve is flat"
         next_steps.append(
-            f"{MORE_STEPS}, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
-            "continues the same study."
+            f"{MORE_STEPS}, until {end}: `{resume}` with a larger `--confirm-steps` continues the same study."
         )
     reasons += explain_collapses(evidence)
     head = format_headline(evidence, decision.action, decision.recommended or 0, decision.verdict, decision.strength)

@@ -13,6 +13,7 @@ from sweeper.evidence.action import find_best_other, has_highest_gain
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.mask_rules import get_gain_over_threshold
 from sweeper.evidence.paired_comparisons import BASELINE
+from sweeper.evidence.reasons import limit_to_learned, list_missed_classes
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.report.facts import ReportFacts, find_difference
@@ -82,6 +83,7 @@ def make_card(facts: ReportFacts) -> AnswerCard:
         *(_make_misses_row(facts) or _make_decision_row(facts)),
         CardRow("Confidence", _make_confidence_row(facts)),
         *_make_not_learned_row(facts),
+        *_make_missed_row(facts),
         CardRow("Holds for", _make_scope_row(facts)),
     ]
     return AnswerCard(_make_headline(facts, recommended), tuple(rows), recommended.snippet)
@@ -278,6 +280,8 @@ def _make_confidence_row(facts: ReportFacts) -> str:
     if chosen is not None and chosen.regret is not None:
         most = facts.format_cost_bound(chosen.regret.bound)
         learned = " on what was learned" if facts.recommendation.not_learned else ""
+        if facts.recommendation.evidence is not None:
+            learned = learned or limit_to_learned(facts.recommendation.evidence, chosen)
         parts.append(
             f"costs at most {most} {facts.metric}{learned} against the best of {len(facts.finalists)} finalists "
             f"({format_level(LEVEL)})"
@@ -300,6 +304,15 @@ def _make_not_learned_row(facts: ReportFacts) -> list[CardRow]:
         return []
     more = f" and {len(names) - LISTED} others" if len(names) > LISTED else ""
     return [CardRow("Not learned by any loss", ", ".join(names[:LISTED]) + more)]
+
+
+def _make_missed_row(facts: ReportFacts) -> list[CardRow]:
+    """Return the classes that only some trainings learned, with the losses whose trainings never predict them."""
+    evidence = facts.recommendation.evidence
+    missed = () if evidence is None else list_missed_classes(evidence)
+    parts = [f"{name} by {who}" for name, who in missed if name not in facts.recommendation.not_learned]
+    more = f"; and {len(parts) - LISTED} other classes" if len(parts) > LISTED else ""
+    return [CardRow("Never predicted", "; ".join(parts[:LISTED]) + more)] if parts else []
 
 
 def _format_verdict(facts: ReportFacts) -> str:

@@ -12,7 +12,7 @@ from sweeper.core.records import Regret
 from sweeper.evidence.action import add_longer_look
 from sweeper.evidence.confirmation_stopping import decide_next_step
 from sweeper.evidence.interim_analyses import plan_analyses
-from sweeper.evidence.verdict import decide_verdict
+from sweeper.evidence.verdict import Decision, decide_verdict
 from tests.evidence.weighing import ANALYSES, change_pairs, set_errors
 from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval, longer_gap, longer_look
 
@@ -241,6 +241,29 @@ def test_a_finalist_that_was_dropped_before_it_had_a_bound_is_not_called_the_bes
     finalists = tuple(finalist.model_copy(update={"regret": regret}) for finalist in record.finalists)
     bounded = decide_verdict(record.model_copy(update={"finalists": finalists}), ORDER)
     assert bounded.head == "Keep cross-entropy for now: it may cost up to 0.015."
+
+
+def test_a_bound_holds_only_where_the_loss_learns_every_class() -> None:
+    """Differences on seeds on which it does not are as large as the class, and a rival with fewer seeds shows none."""
+    levels, name = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.683}, evidence(GAIN).classes[1]
+    regret = Regret(expected=0.003, bound=0.0143, within_rope=0.9, best=0.3)
+
+    def decide(**missed: int) -> Decision:
+        finalists = {family: {"missed_classes": {name: missed.get(family, 0)}, "regret": regret} for family in levels}
+        finalists["dice"] |= limit_seeds(2, "dice")["dice"]
+        record = evidence(levels, half=0.003, finalists=finalists)
+        dropped = change_pairs(
+            record, lambda pair: {"at_most_one_sided": math.inf} if 2 in (pair.first, pair.second) else {}
+        )
+        return decide_verdict(dropped, ORDER)
+
+    some = decide(cross_entropy=1)
+    assert some.head == f"Keep cross-entropy for now: it may cost up to 0.015 where {name} is learned."
+    assert f"at most 0.015 mIoU where {name} is learned (with" in " ".join(some.reasons)
+    for missed in ({}, {"cross_entropy": 3}, {"dice_ce": 1}):
+        assert decide(**missed).head == "Keep cross-entropy for now: it may cost up to 0.015.", missed
+    steps = [" ".join(decide(**dict.fromkeys(levels, n)).next_steps) for n in (0, 1, 3)]
+    assert ["every training predicts" in text for text in steps] == [False, True, False]
 
 
 @pytest.mark.parametrize(

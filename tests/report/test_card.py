@@ -437,6 +437,18 @@ def multiclass(learned: dict[str, float]) -> SweepRecord:
     return builders.sweep(confirmations=runs, conditions=builders.conditions(data))
 
 
+def test_classes_that_only_some_trainings_predict_are_listed_with_the_losses() -> None:
+    name = builders.evidence(CLEAR).classes[1]
+    missed = {"dice_focal": {"missed_classes": {name: 1}}, "cross_entropy": {"missed_classes": {name: 3}}}
+    record = builders.evidence(CLEAR, finalists=missed)
+    _, rows = card(recommended(record))
+    assert rows["Never predicted"] == (
+        f"{name} by 1 of 3 trainings of dice_focal and 3 of 3 trainings of cross_entropy"
+    )
+    _, rows = card(recommended(record, not_learned=(name,)))
+    assert "Never predicted" not in rows
+
+
 @pytest.mark.parametrize(
     ("learned", "row"),
     [
