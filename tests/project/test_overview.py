@@ -57,7 +57,7 @@ def test_photograph_and_truth_are_those_of_a_test_image() -> None:
     same = [one for one in drawn if np.array_equal(one.image, image.photograph)]
     assert len(same) == 1 and np.array_equal(same[0].mask, image.truth)
     rare = MADE["list_rare_classes"](document)
-    part = MADE["crop_to"](np.isin(image.truth, rare))
+    part = MADE["find_window"](np.isin(image.truth, rare))
     assert np.isin(image.truth[part], rare).sum() == np.isin(image.truth, rare).sum() > 0
 
 
@@ -65,7 +65,7 @@ def test_hits_misses_and_false_alarms_have_their_colours() -> None:
     truth = np.array([[0, 1, 1, 2, 0]], np.uint8)
     answer = np.array([[0, 1, 0, 1, 2]], np.uint8)
     image = MADE["MedianImage"](np.full((1, 5, 3), 100, np.uint8), truth, ())
-    shown = MADE["overlay"](image, answer, [1, 2])[0]
+    shown = MADE["draw_overlay"](image, answer, [1, 2])[0]
     hex_colours = [f"#{bytes(pixel).hex().upper()}" for pixel in shown]
     assert hex_colours == ["#3C3C3C", MADE["HIT"], MADE["MISS"], MADE["FALSE_ALARM"], MADE["FALSE_ALARM"]]
     assert MADE["measure_iou"](truth, answer, 1) == 1 / 3
@@ -74,4 +74,4 @@ def test_hits_misses_and_false_alarms_have_their_colours() -> None:
 def test_a_pixel_in_no_colour_of_a_class_is_refused() -> None:
     panel = np.full((2, 2, 3), 7, np.uint8)
     with pytest.raises(SystemExit, match="no class's colour"):
-        MADE["decode"](panel, 5)
+        MADE["decode_labels"](panel, 5)
