@@ -175,7 +175,7 @@ def _make_finalist(
         collapses=sum(run.has_collapsed for run in runs),
         miou_when_trained=float(bench.miou.scores[sound].mean()) if sound else None,
         still_rising=float(np.mean(gains)) if gains else 0.0,
-        missed_classes=Counter(name for run in runs for name in run.missing_classes),
+        missed_classes=Counter(name for run in runs if not run.has_collapsed for name in run.missing_classes),
         vs_plain=_compute_default_gain(bench, at[spec.family], at.get(BASELINE, {})),
     )
 

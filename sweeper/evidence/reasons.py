@@ -250,8 +250,11 @@ def explain_collapses(evidence: Evidence) -> list[str]:
 
 
 def list_missed_classes(evidence: Evidence) -> list[tuple[str, str]]:
-    """List each class that some but not all confirmation trainings never predict, with how many of which losses."""
-    trainings, listed = sum(f.trainings for f in evidence.finalists), []
+    """List each class that some but not all confirmation trainings never predict, with how many of which losses.
+
+    Collapsed trainings do not count: `explain_collapses` has them.
+    """
+    trainings, listed = sum(f.trainings - f.collapses for f in evidence.finalists), []
     for name in evidence.classes:
         missing = [(f, n) for f in evidence.finalists if (n := f.missed_classes.get(name, 0))]
         if missing and sum(n for _, n in missing) < trainings:
@@ -265,7 +268,11 @@ def limit_to_learned(evidence: Evidence, finalist: FinalistEvidence) -> str:
 
     Differences between losses on the other seeds are as large as the class is, and few of them were seen.
     """
-    names = [name for name in evidence.classes if 0 < finalist.missed_classes.get(name, 0) < finalist.trainings]
+    names = [
+        name
+        for name in evidence.classes
+        if 0 < finalist.missed_classes.get(name, 0) < finalist.trainings - finalist.collapses
+    ]
     return f" where {join_words(names)} {'are' if len(names) > 1 else 'is'} learned" if names else ""
 
 

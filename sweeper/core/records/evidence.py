@@ -148,7 +148,7 @@ class FinalistEvidence(Contender):
     still_rising: float
     """Gain of the objective on validation over the last quarter of the steps, mean over seeds."""
     missed_classes: dict[str, int] = Field(default_factory=dict)
-    """Class → number of its confirmation trainings that never predict it at their end."""
+    """Class → number of its confirmation trainings without a collapse that never predict it at their end."""
     vs_plain: Interval | None = None
     """Its test score at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %:
     the gain over cross-entropy as usually trained. None where that was not confirmed."""
