@@ -231,5 +231,5 @@ def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_gro
             own, {own[0].spec.family: own[0]}, classes=facts.classes, groups=groups, metric="image_dice"
         )
         assert np.mean(swept.own) == pytest.approx(evidence.finalists[0].score.estimate)
-        at_own = [swept.values[seed, place] for seed, place in enumerate(swept.chosen_indices)]
+        at_own = [swept.values[seed, place] for seed, place in enumerate(map(swept.find_nearest, swept.chosen))]
         assert at_own == pytest.approx(swept.own)

@@ -63,12 +63,12 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
         return f"no configuration was confirmed on {facts.tested_on}"
     if baseline is None:
         return "cross-entropy was not confirmed"
-    colours = dict(zip(map(id, facts.finalists), assign_finalist_colours(facts, facts.finalists), strict=True))
+    colours = assign_finalist_colours(facts)
     gains = [(f, gap) for f in facts.finalists if (gap := find_difference(facts, f, baseline)) is not None]
     if not gains:
         return "nothing but cross-entropy was confirmed"
     rope = facts.sweep.rope
-    gaps = [GapRow(f.family, colours[id(f)], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
+    gaps = [GapRow(f.family, colours[f.family], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
     figure = draw_forest(gaps, rope, f"test {facts.metric} gained over tuned cross-entropy")
     evidence, at = facts.recommendation.evidence, facts.finalists.index(baseline)
     assert evidence is not None
@@ -103,8 +103,9 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
         return "each training was evaluated once, at its end"
     figure = make_figure(2.9)
     axes = clean_axes(figure.add_subplot(), "both")
-    colours = assign_finalist_colours(facts, [f for f, *_ in lines])
-    for i, ((finalist, steps, values), colour) in enumerate(zip(lines, colours, strict=True)):
+    colours = assign_finalist_colours(facts)
+    for i, (finalist, steps, values) in enumerate(lines):
+        colour = colours[finalist.family]
         if finalist in (facts.chosen, facts.rival):  # more than two bands cannot be distinguished
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=BAND, lw=0)
         label = escape_figure_text(finalist.family)
@@ -140,7 +141,6 @@ class _SweptScores:
     """A finalist's test score at every operating point."""
 
     finalist: FinalistEvidence
-    colour: str
     points: Floats
     """(T,)"""
     values: Floats
@@ -154,17 +154,11 @@ class _SweptScores:
         """Return the index of the stored point nearest to `point`."""
         return int(np.abs(self.points - point).argmin())
 
-    @property
-    def chosen_indices(self) -> list[int]:
-        """Index of each seed's chosen point."""
-        return [self.find_nearest(point) for point in self.chosen]
-
 
 def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
     """Return all finalists with stored counts, best estimate first."""
-    colours = assign_finalist_colours(facts, facts.finalists)
     swept = []
-    for finalist, colour in zip(facts.finalists, colours, strict=True):
+    for finalist in facts.finalists:
         kept = [r for r in group_replicates(facts, finalist) if all(run.evaluations for run in r.runs)]
         if not kept:
             continue
@@ -178,13 +172,8 @@ def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
         )
         points = np.asarray(select_metric_counts(tests[0][0], facts.compared).points)
         chosen = tuple(r.get_median_point(get_own_point) for r in kept)
-        swept.append(_SweptScores(finalist, colour, points, values, chosen, tuple(seed_scores(facts, finalist))))
+        swept.append(_SweptScores(finalist, points, values, chosen, tuple(seed_scores(facts, finalist))))
     return swept
-
-
-def _draw_order(facts: ReportFacts, finalist: FinalistEvidence) -> int:
-    """Return the drawing order: the recommended loss on top, then its rival."""
-    return 7 if finalist is facts.chosen else 5 if finalist is facts.rival else 3
 
 
 def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
@@ -195,19 +184,20 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
     figure = make_figure(2.9)
     axes = clean_axes(figure.add_subplot(), "both")
     axes.axvline(_place_on_axis(facts, facts.default_point), color=INK, lw=1, ls=(0, (4, 3)))
-    sentences = []
+    sentences, colours = [], assign_finalist_colours(facts)
     for swept in swept_finalists:
         x = np.array([_place_on_axis(facts, p) for p in swept.points])
-        main = swept.finalist in (facts.chosen, facts.rival)
+        name = swept.finalist.family
+        colour, main = colours[name], swept.finalist in (facts.chosen, facts.rival)
+        order = 7 if swept.finalist is facts.chosen else 5 if main else 3  # the recommended loss is on top
         if main:
             low, high = swept.values.min(axis=0), swept.values.max(axis=0)
-            axes.fill_between(x, low, high, color=swept.colour, alpha=BAND, lw=0)
-        name = swept.finalist.family
+            axes.fill_between(x, low, high, color=colour, alpha=BAND, lw=0)
         marker = None if facts.is_binary else "o"
-        axes.plot(x, swept.values.mean(axis=0), color=swept.colour, label=escape_figure_text(name), marker=marker, ms=4,
-                  lw=1.6 if main else 1.0, zorder=_draw_order(facts, swept.finalist))  # fmt: skip
-        axes.plot([x[i] for i in swept.chosen_indices], swept.own, "D", color=swept.colour, mew=0,
-                  ms=6.5 if main else 4.5, zorder=_draw_order(facts, swept.finalist) + 1)  # fmt: skip
+        axes.plot(x, swept.values.mean(axis=0), color=colour, label=escape_figure_text(name), marker=marker, ms=4,
+                  lw=1.6 if main else 1.0, zorder=order)  # fmt: skip
+        axes.plot([x[swept.find_nearest(point)] for point in swept.chosen], swept.own, "D", color=colour, mew=0,
+                  ms=6.5 if main else 4.5, zorder=order + 1)  # fmt: skip
         if main:
             default = float(swept.values[:, swept.find_nearest(facts.default_point)].mean())
             sentences.append(
@@ -299,7 +289,7 @@ def _draw_seeds(axes: Axes, facts: ReportFacts, scores: list[dict[int, float]]) 
     for seed in sorted(set().union(*scores)):
         places = [(by_seed[seed], row) for row, by_seed in zip(rows, scores, strict=True) if seed in by_seed]
         axes.plot(*zip(*places, strict=True), color=INK, lw=0.8, alpha=0.6, zorder=1)
-    for row, by_seed, colour in zip(rows, scores, assign_finalist_colours(facts, facts.finalists), strict=True):
+    for row, by_seed, colour in zip(rows, scores, assign_finalist_colours(facts).values(), strict=True):
         values = list(by_seed.values())
         axes.plot(values, [row] * len(values), "o", color=colour, ms=5.5, mew=0, alpha=0.85, zorder=3)
         if values:
@@ -331,9 +321,7 @@ def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
         return "no longer training was looked at"
     over = look.gaps[0].second
     lines = [gap for gap in look.gaps if gap.second == over]
-    colours = dict(
-        zip((f.family for f in facts.finalists), assign_finalist_colours(facts, facts.finalists), strict=True)
-    )
+    colours = assign_finalist_colours(facts)
     figure = make_figure(2.3)
     axes = clean_axes(figure.add_subplot(), "y")
     axes.axhline(0, color=INK, lw=1, zorder=1)

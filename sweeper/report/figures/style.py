@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -28,7 +29,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-from sweeper.core.records import IGNORE, FinalistEvidence, Interval
+from sweeper.core.records import IGNORE, Interval
 from sweeper.core.text import shorten
 from sweeper.report.facts import ReportFacts
 from sweeper.report.formatting import escape_md, format_signed_number, make_one_line
@@ -227,7 +228,9 @@ def make_palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0
     return result
 
 
-def assign_finalist_colours(facts: ReportFacts, finalists: Sequence[FinalistEvidence]) -> list[str]:
-    """Return each finalist's colour: fixed for the recommended loss and its rival, for the others in turn."""
-    others = iter(OTHERS * (1 + len(finalists) // len(OTHERS)))
-    return [CHOSEN if f is facts.chosen else RIVAL if f is facts.rival else next(others) for f in finalists]
+def assign_finalist_colours(facts: ReportFacts) -> dict[str, str]:
+    """Return each finalist's colour by family: fixed for the recommended loss and its rival, for the others in turn."""
+    others = cycle(OTHERS)
+    return {
+        f.family: CHOSEN if f is facts.chosen else RIVAL if f is facts.rival else next(others) for f in facts.finalists
+    }
