@@ -11,15 +11,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import get_checkpoint_path, get_checkpoints_dir, get_final_weights_path, get_weights_dir
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import (
-    Collapse,
-    Conditions,
-    MetricScores,
-    Split,
-    Task,
-    TrainedOn,
-    TrialSpec,
-)
+from sweeper.core.records import Collapse, Conditions, MetricScores, Split, Task, TrainedOn, TrialSpec
 from sweeper.core.text import format_count, format_study_command
 from sweeper.data.cache import hold_store
 from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec

@@ -14,13 +14,7 @@ from sweeper.core.text import format_count, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.reasons import explain_doubt
 from sweeper.evidence.replicates import get_own_point
-from sweeper.evidence.verdict_predicates import (
-    count_units,
-    format_units,
-    get_difference,
-    has_beaten,
-    has_enough_seeds,
-)
+from sweeper.evidence.verdict_predicates import count_units, format_units, get_difference, has_beaten, has_enough_seeds
 from sweeper.report.card import format_gap
 from sweeper.report.facts import (
     ReportFacts,
