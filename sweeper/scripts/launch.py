@@ -156,43 +156,32 @@ def run_script(
                 break
         took = time.monotonic() - begun
         if process.poll() is not None:
-            waited = _wait_for_reader(log, is_over)
+            while log.thread.is_alive() and waited < UPLOAD_SECONDS and not is_over():
+                log.thread.join(0.05)
+                waited = time.monotonic() - begun - took
     finally:
-        status = _end_process(process, folder, log)
+        end_processes(folder, process)
+        log.thread.join(5.0)
+        status = process.wait()
     return ScriptEnd(status, took + waited, is_late, log.size, log.last_lines(), waited)
 
 
-def _wait_for_reader(log: _BoundedLog, is_over: Callable[[], bool]) -> float:
-    """Wait while processes that the script left hold its output open; return the seconds."""
-    begun = time.monotonic()
-    while log.thread.is_alive() and time.monotonic() - begun < UPLOAD_SECONDS and not is_over():
-        log.thread.join(0.05)
-    return time.monotonic() - begun
-
-
-def _end_process(process: subprocess.Popen[bytes], folder: Path, log: _BoundedLog) -> int:
-    """End a process with all that it started; return its status."""
-    _end_members(process.pid, folder, lambda: process.poll() is None)
-    log.thread.join(5.0)
-    return process.wait()
-
-
-def end_left_processes(folder: Path) -> None:
-    """End the processes of a training whose sweeper was killed: they would write into the folder of the next start."""
-    _end_members(None, folder, lambda: False)
-
-
-def _end_members(group: int | None, folder: Path, is_running: Callable[[], bool]) -> None:
-    """End a process group and all other processes of this training, first by SIGTERM, then by SIGKILL."""
+def end_processes(folder: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+    """End the processes of a training, and the group of `process`, first by SIGTERM, then by SIGKILL."""
     try:
-        _signal_members(group, folder, is_running, signal.SIGTERM)
+        _signal_processes(folder, process, signal.SIGTERM)
     finally:  # even if a signal to sweeper ends the wait
-        _signal_members(group, folder, is_running, signal.SIGKILL)
+        _signal_processes(folder, process, signal.SIGKILL)
 
 
-def _signal_members(group: int | None, folder: Path, is_running: Callable[[], bool], number: signal.Signals) -> None:
+def _signal_processes(folder: Path, process: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:
     """Send a signal to the processes of a training, and wait for their end."""
     until = time.monotonic() + TERM_SECONDS
+    group = None if process is None else process.pid
+
+    def is_running() -> bool:
+        return process is not None and process.poll() is None
+
     members = _list_members(group, folder)
     if group is not None and (members or is_running()):
         with suppress(ProcessLookupError, PermissionError):

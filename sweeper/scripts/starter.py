@@ -18,7 +18,7 @@ from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.records import Task
 from sweeper.core.text import format_count
 from sweeper.scripts.contract import RESULTS, TRIAL, TrialDocument, read_events, write_trial_folder
-from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, read_output, run_script
+from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script
 from sweeper.scripts.script_start import ScriptStart
 
 TRANSIENT_ERRORS = re.compile(
@@ -99,12 +99,12 @@ class ScriptStarter:
     ) -> ScriptStart:
         if self.is_stopped():
             raise InterruptedSweepError("stopped", 130)
+        if folder.exists():
+            end_processes(folder)  # those of a sweeper that was killed would write into it
         if folder.exists() and not _is_of_trial(folder, trial):
-            end_left_processes(folder)
             shutil.rmtree(folder)
         if folder.exists():
             trial = trial.model_copy(update={"resumed": True})
-            end_left_processes(folder)
             for path in [folder / RESULTS, folder / "stop", *folder.glob("val*.npz"), *folder.glob("test*.npz")]:
                 path.unlink(missing_ok=True)
         with self._writing:

@@ -70,7 +70,7 @@ class FakeScript:
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeScript, TrialSpec], TrialResult]:
     def run(script: FakeScript, spec: TrialSpec) -> TrialResult:
         monkeypatch.setattr(starter, "run_script", script.run)
-        monkeypatch.setattr(starter, "end_left_processes", lambda folder: None)
+        monkeypatch.setattr(starter, "end_processes", lambda folder: None)
         with closing(ScriptBackend("train")) as backend:
             executor = backend.open(CONDITIONS, tmp_path / "kept")
             executor.submit(TrainingJob(spec, until=spec.steps))

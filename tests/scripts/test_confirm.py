@@ -123,7 +123,7 @@ AGAIN = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.
 def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
     """Compare losses in a `Script` without starting anything."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(starter, "end_left_processes", lambda folder: None)
+    monkeypatch.setattr(starter, "end_processes", lambda folder: None)
 
     def run(script: Script, losses: str = "dice", *, workers: int = 1, **changes: Any) -> Confirmation:
         monkeypatch.setattr(starter, "run_script", script.run)
@@ -507,7 +507,7 @@ def start_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     """Let the command probe and start a `Script` in place of train.py."""
     (tmp_path / "train.py").write_text("x = 1\n")
     mlflow_template.lay(tmp_path)
-    monkeypatch.setattr(starter, "end_left_processes", lambda folder: None)
+    monkeypatch.setattr(starter, "end_processes", lambda folder: None)
 
     def use(script: Script) -> None:
         probe = make_plan(script, "dice").probe.model_copy(update={"command": "python train.py"})
