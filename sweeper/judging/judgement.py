@@ -256,7 +256,8 @@ def _format_headline(contest: MethodContest, decision: Decision, kind: str) -> s
     rival = contest.finalists[1 - (decision.recommended or 0)].family if others == 1 else "every other"
     if decision.verdict is Verdict.CLEAR_WINNER:
         winner = "Clear winner:" if kind == "method" else "The network of"
-        return f"{winner} {named.family} is better than {rival}{_format_scope(contest)}."
+        like = {"both": "at trainings and images", "trainings": "at trainings", "images": "on images"}[contest.scope]
+        return f"{winner} {named.family} is better than {rival}, {like} like these."
     if decision.verdict is Verdict.EQUIVALENT:
         return f"Equivalent: no {kind} that may be the best differs by more than the margin. Take {named.family}."
     if decision.verdict is Verdict.SAFE_CHOICE:
@@ -268,14 +269,6 @@ def _format_headline(contest: MethodContest, decision: Decision, kind: str) -> s
         cost = format_upper_bound(named.regret.bound, contest.rope, contest.scale.digits)
         return f"No clear winner. {named.family} probably costs at most {cost} {contest.scale.score} (95 %)."
     return f"Open: no {kind} is clearly better, or as good. {named.family} scores best of those that may be taken."
-
-
-def _format_scope(contest: Contest) -> str:
-    return {
-        "both": ", at trainings and images like these",
-        "trainings": ", at trainings like these",
-        "images": ", on images like these",
-    }[contest.scope]
 
 
 def _list_caveats(table: ScoreTable, contest: Contest) -> list[str]:

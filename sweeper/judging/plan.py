@@ -236,7 +236,7 @@ def format_plan(document: PlanDocument) -> str:
         lines += [
             "",
             f"{pair.first} − {pair.second}: spreads from training to training by {pair.sd_seed:.3g}{image}",
-            *(f"  {_format_images(row.images)}{_format_seeds(row.seeds)}" for row in pair.rows),
+            *(f"  {_format_row(row)}" for row in pair.rows),
             "  width: "
             + ", ".join(f"± {row.width:.3g} with {row.seeds} seeds ({row.power:.0%})" for row in pair.widths),
             f"  {format_count(document.seeds or DECIDING_SEEDS, 'seed')}{' as here' if document.seeds else ''}: "
@@ -258,9 +258,6 @@ def format_plan(document: PlanDocument) -> str:
     return "\n".join(lines)
 
 
-def _format_images(images: int | None) -> str:
-    return "" if images is None else f"{images:,} images: "
-
-
-def _format_seeds(seeds: int | None) -> str:
-    return f"no number of seeds up to {MOST_SEEDS}" if seeds is None else format_count(seeds, "seed")
+def _format_row(row: PlanRow) -> str:
+    images = "" if row.images is None else f"{row.images:,} images: "
+    return images + (f"no number of seeds up to {MOST_SEEDS}" if row.seeds is None else format_count(row.seeds, "seed"))
