@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -60,7 +59,8 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
     plain = views.reshape(len(views), -1)
     pairs: dict[tuple[int, int], DuplicatePair] = {}
     for turn, how in enumerate(_TURNS):
-        turned = _turn_thumbnails(views, turn).reshape(len(views), -1)
+        mirrored = views[:, :, ::-1] if turn >= 4 else views
+        turned = np.rot90(mirrored, turn % 4, axes=(1, 2)).reshape(len(views), -1)
         for start in range(0, len(views), _BLOCK):
             correlations = plain[start : start + _BLOCK] @ turned[start:].T
             # The eight orientations include their inverses, so that i < j misses none.
@@ -79,11 +79,6 @@ def cluster_pairs(pairs: Sequence[DuplicatePair]) -> list[tuple[int, ...]]:
     joined = coo_array((np.ones(len(ends)), (first, second)), shape=(len(images), len(images)))
     number, cluster_of = connected_components(joined, directed=False)
     return sorted(tuple(map(int, images[cluster_of == cluster])) for cluster in range(number))
-
-
-def _turn_thumbnails(views: npt.NDArray[np.float32], turn: int) -> npt.NDArray[np.float32]:
-    mirrored = views[:, :, ::-1] if turn >= 4 else views
-    return np.rot90(mirrored, turn % 4, axes=(1, 2))
 
 
 def find_repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
