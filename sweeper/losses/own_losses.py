@@ -29,7 +29,6 @@ def register_user_losses(losses: Iterable[UserLoss]) -> None:
                 start=user_loss.starts[name],
                 default=user_loss.starts[name],
                 limits=_ANY,
-                meaning="a hyper-parameter of your own loss",
             )
             for name, coordinate in user_loss.coordinates.items()
         }

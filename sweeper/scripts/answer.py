@@ -11,7 +11,7 @@ from sweeper.core.base import Record
 from sweeper.core.document import Document, format_json
 from sweeper.core.paths import ConfirmationPaths
 from sweeper.core.records import Action, Contest
-from sweeper.core.text import format_count, format_duration, join_words, replace_minus
+from sweeper.core.text import capitalise, format_count, format_duration, join_words, replace_minus
 from sweeper.evidence.verdict_predicates import get_comparison, get_difference, has_beaten, has_enough_seeds
 from sweeper.judging.judgement import Judgement, JudgementDocument
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
@@ -183,7 +183,7 @@ CLAIMS: dict[str, str] = {
 def _list_notes(result: ComparisonResult) -> Iterator[str]:
     plan, judgement, plain = result.plan, result.judgement, result.plain
     yield f"{CLAIMS[plan.probe.scores['test']]}."
-    yield from (f"{note[:1].upper()}{note[1:]}." for note in plan.probe.notes)
+    yield from (f"{capitalise(note)}." for note in plan.probe.notes)
     if bad := [row for row in (*result.tuned, *result.rows) if row.state != "trained"]:
         titles = [f"{row.loss} (seed {row.seed}, {row.lr_factor:.3g} × the rate) {row.state}" for row in bad]
         yield f"{'; '.join(titles)}. A training that diverged in the confirmation counts with all answers wrong."

@@ -172,9 +172,7 @@ class ScriptTrainings:
         Raises:
             ScriptError: if it is of the confirmation, and gave no scores.
         """
-        problems = list(find_start_problems(start, self._starter.seconds))
-        if not problems:
-            problems += self._find_other_kinds(start)
+        problems = list(find_start_problems(start, self._starter.seconds)) or list(self._find_other_kinds(start))
         if problems and job.purpose == "confirm":
             raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
         diverged = not all(line.finite for line in start.list_events(SplitScored))
