@@ -175,7 +175,7 @@ class _RunCells:
         is_kept = np.isin(image, self.kept)
         place = np.ravel_multi_index((run[is_kept], np.searchsorted(self.kept, image[is_kept]), kind[is_kept]), shape)
         numbers = rows.numbers[:, is_kept]
-        self.data = np.zeros((*shape, 3 if rows.of_counts else 2))
+        self.data: npt.NDArray[Any] = np.zeros((*shape, 3 if rows.of_counts else 2))
         flat = self.data.reshape(-1, self.data.shape[-1])
         if rows.of_counts:
             flat[place] = numbers.T
@@ -288,20 +288,16 @@ class _RunCells:
             )
 
     def _assign_groups(self, names: npt.NDArray[np.str_], image: Ints) -> None:
-        _, code = _encode_distinct(names)
         first = np.unique(image, return_index=True)[1]
-        changing = np.flatnonzero(code != code[first[image]])
+        changing = np.flatnonzero(names != names[first[image]])
         if len(changing):
             self.problems.append(f"{format_rows(changing)}: an image must be in one group, got another than before")
             return
         groups = [str(names[first[i]]) or None for i in self.kept]
         if any(groups):
-            unit = [group or f"\0{place}" for place, group in enumerate(groups)]
-            of_units, units = _encode_distinct(np.array(unit))
-            summed = np.zeros((len(self.data), len(of_units), *self.data.shape[2:]))
-            for run, images in zip(summed, self.data, strict=True):
-                np.add.at(run, units, images)
-            self.data, self.groups, self.few_groups = summed, len(of_units), count_few_groups(groups)
+            units = metrics.number_units(groups)
+            self.data = self.data if units is None else metrics.sum_by_unit(self.data, units, "miou")
+            self.groups, self.few_groups = self.data.shape[1], count_few_groups(groups)
 
     def _format_cell(self, image: int, kind: int) -> str:
         parts = [repr(self.image_names[image])] if "image" in self.rows.keys else []
