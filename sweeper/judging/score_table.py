@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -309,18 +309,17 @@ class _RunCells:
 
     def make_table(self) -> ImageTable:
         """Return the score of each run, and each image's influence on it."""
-        folds = self.rows.folds_of_run
+        measure: Callable[[Any], Floats] = _compute_class_means
         if self.rows.of_counts:
-            held = (self.data[..., 0] + self.data[..., 2]).sum(axis=(0, 1)) > 0
             measure = metrics.compute_iou if self.rows.metric == "miou" else metrics.compute_dice
-            table = make_image_table(self.data, lambda summed: metrics.average_classes(measure(summed), held), folds)
+            held = (self.data[..., 0] + self.data[..., 2]).sum(axis=(0, 1)) > 0
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
-            table = make_image_table(
-                self.data, lambda summed: metrics.average_classes(_compute_class_means(summed), held), folds
-            )
-        told_apart = "image" in self.rows.keys and table.images > 1
-        return table if told_apart else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
+        table = make_image_table(
+            self.data, lambda summed: metrics.average_classes(measure(summed), held), self.rows.folds_of_run
+        )
+        is_of_images = "image" in self.rows.keys and table.images > 1
+        return table if is_of_images else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
 
     def explain_single_image(self) -> list[str]:
         """Return the caveat of a single image, or group, which says nothing about others."""
