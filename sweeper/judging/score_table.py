@@ -25,7 +25,6 @@ from sweeper.core import metrics
 from sweeper.core.records import Scale
 from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
-from sweeper.evidence.replicates import count_few_groups
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import MAX_LISTED, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
 from sweeper.judging.table_traps import find_traps, note_background
@@ -62,7 +61,6 @@ class ScoreTable:
     images: int
     """Number of images; 0 = they are not distinguished."""
     groups: int | None = None
-    few_groups: int | None = None
     left_out: int = 0
     """Images without a score for some run."""
     notes: tuple[str, ...] = ()
@@ -131,7 +129,6 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         bound=1.0 if rows.of_counts else math.inf,
         images=cells.images if "image" in rows.keys and not alone else 0,
         groups=None if alone else cells.groups,
-        few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
         notes=(*alone, *rows.notes, *background, *scores.notes),
         design=scores.design,
@@ -156,7 +153,6 @@ class _RunCells:
         self.image_names, image = _encode_distinct(rows.keys.get("image", unnamed))
         self.classes, kind = _encode_distinct(rows.keys.get("class", unnamed))
         self.groups: int | None = None
-        self.few_groups: int | None = None
         self.left_out = 0
         pairs, pair = np.unique(image * len(self.classes) + kind, return_inverse=True)
         cells, cell, times = np.unique(run * len(pairs) + pair, return_inverse=True, return_counts=True)
@@ -297,7 +293,7 @@ class _RunCells:
         if any(groups):
             units = metrics.number_units(groups)
             self.data = self.data if units is None else metrics.sum_by_unit(self.data, units, "miou")
-            self.groups, self.few_groups = self.data.shape[1], count_few_groups(groups)
+            self.groups = self.data.shape[1]
 
     def _format_cell(self, image: int, kind: int) -> str:
         parts = [repr(self.image_names[image])] if "image" in self.rows.keys else []

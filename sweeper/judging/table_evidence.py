@@ -19,6 +19,7 @@ from sweeper.evidence.intervals import (
 )
 from sweeper.evidence.paired_comparisons import compare_pairs, fit_levels
 from sweeper.evidence.regret import add_regrets
+from sweeper.evidence.replicates import FEW_GROUPS
 from sweeper.evidence.verdict_predicates import is_win
 from sweeper.judging.rows import ScoreRequest
 from sweeper.judging.score_table import ScoreTable
@@ -78,7 +79,7 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
             paired=request.paired_seeds,
             test_images=table.images,
             test_groups=table.groups,
-            few_groups=table.few_groups,
+            few_groups=table.groups if table.groups is not None and table.groups < FEW_GROUPS else None,
             analyses=analyses,
         )
     )
