@@ -67,11 +67,10 @@ def draw_predictions(facts: ReportFacts) -> DrawnFigure | str:
     pairs = find_common_runs(facts)
     if not pairs or facts.chosen is None or facts.rival is None:
         return "there are no two finalists with a common seed to set side by side"
-    kept = [_list_kept_maps(run for pair in pairs for run in pair[side : side + 1]) for side in (0, 1)]
-    shared = [i for i in kept[0] if i in kept[1] and kept[0][i].shape == kept[1][i].shape]
-    if not shared:
+    first, second = (_list_kept_maps(pair[side] for pair in pairs) for side in (0, 1))
+    answers = {i: (first[i], second[i]) for i in first if i in second and first[i].shape == second[i].shape}
+    if not answers:
         return "the confirmation trainings kept no predictions of the same test images"
-    answers = {i: (kept[0][i], kept[1][i]) for i in shared}
     scored = score_images(facts, facts.chosen, facts.rival)
     rows = _choose_rows(answers, pixels, scored)
     names = [f.family for f in (facts.chosen, facts.rival)]
