@@ -74,14 +74,8 @@ def export_study(
 ) -> ExportDocument:
     """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and optional files.
 
-    Args:
-        storage: the study's storage.
-        name: the study's name.
-        out: folder of all reports.
-        cache: folder of the decoded data, next to which sweeps keep weights.
-        onnx: whether to write the network as `model.onnx`, too.
-        huggingface: whether to write the network as a folder `huggingface/` with a model card, too.
-        limit: limit of misses that determines the operating point, if given.
+    Sweeps keep weights next to `cache`, the folder of the decoded data. `onnx` adds `model.onnx`, and `huggingface` a
+    folder of that name with a model card. A limit of misses determines the operating point.
 
     Raises:
         StudyError: if the study does not exist.

@@ -249,12 +249,7 @@ EXAMPLES = {
 
 
 def make_examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
-    """Return file name → Python text; empty if the user's script trained, or the loss needs maps of the labels.
-
-    Args:
-        sweep: the study.
-        chosen: the study's recommendation.
-    """
+    """Return file name → Python text; empty if the user's script trained, or the loss needs maps of the labels."""
     if FAMILIES[chosen.family].needs_map or sweep.conditions.recipe.command is not None:
         return {}
     conditions = sweep.conditions

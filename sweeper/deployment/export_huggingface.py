@@ -29,11 +29,6 @@ FILES = ("README.md", "config.json", "model.safetensors", "classes.txt", "predic
 def write_folder(answer: RecommendedAnswer, weights: Path, folder: Path) -> None:
     """Write README.md (the model card), the network, the classes, and predict.py, which prepares images.
 
-    Args:
-        answer: the study's recommendation.
-        weights: the exported file of weights.
-        folder: folder to create.
-
     Raises:
         UsageError: if the network is the user's own.
         OSError: if a file cannot be written.
@@ -51,10 +46,7 @@ def write_folder(answer: RecommendedAnswer, weights: Path, folder: Path) -> None
 def make_model_card(answer: RecommendedAnswer, record: WeightsRecord, *, whole: bool) -> str:
     """Make the model card in markdown: use, training, measurements and scope of the network.
 
-    Args:
-        answer: the study's recommendation.
-        record: record of the exported network.
-        whole: whether the folder has every weight that `smp.from_pretrained` expects.
+    `whole`: whether the folder has every weight that `smp.from_pretrained` expects.
     """
     sweep, chosen = answer.sweep, answer.chosen
     facts = collect_facts(sweep, answer.recommendation)

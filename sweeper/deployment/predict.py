@@ -160,17 +160,10 @@ def predict_images(
     stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> PredictionsDocument:
-    """Predict every readable image, and list all others.
+    """Predict every readable image, and list all others; return the content of `OUT/predictions.json`.
 
-    Returns:
-        The content of `OUT/predictions.json`.
-
-    Args:
-        source: the network.
-        arguments: files, folders and patterns.
-        options: the options.
-        stop: checked between images.
-        progress: called with (done, total) images.
+    `arguments` are files, folders and patterns. `stop` is checked between images, and `progress` called with (done,
+    total) images.
 
     Raises:
         UsageError: before anything is written, if there is no image, an output exists, or the operating point is out of

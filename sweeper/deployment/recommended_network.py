@@ -106,14 +106,10 @@ def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnsw
 
 
 def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:
-    """Find the kept network of the recommended configuration and the study's data.
+    """Find the kept network of the recommended configuration and the study's data, in the folder of its weights.
 
     This is the last written final training (`sweeper train`) that has learned (`Collapse.learned`), else the kept
     confirmation with the study's own steps; None without either.
-
-    Args:
-        answer: the recommendation.
-        folder: folder of the study's weights (`get_weights_dir`).
 
     Raises:
         UsageError: if a file in the folder is damaged, because it might be the wanted one.

@@ -79,15 +79,8 @@ def train_recommended(
 ) -> TrainingDocument:
     """Train the configuration that a study recommends, and store its weights next to the study's.
 
-    An interrupted training continues bit for bit if the same command is repeated.
-
-    Args:
-        storage: the study's storage.
-        name: the study's name.
-        options: the options.
-        messages: receives progress and warnings.
-        stop: checked between steps.
-        progress: called with (done, total) steps.
+    An interrupted training continues bit for bit if the same command is repeated. `stop` is checked between steps, and
+    `progress` called with (done, total) steps.
 
     Raises:
         UsageError: (including DataError, StudyError) before any training.

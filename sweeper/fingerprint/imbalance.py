@@ -83,8 +83,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
 def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
     """Return background / foreground pixels (binary), else most common / rarest of the classes that occur.
 
-    Args:
-        class_pixels: (C,) labelled pixels of each class, ≥ 0.
+    `class_pixels`: (C,) labelled pixels, ≥ 0.
 
     Raises:
         UsageError: if fewer than two classes occur.

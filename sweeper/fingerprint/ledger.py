@@ -167,11 +167,7 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
 
     The reach is the `REACH` quantile of the distances from each shipped set to the nearest other. The user's studies
     are neighbours, but do not affect scale and reach: many studies of one data set would make all others look distant.
-
-    Args:
-        task: binary or multi-class.
-        features: values of `compute_features`, in the order of `FEATURES`.
-        ledger: rows of the ledger.
+    `features` are in the order of `FEATURES`.
 
     Raises:
         ValueError: if no row is of this task.

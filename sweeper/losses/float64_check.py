@@ -14,10 +14,7 @@ MAX_DIFFERENCE = 1e-3
 
 
 def measure_float64_differences(device: str) -> dict[str, float]:
-    """Compare value and gradient in float32 on `device` with float64 on the processor.
-
-    Args:
-        device: a torch device, such as `cpu` or `cuda`.
+    """Compare value and gradient in float32 on a device of torch with float64 on the processor.
 
     Returns:
         Family → the larger of the two relative differences; NaN if anything is not finite.

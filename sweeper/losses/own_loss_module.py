@@ -35,11 +35,6 @@ def check_own_loss(user_loss: UserLoss, task: Task, classes: int) -> None:
 
     Labels are random, all background, or half of them ignored; logits are within ±1, and once within ±60.
 
-    Args:
-        user_loss: the loss.
-        task: binary or multiclass.
-        classes: number of the data's classes.
-
     Raises:
         UsageError: with every problem.
     """

@@ -66,14 +66,7 @@ def make_user_snippet(user_loss: UserLoss, params: Mapping[str, float], task: Ta
 def build_own_loss(
     user_loss: UserLoss, params: Mapping[str, Any], *, task: str, ignore_index: int, classes: int
 ) -> nn.Module:
-    """Build the user's loss as a module, called as `loss(logits, target)`.
-
-    Args:
-        user_loss: the loss.
-        params: its hyper-parameters.
-        task: binary or multiclass.
-        ignore_index: label of pixels that do not count.
-        classes: number of the data's classes, including the background.
+    """Build the user's loss as a module, called as `loss(logits, target)`; `classes` include the background.
 
     Raises:
         UsageError: if the loss cannot be imported or constructed.

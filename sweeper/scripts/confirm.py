@@ -34,15 +34,7 @@ def confirm_losses(
     resume_command: str,
     log: Callable[[str], None] = lambda _: None,
 ) -> Confirmation:
-    """Train the losses in the user's script, and recommend one.
-
-    Args:
-        name: name of the comparison.
-        folder: its folder.
-        plan: its plan.
-        trainings: train the script.
-        resume_command: the command that resumes it.
-        log: receives a line for each interim analysis.
+    """Train the losses in the user's script, and recommend one; `log` receives a line for each interim analysis.
 
     Raises:
         ScriptError: if a training failed; finished ones are kept.

@@ -172,13 +172,7 @@ class SplitScores(NamedTuple):
 def write_trial_folder(
     folder: Path, trial: TrialDocument, task: Task | None = None, class_frequencies: Sequence[float] | None = None
 ) -> None:
-    """Create a training's folder.
-
-    Args:
-        folder: new, or that of a training that was stopped.
-        trial: settings of the training.
-        task: task of the loss; None = either.
-        class_frequencies: as for `build_loss`.
+    """Write a training's folder, which is new, or that of a training that was stopped; a task of None is either.
 
     Raises:
         LossError: if the loss cannot be built.

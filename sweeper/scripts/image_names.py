@@ -15,12 +15,7 @@ def match_images(names: Sequence[str], dataset: Dataset, what: str) -> list[int]
     """Return the index of each named image in the data set.
 
     A name is the image's stem, its file name, or a path that ends in one of them: `patient3/scan7`, `scan7.png`,
-    `/data/images/scan7.png`.
-
-    Args:
-        names: names from the script.
-        dataset: data set with the images.
-        what: split of the images, for the message.
+    `/data/images/scan7.png`. `what` is the split of the images, for the message.
 
     Raises:
         ScriptError: if a name fits no image, or two names fit the same one.

@@ -104,15 +104,8 @@ def run_script(
 ) -> ScriptEnd:
     """Run a command to its end in the current folder, with its output in log.txt of the training's folder.
 
-    All processes that it started are ended with it, even if an exception is raised.
-
-    Args:
-        words: words of the command.
-        folder: folder of the training.
-        seconds: time limit.
-        is_done: returns whether its work is done; it is ended `grace` seconds later.
-        grace: time for it to end by itself.
-        environment: variables in addition to those of this process.
+    It is ended after the time limit, or `grace` seconds after `is_done` is true. All processes that it started are
+    ended with it, even if an exception is raised. `environment` is added to that of this process.
 
     Raises:
         ScriptError: if the command cannot be started.

@@ -73,14 +73,8 @@ def make_loss_text(
 ) -> str:
     """Return Python text whose `criterion(logits, target)` equals `build_loss` of the same arguments.
 
-    Its `choose_threshold` or `choose_tau` is that of `sweeper.losses`.
-
-    Args:
-        family: a name in `FAMILIES`.
-        params: its coordinates.
-        task: None = either, for a loss that is the same for both.
-        class_frequencies: training pixels of each class.
-        ignore_index: label of ignored pixels.
+    Its `choose_threshold` or `choose_tau` is that of `sweeper.losses`. Without a task it is for either, if the loss is
+    the same for both.
 
     Raises:
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.

@@ -100,11 +100,7 @@ def probe_script(command: str, *, seconds: float = 600.0, log: Callable[[str], N
 
     Two starts end at the fourth call of the loss, three train that long and score; shorter scripts end at their last
     call. If the rate has no effect in those two, or the loss in the scores, they are repeated with more calls.
-
-    Args:
-        command: command that starts the script, without a shell.
-        seconds: time limit of one start.
-        log: receives a line for each start.
+    `seconds` is the time limit of one start; `log` receives a line for each.
 
     Raises:
         UsageError: if the command is invalid.

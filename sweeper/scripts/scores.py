@@ -59,12 +59,9 @@ class ScriptTask(Record):
         return self.usual_point if diverged else metrics.choose_point(val.make_counts(), self.metric)
 
     def count_pixels(self, scores: SplitScores, point: float | None, *, diverged: bool) -> metrics.Counts:
-        """Return tp, fp and fn of each image and class, (n, C, 3).
+        """Return tp, fp and fn of each image and class, (n, C, 3), from logits or counts.
 
-        Args:
-            scores: logits or counts.
-            point: operating point of logits.
-            diverged: whether all answers count as wrong.
+        `point` is the operating point of logits; if `diverged`, all answers count as wrong.
         """
         if scores.what == "counts" or point is None:
             return scores.data.astype(np.int64)
@@ -87,13 +84,9 @@ class ScriptTask(Record):
 
 
 def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_names: bool = True) -> Iterator[str]:
-    """Find images or labels of a split that differ between two starts, which prevents a comparison.
+    """Find images or labels of a split that differ between two starts of any seeds, which prevents a comparison.
 
-    Args:
-        split: the split of both.
-        one: scores of a start.
-        two: scores of another start, of any seed.
-        all_names: whether both must have the same images; else only the same labels where they share an image.
+    `all_names`: whether both must have the same images; else only the same labels where they share an image.
     """
     if all_names and (apart := {*one.names} ^ {*two.names}):
         yield (

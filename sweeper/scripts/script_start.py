@@ -80,11 +80,9 @@ class ScriptStart(NamedTuple):
 
 
 def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
-    """Find the problem that makes a start useless, of a probe or of a whole training (whose logits may be NaN).
+    """Find the problem that makes an ended start useless, of a probe or of a whole training (whose logits may be NaN).
 
-    Args:
-        start: a start that has ended.
-        seconds: its time limit.
+    `seconds` is its time limit.
     """
     trial, ended, begun = start.trial, start.ended, start.list_events(TrialBegan)
     bad = next((call for call in start.calls if call.logits is None), None)

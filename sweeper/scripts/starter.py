@@ -44,13 +44,9 @@ class ScriptStarter:
     ) -> None:
         """Create the starter; nothing is started.
 
-        Args:
-            words: words of the command.
-            seconds: time limit of one training.
-            workers: trainings at a time.
-            gpus_each: GPUs of each training; 0 = each sees all of them.
-            is_stopped: returns whether to end running trainings and start no more.
-            log: receives a line when a training is repeated, and once when one left processes.
+        `seconds` is the time limit of one training, and `gpus_each` = 0 lets each see all GPUs. If `is_stopped` becomes
+        true, running trainings are ended, and no more started. `log` receives a line when a training is repeated, and
+        once when one left processes.
 
         Raises:
             UsageError: if there are fewer GPUs than the trainings need.
@@ -68,12 +64,7 @@ class ScriptStarter:
     ) -> ScriptStart:
         """Train once, and once more if the device or the memory failed; return the last start.
 
-        Args:
-            trial: settings of the training.
-            folder: folder of the training; if it exists, an earlier process of the training was stopped.
-            task: task of the loss.
-            frequencies: shares of the classes, for the loss.
-            title: the training in words.
+        If the folder exists, an earlier process of the training was stopped. `title` is the training in words.
 
         Raises:
             InterruptedSweepError: if it was stopped.
@@ -137,11 +128,7 @@ def _is_transient_failure(ended: ScriptEnd) -> bool:
 
 
 def share_gpus(workers: int, gpus_each: int) -> list[dict[str, str]]:
-    """Return the environment variables of each of `workers` trainings at a time.
-
-    Args:
-        workers: trainings at a time.
-        gpus_each: GPUs of each; 0 = each sees all of them.
+    """Return the environment variables of each of `workers` trainings at a time; with 0 GPUs each sees all of them.
 
     Raises:
         UsageError: if there are fewer.

@@ -99,14 +99,9 @@ class ScriptTrainings:
         log: Callable[[str], None] = lambda _: None,
         on_training_end: Callable[[TrainingRow], None] = lambda _: None,
     ) -> None:
-        """Create it; nothing is started.
+        """Create it for folders below `base`; nothing is started.
 
-        Args:
-            starter: starts the script.
-            base: folder of the trainings' folders.
-            task: properties that they share.
-            log: receives a line for each training that ended.
-            on_training_end: receives its row, in the thread that waited for it.
+        `log` receives a line for each training that ended, and `on_training_end` its row, in the thread that waited.
         """
         self._starter, self._base, self._task = starter, base, task
         self._log, self._on_training_end = log, on_training_end

@@ -17,10 +17,8 @@ def examine_labels(
 ) -> tuple[Finding, ...]:
     """Measure every image of a data set, and return the findings, the most severe first.
 
-    Args:
-        dataset: its store is read image by image; a few kilobytes per image stay in memory.
-        workers: number of threads.
-        tick: called with (done, total) after each image.
+    The store is read image by image, by `workers` threads; a few kilobytes per image stay in memory. `tick` is called
+    with (done, total) after each image.
 
     Raises:
         SweeperError: if the store is missing.

@@ -40,10 +40,7 @@ def measure_all(
 ) -> list[ImageFeatures]:
     """Measure every image on a few threads (filters, transforms and hashes run in parallel).
 
-    Args:
-        dataset: its store is read.
-        workers: number of threads; each has one image at a time in memory.
-        tick: called with (done, total) after each image.
+    Each thread has one image at a time in memory. `tick` is called with (done, total) after each image.
 
     Raises:
         SweeperError: if the store is missing.

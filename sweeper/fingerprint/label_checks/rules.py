@@ -33,12 +33,7 @@ FEWEST_DRAWN = 8
 
 
 def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
-    """Return all findings, the most severe first.
-
-    Args:
-        dataset: names, label counts, given splits and groups.
-        features: the images' measurements, in the order of the data set.
-    """
+    """Return all findings, the most severe first, from the images' measurements in the order of the data set."""
     foreign = list(_find_identical_masks(dataset, features))
     turned = list(_find_turned(dataset, features))
     explained = {stem for finding in (*foreign, *turned) for stem in finding.images}
