@@ -19,8 +19,8 @@ from sweeper.losses.coordinates import KernelSettings
 from sweeper.losses.kernel import NEARLY_NOTHING, pick_own_class, sigmoid_loss, softmax_loss, sum_over_pixels
 from sweeper.losses.per_pixel import clean_logits, scatter_to_classes
 
-CROSS_ENTROPY = KernelSettings(1.0, 0.0, None, 0.5, 0.5, 1.0)
-DICE = CROSS_ENTROPY._replace(mix=0.0)
+CROSS_ENTROPY = KernelSettings()
+DICE = KernelSettings(mix=0.0)
 
 
 class LossBatch(NamedTuple):

@@ -20,13 +20,13 @@ Value = float | None
 class KernelSettings(NamedTuple):
     """A point of the kernel `λ·CE(γ | w) + (1 − λ)·mean_c (1 − TI_c(a, b))^κ`; w includes α."""
 
-    mix: float
-    gamma: float
-    class_weights: tuple[float, ...] | None
+    mix: float = 1.0
+    gamma: float = 0.0
+    class_weights: tuple[float, ...] | None = None
     """w_c of each class (binary: background, foreground); None = 1 for all."""
-    fp_weight: float
-    fn_weight: float
-    overlap_exponent: float
+    fp_weight: float = 0.5
+    fn_weight: float = 0.5
+    overlap_exponent: float = 1.0
     hard_fraction: float = 1.0
     boundary_weight: float = 0.0
 
@@ -147,17 +147,10 @@ def make_kernel_settings(
     weights = _compute_class_weights(task, point, class_frequencies)
     if all(w == 1.0 for w in weights or ()):
         weights = None
-    fn_weight = point.get("fn_weight", 0.5)
-    return KernelSettings(
-        mix=point.get("mix", 1.0),
-        gamma=point.get("gamma", 0.0),
-        class_weights=weights,
-        fp_weight=point.get("fp_weight", 1.0 - fn_weight),
-        fn_weight=fn_weight,
-        overlap_exponent=point.get("overlap_exponent", 1.0),
-        hard_fraction=point.get("hard_fraction", 1.0),
-        boundary_weight=point.get("boundary_weight", 0.0),
-    )
+    if "fn_weight" in point:
+        point = {"fp_weight": 1.0 - point["fn_weight"], **point}
+    used = {name: value for name, value in point.items() if name in KernelSettings._fields}
+    return KernelSettings(class_weights=weights, **used)
 
 
 def _compute_class_weights(

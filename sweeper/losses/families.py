@@ -11,7 +11,6 @@ from __future__ import annotations
 from sweeper.core.records import Coordinate
 from sweeper.losses.family_records import (
     ALPHA_MULTICLASS,
-    DICE_WEIGHTS,
     GAMMA,
     HARD,
     IMBALANCE_POWER,
@@ -66,7 +65,6 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="cross_entropy",
         title="Cross-entropy",
-        fixed={"mix": 1.0},
         coordinates=for_all_tasks(),
         helps="Classes of similar size, clean labels, or when calibrated probabilities matter: the baseline.",
         caveat="Rare classes hardly count: each pixel weighs the same.",
@@ -76,7 +74,6 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="weighted_ce",
         title="Weighted cross-entropy",
-        fixed={"mix": 1.0},
         coordinates={
             "binary": {"pos_weight": POWER},
             # Inverse frequency (1) does poorly on long tails; its square root (0.5) is the usual choice
@@ -93,7 +90,6 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="focal",
         title="Focal",
-        fixed={"mix": 1.0},
         coordinates={
             "binary": {"gamma": GAMMA, "alpha": _ALPHA},
             "multiclass": {"gamma": GAMMA, "alpha": ALPHA_MULTICLASS},
@@ -106,7 +102,6 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="topk_ce",
         title="Top-k cross-entropy",
-        fixed={"mix": 1.0},
         coordinates=for_all_tasks(hard_fraction=HARD),
         helps="A great many easy pixels: only the hardest share of the labelled pixels counts.",
         caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
@@ -116,7 +111,6 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="boundary_ce",
         title="Boundary-weighted cross-entropy",
-        fixed={"mix": 1.0},
         coordinates=for_all_tasks(
             boundary_weight=LossCoordinate(search=uniform_range(0.0, 20.0), start=5.0, default=5.0)
         ),
@@ -165,7 +159,7 @@ OVERLAP_FAMILIES = (
     LossFamily(
         name="dice",
         title="Dice",
-        fixed={"mix": 0.0, **DICE_WEIGHTS},
+        fixed={"mix": 0.0},
         coordinates=for_all_tasks(),
         helps="Small foregrounds scored by overlap: optimises a soft form of the score itself.",
         caveat="Over-confident probabilities; noisy gradients when a batch holds few pixels of a class.",
@@ -259,7 +253,6 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="dice_ce",
         title="Dice + cross-entropy",
-        fixed=DICE_WEIGHTS,
         coordinates={
             "binary": {"mix": MIX, "pos_weight": _PLAIN_POWER},
             "multiclass": {
@@ -275,7 +268,6 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="dice_focal",
         title="Dice + focal",
-        fixed=DICE_WEIGHTS,
         coordinates=for_all_tasks(mix=MIX, gamma=GAMMA),
         helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
         caveat="Follows wrong labels as focal does; one hyper-parameter more to tune than Dice.",
@@ -285,7 +277,6 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="dice_topk",
         title="Dice + top-k cross-entropy",
-        fixed=DICE_WEIGHTS,
         coordinates=for_all_tasks(mix=MIX, hard_fraction=HARD),
         helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
         caveat="Wrong labels stay in the worst pixels for good.",

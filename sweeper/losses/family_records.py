@@ -57,7 +57,7 @@ class LossFamily(Record):
     title: str
     """Name for display."""
     fixed: dict[str, float] = {}  # noqa: RUF012 — pydantic copies it
-    """Coordinates of the kernel that define the family."""
+    """Coordinates of the kernel that define the family, where they differ from the defaults of `KernelSettings`."""
     coordinates: dict[Task, dict[str, LossCoordinate]]
     """Free coordinates of each supported task."""
     helps: str
@@ -141,7 +141,6 @@ GAMMA = LossCoordinate(search=uniform_range(0.0, 5.0), start=2.0, default=2.0)
 # Lin's 0.25 is for one foreground against background. The softmax form is commonly used without α; this equals
 # α = 0.5, up to a factor of the whole loss.
 ALPHA_MULTICLASS = LossCoordinate(search=uniform_range(0.05, 0.95), start=0.5, default=None)
-DICE_WEIGHTS = {"fp_weight": 0.5, "fn_weight": 0.5}
 POWER = LossCoordinate(search=IMBALANCE_POWER, start=1.0)
 # nnU-Net's top-k takes the hardest tenth.
 HARD = LossCoordinate(search=Coordinate(kind="log", low=0.02, high=1.0), start=0.1, default=0.1)

@@ -77,7 +77,7 @@ def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: fl
             actual, rest = torch.cat([rest, actual]), torch.cat([actual, rest])
         # All probability of an absent class is false positives.
         counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
-        settings = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1 - suppression)
+        settings = KernelSettings(fp_weight=1 - delta, fn_weight=delta, overlap_exponent=1 - suppression)
         steep = compute_class_cost(*counts, settings)
         is_common = torch.arange(len(actual), device=actual.device) == common
         return torch.where(
