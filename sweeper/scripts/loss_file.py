@@ -88,10 +88,9 @@ def make_loss_text(
             raise LossError(
                 f"a loss for your own training must need logits and labels only, got {family}; leave it out"
             )
-        used = {name: value for name, value in values.items() if value is not None}
         if entry.module is not None:
             shares = None if class_frequencies is None else tuple(class_frequencies)
-            arguments = "".join(f", {name}={value!r}" for name, value in used.items())
+            arguments = "".join(f", {name}={value!r}" for name, value in values.items() if value is not None)
             calls[one] = f"{family}(LossBatch(logits, target, {one!r}, {ignore_index}, {shares!r}){arguments})"
             roots |= {family, "LossBatch"}
             continue
@@ -104,17 +103,12 @@ def make_loss_text(
                 last = "weights_on(logits.device, torch.promote_types(logits.dtype, torch.float32))"
         calls[one] = f"{name}(logits, target, {settings!r}, {ignore_index}, {last})"
         roots |= {name, "KernelSettings"}
-    module = FAMILIES[family].module
-    body = _collect_sources(
-        [*MODULES, *([module] if module and module not in MODULES else []), "operating_point"], roots
-    )
+    body = _collect_sources([*MODULES, *filter(None, [entry.module]), "operating_point"], roots)
     return (
-        HEAD.format(title=FAMILIES[family].title)
+        HEAD.format(title=entry.title)
         + body.replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
         + weights
-        + CRITERION.format(
-            ignore=ignore_index, volumes="" if FAMILIES[family].images_only else VOLUMES, **BATCHES[task], **calls
-        )
+        + CRITERION.format(ignore=ignore_index, volumes="" if entry.images_only else VOLUMES, **BATCHES[task], **calls)
     )
 
 
