@@ -51,6 +51,7 @@ from sweeper.workflow.conclude import draw_conclusion
 from tests.report.test_markdown import CLEAR, recommended
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
+from tests.support.pasting import run_text
 from tests.support.small_training import SMALL, spec
 
 
@@ -267,9 +268,7 @@ def texts(task: str, family: str = "dice_ce") -> dict[str, str]:
 def run(text: str, monkeypatch: pytest.MonkeyPatch, **modules: ModuleType) -> dict[str, Any]:
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name.replace("__", "."), module)
-    names: dict[str, Any] = {"__name__": "example"}
-    exec(compile(text, "example.py", "exec"), names)
-    return names
+    return run_text(text)
 
 
 def module(**names: object) -> ModuleType:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
 
 import pandas as pd
 
 import sweeper
 from tests.judging.tables import draw_scores, find_problems, make_table
+from tests.support.pasting import run_text
 
 FRAME = make_table(draw_scores(images=24, gap=0.03))
 PATIENTS = FRAME.assign(group="p" + (FRAME["image"] // 4).astype(str))
@@ -57,7 +57,6 @@ def test_a_column_of_other_scores_distinguishes_nothing() -> None:
 def test_the_printed_code_renames_images_numbered_in_each_fold() -> None:
     frame = FRAME.assign(Fold=FRAME["image"] % 4, Image=FRAME["image"] // 4).drop(columns="image")
     code = re.search(r"in pandas: `(table\[.*\))`", "\n".join(find_problems(frame)))
-    names: dict[str, Any] = {"table": frame.copy()}
-    exec(code[1], names)
+    table = run_text(code[1], table=frame.copy())["table"]
     expected = sweeper.judge(FRAME.assign(fold=FRAME["image"] % 4))
-    assert sweeper.judge(names["table"]).contest.comparisons == expected.contest.comparisons
+    assert sweeper.judge(table).contest.comparisons == expected.contest.comparisons

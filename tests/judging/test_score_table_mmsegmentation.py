@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import sweeper
+from tests.support.pasting import run_text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "judge.md"
 CLASSES = ("road", "car", "sky")
@@ -66,9 +67,7 @@ def metric(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
         vars(module).update(holds)
         monkeypatch.setitem(sys.modules, name, module)
     (code,) = [block for block in re.findall(r"```py\n(.*?)```", PAGE.read_text("utf-8"), re.S) if "mmseg" in block]
-    names: dict[str, Any] = {}
-    exec(code, names)
-    return names["CountsPerImage"]
+    return run_text(code)["CountsPerImage"]
 
 
 def test_the_pages_metric_writes_a_table_that_judge_scores_alike(metric: type[Any], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sweeper.judging.rows import ScoresError
 from sweeper.judging.table_traps import find_alike
 from tests.judging.tables import find_problems, judge_columns
+from tests.support.pasting import run_text
 
 Row = tuple[str, int, str, Any]
 ROWS: list[Row] = [
@@ -128,9 +129,8 @@ def test_a_mean_of_classes_is_no_class_and_the_printed_code_leaves_it_out(name: 
     columns = add_classes("liver", "tumour", name)
     (problem,) = find_problems(columns)
     assert f"each row must be of one class, got {name!r}, which looks like a summary of others" in problem
-    names: dict[str, Any] = {"table": pd.DataFrame(columns)}
-    exec(problem.split("`")[1], names)
-    rest = {key: names["table"][key].tolist() for key in columns}
+    table = run_text(problem.split("`")[1], table=pd.DataFrame(columns))["table"]
+    rest = {key: table[key].tolist() for key in columns}
     assert judge_columns(rest).contest == judge_columns(add_classes("liver", "tumour")).contest
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import sweeper
 from tests.judging.tables import draw_scores, find_problems, make_table
+from tests.support.pasting import run_text
 
 FRAME = make_table(draw_scores(images=12, gap=0.05))
 
@@ -31,9 +32,7 @@ def melt_as_printed(frame: pd.DataFrame, text: str) -> tuple[pd.DataFrame, str |
     """Return the table that the printed code makes, and the metric of the printed option."""
     code, option = re.search(r"`(table = table.melt.*?)`", text), re.search(r"--metric (\S+) names the scores", text)
     assert code is not None, text
-    names: dict[str, Any] = {"table": frame}
-    exec(code[1], names)
-    return names["table"], option[1] if option else None
+    return run_text(code[1], table=frame)["table"], option[1] if option else None
 
 
 @pytest.mark.parametrize(

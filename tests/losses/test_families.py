@@ -13,6 +13,7 @@ from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.families import LIMITS, MEANINGS
 from tests.project.test_architecture import loaded_by
 from tests.support.loss_cases import CASES
+from tests.support.pasting import run_text
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = runpy.run_path(str(ROOT / "docs" / "site" / "losses_page.py"))
@@ -52,11 +53,9 @@ def test_the_page_has_the_families_as_the_registry_has_them():
 def test_the_example_of_the_page_runs():
     code = re.search(r"```python\n(.+?)```", PAGE, re.S)
     assert code is not None
-    scope = {"logits": torch.zeros(1, 1, 4, 4, requires_grad=True), "target": torch.zeros(1, 4, 4, dtype=torch.long)}
-    exec(code[1], scope)
-    torch.testing.assert_close(
-        scope["loss"], build_loss("dice_focal", task="binary", mix=0.4, gamma=2.0)(scope["logits"], scope["target"])
-    )
+    batch = torch.zeros(1, 1, 4, 4, requires_grad=True), torch.zeros(1, 4, 4, dtype=torch.long)
+    loss = run_text(code[1], logits=batch[0], target=batch[1])["loss"]
+    torch.testing.assert_close(loss, build_loss("dice_focal", task="binary", mix=0.4, gamma=2.0)(*batch))
 
 
 def test_every_trap_of_a_library_is_shown():

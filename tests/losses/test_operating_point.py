@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from sweeper.scripts.loss_file import make_loss_text
 from sweeper.training.counters import BinaryCounter, MulticlassCounter
 from sweeper.training.engine import StudyTraining
 from sweeper.training.training_context import open_context
+from tests.support.pasting import run_text
 from tests.support.small_training import SMALL, finished, spec
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -33,12 +34,6 @@ def counted(batches: Batches, log_prior: Tensor) -> ImageCounts:
         counts.add(torch.arange(start, start + len(target)), logits, target)
         start += len(target)
     return counts.make_counts()
-
-
-def pasted(text: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "pasted"}
-    exec(compile(text, "snippet", "exec"), names)
-    return names
 
 
 def chosen(batches: Batches, log_prior: Tensor, metric: str) -> float:
@@ -113,10 +108,10 @@ def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
     shares = (90.0, 9.0, 1.0)[:classes]
     batches = random_batches(4, classes)
     names = ["a", "b", "c"][:classes]
-    own = pasted(make_snippet("dice", {}, task, names, shares, point=0.25))
+    own = run_text(make_snippet("dice", {}, task, names, shares, point=0.25))
     log_prior = own.get("log_prior", torch.zeros(2))
     point = find_best_point(counted(batches, log_prior))[0]
-    alone = pasted(make_loss_text("dice", {}, None))
+    alone = run_text(make_loss_text("dice", {}, None))
     if task == "binary":
         assert own["choose_threshold"](batches) == alone["choose_threshold"](batches) == point != 0.25
     else:
@@ -127,7 +122,7 @@ def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
     assert "-1 = ignored" in text and "255" not in text
     moved = [(logits, torch.where(target == 255, -1, target)) for logits, target in batches]
     line = next(line for line in text.splitlines() if " = choose_" in line).partition(": ")[2]
-    other = pasted(text) | {"model": lambda x: x, "validation_batches": moved}
+    other = run_text(text) | {"model": lambda x: x, "validation_batches": moved}
     exec(line, other)
     assert other["threshold" if task == "binary" else "tau"] == point
     assert other["criterion"](*moved[0]) == own["criterion"](*batches[0])
@@ -152,7 +147,7 @@ def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
 def test_the_call_in_the_text_chooses_by_the_studys_metric_where_it_can(metric: str, line: str) -> None:
     text = make_snippet("dice", {}, "binary", ["a", "b"], point=0.3, metric=metric)
     assert line in text.splitlines()
-    names = pasted(text) | {"model": lambda x: x, "validation_batches": random_batches(4, 2)}
+    names = run_text(text) | {"model": lambda x: x, "validation_batches": random_batches(4, 2)}
     exec(line.removeprefix("# ").partition(": ")[2], names)
     wanted = metric if metric in SUMMED else "miou"
     assert names["threshold"] == find_best_point(counted(names["validation_batches"], torch.zeros(2)), wanted)[0]

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -27,6 +26,7 @@ from sweeper.workflow import own_losses
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
+from tests.support.pasting import run_text
 from tests.support.small_training import SMALL, train
 from tests.support.sweeping import sweep_in
 
@@ -179,8 +179,7 @@ def test_a_training_minimises_it_and_what_is_pasted_is_the_same(module: str, tin
     assert "from own_losses_here import SoftIoU\n" in text and not re.search(
         "^(from|import) sweeper", text, re.MULTILINE
     )
-    names: dict[str, Any] = {}
-    exec(compile(text, "loss.py", "exec"), names)
+    names = run_text(text)
     logits, target = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 8, 8))
     ours = build_loss("SoftIoU", task="binary", class_frequencies=[9.0, 1.0], **params)
     assert torch.equal(names["criterion"](logits, target), ours(logits, target))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -14,12 +12,7 @@ from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.training.training_steps import compute_rate_factor
 from tests.support.loss_cases import CASES, draw_batch, pick_point
-
-
-def pasted(text: str) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    exec(compile(text, "snippet", "exec"), names)
-    return names
+from tests.support.pasting import run_text
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
@@ -33,7 +26,7 @@ def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters
     assert "4 significant digits" in text
     logits, target = draw_batch(task)
     exact = build_loss(family, task=task, class_frequencies=counts, **params)(logits, target)
-    assert pasted(text)["criterion"](logits, target).item() == pytest.approx(exact.item(), rel=1e-3)
+    assert run_text(text)["criterion"](logits, target).item() == pytest.approx(exact.item(), rel=1e-3)
     lines = text.splitlines()
     assert all(any(line.startswith(f"# {name}: ") for line in lines) for name in params)
     assert max(map(len, lines)) <= 100
@@ -41,12 +34,12 @@ def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters
 
 def test_the_snippet_answers_at_the_operating_point():
     logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
-    binary = pasted(make_snippet("dice", {}, "binary", ["a", "b"], point=0.23))
+    binary = run_text(make_snippet("dice", {}, "binary", ["a", "b"], point=0.23))
     softmax = torch.cat([0.5 - logits, torch.full_like(logits, 0.5)], 1)  # two channels, whose difference they are
     assert binary["predict"](logits).tolist() == binary["predict"](softmax).tolist() == [[[0, 0, 1, 1]]]
     two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
     for tau, label in ((0.0, 0), (0.5, 2), (-0.5, 0)):  # at ½: 0 + 0.053, −1 + 1.204, −1.5 + 2.303
-        adjusted = pasted(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=tau))
+        adjusted = run_text(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=tau))
         assert adjusted["predict"](two).tolist() == [[[label]]]
         assert adjusted["predict"](two.flip(1)).tolist() == [[[0 if tau < 0 else 2]]]
     assert "predict" not in make_snippet("dice", {}, "binary", ["a", "b"])
@@ -55,17 +48,17 @@ def test_the_snippet_answers_at_the_operating_point():
 def test_the_snippet_answers_at_a_point_of_another_network_too_and_says_whose_its_own_is():
     logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
     text = make_snippet("dice", {}, "binary", ["a", "b"], point=0.96)
-    assert pasted(text)["predict"](logits, 0.15).tolist() == [[[0, 1, 1, 1]]]
+    assert run_text(text)["predict"](logits, 0.15).tolist() == [[[0, 1, 1, 1]]]
     assert "Choose it on your network; 0.96 was this one's: it was chosen on validation images" in text
     assert "it is the plain one" in make_snippet("dice", {}, "binary", ["a", "b"], point=0.5)
     extreme = make_snippet(
         "dice", {}, "binary", ["a", "b"], point=THRESHOLDS[-1]
     )  # 3 digits make 1 of it: never reached
-    assert pasted(extreme)["predict"](torch.full((1, 1, 1, 1), 12.0)).item() == 1
-    several = pasted(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0))
+    assert run_text(extreme)["predict"](torch.full((1, 1, 1, 1), 12.0)).item() == 1
+    several = run_text(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0))
     two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
     assert [several["predict"](two, tau).item() for tau in (-0.5, 0.0, 0.5)] == [0, 0, 2]
-    plain = pasted(
+    plain = run_text(
         make_snippet("dice", {}, "multiclass", ["a", "b", "c"], point=0)
     )  # no frequencies, nothing to adjust
     assert plain["predict"](two).item() == 0
@@ -76,7 +69,7 @@ def test_the_snippet_answers_each_image_at_its_own_threshold():
     torch.manual_seed(0)
     logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
     empty = torch.full((1, 1, 40, 30), -11.9)
-    predict_each = pasted(text)["predict_each"]
+    predict_each = run_text(text)["predict_each"]
     answers = predict_each(torch.cat([logits, empty]))
     assert torch.equal(predict_each(torch.cat([-logits, 0 * logits], 1)), answers[:4])
     assert answers.shape == (5, 40, 30) and answers.dtype == torch.long and not answers[4].any()
@@ -91,7 +84,7 @@ def test_the_snippet_answers_each_image_at_its_own_threshold():
 
 def test_the_snippet_makes_the_optimiser_of_the_trainings():
     text = make_snippet("dice", {}, "binary", ["a", "b"], optimizer=OptimizerSettings(0.00145, 0.01, 0.05, 0.4))
-    names = pasted(text)
+    names = run_text(text)
     made = names["optimizer_of"](torch.nn.Linear(2, 2))
     assert isinstance(made, torch.optim.AdamW)
     assert made.defaults["lr"] == 0.00145 and made.defaults["weight_decay"] == 0.01
@@ -104,4 +97,4 @@ def test_the_snippet_makes_the_optimiser_of_the_trainings():
 def test_class_names_cannot_break_out_of_the_snippet(name):
     text = make_snippet("dice", {}, "binary", ["background", name])
     assert "`" not in text
-    pasted(text)
+    run_text(text)

@@ -28,6 +28,7 @@ from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
 from sweeper.scripts.trainings import ScriptTrainings
 from tests.support import mlflow_template
+from tests.support.pasting import run_text
 from tests.support.schemas import problems
 
 PIXELS = 1000
@@ -485,9 +486,8 @@ def test_the_files_agree_with_the_answer(compare: Compare, tmp_path: Path) -> No
     for part in ("## Tuning of the rate", "## Notes", AGAIN, "[loss.py](loss.py)"):
         assert part in text
     assert "Whether the methods were tuned alike is not known" not in text and "All losses were tuned alike" in text
-    scope: dict[str, Any] = {"__name__": "loss"}
-    exec((out / "loss.py").read_text("utf-8"), scope)
-    assert callable(scope["criterion"]) and "-7 = ignored" in (out / "loss.py").read_text("utf-8")
+    loss_text = (out / "loss.py").read_text("utf-8")
+    assert callable(run_text(loss_text)["criterion"]) and "-7 = ignored" in loss_text
     with (out / "trainings.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["own_runs"] for row in rows] == ["wandb: team/cracks/1a"] * len(document.trainings)

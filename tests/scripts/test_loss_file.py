@@ -12,6 +12,7 @@ from sweeper.core.errors import LossError
 from sweeper.losses import build_loss
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.loss_file import make_loss_text
+from tests.support.pasting import run_text
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks if family.needs_map is None]
 
@@ -34,8 +35,7 @@ def test_the_loss_of_the_file_equals_that_of_the_registry(name: str, task: Any) 
     assert {line.split()[1] for line in text.splitlines() if re.match(r"\s*(import|from) ", line)} <= {
         "__future__", "math", "collections.abc", "functools", "typing", "torch", "torch.nn",
     }  # fmt: skip
-    made: dict[str, Any] = {"__name__": "loss"}
-    exec(compile(text, "loss.py", "exec"), made)
+    made = run_text(text)
     torch.manual_seed(1)
     target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
     target[0, :3] = 255
@@ -54,8 +54,7 @@ def test_the_loss_of_the_file_equals_that_of_the_registry(name: str, task: Any) 
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_the_loss_of_the_file_accepts_and_refuses_what_the_registry_does(name: str, task: Any) -> None:
     frequencies = None if task == "binary" else (90.0, 8.0, 2.0)
-    made: dict[str, Any] = {"__name__": "loss"}
-    exec(make_loss_text(name, list_params(name, task), task, frequencies), made)
+    made = run_text(make_loss_text(name, list_params(name, task), task, frequencies))
     target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
     logits = torch.randn(2, 3 if frequencies else 1, 16, 16)
     right = made["criterion"](logits, target)
@@ -79,8 +78,7 @@ def test_a_file_may_have_another_ignored_label(name: str, task: Any) -> None:
     target[0, :5] = 255
     values, points = [], []
     for label in (255, -100):
-        made: dict[str, Any] = {"__name__": "loss"}
-        exec(make_loss_text(name, list_params(name, task), task, (90.0, 8.0, 2.0)[:classes], label), made)
+        made = run_text(make_loss_text(name, list_params(name, task), task, (90.0, 8.0, 2.0)[:classes], label))
         labels = torch.where(target == 255, label, target)
         values.append(made["criterion"](logits, labels))
         if task == "binary":
@@ -91,8 +89,7 @@ def test_a_file_may_have_another_ignored_label(name: str, task: Any) -> None:
 
 
 def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:
-    made: dict[str, Any] = {"__name__": "loss"}
-    exec(compile(make_loss_text("dice", {}, None), "loss.py", "exec"), made)
+    made = run_text(make_loss_text("dice", {}, None))
     for channels, task in ((1, "binary"), (4, "multiclass")):
         logits, target = torch.randn(2, channels, 8, 8), torch.randint(0, max(2, channels), (2, 8, 8))
         assert made["criterion"](logits, target) == build_loss("dice", task=task)(logits, target)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A command that a message prints, as a person pastes it into a shell."""
+"""Commands and Python text that sweeper prints, as a person pastes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def paste(command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -15,3 +16,10 @@ def paste(command: str, folder: Path, **variables: str) -> subprocess.CompletedP
     return subprocess.run(
         command, shell=True, cwd=folder, capture_output=True, text=True, timeout=240, env=environment, check=False
     )
+
+
+def run_text(text: str, **names: Any) -> dict[str, Any]:
+    """Run Python text with these names, and return all that are then defined."""
+    names = {"__name__": "pasted", **names}
+    exec(compile(text, "pasted", "exec"), names)
+    return names

@@ -36,6 +36,7 @@ from sweeper.workflow.recipe_choice import describe_recipe, make_recipe, resolve
 from sweeper.workflow.settings import Settings
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
+from tests.support.pasting import run_text
 from tests.support.small_training import SMALL, spec
 from tests.support.sweeping import sweep_in
 
@@ -259,10 +260,9 @@ def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_pa
     assert record.model == recipe.model
     image = open_store(tiny.store).get_image(0)
     mask = Predictor(path, record, "cpu", "float32", record.point).predict_labels(image).mask
-    namespace: dict[str, Any] = {"__file__": str(tmp_path / "model.py")}
-    exec(compile(make_model_code(record), "model.py", "exec"), namespace)
+    names = run_text(make_model_code(record), __file__=str(tmp_path / "model.py"))
     images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
-    assert (namespace["predict"](namespace["load"](), images)[0].numpy() == mask).all()
+    assert (names["predict"](names["load"](), images)[0].numpy() == mask).all()
     assert "from own_nets import build" in make_model_code(record)
     assert "segmentation_models_pytorch" not in make_model_code(record)
 

@@ -22,6 +22,7 @@ from sweeper.training.model import load_network
 from sweeper.training.weights_file import HEADER, SEAL, read_record
 from tests.deployment.test_export import keep, recommended_in
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
+from tests.support.pasting import run_text
 
 
 @pytest.fixture
@@ -90,10 +91,8 @@ def test_a_damaged_network_is_neither_exported_nor_used(kept: Path, tmp_path: Pa
 
 
 def test_what_an_export_delivers_tells_elsewhere_that_it_was_damaged(kept: Path, tmp_path: Path) -> None:
-    code: dict[str, object] = {"__file__": str(kept)}
-    exec(compile(make_model_code(read_record(kept)), "model.py", "exec"), code)
-    sealed = code["sealed"]
-    assert callable(sealed) and sealed(kept) == kept
+    sealed = run_text(make_model_code(read_record(kept)), __file__=str(kept))["sealed"]
+    assert sealed(kept) == kept
     turn(kept, exponent(kept))
     with pytest.raises(ValueError, match="not as it was written"):
         sealed(kept)
