@@ -35,12 +35,8 @@ __all__ = ["FAMILIES", "LossCoordinate", "LossFamily", "build_loss", "choose_tau
 
 def __getattr__(name: str) -> Any:
     """Import the functions that need torch on first use (PEP 562)."""
-    if name == "build_loss":
-        from sweeper.losses.build import build_loss
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sweeper.losses import build, operating_point
 
-        return build_loss
-    if name in ("choose_tau", "choose_threshold"):
-        from sweeper.losses import operating_point
-
-        return getattr(operating_point, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(build if name == "build_loss" else operating_point, name)
