@@ -63,11 +63,6 @@ class ClassSums(NamedTuple):
     rest: Tensor
     """Labelled pixels of other classes. No gradient."""
 
-    @property
-    def labelled(self) -> Tensor:
-        """Labelled pixels. No gradient."""
-        return self.actual + self.rest
-
 
 def compute_kernel(batch: LossBatch, settings: KernelSettings) -> Tensor:
     """Return the kernel's loss, without class weights."""

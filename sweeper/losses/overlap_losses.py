@@ -30,9 +30,8 @@ def generalized_dice(batch: LossBatch, *, volume_exponent: float) -> Tensor:
     absent class is infinite (libraries use 0 or the largest other weight); here the loss is the average of the present
     classes' overlap and the absent classes' mean probabilities, weighted by the number of classes.
     """
-    sums = compute_class_sums(batch)
-    false_positives, false_negatives, actual, rest = sums
-    labelled = sums.labelled.clamp(min=NEARLY_NOTHING)
+    false_positives, false_negatives, actual, rest = compute_class_sums(batch)
+    labelled = (actual + rest).clamp(min=NEARLY_NOTHING)
     errors = false_positives + false_negatives
     hit, size = actual - false_negatives, actual
     if batch.task == "binary":  # background and foreground have the same errors
