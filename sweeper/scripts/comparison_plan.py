@@ -61,7 +61,6 @@ class ConfirmationPlan(Record):
         """Properties of the script's data, as the probe found them."""
         return ScriptTask(
             task="binary" if len(self.probe.class_pixels) == 2 else "multiclass",
-            classes=len(self.probe.class_pixels),
             kinds=self.probe.scores,
             metric=self.metric,
             class_pixels=tuple(self.probe.class_pixels.values()),

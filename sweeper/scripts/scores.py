@@ -19,7 +19,6 @@ class ScriptTask(Record):
     """Properties of the script's data that all of its trainings share."""
 
     task: Task
-    classes: int
     kinds: dict[Split, What]
     """Kind of the scores of each split."""
     metric: str
@@ -50,7 +49,7 @@ class ScriptTask(Record):
 
     def read_scores(self, folder: Path, split: Split) -> SplitScores:
         """Return the scores of a split in a training's folder."""
-        return read_split_scores(folder, split, self.kinds[split], self.classes)
+        return read_split_scores(folder, split, self.kinds[split], len(self.class_pixels))
 
     def choose_point(self, val: SplitScores, *, diverged: bool) -> float | None:
         """Return the operating point that is best on validation; None where the script itself decides."""

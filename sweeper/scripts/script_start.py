@@ -46,11 +46,6 @@ class ScriptStart(NamedTuple):
         return self.list_events(LossCall)
 
     @property
-    def has_called(self) -> bool:
-        """Whether it trained with the loss."""
-        return bool(self.calls) or any(line.calls for line in self.list_events(ScriptProgress))
-
-    @property
     def own_runs(self) -> dict[str, str]:
         """Runs that the script wrote itself, by the tracker's name."""
         return {tracker: run for line in self.list_events(ScriptProgress) for tracker, run in line.runs.items()}
@@ -112,7 +107,7 @@ def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
     elif not begun:
         lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
         yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _get_last_lines(start)
-    elif not start.has_called:
+    elif not start.calls and not any(line.calls for line in start.list_events(ScriptProgress)):
         yield f"it must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
     elif trial.kind == "probe" and not start.is_whole and not is_high:
         yield (
