@@ -163,7 +163,8 @@ def _compute_class_weights(
     if frequencies is None:
         return None
     if alpha is not None:
-        return compute_alpha_weights(frequencies, alpha)
+        most = find_most_frequent_class(frequencies)
+        return tuple(1 - alpha if c == most else alpha for c in range(len(frequencies)))
     power = point.get("class_weight_power", 0.0)
     return compute_frequency_weights(frequencies, power) if power else None
 
@@ -196,9 +197,3 @@ def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, .
 def find_most_frequent_class(frequencies: Sequence[float]) -> int:
     """Return the index of the most frequent class; of ties the first."""
     return max(range(len(frequencies)), key=lambda c: frequencies[c])
-
-
-def compute_alpha_weights(frequencies: Sequence[float], alpha: float) -> tuple[float, ...]:
-    """Return multi-class α weights: 1 − α for the most frequent class (of ties the first), α for every other."""
-    most = find_most_frequent_class(frequencies)
-    return tuple(1 - alpha if c == most else alpha for c in range(len(frequencies)))

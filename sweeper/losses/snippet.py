@@ -99,6 +99,7 @@ def make_snippet(
             user_loss, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes)
         )
         sources = [source, *(f"# {line}" for line in sources)]
+    meanings = [f"{name}: {MEANINGS[name]}" for name in params if name in MEANINGS and user_loss is None]
     channels = len(classes) if task == "multiclass" else 1 if user_loss is not None else "1 or 2"
     shape = f"(N, {channels}, H, W)"
     # Names come from files: `!a` escapes line breaks; a backquote could end a code block in markdown.
@@ -110,7 +111,7 @@ def make_snippet(
             *sources,
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
-            *(_explain_parameters(params) if user_loss is None else []),
+            *(line for text in meanings for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")),
             *(BALANCED if image_frequencies is not None else []),
             call,
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
@@ -122,12 +123,6 @@ def make_snippet(
             "",
         ]
     )
-
-
-def _explain_parameters(params: Mapping[str, float]) -> list[str]:
-    """Return the meanings of the chosen hyper-parameters, as comments."""
-    lines = [f"{name}: {MEANINGS[name]}" for name in params if name in MEANINGS]
-    return [line for text in lines for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")]
 
 
 def _format_optimizer(settings: OptimizerSettings | None) -> list[str]:
