@@ -266,9 +266,11 @@ class _RunCells:
         first = int(np.argmax(np.bincount(cells // len(pairs), minlength=runs) < len(pairs)))
         lacking = np.setdiff1d(pairs, pairs[cells[cells // len(pairs) == first] % len(pairs)])
         names = [self._format_cell(*divmod(int(one), classes)) for one in lacking[: MAX_LISTED + 1]]
+        method, seed = self.runs[first]
+        run = self.methods[method] + (f", seed {seed}" if "seed" in self.rows.keys else "")
         self.problems.append(
             f"{format_count(runs * len(pairs) - len(cells), 'score is', 'scores are')} missing that other runs have, "
-            f"first of {self._format_run(*self.runs[first])} ({abbreviate_names(names, len(lacking))}); score what is "
+            f"first of {run} ({abbreviate_names(names, len(lacking))}); score what is "
             "missing, or leave such images out with --common"
         )
 
@@ -299,9 +301,6 @@ class _RunCells:
         parts = [repr(self.image_names[image])] if "image" in self.rows.keys else []
         parts += [f"class {self.classes[kind]}"] if "class" in self.rows.keys else []
         return ", ".join(parts) or "its score"
-
-    def _format_run(self, method: int, name: str) -> str:
-        return f"{self.methods[method]}, seed {name}" if "seed" in self.rows.keys else self.methods[method]
 
     def make_table(self) -> ImageTable:
         """Return the score of each run, and each image's influence on it."""

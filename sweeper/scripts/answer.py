@@ -138,10 +138,10 @@ def make_document(result: ComparisonResult) -> ConfirmationDocument:
     plan, judgement = result.plan, result.judgement
     action: Action = judgement.decision.action or "keep"
     is_open = not is_settled(judgement.contest)
-    more = f"{result.resume_command} --seeds {_suggest_seeds(plan.seeds)}"
+    seeds = next((n for n in (8, 13, 21) if n > plan.seeds), 2 * plan.seeds)
     return ConfirmationDocument(
         head=format_head(judgement),
-        next_command=more if is_open else "",
+        next_command=f"{result.resume_command} --seeds {seeds}" if is_open else "",
         next_question=NEXT_QUESTIONS[action] if is_open else "",
         action=action,
         recommended=judgement.named,
@@ -166,10 +166,6 @@ def make_document(result: ComparisonResult) -> ConfirmationDocument:
         commit=plan.commit,
         folder=str(result.folder),
     )
-
-
-def _suggest_seeds(seeds: int) -> int:
-    return next((n for n in (8, 13, 21) if n > seeds), 2 * seeds)
 
 
 CLAIMS: dict[str, str] = {
