@@ -25,7 +25,7 @@ def format_full_space(task: Task) -> str:
     ]
     for name, family in FAMILIES.items():
         if task in family.tasks:
-            free = {key: one.search for key, one in family.list_searched(task).items() if one.search is not None}
+            free = {key: one.search for key, one in family.coordinates[task].items() if one.search}
             ranges = ", ".join(f"{key}: {_format_range(search)}" for key, search in free.items())
             lines.append(f"  {name}: {{{ranges}}}")
     return "\n".join(lines) + "\n"

@@ -87,10 +87,6 @@ class LossFamily(Record):
             return None
         return f"Takes `loss(logits, target, {self.needs_map}=…)`: {DISTANCE_WORDS}."
 
-    def list_searched(self, task: Task) -> dict[str, LossCoordinate]:
-        """Return the free coordinates that the shipped spaces search."""
-        return {name: free for name, free in self.coordinates[task].items() if free.search is not None}
-
 
 def uniform_range(low: float, high: float) -> Coordinate:
     """Return a range that is searched uniformly."""
