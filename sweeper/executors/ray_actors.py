@@ -68,7 +68,7 @@ class RayExecutor:
         self.workers = len(actors)
         """Target number of workers."""
         self._nodes: dict[str, str] = {}
-        """Node of each training's checkpoint, by purpose and number."""
+        """Node of each training's checkpoint, by the training's name."""
         self._alone_since: float | None = None
         """Time since which no actor is ready; None while one is."""
 

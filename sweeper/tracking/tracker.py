@@ -203,18 +203,17 @@ class MlflowTracker:
 
     def notify(self, event: SweepEvent) -> None:
         """Write a training with a result, or with results so far if it waits at a rung or has been running for long."""
+        now = time.time()
         match event:
             case TrainingContinued(spec, result) if result.seconds >= self._shown.get(spec.name, 0.0) + LIVE_SECONDS:
                 self._shown[spec.name] = result.seconds
-                now = time.time()
                 self._put_training(TrackedTraining(result, now - result.seconds, now, running=True))
             case TrainingDropped(spec) if self._shown.pop(spec.name, None) is not None:
                 self._put_task("run", spec.name, partial(self.mirror.delete_runs, [spec.name]))
-            case TrainingPaused(_, result) | ResultStored(result):
-                now = time.time()
-                self._put_training(
-                    TrackedTraining(result, now - result.seconds, now, isinstance(event, TrainingPaused))
-                )
+            case TrainingPaused(_, result):
+                self._put_training(TrackedTraining(result, now - result.seconds, now, paused=True))
+            case ResultStored(result):
+                self._put_training(TrackedTraining(result, now - result.seconds, now))
         self._log_warnings()
 
     def wait_until_written(self, report_alive: Callable[[], None] = lambda: None) -> str | None:

@@ -49,7 +49,7 @@ def test_tensorboard_has_the_points_and_parameters_that_mlflow_has(tmp_path: Pat
     assert len(folders) == 2
     for result in results:
         run = run_of(tracker, result.spec)
-        name = f"{result.spec.purpose}_{result.spec.number:05d}"
+        name = result.spec.name.replace("/", "_")
         (folder,) = (each for each in folders if each.name.startswith(name))
         seen = EventAccumulator(str(folder)).Reload()
         for key, value in run.data.metrics.items():
