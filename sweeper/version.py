@@ -1,13 +1,12 @@
 """The version, in a file of its own so that the build can read it, and the versions of what decides the numbers."""
 
-from collections.abc import Mapping
 from functools import cache
 
 __version__ = "0.1.0"
 
 
 @cache
-def versions() -> Mapping[str, str]:
+def versions() -> dict[str, str]:
     """Versions of Python, sweeper and the libraries that decide the numbers, as installed here."""
     import platform
 

@@ -191,7 +191,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         seconds=seconds,
         seconds_per_step=seconds / spec.steps,
         device=DEVICE,
-        versions=dict(versions()),
+        versions=versions(),
     )
 
 
@@ -216,6 +216,4 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) 
 
 
 def _make_failed_result(spec: TrialSpec, reason: str, seconds: float = 0.0) -> TrialResult:
-    return TrialResult(
-        spec=spec, state="failed", reason=reason, seconds=seconds, device=DEVICE, versions=dict(versions())
-    )
+    return TrialResult(spec=spec, state="failed", reason=reason, seconds=seconds, device=DEVICE, versions=versions())

@@ -30,7 +30,9 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.recipe import Engine
+from sweeper.core.records import TrialSpec
 from sweeper.training.failure_causes import RecordingError, explain_failure
+from sweeper.training.training_context import TrainingContext
 from sweeper.training.training_steps import TrainingSteps, use_precision
 
 FIRST_STEPS = 3
@@ -58,7 +60,8 @@ def record_graph(step: Callable[[], None], device: torch.device) -> torch.cuda.C
 class GraphSteps(TrainingSteps):
     """`TrainingSteps` that replay a recorded step."""
 
-    def _prepare(self) -> None:
+    def __init__(self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...]) -> None:
+        super().__init__(spec, context, images)
         # A recording would read cached casts after they are freed.
         self._autocast = partial(use_precision, self._device.type, self._recipe.precision, cache=False)
         self._rate, self._weight, self._loss = (torch.zeros((), device=self._device) for _ in range(3))

@@ -49,7 +49,9 @@ class WorkerTrainings:
         training: StudyTraining | None = None
         try:
             if self._last is None or self._last[0] != job.spec:
-                self._save_and_free()
+                self.save_last_training()
+                self._last = None
+                gc.collect()  # frees its memory
                 note = self._begin_training(job.spec)
             assert self._last is not None
             _, training = self._last
@@ -79,7 +81,7 @@ class WorkerTrainings:
                 reason=explain_failure(error),
                 seconds=seconds,
                 device=str(self._context.device),
-                versions=dict(versions()),
+                versions=versions(),
             )
             return JobResult(failed, note)
 
@@ -92,12 +94,6 @@ class WorkerTrainings:
             spec, training = self._last
             _try_to_write(lambda: training.save(self._get_checkpoint_path(spec)))
             self._kept = training.step
-
-    def _save_and_free(self) -> None:
-        """Save the last training, and free its memory."""
-        self.save_last_training()
-        self._last = None
-        gc.collect()
 
     def _begin_training(self, spec: TrialSpec) -> str:
         """Create a training, from its checkpoint if there is one, and return a note for the user."""

@@ -68,7 +68,7 @@ def build_model(
                 f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
                 f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
             ) from error
-    _drop_unused(model, _list_called_stages(model, recipe, channels))
+    _drop_unused_stages(model, recipe, channels)
     if recipe.encoder_weights not in {"none", "imagenet"}:
         assert isinstance(model.encoder, nn.Module)
         load_encoder(model.encoder, recipe.encoder, recipe.encoder_weights)
@@ -169,11 +169,13 @@ def _explain_unfit(path: Path, record: WeightsRecord, why: str) -> UsageError:
     return UsageError(f"the weights {path} must fit {network}, as their header says: {why}; train them again")
 
 
-def _list_called_stages(model: nn.Module, recipe: Recipe, channels: int) -> set[str]:
-    """Return the encoder stages that are called for a training crop and for an image of another size.
+def _drop_unused_stages(model: nn.Module, recipe: Recipe, channels: int) -> None:
+    """Remove the encoder's stages that are called neither for a training crop nor for an image of another size.
+
+    A network of this depth need not copy and store them.
 
     Raises:
-        UsageError: if the logits of one of them do not have its height and width.
+        UsageError: if the logits of one of the two do not have its height and width.
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
@@ -191,7 +193,10 @@ def _list_called_stages(model: nn.Module, recipe: Recipe, channels: int) -> set[
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return called
+    for name, child in list(encoder.named_children()):
+        # Containers (ModuleList) are indexed, not called, and stay, because their members may run.
+        if name not in called and not isinstance(child, nn.ModuleList | nn.ModuleDict):
+            setattr(encoder, name, nn.Identity())
 
 
 def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int, width: int) -> None:
@@ -226,16 +231,6 @@ def _compute_answer_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int
     except Exception:  # some encoders need values, and errors are clearer with values
         answer = model(torch.zeros(shape))
     return tuple(answer.shape)
-
-
-def _drop_unused(model: nn.Module, called: set[str]) -> None:
-    """Remove the encoder's stages that a network of this depth never calls, and need not copy and store."""
-    encoder = model.encoder
-    assert isinstance(encoder, nn.Module)
-    for name, child in list(encoder.named_children()):
-        # Containers (ModuleList) are indexed, not called, and stay, because their members may run.
-        if name not in called and not isinstance(child, nn.ModuleList | nn.ModuleDict):
-            setattr(encoder, name, nn.Identity())
 
 
 def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task) -> None:

@@ -72,7 +72,15 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
     with replace_atomically(path) as part:
         _export_onnx(network, record, 4 * stride, part)
         model = onnx.load(part)
-        for key, value in _make_metadata(record).items():
+        metadata = {
+            "classes": record.classes,
+            "operating_point": record.point,
+            "calibration": None if record.calibration is None else list(record.calibration.model_dump().values()),
+            "log_prior": record.log_prior,
+            "stride": stride,
+            "full_scale": record.full_scale,
+        }
+        for key, value in metadata.items():
             model.metadata_props.add(key=f"sweeper.{key}", value=json.dumps(value))
         onnx.save(model, part)
         session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
@@ -84,17 +92,6 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
                 "written. Another version of onnxruntime, or --arch, may do better"
             )
     return apart
-
-
-def _make_metadata(record: WeightsRecord) -> dict[str, object]:
-    return {
-        "classes": record.classes,
-        "operating_point": record.point,
-        "calibration": None if record.calibration is None else list(record.calibration.model_dump().values()),
-        "log_prior": record.log_prior,
-        "stride": 2**record.encoder_depth,
-        "full_scale": record.full_scale,
-    }
 
 
 def _export_onnx(network: nn.Module, record: WeightsRecord, side: int, path: Path) -> None:
@@ -114,7 +111,9 @@ def _export_onnx(network: nn.Module, record: WeightsRecord, side: int, path: Pat
             )
     except Exception as error:  # each architecture raises its own
         text = " ".join(str(error).split())[:300]
-        raise SweeperError(f"{_make_name(record)} cannot be written as ONNX: {text}") from error
+        model = record.model
+        name = f"`{record.arch}` with encoder `{record.encoder}`" if model is None else f"`{model.name}`"
+        raise SweeperError(f"{name} cannot be written as ONNX: {text}") from error
 
 
 def _measure_difference(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple[int, int, int]) -> float:
@@ -126,10 +125,6 @@ def _measure_difference(network: nn.Module, session: Any, record: WeightsRecord,
         expected = network(torch.from_numpy(images)).numpy()
     (exported,) = session.run(["logits"], {"images": images})
     return float((np.abs(exported - expected) / np.maximum(1, np.abs(expected))).max())
-
-
-def _make_name(record: WeightsRecord) -> str:
-    return f"`{record.arch}` with encoder `{record.encoder}`" if record.model is None else f"`{record.model.name}`"
 
 
 # --- HuggingFace's Hub ---

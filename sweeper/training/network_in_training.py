@@ -43,7 +43,7 @@ class NetworkInTraining:
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the libraries in use."""
-        return dict(versions())
+        return versions()
 
     def _save(self, path: Path, step: int, **progress: Any) -> None:
         """Write a checkpoint.

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sweeper.core.records import IGNORE
 from sweeper.data.store import PixelStore
-from sweeper.training.batches import Crop
 
 SHARE = 0.25
 """Largest share of the device's free memory for the pixels; the rest is for networks."""
@@ -88,8 +87,3 @@ def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
     store.release_memory()
     widths = torch.tensor([width for _, width in store.sizes], device=device)
     return ResidentStore(images, masks, torch.from_numpy(starts[:-1]).to(device), widths)
-
-
-def make_crop_tensor(places: list[Crop]) -> Tensor:
-    """Return crops as a tensor, (N, 5) int64 on the processor."""
-    return torch.tensor(places, dtype=torch.int64)

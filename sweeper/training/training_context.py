@@ -11,7 +11,7 @@ from sweeper.core.records import Conditions
 from sweeper.data.store import PixelStore, open_store
 from sweeper.training.batches import Crop, cut_crops
 from sweeper.training.hardware import move_to_device
-from sweeper.training.resident_store import ResidentStore, make_crop_tensor, make_resident_store
+from sweeper.training.resident_store import ResidentStore, make_resident_store
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainingContext:
     def load_crops(self, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
         """Return images and masks like `cut_crops`, on the device; a resident store cuts them there."""
         if self.resident is not None:
-            return self.resident.cut_crops(move_to_device(make_crop_tensor(places), self.device), height, width)
+            return self.resident.cut_crops(move_to_device(torch.tensor(places), self.device), height, width)
         images, masks = cut_crops(self.store, places, height, width)
         return move_to_device(images, self.device), move_to_device(masks, self.device)
 

@@ -78,10 +78,6 @@ class TrainingSteps:
         )
         self._autocast = self.autocast
         """Precision of the training steps."""
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Prepare a subclass's way to take steps."""
 
     why_plain: str | None = None
     """Reason why steps are not recorded although requested, else None."""

@@ -136,7 +136,7 @@ def prepare_study(
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
         imbalance=compute_imbalance(conditions.count_pixels_seen(split.train)),
-        versions=dict(old.versions if old else versions()),
+        versions=old.versions if old else versions(),
         sources=sources,
     )
     plan = _add_starts(plan, settings, old, messages)

@@ -34,13 +34,7 @@ from sweeper.training.graph_steps import (
 )
 from sweeper.training.hardware import move_to_device
 from sweeper.training.job import WorkerTrainings
-from sweeper.training.resident_store import (
-    ResidentStore,
-    count_bytes,
-    make_crop_tensor,
-    make_resident_store,
-    upload_store,
-)
+from sweeper.training.resident_store import ResidentStore, count_bytes, make_resident_store, upload_store
 from sweeper.training.training_context import TrainingContext, open_context
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.workflow.recipe_choice import resolve_resumed_recipe
@@ -80,14 +74,14 @@ def test_crops_cut_on_the_device_are_those_of_the_processor(tmp_path: Path, kind
     for step in range(6):
         images, masks, _ = training_batch(store, (0, 1, 2, 3), step=step, **PLACES)
         places, _ = draw_crops(store, (0, 1, 2, 3), step=step, **PLACES)
-        ours = there.cut_crops(make_crop_tensor(places), 32, 32)
+        ours = there.cut_crops(torch.tensor(places), 32, 32)
         assert ours[0].dtype == images.dtype and torch.equal(ours[0].view(torch.uint8), images.view(torch.uint8))
         assert ours[1].dtype == masks.dtype and torch.equal(ours[1], masks)
 
 
 def test_whole_images_are_padded_below_and_to_the_right(tmp_path: Path) -> None:
     store = a_store(tmp_path, np.uint8, 3)
-    images, masks = upload_store(store, CPU).cut_crops(make_crop_tensor([Crop(1, 0, 0, *store.sizes[1])]), 24, 64)
+    images, masks = upload_store(store, CPU).cut_crops(torch.tensor([Crop(1, 0, 0, *store.sizes[1])]), 24, 64)
     assert np.array_equal(images[0, :20, :50], store.get_image(1)) and np.array_equal(
         masks[0, :20, :50], store.get_mask(1)
     )
