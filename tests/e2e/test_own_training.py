@@ -19,6 +19,7 @@ from sweeper.system.locks import hold_folder
 from tests.project.test_architecture import loaded_by
 from tests.support.marks import rest_slow
 from tests.support.script_commands import SUPPORT, python, train_once
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -129,13 +130,6 @@ COMPARE = ("confirm", "--losses", "dice", "--command", python(SUPPORT / "own_tra
 COMPARE = (*COMPARE, "--seeds", "3", "--rates", "none", "--json")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_a_killed_comparison_resumes_to_the_same_answer(
     sweeper: Sweeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,13 +147,13 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     trainings = places["killed"] / folder
     resume = [sys.executable, "-m", "sweeper", *COMPARE, "--resume"]
     first = subprocess.Popen(resume, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(list(trainings.glob("confirm-*/results.jsonl"))) >= 2)
+    wait_until(lambda: len(list(trainings.glob("confirm-*/results.jsonl"))) >= 2, 240)
     first.send_signal(signal.SIGKILL)
     first.wait()
     first_ended = len(list(trainings.glob("confirm-*/ended.json")))
     assert first_ended >= 1
     second = subprocess.Popen(resume, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(list(trainings.glob("confirm-*/ended.json"))) > first_ended)
+    wait_until(lambda: len(list(trainings.glob("confirm-*/ended.json"))) > first_ended, 240)
     second.send_signal(signal.SIGTERM)
     assert second.wait(30) == 143
     mark = f"SWEEPER_TRIAL={trainings}".encode()

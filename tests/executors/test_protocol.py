@@ -21,6 +21,7 @@ from sweeper.training import job
 from tests.support import faulty
 from tests.support.small_training import SMALL
 from tests.support.small_training import spec as spec_with
+from tests.support.waiting import wait_until
 
 LONGEST = 240.0
 """Seconds that a test waits for an event: Ray starts slowly on a busy machine."""
@@ -178,10 +179,7 @@ def test_an_idle_worker_writes_the_training_in_memory_to_its_checkpoint(
     """It may be killed, as at the end of a session. A training that is complete leaves none."""
     executor, path = made(of_processes), get_checkpoint_path(tmp_path / "checkpoints", spec(0))
     run(executor, spec(0), until={0: 1})
-    end = time.monotonic() + LONGEST
-    while not path.exists() and time.monotonic() < end:
-        executor.poll(0.1)
-    assert path.exists()
+    wait_until(lambda: executor.poll(0.1) or path.exists(), LONGEST)
     run(executor, spec(0))
     assert not path.exists()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
@@ -38,6 +37,7 @@ from tests.executors import test_protocol as conformance  # noqa: E402
 from tests.executors.test_processes import study_of, work_of  # noqa: E402
 from tests.support import faulty  # noqa: E402
 from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in  # noqa: E402
+from tests.support.waiting import wait_until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,10 +97,7 @@ def ready(backend: SubprocessBackend, plan: studies.StudyPlan, folder: Path, act
     """Wait for so many actors."""
     folder.mkdir(exist_ok=True)
     executor = backend.open(plan.conditions, folder)
-    deadline = time.monotonic() + 300
-    while executor.free() < actors and time.monotonic() < deadline:
-        executor.poll(0.5)
-    assert executor.free() == actors
+    wait_until(lambda: executor.poll(0.5) or executor.free() == actors, 300)
     return executor
 
 

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ from sweeper.core.errors import ScriptError, UsageError
 from sweeper.scripts import launch
 from sweeper.scripts.contract import TrialDocument
 from sweeper.scripts.launch import KEPT_BYTES, fill_places, run_script, split_command
+from tests.support.waiting import wait_until
 
 TRIAL = TrialDocument(kind="confirm", family="dice_ce", params={}, seed=12, lr_factor=0.5, share=0.25)
 
@@ -139,10 +139,8 @@ LEAVING = (
 def test_a_signal_during_the_wait_for_processes_of_a_script_ends_them(tmp_path: Path, number: signal.Signals) -> None:
     words = ["-m", "sweeper", "probe", "--command", shlex.join(make_words(LEAVING))]
     process = subprocess.Popen([sys.executable, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while not (tmp_path / "pid").is_file() or psutil.Process(process.pid).children():  # the script runs
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.05)
+    # the script has ended
+    wait_until(lambda: (tmp_path / "pid").is_file() and not psutil.Process(process.pid).children(), 120, process)
     left = int((tmp_path / "pid").read_text())
     assert psutil.pid_exists(left)
     process.send_signal(number)

@@ -24,6 +24,7 @@ from sweeper.system import postgres as server_side
 from tests.support.faking import new_plan, train
 from tests.support.postgres_server import Server, running_server
 from tests.support.sweeping import Recorder, sweep_in
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
@@ -58,13 +59,6 @@ def test_a_study_is_run_by_one_process_at_a_time(postgres: Server) -> None:
             pass
     with studies.hold_study(url, "s"):
         pass
-
-
-def wait_until(true: object, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from sweeper.system.cores import (
     read_requested_threads,
 )
 from tests.support.marks import rest_slow
+from tests.support.waiting import wait_until
 
 
 def group(folder: Path, **files: str) -> None:
@@ -88,8 +88,7 @@ def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise
     os.waitid(os.P_PID, launch.forkserver._forkserver._forkserver_pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined]
     assert launch.begin_loading() == "forkserver"
     server = psutil.Process(launch.forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
-    while not server.environ():  # it is just replacing its program
-        time.sleep(0.01)
+    wait_until(server.environ)  # it is just replacing its program
     assert server.environ().get("OMP_WAIT_POLICY") == said.get("OMP_WAIT_POLICY", None if said else "PASSIVE")
     assert dict(os.environ) == before
 

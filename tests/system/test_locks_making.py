@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from tests.cli.test_run import QUICK
 from tests.support.faking import new_plan
 from tests.support.marks import rest_slow
+from tests.support.waiting import wait_until
 
 KILLED = """
 import os, signal, sys
@@ -77,9 +77,8 @@ def has_table(path: Path) -> bool:
 
 def wait_until_half_made(folder: Path, process: subprocess.Popen[str]) -> None:
     """Until MLflow's tables are partly there, under whichever name."""
-    while not any(map(has_table, (folder / "mlflow.db", folder / ".sweeper-mlflow.db.part"))):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
+    files = (folder / "mlflow.db", folder / ".sweeper-mlflow.db.part")
+    wait_until(lambda: any(map(has_table, files)), 300, process)
 
 
 @pytest.mark.parametrize(

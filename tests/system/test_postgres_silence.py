@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from sweeper.tracking.mlflow_connection import connect_to_mlflow as connect_mlfl
 from tests.support.postgres_server import Server
 from tests.support.proxy import Proxy, proxied
 from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # each waits for what does not come
 
@@ -45,13 +46,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 3.0)
     monkeypatch.setitem(server_side.SOCKET, "connect_timeout", 2)
-
-
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.02)
 
 
 def holder(direct: str, purpose: str) -> str | None:
@@ -181,7 +175,6 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
     try:
 
         def begun() -> bool:
-            assert process.poll() is None
             try:
                 with psycopg.connect(direct) as connection:
                     row = connection.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()
@@ -189,7 +182,7 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
             except psycopg.Error:
                 return False
 
-        wait_until(begun, 280)
+        wait_until(begun, 280, process)
         proxy.silent()
         time.sleep(1)
         process.send_signal(signal.SIGTERM)

@@ -16,6 +16,7 @@ from sweeper.data import load_dataset
 from sweeper.data.cache import hold_store
 from sweeper.system.whole_files import DAY, remove_left, replace_atomically
 from sweeper.workflow.lead import _delete_partial_checkpoints
+from tests.support.waiting import wait_until
 
 
 def aged(path: Path, seconds: float) -> None:
@@ -85,9 +86,7 @@ def test_a_signal_that_ends_a_command_leaves_nothing_half_written(number: signal
         # nohup, and a shell for what it starts by &, leave it ignored.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     )
-    while not list(tmp_path.glob("cache/.writing-*/images.bin")):
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: list(tmp_path.glob("cache/.writing-*/images.bin")), 120, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number and out == ""

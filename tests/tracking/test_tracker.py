@@ -24,6 +24,7 @@ from sweeper.tracking.values import DesiredRun, RunValues, TrackedTraining
 from sweeper.tracking.values import run_of as desired_run
 from tests.support import builders
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
+from tests.support.waiting import wait_until
 
 STEPS = [e.step for e in builders.trial("dice", 0.5, 0).evaluations]
 
@@ -78,13 +79,6 @@ def line(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     yield line
     line.cuts, line.cut = lambda: None, None
     line.open.set()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def hung(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:

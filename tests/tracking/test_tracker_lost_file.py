@@ -6,15 +6,14 @@ That is reported at once and at the end, with the command that writes the store 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sweeper.tracking.tracker import MlflowTracker
 from tests.support import builders, mlflow_template
 from tests.support.tracked import begun, keep, study_named, train
+from tests.support.waiting import wait_until
 
 
 def delete(path: Path) -> None:
@@ -58,19 +57,12 @@ def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_pl
     size = path.stat().st_size if path.exists() else None
     if busy:
         keep(study, train(tracker, builders.trial("dice", 0.5, 1)))
-    wait_for_warning(tracker, warnings)
+    wait_until(lambda: tracker._log_warnings() or warnings)  # type: ignore[func-returns-value]
     command = f"sweeper mlflow 'my study' --tracking-uri 'sqlite:///{path}'"
     assert f"mlflow.db {words} while the sweep wrote to it" in warnings[0] and command in warnings[0]
     tracker.end_sweep("FINISHED")
     assert len(warnings) == 2 and words in warnings[1] and warnings[1].endswith(f"this writes it: {command}")
     assert (path.stat().st_size if path.exists() else None) == size
-
-
-def wait_for_warning(tracker: MlflowTracker, warnings: list[str]) -> None:
-    until = time.monotonic() + 20
-    while not warnings and time.monotonic() < until:
-        time.sleep(0.05)
-        tracker._log_warnings()
 
 
 def test_a_file_that_is_lost_before_the_end_is_said_though_nothing_was_left_to_write(tmp_path: Path) -> None:

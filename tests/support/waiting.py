@@ -1,0 +1,19 @@
+"""Wait for what another thread or process does."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_until(
+    happened: Callable[[], object], seconds: float = 60, process: subprocess.Popen[Any] | None = None
+) -> None:
+    """Wait until a function returns something true, while `process` runs."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)
