@@ -10,9 +10,7 @@ from pathlib import Path
 import optuna
 from filelock import Timeout
 from optuna.storages import RDBStorage
-from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.core.redact import check_address, hide_address_secrets
@@ -28,7 +26,7 @@ from sweeper.system.locks import (
     require_database_file,
 )
 from sweeper.system.postgres import is_postgres, make_engine_options, make_sqlalchemy_url, retry_until_accepting
-from sweeper.system.store_versions import store_fault
+from sweeper.system.store_versions import read_rows, store_fault
 from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import remove_left, replace_atomically
 
@@ -75,7 +73,7 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> Retryin
     # Creating the tables in several processes at once would fail in all except the first.
     with lock_database_creation(path, _make_tables if create else None):
         if not create:
-            _check_holds_studies(url, url)
+            _check_holds_studies(url)
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
@@ -90,19 +88,18 @@ def _make_tables(path: Path) -> None:
 def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
     address = make_sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna formats the address as a template
     if not create:
-        _check_holds_studies(url, address)
+        _check_holds_studies(url)
     with hold_lease(url, "create", wait=True, warn=warn):
         return RetryingStorage(address, warn=warn, engine_kwargs=make_engine_options())
 
 
-def _check_holds_studies(url: str, address: str) -> None:
+def _check_holds_studies(url: str) -> None:
     """Refuse a database without studies: opening it would create Optuna's tables in another program's database.
 
     Raises:
         MissingStudyError: if the database is not Optuna's.
     """
-    options = make_engine_options()["connect_args"] if is_postgres(url) else {"timeout": TIMEOUT_SECONDS}
-    if not inspect(create_engine(address, poolclass=NullPool, connect_args=options)).has_table("studies"):
+    if read_rows(url, "studies", "1") is None:
         raise MissingStudyError(
             f"--storage {hide_address_secrets(url)} holds no studies; name the database that the study was made in"
         )

@@ -39,7 +39,7 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
     assert package is not None and package.origin is not None
     scripts = ScriptDirectory(str(Path(package.origin).parent / folder))
     newest, *older = [script.revision for script in scripts.walk_revisions()]
-    versions, holds = _read_rows(url, "alembic_version", "version_num"), _read_rows(url, table, "1")
+    versions, holds = read_rows(url, "alembic_version", "version_num"), read_rows(url, table, "1")
     if not (versions or holds is not None) or (versions and versions[0][0] == newest):
         return None
     where, installed = path or hide_address_secrets(url), f"the installed {name} {version(name.lower())}"
@@ -57,8 +57,8 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
 
 def list_deleted_studies(storage: str, uri: str) -> dict[str, str]:
     """Return name → id of an MLflow database's deleted experiments whose study exists in a storage."""
-    names = {name for (name,) in _read_rows(storage, "studies", "study_name") or ()}
-    experiments = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
+    names = {name for (name,) in read_rows(storage, "studies", "study_name") or ()}
+    experiments = read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
     return {name: str(number) for name, number, stage in experiments if stage == "deleted" and name in names}
 
 
@@ -70,7 +70,7 @@ def find_deleted_experiment(uri: str, name: str) -> str | None:
     experiments: Sequence[Any] = ()
     if get_sqlite_file(uri) is not None:
         with suppress(sqlite3.Error, SQLAlchemyError):
-            experiments = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
+            experiments = read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
     deleted = (str(number) for other, number, stage in experiments if (other, stage) == (name, "deleted"))
     return None if (number := next(deleted, None)) is None else explain_deleted_experiment(uri, name, number)
 
@@ -96,7 +96,7 @@ def make_address_absolute(url: str) -> str:
     return url if path is None else f"sqlite:///{path.absolute()}"
 
 
-def _read_rows(url: str, table: str, columns: str) -> Sequence[Any] | None:
+def read_rows(url: str, table: str, columns: str) -> Sequence[Any] | None:
     """Read columns of a table without changing the database; None if the table does not exist."""
     path = get_sqlite_path(url)
     if not is_postgres(url) if path is None else not path.exists():
