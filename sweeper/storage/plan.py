@@ -59,8 +59,8 @@ def create_study(
     storage: RDBStorage,
     name: str,
     plan: StudyPlan,
-    options: Mapping[str, Any] | None = None,
-    machine: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] = {},
+    machine: Mapping[str, Any] = {},
 ) -> optuna.Study:
     """Create a study; its plan is stored last, because a study with a plan can be resumed.
 
@@ -76,10 +76,8 @@ def create_study(
         raise StudyError(
             f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
         ) from None
-    if options is not None:
-        study.set_user_attr(OPTIONS, pack_value(dict(options)))
-    if machine is not None:
-        study.set_user_attr(MACHINE, pack_value(dict(machine)))
+    study.set_user_attr(OPTIONS, pack_value(dict(options)))
+    study.set_user_attr(MACHINE, pack_value(dict(machine)))
     replace_plan(study, plan)
     return study
 

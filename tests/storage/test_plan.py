@@ -27,7 +27,7 @@ def test_a_study_with_a_plan_knows_what_was_asked_for(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(optuna.Study, "set_user_attr", noting)
     studies.create_study(storage, "s", new_plan(), {"trials": 7})
-    assert order[:2] == [studies.OPTIONS, PLAN]
+    assert order == [studies.OPTIONS, studies.MACHINE, PLAN]
     assert studies.read_options(storage, "s") == {"trials": 7}
 
 
