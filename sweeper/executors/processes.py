@@ -53,8 +53,8 @@ class WorkerProcess(LaunchedProcess):
         self.number = 0
         """Its place among the workers, which selects its GPU."""
 
-    def send_request(self, *order: object) -> None:
-        """Send a request; if the worker died, `expect_message` notices."""
+    def send(self, order: object) -> None:
+        """Send a request or a job; if the worker died, reading its answer shows that."""
         with suppress(OSError):
             self.pipe.send(order)
 
@@ -136,7 +136,7 @@ class ProcessBackend:
     @cached_property
     def _hardware(self) -> WorkerHardware:
         self._workers = self._workers or [self._start_worker()]
-        self._workers[0].send_request("hardware")
+        self._workers[0].send(("hardware",))
         _, hardware = self._workers[0].expect_message("hardware")
         assert isinstance(hardware, WorkerHardware)
         return hardware
@@ -174,7 +174,7 @@ class ProcessBackend:
         measured = list[dict[Precision, float]]()
         try:
             for worker in self._workers:
-                worker.send_request("time", conditions, precisions, self.threads)
+                worker.send(("time", conditions, precisions, self.threads))
             for worker in self._workers:
                 _, times = worker.expect_message("time")
                 assert isinstance(times, dict)
@@ -210,7 +210,7 @@ class ProcessBackend:
         """Give a worker its place among the workers, and the conditions."""
         worker.number, kind = number, self._hardware.device
         place = f"cuda:{number % self._hardware.devices}" if kind == "cuda" else kind
-        worker.send_request("configure", self._conditions, place, self.threads, self._checkpoints)
+        worker.send(("configure", self._conditions, place, self.threads, self._checkpoints))
 
     @property
     def _ready_seconds(self) -> float:
@@ -255,8 +255,7 @@ class ProcessBackend:
         worker = min(idle, key=lambda w: (w.holds != job.spec, w.holds is not None))
         worker.job, worker.holds = job, job.spec
         self._watchdog.start_waiting(worker, job.spec.purpose, get_stage(job, self._conditions.recipe))
-        with suppress(OSError):  # it died while idle: the next poll finds its pipe closed and replaces it
-            worker.pipe.send(job)
+        worker.send(job)
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
         """Return the workers' answers, and the losses of those that died or hang."""

@@ -83,11 +83,7 @@ class RayBackend:
         options: dict[str, Any] = {"address": address}
         if address is None:  # an existing cluster has its own
             # `local`: else Ray would join whichever cluster was last started here.
-            options = {
-                "address": "local",
-                "num_cpus": cores,
-                "include_dashboard": False,
-            }
+            options = {"address": "local", "num_cpus": cores, "include_dashboard": False}
         try:
             _check_reachable(address)
             # Ray puts the working folder first on its workers' path, unless it is a client's: its files are no modules.

@@ -144,7 +144,7 @@ def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "dice": whole.chosen.dice if whole else None,
         "point": whole.point if whole else None,
         "value_part": last.part_value if last else None,
-        "miou_part": last.part_miou if last else None,
+        "miou_part": last.part_scores.chosen.miou if last else None,
         "miou_at_default_part": part.default.miou if part else None,
         "fg_iou_part": part.chosen.fg_iou if part else None,
         "dice_part": part.chosen.dice if part else None,

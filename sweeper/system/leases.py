@@ -74,7 +74,8 @@ class Lease:
             self._connection.execute(_MAKE)
         first: tuple[str, object] | None = None
         began, warned = time.monotonic(), False
-        while not self._try_acquire(self._connection):
+        values = [self._purpose, self._token, self._who, LEASE_SECONDS]
+        while not self._connection.execute(_TAKE, values).rowcount:
             holder: tuple[str, object] = self._connection.execute(_HOLDER, [self._purpose]).fetchone() or (
                 "nobody",
                 None,
@@ -105,9 +106,6 @@ class Lease:
             with suppress(Exception), connect_to_server(self._url, f"{NAME} lease") as connection:
                 self.lost = not self._extend_lease(connection)
         return self.lost
-
-    def _try_acquire(self, connection: psycopg.Connection) -> bool:
-        return connection.execute(_TAKE, [self._purpose, self._token, self._who, LEASE_SECONDS]).rowcount == 1
 
     def _extend_lease(self, connection: psycopg.Connection) -> bool:
         return connection.execute(_RENEW, [LEASE_SECONDS, self._purpose, self._token]).rowcount == 1

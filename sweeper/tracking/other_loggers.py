@@ -24,9 +24,6 @@ from sweeper.core.text import format_count
 from sweeper.system.system_errors import get_cause
 from sweeper.tracking.values import PAUSED, STATUS, DesiredRun, MetricPoint
 
-RunLogger = Callable[[str, DesiredRun], None]
-"""Function that writes a training's run; the first argument is its name in the study, `search/00012`."""
-
 
 def check_logger(log_to: LogTo) -> None:
     """Refuse a logger whose package or key is missing.
@@ -68,7 +65,7 @@ class LoggedRuns:
         """
         self.option, self._warn = f"--log-to {log_to}", warn
         """The user's option."""
-        self._write: RunLogger = WandbLogger(study, created)
+        self._write: Callable[[str, DesiredRun], None] = WandbLogger(study, created)
         if log_to == "tensorboard":
             self._write = TensorboardLogger(TENSORBOARD / make_folder_name(study))
         self._waiting: dict[str, DesiredRun] = {}
@@ -77,7 +74,7 @@ class LoggedRuns:
         threading.Thread(target=self._work, name=log_to, daemon=True).start()
 
     def put(self, name: str, run: DesiredRun) -> None:
-        """Queue a run for writing."""
+        """Queue a training's run for writing; `name` is the training's, such as `search/00012`."""
         with self._changed:
             if not self._has_failed:
                 self._waiting[name] = run

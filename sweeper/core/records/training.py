@@ -227,11 +227,6 @@ class Evaluation(PartScores):
         """The objective on these images."""
         return self.part_scores.value
 
-    @property
-    def part_miou(self) -> float:
-        """MIoU on these images."""
-        return self.part_scores.chosen.miou
-
 
 class TestDetail(Record):
     """Measurements beyond confusion counts, of a confirmation's test images at its chosen operating point."""
