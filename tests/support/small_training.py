@@ -33,6 +33,12 @@ def finished(training: StudyTraining) -> TrialResult:
     return training.make_result("complete")
 
 
+def timeless(result: TrialResult) -> str:
+    """Return a result without its durations, as text."""
+    durations = {"seconds": True, "seconds_per_step": True, "evaluations": {"__all__": {"seconds"}}}
+    return result.model_dump_json(exclude=durations)
+
+
 def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
     """Return the result of a whole training; `changes` of its spec."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)

@@ -12,7 +12,7 @@ from torch import nn
 
 from sweeper.core.events import JobResult, TrainingJob
 from sweeper.core.recipe import Precision, Recipe
-from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import divide_images, load_dataset, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
@@ -24,6 +24,7 @@ from sweeper.training.model import build_model, make_normaliser
 from sweeper.training.training_context import open_context
 from tests.support.batches import training_batch
 from tests.support.marks import EXHAUSTIVE
+from tests.support.small_training import timeless
 
 STEPS, RUNGS, RATE = 60, (15, 30, 45, 60), 5e-4
 RECIPE = Recipe(size=64, batch_size=4, steps=STEPS, confirm_steps=STEPS)
@@ -141,13 +142,6 @@ def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], fo
                 running -= 1
                 found[told.result.spec.key] = timeless(told.result)
     return found
-
-
-def timeless(result: TrialResult) -> str:
-    evaluations = tuple(e.model_copy(update={"seconds": 0.0}) for e in result.evaluations)
-    return result.model_copy(
-        update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None}
-    ).model_dump_json()
 
 
 @pytest.mark.slow

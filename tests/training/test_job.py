@@ -12,7 +12,7 @@ import torch
 from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.paths import get_checkpoint_path
-from sweeper.core.records import Conditions, Dataset, TrialResult
+from sweeper.core.records import Conditions, Dataset
 from sweeper.training.checkpoint import load_checkpoint
 from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerTrainings
@@ -20,7 +20,7 @@ from sweeper.training.model import _build_once
 from sweeper.training.training_context import TrainingContext, open_context
 from tests.support.faulty import disk_is_full, launch_fails, no_memory
 from tests.support.marks import rest_slow
-from tests.support.small_training import SMALL, spec
+from tests.support.small_training import SMALL, spec, timeless
 
 CPU = torch.device("cpu")
 FOUR = SMALL.model_copy(update={"steps": 8})
@@ -34,15 +34,14 @@ def context(dataset: Dataset, **changes: Any) -> TrainingContext:
     return open_context(Conditions(dataset=dataset, recipe=FOUR.model_copy(update=changes), seed=0), "cpu")
 
 
-def timed_out(answer: JobResult | WorkerLost) -> TrialResult:
-    """Return the result without its durations."""
+def timed_out(answer: JobResult | WorkerLost) -> str:
+    """Return the result without its durations, as text."""
     assert isinstance(answer, JobResult)
-    evaluations = tuple(e.model_copy(update={"seconds": 0.0}) for e in answer.result.evaluations)
-    return answer.result.model_copy(update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None})
+    return timeless(answer.result)
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+def whole(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return what the training gives that runs through."""
     trainings = WorkerTrainings(context(tiny), tmp_path_factory.mktemp("whole"))
     return timed_out(trainings.run_job(TrainingJob(BOUNDARY, 8)))
@@ -50,7 +49,7 @@ def whole(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrialResul
 
 @pytest.mark.parametrize("harm", rest_slow(["bit", "none", "gone", "pickle", "truncated"], 0, 4))
 def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
-    tiny: Dataset, tmp_path: Path, whole: TrialResult, harm: str, monkeypatch: pytest.MonkeyPatch
+    tiny: Dataset, tmp_path: Path, whole: str, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop, path = context(tiny), get_checkpoint_path(tmp_path, BOUNDARY)
     first = WorkerTrainings(shop, tmp_path)
@@ -127,7 +126,7 @@ class Canary:
 @pytest.mark.parametrize("between", ["another process", "nothing", "another training", "a job done again"])
 @pytest.mark.slow
 def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
-    tiny: Dataset, tmp_path: Path, whole: TrialResult, between: str
+    tiny: Dataset, tmp_path: Path, whole: str, between: str
 ) -> None:
     """All that each rung reports, to the last digit."""
     asked, other = BOUNDARY, spec(steps=8, number=1, family="focal")
