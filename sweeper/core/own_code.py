@@ -51,9 +51,7 @@ def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -
     """
     module, _, function = name.partition(":")
     names = [*module.split("."), function]
-    if name.split(":", maxsplit=1)[0].endswith(".py") or not all(
-        part.isidentifier() and not keyword.iskeyword(part) for part in names
-    ):
+    if module.endswith(".py") or not all(part.isidentifier() and not keyword.iskeyword(part) for part in names):
         meant = module.removesuffix(".py").replace("/", ".").replace("\\", ".").strip(".") or "my_code"
         raise UsageError(
             f"{option} must be module:function, a module of the working folder or of Python's path and a function in "

@@ -58,9 +58,8 @@ class SubprocessBackend:
 
     def hardware(self) -> WorkerHardware:
         """Return the hardware of the machine that the other process trains on."""
-        reply = self._call("hardware", seconds=START_SECONDS)
-        assert isinstance(reply, WorkerHardware)
-        return reply
+        hardware: WorkerHardware = self._call("hardware", seconds=START_SECONDS)
+        return hardware
 
     @property
     def layout(self) -> WorkerLayout:

@@ -165,8 +165,10 @@ class Evaluator:
             logits = torch.nan_to_num(raw)
             for counter in (*counters, confidence):
                 counter.add(positions, logits, masks)
-            for n, answer in self._make_label_maps(positions, logits, images, point).items():
+            answers = decide_labels(logits, point, self._log_prior).cpu().numpy()
+            for n, padded in zip(positions.tolist(), answers, strict=True):
                 label = np.asarray(self._store.get_mask(images[n]))
+                answer = padded[: label.shape[0], : label.shape[1]]
                 if self._metric != "boundary_iou":  # else the metric's counts include them
                     boundary[n] = count_boundary_pixels(label, answer, self._classes, self._boundary_pixels)
                 centreline[n] = count_centreline_pixels(label, answer, thin)
@@ -185,17 +187,6 @@ class Evaluator:
         shown = images[:keep]
         predictions = Predictions(images=shown, masks=tuple(kept[n] for n in range(len(shown)))) if shown else None
         return counted, detail, predictions
-
-    def _make_label_maps(
-        self, positions: Tensor, logits: Tensor, images: tuple[int, ...], point: float
-    ) -> dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
-        """Return the label maps of a batch by position, without the padding."""
-        batch = decide_labels(logits, point, self._log_prior).cpu().numpy()
-        maps = {}
-        for n, position in enumerate(positions.tolist()):
-            height, width = self._store.get_mask(images[position]).shape
-            maps[position] = batch[n, :height, :width]
-        return maps
 
     @torch.no_grad()
     def _predict(self, model: nn.Module, indices: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
