@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 import click
 
@@ -100,16 +101,18 @@ def cli() -> None:
     """
 
 
-def _report_as_json(kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
-    """Print an error as JSON on standard output if JSON was requested: schema `sweeper.error/1`."""
-    is_json = "--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE
-    if not is_json:
-        return
-    from sweeper.core.document import ErrorDocument, ErrorRow
+def _end_with_error(
+    kind: str, message: str, status: int, *, shown: str = "", problems: Sequence[str] = (), as_json: bool = True
+) -> NoReturn:
+    """Print an error, or `shown` in its place, and exit; with `--json` also print the schema `sweeper.error/1`."""
+    echo_lines(redact(shown or f"sweeper: {message}"), err=True)
+    if as_json and ("--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE):
+        from sweeper.core.document import ErrorDocument, ErrorRow
 
-    error = ErrorRow(kind=kind, message=redact(message), problems=tuple(map(redact, problems)))
-    with suppress(OSError):
-        click.echo(json.dumps(ErrorDocument(exit_status=status, error=error).document))
+        error = ErrorRow(kind=kind, message=redact(message), problems=tuple(map(redact, problems)))
+        with suppress(OSError):
+            click.echo(json.dumps(ErrorDocument(exit_status=status, error=error).document))
+    sys.exit(status)
 
 
 def main() -> None:
@@ -123,41 +126,28 @@ def main() -> None:
         check_output()
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
-        echo_lines(redact(f"sweeper: {error}"), err=True)
-        if not isinstance(error, OutputError):  # an output that does not accept the result accepts no error either
-            _report_as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
-        sys.exit(error.exit_status)
+        accepts = not isinstance(error, OutputError)  # an output that does not accept the result accepts no error
+        problems = getattr(error, "problems", ())
+        _end_with_error(type(error).__name__, str(error), error.exit_status, problems=problems, as_json=accepts)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        echo_lines(redact(shown.getvalue().rstrip("\n")), err=True)
-        _report_as_json("UsageError", error.format_message(), 2)
-        sys.exit(2)
+        _end_with_error("UsageError", error.format_message(), 2, shown=shown.getvalue().rstrip("\n"))
     except (click.Abort, KeyboardInterrupt) as error:
-        status = getattr(error.__cause__ or error, "status", 130)
-        click.echo("sweeper: stopped", err=True)
-        _report_as_json("InterruptedSweepError", "stopped", status)
-        sys.exit(status)
+        _end_with_error("InterruptedSweepError", "stopped", getattr(error.__cause__ or error, "status", 130))
     except Exception as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
         kept = " The same command continues from its last checkpoint, if one was written." if command == "train" else ""
         resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
         kept += f" What was finished is kept, and this continues it: {resume}." if resume else ""
         if (words := limit_reached(error, sweep=command == "run")) is not None:
-            text = f"{words}.{kept}"
-            echo_lines(redact(f"sweeper: {text}"), err=True)
-            _report_as_json(type(error).__name__, text, 1)
-            sys.exit(1)
+            _end_with_error(type(error).__name__, f"{words}.{kept}", 1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
         text = get_cause(error, 500)
-        shows = " -v shows where it happened." if command == "run" else ""
-        echo_lines(
-            f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}{shows}",
-            err=True,
-        )
-        _report_as_json(type(error).__name__, text, 1)
-        sys.exit(1)
+        kept += " -v shows where it happened." if command == "run" else ""
+        words = f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}"
+        _end_with_error(type(error).__name__, text, 1, shown=words)
 
 
 if __name__ == "__main__":
