@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,9 +127,7 @@ def command(
     from sweeper.scripts.starter import ScriptStarter, share_gpus
     from sweeper.scripts.trainings import ScriptTrainings
 
-    def log(line: str) -> None:
-        click.echo(line, err=True)
-
+    log: Callable[[str], None] = partial(click.echo, err=True)
     if script is None and not resume:
         raise click.UsageError('--command is needed, such as --command "python train.py"')
     if options["rates"] == (1.0,) and options["rate_share"] is not None:

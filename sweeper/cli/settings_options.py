@@ -128,21 +128,10 @@ def _get_limits(metadata: list[Any]) -> tuple[Any, Any]:
 
 def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument DATA and its options to a command; `read_requested_dataset` takes their values."""
-    for option in reversed(
-        (
-            click.argument("data", required=False),
-            make_setting_option("images"),
-            make_setting_option("masks"),
-            make_setting_option("format"),
-            make_setting_option("cache"),
-            make_setting_option("class_map", default="all as they are"),
-            make_setting_option("groups", default="auto"),
-            make_setting_option("exclude", default="none"),
-            make_setting_option("resize", default="native"),
-        )
-    ):
-        command = option(command)
-    return command
+    defaults = {"class_map": "all as they are", "groups": "auto", "exclude": "none", "resize": "native"}
+    for name in reversed(("images", "masks", "format", "cache", *defaults)):
+        command = make_setting_option(name, default=defaults.get(name))(command)
+    return click.argument("data", required=False)(command)
 
 
 def read_requested_dataset(options: dict[str, Any]) -> Dataset:

@@ -77,7 +77,7 @@ def make_recipe(
         log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     defaults = {
         **({} if user_model is None else {"model": user_model, "arch": user_model.name}),
-        **({} if own_metric is None else {"own_metric": own_metric}),
+        "own_metric": own_metric,
         "encoder": encoder,
         "encoder_depth": depth,
         "decoder_width": PUBLISHED_WIDTH if gpu else CPU_WIDTH,

@@ -25,15 +25,13 @@ from sweeper.workflow.settings import Settings
 if TYPE_CHECKING:
     from sweeper.tracking import MlflowTracker
 
-Clock = Callable[[], datetime]
-
 
 def run_sweep(
     settings: Settings,
     display: Display,
     stop: StopSignal,
     *,
-    clock: Clock,
+    clock: Callable[[], datetime],
     cores: int,
     backend: Backend | None = None,
     timer: Callable[[], float] = time.monotonic,
@@ -76,9 +74,8 @@ def run_sweep(
             if prepared.old is not None:  # not updated here: another process may be running it
                 study = studies.load_study(storage, name)
             else:
-                study = studies.create_study(
-                    storage, name, prepared.plan, list_stored_options(settings), prepared.machine
-                )
+                options = list_stored_options(settings)
+                study = studies.create_study(storage, name, prepared.plan, options, prepared.machine)
             named(name)
             return run_study(
                 StudySession(
@@ -95,9 +92,7 @@ def run_sweep(
 
 
 def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> MlflowTracker:
-    from sweeper.tracking import (
-        MlflowTracker,
-    )  # MLflow takes seconds, which a refused request need not wait for
+    from sweeper.tracking import MlflowTracker  # MLflow takes seconds, which a refused request need not wait for
 
     return MlflowTracker(
         settings.tracking_uri,
