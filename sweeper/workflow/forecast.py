@@ -38,7 +38,7 @@ from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
-from sweeper.workflow.study_state import StudyState, get_longer_look_factor
+from sweeper.workflow.study_state import StudyState
 
 if TYPE_CHECKING:
     from sweeper.executors.protocol import Executor
@@ -97,9 +97,10 @@ def count_trainings_left(
             steps=recipe.confirm_steps,
         ),
     }
-    if (times := get_longer_look_factor(plan, request)) is not None and not state.looked and finalists > 1:
+    if request.longer is not None and not state.looked and finalists > 1:
         most = MAX_LONGER_LOSSES + 2 * (MOST_SEEDS - 1) - state.longer.counted("complete")
-        by_phase["longer"] = PlannedTrainings(least=0, most=max(0, most), first=0, steps=times * recipe.confirm_steps)
+        steps = request.longer * recipe.confirm_steps
+        by_phase["longer"] = PlannedTrainings(least=0, most=max(0, most), first=0, steps=steps)
     phases = ["longer"] if state.confirmed else list(by_phase)
     return {name: trainings for name, trainings in by_phase.items() if trainings.most and name in phases}
 

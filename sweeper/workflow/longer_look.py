@@ -24,7 +24,7 @@ from sweeper.study.confirmation_specs import make_longer_spec, select_confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.training_list import TrainingList
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look
-from sweeper.workflow.study_state import get_longer_look_factor, has_looked_longer, make_longer_look_key
+from sweeper.workflow.study_state import has_looked_longer, make_longer_look_key
 
 if TYPE_CHECKING:
     from sweeper.workflow.phases import RunContext
@@ -39,7 +39,7 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
         InterruptedSweepError: on a signal; the study can be resumed.
     """
     study, plan, request = context.study, context.plan, context.request
-    times, conditions = get_longer_look_factor(plan, request), plan.conditions
+    times, conditions = request.longer, plan.conditions
     if times is None or has_looked_longer(study, plan, request):
         return
     analyses = read_analyses(study.user_attrs).analyses

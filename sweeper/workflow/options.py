@@ -48,7 +48,7 @@ class StudyRequest(NamedTuple):
     seeds: tuple[int, int] | None = None
     """Seeds of a finalist, at least and at most; None where none were given."""
     longer: int | None = None
-    """Steps of the longer look, as a multiple of the confirmation's; None = no longer look."""
+    """Steps of the longer look, as a multiple of the confirmation's; None = no longer look, as with folds."""
     longer_given: bool = False
     """Whether the user gave `longer`."""
     settles: bool = False
@@ -90,6 +90,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
             now.
         held: trials that the study has. A smaller total removes none of them.
     """
+    times = "none" if "folds" in options else options.get("longer", "none" if "command" in options else LONGER)
     return StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
@@ -98,9 +99,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         finds_steps=not {"steps", "epochs", "command"} & options.keys(),
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
-        longer=None
-        if (times := options.get("longer", "none" if "command" in options else LONGER)) == "none"
-        else int(times),
+        longer=None if times == "none" else int(times),
         longer_given="longer" in options,
         timeout=parse_duration(options["timeout"]) if "timeout" in options else None,
         minutes=options.get("minutes"),

@@ -88,22 +88,17 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     )
 
 
-def get_longer_look_factor(plan: studies.StudyPlan, request: StudyRequest) -> int | None:
-    """Return the requested steps of a longer look, as a multiple of the confirmation's; None = no longer look."""
-    return None if plan.conditions.folds is not None else request.longer
-
-
 def make_longer_look_key(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> list[object]:
     """Return the key of a longer look: its steps, and the confirmation that it extends."""
     stored = read_analyses(study.user_attrs).stored
     steps = plan.conditions.recipe.confirm_steps
-    return [get_longer_look_factor(plan, request), steps, list(stored[-1].used) if stored else []]
+    return [request.longer, steps, list(stored[-1].used) if stored else []]
 
 
 def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
     """Return whether the requested longer look, if any, was made."""
     made = studies.unpack_value(study.user_attrs, studies.LOOKED, None)
-    return get_longer_look_factor(plan, request) is None or made == make_longer_look_key(study, plan, request)
+    return request.longer is None or made == make_longer_look_key(study, plan, request)
 
 
 def _is_confirmed(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
