@@ -28,7 +28,7 @@ from sweeper.core.events import (
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import format_count, format_duration
-from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
+from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts, PhaseProgress
 
 BAR_WIDTH = 30
 LINE_SECONDS = 10.0
@@ -130,9 +130,9 @@ class PlainDisplay:
         """Print a line every 10 s, unless quiet."""
         self._paced.update(what, done, total)
 
-    def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
+    def begin_phase(self, name: str, total: int, held: PhaseCounts = NO_TRAININGS) -> None:
         """Begin a phase."""
-        self._state.begin_phase(name, total, held)
+        self._state = PhaseProgress(name, total, held)
         self.log(f"{name}: {format_count(total, 'training')}" + (f", {held.done} done" if held.done else ""))
 
     def set_forecast(self, left: TimeLeftText) -> None:
@@ -189,13 +189,13 @@ class LiveDisplay(PlainDisplay):
         """Show progress in place of the table."""
         self._preparing = f"{what} {done:,} of {total:,} images" if done < total else "preparing"
 
-    def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
+    def begin_phase(self, name: str, total: int, held: PhaseCounts = NO_TRAININGS) -> None:
         """Leave a line about the previous phase, and begin the next."""
         state, reached = self._state, self._state.rank_families()
         if reached and name != state.name:
             top = next(iter(reached))
             self.log(f"{state.name}: {format_count(state.done, 'training')}, best {top} {reached[top]:.3f}")
-        state.begin_phase(name, total, held)
+        self._state = PhaseProgress(name, total, held)
         self._running = {}
 
     def notify(self, event: SweepEvent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import optuna
@@ -48,7 +49,7 @@ class TrainingList(WorkSource):
             have, used_numbers = index_completed(done), {result.spec.number for result in done}
             free = (number for number in range(len(done) + len(specs)) if number not in used_numbers)
             self._queue = [spec.model_copy(update={"number": next(free)}) for spec in specs if spec.key not in have]
-        self._deaths: dict[int, int] = {}
+        self._deaths = Counter[int]()
 
     @property
     def is_complete(self) -> bool:
@@ -76,12 +77,12 @@ class TrainingList(WorkSource):
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
         """Queue the training once more, then count it as failed."""
         self._recorder.notify(TrainingDropped(spec, reason, died=True))
-        self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
+        self._deaths[spec.number] += 1
         if self._deaths[spec.number] < ATTEMPTS:
             self._running.pop(spec.number, None)
             self._queue.append(spec)
         else:
-            attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"
+            attempts = f"{reason}, on each of {ATTEMPTS} attempts"
             self.store_result(spec, TrialResult(spec=spec, state="failed", reason=attempts, device=""))
 
     def handle_interruption(self, reason: str) -> None:

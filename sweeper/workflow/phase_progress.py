@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple
 
 from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused, TrainingResumed
@@ -26,6 +26,9 @@ class PhaseCounts(NamedTuple):
         return sum(result.state == state for result in self.ended)
 
 
+NO_TRAININGS = PhaseCounts()
+
+
 @dataclass
 class FamilyProgress:
     """Progress of a family's trainings in a phase."""
@@ -40,19 +43,18 @@ class FamilyProgress:
 
 @dataclass
 class PhaseProgress:
-    """Progress of the current phase, by family, including earlier sessions."""
+    """Progress of a phase, or up to its next interim analysis, by family, including earlier sessions."""
 
     name: str = ""
-    done: int = 0
     total: int = 0
+    held: InitVar[PhaseCounts] = NO_TRAININGS
+    """Trainings that the study already has of it."""
+    done: int = 0
     families: dict[str, FamilyProgress] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     """Trials that wait at a rung, counted as done on their first arrival."""
 
-    def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
-        """Begin a phase, or its next interim analysis, with the trainings that the study already has of it."""
-        self.name, self.done, self.total = name, 0, total
-        self.families, self.waiting = {}, set()
+    def __post_init__(self, held: PhaseCounts) -> None:
         for result in held.ended:
             self.count_ended(result)
         for spec in held.waiting:

@@ -32,7 +32,7 @@ from sweeper.core.records import TrialResult
 from sweeper.core.text import format_resume_command
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.whole_files import remove_left, replace_atomically
-from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
+from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts, PhaseProgress
 
 BEAT_SECONDS = 10.0
 """Longest time between two signs of life of a running sweep while it trains, writes to MLflow or draws its report."""
@@ -103,9 +103,9 @@ class Heartbeat:
         if not 0 <= self._clock() - self._life.written < BEAT_SECONDS:
             self._write_file()
 
-    def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
+    def begin_phase(self, name: str, total: int, held: PhaseCounts = NO_TRAININGS) -> None:
         """Begin a phase."""
-        self._progress.begin_phase(name, total, held)
+        self._progress = PhaseProgress(name, total, held)
         self._update(phase=name)
 
     def record_answer(self, sentence: str) -> None:

@@ -17,7 +17,7 @@ from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.search_end import has_search_settled
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.options import StudyRequest
-from sweeper.workflow.phase_progress import PhaseCounts
+from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts
 
 if TYPE_CHECKING:
     import optuna
@@ -41,9 +41,9 @@ class StudyState(NamedTuple):
 
     total: int
     """Total number of trials; after a search that ended by itself, those that it has."""
-    search: PhaseCounts = PhaseCounts()
-    confirm: PhaseCounts = PhaseCounts()
-    longer: PhaseCounts = PhaseCounts()
+    search: PhaseCounts = NO_TRAININGS
+    confirm: PhaseCounts = NO_TRAININGS
+    longer: PhaseCounts = NO_TRAININGS
     confirmed: bool = False
     """Whether the confirmation has ended."""
     looked: bool = False
