@@ -22,7 +22,7 @@ from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, Tri
 from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
 from sweeper.losses.families import OVERLAP_FAMILIES
-from sweeper.space import get_default_params, get_parameter_name, list_first_trials, make_default_choice, suggest_choice
+from sweeper.space import get_default_params, get_parameter_name, list_first_trials, suggest_choice
 from sweeper.study.finalist import BASELINE
 from sweeper.study.learning_check import SKILL, compute_skill, is_task_learned
 
@@ -74,22 +74,10 @@ def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: floa
     """
     by_name = {family.family: family for family in space.families}
     plain, *others = choose_ladder_pair(space)
-    choices = [make_default_choice(by_name[plain], space, imbalance)]
-    choices += [
-        suggest_choice(FixedTrial(make_weighted_start(by_name[name], space)), space, imbalance) for name in others
-    ]
-    return [
-        TrialSpec(
-            purpose="probe",
-            number=0,
-            family=choice.family,
-            params=choice.params,
-            lr=choice.lr,
-            seed=conditions.seed,
-            steps=steps,
-        )
-        for choice in choices
-    ]
+    starts = [get_default_params(by_name[plain], space)]
+    starts += [make_weighted_start(by_name[name], space) for name in others]
+    choices = [suggest_choice(FixedTrial(start), space, imbalance) for start in starts]
+    return [TrialSpec(purpose="probe", number=0, seed=conditions.seed, steps=steps, **dict(c)) for c in choices]
 
 
 def find_unlearned_classes(results: Iterable[TrialResult], conditions: Conditions) -> tuple[str, ...]:

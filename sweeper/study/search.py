@@ -274,15 +274,8 @@ class LossSearch(WorkSource):
         return self._make_spec(trial.number, choice)
 
     def _make_spec(self, number: int, choice: TrialChoice) -> TrialSpec:
-        return TrialSpec(
-            purpose="search",
-            number=number,
-            family=choice.family,
-            params=choice.params,
-            lr=choice.lr,
-            seed=self._conditions.seed,
-            steps=self._rungs[-1],
-        )
+        seed, steps = self._conditions.seed, self._rungs[-1]
+        return TrialSpec(purpose="search", number=number, seed=seed, steps=steps, **dict(choice))
 
     def _report_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         if evaluation.step in self._rungs and evaluation.step not in self._field.reached_steps(spec.number):
