@@ -38,7 +38,10 @@ def format_answer(
     recommendation = outcome.recommendation
     facts = collect_facts(outcome.sweep, recommendation)
     card = make_card(facts)
-    lines = _format_card(format_card_lines(card), width)
+    lines = []
+    for label, text in format_card_lines(card):
+        words = f"{label}: {text}" if label else text
+        lines.append(fill_words(words.replace("\u00a0", " "), width, rest="  " if label else ""))
     if card.language == "bash":
         lines.append(f"Do next: {card.snippet}")
     lines += _format_finalists(facts)
@@ -62,15 +65,6 @@ def format_answer(
         "      every training, in MLflow",
     ]
     return "\n".join(lines)
-
-
-def _format_card(rows: list[tuple[str, str]], width: int) -> list[str]:
-    """Format each row with its label, wrapped at `width`."""
-    lines = []
-    for label, text in rows:
-        lead = f"{label}: " if label else ""
-        lines.append(fill_words(lead + text.replace("\u00a0", " "), width, rest="  " if label else ""))
-    return lines
 
 
 def _format_finalists(facts: ReportFacts) -> list[str]:

@@ -79,9 +79,14 @@ def command(
         by_default.discard("data")
     settings = Settings(**{name: value for name, value in options.items() if name not in by_default})
     if dry_run:
-        _print_preview(settings, as_json)
+        from sweeper.workflow.dry_run import format_preview, make_preview
+
+        preview = make_preview(settings, PlainDisplay(-1 if as_json else 0))
+        echo_result(preview, format_preview(preview), as_json=as_json)
         return 0
-    display = _make_display(verbose, quiet)
+    console = Console(stderr=True)
+    is_live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: no redraws
+    display = LiveDisplay(console) if is_live else PlainDisplay(1 if verbose else -1 if quiet else 0)
     try:
         with StopRequest(display.warn, whole=True) as stop:
             outcome = start_sweep(settings, display, stop)
@@ -97,16 +102,3 @@ def command(
     except OutputError as error:
         raise OutputError(f"{error}. It is stored: {stored} and {outcome.paths.markdown}") from error
     return VERDICT_CODES[outcome.recommendation.verdict] if by_verdict else 0
-
-
-def _print_preview(settings: Settings, as_json: bool) -> None:
-    from sweeper.workflow.dry_run import format_preview, make_preview
-
-    preview = make_preview(settings, PlainDisplay(-1 if as_json else 0))
-    echo_result(preview, format_preview(preview), as_json=as_json)
-
-
-def _make_display(verbose: bool, quiet: bool) -> PlainDisplay:
-    console = Console(stderr=True)
-    live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: no redraws
-    return LiveDisplay(console) if live else PlainDisplay(1 if verbose else -1 if quiet else 0)

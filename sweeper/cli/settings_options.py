@@ -106,16 +106,11 @@ def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
         return IntOrAuto(least, most) if option.auto else click.IntRange(least, most)
     if float in parts:
         return FiniteNumber(*_get_limits(field.metadata))
-    return _get_common_type(parts[0], option)
-
-
-def _get_common_type(kind: Any, option: Option) -> click.ParamType[Any]:
-    if kind is Path:
+    if Path in parts:
         file = option.metavar == "FILE"
         return click.Path(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
-    if get_origin(kind) is Literal:
-        return ChoiceOrAuto(get_args(kind), auto=option.auto)
-    return click.STRING
+    is_choice = get_origin(parts[0]) is Literal
+    return ChoiceOrAuto(get_args(parts[0]), auto=option.auto) if is_choice else click.STRING
 
 
 def _get_limits(metadata: list[Any]) -> tuple[Any, Any]:

@@ -30,7 +30,9 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
     Without STUDY it is the table of the newest study. If the store is a server, only the addresses are printed.
     """
     if tracking_uri.startswith(("http://", "https://")):
-        click.echo(_list_addresses(_hide_password(tracking_uri), tracking_uri, study))
+        parts = urlsplit(tracking_uri)  # a browser is given no password
+        base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        click.echo(_list_addresses(base, tracking_uri, study))
         return
     if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
         raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
@@ -95,9 +97,3 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
         f"  {name}: {base}/{place()}\n  its charts: {base}/{place('search', charts=True)}\n"
         f"  its finalists: {base}/{place('finalists')}\n{everything}"
     )
-
-
-def _hide_password(tracking_uri: str) -> str:
-    """Return a server's address for a browser, without a password."""
-    parts = urlsplit(tracking_uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
