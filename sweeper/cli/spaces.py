@@ -18,5 +18,4 @@ def command(name: str | None) -> None:
         return
     for shipped in list_shipped_spaces():
         space = load_space(shipped)
-        families = ", ".join(family.family for family in space.families)
-        click.echo(f"{shipped} ({space.task}): {families}")
+        click.echo(f"{shipped} ({space.task}): {', '.join(space.by_name)}")

@@ -199,8 +199,7 @@ class ReportFacts:
     @property
     def families(self) -> tuple[str, ...]:
         """All families: first the space's in its order (the registry's), then any others that were tried."""
-        spaced = [family.family for family in self.sweep.space.families]
-        return tuple(dict.fromkeys([*spaced, *(trial.spec.family for trial in self.sweep.trials)]))
+        return tuple(dict.fromkeys([*self.sweep.space.by_name, *(trial.spec.family for trial in self.sweep.trials)]))
 
     @property
     def losses(self) -> frozenset[str]:

@@ -114,8 +114,7 @@ def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance:
         imbalance: background / foreground pixels of the training split, finite and above 0; the base of
             `power_of_imbalance`.
     """
-    by_name = {family.family: family for family in space.families}
-    family = by_name[trial.suggest_categorical("loss", list(by_name))]
+    family = space.by_name[trial.suggest_categorical("loss", list(space.by_name))]
     params: dict[str, float] = {}
     for name, coordinate in family.coordinates.items():
         value = _ask_coordinate(trial, get_parameter_name(family.family, name, coordinate), coordinate)
@@ -165,10 +164,10 @@ def list_first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
 
     A family's defaults come first, then the space's `starts`, whose learning rates the search chooses.
     """
-    starts = [start for start in space.starts if start.family in {family.family for family in space.families}]
-    order = dict.fromkeys([start.family for start in starts] + [family.family for family in space.families])
-    by_name = {family.family: family for family in space.families}
-    by_family: dict[str, list[dict[str, Any]]] = {name: [get_default_params(by_name[name], space)] for name in order}
+    families = space.by_name
+    starts = [start for start in space.starts if start.family in families]
+    order = dict.fromkeys([*(start.family for start in starts), *families])
+    by_family: dict[str, list[dict[str, Any]]] = {name: [get_default_params(families[name], space)] for name in order}
     for start in starts:
         params = {"loss": start.family, **start.params}
         if not any(params.items() <= earlier.items() for earlier in by_family[start.family]):

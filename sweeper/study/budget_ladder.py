@@ -72,10 +72,9 @@ def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: floa
 
     The plain loss has its literature default, the other one `make_weighted_start`.
     """
-    by_name = {family.family: family for family in space.families}
     plain, *others = choose_ladder_pair(space)
-    starts = [get_default_params(by_name[plain], space)]
-    starts += [make_weighted_start(by_name[name], space) for name in others]
+    starts = [get_default_params(space.by_name[plain], space)]
+    starts += [make_weighted_start(space.by_name[name], space) for name in others]
     choices = [suggest_choice(FixedTrial(start), space, imbalance) for start in starts]
     return [TrialSpec(purpose="probe", number=0, seed=conditions.seed, steps=steps, **dict(c)) for c in choices]
 

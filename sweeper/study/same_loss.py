@@ -22,7 +22,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SameLosses, SearchSpace, TrialResult
 from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
-from sweeper.executors.start_process import LaunchedProcess, Method, WorkerDiedError, begin_loading
+from sweeper.executors.start_process import LaunchedProcess, WorkerDiedError, begin_loading
 from sweeper.losses.own_losses import register_user_losses
 
 CLOSE = 0.02
@@ -98,7 +98,7 @@ def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[Same
 
 def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:
     """Return the simpler families of the space at the trial's own coordinates, neutral where it has none."""
-    spec, names = trial.spec, [family.family for family in space.families]
+    spec, names = trial.spec, list(space.by_name)
     params = {**spec.params}
     if "alpha" in params and 0 < params["alpha"] < 1:
         params.setdefault("pos_weight", params["alpha"] / (1 - params["alpha"]))  # equal up to a factor of the loss
@@ -124,8 +124,7 @@ def measure_loss_distances(questions: Sequence[EquivalenceQuestion], conditions:
     """
     if "torch" in sys.modules:
         return _compute_distances(questions, conditions)
-    method: Method = begin_loading()
-    worker = LaunchedProcess(_answer_question, (list(questions), conditions), method)
+    worker = LaunchedProcess(_answer_question, (list(questions), conditions), begin_loading())
     try:
         if not worker.pipe.poll(MEASURING_SECONDS):
             raise WorkerDiedError(f"no answer within {MEASURING_SECONDS:g} s")

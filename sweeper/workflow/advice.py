@@ -16,12 +16,12 @@ POWERS = ("pos_weight", "class_weight_power")
 
 def add_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
     """Return the space with `starts`: the ledger's families, most promising first, at each of its configurations."""
-    by_name = {family.family: family for family in space.families}
+    families = space.by_name
     features = tuple(compute_features(profile).values())
     starts = tuple(
-        FamilyStart(family=advised.family, params=_clip_into_space(params, by_name[advised.family], space, imbalance))
+        FamilyStart(family=advised.family, params=_clip_into_space(params, families[advised.family], space, imbalance))
         for advised in rank_losses(space.task, features, read_ledger())
-        if advised.family in by_name
+        if advised.family in families
         for params in (advised.params, *advised.others)
     )
     return space.model_copy(update={"starts": starts})

@@ -108,7 +108,7 @@ def _advise_untried_losses(recommendation: Recommendation, evidence: Evidence, s
     That is cross-entropy, without which there is no action, or any other loss where only one was confirmed.
     """
     is_alone, tried = len(evidence.finalists) < 2, {trial.spec.family for trial in sweep.trials}
-    untried = [family.family for family in sweep.space.families if family.family not in tried]
+    untried = [family for family in sweep.space.by_name if family not in tried]
     if not untried or not (is_alone or (evidence.baseline is None and BASELINE in untried)):
         return recommendation
     total = len(sweep.trials) + len(untried)

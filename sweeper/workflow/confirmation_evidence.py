@@ -93,7 +93,7 @@ def _read_search_facts(finalist: Finalist, conditions: Conditions, space: Search
 
 def _literature_defaults(family: str, conditions: Conditions, space: SearchSpace) -> dict[str, float] | None:
     """Return the literature's parameters of a family on these data; None where the space does not have it."""
-    family_space = next((candidate for candidate in space.families if candidate.family == family), None)
+    family_space = space.by_name.get(family)
     if family_space is None or not family_space.coordinates:
         return None if family_space is None else {}
     train = get_split(conditions, conditions.seed).train

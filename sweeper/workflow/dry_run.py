@@ -144,8 +144,7 @@ def format_preview(preview: PreviewDocument) -> str:
         f"classes {', '.join(dataset.classes)}",
         f"imbalance: {format_ratio(preview.imbalance)} in the training images"
         + ", as balanced crops show them" * (preview.recipe.crops == "balanced"),
-        f"space: {preview.space.name}, {len(preview.space.families)} losses: "
-        + ", ".join(family.family for family in preview.space.families),
+        f"space: {preview.space.name}, {len(preview.space.families)} losses: {', '.join(preview.space.by_name)}",
         f"recipe: {describe_recipe(preview.recipe)}"
         + f" (measured; --precision {preview.recipe.precision} repeats it)" * preview.is_precision_measured,
         f"interim analyses: after {seeds} of each finalist, while it is open",

@@ -91,11 +91,8 @@ def read_imagenet_inputs(encoder: str, log: Callable[[str], None]) -> EncoderInp
     try:
         while child.pipe.poll(max(0.0, end - get_running_seconds())):
             match child.pipe.recv():
-                case None:
-                    seconds, end = (
-                        ANSWER_SECONDS,
-                        get_running_seconds() + 1.5 * ANSWER_SECONDS,
-                    )  # for the name lookup before the request
+                case None:  # half as long again for the name lookup before the request
+                    seconds, end = ANSWER_SECONDS, get_running_seconds() + 1.5 * ANSWER_SECONDS
                 case PendingDownload() as coming:
                     seconds, end = DOWNLOAD_SECONDS, get_running_seconds() + DOWNLOAD_SECONDS
                     size = "" if coming.size is None else f", {format_memory(coming.size)},"

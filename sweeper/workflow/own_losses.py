@@ -33,8 +33,8 @@ def declare_loss(name: str) -> UserLoss:
 
 def add_user_losses(space: SearchSpace, losses: tuple[UserLoss, ...]) -> SearchSpace:
     """Return the space with these losses, each in its full ranges unless the space has it."""
-    named = {family.family for family in space.families}
-    more = tuple(FamilySpace(family=o.name, coordinates=o.coordinates) for o in losses if o.name not in named)
+    others = (loss for loss in losses if loss.name not in space.by_name)
+    more = (FamilySpace(family=other.name, coordinates=other.coordinates) for other in others)
     return space.model_copy(update={"families": (*space.families, *more)})
 
 

@@ -190,6 +190,11 @@ class SearchSpace(Record):
     """Configurations to try after the defaults, from similar data; families begin in the order of their first
     configuration."""
 
+    @property
+    def by_name(self) -> dict[str, FamilySpace]:
+        """The families by name, in their order."""
+        return {family.family: family for family in self.families}
+
 
 class UserLoss(Record):
     """The user's loss, as its code declares it."""
