@@ -112,17 +112,16 @@ class Race(TrainingList):
     def next(self) -> TrainingJob | None:
         """Return the next training of the round; if all of them run, the first of the next seed."""
         if not self._going and not self._queue and self._running and self._next_seed:
-            self._queue = self._next_seed[:1]
+            self._queue = [self._next_seed.pop(0)]
         job = super().next()
         if job is not None:
             self._tried.add(job.spec.key)
-            self._next_seed = [other for other in self._next_seed if other.key != job.spec.key]
         return job
 
     def take_answer(self, answer: JobResult) -> bool:
         """Take a result; a training that an idle worker began early ends if its finalist was dropped."""
         ended, spec = super().take_answer(answer), answer.result.spec
-        if ended or spec.key in self._wanted | self._likely:
+        if ended or spec.key in self._likely:
             return ended
         self._going.remove(spec)
         self._running.pop(spec.number, None)

@@ -57,7 +57,7 @@ from sweeper.study.loop import WorkSource
 from sweeper.study.sampler import LOSS, KeyedTPESampler
 from sweeper.study.search_end import has_search_settled
 from sweeper.study.successive_halving import SuccessiveHalving
-from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed
+from sweeper.study.training_list import ATTEMPTS, index_completed
 from sweeper.system.disk_space import keep_within_room
 
 
@@ -101,7 +101,7 @@ class LossSearch(WorkSource):
         trials: int,
         recorder: Observer,
         checkpoints: Path,
-        admit: Callable[[int], bool] = admit_always,
+        admit: Callable[[int], bool] = lambda _: True,
         reusable: Iterable[TrialResult] = (),
         gain: float | None = None,
         strict: bool = False,

@@ -16,11 +16,6 @@ ATTEMPTS = 2
 """Number of dead workers after which a training has failed."""
 
 
-def admit_always(_: int) -> bool:
-    """Admit a training of any number of steps."""
-    return True
-
-
 def index_completed(results: Iterable[TrialResult]) -> dict[object, TrialResult]:
     """Index completed trainings by their key."""
     return {result.spec.key: result for result in results if result.state == "complete"}
@@ -38,7 +33,7 @@ class TrainingList(WorkSource):
         specs: Sequence[TrialSpec],
         *,
         recorder: Observer,
-        admit: Callable[[int], bool] = admit_always,
+        admit: Callable[[int], bool] = lambda _: True,
     ) -> None:
         """Queue `specs`, all of one purpose, with new numbers; `admit(steps)` = such a training may still begin."""
         super().__init__(recorder)
