@@ -25,17 +25,10 @@ def list_fold_numbers(folds: int | None) -> Sequence[int | None]:
 def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
     """Make `seeds` seeds of each finalist, ordered by seed, then fold, so that whatever is finished is paired."""
     folds = list_fold_numbers(conditions.folds)
-    shown = -(-KEPT_PREDICTIONS // len(folds))
+    steps, kept = conditions.recipe.confirm_steps, -(-KEPT_PREDICTIONS // len(folds))
     return [
-        finalist.trial.spec.model_copy(
-            update={
-                "purpose": "confirm",
-                "seed": derive_confirmation_seed(conditions.seed, number),
-                "lr": finalist.learning_rate_for_seed(number),
-                "fold": fold,
-                "steps": conditions.recipe.confirm_steps,
-                "keep_predictions": shown if number == 0 else 0,
-            }
+        _make_spec(
+            finalist, conditions, "confirm", number, steps, fold=fold, keep_predictions=kept if number == 0 else 0
         )
         for number in range(seeds)
         for fold in folds
@@ -49,14 +42,16 @@ LONGER_FROM = 900
 
 def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
     """Return the finalist's training on seed `number` (from 0) of the longer look, at `times` the steps."""
-    return finalist.trial.spec.model_copy(
-        update={
-            "purpose": "longer",
-            "seed": derive_confirmation_seed(conditions.seed, LONGER_FROM + number),
-            "lr": finalist.learning_rate_for_seed(LONGER_FROM + number),
-            "steps": times * conditions.recipe.confirm_steps,
-        }
-    )
+    steps = times * conditions.recipe.confirm_steps
+    return _make_spec(finalist, conditions, "longer", LONGER_FROM + number, steps)
+
+
+def _make_spec(
+    finalist: Finalist, conditions: Conditions, purpose: str, number: int, steps: int, **more: int | None
+) -> TrialSpec:
+    """Return the finalist's training on seed `number` of the confirmation's, at the rate of that seed."""
+    seed, lr = derive_confirmation_seed(conditions.seed, number), finalist.learning_rate_for_seed(number)
+    return finalist.trial.spec.model_copy(update={"purpose": purpose, "seed": seed, "lr": lr, "steps": steps, **more})
 
 
 def select_longer_results(

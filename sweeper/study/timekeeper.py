@@ -42,7 +42,7 @@ class Timekeeper:
 
     def is_over(self) -> bool:
         """Return whether all running trainings must be given up."""
-        return self.seconds is not None and self._clock() >= self._share_deadline(1.0)
+        return not self.make_admission(1.0)(0)
 
     def make_admission(self, share: float) -> Callable[[int], bool]:
         """Return a function of steps: whether such a training would end before `share` of the time is over."""
@@ -50,8 +50,9 @@ class Timekeeper:
         def admitted(steps: int) -> bool:
             if self.seconds is None:
                 return True
+            deadline = share * (self.seconds - min(REPORT_SHARE * self.seconds, REPORT_SECONDS))
             gone, needed = self._clock(), steps * max(self._rates, default=0.0)
-            return gone < self._share_deadline(share) and gone + needed <= self._share_deadline(share)
+            return gone < deadline and gone + needed <= deadline
 
         return admitted
 
@@ -64,7 +65,3 @@ class Timekeeper:
     def _record_pace(self, result: TrialResult) -> None:
         if result.evaluations and result.seconds > 0:
             self._rates.append(result.seconds / result.evaluations[-1].step)
-
-    def _share_deadline(self, share: float) -> float:
-        assert self.seconds is not None
-        return share * (self.seconds - min(REPORT_SHARE * self.seconds, REPORT_SECONDS))
