@@ -61,14 +61,7 @@ class DoctorDocument(Document):
 
 
 def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") -> list[DoctorCheck]:
-    """Run all checks, the most important first; nothing is created, changed or downloaded.
-
-    Args:
-        storage: Optuna's storage.
-        tracking_uri: MLflow's store.
-        cache: folder of the decoded images.
-        device: as in `--device`.
-    """
+    """Run all checks, the most important first; nothing is created, changed or downloaded."""
     return [*check_libraries(), *check_machine(cache, device), *check_stores(storage, tracking_uri)]
 
 

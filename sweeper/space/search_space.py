@@ -108,11 +108,8 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
 def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float) -> TrialChoice:
     """Let a trial choose family, coordinates and learning rate.
 
-    Args:
-        trial: Optuna's trial.
-        space: the search space.
-        imbalance: background / foreground pixels of the training split, finite and above 0; the base of
-            `power_of_imbalance`.
+    `imbalance` is the base of `power_of_imbalance`: background / foreground pixels of the training split, finite and
+    above 0.
     """
     family = space.by_name[trial.suggest_categorical("loss", list(space.by_name))]
     params: dict[str, float] = {}

@@ -129,13 +129,8 @@ def climb_ladder(
 ) -> LadderProgress:
     """Return the complete rungs, and the trainings that the next one lacks.
 
-    Args:
-        results: trainings of the ladder so far.
-        space: what is searched.
-        conditions: those of the study.
-        imbalance: as `suggest` takes it.
-        first: steps of the first rung.
-        margin: mIoU; a gap that changes by less over a doubling has settled.
+    `results` are the ladder's trainings so far, `first` the steps of its first rung; `imbalance` is as in
+    `suggest_choice`. A gap that changes by less than `margin` (mIoU) over a doubling has settled.
     """
     rungs, learnable = list[Rung](), _find_learnable_classes(conditions)
     for factor in FACTORS:

@@ -128,10 +128,7 @@ def find_pending_rechecks(
 ) -> list[TrialSpec]:
     """Return the trainings that are needed before the finalists can be chosen.
 
-    Args:
-        trials: results of the search.
-        rechecks: completed trainings of finalists at the common optimum.
-        fit: the common optimum; None where a single rate is searched.
+    `rechecks` are trainings of finalists at the common optimum `fit`, which is None where a single rate is searched.
     """
     if fit is None:
         return []

@@ -54,9 +54,8 @@ def is_one_rate(searched: Coordinate) -> bool:
 def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
     """Fit the optimum that all losses share, by the model above.
 
-    Args:
-        tried: complete trainings on one seed, in any order; without any the optimum is the middle of the range.
-        searched: range of the learning rate, which is not one rate (`is_one_rate`).
+    `tried` are complete trainings on one seed, in any order; without any the optimum is the middle of `searched`, the
+    range of the learning rate, which is not one rate (`is_one_rate`).
     """
     low, high = math.log10(searched.low), math.log10(searched.high)
     optimum = np.linspace(low, high, _OPTIMA)
@@ -107,14 +106,8 @@ def choose_search_rate(fitted: RateFit, searched: Coordinate, number: int, *, cu
     """Return the learning rate of a family's trial `number` (from 0), near the current estimate of the optimum.
 
     The first is the middle, the second and third the ends, so that three trials show a curve; the others are in
-    between.
-
-    Args:
-        fitted: the current estimate of the optimum.
-        searched: range of the learning rate.
-        number: number of the family's earlier trials.
-        curve: False = the family's first trials have different configurations and stay near the optimum, as a score at
-            the end of the range says little about them.
+    between. Without `curve` the family's first trials have different configurations and stay near the optimum, as a
+    score at the end of the range says little about them.
     """
     near_best = _clip_range(fitted.best, MIN_SEARCH_DECADES + fitted.spread / 2, searched)
     # The upper end first: a short training tolerates a high rate better than a low one.

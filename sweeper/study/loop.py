@@ -143,11 +143,7 @@ def run_work(
     After that, an error, or work that is over, the executor still runs the abandoned jobs: the next work gets each
     worker at its next rung, and the answer to its abandoned job is ignored.
 
-    Args:
-        executor: where the trainings run.
-        work: what is trained.
-        stopping: returns a reason to stop, or None; called between answers.
-        failures: those in a row so far; None = none.
+    `stopping` is called between answers, and returns a reason to stop, or None; `failures` are those in a row so far.
 
     Raises:
         ExecutorError: if no more training is possible, or too many in a row failed; a resume trains what was running.

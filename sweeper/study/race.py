@@ -73,18 +73,10 @@ class Race(TrainingList):
     ) -> None:
         """Create the race, with all analyses up to the first for which trainings are missing.
 
-        Args:
-            study: keeps results and interim analyses.
-            finalists: those to confirm.
-            conditions: those of the study.
-            analyses: the planned interim analyses, in ascending order of seeds.
-            until: `settled` or `probable`: when `judge` ends the race.
-            judge: decides on completed confirmations.
-            recorder: observer of the trainings.
-            admit: takes a number of steps; returns whether such a training may still begin.
-            on_round_begin: called before each analysis with its number, its families, and how many trainings are
-                missing, 0 included.
-            report: receives the number of each interim analysis and its result, including replayed ones.
+        `analyses` are planned, in ascending order of seeds; `judge` decides on completed confirmations, and ends the
+        race as `until` says. `admit` takes a number of steps, and returns whether such a training may still begin.
+        `on_round_begin` is called before each analysis with its number, its families, and how many trainings are
+        missing, 0 included; `report` receives the number and the result of each analysis, replayed ones included.
         """
         super().__init__(study, (), recorder=recorder, admit=admit)
         self._finalists, self._conditions, self._analyses = finalists, conditions, analyses

@@ -109,19 +109,11 @@ class LossSearch(WorkSource):
     ) -> None:
         """Create the work of a study.
 
-        Args:
-            study: the study; trials that wait in it are taken over.
-            space: what is searched.
-            conditions: those of the study.
-            imbalance: as `suggest` takes it.
-            trials: total number of counted trials.
-            recorder: observer of the trainings.
-            checkpoints: folder of the trials that wait.
-            admit: takes a number of steps; returns whether such a training may still begin.
-            reusable: trainings made before the search; a trial that equals one of them is not trained again.
-            gain: end where the last trials raised the best complete value by no more; None = make all `trials`.
-            strict: end after the floors where no training clearly beats a constant answer.
-            earliest: trials are not stopped before this step.
+        Trials that wait in `study` are taken over, with their checkpoints. `imbalance` is as in `suggest_choice`;
+        `admit` takes a number of steps, and returns whether such a training may still begin. A trial that equals one of
+        the `reusable` trainings is not trained again. The search ends at `trials` counted trials; with `gain` where the
+        last ones raised the best complete value by no more; if `strict`, after the floors where no training clearly
+        beats a constant answer. No trial is stopped before the step `earliest`.
         """
         super().__init__(recorder)
         if not isinstance(study.sampler, KeyedTPESampler):

@@ -13,11 +13,7 @@ PATIENCE = 8
 def has_search_settled(trials: Sequence[TrialResult], floors: int, gain: float, *, waiting: Iterable[int] = ()) -> bool:
     """Return whether the last trials beyond the floors raised the best complete value by no more than `gain`.
 
-    Args:
-        trials: the trials that ended.
-        floors: number of trials in the families' floors; these come first.
-        gain: a larger gain, ≥ 0, continues the search.
-        waiting: numbers of the trials that wait at a rung.
+    `trials` have ended, those of the numbers `waiting` wait at a rung; the first `floors` are the families' floors.
     """
     decided = sorted([*(trial.spec.number for trial in trials), *waiting])
     last = set(decided[floors:][-PATIENCE:])

@@ -28,12 +28,9 @@ class Timekeeper:
     def __init__(
         self, seconds: float | None, clock: Callable[[], float], *, before: Iterable[TrialResult] = ()
     ) -> None:
-        """Create a timekeeper for a session.
+        """Create a timekeeper for a session; `clock` returns the seconds since it began, `seconds` is its limit.
 
-        Args:
-            seconds: time limit; None = no limit.
-            clock: seconds since the session began.
-            before: results of earlier sessions, for their pace.
+        The results of earlier sessions, `before`, count for their pace.
         """
         self.seconds, self._clock = seconds, clock
         self._rates = deque[float](maxlen=REMEMBERED)

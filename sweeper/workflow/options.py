@@ -110,9 +110,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
 def read_request(study: optuna.Study, options: Mapping[str, Any] | None = None) -> StudyRequest:
     """Return the request for a study, within its budget.
 
-    Args:
-        study: has the options of its sessions, its trials and its budget.
-        options: those given now; None = none are.
+    `options` are those given now; the study has those of its sessions, its trials and its budget.
     """
     stored = unpack_value(study.user_attrs, OPTIONS, {})
     request = resolve_request({**stored, **(options or {})}, count_trials(study))

@@ -186,14 +186,9 @@ class StatusDocument(Document):
 def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session: str = "") -> StatusRow:
     """Diagnose whether the sweep is alive and makes progress.
 
-    Only on its own machine can a dead process be detected; elsewhere its silence indicates it.
-
-    Args:
-        life: content of its status file.
-        now: seconds since 1970, UTC.
-        storage: its study's.
-        session: the process that began the study's last session; "" = not known. If it is another process, the end of
-            this one no longer matters.
+    Only on its own machine can a dead process be detected; elsewhere its silence indicates it. `now` is in seconds
+    since 1970, UTC. `session` is the process that began the study's last session, "" if not known: if it is another
+    one, the end of this one no longer matters.
     """
     if session not in {"", f"process {life.pid} on {life.host}"}:
         answer = f"{session} has continued it since; its status is in the folder of that process"
