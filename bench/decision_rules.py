@@ -39,7 +39,7 @@ from sweeper.evidence.intervals import compute_paired_interval, make_image_table
 from sweeper.evidence.mask_rules import score_decision_rules
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import make_snippet
-from sweeper.space import get_default_space_name, load_space, make_default_choice
+from sweeper.space import load_space, make_default_choice
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.training_context import open_context
 from sweeper.workflow.conclude import draw_conclusion
@@ -164,7 +164,7 @@ def compare_for_classes(data: str, arguments: argparse.Namespace, folder: Path) 
     recipe = Recipe(size=arguments.size, confirm_steps=arguments.steps)
     context = open_context(Conditions(dataset=dataset, recipe=recipe, seed=0), "cpu")
     print(f"\n## {data}: {len(dataset.classes)} classes, {len(split.test)} test images, {arguments.seeds} seeds")
-    space, names = load_space(get_default_space_name(dataset.task)), ["plain", "tuned", *RANKED_RULES]
+    space, names = load_space(dataset.task), ["plain", "tuned", *RANKED_RULES]
     imbalance = compute_imbalance(dataset.count_class_pixels(split.train))
     params = {each.family: make_default_choice(each, space, imbalance).params for each in space.families}
     losses = arguments.losses.split(",")

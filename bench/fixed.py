@@ -79,7 +79,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
     from sweeper.core.records import Conditions
     from sweeper.data import divide_images, load_dataset
     from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
-    from sweeper.space import get_default_space_name, load_space
+    from sweeper.space import load_space
     from sweeper.storage import StudyPlan, create_study, open_storage
     from sweeper.study.loop import run_work
     from sweeper.tracking import MlflowTracker
@@ -97,7 +97,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
         created=datetime.now(UTC).isoformat(),
         conditions=conditions,
         profile=profile_dataset(dataset),
-        space=load_space(get_default_space_name(dataset.task)),
+        space=load_space(dataset.task),
         imbalance=imbalance,
         versions=versions(),
     )

@@ -37,7 +37,6 @@ from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import (
     FLOOR,
     count_floor_trials,
-    get_default_space_name,
     list_first_trials,
     load_space,
     suggest_choice,
@@ -64,7 +63,7 @@ def collect(arguments: argparse.Namespace) -> None:
 
     settle_process(threads=1)
     dataset = load_dataset(arguments.data, Path(".sweeper/cache"), lambda line: None)
-    space = load_space(get_default_space_name(dataset.task), dataset.task)
+    space = load_space(dataset.task, dataset.task)
     recipe = Recipe(
         size=CPU_SIZE,
         decoder_width=CPU_WIDTH,

@@ -29,7 +29,7 @@ from sweeper.fingerprint.ledger import (
     read_ledger,
     read_user_rows,
 )
-from sweeper.space import get_default_space_name, get_space_path
+from sweeper.space import get_space_path
 
 TRAININGS, MINUTES = 38, 3
 """Cost of checking the advice with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on
@@ -116,7 +116,7 @@ def _write_space(advice: AdviceDocument, out: Path) -> None:
         if first.gain is None or loss.highest is None or loss.highest >= first.gain
     }
     problems: list[str] = []
-    content = read_yaml(get_space_path(get_default_space_name(advice.dataset.task)), problems)
+    content = read_yaml(get_space_path(advice.dataset.task), problems)
     assert isinstance(content, dict) and not problems
     content["losses"] = {family: ranges for family, ranges in content["losses"].items() if family in kept}
     try:

@@ -17,7 +17,7 @@ from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_c
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
 from sweeper.deployment.recommended_network import find_kept_network, load_answer, set_operating_point
-from sweeper.space import get_default_space_name, load_space
+from sweeper.space import load_space
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record
 
@@ -165,7 +165,7 @@ def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> st
     """Return the recommended loss as a search space with fixed values, for `--space`."""
     lr: object = chosen.lr
     if sweep.conditions.recipe.command is not None:  # a factor of the script's rate is no rate for sweeper
-        usual = load_space(get_default_space_name(sweep.conditions.dataset.task)).lr
+        usual = load_space(sweep.conditions.dataset.task).lr
         lr = {usual.kind: [usual.low, usual.high]}
     content: dict[str, Any] = {
         "version": 1,

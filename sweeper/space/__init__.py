@@ -6,7 +6,6 @@ from sweeper.space.search_space import (
     count_floor_trials,
     find_range_edge,
     get_default_params,
-    get_default_space_name,
     get_parameter_name,
     get_space_path,
     list_first_trials,

@@ -50,13 +50,8 @@ class TrialChoice(Record):
 
 
 def list_shipped_spaces() -> dict[str, Path]:
-    """Return the files of the shipped spaces by name."""
+    """Return the files of the shipped spaces by name; the default space of a task has its name."""
     return {path.stem: path for path in sorted(search_spaces_dir().glob("*.yaml"))}
-
-
-def get_default_space_name(task: Task) -> str:
-    """Return the name of the task's default space."""
-    return {"binary": "binary", "multiclass": "multiclass"}[task]
 
 
 def get_space_path(name_or_path: str) -> Path:
@@ -81,14 +76,10 @@ def get_space_path(name_or_path: str) -> Path:
 
 
 def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
-    """Read and check a search space.
+    """Read and check a search space; its families are in the registry's order, not the file's.
 
-    Args:
-        name_or_path: a shipped name or the path of a YAML file of at most 1 MiB.
-        task: the data's task, which the file's must equal; None = accept the file's.
-
-    Returns:
-        The space, with families in the registry's order, not the file's.
+    `name_or_path` is a shipped name or the path of a YAML file of at most 1 MiB. `task` is the data's, which the file's
+    must equal; None = accept the file's.
 
     Raises:
         SpaceError: with every error, each beginning with its key path.

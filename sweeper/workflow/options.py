@@ -85,10 +85,8 @@ def list_stored_options(settings: Settings) -> dict[str, Any]:
 def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
     """Return the request that these options make, with defaults filled in.
 
-    Args:
-        options: as `list_stored_options` returns them; for a resume those of earlier sessions, updated by those given
-            now.
-        held: trials that the study has. A smaller total removes none of them.
+    `options` are as `list_stored_options` returns them, for a resume those of earlier sessions, updated by those given
+    now. The study has `held` trials, of which a smaller total removes none.
     """
     times = "none" if "folds" in options else options.get("longer", "none" if "command" in options else LONGER)
     return StudyRequest(

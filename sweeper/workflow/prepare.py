@@ -28,7 +28,7 @@ from sweeper.data.store import is_changed, open_store
 from sweeper.data.variants import drop_images, read_exclusions, resize_dataset
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
-from sweeper.space import get_default_space_name, list_first_trials, load_space
+from sweeper.space import list_first_trials, load_space
 from sweeper.study.confirmation_specs import derive_confirmation_seed, list_fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
@@ -105,13 +105,11 @@ def prepare_study(
     split = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
     seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
     _check_splits(dataset, seed, folds, seeds[1], messages)
+    user_losses = _load_user_losses(settings, old)
     if old and settings.space is None:
         space = old.space
     else:
-        space = load_space(settings.space or get_default_space_name(dataset.task), dataset.task)
-    user_losses = _load_user_losses(settings, old)
-    if old is None or settings.space is not None:
-        space = add_user_losses(space, user_losses)
+        space = add_user_losses(load_space(settings.space or dataset.task, dataset.task), user_losses)
     if settings.command is not None and old is None:
         space = adapt_space(space, messages.log)
     hardware = backend.hardware()

@@ -18,7 +18,6 @@ from sweeper.losses import FAMILIES, build_loss
 from sweeper.space import (
     count_floor_trials,
     get_default_params,
-    get_default_space_name,
     load_space,
     suggest_choice,
 )
@@ -52,7 +51,7 @@ def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
     everything = {"binary": "full", "multiclass": "full_multiclass"}[task]
     focused = ["cross_entropy", "weighted_ce", "focal", "dice", "tversky", "dice_ce", "dice_focal"]
     all_of_them = [name for name, family in FAMILIES.items() if task in family.tasks]
-    for name, families in ((get_default_space_name(task), focused), (everything, all_of_them)):
+    for name, families in ((task, focused), (everything, all_of_them)):
         space = load_space(name, task)
         assert [family.family for family in space.families] == families
         for family in space.families:
