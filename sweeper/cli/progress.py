@@ -33,8 +33,6 @@ from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts, PhaseProg
 BAR_WIDTH = 30
 LINE_SECONDS = 10.0
 """Seconds between two lines of a long step; a shorter step prints none."""
-TimeLeftText = Callable[[], str]
-"""Function that returns the remaining time of the sweep, as text."""
 
 
 class PacedProgress:
@@ -115,7 +113,7 @@ class PlainDisplay:
         self._level, self._clock, self._state = level, clock, PhaseProgress()
         self._paced = PacedProgress(self.log, clock)
         self._began = clock()
-        self._left: TimeLeftText = lambda: ""  # unknown before the sweep is planned
+        self._left: Callable[[], str] = lambda: ""  # unknown before the sweep is planned
 
     def log(self, text: str) -> None:
         """Print a line, unless quiet."""
@@ -135,7 +133,7 @@ class PlainDisplay:
         self._state = PhaseProgress(name, total, held)
         self.log(f"{name}: {format_count(total, 'training')}" + (f", {held.done} done" if held.done else ""))
 
-    def set_forecast(self, left: TimeLeftText) -> None:
+    def set_forecast(self, left: Callable[[], str]) -> None:
         """Set the function that returns when the answers are expected."""
         self._left = left
 

@@ -83,7 +83,7 @@ def count_trainings_left(
     least = 0 if state.searched else min(trials, floors) if request.settles else trials
     to_search = 0 if state.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
-    confirmed = state.confirm.counted("complete")
+    confirmed = state.confirm.complete
     rechecks = 0 if is_one_rate(plan.space.lr) else finalists
     of_these = 0 if to_search else confirmed  # further trials may change the finalists
 
@@ -98,7 +98,7 @@ def count_trainings_left(
         ),
     }
     if request.longer is not None and not state.looked and finalists > 1:
-        most = MAX_LONGER_LOSSES + 2 * (MOST_SEEDS - 1) - state.longer.counted("complete")
+        most = MAX_LONGER_LOSSES + 2 * (MOST_SEEDS - 1) - state.longer.complete
         steps = request.longer * recipe.confirm_steps
         by_phase["longer"] = PlannedTrainings(least=0, most=max(0, most), first=0, steps=steps)
     phases = ["longer"] if state.confirmed else list(by_phase)

@@ -18,12 +18,13 @@ class PhaseCounts(NamedTuple):
 
     @property
     def done(self) -> int:
-        """Return how many trainings ended or wait at their rung."""
+        """Number of trainings that ended or wait at their rung."""
         return len(self.ended) + len(self.waiting)
 
-    def counted(self, state: str) -> int:
-        """Return how many ended in a state: `complete`, `pruned` or `failed`."""
-        return sum(result.state == state for result in self.ended)
+    @property
+    def complete(self) -> int:
+        """Number of trainings that were trained to the end."""
+        return sum(result.state == "complete" for result in self.ended)
 
 
 NO_TRAININGS = PhaseCounts()

@@ -70,7 +70,7 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     settled = request.settles and has_search_settled(search.ended, floors, request.rope)
     ended = settled or (request.finds_steps and not learned)
     trials = len(search.ended) - again
-    failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm, longer))
+    failed = again + sum(held.done - held.complete for held in (recheck, confirm, longer))
     searched = trials >= request.trials or ended
     confirmed = searched and not failed and _is_confirmed(study, plan, request)
     looked = has_looked_longer(study, plan, request)
