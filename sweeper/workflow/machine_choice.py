@@ -12,14 +12,13 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from sweeper.core.base import Record
-from sweeper.core.events import WorkerHardware, WorkerLayout
+from sweeper.core.events import WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.core.text import format_count
 from sweeper.executors.protocol import Backend
 from sweeper.system.whole_files import replace_atomically
 from sweeper.version import versions
-from sweeper.workflow.settings import Settings
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 GAIN = 0.8
@@ -36,11 +35,6 @@ class StepTimes(Record):
 def choose_precision(seconds: dict[Precision, float]) -> Precision:
     """Return bfloat16 if it is faster by at least a fifth: float32 is exact, and suits every processor."""
     return "bfloat16" if seconds["bfloat16"] <= GAIN * seconds["float32"] else "float32"
-
-
-def resolve_stored_precision(settings: Settings, stored: Precision, hardware: WorkerHardware) -> Precision:
-    """Return an existing study's precision: on a CPU its own, on a GPU the native one, or the requested one."""
-    return settings.precision or (stored if hardware.device == "cpu" else hardware.precision)
 
 
 def choose_measured_precision(

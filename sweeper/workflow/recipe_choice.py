@@ -16,7 +16,6 @@ from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
 from sweeper.data.balanced_crops import is_any_larger
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
-from sweeper.workflow.machine_choice import resolve_stored_precision
 from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
 
 if TYPE_CHECKING:
@@ -181,9 +180,9 @@ def resolve_resumed_recipe(
     """Return the recipe of a resume: the stored one, changed by the options given now."""
     _check_engine(settings, stored, hardware)
     _check_model(settings, stored)
-    changes = _read_recipe_options(settings) | {
-        "precision": resolve_stored_precision(settings, stored.precision, hardware)
-    }
+    changes = _read_recipe_options(settings)
+    if settings.precision is None and hardware.device != "cpu":  # on a CPU the study's, as a measurement chose it
+        changes["precision"] = hardware.precision
     batch_size = settings.batch_size or stored.batch_size
     if (steps := resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size)) is not None:
         changes["steps"] = steps

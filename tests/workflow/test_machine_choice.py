@@ -13,8 +13,7 @@ from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
 from sweeper.workflow import machine_choice
-from sweeper.workflow.machine_choice import choose_measured_precision, choose_precision, resolve_stored_precision
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.machine_choice import choose_measured_precision, choose_precision
 
 CPU = WorkerHardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
 
@@ -113,11 +112,3 @@ def test_a_failed_measurement_or_file_does_not_end_the_run(conditions: Condition
     assert choose(conditions, Machine({}), tmp_path)[:2] == ("bfloat16", [])  # as the processor's flags say
     (tmp_path / "t.json").mkdir()
     assert choose(conditions, Machine(INTEL), tmp_path)[0] == "float32"
-
-
-def test_a_study_keeps_its_precision_on_another_processor() -> None:
-    assert resolve_stored_precision(Settings(), "float32", CPU) == "float32"
-    other = CPU.model_copy(update={"precision": "float32"})
-    assert resolve_stored_precision(Settings(), "bfloat16", other) == "bfloat16"
-    assert resolve_stored_precision(Settings(precision="float32"), "bfloat16", CPU) == "float32"
-    assert resolve_stored_precision(Settings(), "float32", CPU.model_copy(update={"device": "cuda"})) == "bfloat16"

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import WorkerHardware
-from sweeper.core.recipe import Recipe
+from sweeper.core.recipe import Precision, Recipe
 from sweeper.workflow.encoder_weights import NOTHING
 from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
@@ -146,6 +146,15 @@ def test_no_option_of_the_recipe_is_forgotten() -> None:
         "encoder_weights",
         "model",
     }
+
+
+def test_a_study_keeps_its_precision_on_another_processor() -> None:
+    def resume(stored: Precision, hardware: WorkerHardware = CPU, **options: Any) -> Precision:
+        return resolve_resumed_recipe(Settings(**options), Recipe(precision=stored), hardware, 30).precision
+
+    assert (resume("float32"), resume("bfloat16")) == ("float32", "bfloat16")
+    assert resume("bfloat16", precision="float32") == "float32"
+    assert resume("float32", GPU) == "bfloat16" and resume("bfloat16", GPU, precision="float32") == "float32"
 
 
 def test_an_nvidia_gpu_records_its_steps_by_default() -> None:
