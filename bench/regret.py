@@ -159,7 +159,7 @@ def replay_search(
     reached = dict.fromkeys(by_number, 0)
     queue, waiting = list(by_number), set[int]()
     while True:
-        number = rule.next_promotion(sorted(waiting))
+        number = next(filter(rule.may_continue, rule.promotion_order(waiting)), None)
         if number is None and not queue:
             break
         number = queue.pop(0) if number is None else number

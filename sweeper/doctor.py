@@ -1,4 +1,4 @@
-"""Checks of `sweeper doctor`: libraries, machine, stores; each returns a finding and advice.
+"""Checks of `sweeper doctor`: libraries, machine, stores; each returns a finding and advice, and changes nothing.
 
 The label doctor (`sweeper.fingerprint.label_checks`) is another one, for images and labels.
 """
@@ -58,11 +58,6 @@ class DoctorDocument(Document):
 
     ok: bool
     checks: tuple[DoctorCheck, ...]
-
-
-def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") -> list[DoctorCheck]:
-    """Run all checks, the most important first; nothing is created, changed or downloaded."""
-    return [*check_libraries(), *check_machine(cache, device), *check_stores(storage, tracking_uri)]
 
 
 def _name_checks(**outcomes: CheckOutcome) -> list[DoctorCheck]:

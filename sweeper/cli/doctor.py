@@ -24,9 +24,9 @@ def command(*, storage: str, tracking_uri: str, cache: Path, device: str, as_jso
 
     The exit status is 1 if something is broken, else 0.
     """
-    from sweeper.doctor import DoctorDocument, examine_machine
+    from sweeper.doctor import DoctorDocument, check_libraries, check_machine, check_stores
 
-    checks = examine_machine(storage, tracking_uri, cache, device)
+    checks = [*check_libraries(), *check_machine(cache, device), *check_stores(storage, tracking_uri)]
     broken = any(check.status == "broken" for check in checks)
     width, lines = max(len(check.name) for check in checks), []
     for check in checks:

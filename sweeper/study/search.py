@@ -155,14 +155,14 @@ class LossSearch(WorkSource):
         self._end_hopeless()
         more = self._may_start_trial()
         steps_left = {n: result.spec.steps - result.evaluations[-1].step for n, result in self._waiting.items()}
-        ready = [number for number, steps in steps_left.items() if self._admit(steps)]
-        chosen = next(iter(self._field.promotion_order(n for n in ready if self._was_promoted(n))), None)
+        ready = self._field.promotion_order(number for number, steps in steps_left.items() if self._admit(steps))
+        chosen = next(filter(self._was_promoted, ready), None)
         if chosen is not None:  # its checkpoint may be of the next rung, where its promotion is decided
             self._drop_checkpoint(self._waiting[chosen].spec)
         elif not (self._cut and more):
-            chosen = self._field.next_promotion(ready)
+            chosen = next(filter(self._field.may_continue, ready), None)
         if chosen is None and not more:
-            chosen = next((n for n in self._field.promotion_order(ready) if self._is_needed_as_finalist(n)), None)
+            chosen = next(filter(self._is_needed_as_finalist, ready), None)
         if chosen is not None:
             result = self._waiting.pop(chosen)
             self._promoted[chosen] = result.evaluations[-1].step

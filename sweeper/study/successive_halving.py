@@ -46,6 +46,7 @@ class SuccessiveHalving:
             baseline: the family that the others are compared with: its best is trained to the end whatever its rank.
         """
         self._rungs, self._least, self._baseline = tuple(rungs), least, baseline
+        self._middle_rung = (len(rungs) - 1) // 2
         # The last rung has a share, too: a resume decides there about a trial that was interrupted after it.
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
         self._reached: dict[int, list[Order]] = {}  # per trial, one entry per rung
@@ -90,17 +91,9 @@ class SuccessiveHalving:
         pursued = sorted(best, key=lambda family: best[family])[:PURSUED]
         return {family for family in best if family not in pursued and best[family][0] > best[pursued[0]][0] + MAX_LAG}
 
-    def next_promotion(self, waiting: Iterable[int]) -> int | None:
-        """Return the waiting trial to promote: the best of the highest rung; None if none may continue."""
-        return next(iter(self.promotion_order(number for number in waiting if self.may_continue(number))), None)
-
     def promotion_order(self, waiting: Iterable[int]) -> list[int]:
         """Return the waiting trials in the order of their promotion: from the highest rung down, the best first."""
         return sorted(waiting, key=lambda number: (-self._rung_of(number), self._reached[number][-1]))
-
-    @property
-    def _middle_rung(self) -> int:
-        return (len(self._rungs) - 1) // 2
 
     def _rung_of(self, number: int) -> int:
         return len(self._reached[number]) - 1
