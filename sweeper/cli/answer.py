@@ -7,13 +7,7 @@ from pathlib import Path
 from sweeper.cli.terminal import get_width
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
-from sweeper.core.text import (
-    fill_words,
-    format_confirm_command,
-    format_option,
-    format_places,
-    format_study_command,
-)
+from sweeper.core.text import fill_words, format_confirm_command, format_option, format_places, format_study_command
 from sweeper.evidence.preferences import PREFERENCE_TITLES, choose_by_preference, find_recommended_index
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts

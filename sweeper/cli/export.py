@@ -23,9 +23,7 @@ from sweeper.core.text import format_confirm_command
     "--onnx", is_flag=True, help="Also write the network as model.onnx (needs the extra `onnx`), checked against torch."
 )
 @click.option(
-    "--huggingface",
-    is_flag=True,
-    help="Also write a folder with a model card, for `smp.from_pretrained` and the Hub.",
+    "--huggingface", is_flag=True, help="Also write a folder with a model card, for `smp.from_pretrained` and the Hub."
 )
 @add_json_option()
 def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: Any) -> None:

@@ -71,10 +71,7 @@ if TYPE_CHECKING:
 )
 @click.option("--plan", is_flag=True, help="Use the scores as a pilot: how many seeds and images would show --margin?")
 @click.option(
-    "--spread",
-    type=float,
-    metavar="SD",
-    help="With --plan and without SCORES: standard deviation over trainings.",
+    "--spread", type=float, metavar="SD", help="With --plan and without SCORES: standard deviation over trainings."
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a report with a figure.")
 @click.option(

@@ -48,9 +48,7 @@ TRAINED_ON: dict[TrainedOn, str] = {
     help="File of weights to use instead of STUDY.",
 )
 @click.option(
-    "--point",
-    type=FiniteNumber(-100, 100),
-    help="Threshold (two classes) or τ (more).  [default: the recommended one]",
+    "--point", type=FiniteNumber(-100, 100), help="Threshold (two classes) or τ (more).  [default: the recommended one]"
 )
 @add_miss_option()
 @click.option(

@@ -64,13 +64,7 @@ class ProfileDocument(Document):
     type=click.Choice(["error", "warning"]),
     help="Exit with status 1 if the label doctor finds an error, or an error or a warning.  [default: status 0]",
 )
-def command(
-    *,
-    as_json: bool,
-    out: Path | None,
-    fail_on: str | None,
-    **options: Any,
-) -> int:
+def command(*, as_json: bool, out: Path | None, fail_on: str | None, **options: Any) -> int:
     """Show the imbalance of DATA without training anything.
 
     DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md), a

@@ -21,15 +21,7 @@ from sweeper.core.records import MissLimit
     "--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Address of MLflow's pages in links to runs."
 )
 @add_json_option()
-def command(
-    study: str,
-    *,
-    limit: MissLimit | None,
-    storage: str,
-    out: Path,
-    ui_url: str,
-    as_json: bool,
-) -> None:
+def command(study: str, *, limit: MissLimit | None, storage: str, out: Path, ui_url: str, as_json: bool) -> None:
     """Write the report of STUDY again, from only its storage."""
     from sweeper.cli.answer import format_answer
     from sweeper.storage import open_storage

@@ -30,9 +30,7 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
     help="Images to train on: the search's training split, all except the test split, or all.",
 )
 @click.option(
-    "--steps",
-    type=click.IntRange(4, MOST_STEPS),
-    help=f"Optimiser steps.  [default: {LONGER} × the confirmation's]",
+    "--steps", type=click.IntRange(4, MOST_STEPS), help=f"Optimiser steps.  [default: {LONGER} × the confirmation's]"
 )
 @click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="Passes over these images, instead of --steps.")
 @click.option(
@@ -45,8 +43,7 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 @make_setting_option("masks", default="as the study read them")
 @make_setting_option("device")
 @make_setting_option(
-    "precision",
-    text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
+    "precision", text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that."
 )
 @make_setting_option("storage")
 @make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")

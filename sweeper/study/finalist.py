@@ -16,14 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Collapse, Conditions, RateFit, RateRange, SameLoss, SearchSpace, TrialResult, TrialSpec
-from sweeper.study.learning_rates import (
-    NOISE,
-    UNIT,
-    choose_confirmation_range,
-    draw_rate,
-    fit_rates,
-    is_one_rate,
-)
+from sweeper.study.learning_rates import NOISE, UNIT, choose_confirmation_range, draw_rate, fit_rates, is_one_rate
 from sweeper.study.training_list import index_completed
 
 BASELINE = "cross_entropy"
@@ -122,9 +115,7 @@ def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFi
 
 
 def find_pending_rechecks(
-    trials: Sequence[TrialResult],
-    rechecks: Sequence[TrialResult],
-    fit: RateFit | None,
+    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], fit: RateFit | None
 ) -> list[TrialSpec]:
     """Return the trainings that are needed before the finalists can be chosen.
 

@@ -11,15 +11,7 @@ from sweeper import storage as studies
 from sweeper.core import own_metric
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import (
-    Evidence,
-    LongerLook,
-    MissControl,
-    MissLimit,
-    Recommendation,
-    SweepRecord,
-    TrialResult,
-)
+from sweeper.core.records import Evidence, LongerLook, MissControl, MissLimit, Recommendation, SweepRecord, TrialResult
 from sweeper.core.text import capitalise, format_count, format_study_command, join_words
 from sweeper.data import open_store
 from sweeper.data.folds import get_split

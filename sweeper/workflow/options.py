@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweeper.core.records import BudgetProbe, InterimAnalysis, Until
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.storage import OPTIONS, count_trials, pack_value, read_budget_probe, unpack_value
-from sweeper.workflow.settings import (
-    CONFIRM_SEEDS,
-    LONGER,
-    ROPE,
-    TRIALS,
-    Settings,
-    parse_duration,
-    seed_range,
-)
+from sweeper.workflow.settings import CONFIRM_SEEDS, LONGER, ROPE, TRIALS, Settings, parse_duration, seed_range
 
 if TYPE_CHECKING:
     import optuna

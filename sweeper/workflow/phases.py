@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
 from sweeper.core.events import Observer
-from sweeper.core.records import (
-    AnalysisTaken,
-    BudgetProbe,
-    InterimAnalysis,
-    RateFit,
-    SameLoss,
-    TrialResult,
-)
+from sweeper.core.records import AnalysisTaken, BudgetProbe, InterimAnalysis, RateFit, SameLoss, TrialResult
 from sweeper.core.text import format_count, format_significant
 from sweeper.executors.protocol import Executor
 from sweeper.space import count_floor_trials

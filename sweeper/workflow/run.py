@@ -95,8 +95,5 @@ def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> Mlf
     from sweeper.tracking import MlflowTracker  # MLflow takes seconds, which a refused request need not wait for
 
     return MlflowTracker(
-        settings.tracking_uri,
-        warn=display.warn,
-        log=display.log,
-        stopped=lambda: stop.status is not None,
+        settings.tracking_uri, warn=display.warn, log=display.log, stopped=lambda: stop.status is not None
     )

@@ -80,8 +80,7 @@ def test_a_value_is_read_as_it_is_written(tmp_path: Path, text: str, option: str
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("timeout: 1:30", "must be a duration"), ("trials: many", r"\(from --config .*sweeper.yaml\)")],
+    ("text", "said"), [("timeout: 1:30", "must be a duration"), ("trials: many", r"\(from --config .*sweeper.yaml\)")]
 )
 def test_a_wrong_value_is_told_as_on_the_command_line_with_its_file(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(click.BadParameter, match=said):

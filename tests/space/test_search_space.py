@@ -15,12 +15,7 @@ from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.space import (
-    count_floor_trials,
-    get_default_params,
-    load_space,
-    suggest_choice,
-)
+from sweeper.space import count_floor_trials, get_default_params, load_space, suggest_choice
 from sweeper.space.space_file import parse_space
 
 TASKS = ["binary", "multiclass"]

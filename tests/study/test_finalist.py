@@ -10,15 +10,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.events import Answer, WorkerLost
-from sweeper.core.records import (
-    Collapse,
-    Conditions,
-    Coordinate,
-    RateRange,
-    Rates,
-    TrialResult,
-    TrialSpec,
-)
+from sweeper.core.records import Collapse, Conditions, Coordinate, RateRange, Rates, TrialResult, TrialSpec
 from sweeper.core.text import format_significant
 from sweeper.report.confirmation import explain_other_name
 from sweeper.report.facts import collect_facts
@@ -28,16 +20,7 @@ from sweeper.study.learning_rates import draw_rate
 from sweeper.study.same_loss import EquivalenceQuestion, relabel_equivalent_trials
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
-from tests.support.faking import (
-    DATA,
-    LEVELS,
-    FakeExecutor,
-    fake_result,
-    new_plan,
-    new_study,
-    recorded,
-    train,
-)
+from tests.support.faking import DATA, LEVELS, FakeExecutor, fake_result, new_plan, new_study, recorded, train
 from tests.support.sweeping import Recorder
 
 

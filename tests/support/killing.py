@@ -74,10 +74,7 @@ class Writes:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-PLANS = {
-    "sweep": new_plan(),
-    "search": new_plan(SPACE.model_copy(update={"families": SPACE.families[1:3]})),
-}
+PLANS = {"sweep": new_plan(), "search": new_plan(SPACE.model_copy(update={"families": SPACE.families[1:3]}))}
 
 
 def session(folder: Path, kind: str, kill_at: int | None = None) -> int:

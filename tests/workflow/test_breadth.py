@@ -7,13 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from sweeper.core.records import Breadth, BudgetProbe, FamilyStart
-from sweeper.workflow.breadth import (
-    LadderPace,
-    compute_least_seconds,
-    find_broadest,
-    measure_pace,
-    order_losses,
-)
+from sweeper.workflow.breadth import LadderPace, compute_least_seconds, find_broadest, measure_pace, order_losses
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
 from tests.support import builders
 from tests.support.faking import SPACE

@@ -56,12 +56,7 @@ def test_missing_weights_are_refused_where_required_and_else_reported_in_a_line(
 
 
 @pytest.mark.parametrize(
-    ("encoder", "inputs"),
-    [
-        ("tu-tf_efficientnet_lite0", HALF),
-        ("xception", HALF),
-        ("resnet18", NOTHING.inputs),
-    ],
+    ("encoder", "inputs"), [("tu-tf_efficientnet_lite0", HALF), ("xception", HALF), ("resnet18", NOTHING.inputs)]
 )
 def test_weights_of_a_file_have_the_inputs_of_their_encoder(
     encoder: str, inputs: EncoderInputs, tmp_path: Path

@@ -10,13 +10,7 @@ from sweeper.core.events import ResultStored, TrainingEvaluated, TrainingPaused,
 from sweeper.core.text import format_duration, format_duration_range
 from sweeper.data.folds import get_split
 from sweeper.study.timekeeper import REPORT_SECONDS
-from sweeper.workflow.forecast import (
-    SEARCH_SHARE,
-    Forecast,
-    PlannedTrainings,
-    SecondsLeft,
-    measure_training_pace,
-)
+from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, PlannedTrainings, SecondsLeft, measure_training_pace
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
 

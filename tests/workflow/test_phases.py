@@ -18,16 +18,7 @@ from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.study.race import RoundDecision
 from sweeper.workflow.conclude import draw_conclusion
-from tests.support.faking import (
-    ANALYSES,
-    LEVELS,
-    CrashError,
-    FakeExecutor,
-    fake_result,
-    new_study,
-    recorded,
-    train,
-)
+from tests.support.faking import ANALYSES, LEVELS, CrashError, FakeExecutor, fake_result, new_study, recorded, train
 from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 
@@ -86,9 +77,7 @@ def test_idle_workers_begin_the_next_seed_which_counts_once_it_is_planned(monkey
     assert {f.family: len(f.seeds) for f in evidence.finalists} == {"dice": 2, "cross_entropy": 2, "dice_ce": 1}
 
 
-def test_a_training_begun_ahead_ends_early_if_its_finalist_is_dropped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_training_begun_ahead_ends_early_if_its_finalist_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide("dice", "cross_entropy"), decide()))
     study, display = new_study(), Recorder()
     train(study, FakeExecutor(workers=7), display, trials=7, analyses=THREE)
@@ -193,9 +182,7 @@ def test_other_confirmations_analyses_and_margins_count_as_conclusions() -> None
     assert not studies.is_concluded(study.user_attrs)  # a resume that is cut off is not finished
 
 
-def test_a_dropped_finalist_continues_if_an_interim_analysis_chooses_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_dropped_finalist_continues_if_an_interim_analysis_chooses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Scripted(decide("dice", "cross_entropy"), decide("dice", "dice_ce"), decide())
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     study = new_study()
@@ -226,9 +213,7 @@ def test_under_another_plan_the_report_weighs_the_trainings_of_the_last_interim_
     assert read_outcome(study) == before and len(judge.seen) == 1  # replayed
 
 
-def test_a_confirmation_that_ended_at_probable_continues_without_that_option(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_confirmation_that_ended_at_probable_continues_without_that_option(monkeypatch: pytest.MonkeyPatch) -> None:
     study = new_study()
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS), decide()))
     train(study, trials=7, analyses=THREE, until="probable")
