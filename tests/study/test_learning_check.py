@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.records import BudgetProbe, Collapse, ImageCounts, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import Collapse, ImageCounts, TrialResult, TrialSpec, Verdict
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.options import resolve_request
 from tests.support import builders
@@ -30,10 +29,6 @@ def learn_from(steps: int) -> Callable[[TrialSpec], TrialResult]:
 
 def count_probes(executor: FakeExecutor) -> Counter[int]:
     return Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
-
-
-def read_probe(study: optuna.Study) -> BudgetProbe:
-    return studies.unpack(BudgetProbe, study.user_attrs[studies.PROBED], "probe")
 
 
 @pytest.mark.parametrize(("options", "finds"), [({}, True), ({"steps": 100}, False), ({"epochs": 3}, False)])
@@ -82,9 +77,8 @@ def test_where_nothing_learns_nothing_is_searched() -> None:
     assert count_probes(executor) == {100: 2, 200: 2, 400: 2, 800: 2, 1600: 2}
     assert {spec.purpose for spec in executor.specs} == {"probe"}
     assert any("no loss clearly beats a constant answer after 1600 steps" in line for line in display.warnings)
-    sweep = builders.sweep(
-        trials=(), confirmations=(), budget=read_probe(study).sentence, learned=read_probe(study).learned
-    )
+    probe = studies.read_budget_probe(study.user_attrs)
+    sweep = builders.sweep(trials=(), confirmations=(), budget=probe.sentence, learned=probe.learned)
     answer = draw_conclusion(sweep)
     assert answer.verdict is Verdict.NONE and "after 1600 steps" in answer.reasons[0]
     assert "--steps " in answer.next_steps[0]
@@ -99,7 +93,7 @@ def test_where_all_probes_fail_the_search_begins() -> None:
     study, executor = new_study(), FakeExecutor(fails)
     context = train(study, executor, trials=7, finds_steps=True)
     assert count_probes(executor) == {100: 2}
-    assert context.plan.conditions.recipe.steps == 100 and read_probe(study).learned
+    assert context.plan.conditions.recipe.steps == 100 and studies.read_budget_probe(study.user_attrs).learned
     assert "search" in {spec.purpose for spec in executor.specs}
 
 
@@ -116,7 +110,7 @@ def test_nothing_is_confirmed_where_no_trial_of_the_search_learned() -> None:
     train(study, executor, display, trials=7)
     assert {spec.purpose for spec in executor.specs} == {"search"}
     assert any("What may help" in line and "--steps " in line for line in display.warnings)
-    trials, probe = tuple(studies.search_results(study)), read_probe(study)
+    trials, probe = tuple(studies.search_results(study)), studies.read_budget_probe(study.user_attrs)
     sweep = builders.sweep(trials=trials, confirmations=(), budget=probe.sentence, learned=probe.learned)
     answer = draw_conclusion(sweep)
     assert answer.verdict is Verdict.NONE
