@@ -49,10 +49,10 @@ def choose_weights(
     Raises:
         UsageError: if `imagenet` is not available.
     """
-    if requested == "none" or (synthetic and requested in {None, "auto"}):
+    requested = requested or "auto"
+    if requested == "none" or (synthetic and requested == "auto"):
         return NOTHING
-    if requested not in {None, "auto", "imagenet"}:
-        assert requested is not None
+    if requested not in {"auto", "imagenet"}:
         inputs = get_encoder_inputs(encoder)
         log(
             f"encoder weights: {requested}; inputs are normalised by mean {inputs.mean}, SD {inputs.std}, as "

@@ -101,16 +101,13 @@ def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: C
     Raises:
         UsageError: with what does not fit.
     """
-    requested = settings.encoder_weights or (None if stored is None else stored.encoder_weights)
-    if requested in {None, "auto", "imagenet", "none"} or settings.model is not None:
+    requested = settings.encoder_weights or ("auto" if stored is None else stored.encoder_weights)
+    if requested in {"auto", "imagenet", "none"} or settings.model is not None:
         return
     from sweeper.training.encoder_file import check_file  # torch takes seconds
 
-    assert requested is not None
-    if stored is None:
-        check_file(*_resolve_library_network(settings, hardware()), requested)
-    else:
-        check_file(stored.encoder, stored.encoder_depth, requested)
+    network = (stored.encoder, stored.encoder_depth) if stored else _resolve_library_network(settings, hardware())
+    check_file(*network, requested)
 
 
 def _choose_network(
