@@ -155,13 +155,8 @@ def read_coordinate(
             f"{path}: must have exactly one of {', '.join(kinds)}, got {', '.join(names) or 'nothing'}{hint}"
         )
         return None
-    number = _read_number(value)
-    rule: str | None
-    if number is None:
-        forms = ", ".join(f"{{{kind}: [low, high]}}" for kind in kinds)
-        rule = f"must be {forms} or a finite number"
-    else:
-        rule = limits.find_problem(number)
+    number, forms = _read_number(value), ", ".join(f"{{{kind}: [low, high]}}" for kind in kinds)
+    rule = f"must be {forms} or a finite number" if number is None else limits.find_problem(number)
     if rule is None and number is not None:
         return Coordinate(kind="fixed", low=number, high=number)
     problems.append(f"{path}: {rule}, got {format_value(value)}")
