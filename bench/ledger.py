@@ -45,15 +45,7 @@ from PIL import Image
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench.shared import (
-    BASELINE,
-    append_row,
-    compute_half_width,
-    read_rows,
-    resume_rows,
-    select_part,
-    train_to_end,
-)
+from bench.shared import BASELINE, append_row, compute_half_width, read_rows, resume_rows, select_part, train_to_end
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import divide_images, load_dataset

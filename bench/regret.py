@@ -34,13 +34,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide_images, load_dataset
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
-from sweeper.space import (
-    FLOOR,
-    count_floor_trials,
-    list_first_trials,
-    load_space,
-    suggest_choice,
-)
+from sweeper.space import FLOOR, count_floor_trials, list_first_trials, load_space, suggest_choice
 from sweeper.study.successive_halving import SHARES, SuccessiveHalving
 from sweeper.workflow.advice import add_advice
 from sweeper.workflow.settings import CPU_SIZE, CPU_WIDTH

@@ -30,15 +30,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.retraining import read_reports
-from bench.shared import (
-    BASELINE,
-    append_row,
-    compute_half_width,
-    read_rows,
-    resume_rows,
-    select_part,
-    train_to_end,
-)
+from bench.shared import BASELINE, append_row, compute_half_width, read_rows, resume_rows, select_part, train_to_end
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data import load_dataset

@@ -33,13 +33,7 @@ from sweeper.data.open_image import silence_pillow
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels
-from sweeper.data.text_tables import (
-    SplitAssignment,
-    UnreadableFileError,
-    normalise_text,
-    read_header,
-    read_split_csv,
-)
+from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, normalise_text, read_header, read_split_csv
 from sweeper.data.tiff import turn_upright
 from sweeper.system.disk_space import check_room
 

@@ -26,15 +26,7 @@ from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, count_calibration_gaps, fit_counts
 from sweeper.core.expected_dice import find_best_edges
 from sweeper.core.operating_points import BINS
-from sweeper.core.records import (
-    DecisionRule,
-    DecisionRules,
-    Evidence,
-    Interval,
-    RuleMetric,
-    RuleName,
-    TrialResult,
-)
+from sweeper.core.records import DecisionRule, DecisionRules, Evidence, Interval, RuleMetric, RuleName, TrialResult
 from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, compute_paired_interval
 from sweeper.evidence.other_metrics import compute_pooled_calibration_error, make_confidently_wrong
 from sweeper.evidence.preferences import arrange_finalists, find_learned

@@ -12,26 +12,13 @@ import pandas as pd
 
 from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, default_operating_point
 from sweeper.core.own_metric import resolve_verdict_metric
-from sweeper.core.records import (
-    FinalistEvidence,
-    Interval,
-    Recommendation,
-    Split,
-    SweepRecord,
-    TrialResult,
-    Verdict,
-)
+from sweeper.core.records import FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult, Verdict
 from sweeper.core.text import format_upper_bound
 from sweeper.data.folds import get_split
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.preferences import find_recommended_index
-from sweeper.evidence.replicates import (
-    Replicate,
-    group_by_seed,
-    list_image_units,
-    list_scored_images,
-)
+from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, list_scored_images
 from sweeper.evidence.verdict_predicates import get_difference as paired_difference
 from sweeper.report.formatting import (
     MISSING,

@@ -13,15 +13,7 @@ from sweeper.core.records import Dataset
 from sweeper.data.class_map import read_class_map
 from sweeper.data.variants import store_here
 from tests.support import annotated
-from tests.support.folders import (
-    find_problems,
-    folder,
-    get_mask,
-    has_warning,
-    list_masks,
-    load_folder,
-    mask,
-)
+from tests.support.folders import find_problems, folder, get_mask, has_warning, list_masks, load_folder, mask
 
 NAMES = "sky\nroad\ncar\ntruck\n"
 

@@ -11,16 +11,7 @@ from sweeper.core.records import Comparison, Evidence, InterimAnalysis, TrialRes
 from sweeper.evidence.intervals import ImageTable, compute_half_width
 from sweeper.evidence.paired_comparisons import compare_pairs
 from sweeper.evidence.verdict import decide_verdict
-from tests.evidence.weighing import (
-    ANALYSES,
-    EIGHT,
-    PLACE,
-    change_pairs,
-    get_gap,
-    make_three_seeds,
-    simulate,
-    weigh,
-)
+from tests.evidence.weighing import ANALYSES, EIGHT, PLACE, change_pairs, get_gap, make_three_seeds, simulate, weigh
 from tests.support.builders import ORDER, confirmation, counts_from_iou
 
 

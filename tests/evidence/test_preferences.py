@@ -12,12 +12,7 @@ from sweeper.core.records import Evidence, ImbalanceProfile, Preference, TestDet
 from sweeper.evidence.intervals import make_image_table
 from sweeper.evidence.other_metrics import compute_pooled_calibration_error
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.evidence.preferences import (
-    choose_by_preference,
-    find_recommended_index,
-    find_rival,
-    judge_preferences,
-)
+from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, find_rival, judge_preferences
 from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
 from tests.support import builders
 from tests.support.builders import confirmation, diverged, histogram_counts, point_counts, trial

@@ -34,13 +34,7 @@ from sweeper.data.formats.base import (
 from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
 from sweeper.data.formats.word_labels import number_words
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import (
-    ALL_IMAGES,
-    SplitAssignment,
-    UnreadableFileError,
-    load_json,
-    normalise_text,
-)
+from sweeper.data.text_tables import ALL_IMAGES, SplitAssignment, UnreadableFileError, load_json, normalise_text
 
 _KEYS = (b"images", b"annotations", b"categories")
 _WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?\s*")

@@ -26,12 +26,7 @@ from sweeper.data.formats.base import (
 )
 from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result
 from sweeper.data.formats.word_labels import number_words
-from sweeper.data.text_tables import (
-    SplitAssignment,
-    UnreadableFileError,
-    load_json,
-    normalise_text,
-)
+from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, load_json, normalise_text
 
 IGNORED_LABEL = "__ignore__"
 _KEYS = (b"shapes", b"imagePath", b"imageData")

@@ -23,13 +23,7 @@ from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, 
 from sweeper.data.formats.word_labels import number_words
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES
-from sweeper.data.text_tables import (
-    MAX_CLASSES,
-    SplitAssignment,
-    normalise_text,
-    read_beginning,
-    read_text,
-)
+from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, normalise_text, read_beginning, read_text
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
