@@ -5,13 +5,14 @@
     python bench/ladders.py kinds
     python bench/ladders.py studies [reports]
 
-`collect` trains cross-entropy, dice_ce and dice, each with its configuration in the ledger, at the ledger's learning
-rate, for the ledger's steps and for four times as many, each with its schedule to the end. The losses are the same for
-all sets: each set's best would be a lucky gain, which shrinks by itself. It appends a line for each training, can be
-cut off and continues where it was; several processes share the work with `--part`. `fill` prints the shipped ledger
-with the gains at four times the steps. `kinds` prints for each kind of set in the shipped ledger the mean gain at both
-lengths, the share that is left, and how often a gain of at least `CLEAR` keeps its sign. `studies` prints the same of
-your own finished studies, from their longer looks.
+`collect` trains the ledger's losses on sets of several classes (cross-entropy, dice_ce and dice on those of two and on
+real ones), each with its configuration in the ledger, at the ledger's learning rate, for the ledger's steps and for
+four times as many, each with its schedule to the end. The losses are the same for all sets: each set's best would be a
+lucky gain, which shrinks by itself. It appends a line for each training, can be cut off and continues where it was;
+several processes share the work with `--part`. `fill` prints the shipped ledger with the gains at four times the steps.
+`kinds` prints for each kind of set in the shipped ledger the mean gains at both lengths, and over all synthetic sets of
+several classes the share that is left and how often a gain of at least `CLEAR` keeps its sign. `studies` prints the
+latter of your own finished studies, from their longer looks.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from bench.ledger import CONFIGURATIONS, POINTS, Point
 from bench.shared import BASELINE, compute_half_width, read_rows, resume_rows, select_part
 from sweeper.fingerprint.ledger import LedgerRow, read_ledger, read_user_rows
 
-FAMILIES = (BASELINE, "dice_ce", "dice")
+TWO_CLASSES = (BASELINE, "dice_ce", "dice")
+"""Losses on sets of two classes, where the loss hardly matters, and on real sets, which take long."""
 TIMES = 4
 CLEAR = 0.02
 """Gain from which its sign is counted: below it the sign is chance."""
-SYNTHETIC, LEAST_SETS = "all synthetic", 3
-"""Name of the row over the measured generators of a task, and from how many sets it is printed."""
+LEAST_SETS = 3
+"""Number of sets from which a mean has an interval."""
 Kinds = dict[tuple[str, str], list[tuple[float, float]]]
 """Gains at both lengths, by kind of set and loss."""
 
@@ -50,10 +52,11 @@ def collect(arguments: argparse.Namespace) -> None:
     ledger = {(row.point, row.family): row for row in read_ledger()}
     points = sorted(POINTS, key=lambda name: ledger[name, BASELINE].task == "binary")
     for name in select_part(arguments.data or arguments.point or points, arguments.part):
-        point = Point(name, rows, out)
+        point, set_name = Point(name, rows, out), Path(name).name
+        is_short = arguments.data or ledger[set_name, BASELINE].task == "binary"
         for seed in range(arguments.seeds):
-            for family in FAMILIES:
-                row = ledger[Path(name).name, family]
+            for family in TWO_CLASSES if is_short else CONFIGURATIONS:
+                row = ledger[set_name, family]
                 number = [_format_configuration(one) for one in CONFIGURATIONS[family]].index(row.params)
                 for times in (1, TIMES):
                     point.train(family, number, seed, row.lr, times * row.steps)
@@ -85,16 +88,25 @@ def compute_gains(paths: Sequence[str]) -> dict[tuple[str, str], tuple[list[floa
 
 
 def print_kinds(arguments: argparse.Namespace) -> None:
-    """Print a row for each kind of set in the shipped ledger and loss."""
-    kinds: Kinds = {}
+    """Print the gains at both lengths for each kind of set in the shipped ledger, and a row for each loss over all."""
+    families = [family for family in CONFIGURATIONS if family != BASELINE]
+    kinds: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    over_all: Kinds = {}
     for row in read_ledger():
         if row.gain_longer is not None and row.family != BASELINE:
-            is_real = row.generator == "real"
-            for name in [row.point] if is_real else [f"{row.generator}, {row.task}", f"{SYNTHETIC}, {row.task}"]:
-                kinds.setdefault((name, row.family), []).append((row.gain, row.gain_longer))
-    sums = {key for key, pairs in kinds.items() if key[0].startswith(SYNTHETIC)}
-    kinds = {key: pairs for key, pairs in kinds.items() if key not in sums or len(pairs) >= LEAST_SETS}
-    _print_table(dict(sorted(kinds.items(), key=lambda item: (item[0][1] == "dice", item[0] in sums))))
+            is_real, pair = row.generator == "real", (row.gain, row.gain_longer)
+            kind = row.point if is_real else f"{row.generator}, {row.task}"
+            kinds.setdefault(kind, {}).setdefault(row.family, []).append(pair)
+            if not is_real and row.task == "multiclass":
+                over_all.setdefault(("all synthetic, multiclass", row.family), []).append(pair)
+    print("| sets | number | " + " | ".join(families) + " |\n|---|--:|" + "--:|" * len(families))
+    for kind, gains in kinds.items():
+        means = {family: np.array(pairs).mean(axis=0) for family, pairs in gains.items()}
+        cells = ["{:+.3f} → {:+.3f}".format(*means[family]) if family in means else "" for family in families]
+        number = max(map(len, gains.values()))
+        print(f"| {kind} | {number} | " + " | ".join(cells).replace("-", "−") + " |")
+    print()
+    _print_table(dict(sorted(over_all.items(), key=lambda item: families.index(item[0][1]))))
 
 
 def print_studies(arguments: argparse.Namespace) -> None:
