@@ -270,9 +270,9 @@ def _check_storage(url: str) -> CheckOutcome:
 
 
 def _check_tracking(uri: str) -> CheckOutcome:
-    path, place = get_sqlite_path(uri), hide_address_secrets(uri)
-    if path is not None:
+    if (path := get_sqlite_path(uri)) is not None:  # which may contain a question mark, unlike an address
         return check_sqlite(path)
+    place = hide_address_secrets(uri)
     if not uri.startswith(("http://", "https://")):
         return CheckOutcome("note", f"{place}: only files and servers are looked at")
     from sweeper.tracking import get_server_version
