@@ -61,6 +61,7 @@ def test_no_process_is_started_on_modules_of_the_working_folder(tmp_path: Path, 
     assert hostile_modules.imported(data) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
 def test_ctrl_c_does_not_end_processes_that_still_load_their_libraries(tmp_path: Path) -> None:
     command = [sys.executable, hostile_modules.console_script(tmp_path, INTERRUPTED)]

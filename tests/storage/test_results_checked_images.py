@@ -76,6 +76,7 @@ def test_what_was_trained_since_the_last_check_is_trained_again_to_the_same_numb
     assert results(opened(tmp_path)) == results(opened(whole))
 
 
+@pytest.mark.slow
 def test_what_followed_from_dropped_trainings_is_found_again(tmp_path: Path) -> None:
     study = opened(tmp_path)
     studies.note_checked(study)

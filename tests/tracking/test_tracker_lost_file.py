@@ -65,6 +65,7 @@ def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_pl
     assert (path.stat().st_size if path.exists() else None) == size
 
 
+@pytest.mark.slow
 def test_a_file_that_is_lost_before_the_end_is_said_though_nothing_was_left_to_write(tmp_path: Path) -> None:
     warnings = list[str]()
     mlflow_template.lay(tmp_path)

@@ -189,6 +189,7 @@ def test_no_loss_is_the_best_of_a_search_that_has_learned_nothing(concluded: boo
     )
 
 
+@pytest.mark.slow
 def test_a_study_cut_by_the_time_limit_is_finished(here: None) -> None:
     now = counter()
     everybody = begin()
