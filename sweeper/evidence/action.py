@@ -139,11 +139,9 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
         return f"Keep cross-entropy; tune its {point} ({format_score_difference(evidence, plain.estimate)})."
     if verdict is Verdict.CLEAR_WINNER:
         return "Keep cross-entropy: it beats every other finalist."
-    sure, limit = (
-        "probably no" if strength == "probable" else "no",
-        limit_to_learned(evidence, evidence.finalists[base]),
-    )
-    return f"Keep cross-entropy: {sure} other finalist gains more than {evidence.rope:g} {evidence.scale.score}{limit}."
+    sure = "probably no" if strength == "probable" else "no"
+    most = f"{evidence.rope:g} {evidence.scale.score}{limit_to_learned(evidence, evidence.finalists[base])}"
+    return f"Keep cross-entropy: {sure} other finalist gains more than {most}."
 
 
 def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
