@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from sweeper import storage
-from sweeper.core import metrics
+from sweeper.core import metrics, point_choice
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, DecisionRules, Evidence, Interval, Split, TrialSpec
 from sweeper.data import divide_images, load_dataset
@@ -137,7 +137,7 @@ def count_rules(training: FinalTraining, split: Split, groups: Callable[[tuple[i
         raise SystemExit("a training diverged")
     rules: dict[Any, Any] = {"plain": metrics.count_at_point(test.counts, 0.0)}
     for metric in METRICS:
-        point = metrics.choose_point(validation.counts, metric, groups(validation.counts.images))
+        point = point_choice.choose_point(validation.counts, metric, groups(validation.counts.images))
         rules["tuned", metric] = metrics.count_at_point(test.counts, point)
     ranked: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in RANKED_RULES}
     model, classes = training._steps.average.model, len(fitted.biases)

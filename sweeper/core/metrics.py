@@ -9,7 +9,6 @@ Counts have shape (..., C, 3): true positives, false positives, false negatives 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,10 +21,6 @@ from sweeper.core.records import ImageCounts, MetricScores, Task
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-
-FOLDS = 20
-"""Parts of the images, each of which is scored at the operating point that is best on the others."""
 
 
 def default_operating_point(task: Task) -> float:
@@ -234,82 +229,6 @@ def make_all_wrong_counts(summed: Counts) -> Counts:
     wrong[..., 2] += wrong[..., 0]
     wrong[..., 0] = 0
     return wrong
-
-
-def find_best_point(
-    counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None
-) -> tuple[float, float]:
-    """Find the operating point with the highest metric over these images; return it with that metric.
-
-    Ties go to the point nearest the default, so that a flat optimum does not look like a shift. `groups`: see
-    `sum_image_rows`.
-    """
-    return _pick_best(select_metric_counts(counts, metric), score_all_points([counts], metric, groups))
-
-
-def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None) -> float:
-    """Return the best operating point, or the plain one if a tuned point scores worse on images that did not choose it.
-
-    The images (groups whole) are divided into `FOLDS` parts, or as many as there are, and each part is scored at the
-    point that is best on the others. Tuning loses if this metric is below that at the plain point by more than its
-    standard error, a jackknife over the parts. Fewer than two parts show no loss.
-    """
-    counted = select_metric_counts(counts, metric)
-    units = None if groups is None else number_units(groups)
-    folds = (np.arange(len(counted.data)) if units is None else units) % FOLDS
-    swept = []
-    for fold_images in (np.flatnonzero(folds == fold).tolist() for fold in np.unique(folds)):
-        part = counted.model_copy(update={"data": counted.data[fold_images], "images": ()})
-        part = part.summed if METRICS[metric].rows is None else part
-        swept.append(
-            sum_image_rows(
-                count_at_all_points(part), metric, None if groups is None else [groups[i] for i in fold_images]
-            )
-        )
-    rows, plain = np.stack(swept), len(counted.points) // 2
-    if len(rows) > 1:
-        marked = find_present_classes(count_at_all_points(counted.summed)[:, 0])
-        others = compute_objective(rows.sum(axis=0) - rows, marked, metric)
-        chosen = np.stack([row[_pick_best_index(counted, values)] for row, values in zip(rows, others, strict=True)])
-
-        pair = np.stack([chosen, rows[:, plain]])  # (2, folds, …)
-        total = pair.sum(axis=1, keepdims=True)
-        gain, without = (np.subtract(*compute_objective(sums, marked, metric)) for sums in (total, total - pair))
-        if gain[0] < -math.sqrt((len(rows) - 1) * without.var()):
-            return float(counted.points[plain])
-    return find_best_point(counts, metric, groups)[0]
-
-
-def find_best_point_by(
-    counts: ImageCounts, measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
-) -> tuple[float, float]:
-    """Return the best point for any measure, which maps counts (T, C, 3) and present classes (C,) to (T,) values."""
-    swept = count_at_all_points(counts)
-    return _pick_best(counts, measure(swept.sum(axis=0), find_present_classes(swept[:, 0])))
-
-
-def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str | None] | None = None) -> Floats:
-    """Return the metric over the images of all parts together at every operating point, (T,).
-
-    `groups` as in `sum_image_rows`, of the images of all parts one after another.
-    """
-    counted = [select_metric_counts(part, metric) for part in parts]
-    if METRICS[metric].rows is None:  # sums are enough: one sweep in place of one for each image
-        counted, groups = [part.summed for part in counted], None
-    swept = np.concatenate([count_at_all_points(part) for part in counted])
-    return compute_objective(sum_image_rows(swept, metric, groups), find_present_classes(swept[:, 0]), metric)
-
-
-def _pick_best(counts: ImageCounts, values: Floats) -> tuple[float, float]:
-    index = _pick_best_index(counts, values)
-    return float(counts.points[index]), float(values[index])
-
-
-def _pick_best_index(counts: ImageCounts, values: Floats) -> int:
-    points = np.asarray(counts.points)
-    distance = np.abs(points - np.median(points))  # the default is in the middle
-    best = np.flatnonzero(values >= values.max() - 1e-12)
-    return int(best[distance[best].argmin()])
 
 
 def compute_scores(class_counts: Counts) -> MetricScores:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from sweeper.core import metrics
+from sweeper.core import metrics, point_choice
 from sweeper.core.detail_scores import (
     compute_calibration_error,
     compute_cldice,
@@ -147,7 +147,7 @@ def _find_best_f_point(run: TrialResult, binary: bool, beta: float) -> float:
     """Return the operating point with the highest F_β on the run's own validation images."""
     if run.val is None:
         return get_own_point(run)
-    point, _ = metrics.find_best_point_by(run.val, lambda s, classes: _make_f_measure(beta, classes, binary)(s))
+    point, _ = point_choice.find_best_point_by(run.val, lambda s, classes: _make_f_measure(beta, classes, binary)(s))
     return point
 
 

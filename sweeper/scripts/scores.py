@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.core import metrics
+from sweeper.core import metrics, point_choice
 from sweeper.core.base import Record
 from sweeper.core.records import Task
 from sweeper.core.text import format_count
@@ -55,7 +55,7 @@ class ScriptTask(Record):
         """Return the operating point that is best on validation; None where the script itself decides."""
         if val.what != "logits":
             return None
-        return self.usual_point if diverged else metrics.choose_point(val.make_counts(), self.metric)
+        return self.usual_point if diverged else point_choice.choose_point(val.make_counts(), self.metric)
 
     def count_pixels(self, scores: SplitScores, point: float | None, *, diverged: bool) -> metrics.Counts:
         """Return tp, fp and fn of each image and class, (n, C, 3), from logits or counts.
@@ -78,7 +78,7 @@ class ScriptTask(Record):
     def score_validation(self, val: SplitScores, *, diverged: bool) -> float:
         """Return one number for validation, of logits at the point that is best there, as in sweeper's search."""
         if val.what == "logits" and not diverged:
-            return metrics.find_best_point(val.make_counts(), self.metric)[1]
+            return point_choice.find_best_point(val.make_counts(), self.metric)[1]
         return self.score_split(val, self.usual_point, diverged=diverged)
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from sweeper.core import metrics
+from sweeper.core import metrics, point_choice
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import Collapse, ImageCounts, MetricScores, TrialSpec
 from sweeper.training.network_in_training import NetworkInTraining
@@ -78,7 +78,7 @@ class FinalTraining(NetworkInTraining):
             return None
         if point is None:
             groups = self._conditions.dataset.list_groups(counts.images)
-            point = metrics.choose_point(counts, self._conditions.recipe.metric, groups)
+            point = point_choice.choose_point(counts, self._conditions.recipe.metric, groups)
         nearest = min(counts.points, key=lambda candidate: abs(candidate - point))
         class_counts = metrics.count_at_point(counts, nearest)
         return FinalScores(nearest, metrics.compute_scores(class_counts), judge_collapse(class_counts), counts)

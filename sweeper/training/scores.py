@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweeper.core import metrics
+from sweeper.core import metrics, point_choice
 from sweeper.core.metrics import Counts, compute_constant_miou, compute_objective, find_present_classes
 from sweeper.core.records import Collapse, Conditions, ImageCounts, PartScores, TrialSpec
 
@@ -33,9 +33,9 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
     groups = dataset.list_groups(counts.images)
     point = default
     if tuned and spec.purpose == "confirm":
-        point = metrics.choose_point(counts, metric, groups)
+        point = point_choice.choose_point(counts, metric, groups)
     elif tuned:
-        point = metrics.find_best_point(counts, metric, groups)[0]
+        point = point_choice.find_best_point(counts, metric, groups)[0]
     compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
     if diverged:
         value = metrics.compute_metric_floor(compared.sum(axis=0), find_present_classes(compared), metric)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.cli.run import command
-from sweeper.core import metrics
+from sweeper.core import metrics, point_choice
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.core.records import ImageCounts, MetricScores
 from sweeper.evidence.intervals import make_image_table
@@ -105,7 +105,7 @@ def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
     rng = np.random.default_rng(seed)
     target = rng.integers(0, 2, (3, 80))
     counts = count_logits(rng.normal(3 * target - 4, 2), target)  # shifted, so that 0.5 is a poor choice
-    point, value = metrics.find_best_point(counts)
+    point, value = point_choice.find_best_point(counts)
     each = [metrics.compute_scores(metrics.count_at_point(counts, p)).miou for p in counts.points]
     assert value == pytest.approx(max(each), abs=1e-12)
     assert each[counts.points.index(point)] == pytest.approx(value, abs=1e-12)
@@ -121,31 +121,31 @@ def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one(
     other = counts.model_copy(update={"data": data[::-1].copy()})
     groups = ["a"] * 5 + [None]
     for ordered, names in ((counts, groups), (other, groups[::-1])):
-        scores = metrics.score_all_points([ordered], "image_dice", names)
+        scores = point_choice.score_all_points([ordered], "image_dice", names)
         of_images = 2 * 10 / (90 + 20)  # where all of it is foreground
         at_low, at_high = THRESHOLDS.index(low), THRESHOLDS.index(high)
         assert scores[[at_low, at_high]] == pytest.approx([(1 + of_images) / 2, 1 / 2])
-        assert metrics.score_all_points([ordered], "image_dice")[at_high] == pytest.approx(1 / 6)
+        assert point_choice.score_all_points([ordered], "image_dice")[at_high] == pytest.approx(1 / 6)
         rows = metrics.make_image_rows(metrics.count_at_point(ordered, low)[None], "image_dice")
         units = metrics.sum_by_unit(rows, metrics.number_units(names), "image_dice")
         assert scores[at_low] == pytest.approx(units[0, :, 0, 0].mean())
         halves = [metrics.select_images(ordered, ordered.images[i : i + 3]) for i in (0, 3)]
-        assert metrics.score_all_points(halves, "image_dice", names) == pytest.approx(scores)
-        assert metrics.find_best_point(ordered, "image_dice", names)[1] == scores.max()
-    sums = metrics.score_all_points([counts], "dice", groups)
-    assert sums == pytest.approx(metrics.score_all_points([counts], "dice"))
+        assert point_choice.score_all_points(halves, "image_dice", names) == pytest.approx(scores)
+        assert point_choice.find_best_point(ordered, "image_dice", names)[1] == scores.max()
+    sums = point_choice.score_all_points([counts], "dice", groups)
+    assert sums == pytest.approx(point_choice.score_all_points([counts], "dice"))
 
 
 def test_the_best_point_of_multiclass_counts_is_found_and_ties_go_to_the_point_nearest_the_default() -> None:
     counts = point_counts([[[50, 10, 0], [40, 0, 0], [0, 0, 10]]] * 2)
     counts.data[:, 7] = [[50, 0, 0], [40, 0, 0], [10, 0, 0]]
-    assert metrics.find_best_point(counts) == metrics.find_best_point(counts, "dice") == (TAUS[7], 1.0)
+    assert point_choice.find_best_point(counts) == point_choice.find_best_point(counts, "dice") == (TAUS[7], 1.0)
     separable = histogram_counts(tp=[10], fp=[0], fn=[0], tn=[90])
-    assert metrics.find_best_point(separable) == (0.5, 1.0)
-    assert metrics.find_best_point(point_counts([[[5, 0, 0], [3, 1, 1], [2, 1, 1]]]))[0] == 0.0
+    assert point_choice.find_best_point(separable) == (0.5, 1.0)
+    assert point_choice.find_best_point(point_counts([[[5, 0, 0], [3, 1, 1], [2, 1, 1]]]))[0] == 0.0
     shifted = separable.model_copy(update={"data": np.roll(separable.data, -100, axis=-1)})
     # Now perfect only at edges 114 to 198 (foreground in bin 198): the nearest to 0.5 is the highest of them.
-    assert metrics.find_best_point(shifted) == (THRESHOLDS[197], 1.0)
+    assert point_choice.find_best_point(shifted) == (THRESHOLDS[197], 1.0)
 
 
 LOW = THRESHOLDS.index(0.5) - 116
@@ -167,15 +167,15 @@ def make_images(kinds: Sequence[str]) -> ImageCounts:
 @pytest.mark.parametrize("metric", ["miou", "fg_iou", "dice", "image_dice"])
 def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(metric: str) -> None:
     mixed = make_images([FAINT, CLEAR] * 3)  # without an image its own kind is the smaller one, and not served
-    best = metrics.find_best_point(mixed, metric)[0]
-    assert best < 0.5 == metrics.choose_point(mixed, metric)
+    best = point_choice.find_best_point(mixed, metric)[0]
+    assert best < 0.5 == point_choice.choose_point(mixed, metric)
     pairs = ["a", "a", "b", "b", "c", "c"]
-    assert metrics.choose_point(mixed, metric, pairs) == best  # what is left chooses the same
-    assert metrics.choose_point(mixed, metric, [None] * 6) == 0.5
-    assert metrics.choose_point(mixed, metric, ["a"] * 6) == best  # one group shows no loss, nor does one image
+    assert point_choice.choose_point(mixed, metric, pairs) == best  # what is left chooses the same
+    assert point_choice.choose_point(mixed, metric, [None] * 6) == 0.5
+    assert point_choice.choose_point(mixed, metric, ["a"] * 6) == best  # one group shows no loss, nor does one image
     for kinds in ([FAINT], [FAINT] * 4, [FAINT] * 5 + [CLEAR]):
         alike = make_images(kinds)
-        assert metrics.choose_point(alike, metric) == metrics.find_best_point(alike, metric)[0] < 0.5
+        assert point_choice.choose_point(alike, metric) == point_choice.find_best_point(alike, metric)[0] < 0.5
 
 
 def test_a_loss_within_its_standard_error_does_not_keep_the_plain_point() -> None:
@@ -183,7 +183,7 @@ def test_a_loss_within_its_standard_error_does_not_keep_the_plain_point() -> Non
     for data, low, false_alarms in zip(mixed.data, (18, 7, 25, 48), (18, 44, 19, 41), strict=True):
         data[1, [150, 300]] = low, 100 - low
         data[0, 200] = false_alarms
-    chosen, best = metrics.choose_point(mixed), metrics.find_best_point(mixed)[0]
+    chosen, best = point_choice.choose_point(mixed), point_choice.find_best_point(mixed)[0]
     # Tuned on three images the fourth loses 0.028 ± 0.037; without the factor n − 1 the error would be 0.021.
     assert chosen == best < 0.5
 
@@ -198,9 +198,9 @@ def test_tau_too_stays_where_choosing_loses_and_many_images_are_divided_into_par
 
     for repeats, kept, point in ((2, 62, 0), (25, 61, 0), (25, 70, TAUS[7])):
         mixed = street([FAINT, CLEAR] * repeats, kept)
-        assert metrics.find_best_point(mixed)[0] == TAUS[7]
-        assert metrics.choose_point(mixed) == point, (repeats, kept)
-    assert metrics.choose_point(street([FAINT] * 3)) == TAUS[7]
+        assert point_choice.find_best_point(mixed)[0] == TAUS[7]
+        assert point_choice.choose_point(mixed) == point, (repeats, kept)
+    assert point_choice.choose_point(street([FAINT] * 3)) == TAUS[7]
 
 
 def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_plain_point_is_right() -> None:
@@ -213,7 +213,7 @@ def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_p
             val, test = (count_logits(logits[part], target[part]) for part in (slice(0, 6), slice(6, None)))
             chosen, tuned = (
                 metrics.compute_scores(metrics.count_at_point(test, point)).miou
-                for point in (metrics.choose_point(val), metrics.find_best_point(val)[0])
+                for point in (point_choice.choose_point(val), point_choice.find_best_point(val)[0])
             )
             gains.append(chosen - tuned)
         means[shift] = float(np.mean(gains))
@@ -338,7 +338,7 @@ def test_the_sum_over_images_keeps_every_score_of_sums(images: int, seed: int) -
     assert metrics.compute_scores(metrics.count_at_point(one, 0.5)) == metrics.compute_scores(
         metrics.count_at_point(counts, 0.5)
     )
-    assert metrics.find_best_point(one) == metrics.find_best_point(counts)
+    assert point_choice.find_best_point(one) == point_choice.find_best_point(counts)
 
 
 def test_f_beta_weighs_misses_and_false_alarms() -> None:

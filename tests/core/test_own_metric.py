@@ -10,8 +10,9 @@ import pytest
 
 from sweeper.core import metrics, own_metric
 from sweeper.core.errors import UsageError
-from sweeper.core.metrics import BUILT_IN, METRICS, compute_objective, find_best_point
+from sweeper.core.metrics import BUILT_IN, METRICS, compute_objective
 from sweeper.core.own_code import find_code
+from sweeper.core.point_choice import find_best_point
 from sweeper.core.records import Conditions, Dataset, SweepRecord
 from sweeper.deployment import recommended_network
 from sweeper.deployment.recommended_network import load_answer

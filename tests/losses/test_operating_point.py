@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeper.core.metrics import find_best_point
+from sweeper.core.point_choice import find_best_point
 from sweeper.core.records import Conditions, Dataset, ImageCounts
 from sweeper.losses import choose_tau, choose_threshold, make_snippet
 from sweeper.scripts.loss_file import make_loss_text

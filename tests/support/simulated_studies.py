@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core import metrics
+from sweeper.core import point_choice
 from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import Collapse, ImageCounts, Predictions, Recommendation, SweepRecord
 from sweeper.evidence.paired_comparisons import compute_evidence
@@ -90,7 +90,7 @@ def study(
         shift = {"weighted_ce": 2.0, "focal": -0.8, "cross_entropy": -0.5}.get(family, 0.2)
         for seed in builders.CONFIRM_SEEDS:
             own = level + 0.03 * rng.normal()
-            point, value = metrics.find_best_point(counts(own, shift, rng, 12))
+            point, value = point_choice.find_best_point(counts(own, shift, rng, 12))
             masks = tuple(spoiled(read(i)[1], 0.6 - 0.1 * level, rng) for i in range(6))
             run = builders.confirmation(
                 family, seed, counts(own, shift, rng, 24), len(confirmed), val=value, point=point, rise=0.02

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.core import metrics
+from sweeper.core import metrics, point_choice
 from sweeper.core.contours import Mask, count_boundary_pixels
 from sweeper.core.detail_scores import compute_detail_scores
 from sweeper.core.label_parts import Counter, count_contour_pixels, count_lesions, sum_component_dice
@@ -103,7 +103,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     *rungs, last = finished(training).evaluations
     # The network of the end, counted on the image of the rungs alone.
     counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
-    point, value = metrics.find_best_point(counts, metric)
+    point, value = point_choice.find_best_point(counts, metric)
     if threshold == "0.5":
         point, at = 0.5, metrics.count_at_point(counts, 0.5)
         value = float(metrics.compute_objective(at.sum(axis=0), metrics.find_present_classes(at), metric))
@@ -124,8 +124,8 @@ def test_groups_count_as_one_where_the_operating_point_of_a_mean_is_chosen(tiny:
     last = result.evaluations[-1]
     assert result.val is not None and result.val.images == (8, 9, 10, 11)
     groups = ["video"] * 3 + [None]
-    assert (last.point, last.value) == pytest.approx(metrics.find_best_point(result.val, "image_dice", groups))
-    assert last.value != pytest.approx(metrics.find_best_point(result.val, "image_dice")[1])
+    assert (last.point, last.value) == pytest.approx(point_choice.find_best_point(result.val, "image_dice", groups))
+    assert last.value != pytest.approx(point_choice.find_best_point(result.val, "image_dice")[1])
 
 
 def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_best(
@@ -137,7 +137,7 @@ def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_bes
         seen.append(given)
         return THRESHOLDS[100]
 
-    monkeypatch.setattr(metrics, "choose_point", choose)
+    monkeypatch.setattr(point_choice, "choose_point", choose)
     confirmed = train(tiny, purpose="confirm", seed=1000, keep_predictions=99)
     assert [e.point for e in confirmed.evaluations] == [THRESHOLDS[100]] * 4
     last, test = confirmed.evaluations[-1], confirmed.test
@@ -150,7 +150,7 @@ def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_bes
     plain = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}), purpose="confirm", seed=1000)
     trial = train(tiny)
     assert not seen and plain.evaluations[-1].point == 0.5
-    assert trial.val is not None and trial.evaluations[-1].point == metrics.find_best_point(trial.val)[0]
+    assert trial.val is not None and trial.evaluations[-1].point == point_choice.find_best_point(trial.val)[0]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
     result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=99)
     last, store = result.evaluations[-1], open_store(tiny.store)
     assert result.val is not None and result.test is not None and result.predictions is not None
-    assert (last.point, last.value) == pytest.approx(metrics.find_best_point(result.val, metric))
+    assert (last.point, last.value) == pytest.approx(point_choice.find_best_point(result.val, metric))
     parts = metrics.select_metric_counts(result.test, metric)
     assert parts.points == FEW_THRESHOLDS and 0.5 in parts.points and parts.data.shape[1] == 15
     for n, index in enumerate(result.test.images):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from sweeper.core.metrics import Floats, score_all_points, select_metric_counts
+from sweeper.core.metrics import Floats, select_metric_counts
+from sweeper.core.point_choice import score_all_points
 from sweeper.core.records import FinalistEvidence, Scale, TrialResult
 from sweeper.core.text import format_count, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
