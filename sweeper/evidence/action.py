@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from sweeper.core.records import Action, Contest, Evidence, LongerLook, Strength, Verdict
 from sweeper.core.text import format_upper_bound
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
-from sweeper.evidence.reasons import format_difference, format_score_difference, get_family, limit_to_learned
+from sweeper.evidence.reasons import format_bound_condition, format_difference, format_score_difference, get_family
 from sweeper.evidence.verdict_predicates import (
     count_units,
     format_units,
@@ -140,7 +140,7 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
     if verdict is Verdict.CLEAR_WINNER:
         return "Keep cross-entropy: it beats every other finalist."
     sure = "probably no" if strength == "probable" else "no"
-    most = f"{evidence.rope:g} {evidence.scale.score}{limit_to_learned(evidence, evidence.finalists[base])}"
+    most = f"{evidence.rope:g} {evidence.scale.score}{format_bound_condition(evidence, evidence.finalists[base])}"
     return f"Keep cross-entropy: {sure} other finalist gains more than {most}."
 
 
@@ -153,7 +153,7 @@ def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
     if not may_gain(evidence, other, base):
         if regret is None or regret.bound <= rope:
             return ""
-        limit = limit_to_learned(evidence, evidence.finalists[base])
+        limit = format_bound_condition(evidence, evidence.finalists[base])
         return f"it may cost up to {format_upper_bound(regret.bound, rope, digits)}{limit}"
     if count_units(evidence) < 2:
         return f"{format_units(evidence)} shows nothing"

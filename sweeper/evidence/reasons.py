@@ -110,7 +110,7 @@ def format_cost_bound(evidence: Contest, chosen: int) -> str:
     regret = evidence.finalists[chosen].regret
     assert regret is not None  # callers have checked that it is known
     bound = format_upper_bound(regret.bound, evidence.rope, evidence.scale.digits)
-    limit = limit_to_learned(evidence, evidence.finalists[chosen]) if isinstance(evidence, Evidence) else ""
+    limit = format_bound_condition(evidence, evidence.finalists[chosen]) if isinstance(evidence, Evidence) else ""
     return f"costs at most {bound} {evidence.scale.score}{limit} (with a probability of {format_percent(LEVEL)})"
 
 
@@ -263,8 +263,8 @@ def list_missed_classes(evidence: Evidence) -> list[tuple[str, str]]:
     return listed
 
 
-def limit_to_learned(evidence: Evidence, finalist: FinalistEvidence) -> str:
-    """Return the condition on a bound for a loss that learns a class on some seeds only; "" if there is no such class.
+def format_bound_condition(evidence: Evidence, finalist: FinalistEvidence) -> str:
+    """Return the condition on a bound for a loss that predicts a class on some seeds only; "" if it predicts all.
 
     Differences between losses on the other seeds are as large as the class is, and few of them were seen.
     """
@@ -273,7 +273,7 @@ def limit_to_learned(evidence: Evidence, finalist: FinalistEvidence) -> str:
         for name in evidence.classes
         if 0 < finalist.missed_classes.get(name, 0) < finalist.trainings - finalist.collapses
     ]
-    return f" where {join_words(names)} {'are' if len(names) > 1 else 'is'} learned" if names else ""
+    return f" in trainings that predict {join_words(names)}" if names else ""
 
 
 def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:

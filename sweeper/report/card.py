@@ -13,7 +13,7 @@ from sweeper.evidence.action import find_best_other, has_highest_gain
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.mask_rules import get_gain_over_threshold
 from sweeper.evidence.paired_comparisons import BASELINE
-from sweeper.evidence.reasons import limit_to_learned, list_missed_classes
+from sweeper.evidence.reasons import format_bound_condition, list_missed_classes
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.report.facts import ReportFacts, find_difference
@@ -281,7 +281,7 @@ def _make_confidence_row(facts: ReportFacts) -> str:
         most = facts.format_cost_bound(chosen.regret.bound)
         learned = " on what was learned" if facts.recommendation.not_learned else ""
         if facts.recommendation.evidence is not None:
-            learned = learned or limit_to_learned(facts.recommendation.evidence, chosen)
+            learned = learned or format_bound_condition(facts.recommendation.evidence, chosen)
         parts.append(
             f"costs at most {most} {facts.metric}{learned} against the best of {len(facts.finalists)} finalists "
             f"({format_level(LEVEL)})"

@@ -258,8 +258,8 @@ def test_a_bound_holds_only_where_the_loss_learns_every_class() -> None:
         return decide_verdict(dropped, ORDER)
 
     some = decide(cross_entropy=1)
-    assert some.head == f"Keep cross-entropy for now: it may cost up to 0.015 where {name} is learned."
-    assert f"at most 0.015 mIoU where {name} is learned (with" in " ".join(some.reasons)
+    assert some.head == f"Keep cross-entropy for now: it may cost up to 0.015 in trainings that predict {name}."
+    assert f"at most 0.015 mIoU in trainings that predict {name} (with" in " ".join(some.reasons)
     for missed in ({}, {"cross_entropy": 3}, {"dice_ce": 1}):
         assert decide(**missed).head == "Keep cross-entropy for now: it may cost up to 0.015.", missed
     steps = [" ".join(decide(**dict.fromkeys(levels, n)).next_steps) for n in (0, 1, 3)]
