@@ -7,7 +7,7 @@ import math
 import optuna
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import SpaceError
@@ -211,9 +211,16 @@ def test_any_data_gives_a_space_that_builds_or_a_list_of_problems(content, task)
 
 @settings(deadline=None, max_examples=200)
 @given(text=st.text(max_size=60) | st.text("[]{}:-?&*!|>'\"%@, \n\tab1.", max_size=60))
+@example("?\n?")
 def test_any_text_is_parsed_or_refused(text):
-    found: list[str] = []
-    assert not (parse_yaml(text, found) is not None and found)
+    problems: list[str] = []
+    content = parse_yaml(text, problems)
+    of_file = [problem for problem in problems if problem.startswith(("(file)", "line "))]
+    assert len(of_file) <= 1 and not (of_file and content is not None)
+    of_keys = [problem for problem in problems if "appears twice" in problem or "keys must be plain words" in problem]
+    assert sorted(problems) == sorted(
+        of_file + of_keys
+    )  # a wrong key leaves the others, so that all mistakes are listed
 
 
 # --- Optuna -------------------------------------------------------------------------------------------------
