@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError
 from sweeper.core.recipe import CPU_PRETRAINED
 from sweeper.core.redact import check_address, hide_address_secrets, redact
@@ -27,7 +28,6 @@ from sweeper.system.cores import GIB, count_available_cores, format_memory, get_
 from sweeper.system.disk_space import NETWORK, find_existing_parent, get_file_system
 from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
 from sweeper.system.store_versions import list_deleted_studies, restore_command, store_fault
-from sweeper.system.system_errors import get_cause
 from sweeper.version import __version__
 
 Status = Literal["ok", "note", "slow", "broken"]
@@ -139,7 +139,7 @@ def _check_device(requested: str) -> CheckOutcome:
     except SweeperError as error:
         return CheckOutcome("broken", str(error))
     except Exception as error:
-        return CheckOutcome("broken", f"torch cannot be used: {' '.join(str(error).split())[:300]}", REINSTALL)
+        return CheckOutcome("broken", f"torch cannot be used: {get_cause(error)}", REINSTALL)
     precision = "measured by a run" if hardware.device == "cpu" else hardware.precision
     several = f", {hardware.devices} of them" if hardware.devices > 1 else ""
     shown = f"{hardware.name}, precision {precision}{several}"
@@ -200,7 +200,7 @@ def _check_weights() -> CheckOutcome:
         encoders = (CPU_PRETRAINED[0], "resnet34")
         have = [name for name in encoders if is_imagenet_cached(name)]
     except Exception as error:
-        return CheckOutcome("note", f"not known: {' '.join(str(error).split())[:200]}")
+        return CheckOutcome("note", f"not known: {get_cause(error, 200)}")
     if have:
         return CheckOutcome("ok", f"ImageNet weights are here for {', '.join(have)}")
     missing = f"no ImageNet weights of {' or '.join(encoders)} in the local cache: encoders start at random"

@@ -16,12 +16,13 @@ import click
 
 from sweeper.cli.signals import end_like_ctrl_c
 from sweeper.cli.terminal import echo_lines
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
 from sweeper.system.names import check_names
 from sweeper.system.streams import check_output, make_streams_tolerant
-from sweeper.system.system_errors import get_cause, limit_reached
+from sweeper.system.system_errors import limit_reached
 from sweeper.version import __version__
 
 COMMANDS = {

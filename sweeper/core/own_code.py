@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.base import Record
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 
 _LOADED: dict[Path, str] = {}
@@ -128,7 +129,7 @@ def format_error_line(error: BaseException) -> str:
     """Format an error of the user's code on one line, with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+    return f"{type(error).__name__}: {get_cause(error)}{where}"
 
 
 def _compute_digest(source: Path) -> str:

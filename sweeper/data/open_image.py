@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.text import format_count
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
@@ -105,7 +106,7 @@ def _open_file(source: Source) -> Iterator[BinaryIO]:
 
 
 def _explain_undecodable(error: Exception) -> UnreadableFileError:
-    text = " ".join(str(error).split())[:300]
+    text = get_cause(error)
     return UnreadableFileError(f"cannot be decoded ({type(error).__name__}: {text}); copy it again or remove it")
 
 

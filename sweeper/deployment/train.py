@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from sweeper.core.document import Document
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import get_checkpoint_path, get_checkpoints_dir, get_final_weights_path, get_weights_dir
 from sweeper.core.recipe import Recipe
@@ -142,7 +143,7 @@ def train_recommended(
 
         if recipe.deterministic and "deterministic" in str(error):
             raise SweeperError(
-                f"the study was made with --deterministic, and torch says: {' '.join(str(error).split())[:300]}. "
+                f"the study was made with --deterministic, and torch says: {get_cause(error)}. "
                 "Use another network or loss, in a new study"
             ) from error
         if not is_out_of_memory(error):
@@ -195,7 +196,7 @@ def _begin_training(
         try:
             training = FinalTraining(spec, context, images, checkpoint=checkpoint)
         except CheckpointError as error:
-            messages.warn(f"{' '.join(str(error).split())[:300]}; the training begins again")
+            messages.warn(f"{get_cause(error)}; the training begins again")
         else:
             messages.log(f"continuing at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
             return training
@@ -266,7 +267,7 @@ def _score_training(
 
 
 def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = get_cause(error)
     other = "" if device == "cpu" else ", or train on the processor (--device cpu)"
     kept = f"continues from {checkpoint}" if checkpoint.exists() else "begins again: no checkpoint was written yet"
     return SweeperError(

@@ -23,6 +23,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.job_config import JobConfig
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
@@ -90,7 +91,7 @@ class RayBackend:
             options["job_config"] = JobConfig(_client_job=True)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
-            text = " ".join(str(error).split())[:200]
+            text = get_cause(error, 200)
             raise UsageError(
                 f"--ray-address {address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
                 "with `ray start --head`, or leave the option out for one on this machine"

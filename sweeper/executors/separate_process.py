@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
@@ -180,4 +181,4 @@ def _answer_call(call: Callable[[str, tuple[Any, ...]], Any], name: str, argumen
         kind = next(kind for kind in (UsageError, ExecutorError, SweeperError) if isinstance(error, kind))
         return "raised", kind(str(error))
     except Exception as error:
-        return "raised", ExecutorError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return "raised", ExecutorError(f"unexpected {type(error).__name__}: {get_cause(error)}")

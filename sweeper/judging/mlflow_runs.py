@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import check_address, hide_address_secrets
 from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.judging.row_choice import Entries, parse_choice
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names
 from sweeper.system.locks import get_sqlite_file, make_sqlite_uri
-from sweeper.system.system_errors import get_cause
 
 STATUS = "status"
 """Name in `where` for MLflow's own status of a run."""

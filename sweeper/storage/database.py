@@ -12,6 +12,7 @@ from filelock import Timeout
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.core.redact import check_address, hide_address_secrets
 from sweeper.core.text import format_resume_command
@@ -27,7 +28,6 @@ from sweeper.system.locks import (
 )
 from sweeper.system.postgres import is_postgres, make_engine_options, make_sqlalchemy_url, retry_until_accepting
 from sweeper.system.store_versions import read_rows, store_fault
-from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import remove_left, replace_atomically
 
 TIMEOUT_SECONDS = 60

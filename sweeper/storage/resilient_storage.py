@@ -18,13 +18,13 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import STORAGE
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_resume_command, replace_options
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import get_running_seconds
-from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
 
 PATIENCE_SECONDS = 180.0

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from sweeper.core.error_causes import get_cause, iterate_causes
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import format_resume_command
 from sweeper.system.locks import get_sqlite_path
-from sweeper.system.system_errors import iterate_causes
 
 NETWORK = {
     "nfs",
@@ -131,7 +131,7 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> st
         The sentence; None for any other error.
     """
     for one in iterate_causes(error):
-        text = " ".join(str(one).split())[:200]
+        text = get_cause(one, 200)
         if getattr(one, "sqlstate", None) == _SERVER_FULL:
             return f"the database server has no room left on its own disk ({text})"
         if isinstance(one, sqlite3.Error) and any(words in text.lower() for words in _SQLITE):

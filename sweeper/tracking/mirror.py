@@ -16,11 +16,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.store_versions import explain_deleted_experiment
-from sweeper.system.system_errors import get_cause
 from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_elsewhere
 from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from sweeper.core.error_causes import get_cause, iterate_causes
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import make_folder_name
 from sweeper.core.redact import check_address, hide_address_secrets
@@ -35,7 +36,6 @@ from sweeper.system.leases import hold_lease
 from sweeper.system.locks import get_sqlite_path, lock_database_creation
 from sweeper.system.postgres import is_postgres, make_named_url
 from sweeper.system.store_versions import store_fault
-from sweeper.system.system_errors import get_cause, iterate_causes
 from sweeper.tracking.prepared_views import TAG
 
 SLOWEST_LINE = 16 * 1024

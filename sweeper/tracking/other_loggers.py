@@ -18,10 +18,10 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import TENSORBOARD, LogTo, make_folder_name
 from sweeper.core.text import format_count
-from sweeper.system.system_errors import get_cause
 from sweeper.tracking.values import PAUSED, STATUS, DesiredRun, MetricPoint
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, TrainingDropped, TrainingPaused
 from sweeper.core.paths import STORAGE, LogTo
@@ -26,7 +27,6 @@ from sweeper.core.records import Conditions
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count, format_mlflow_command, format_resume_command
 from sweeper.system.locks import get_sqlite_path
-from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.mlflow_connection import connect_to_mlflow

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 from sweeper.training.pretrained import get_timm_name
 
@@ -46,7 +47,7 @@ def read_state(path: str) -> dict[str, Tensor]:
             "run code when it is loaded is not read; save the encoder's state_dict(), or use safetensors"
         ) from error
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
+        text = get_cause(error, 200)
         raise UsageError(f"{OPTION} {path} must be a readable state dict: {text}; check the file") from error
 
 

@@ -6,7 +6,8 @@ import traceback
 
 import torch
 
-from sweeper.system.system_errors import MEMORY, iterate_causes
+from sweeper.core.error_causes import get_cause, iterate_causes
+from sweeper.system.system_errors import MEMORY
 
 _DEVICE = ("cuda error", "cuda driver error", "cublas_status_", "cudnn", "cusolver error", "hip error", "miopen")
 """Words of errors after which a CUDA or HIP context refuses all later calls of the process."""
@@ -44,7 +45,7 @@ def explain_failure(error: BaseException) -> str:
     """Format an error on one line, with the file and line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())[:500]
+    text = get_cause(error, 500)
     return f"{type(error).__name__}: {text}{where}"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.paths import get_checkpoint_path, get_weights_dir_of, get_weights_path
@@ -103,7 +104,7 @@ class WorkerTrainings:
                 training = StudyTraining(spec, self._context, checkpoint=path)
             except CheckpointError as error:
                 path.unlink(missing_ok=True)
-                note = f"{' '.join(str(error).split())[:300]}; the training begins again, and gives the same numbers"
+                note = f"{get_cause(error)}; the training begins again, and gives the same numbers"
         training = training or StudyTraining(spec, self._context)
         self._last, self._kept = (spec, training), training.step
         return note

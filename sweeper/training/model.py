@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels, Recipe
 from sweeper.core.records import Task
@@ -155,7 +156,7 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
     except UsageError:
         raise
     except Exception as error:  # some hundred encoders each raise their own
-        raise _explain_unfit(path, record, " ".join(str(error).split())[:300]) from error
+        raise _explain_unfit(path, record, get_cause(error)) from error
     # Only encoder stages that a network of this depth never calls may be missing.
     if unexpected or not all(record.model is None and name.startswith("encoder.") for name in missing):
         raise _explain_unfit(path, record, f"found {len(unexpected)} unexpected and {len(missing)} missing tensors")
@@ -209,7 +210,7 @@ def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int,
     try:
         answered = _compute_answer_shape(model, (1, channels, height, width))
     except Exception as error:  # some hundred encoders each raise their own
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = get_cause(error)
         raise UsageError(
             f"{what} must answer images of every height and width that is a multiple of {recipe.stride}, as training "
             f"crops and whole images for scoring are; it fails on {height}×{width}: {text}; choose another --encoder, "

@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError, require_extra
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.model import load_network
@@ -110,7 +111,7 @@ def _export_onnx(network: nn.Module, record: WeightsRecord, side: int, path: Pat
                 dynamo=False,
             )
     except Exception as error:  # each architecture raises its own
-        text = " ".join(str(error).split())[:300]
+        text = get_cause(error)
         model = record.model
         name = f"`{record.arch}` with encoder `{record.encoder}`" if model is None else f"`{model.name}`"
         raise SweeperError(f"{name} cannot be written as ONNX: {text}") from error

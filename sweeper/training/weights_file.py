@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from sweeper.core.base import Record
 from sweeper.core.calibration import Calibration, ClassCalibration
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import UserCode
 from sweeper.core.recipe import Precision
@@ -172,10 +173,10 @@ def _find_seal(file: BinaryIO) -> int:
 
 
 def _explain_unfit_file(path: Path, error: Exception) -> UsageError:
-    why = f"it cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
+    why = f"it cannot be read ({error.strerror or error})" if isinstance(error, OSError) else get_cause(error)
     return UsageError(
         f"the weights {path} must be a file that sweeper wrote, every byte as it was written: "
-        f"{' '.join(why.split())[:300]}. Delete it or move it away; `sweeper train STUDY` trains a network, and "
+        f"{why}. Delete it or move it away; `sweeper train STUDY` trains a network, and "
         "`sweeper export STUDY` copies the one that is kept"
     )
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import hide_address_secrets, redact
 from sweeper.scripts.answer import ConfirmationDocument
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import FIRST_SEED
 from sweeper.scripts.trainings import TrainingRow
-from sweeper.system.system_errors import get_cause
 from sweeper.tracking import NOTE, connect_to_mlflow
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.prepared_views import make_prepared_views

@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from sweeper.cli import main as entry
 from sweeper.system import system_errors as limits
 from sweeper.system.disk_space import explain_full_disk
-from sweeper.system.system_errors import get_cause
 
 
 @pytest.mark.parametrize(
@@ -63,25 +61,6 @@ def test_a_limit_of_memory_is_told_with_what_is_needed(sort: Exception, monkeypa
     assert told is not None and "may reserve 2.0 GB" in told and "needs 5 GB" in told and "ulimit -v unlimited" in told
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert limits.explain_memory_limit() is None
-
-
-def test_of_a_databases_error_the_drivers_words_are_told() -> None:
-    told = OperationalError("INSERT INTO trials VALUES (?)", {"x": 1}, sqlite3.OperationalError("database is locked"))
-    wrapped = StorageInternalError("An exception is raised during the commit.")
-    wrapped.__cause__ = told
-    for error in (told, wrapped):
-        assert get_cause(error) == "database is locked"
-    assert get_cause(RuntimeError(str(told))) == "(sqlite3.OperationalError) database is locked"
-    assert get_cause(ValueError()) == "ValueError"
-
-
-def test_a_long_cause_keeps_its_end_and_whole_words() -> None:
-    words = [f"word{number}" for number in range(99)]
-    text = get_cause(ValueError(" ".join([*words, "[Errno 111] Connection refused"])))
-    assert len(text) <= 300 and text.endswith("[Errno 111] Connection refused") and text.startswith("word0 word1 ")
-    assert {*text.removesuffix("[Errno 111] Connection refused").split()} <= {*words, "…"} and text.count("…") == 1
-    assert get_cause(ValueError("x" * 400), 20) == f"{'x' * 9} … {'x' * 8}"
-    assert get_cause(ValueError("a cause"), 7) == "a cause"
 
 
 def test_an_unexpected_error_names_the_study_in_the_command(
