@@ -231,7 +231,7 @@ def measure_doctor(folder: Path) -> None:
     """Print the pace of doctor, profile and the search for near-duplicates."""
     from sweeper.fingerprint.imbalance import profile_dataset
     from sweeper.fingerprint.label_checks.measure import measure_all
-    from sweeper.fingerprint.label_checks.near_duplicates import look_alikes
+    from sweeper.fingerprint.label_checks.near_duplicates import find_near_duplicates
 
     dataset = load_dataset(str(draw_images(folder / "data", 300, 512)), folder / "cache")
     workers = len(os.sched_getaffinity(0))
@@ -242,7 +242,7 @@ def measure_doctor(folder: Path) -> None:
     while len(thumbnails) < 20_000:
         noise = rng.normal(size=(32, 32))
         thumbnails.append((noise / np.linalg.norm(noise)).astype(np.float16))
-    print_pace("near-duplicates among 20,000 images", lambda: look_alikes(thumbnails), 20_000)
+    print_pace("near-duplicates among 20,000 images", lambda: find_near_duplicates(thumbnails), 20_000)
 
 
 def print_pace(name: str, action: Callable[[], Any], count: int) -> Any:

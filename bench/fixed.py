@@ -83,7 +83,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
     from sweeper.storage import StudyPlan, create_study, open_storage
     from sweeper.study.loop import run_work
     from sweeper.tracking import MlflowTracker
-    from sweeper.version import versions
+    from sweeper.version import read_versions
 
     # In the order of `sweeper run`; meanwhile the workers load their libraries.
     tracker = MlflowTracker("sqlite:///mlflow.db", warn=print)
@@ -91,7 +91,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
     imbalance = compute_imbalance(dataset.count_class_pixels(divide_images(dataset, test_seed=0, seed=0).train))
     configurations = list_fixed_configurations(count)
     specs = [make_spec(number, params, imbalance, steps) for number, params in enumerate(configurations)]
-    conditions = Conditions(dataset=dataset, recipe=make_recipe(steps, backend.hardware().precision), seed=0)
+    conditions = Conditions(dataset=dataset, recipe=make_recipe(steps, backend.get_hardware().precision), seed=0)
     executor = backend.open(conditions, Path(".sweeper/checkpoints"))
     plan = StudyPlan(
         created=datetime.now(UTC).isoformat(),
@@ -99,7 +99,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
         profile=profile_dataset(dataset),
         space=load_space(dataset.task),
         imbalance=imbalance,
-        versions=versions(),
+        versions=read_versions(),
     )
     tracker.begin_sweep(create_study(open_storage("sqlite:///sweeper.db"), "fixed", plan), plan)
     work = FixedTrainings(specs, tracker)

@@ -139,7 +139,7 @@ def replay(arguments: argparse.Namespace) -> None:
 class EveryFamily(SuccessiveHalving):
     """Successive halving that trains the best of each family to the end, however far it is behind."""
 
-    def trailing_families(self) -> set[str]:
+    def list_trailing_families(self) -> set[str]:
         """Return no family."""
         return set()
 
@@ -153,7 +153,7 @@ def replay_search(
     reached = dict.fromkeys(by_number, 0)
     queue, waiting = list(by_number), set[int]()
     while True:
-        number = next(filter(rule.may_continue, rule.promotion_order(waiting)), None)
+        number = next(filter(rule.may_continue, rule.sort_by_promotion(waiting)), None)
         if number is None and not queue:
             break
         number = queue.pop(0) if number is None else number

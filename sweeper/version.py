@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 @cache
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Versions of Python, sweeper and the libraries that decide the numbers, as installed here."""
     import platform
 

@@ -22,7 +22,7 @@ from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
 from sweeper.system.names import check_names
 from sweeper.system.streams import check_output, make_streams_tolerant
-from sweeper.system.system_errors import limit_reached
+from sweeper.system.system_errors import explain_limit
 from sweeper.version import __version__
 
 COMMANDS = {
@@ -141,7 +141,7 @@ def main() -> None:
         kept = " The same command continues from its last checkpoint, if one was written." if command == "train" else ""
         resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
         kept += f" What was finished is kept, and this continues it: {resume}." if resume else ""
-        if (words := limit_reached(error, sweep=command == "run")) is not None:
+        if (words := explain_limit(error, sweep=command == "run")) is not None:
             _end_with_error(type(error).__name__, f"{words}.{kept}", 1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)

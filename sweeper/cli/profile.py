@@ -18,7 +18,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import escape_for_display, format_ratio, format_significant, shorten
-from sweeper.data.split_notes import split_lines
+from sweeper.data.split_warnings import describe_split
 from sweeper.fingerprint.imbalance import explain_consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, count_severities, examine_labels
 from sweeper.fingerprint.ledger import read_user_rows
@@ -116,7 +116,7 @@ def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequen
         findings=tuple(findings),
         excluded=dataset.excluded,
         resized=dataset.resized,
-        split=tuple(split_lines(dataset)),
+        split=tuple(describe_split(dataset)),
     )
 
 

@@ -23,7 +23,7 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def default_operating_point(task: Task) -> float:
+def get_default_operating_point(task: Task) -> float:
     """Return the default operating point: threshold 0.5, or τ = 0."""
     return {"binary": 0.5, "multiclass": 0.0}[task]
 

@@ -91,10 +91,10 @@ def check_metric(code: UserCode, classes: int) -> None:
     measure = _UserMetric(code)
     rng = np.random.default_rng(0)
     table = rng.integers(1, 1000, (2, 5, classes, classes))  # (…, label, answer)
-    some, nothing = _counts(table), make_all_wrong_counts(_counts(table))
-    perfect = _counts(table * np.eye(classes, dtype=np.int64))
+    some, nothing = _count_outcomes(table), make_all_wrong_counts(_count_outcomes(table))
+    perfect = _count_outcomes(table * np.eye(classes, dtype=np.int64))
     table[..., -1, :] = table[..., -1] = 0
-    absent = _counts(table)
+    absent = _count_outcomes(table)
     marked = np.ones(classes, dtype=np.bool_)
     try:
         values = {n: measure(c, marked) for n, c in (("some", some), ("perfect", perfect), ("nothing", nothing))}
@@ -111,7 +111,7 @@ def check_metric(code: UserCode, classes: int) -> None:
     refuse_user_code(problems, OPTION, code, "maximised")
 
 
-def _counts(table: Counts) -> Counts:
+def _count_outcomes(table: Counts) -> Counts:
     """Count true positives, false positives and false negatives (..., C, 3) in confusion tables (..., C, C)."""
     right = table.diagonal(axis1=-2, axis2=-1)
     return np.stack([right, table.sum(axis=-2) - right, table.sum(axis=-1) - right], axis=-1)

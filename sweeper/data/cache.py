@@ -182,7 +182,7 @@ def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], Non
         note = json.loads(_get_note_path(cache, key).read_text(encoding="utf-8"))
         if note["state"] != state:
             return None
-        if note["crc32"] != _sum_of(note["dataset"]):
+        if note["crc32"] != _compute_checksum(note["dataset"]):
             log(f"cache entry {_get_note_path(cache, key)} is corrupt; reading the data set again")
             return None
         dataset = Dataset.model_validate(note["dataset"])
@@ -203,10 +203,12 @@ def _store_note(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     document = dataset.model_dump(mode="json")
     with replace_atomically(path) as part:
-        part.write_text(json.dumps({"state": state, "dataset": document, "crc32": _sum_of(document)}), encoding="utf-8")
+        part.write_text(
+            json.dumps({"state": state, "dataset": document, "crc32": _compute_checksum(document)}), encoding="utf-8"
+        )
 
 
-def _sum_of(dataset: object) -> int:
+def _compute_checksum(dataset: object) -> int:
     return zlib.crc32(json.dumps(dataset, sort_keys=True).encode())
 
 

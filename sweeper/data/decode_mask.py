@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sweeper.data.colours import ColourMap, format_colour, translate_colours
-from sweeper.data.label_values import Note, labels_of
+from sweeper.data.label_values import Note, convert_to_labels
 from sweeper.data.open_image import (
     DEEP_GREY,
     MASK_FORMATS,
@@ -91,7 +91,7 @@ def read_mask(
             turn, inverted = read_orientation(image), inverted or _is_palette_inverted(image)
     if inverted:
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
-    labels = labels_of(values, tiff and tiff.no_data, note, large)
+    labels = convert_to_labels(values, tiff and tiff.no_data, note, large)
     upright = turn_upright(labels, turn)
     if turn == 1 or (size is not None and upright.shape != size == labels.shape):
         return labels

@@ -25,7 +25,9 @@ NOT_HELD_OUT = "not held out"
 """Label of every reported result with folds."""
 
 
-def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int, fold: int | None = None) -> Split:
+def divide_for_training(
+    dataset: Dataset, *, study_seed: int, folds: int | None, seed: int, fold: int | None = None
+) -> Split:
     """Return the split of a training with `seed`, with or without folds.
 
     Without folds, the test images depend only on the study's seed. With folds, a training of the search (`fold` None)
@@ -38,12 +40,14 @@ def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int
         return divide_images(dataset, test_seed=study_seed, seed=seed)
     if fold is None:
         return split_without_test(dataset, seed)
-    return fold_split(dataset, folds=folds, number=fold, test_seed=seed, seed=seed)
+    return divide_for_fold(dataset, folds=folds, number=fold, test_seed=seed, seed=seed)
 
 
 def get_split(conditions: Conditions, seed: int, fold: int | None = None) -> Split:
     """Return the split under a study's conditions."""
-    return split_for(conditions.dataset, study_seed=conditions.seed, folds=conditions.folds, seed=seed, fold=fold)
+    return divide_for_training(
+        conditions.dataset, study_seed=conditions.seed, folds=conditions.folds, seed=seed, fold=fold
+    )
 
 
 def list_scored_by_seed(conditions: Conditions) -> tuple[int, ...]:
@@ -85,7 +89,7 @@ def check_folds(dataset: Dataset, folds: int) -> None:
         raise DataError(dataset.name, problems)
 
 
-def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:
+def divide_for_fold(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:
     """Return the split of fold `number`: its images test, a quarter of the others validate, the rest train.
 
     Over all folds every image is tested exactly once; groups stay whole, and folds are stratified like splits.

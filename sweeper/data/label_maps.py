@@ -62,7 +62,7 @@ class MapStore:
         self.folder = store.folder / f"distance-{FORMAT}-{labels[0]}-{labels[-1]}"
         self._open: dict[int, npt.NDArray[np.float16]] = {}
 
-    def maps(self, index: int) -> npt.NDArray[np.float16]:
+    def get_maps(self, index: int) -> npt.NDArray[np.float16]:
         """Return the maps of image `index`, (C, H, W) float16, read-only; made at the first call.
 
         Raises:
@@ -72,14 +72,14 @@ class MapStore:
             path = self.folder / f"{index}.npy"
             distances = self._read(path, index)
             if distances is None:
-                self._write(path, self.of_mask(self._store.get_mask(index)))
+                self._write(path, self.compute_maps(self._store.get_mask(index)))
                 distances = self._read(path, index)
             if distances is None:
                 raise SweeperError(f"{path} must hold the distance map just written there, and does not; delete it")
             self._open[index] = distances
         return self._open[index]
 
-    def of_mask(self, mask: Pixels) -> npt.NDArray[np.float16]:
+    def compute_maps(self, mask: Pixels) -> npt.NDArray[np.float16]:
         """Return the maps of one mask, (H, W) → (C, H, W) float16."""
         labelled = mask != IGNORE
         return np.stack([compute_signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)

@@ -35,7 +35,7 @@ def abbreviate(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def labels_of(
+def convert_to_labels(
     values: npt.NDArray[Any], no_data: float | None, note: Note, large: tuple[int, int] | None
 ) -> npt.NDArray[np.uint8]:
     """Return the labels (H, W) uint8 of stored numbers (H, W): whole numbers up to 254, else 255.
@@ -110,7 +110,7 @@ def number_table(
     total, between = counts.sum(axis=0), counts[:, _BETWEEN].sum(axis=1)
     used = np.flatnonzero(total)
     is_open = may_be_binary and not is_known
-    few_levels = levels(total) if lossy or (is_open and (used >= 128).sum() > 2) else []
+    few_levels = find_levels(total) if lossy or (is_open and (used >= 128).sum() > 2) else []
     smeared = is_open and (len(lossy) > 0 or len(used) >= 3 * len(few_levels) > 3)
     few = between.sum() < 0.1 * total.sum() and bool((between < 0.3 * counts.sum(axis=1)).all())
     if smeared and few and [level // _BETWEEN.start for level in few_levels] == [0, 7]:
@@ -145,7 +145,7 @@ def number_table(
     return None, None
 
 
-def levels(total: npt.NDArray[np.int64]) -> list[int]:
+def find_levels(total: npt.NDArray[np.int64]) -> list[int]:
     """Return the numbers, ascending, around which pixels cluster, from the pixels of each number, (256,)."""
     from scipy.signal import find_peaks
 
@@ -164,12 +164,12 @@ def _choose_levels(total: npt.NDArray[np.int64]) -> tuple[list[int], int]:
     used = np.flatnonzero(total)
     if len(used) <= MAX_LINES and (np.diff(used) >= _APART).all():
         return [int(number) for number in used], max(IGNORE - 1, int(used.max(initial=0)))
-    below, few_levels = used[used < IGNORE], levels(total)
+    below, few_levels = used[used < IGNORE], find_levels(total)
     if total[IGNORE - 1] or ((used >= 128).sum() > 2 and len(used) >= 3 * len(few_levels) > 3):
         return few_levels, IGNORE
     if len(below) <= MAX_LINES:
         return [int(number) for number in below], IGNORE - 1
-    return levels(total * (np.arange(256) < IGNORE)), IGNORE - 1
+    return find_levels(total * (np.arange(256) < IGNORE)), IGNORE - 1
 
 
 def _suggest_maps(
@@ -232,7 +232,7 @@ def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> s
     return f"{line}: {abbreviate(absent)}{step}."
 
 
-def class_names(
+def choose_class_names(
     counts: npt.NDArray[np.int64],
     declared: tuple[str, ...] | None,
     files: Sequence[str],

@@ -50,14 +50,14 @@ _READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt")
 """Suffixes of files that a reader may open."""
 
 
-def silent(line: str) -> None:
+def ignore_line(line: str) -> None:
     """Ignore a line."""
 
 
 def load_dataset(
     source: str,
     cache: Path,
-    log: Log = silent,
+    log: Log = ignore_line,
     *,
     format: str | None = None,
     patterns: Patterns | None = None,
@@ -105,7 +105,7 @@ def load_dataset(
     else:
         try:
             match = choose_format(place, format)
-            state = _fingerprint(match)
+            state = _compute_fingerprint(match)
         except PermissionError as error:
             what = error.filename or place.root
             raise DataError(
@@ -125,7 +125,7 @@ def _from_archive(
     state = json.dumps([READER, *_stamp(archive), PIL.__version__, tifffile.__version__])
 
     def read() -> Dataset:
-        with unpacked(archive, cache) as folder:
+        with unpack_archive(archive, cache) as folder:
             match = choose_format(replace(place, root=folder, called=archive.stem, archive=archive), format)
             return _read(match, source, cache, log, tick)
 
@@ -152,7 +152,7 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | N
     if (path := place.find_file(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
     elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*read_header(path)}]:
-        place.classes = _numbered_names(place, tables)
+        place.classes = _read_numbered_names(place, tables)
     maps = [path for name in COLOUR_FILES if (path := place.find_file(place.root / name)) is not None]
     maps += [path for path in place.files if path.parent == place.root and is_colour_table(path)]
     if maps:
@@ -161,7 +161,7 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | N
     return dataset.model_copy(update={"source": source, "read_as": line})
 
 
-def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
+def _read_numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
     """Return the class names by their numbers in the masks; None, and a problem, if the tables are invalid."""
     rows = [
         row
@@ -179,7 +179,7 @@ def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...
     return None
 
 
-def _fingerprint(match: FormatMatch) -> str:
+def _compute_fingerprint(match: FormatMatch) -> str:
     """Return a digest that changes if a readable file is added, removed, renamed or written; no file is opened."""
     place = match.place
     relevant = ((below, path) for below, path in place.listing if path.suffix.lower() in _READ or path.is_symlink())
@@ -198,7 +198,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 @contextmanager
-def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
+def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
     """Yield a folder below `cache` with the files of an archive; it is deleted at the end.
 
     `zipfile` writes no file outside that folder, and makes no links, whatever the names in the archive are.

@@ -73,12 +73,12 @@ def assemble(
         synthetic=format_name is None,
         store=str(folder),
         images=images,
-        warnings=tuple(map(escape_for_display, (*warnings, *_warnings(images, classes, hashes)))),
+        warnings=tuple(map(escape_for_display, (*warnings, *_list_warnings(images, classes, hashes)))),
         notes=tuple(map(escape_for_display, warnings)),
     )
 
 
-def _warnings(
+def _list_warnings(
     images: Sequence[ImageInfo], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
 ) -> tuple[str, ...]:
     """Return warnings about absent classes, unlabelled images, cut groups and duplicates."""
@@ -91,12 +91,12 @@ def _warnings(
         warnings.append(f"{format_count(len(bare), one, more)} nothing: {abbreviate(bare)}.")
     warnings += list_parted_groups(images)
     leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
-    warnings += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
+    warnings += _warn_of_equals(images, [h[0] for h in hashes], "the same pixels", leak)
     # Masks of a single class are often identical by nature; others are not.
     drawn = [
         h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
     ]
-    warnings += _alike(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
+    warnings += _warn_of_equals(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
     return tuple(warnings)
 
 
@@ -119,7 +119,7 @@ def list_parted_groups(images: Sequence[ImageInfo]) -> list[str]:
     ]
 
 
-def _alike(
+def _warn_of_equals(
     images: Sequence[ImageInfo],
     keys: Sequence[str | None],
     what: str,

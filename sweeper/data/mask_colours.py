@@ -84,7 +84,7 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
     colours: Counter[int] = Counter()
     names = list(dict.fromkeys(sample.mask_name for sample in samples))
     looked_at, pixels, is_part = 0, 0, False
-    for name in _spread(names):
+    for name in _spread_names(names):
         path = _find_mask(place, name)
         if is_part := pixels > _LOOKED_AT:
             break
@@ -119,7 +119,7 @@ def _suggest_map(place: DataSource, colours: Counter[int], what: str) -> str:
     return f"{where} the {what}: `printf '{command}' > {at}` (correct the names), {_OTHERWISE}"
 
 
-def _spread(names: Sequence[str]) -> list[str]:
+def _spread_names(names: Sequence[str]) -> list[str]:
     """Order names so that each beginning of the list is spread evenly over all of them."""
     order, step = [], 1
     while step < len(names):

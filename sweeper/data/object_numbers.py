@@ -25,7 +25,7 @@ _EXPLAINED, _CHANCE = 0.4, 1e-4
 """Least share of the variance between objects that classes explain, and largest p-value."""
 
 
-def object_words(highest: int) -> str:
+def explain_object_numbers(highest: int) -> str:
     """Return the message about masks that number their objects up to `highest`."""
     return (
         f"numbers must be classes, found 1 to {highest}, which look like objects that are numbered in each image (each "

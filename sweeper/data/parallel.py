@@ -16,7 +16,7 @@ BUDGET = 128 << 20
 """Most bytes of results in memory or in progress; a larger result is made without others."""
 
 
-def in_order(
+def map_in_order(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     workers: int = 4,

@@ -25,12 +25,12 @@ from sweeper.data.formats.base import SPLITS, DataSource, ReadResult, Sample
 from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
-from sweeper.data.label_values import NO_DATA, abbreviate, class_names, number_table
+from sweeper.data.label_values import NO_DATA, abbreviate, choose_class_names, number_table
 from sweeper.data.make_dataset import assemble
 from sweeper.data.mask_colours import find_palette_fault, join_colour_faults
-from sweeper.data.object_numbers import MIN_OBJECT_NUMBERS, number_objects, object_words
+from sweeper.data.object_numbers import MIN_OBJECT_NUMBERS, explain_object_numbers, number_objects
 from sweeper.data.open_image import silence_pillow
-from sweeper.data.parallel import Tick, in_order
+from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels
 from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, normalise_text, read_header, read_split_csv
@@ -107,7 +107,7 @@ def _read_dataset(
         unnamed = names is None or counts[:, len(names) : IGNORE].any()
         if used and unnamed and place.class_map is None and not problems:
             numbered = number_objects(counts, writer.finish())
-            line = f"{reading.mask_place}: {object_words(numbered)}"
+            line = f"{reading.mask_place}: {explain_object_numbers(numbered)}"
             (problems if numbered >= MIN_OBJECT_NUMBERS else place.notes).extend([line] if numbered else [])
         mapped = None
         if len(problems) > before or (names is None and len(used) < len(samples)):
@@ -121,7 +121,7 @@ def _read_dataset(
             if names is not None:
                 names, moved = put_background_first(names, place.notes)
                 counts, table = _move_label_counts(counts, moved), moved[table]
-            names = class_names(counts, names, mask_files, problems, reading.mask_place)
+            names = choose_class_names(counts, names, mask_files, problems, reading.mask_place)
         if sound < MIN_IMAGES and (samples or not problems):  # else the reason is already reported
             problems.append(
                 f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
@@ -230,7 +230,7 @@ def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind | None]:
         bits = min(each.bits for each in kinds)
         return kinds[0]._replace(channels=sum(each.channels for each in kinds), bits=bits)
 
-    return list(in_order(kind, samples))
+    return list(map_in_order(kind, samples))
 
 
 def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind | None], place: DataSource) -> tuple[int, Any]:
@@ -275,7 +275,7 @@ def _decode_images(
 
     used, counts, sound = [], [], 0
     work = partial(_read_sample, writer.channels, writer.dtype.type, place)
-    results = in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
+    results = map_in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
     for number, sample in enumerate(samples, 1):
         image = mask = None  # free the last one, which may be large, while waiting for the next
         image, mask, faults = next(results)

@@ -221,7 +221,7 @@ def is_intact(folder: Path) -> bool:
     if layout is None:
         return False
     try:
-        return all(_sum_of(folder / name) == expected for name, expected in layout[3].items())
+        return all(_compute_checksum(folder / name) == expected for name, expected in layout[3].items())
     except OSError:
         return False
 
@@ -231,7 +231,7 @@ def is_changed(folder: Path) -> bool:
     return folder.exists() and not is_intact(folder)
 
 
-def _sum_of(path: Path) -> int:
+def _compute_checksum(path: Path) -> int:
     """Compute the CRC-32 of a whole file."""
     checksum = 0
     with path.open("rb") as file:

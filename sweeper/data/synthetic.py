@@ -19,7 +19,7 @@ from sweeper.core.label_parts import label_components
 from sweeper.core.records import Dataset
 from sweeper.core.text import suggest_correction
 from sweeper.data.make_dataset import assemble
-from sweeper.data.parallel import Tick, in_order
+from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
 from sweeper.data.scenes.canvas import DrawnImage, SceneCanvas
 from sweeper.data.store import Pixels, StoreWriter
@@ -273,7 +273,7 @@ def write_scenes(name_and_query: str, out: Path) -> SceneSet:
 
 
 def _draw_all(scenes: SceneSet) -> Iterator[DrawnImage]:
-    return in_order(partial(draw_image, scenes), range(scenes.canvas.images), workers=2)
+    return map_in_order(partial(draw_image, scenes), range(scenes.canvas.images), workers=2)
 
 
 def _make_stems(scenes: SceneSet) -> list[str]:

@@ -20,9 +20,9 @@ from sweeper.core.records import Dataset
 from sweeper.core.text import format_count
 from sweeper.data.cache import load_or_make
 from sweeper.data.label_values import abbreviate
-from sweeper.data.load import Log, load_dataset, silent
+from sweeper.data.load import Log, ignore_line, load_dataset
 from sweeper.data.make_dataset import assemble
-from sweeper.data.parallel import Tick, in_order
+from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.read import MIN_IMAGES
 from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, count_labels, is_intact, open_store
@@ -52,7 +52,7 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
     return stems
 
 
-def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = silent) -> Dataset:
+def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = ignore_line) -> Dataset:
     """Return the data set without some of its images.
 
     Args:
@@ -114,7 +114,7 @@ def _assemble(dataset: Dataset, indices: Sequence[int], writer: StoreWriter, war
 
 
 def resize_dataset(
-    dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = silent
+    dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = ignore_line
 ) -> Dataset:
     """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
@@ -164,7 +164,7 @@ def _shrink_set(
         return height * width * 16  # for sums and components, several per thread
 
     with StoreWriter(cache, source.channels, source.dtype) as writer:
-        work = in_order(
+        work = map_in_order(
             lambda index: _shrink_image(source, index, sizes[index], classes), range(len(source)), cost=cost
         )
         for index, (image, mask, gone) in zip(source.walk_indices(), work, strict=True):

@@ -64,7 +64,7 @@ def list_measures(
     classes = metrics.find_present_classes(at_own.reshape(-1, *at_own.shape[2:]))
 
     def plain(_: TrialResult) -> float:
-        return metrics.default_operating_point("binary" if binary else "multiclass")
+        return metrics.get_default_operating_point("binary" if binary else "multiclass")
 
     def worst_iou(summed: Counts) -> Floats:
         return np.asarray(np.nan_to_num(metrics.compute_iou(summed)[..., classes], nan=1.0).min(axis=-1))

@@ -78,7 +78,7 @@ def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
     means, weights = drawn
     regret = means.max(axis=1, keepdims=True) - means  # (draws, K)
     expected, average, base = weights @ regret, weights @ means, evidence.baseline
-    mious = _miou_scale(evidence)
+    mious = _get_miou_scale(evidence)
     return tuple(
         Regret(
             expected=float(expected[k]),
@@ -110,12 +110,12 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         freedom[i, j] = freedom[j, i] = degrees + PRIOR_DEGREES
     # Differences to the best finalist, as every other pair may have fewer seeds.
     centre = np.array([get_difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
-    one = _miou_scale(evidence)
+    one = _get_miou_scale(evidence)
     drawn, weights = _draw_means(centre / one, v_seed / one**2, freedom, v_image / one**2, count_units(evidence))
     return drawn * one, weights
 
 
-def _miou_scale(evidence: Contest) -> float:
+def _get_miou_scale(evidence: Contest) -> float:
     """Return what a difference of 1 mIoU is in the score's own unit."""
     return evidence.scale.hundredth / 0.01
 

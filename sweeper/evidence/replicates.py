@@ -74,7 +74,7 @@ def get_own_point(run: TrialResult) -> float:
 def get_default_point(run: TrialResult) -> float:
     """Return 0.5, or τ = 0 with more than two classes; 0.5 for a run without an answer."""
     is_binary = run.test is None or run.test.kind == "histogram"
-    return metrics.default_operating_point("binary" if is_binary else "multiclass")
+    return metrics.get_default_operating_point("binary" if is_binary else "multiclass")
 
 
 def count_class_pixels(

@@ -32,7 +32,7 @@ class InlineBackend:
         self._job: TrainingJob | None = None
         self._deterministic = False
 
-    def hardware(self) -> WorkerHardware:
+    def get_hardware(self) -> WorkerHardware:
         """Probe this process's device."""
         from sweeper.training.hardware import probe_device
 
@@ -45,7 +45,7 @@ class InlineBackend:
 
         return WorkerLayout(1, self._threads or count_torch_threads())
 
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Train some steps in this process."""
         from sweeper.training.probe_steps import measure_step_seconds
 
@@ -58,7 +58,7 @@ class InlineBackend:
 
         self._deterministic = conditions.recipe.deterministic
         try:
-            self._trainings = prepare_trainings(conditions, self.hardware().device, self._threads, checkpoints)
+            self._trainings = prepare_trainings(conditions, self.get_hardware().device, self._threads, checkpoints)
         except Exception as error:
             if is_process_fault(error):
                 raise ExecutorError(

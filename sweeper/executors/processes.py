@@ -141,7 +141,7 @@ class ProcessBackend:
         assert isinstance(hardware, WorkerHardware)
         return hardware
 
-    def hardware(self) -> WorkerHardware:
+    def get_hardware(self) -> WorkerHardware:
         """Return the first worker's report."""
         return self._hardware
 
@@ -168,7 +168,7 @@ class ProcessBackend:
         """Number of workers, and of the threads of each."""
         return WorkerLayout(self.workers, self.threads)
 
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Return the workers' mean step times, measured at the same time; if one fails, end all."""
         self._start_all()
         measured = list[dict[Precision, float]]()

@@ -100,7 +100,7 @@ class Executor(Protocol):
 class Backend(Protocol):
     """A place where trainings can run, before their conditions are known."""
 
-    def hardware(self) -> WorkerHardware:
+    def get_hardware(self) -> WorkerHardware:
         """Return the hardware of the machine.
 
         Raises:
@@ -111,7 +111,7 @@ class Backend(Protocol):
     def layout(self) -> WorkerLayout:
         """Number of workers, and of the threads of each."""
 
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Return the seconds of a training step on a CPU in each precision, while all workers train.
 
         It must be called before `open`; {} where no measurement is possible.

@@ -197,13 +197,13 @@ _RAISED = re.compile(r"^\w[\w.]*(?:Error|Exception)(?:: .*|$)", re.MULTILINE)
 class RayTrainer:
     """A worker that Ray places."""
 
-    def hardware(self, device: str) -> WorkerHardware:
+    def get_hardware(self, device: str) -> WorkerHardware:
         """Return the hardware of this node."""
         from sweeper.training.hardware import probe_device
 
         return probe_device(device)
 
-    def step_seconds(
+    def measure_step_seconds(
         self, conditions: Conditions, precisions: Sequence[Precision], threads: int
     ) -> dict[Precision, float]:
         """Return the seconds of a training step on this node's processors."""

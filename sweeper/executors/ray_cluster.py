@@ -104,21 +104,21 @@ class RayBackend:
     def _gpus(self) -> int:
         return 0 if self._device == "cpu" else _get_total("GPU")
 
-    def _new(self) -> RayActor:
+    def _make_actor(self) -> RayActor:
         share = compute_gpu_share(self._gpus, self._count)
         options = {"num_cpus": self._threads, "num_gpus": share, "scheduling_strategy": "SPREAD"}
         return RayActor(ray.remote(RayTrainer).options(**options).remote(), None)
 
     @cached_property
     def _first(self) -> RayActor:
-        return self._new()
+        return self._make_actor()
 
     @cached_property
     def _hardware(self) -> WorkerHardware:
-        hardware: WorkerHardware = _ask_actor(self._first.handle.hardware.remote(self._device))
+        hardware: WorkerHardware = _ask_actor(self._first.handle.get_hardware.remote(self._device))
         return hardware
 
-    def hardware(self) -> WorkerHardware:
+    def get_hardware(self) -> WorkerHardware:
         """Return the hardware of the first actor's node."""
         return self._hardware
 
@@ -128,11 +128,11 @@ class RayBackend:
         count = self._count or self._gpus or max(1, min(_get_total("CPU") // self._threads, MOST))
         return WorkerLayout(count, self._threads)
 
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Return the step times that the first actor measures."""
         arguments = (_make_absolute(conditions), precisions, self._threads)
         try:
-            seconds: dict[Precision, float] = _ask_actor(self._first.handle.step_seconds.remote(*arguments))
+            seconds: dict[Precision, float] = _ask_actor(self._first.handle.measure_step_seconds.remote(*arguments))
         except SweeperError:  # the cause is reported when actors are made ready
             return {}
         return seconds
@@ -143,12 +143,12 @@ class RayBackend:
         Raises:
             UsageError: if the first refuses.
         """
-        hardware = self.hardware()
+        hardware = self.get_hardware()
         conditions = _make_absolute(conditions)
         arguments = (conditions, hardware.device, self._threads, checkpoints.resolve(), hardware.precision)
 
         def start() -> RayActor:
-            actor = self._new()
+            actor = self._make_actor()
             actor.pending = actor.handle.configure.remote(*arguments)
             return actor
 

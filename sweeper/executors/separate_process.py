@@ -52,14 +52,14 @@ class SubprocessBackend:
         self._gone: str | None = None
         self._process = LaunchedProcess(_serve_backend, (make,), "spawn")
         try:
-            self._reply(START_SECONDS)
+            self._receive_reply(START_SECONDS)
         except BaseException:
             self._process.end_process()
             raise
 
-    def hardware(self) -> WorkerHardware:
+    def get_hardware(self) -> WorkerHardware:
         """Return the hardware of the machine that the other process trains on."""
-        hardware: WorkerHardware = self._call("hardware", seconds=START_SECONDS)
+        hardware: WorkerHardware = self._call("get_hardware", seconds=START_SECONDS)
         return hardware
 
     @property
@@ -68,9 +68,11 @@ class SubprocessBackend:
         layout: WorkerLayout = self._call("layout")
         return layout
 
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Return the seconds of a training step in each precision, measured by the other process."""
-        seconds: dict[Precision, float] = self._call("step_seconds", conditions, precisions, seconds=START_SECONDS)
+        seconds: dict[Precision, float] = self._call(
+            "measure_step_seconds", conditions, precisions, seconds=START_SECONDS
+        )
         return seconds
 
     def open(self, conditions: Conditions, checkpoints: Path) -> SubprocessBackend:
@@ -115,9 +117,9 @@ class SubprocessBackend:
             raise ExecutorError(self._gone)
         with suppress(OSError):  # it has ended, which `_reply` reports
             self._process.pipe.send((name, arguments))
-        return self._reply(seconds)
+        return self._receive_reply(seconds)
 
-    def _reply(self, seconds: float) -> Any:
+    def _receive_reply(self, seconds: float) -> Any:
         """Return the reply of the process; log messages that come before."""
         began = get_running_seconds()
         while True:

@@ -23,7 +23,7 @@ from sweeper.scripts.scores import DataCheck
 from sweeper.scripts.script_start import ScriptStart, find_start_problems
 from sweeper.scripts.starter import ScriptStarter
 from sweeper.training.scores import judge_end, score_counts
-from sweeper.version import versions
+from sweeper.version import read_versions
 
 DEVICE = "your script"
 
@@ -70,7 +70,7 @@ class ScriptBackend:
         self._running = 0
         self._data_check = DataCheck()
 
-    def hardware(self) -> WorkerHardware:
+    def get_hardware(self) -> WorkerHardware:
         """Return placeholder hardware: the script chooses its device itself."""
         return WorkerHardware(device="cpu", devices=1, name=DEVICE, precision="float32")
 
@@ -79,7 +79,7 @@ class ScriptBackend:
         """Number of trainings at a time; the script decides about threads."""
         return WorkerLayout(self._starter.workers, 1)
 
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Return nothing: the script decides about the precision."""
         return {}
 
@@ -191,7 +191,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         seconds=seconds,
         seconds_per_step=seconds / spec.steps,
         device=DEVICE,
-        versions=versions(),
+        versions=read_versions(),
     )
 
 
@@ -216,4 +216,6 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) 
 
 
 def _make_failed_result(spec: TrialSpec, reason: str, seconds: float = 0.0) -> TrialResult:
-    return TrialResult(spec=spec, state="failed", reason=reason, seconds=seconds, device=DEVICE, versions=versions())
+    return TrialResult(
+        spec=spec, state="failed", reason=reason, seconds=seconds, device=DEVICE, versions=read_versions()
+    )

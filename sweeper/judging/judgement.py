@@ -300,8 +300,8 @@ def _make_method_row(table: ScoreTable, each: MethodEvidence) -> MethodRow:
         name=each.family,
         runs=each.runs,
         score=interval.estimate,
-        ci_low=_finite_or_none(interval.low),
-        ci_high=_finite_or_none(interval.high),
+        ci_low=_drop_infinite(interval.low),
+        ci_high=_drop_infinite(interval.high),
         regret=each.regret,
     )
 
@@ -334,7 +334,7 @@ def _make_networks_row(contest: MethodContest, decision: Decision) -> NetworksRo
     )
 
 
-def _finite_or_none(value: float) -> float | None:
+def _drop_infinite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 

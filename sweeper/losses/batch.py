@@ -77,7 +77,7 @@ def mix_losses(share: float, first: Callable[[], Tensor], second: Callable[[], T
     return share * first() if share == 1 else share * first() + (1 - share) * second()
 
 
-def negative_log_likelihood(batch: LossBatch) -> tuple[Tensor, Tensor]:
+def compute_negative_log_likelihood(batch: LossBatch) -> tuple[Tensor, Tensor]:
     """Return −log p_t ≥ 0 of every pixel, with p_t the probability of its label, and whether it is labelled.
 
     Returns:
@@ -116,6 +116,6 @@ def compute_class_sums(batch: LossBatch) -> ClassSums:
     )
 
 
-def mean_probability(classes: ClassProbabilities) -> Tensor:
+def compute_mean_probability(classes: ClassProbabilities) -> Tensor:
     """Return each class's mean probability over the labelled pixels, (K,): the cost of an absent class."""
     return sum_over_pixels(classes.p * classes.mask) / sum_over_pixels(classes.mask).clamp(min=NEARLY_NOTHING)

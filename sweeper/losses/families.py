@@ -22,8 +22,8 @@ from sweeper.losses.family_records import (
     LossCoordinate,
     LossFamily,
     ValueLimits,
-    for_all_tasks,
-    uniform_range,
+    make_uniform_range,
+    repeat_for_all_tasks,
 )
 
 __all__ = ["FAMILIES", "LIMITS", "MEANINGS", "TASKS", "LossCoordinate", "LossFamily"]
@@ -33,7 +33,7 @@ DICE = "mean_c (1 − TI_c(½, ½))"
 # --- Variants of cross-entropy: a mean over weighted or selected pixels ---
 
 # No family has both α and `pos_weight`: they are one coordinate (w = α / (1 − α)).
-_ALPHA = LossCoordinate(search=uniform_range(0.05, 0.95), start=0.25, default=0.25)
+_ALPHA = LossCoordinate(search=make_uniform_range(0.05, 0.95), start=0.25, default=0.25)
 _ODDS = LossCoordinate(
     search=Coordinate(kind="power_of_imbalance", low=0.0, high=1.5),
     start=1.0,
@@ -41,14 +41,14 @@ _ODDS = LossCoordinate(
     meaning="background / foreground pixels, to the power τ, that the logits are adjusted by: z − log of this",
 )
 _TAU = LossCoordinate(
-    search=uniform_range(0.0, 1.5),
+    search=make_uniform_range(0.0, 1.5),
     start=1.0,
     default=1.0,
     limits=ValueLimits(0, 10),
     meaning="τ in the adjustment of the logits z + τ log f, with f the class's share of the pixels",
 )
 _SURE = LossCoordinate(
-    search=uniform_range(0.5, 0.95),
+    search=make_uniform_range(0.5, 0.95),
     start=0.7,
     default=0.7,
     limits=ValueLimits(0, 1),
@@ -65,7 +65,7 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="cross_entropy",
         title="Cross-entropy",
-        coordinates=for_all_tasks(),
+        coordinates=repeat_for_all_tasks(),
         helps="Classes of similar size, clean labels, or when calibrated probabilities matter: the baseline.",
         caveat="Rare classes hardly count: each pixel weighs the same.",
         source="Long et al. 2015, Fully Convolutional Networks, arXiv:1411.4038",
@@ -79,7 +79,7 @@ PIXEL_FAMILIES = (
             # Inverse frequency (1) does poorly on long tails; its square root (0.5) is the usual choice
             # (Cui et al. 2019, sections 1 and 2).
             "multiclass": {
-                "class_weight_power": LossCoordinate(search=uniform_range(0.0, 1.1), start=0.5, default=0.5)
+                "class_weight_power": LossCoordinate(search=make_uniform_range(0.0, 1.1), start=0.5, default=0.5)
             },
         },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
@@ -102,7 +102,7 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="topk_ce",
         title="Top-k cross-entropy",
-        coordinates=for_all_tasks(hard_fraction=HARD),
+        coordinates=repeat_for_all_tasks(hard_fraction=HARD),
         helps="A great many easy pixels: only the hardest share of the labelled pixels counts.",
         caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
         source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
@@ -111,8 +111,8 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="boundary_ce",
         title="Boundary-weighted cross-entropy",
-        coordinates=for_all_tasks(
-            boundary_weight=LossCoordinate(search=uniform_range(0.0, 20.0), start=5.0, default=5.0)
+        coordinates=repeat_for_all_tasks(
+            boundary_weight=LossCoordinate(search=make_uniform_range(0.0, 20.0), start=5.0, default=5.0)
         ),
         helps="Outlines matter, or touching objects must stay apart: pixels near a class boundary weigh more.",
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
@@ -137,7 +137,7 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="ohem_ce",
         title="Hard examples by threshold",
-        coordinates=for_all_tasks(sure_at=_SURE, kept_at_least=_KEPT),
+        coordinates=repeat_for_all_tasks(sure_at=_SURE, kept_at_least=_KEPT),
         helps="A great many easy pixels: those that are sure are left out, so that fewer and fewer count as it learns.",
         caveat="Wrong labels are never sure, and are never out of it; probabilities stay near the threshold.",
         source="Shrivastava et al. 2016, arXiv:1604.03540; for pixels: Wu et al. 2016, arXiv:1605.06885",
@@ -150,7 +150,7 @@ PIXEL_FAMILIES = (
 # --- Variants of Dice: functions of the overlap of each class ---
 
 _TVERSKY = {
-    "fn_weight": LossCoordinate(search=uniform_range(0.3, 0.9), start=0.7, default=0.7),
+    "fn_weight": LossCoordinate(search=make_uniform_range(0.3, 0.9), start=0.7, default=0.7),
     "fp_weight": LossCoordinate(start=0.3),
     "overlap_exponent": LossCoordinate(start=0.75, default=1.0),
 }
@@ -160,7 +160,7 @@ OVERLAP_FAMILIES = (
         name="dice",
         title="Dice",
         fixed={"mix": 0.0},
-        coordinates=for_all_tasks(),
+        coordinates=repeat_for_all_tasks(),
         helps="Small foregrounds scored by overlap: optimises a soft form of the score itself.",
         caveat="Over-confident probabilities; noisy gradients when a batch holds few pixels of a class.",
         source="Milletari et al. 2016, V-Net, arXiv:1606.04797; this form: Drozdzal et al. 2016, arXiv:1608.04117",
@@ -170,7 +170,7 @@ OVERLAP_FAMILIES = (
         name="jaccard",
         title="Jaccard",
         fixed={"mix": 0.0, "fp_weight": 1.0, "fn_weight": 1.0},
-        coordinates=for_all_tasks(),
+        coordinates=repeat_for_all_tasks(),
         helps="As Dice, where the score is IoU itself; bad overlaps are punished harder.",
         caveat="Flatter than Dice far from the answer: slower at the start.",
         source="Rahman & Wang 2016, Optimizing Intersection-Over-Union, doi:10.1007/978-3-319-50835-1_22",
@@ -179,9 +179,9 @@ OVERLAP_FAMILIES = (
     LossFamily(
         name="generalized_dice",
         title="Generalised Dice",
-        coordinates=for_all_tasks(
+        coordinates=repeat_for_all_tasks(
             volume_exponent=LossCoordinate(
-                search=uniform_range(0.0, 2.0),
+                search=make_uniform_range(0.0, 2.0),
                 start=2.0,
                 default=2.0,
                 limits=ValueLimits(0, 2),
@@ -198,7 +198,7 @@ OVERLAP_FAMILIES = (
         name="tversky",
         title="Tversky",
         fixed={"mix": 0.0},
-        coordinates=for_all_tasks(**_TVERSKY),
+        coordinates=repeat_for_all_tasks(**_TVERSKY),
         helps="Missed pixels cost more than false alarms, or the reverse: fn_weight trades recall for precision.",
         caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
         source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
@@ -208,10 +208,10 @@ OVERLAP_FAMILIES = (
         name="focal_tversky",
         title="Focal Tversky",
         fixed={"mix": 0.0},
-        coordinates=for_all_tasks(
+        coordinates=repeat_for_all_tasks(
             fn_weight=_TVERSKY["fn_weight"],
             fp_weight=_TVERSKY["fp_weight"],
-            overlap_exponent=LossCoordinate(search=uniform_range(0.4, 2.0), start=0.75, default=0.75),
+            overlap_exponent=LossCoordinate(search=make_uniform_range(0.4, 2.0), start=0.75, default=0.75),
         ),
         helps="Small structures that Tversky leaves half found: the exponent moves effort between classes.",
         caveat="Two numbers on top of Dice; below 1 the exponent makes the last stretch steep.",
@@ -221,7 +221,7 @@ OVERLAP_FAMILIES = (
     LossFamily(
         name="lovasz",
         title="Lovász",
-        coordinates=for_all_tasks(),
+        coordinates=repeat_for_all_tasks(),
         helps="The score is IoU and training has settled: the convex extension of the Jaccard index on the batch.",
         caveat="Sorts all pixels; weak far from the answer, so better as a second stage or at a small learning rate.",
         source="Berman et al. 2018, The Lovász-Softmax loss, arXiv:1705.08790",
@@ -234,14 +234,14 @@ OVERLAP_FAMILIES = (
 # --- Mixtures of cross-entropy with an overlap ---
 
 _DELTA = LossCoordinate(
-    search=uniform_range(0.3, 0.95),
+    search=make_uniform_range(0.3, 0.95),
     start=0.6,
     default=0.6,
     limits=ValueLimits(0, 1),
     meaning="weight of rare classes and missed pixels; common classes and false alarms have 1 − this",
 )
 _SUPPRESSION = LossCoordinate(
-    search=uniform_range(0.0, 0.95),
+    search=make_uniform_range(0.0, 0.95),
     start=0.5,
     default=0.5,
     limits=ValueLimits(0, 1, open_high=True),
@@ -257,7 +257,7 @@ MIXTURE_FAMILIES = (
             "binary": {"mix": MIX, "pos_weight": _PLAIN_POWER},
             "multiclass": {
                 "mix": MIX,
-                "class_weight_power": LossCoordinate(search=uniform_range(0.0, 1.1), start=0.0, default=0.0),
+                "class_weight_power": LossCoordinate(search=make_uniform_range(0.0, 1.1), start=0.0, default=0.0),
             },
         },
         helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
@@ -268,7 +268,7 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="dice_focal",
         title="Dice + focal",
-        coordinates=for_all_tasks(mix=MIX, gamma=GAMMA),
+        coordinates=repeat_for_all_tasks(mix=MIX, gamma=GAMMA),
         helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
         caveat="Follows wrong labels as focal does; one hyper-parameter more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
@@ -277,7 +277,7 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="dice_topk",
         title="Dice + top-k cross-entropy",
-        coordinates=for_all_tasks(mix=MIX, hard_fraction=HARD),
+        coordinates=repeat_for_all_tasks(mix=MIX, hard_fraction=HARD),
         helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
         caveat="Wrong labels stay in the worst pixels for good.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
@@ -286,7 +286,7 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="unified_focal",
         title="Unified focal",
-        coordinates=for_all_tasks(mix=MIX, delta=_DELTA, suppression=_SUPPRESSION),
+        coordinates=repeat_for_all_tasks(mix=MIX, delta=_DELTA, suppression=_SUPPRESSION),
         helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
@@ -303,9 +303,9 @@ MAP_FAMILIES = (
         name="soft_cldice",
         title="Dice + soft centre-line Dice",
         # The paper's range: foreground everywhere has no skeleton, and would satisfy the centre-line part.
-        coordinates=for_all_tasks(
+        coordinates=repeat_for_all_tasks(
             skeleton_weight=LossCoordinate(
-                search=uniform_range(0.0, 0.5),
+                search=make_uniform_range(0.0, 0.5),
                 start=0.5,
                 default=0.5,
                 limits=ValueLimits(0, 1),
@@ -322,7 +322,7 @@ MAP_FAMILIES = (
     LossFamily(
         name="boundary",
         title="Dice + boundary distance",
-        coordinates=for_all_tasks(
+        coordinates=repeat_for_all_tasks(
             distance_mix=LossCoordinate(
                 search=Coordinate(kind="log", low=1e-3, high=0.5),
                 start=0.01,

@@ -88,12 +88,12 @@ class LossFamily(Record):
         return f"Takes `loss(logits, target, {self.needs_map}=…)`: {DISTANCE_WORDS}."
 
 
-def uniform_range(low: float, high: float) -> Coordinate:
+def make_uniform_range(low: float, high: float) -> Coordinate:
     """Return a range that is searched uniformly."""
     return Coordinate(kind="uniform", low=low, high=high)
 
 
-def for_all_tasks(**free: LossCoordinate) -> dict[Task, dict[str, LossCoordinate]]:
+def repeat_for_all_tasks(**free: LossCoordinate) -> dict[Task, dict[str, LossCoordinate]]:
     """Return the same free coordinates for every task."""
     return {task: dict(free) for task in TASKS}
 
@@ -132,11 +132,11 @@ KERNEL_MEANINGS: dict[str, str] = {
 }
 
 IMBALANCE_POWER = Coordinate(kind="power_of_imbalance", low=0.0, high=1.1)
-MIX = LossCoordinate(search=uniform_range(0.0, 1.0), start=0.5, default=0.5)
-GAMMA = LossCoordinate(search=uniform_range(0.0, 5.0), start=2.0, default=2.0)
+MIX = LossCoordinate(search=make_uniform_range(0.0, 1.0), start=0.5, default=0.5)
+GAMMA = LossCoordinate(search=make_uniform_range(0.0, 5.0), start=2.0, default=2.0)
 # Lin's 0.25 is for one foreground against background. The softmax form is commonly used without α; this equals
 # α = 0.5, up to a factor of the whole loss.
-ALPHA_MULTICLASS = LossCoordinate(search=uniform_range(0.05, 0.95), start=0.5, default=None)
+ALPHA_MULTICLASS = LossCoordinate(search=make_uniform_range(0.05, 0.95), start=0.5, default=None)
 POWER = LossCoordinate(search=IMBALANCE_POWER, start=1.0)
 # nnU-Net's top-k takes the hardest tenth.
 HARD = LossCoordinate(search=Coordinate(kind="log", low=0.02, high=1.0), start=0.1, default=0.1)

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.records import Task
 from sweeper.data.label_maps import compute_signed_distances
-from sweeper.losses.batch import DICE, LossBatch, compute_kernel, mean_probability, mix_losses, split_classes
+from sweeper.losses.batch import DICE, LossBatch, compute_kernel, compute_mean_probability, mix_losses, split_classes
 from sweeper.losses.kernel import sum_over_pixels
 
 ROUNDS = 3
@@ -83,7 +83,7 @@ def _compute_cldice_loss(batch: LossBatch) -> Tensor:
     precision = (sum_over_pixels(line * classes.own) + 1) / (sum_over_pixels(line) + 1)
     recall = (sum_over_pixels(actual_line * classes.p) + 1) / (sum_over_pixels(actual_line) + 1)
     lost = 1 - 2 * precision * recall / (precision + recall)
-    return torch.where(sum_over_pixels(classes.own) > 0, lost, mean_probability(classes)).mean()
+    return torch.where(sum_over_pixels(classes.own) > 0, lost, compute_mean_probability(classes)).mean()
 
 
 def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:

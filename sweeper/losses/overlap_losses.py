@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.batch import LossBatch, compute_class_sums, mix_losses, negative_log_likelihood
+from sweeper.losses.batch import LossBatch, compute_class_sums, compute_negative_log_likelihood, mix_losses
 from sweeper.losses.coordinates import KernelSettings, find_most_frequent_class
 from sweeper.losses.kernel import NEARLY_NOTHING, compute_class_cost
 from sweeper.losses.per_pixel import (
@@ -63,7 +63,7 @@ def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: fl
     common = find_most_frequent_class(frequencies) if frequencies else 0
 
     def pixels() -> Tensor:
-        loss, labelled = negative_log_likelihood(batch)
+        loss, labelled = compute_negative_log_likelihood(batch)
         is_common = (batch.target == common).to(loss.dtype)
         if suppression > 0:
             loss = loss * compute_focal_factor(loss, suppression * is_common)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from sweeper.losses.batch import CROSS_ENTROPY, LossBatch, compute_kernel, negative_log_likelihood
+from sweeper.losses.batch import CROSS_ENTROPY, LossBatch, compute_kernel, compute_negative_log_likelihood
 from sweeper.losses.coordinates import log_prior_shifts
 from sweeper.losses.per_pixel import cast_to_float32, select_hardest_share
 
@@ -41,7 +41,7 @@ def ohem_ce(batch: LossBatch, *, sure_at: float, kept_at_least: float) -> Tensor
     (arXiv:1605.06885) for pixels. The code of HRNet, BiSeNet and MMSegmentation uses threshold 0.7 and a minimum number
     of pixels (BiSeNet: a sixteenth of them). Ignored pixels are neither chosen nor counted.
     """
-    loss, labelled = negative_log_likelihood(batch)
+    loss, labelled = compute_negative_log_likelihood(batch)
     with torch.no_grad():
         cutoff = loss.new_full((), -math.log(sure_at) if sure_at > 0 else math.inf)
         if kept_at_least > 0 and loss.numel() > 0:

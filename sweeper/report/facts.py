@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, default_operating_point
+from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, get_default_operating_point
 from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult, Verdict
 from sweeper.core.text import format_upper_bound
@@ -94,7 +94,7 @@ class ReportFacts:
     @property
     def default_point(self) -> float:
         """0.5 or 0."""
-        return default_operating_point(self.sweep.conditions.dataset.task)
+        return get_default_operating_point(self.sweep.conditions.dataset.task)
 
     @property
     def chosen_index(self) -> int | None:
@@ -255,7 +255,7 @@ def group_replicates(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[Re
     return tuple(r for r in group_by_seed(group_confirmations(facts, finalist)).values() if not r.has_no_counts)
 
 
-def seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
+def list_seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
     """Return the test score of each seed of a finalist, at each training's operating point; needs a seed."""
     by_seed = group_replicates(facts, finalist)
     units = list_image_units(by_seed, facts.sweep.conditions.dataset.list_groups(list_scored_images(by_seed)))

@@ -156,7 +156,7 @@ def run_script(
         end_processes(folder, process)
         log.thread.join(5.0)
         status = process.wait()
-    return ScriptEnd(status, took + waited, is_late, log.size, log.last_lines(), waited)
+    return ScriptEnd(status, took + waited, is_late, log.size, log.get_last_lines(), waited)
 
 
 def end_processes(folder: Path, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -219,7 +219,7 @@ class _BoundedLog:
                 if self.size > KEPT_BYTES:
                     file.write(f"\n… {self.size:,} bytes in all; the last:\n".encode() + self._tail)
 
-    def last_lines(self) -> tuple[str, ...]:
+    def get_last_lines(self) -> tuple[str, ...]:
         """Return the last lines, without cursor movements."""
         text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", self._tail.decode("utf-8", "replace"))
         lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]

@@ -39,7 +39,7 @@ class ScriptTask(Record):
     @property
     def usual_point(self) -> float:
         """Threshold 0.5, or τ = 0."""
-        return metrics.default_operating_point(self.task)
+        return metrics.get_default_operating_point(self.task)
 
     @property
     def frequencies(self) -> tuple[float, ...]:

@@ -151,7 +151,7 @@ class RetryingStorage(RDBStorage):
             resume = format_resume_command(self.study, self.address, self.places)
             then = f"What {file.path} holds is kept. To resume: {resume}"
         elif (new := file.find_new_place()) is not None:
-            then = f"Everything finished is stored in {new}. To resume there: {self._command_in(new)}"
+            then = f"Everything finished is stored in {new}. To resume there: {self._format_command_in(new)}"
         else:
             then = f"Restore a backup. Then: {format_resume_command(self.study, f'sqlite:///{file.path}', self.places)}"
         raise SweeperError(
@@ -172,7 +172,7 @@ class RetryingStorage(RDBStorage):
                 self._log_size = size
         return None
 
-    def _command_in(self, new: Path) -> str:
+    def _format_command_in(self, new: Path) -> str:
         """Return the command that resumes the study at its file's new path, after a folder was renamed."""
         storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
         resume = format_resume_command(self.study, storage, self.places)

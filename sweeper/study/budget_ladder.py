@@ -81,7 +81,7 @@ def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: floa
 
 def find_unlearned_classes(results: Iterable[TrialResult], conditions: Conditions) -> tuple[str, ...]:
     """Return the classes that none of these trainings learned, out of those that they were scored on."""
-    seen = [_best_ious(result) for result in results if result.state == "complete" and result.evaluations]
+    seen = [_find_best_ious(result) for result in results if result.state == "complete" and result.evaluations]
     if not seen:
         return ()
     pixels = conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
@@ -92,7 +92,7 @@ def find_unlearned_classes(results: Iterable[TrialResult], conditions: Condition
     return tuple(conditions.dataset.classes[i] for i in np.flatnonzero(scored & (best <= floors)))
 
 
-def _best_ious(result: TrialResult) -> tuple[float | None, ...]:
+def _find_best_ious(result: TrialResult) -> tuple[float | None, ...]:
     """Return the IoU of each class at the training's own operating point or the plain one, whichever is higher.
 
     A point that is best for the mean over classes may be bad for a common one.
@@ -145,7 +145,7 @@ def climb_ladder(
             Rung(
                 steps=factor * first,
                 scores={r.spec.family: r.value or 0.0 for r in here},
-                iou={r.spec.family: _best_ious(r) for r in here if r.evaluations},
+                iou={r.spec.family: _find_best_ious(r) for r in here if r.evaluations},
                 is_learned=is_task_learned(map(compute_skill, here)),
                 learnable=len(learnable),
                 not_learned=tuple(name for name in find_unlearned_classes(here, conditions) if name in learnable),

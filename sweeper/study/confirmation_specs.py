@@ -50,7 +50,7 @@ def _make_spec(
     finalist: Finalist, conditions: Conditions, purpose: str, number: int, steps: int, **more: int | None
 ) -> TrialSpec:
     """Return the finalist's training on seed `number` of the confirmation's, at the rate of that seed."""
-    seed, lr = derive_confirmation_seed(conditions.seed, number), finalist.learning_rate_for_seed(number)
+    seed, lr = derive_confirmation_seed(conditions.seed, number), finalist.get_learning_rate(number)
     return finalist.trial.spec.model_copy(update={"purpose": purpose, "seed": seed, "lr": lr, "steps": steps, **more})
 
 
@@ -98,5 +98,5 @@ def _match_finalists(
         finalist, number = by_loss.get(r.spec.loss), r.spec.seed - derive_confirmation_seed(conditions.seed, 0)
         if finalist is None or r.state != "complete" or (number < 0 and finalist.drawn):
             continue
-        if r.spec.lr == finalist.learning_rate_for_seed(number):
+        if r.spec.lr == finalist.get_learning_rate(number):
             yield r, finalist, number

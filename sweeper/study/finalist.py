@@ -50,7 +50,7 @@ class Finalist(NamedTuple):
             return self.trial.spec.lr
         return draw_rate(self.rates, 0) if self.drawn else self.rates.best
 
-    def learning_rate_for_seed(self, number: int) -> float:
+    def get_learning_rate(self, number: int) -> float:
         """Return the learning rate of confirmation seed `number`, from 0."""
         return draw_rate(self.rates, number) if self.drawn and self.rates is not None else self.lr
 

@@ -99,7 +99,7 @@ class KeyedTPESampler(BaseSampler):
         self, drawn: str, study: optuna.Study, trial: FrozenTrial, losses: BaseDistribution
     ) -> str:
         """Return the drawn loss, or a random one of the others if it gets no more trials."""
-        excluded = self.guide.excluded_families() if self.guide is not None else ()
+        excluded = self.guide.list_excluded_families() if self.guide is not None else ()
         if drawn not in excluded:
             return drawn
         assert isinstance(losses, CategoricalDistribution)

@@ -155,7 +155,7 @@ class LossSearch(WorkSource):
         self._end_hopeless()
         more = self._may_start_trial()
         steps_left = {n: result.spec.steps - result.evaluations[-1].step for n, result in self._waiting.items()}
-        ready = self._field.promotion_order(number for number, steps in steps_left.items() if self._admit(steps))
+        ready = self._field.sort_by_promotion(number for number, steps in steps_left.items() if self._admit(steps))
         chosen = next(filter(self._was_promoted, ready), None)
         if chosen is not None:  # its checkpoint may be of the next rung, where its promotion is decided
             self._drop_checkpoint(self._waiting[chosen].spec)
@@ -181,12 +181,12 @@ class LossSearch(WorkSource):
 
     # --- How many trials, and of which families ---------------------------------------------------------------
 
-    def _trials_left(self) -> int:
+    def _count_trials_left(self) -> int:
         return self._trials - self._done - len(self._running) - len(self._waiting)
 
     def _may_start_trial(self) -> bool:
         """Return whether new trials may begin."""
-        if self._trials_left() <= 0 or not self._admit(self._rungs[-1]):
+        if self._count_trials_left() <= 0 or not self._admit(self._rungs[-1]):
             return False
         return bool(self._cut) or not (self.is_settled or self._has_learned_nothing())
 
@@ -202,7 +202,7 @@ class LossSearch(WorkSource):
         over = not self._running and self._done + len(self._waiting) >= floors
         return self._strict and over and has_learned_nothing(self._ended, self._before, strict=True)
 
-    def _next_required_trial(self) -> dict[str, Any] | None:
+    def _find_required_trial(self) -> dict[str, Any] | None:
         """Return what the next trial must be; None if the sampler may choose.
 
         Families that lack trials of their floor come first. Then, once the remaining trials are needed for it, leaders
@@ -210,15 +210,15 @@ class LossSearch(WorkSource):
         """
         begun = Counter(self._families.values())
         if short := [name for name in self._first if begun[name] < self._floor]:
-            return self._next_start_of_family(min(short, key=lambda name: begun[name]), begun)
+            return self._find_start_of_family(min(short, key=lambda name: begun[name]), begun)
         lacking = {
             f.family: FLOOR - begun[f.family] for f in select_finalist_families(self._ended) if begun[f.family] < FLOOR
         }
-        if not lacking or self._trials_left() > sum(lacking.values()):
+        if not lacking or self._count_trials_left() > sum(lacking.values()):
             return None
-        return self._next_start_of_family(next(iter(lacking)), begun)
+        return self._find_start_of_family(next(iter(lacking)), begun)
 
-    def _next_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
+    def _find_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
         """Return the next of a family's first trials; after these, only the family."""
         first = self._first[family]
         return first[begun[family]] if begun[family] < len(first) else {LOSS: family}
@@ -231,9 +231,9 @@ class LossSearch(WorkSource):
         complete = sum(t.spec.family == family and t.state == "complete" for t in self._ended)
         return complete + sum(spec.family == family for spec in self._running.values()) < FLOOR
 
-    def excluded_families(self) -> set[str]:
+    def list_excluded_families(self) -> set[str]:
         """Return the families that get no more trials: too far behind at the middle rung."""
-        return self._field.trailing_families()
+        return self._field.list_trailing_families()
 
     def suggest_rate(self, number: int, family: str) -> float | None:
         """Return the learning rate of this trial of `family`, from the fit to all trials; None without a fit."""
@@ -256,7 +256,7 @@ class LossSearch(WorkSource):
             self._queued -= 1
             trial = self._study.ask()
         else:
-            trial = ask_skipping_queue(self._study, self._next_required_trial() or {})
+            trial = ask_skipping_queue(self._study, self._find_required_trial() or {})
         if trial.params:  # a session was interrupted while it asked for this one
             trial = ReplayedTrial(self._study, get_trial_id(trial))
         choice = suggest_choice(trial, self._space, self._imbalance)
@@ -270,7 +270,7 @@ class LossSearch(WorkSource):
         return TrialSpec(purpose="search", number=number, seed=seed, steps=steps, **dict(choice))
 
     def _report_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        if evaluation.step in self._rungs and evaluation.step not in self._field.reached_steps(spec.number):
+        if evaluation.step in self._rungs and evaluation.step not in self._field.list_reached_steps(spec.number):
             report_step(self._study, spec.number, evaluation.step, evaluation.part_value)
             self._field.record(spec.number, spec.family, evaluation.step, evaluation.part_value)
         super()._report_evaluation(spec, evaluation)
@@ -278,7 +278,7 @@ class LossSearch(WorkSource):
     def _pause_at_rung(self, spec: TrialSpec, result: TrialResult) -> bool:
         """Pause a trial that is not among the best at its rung, or end it if it can never continue."""
         step = result.evaluations[-1].step
-        decided = max(self._promoted.get(spec.number, 0), *self._field.reached_steps(spec.number)[:-1], 0)
+        decided = max(self._promoted.get(spec.number, 0), *self._field.list_reached_steps(spec.number)[:-1], 0)
         on_its_way = step not in self._rungs or step <= decided  # it was promoted there before
         if on_its_way or self._field.may_continue(spec.number):
             return False
@@ -296,12 +296,12 @@ class LossSearch(WorkSource):
         self._recorder.notify(TrainingPaused(spec, result))
         self._end_hopeless()
         # Those last in line lose their checkpoints; if promoted after all, they are trained from their start.
-        line = self._field.promotion_order(self._waiting)
+        line = self._field.sort_by_promotion(self._waiting)
         keep_within_room(get_checkpoint_path(self._checkpoints, self._waiting[n].spec) for n in line)
 
     def _was_promoted(self, number: int) -> bool:
         """Return whether a waiting trial had been promoted and had reached a further rung when it was interrupted."""
-        return self._field.reached_steps(number)[-1] > self._waiting[number].evaluations[-1].step
+        return self._field.list_reached_steps(number)[-1] > self._waiting[number].evaluations[-1].step
 
     def _end_hopeless(self) -> None:
         """End the waiting trials that can no longer continue, before the sampler is called: it must see them end."""

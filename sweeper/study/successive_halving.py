@@ -57,7 +57,7 @@ class SuccessiveHalving:
 
     def record(self, number: int, family: str, step: int, value: float) -> None:
         """Record a trial's value at its next rung; recording it again changes nothing."""
-        if step in self.reached_steps(number):
+        if step in self.list_reached_steps(number):
             return
         rung, order = self._rungs.index(step), (-value, number)
         self._families[number] = family
@@ -65,13 +65,13 @@ class SuccessiveHalving:
         insort(self._ranked[rung], order)
         insort(self._of[rung][family], order)
 
-    def reached_steps(self, number: int) -> tuple[int, ...]:
+    def list_reached_steps(self, number: int) -> tuple[int, ...]:
         """Return the rungs that a trial has reached, as steps."""
         return self._rungs[: len(self._reached.get(number, ()))]
 
     def may_continue(self, number: int) -> bool:
         """Return whether a trial may train beyond the last rung it reached."""
-        rung = self._rung_of(number)
+        rung = self._get_rung(number)
         by_rank = self._is_among_best(number, rung, len(self._ranked[rung]))
         return by_rank or self._is_first(number, rung) or self._leads_family(number, rung)
 
@@ -80,22 +80,22 @@ class SuccessiveHalving:
 
         The best `FLOOR` trials of a family may always continue, as it completes them if it becomes a finalist.
         """
-        rung = self._rung_of(number)
+        rung = self._get_rung(number)
         spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
         by_rank = self._is_among_best(number, rung, max(total, len(self._ranked[rung])))
         return not (spare or by_rank or self._is_first(number, rung))
 
-    def trailing_families(self) -> set[str]:
+    def list_trailing_families(self) -> set[str]:
         """Return the families whose best value at the middle rung is more than `MAX_LAG` below the best there."""
         best = {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
         pursued = sorted(best, key=lambda family: best[family])[:PURSUED]
         return {family for family in best if family not in pursued and best[family][0] > best[pursued[0]][0] + MAX_LAG}
 
-    def promotion_order(self, waiting: Iterable[int]) -> list[int]:
+    def sort_by_promotion(self, waiting: Iterable[int]) -> list[int]:
         """Return the waiting trials in the order of their promotion: from the highest rung down, the best first."""
-        return sorted(waiting, key=lambda number: (-self._rung_of(number), self._reached[number][-1]))
+        return sorted(waiting, key=lambda number: (-self._get_rung(number), self._reached[number][-1]))
 
-    def _rung_of(self, number: int) -> int:
+    def _get_rung(self, number: int) -> int:
         return len(self._reached[number]) - 1
 
     def _is_among_best(self, number: int, rung: int, trials: int) -> bool:
@@ -111,5 +111,5 @@ class SuccessiveHalving:
     def _leads_family(self, number: int, rung: int) -> bool:
         """Return whether the trial leads its family; beyond the middle rung the family must still be pursued."""
         family = self._families[number]
-        pursued = rung < self._middle_rung or family == self._baseline or family not in self.trailing_families()
+        pursued = rung < self._middle_rung or family == self._baseline or family not in self.list_trailing_families()
         return pursued and self._of[rung][family][0] == self._reached[number][rung]

@@ -36,7 +36,7 @@ def explain_memory_limit() -> str | None:
     )
 
 
-def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
+def explain_limit(error: BaseException, *, sweep: bool = True) -> str | None:
     """Return a message with the next step for an error caused by a limit of the machine; None for any other.
 
     Args:

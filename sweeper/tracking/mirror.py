@@ -191,7 +191,7 @@ class MlflowMirror:
         params = [Param(key, value) for key, value in wanted.params.items() if key not in has.params]
         tags = [RunTag(key, value) for key, value in wanted.tags.items() if has.tags.get(key) != value]
         gone = [key for key in OF_RESULT if key in has.tags and key not in wanted.tags]
-        last = [m for m in _metrics(wanted.last) if has.metrics.get(m.key) != m.value]
+        last = [m for m in _make_metrics(wanted.last) if has.metrics.get(m.key) != m.value]
         whole = has.has_dataset and has.status == wanted.status and not (params or tags or gone or last)
         if whole and wanted.last is not None:
             return False
@@ -222,10 +222,10 @@ class MlflowMirror:
         if has.steps is None:
             history = self.client.get_metric_history(has.run_id, MARKER) if MARKER in has.metrics else []
             has.steps = {point.step for point in history}
-        return [metric for point in wanted.points if point.step not in has.steps for metric in _metrics(point)]
+        return [metric for point in wanted.points if point.step not in has.steps for metric in _make_metrics(point)]
 
 
-def _metrics(point: MetricPoint | None) -> list[Metric]:
+def _make_metrics(point: MetricPoint | None) -> list[Metric]:
     if point is None:
         return []
     # MLflow turns infinity into 1.8e308, so such values are left out; the collapse tag is the reason.

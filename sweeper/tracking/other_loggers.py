@@ -71,7 +71,7 @@ class LoggedRuns:
         self._waiting: dict[str, DesiredRun] = {}
         self._has_failed = False
         self._changed = threading.Condition()
-        threading.Thread(target=self._work, name=log_to, daemon=True).start()
+        threading.Thread(target=self._write_runs, name=log_to, daemon=True).start()
 
     def put(self, name: str, run: DesiredRun) -> None:
         """Queue a training's run for writing; `name` is the training's, such as `search/00012`."""
@@ -90,7 +90,7 @@ class LoggedRuns:
         """Text on unwritten runs; "" if there are none."""
         return format_count(self.left, "run") if self.left else ""
 
-    def _work(self) -> None:
+    def _write_runs(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting:

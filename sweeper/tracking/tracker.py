@@ -152,7 +152,7 @@ class MlflowTracker:
         requested = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
         self._sweep = DesiredRun(
             name=SWEEP,
-            tags={"sweeper.kind": SWEEP, **self._values.make_class_tags(), **self._values.fold_tags()},
+            tags={"sweeper.kind": SWEEP, **self._values.make_class_tags(), **self._values.make_fold_tags()},
             params={"seed": str(plan.conditions.seed), **requested},
             dataset=self._values.make_dataset_input(SWEEP),
             start=int(created * 1000),

@@ -94,7 +94,7 @@ class RunValues:
         pairs = zip(self._classes, self.conditions.dataset.classes, strict=True)
         return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
 
-    def fold_tags(self) -> dict[str, str]:
+    def make_fold_tags(self) -> dict[str, str]:
         """Return the tags for folds, with which no image is held out from the search; else none."""
         folds = self.conditions.folds
         return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
@@ -164,7 +164,7 @@ class RunValues:
             values |= {"val/value": 0.0, "val/miou": 0.0}  # no complete evaluation follows; it counts as 0
         if result.test is not None:
             point = result.evaluations[-1].point
-            default = metrics.default_operating_point(self.conditions.dataset.task)
+            default = metrics.get_default_operating_point(self.conditions.dataset.task)
             chosen = metrics.compute_scores(metrics.count_at_point(result.test, point))
             metric = own_metric.resolve_verdict_metric(self.conditions.recipe.metric)
             compared = metrics.count_at_point(metrics.select_metric_counts(result.test, metric), point)

@@ -104,7 +104,7 @@ def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
     """Cut maps like the crops of their images: (N, channels, size, size) float16, 0 in the padding."""
     cut_maps = np.zeros((len(places), len(maps.labels), size, size), dtype=np.float16)
     for n, (image, top, left, h, w) in enumerate(places):
-        cut_maps[n, :, :h, :w] = maps.maps(image)[:, top : top + h, left : left + w]
+        cut_maps[n, :, :h, :w] = maps.get_maps(image)[:, top : top + h, left : left + w]
     return torch.from_numpy(cut_maps)
 
 

@@ -24,7 +24,7 @@ from sweeper.system.clocks import get_running_seconds
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import explain_failure, is_device_lost, is_out_of_memory, is_process_fault
 from sweeper.training.training_context import TrainingContext
-from sweeper.version import versions
+from sweeper.version import read_versions
 
 
 class WorkerTrainings:
@@ -82,7 +82,7 @@ class WorkerTrainings:
                 reason=explain_failure(error),
                 seconds=seconds,
                 device=str(self._context.device),
-                versions=versions(),
+                versions=read_versions(),
             )
             return JobResult(failed, note)
 

@@ -19,7 +19,7 @@ from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import get_device_name
 from sweeper.training.training_context import TrainingContext
 from sweeper.training.weights_file import WeightsRecord, make_metadata, seal_file
-from sweeper.version import versions
+from sweeper.version import read_versions
 
 
 class NetworkInTraining:
@@ -43,7 +43,7 @@ class NetworkInTraining:
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the libraries in use."""
-        return versions()
+        return read_versions()
 
     def _save(self, path: Path, step: int, **progress: Any) -> None:
         """Write a checkpoint.

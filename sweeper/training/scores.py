@@ -28,7 +28,7 @@ class TrainingEnd(NamedTuple):
 def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *, diverged: bool) -> PartScores:
     """Compute objective and metrics of images; a diverged training gets the lowest values, 0 for most metrics."""
     recipe, dataset = conditions.recipe, conditions.dataset
-    default = metrics.default_operating_point(dataset.task)
+    default = metrics.get_default_operating_point(dataset.task)
     tuned, metric = recipe.threshold == "tuned", recipe.metric
     groups = dataset.list_groups(counts.images)
     point = default
@@ -54,7 +54,7 @@ def judge_end(counts: ImageCounts, point: float, conditions: Conditions, *, dive
     if diverged:
         return TrainingEnd(Collapse.DIVERGED, Collapse.DIVERGED, ())
     chosen = metrics.count_at_point(counts, point)
-    plain = metrics.count_at_point(counts, metrics.default_operating_point(conditions.dataset.task))
+    plain = metrics.count_at_point(counts, metrics.get_default_operating_point(conditions.dataset.task))
     return TrainingEnd(
         judge_collapse(chosen), judge_collapse(plain), find_never_predicted(chosen, conditions.dataset.classes)
     )

@@ -40,7 +40,7 @@ class LadderPace(NamedTuple):
     spent: float
     """Seconds that the ladder took."""
 
-    def after_rung(self, steps: int) -> LadderPace:
+    def add_rung(self, steps: int) -> LadderPace:
         """Return the pace after another rung of `steps` steps."""
         return self._replace(spent=self.spent + steps * self.seconds * math.ceil(2 / self.workers))
 

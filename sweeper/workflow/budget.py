@@ -68,11 +68,11 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         if not lacking:
             break
         if rungs:
-            steps, above = lacking[0].steps, pace.after_rung(lacking[0].steps)
+            steps, above = lacking[0].steps, pace.add_rung(lacking[0].steps)
             needed = above.spent + OTHER_SECONDS
             if any(map(is_comparable, rungs)):  # else the rung may be the first at which losses can be compared
                 needed = compute_least_seconds(losses, request, above, steps=steps)
-            if needed > _time_limit(request, finished):
+            if needed > _get_time_limit(request, finished):
                 break
         batch = TrainingList(study, lacking, recorder=context.recorder, admit=context.time.make_admission(PROBE_SHARE))
         context.show_phase("probe", missing=len(batch))
@@ -82,7 +82,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
             break
     if not rungs:
         return BudgetProbe(first=first, steps=first)  # the search reports why
-    limit = _time_limit(request, finished)
+    limit = _get_time_limit(request, finished)
     enough = [rung for rung in rungs if is_comparable(rung)]
     for rung in reversed(enough):
         if rung.steps == first and request.minutes is None:
@@ -95,7 +95,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     explanation, minutes = _explain_silence(rungs, limit), None
     if enough or lacking:
         steps = enough[0].steps if enough else lacking[0].steps
-        spent = pace if enough else pace.after_rung(steps)
+        spent = pace if enough else pace.add_rung(steps)
         minutes = math.ceil(MORE * compute_least_seconds(losses, request, spent, steps=steps) / 60)
         minutes = max(minutes, int(limit / 60) + 1)
     help_ = suggest_remedies(finished[-2:], plan.conditions, minutes)
@@ -105,7 +105,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     )
 
 
-def _time_limit(request: StudyRequest, finished: Sequence[TrialResult]) -> float:
+def _get_time_limit(request: StudyRequest, finished: Sequence[TrialResult]) -> float:
     """Return the time in seconds that steps and breadth are chosen for."""
     if request.minutes is None and request.timeout is not None:
         return request.timeout

@@ -79,7 +79,7 @@ def compute_confirmation_evidence(
 def _read_search_facts(finalist: Finalist, conditions: Conditions, space: SearchSpace) -> dict[str, Any]:
     """Return what is known of a finalist from before its confirmation."""
     return {
-        "at_defaults": finalist.trial.spec.params == _literature_defaults(finalist.family, conditions, space),
+        "at_defaults": finalist.trial.spec.params == _get_literature_defaults(finalist.family, conditions, space),
         "collapses_in_search": sum(training.has_collapsed for training in finalist.trained),
         "trainings_in_search": len(finalist.trained),
         "other_names": finalist.other_names,
@@ -91,7 +91,7 @@ def _read_search_facts(finalist: Finalist, conditions: Conditions, space: Search
     }
 
 
-def _literature_defaults(family: str, conditions: Conditions, space: SearchSpace) -> dict[str, float] | None:
+def _get_literature_defaults(family: str, conditions: Conditions, space: SearchSpace) -> dict[str, float] | None:
     """Return the literature's parameters of a family on these data; None where the space does not have it."""
     family_space = space.by_name.get(family)
     if family_space is None or not family_space.coordinates:

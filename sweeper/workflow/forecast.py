@@ -231,7 +231,7 @@ class Forecast:
         self._paces: dict[str, float] = {}
         self._phase = PHASES[0]
 
-    def seconds_left(self) -> SecondsLeft | None:
+    def estimate_seconds_left(self) -> SecondsLeft | None:
         """Return the seconds that the sweep still takes; None while nothing was measured."""
         if (pace := self.pace) is None:
             return None
@@ -241,7 +241,7 @@ class Forecast:
 
     def format_times(self) -> str:
         """Format when the first and the last tested answer are expected; empty before a measurement."""
-        forecast = self.seconds_left()
+        forecast = self.estimate_seconds_left()
         if forecast is None:
             return ""
         if forecast.first_answer <= REPORT_SECONDS:  # the first answer has come
@@ -258,7 +258,7 @@ class Forecast:
         """Count and time the steps that were trained."""
         first = self.pace is None
         self._count_steps(event)
-        if first and (forecast := self.seconds_left()) is not None and self.pace is not None:
+        if first and (forecast := self.estimate_seconds_left()) is not None and self.pace is not None:
             self._log(
                 f"time: {format_answer_times(forecast)}, as {self._step} takes {format_duration(self.pace)}, "
                 f"evaluations included, and {format_parallel_trainings(self._workers())}"

@@ -18,7 +18,7 @@ from sweeper.core.records import Conditions
 from sweeper.core.text import format_count
 from sweeper.executors.protocol import Backend
 from sweeper.system.whole_files import replace_atomically
-from sweeper.version import versions
+from sweeper.version import read_versions
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 GAIN = 0.8
@@ -44,7 +44,7 @@ def choose_measured_precision(
 
     On a GPU, and where no measurement is possible, the recipe's precision stays. New measurements are added to `file`.
     """
-    if backend.hardware().device != "cpu" or not (times := _measure_or_read(conditions, backend, file)):
+    if backend.get_hardware().device != "cpu" or not (times := _measure_or_read(conditions, backend, file)):
         return conditions
     precision = choose_precision(times)
     shown = " and ".join(f"{1000 * times[p]:.0f} ms in {p}" for p in PRECISIONS)
@@ -65,14 +65,15 @@ def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> di
     recipe, dataset = conditions.recipe, conditions.dataset
     network = f"{recipe.arch}/{recipe.encoder}" if recipe.model is None else f"{recipe.arch} {recipe.model.digest[:12]}"
     key = (
-        f"{backend.hardware().processor}; torch {versions()['torch']}; {network} depth {recipe.encoder_depth}, decoder "
-        f"{recipe.decoder_channels}, {dataset.channels} channels, {format_count(len(dataset.classes), 'class')}, "
-        f"{recipe.size}² × {recipe.batch_size}, {recipe.augmentation}; {_format_layout(backend.layout)}"
+        f"{backend.get_hardware().processor}; torch {read_versions()['torch']}; {network} "
+        f"depth {recipe.encoder_depth}, decoder {recipe.decoder_channels}, {dataset.channels} channels, "
+        f"{format_count(len(dataset.classes), 'class')}, {recipe.size}² × {recipe.batch_size}, {recipe.augmentation}; "
+        f"{_format_layout(backend.layout)}"
     )
     kept = _read_kept_times(file).get(key, {})
     if all(kept.get(p, 0.0) > 0 for p in PRECISIONS):
         return kept
-    times = backend.step_seconds(conditions, PRECISIONS)
+    times = backend.measure_step_seconds(conditions, PRECISIONS)
     if times:
         with suppress(OSError):  # if not stored, they are measured again the next time
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweeper.core.records import BudgetProbe, InterimAnalysis, Until
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.storage import OPTIONS, count_trials, pack_value, read_budget_probe, unpack_value
-from sweeper.workflow.settings import CONFIRM_SEEDS, LONGER, ROPE, TRIALS, Settings, parse_duration, seed_range
+from sweeper.workflow.settings import CONFIRM_SEEDS, LONGER, ROPE, TRIALS, Settings, parse_duration, parse_seed_range
 
 if TYPE_CHECKING:
     import optuna
@@ -84,7 +84,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
     return StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
-        analyses=plan_analyses(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
+        analyses=plan_analyses(*parse_seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
         rope=float(options.get("rope", ROPE)),
         finds_steps=not {"steps", "epochs", "command"} & options.keys(),
         until=options.get("until", "settled"),
@@ -93,7 +93,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         longer_given="longer" in options,
         timeout=parse_duration(options["timeout"]) if "timeout" in options else None,
         minutes=options.get("minutes"),
-        seeds=seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,
+        seeds=parse_seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,
     )
 
 

@@ -68,7 +68,7 @@ def read_declaration(code: UserCode) -> UserLoss:
         )
         if coordinate is not None:
             coordinates[name] = coordinate
-            starts[name] = _first_value(f"search.{name}", coordinate, parameters[name].default, problems)
+            starts[name] = _choose_first_value(f"search.{name}", coordinate, parameters[name].default, problems)
     unknown = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     open_ones = [
         name
@@ -99,7 +99,7 @@ def read_declaration(code: UserCode) -> UserLoss:
     )
 
 
-def _first_value(path: str, coordinate: Coordinate, default: Any, problems: list[str]) -> float:
+def _choose_first_value(path: str, coordinate: Coordinate, default: Any, problems: list[str]) -> float:
     """Return the first trial's value: the argument's default, else the middle of the range."""
     if default is inspect.Parameter.empty or coordinate.kind == "fixed":
         return coordinate.middle

@@ -99,7 +99,7 @@ class RunContext:
         if self.time.is_over():
             return False
         try:
-            done = run_work(self.executor, work, self._reason_to_stop, self.failures)
+            done = run_work(self.executor, work, self._find_reason_to_stop, self.failures)
         except ExecutorError as error:
             raise ExecutorError(
                 f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then continue: "
@@ -125,7 +125,7 @@ class RunContext:
         self.study.set_user_attr(studies.CUT, sentences)
         self.display.warn(f"--timeout: {sentence}")
 
-    def _reason_to_stop(self) -> str | None:
+    def _find_reason_to_stop(self) -> str | None:
         if self.is_taken_over():
             raise LostStudyError(self.study.study_name, self.resume_command)
         if self.heartbeat is not None:
@@ -161,7 +161,7 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
 def run_search(context: RunContext) -> bool:
     """Search up to the total, or within its share of the time; return False when the whole time is up."""
     plan, total = context.plan, context.request.trials
-    enqueue_defaults(context.study, plan.space, total, _ladder_start(context))
+    enqueue_defaults(context.study, plan.space, total, _read_ladder_start(context))
     probe = studies.read_budget_probe(context.study.user_attrs)
     context.show_phase("search", total=total)
     work = LossSearch(
@@ -196,7 +196,7 @@ def run_search(context: RunContext) -> bool:
     return in_time
 
 
-def _ladder_start(context: RunContext) -> dict[str, dict[str, Any]]:
+def _read_ladder_start(context: RunContext) -> dict[str, dict[str, Any]]:
     """Return replacements of defaults: where a family has a single trial, the ladder's finished training is it."""
     space, probe = context.plan.space, studies.read_budget_probe(context.study.user_attrs)
     if probe is None or probe.breadth is None or count_floor_trials(space, context.request.trials) > 1:

@@ -19,11 +19,11 @@ from sweeper.data import load_dataset
 from sweeper.data.balanced_crops import estimate_pixels_in_crops
 from sweeper.data.cache import hold_store
 from sweeper.data.class_map import read_class_map
-from sweeper.data.folds import check_folds, split_for
+from sweeper.data.folds import check_folds, divide_for_training
 from sweeper.data.formats.file_patterns import get_requested_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
 from sweeper.data.groups import AUTO, format_groups
-from sweeper.data.split_notes import fold_notes, split_notes
+from sweeper.data.split_warnings import list_fold_warnings, list_split_warnings
 from sweeper.data.store import is_changed, open_store
 from sweeper.data.variants import drop_images, read_exclusions, resize_dataset
 from sweeper.executors.protocol import Backend, Executor
@@ -31,7 +31,7 @@ from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import list_first_trials, load_space
 from sweeper.study.confirmation_specs import derive_confirmation_seed, list_fold_numbers
 from sweeper.study.learning_rates import is_one_rate
-from sweeper.version import versions
+from sweeper.version import read_versions
 from sweeper.workflow.advice import add_advice
 from sweeper.workflow.encoder_weights import choose_weights
 from sweeper.workflow.machine_choice import choose_measured_precision
@@ -39,7 +39,7 @@ from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
 from sweeper.workflow.own_script import adapt_space, divide_by_script, make_script_recipe, resolve_sources
 from sweeper.workflow.recipe_choice import check_encoder_weights, make_recipe, resolve_resumed_recipe
-from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
+from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, parse_seed_range
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -91,7 +91,7 @@ def prepare_study(
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
-    check_encoder_weights(settings, old.conditions.recipe if old else None, backend.hardware)
+    check_encoder_weights(settings, old.conditions.recipe if old else None, backend.get_hardware)
     damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
     dataset = resolve_dataset_request(settings, old.conditions.dataset if old else None, messages)
     sources = resolve_sources(settings.command, old)
@@ -102,8 +102,8 @@ def prepare_study(
     folds = settings.folds if settings.folds is not None else (old.conditions.folds if old else None)
     if folds is not None:
         check_folds(dataset, folds)
-    split = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
-    seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
+    split = divide_for_training(dataset, study_seed=seed, folds=folds, seed=seed)
+    seeds = parse_seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
     _check_splits(dataset, seed, folds, seeds[1], messages)
     user_losses = _load_user_losses(settings, old)
     if old and settings.space is None:
@@ -112,7 +112,7 @@ def prepare_study(
         space = add_user_losses(load_space(settings.space or dataset.task, dataset.task), user_losses)
     if settings.command is not None and old is None:
         space = adapt_space(space, messages.log)
-    hardware = backend.hardware()
+    hardware = backend.get_hardware()
     recipe = _resolve_recipe(settings, old, dataset, hardware, training_images=len(split.train), messages=messages)
     conditions = Conditions(
         dataset=dataset,
@@ -134,7 +134,7 @@ def prepare_study(
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
         imbalance=compute_imbalance(conditions.count_pixels_seen(split.train)),
-        versions=old.versions if old else versions(),
+        versions=old.versions if old else read_versions(),
         sources=sources,
     )
     plan = _add_starts(plan, settings, old, messages)
@@ -270,7 +270,7 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
         (derive_confirmation_seed(seed, n), fold) for n in range(confirm_seeds) for fold in list_fold_numbers(folds)
     ]
     for split_seed, fold in [(seed, None), *confirmed]:
-        split = split_for(dataset, study_seed=seed, folds=folds, seed=split_seed, fold=fold)
+        split = divide_for_training(dataset, study_seed=seed, folds=folds, seed=split_seed, fold=fold)
         sides = {"training": split.train, "validation": split.val, **({} if folds else {"test": split.test})}
         where = f"seed {split_seed}" + ("" if fold is None else f", fold {fold + 1}")
         for side, indices in sides.items():
@@ -281,8 +281,8 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
                     f"the {side} split ({len(indices)} images, {where}) must hold at least two classes, found "
                     f"{names or 'no labelled pixel'}; label more images, or divide them yourself in split.csv"
                 )
-    first = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
-    notes = split_notes(dataset, first) if folds is None else fold_notes(dataset, first, folds)
+    first = divide_for_training(dataset, study_seed=seed, folds=folds, seed=seed)
+    notes = list_split_warnings(dataset, first) if folds is None else list_fold_warnings(dataset, first, folds)
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
     if (line := format_groups(dataset)) is not None:

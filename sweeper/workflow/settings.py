@@ -60,7 +60,7 @@ _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
-def seed_range(text: object) -> tuple[int, int]:
+def parse_seed_range(text: object) -> tuple[int, int]:
     """Parse a range of seeds: `3..8` → (3, 8); a single number is both ends.
 
     Raises:
@@ -105,7 +105,7 @@ def _check_groups(how: str) -> str:
 
 
 def _check_range(value: object) -> str:
-    least, most = seed_range(value)
+    least, most = parse_seed_range(value)
     return str(least) if least == most else f"{least}..{most}"
 
 

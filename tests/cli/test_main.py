@@ -147,6 +147,6 @@ def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch: pytest.
         return "1"
 
     monkeypatch.setattr(metadata, "version", find)
-    version.versions.cache_clear()
+    version.read_versions.cache_clear()
     assert version.versions()["sweeper"] == version.__version__
     version.versions.cache_clear()

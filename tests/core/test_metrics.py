@@ -91,7 +91,10 @@ def test_thresholds_are_the_sigmoids_of_the_inner_edges_with_a_half_in_the_middl
     np.testing.assert_allclose(THRESHOLDS, 1 / (1 + np.exp(-EDGES[1:-1])), rtol=1e-12)
     assert THRESHOLDS[255] == 0.5
     assert 0.0 in TAUS
-    assert (metrics.default_operating_point("binary"), metrics.default_operating_point("multiclass")) == (0.5, 0.0)
+    assert (metrics.get_default_operating_point("binary"), metrics.get_default_operating_point("multiclass")) == (
+        0.5,
+        0.0,
+    )
 
 
 def test_an_operating_point_that_is_not_stored_is_refused() -> None:

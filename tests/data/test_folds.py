@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sweeper.core.errors import DataError
 from sweeper.data import divide_images
-from sweeper.data.folds import fold_split, get_split, split_without_test
-from sweeper.data.split_notes import fold_notes, split_notes
+from sweeper.data.folds import divide_for_fold, get_split, split_without_test
+from sweeper.data.split_warnings import list_fold_warnings, list_split_warnings
 from tests.data.test_split import PLAIN, find_side
 from tests.support import builders
 from tests.support.builders import counted
@@ -28,9 +28,9 @@ def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) ->
     units = len({g for g in groups if g}) + groups.count(None)
     if units < folds:
         with pytest.raises(DataError, match=f"found {units}"):
-            fold_split(dataset, folds=folds, number=0, test_seed=0, seed=0)
+            divide_for_fold(dataset, folds=folds, number=0, test_seed=0, seed=0)
         return
-    splits = [fold_split(dataset, folds=folds, number=k, test_seed=5, seed=k) for k in range(folds)]
+    splits = [divide_for_fold(dataset, folds=folds, number=k, test_seed=5, seed=k) for k in range(folds)]
     assert sorted(i for split in splits for i in split.test) == list(range(n))
     for split in splits:
         assert split.train and split.val and split.test
@@ -41,29 +41,29 @@ def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) ->
 
 def test_folds_are_even_and_stratified() -> None:
     rows = [(80, 20, 5 if i % 5 == 0 else 0) for i in range(50)]
-    splits = [fold_split(counted(rows), folds=5, number=k, test_seed=1, seed=1) for k in range(5)]
+    splits = [divide_for_fold(counted(rows), folds=5, number=k, test_seed=1, seed=1) for k in range(5)]
     assert [len(split.test) for split in splits] == [10] * 5
     assert [sum(1 for i in split.test if rows[i][2]) for split in splits] == [2] * 5
     assert {len(split.val) for split in splits} == {10}
 
 
 def test_folds_depend_on_the_test_seed_alone_and_validation_on_the_other() -> None:
-    one, two = (fold_split(PLAIN, folds=4, number=2, test_seed=3, seed=s) for s in (0, 1))
+    one, two = (divide_for_fold(PLAIN, folds=4, number=2, test_seed=3, seed=s) for s in (0, 1))
     assert one.test == two.test and one.val != two.val
-    assert fold_split(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != one.test
+    assert divide_for_fold(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != one.test
 
 
 def test_two_folds_leave_images_to_train_and_to_validate() -> None:
     four = counted([(9, 1)] * 4)
-    splits = [fold_split(four, folds=2, number=k, test_seed=0, seed=0) for k in range(2)]
+    splits = [divide_for_fold(four, folds=2, number=k, test_seed=0, seed=0) for k in range(2)]
     assert [len(split.test) for split in splits] == [2, 2]
     with pytest.raises(DataError, match="needs 4 groups of images at least, found 3"):
-        fold_split(counted([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
+        divide_for_fold(counted([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
 
 
 def test_folds_refuse_given_splits() -> None:
     with pytest.raises(DataError, match="1 image has a given split"):
-        fold_split(counted([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
+        divide_for_fold(counted([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
 
 
 def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
@@ -77,11 +77,11 @@ def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
 
 def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
     small = counted([(9, 1)] * 9 + [(9, 0)])
-    assert "--folds 5 (not held out then)" in split_notes(small, divide_images(small, test_seed=0, seed=0))[-1]
+    assert "--folds 5 (not held out then)" in list_split_warnings(small, divide_images(small, test_seed=0, seed=0))[-1]
     divided = counted([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)
-    assert "--folds" not in split_notes(divided, divide_images(divided, test_seed=0, seed=0))[-1]
+    assert "--folds" not in list_split_warnings(divided, divide_images(divided, test_seed=0, seed=0))[-1]
 
     rare = counted([(9, 1, 0)] * 9 + [(9, 1, 5)])
-    notes = fold_notes(rare, split_without_test(rare, 0), 3)
+    notes = list_fold_warnings(rare, split_without_test(rare, 0), 3)
     assert "not held out" in notes[0] and "3 trainings of every finalist" in notes[0]
     assert any("c2 occurs in image 0009 only" in note for note in notes)

@@ -10,9 +10,9 @@ import pytest
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data import divide_images, load_dataset
-from sweeper.data.folds import fold_split
+from sweeper.data.folds import divide_for_fold
 from sweeper.data.groups import format_groups
-from sweeper.data.split_notes import split_lines
+from sweeper.data.split_warnings import describe_split
 from sweeper.storage import list_plan_differences
 from sweeper.workflow.prepare import resolve_dataset_request
 from sweeper.workflow.settings import Settings
@@ -183,9 +183,9 @@ def test_the_option_takes_folders_or_a_pattern_and_refuses_what_matches_nothing(
 def test_folds_and_the_plan_keep_groups_whole(tmp_path):
     dataset = load_folder(write_images(tmp_path / "data", *number("abcde", "{}/{}")))
     for fold in range(5):
-        split = fold_split(dataset, folds=5, number=fold, test_seed=0, seed=0)
+        split = divide_for_fold(dataset, folds=5, number=fold, test_seed=0, seed=0)
         assert len({dataset.images[i].group for i in split.test}) == 1
-    assert split_lines(dataset)[0].endswith("; kept together: 5 groups by folder (a, b, c and 2 more)")
+    assert describe_split(dataset)[0].endswith("; kept together: 5 groups by folder (a, b, c and 2 more)")
 
 
 def test_a_study_keeps_its_groups_and_one_from_before_has_those_that_were_given(tmp_path):

@@ -54,27 +54,27 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PixelStore:
 
 def test_maps_are_made_once_and_read_again(store: PixelStore) -> None:
     made = MapStore(store, (0, 1, 2))
-    first = made.maps(0)
+    first = made.get_maps(0)
     assert first.shape == (3, 30, 40) and not first.flags.writeable
-    assert np.array_equal(first, made.of_mask(store.get_mask(0)))
+    assert np.array_equal(first, made.compute_maps(store.get_mask(0)))
     file = made.folder / "0.npy"
     stamp = file.stat().st_mtime_ns
-    assert np.array_equal(MapStore(store, (0, 1, 2)).maps(0), first) and file.stat().st_mtime_ns == stamp
+    assert np.array_equal(MapStore(store, (0, 1, 2)).get_maps(0), first) and file.stat().st_mtime_ns == stamp
     assert not (made.folder / "1.npy").exists()  # nobody asked
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"junk" * 100])
 def test_a_damaged_file_is_made_again(store: PixelStore, damage: bytes) -> None:
-    expected = MapStore(store, (0, 1)).maps(1).copy()
+    expected = MapStore(store, (0, 1)).get_maps(1).copy()
     (MapStore(store, (0, 1)).folder / "1.npy").write_bytes(damage)
-    assert np.array_equal(MapStore(store, (0, 1)).maps(1), expected)
+    assert np.array_equal(MapStore(store, (0, 1)).get_maps(1), expected)
 
 
 def test_a_place_that_cannot_be_written_is_said(store: PixelStore) -> None:
     distances = MapStore(store, (2,))
     distances.folder.write_text("a file where the folder should be")
     with pytest.raises(SweeperError, match="must be written to"):
-        distances.maps(0)
+        distances.get_maps(0)
 
 
 @pytest.mark.parametrize(("augmentation", "size"), [("light", 16), ("light", 48), ("full", 24)])

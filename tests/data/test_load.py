@@ -45,7 +45,7 @@ def test_an_unchanged_zip_is_not_unpacked_again_and_a_changed_one_is(tmp_path, m
     root = folder(tmp_path / "data")
     first = load_folder(write_zip(root, tmp_path / "set.zip"))
     with monkeypatch.context() as patched:
-        patched.setattr("sweeper.data.load.unpacked", lambda *_: pytest.fail("unpacked again"))
+        patched.setattr("sweeper.data.load.unpack_archive", lambda *_: pytest.fail("unpacked again"))
         assert load_folder(tmp_path / "set.zip") == first
     shutil.rmtree(first.store)
     assert store_here(first) == Path(first.store)

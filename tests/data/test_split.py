@@ -15,7 +15,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import divide_images, load_dataset, select_stratified_subset
 from sweeper.data.split import select_scored_images
-from sweeper.data.split_notes import FEW_SPLIT_GROUPS, split_notes
+from sweeper.data.split_warnings import FEW_SPLIT_GROUPS, list_split_warnings
 from tests.support.builders import counted
 
 PLAIN = counted([(90, 10)] * 100)
@@ -150,7 +150,7 @@ def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(ro
 
 
 def list_notes(dataset: Dataset) -> tuple[str, ...]:
-    return split_notes(dataset, divide_images(dataset, test_seed=0, seed=0))
+    return list_split_warnings(dataset, divide_images(dataset, test_seed=0, seed=0))
 
 
 def test_sides_that_lack_a_class_are_named_with_what_that_means():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.records import Dataset, ImageInfo
-from sweeper.data.folds import split_for
+from sweeper.data.folds import divide_for_training
 from sweeper.data.text_tables import read_classes, read_header, read_split_csv
 from sweeper.report.tables import list_split_stems, write_split
 from tests.support import builders
@@ -29,7 +29,7 @@ def make_named_images(**changes: object) -> Dataset:
 @pytest.mark.parametrize("folds", [None, 3])
 def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, folds: int | None) -> None:
     dataset = make_named_images(excluded=("-left", "out"))
-    split = split_for(dataset, study_seed=0, folds=folds, seed=0)
+    split = divide_for_training(dataset, study_seed=0, folds=folds, seed=0)
     write_split(dataset, split, tmp_path / "split.csv")
     problems: list[str] = []
     sides = read_split_csv(tmp_path / "split.csv", [*STEMS, *dataset.excluded], problems)
@@ -47,7 +47,7 @@ def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
     open_set = make_named_images()
     images = [open_set.images[0].model_copy(update={"split": "val"}), *open_set.images[1:]]
     dataset = open_set.model_copy(update={"images": tuple(images)})
-    write_split(dataset, split_for(dataset, study_seed=0, folds=None, seed=0), tmp_path / "split.csv")
+    write_split(dataset, divide_for_training(dataset, study_seed=0, folds=None, seed=0), tmp_path / "split.csv")
     sides = read_split_csv(tmp_path / "split.csv", STEMS, [])
     assert sides[STEMS[0]].split == "val"
     assert {side.split for stem, side in sides.items() if stem != STEMS[0]} == {"test", None}

@@ -14,7 +14,7 @@ from sweeper.tracking.values import RunValues
 from sweeper.training import network_in_training
 from sweeper.training.engine import StudyTraining
 from sweeper.training.training_context import open_context
-from sweeper.version import versions
+from sweeper.version import read_versions
 from tests.support import builders
 
 OLD, NEW = {"torch": "2.11"}, {"torch": "2.12"}
@@ -28,8 +28,8 @@ def test_a_continued_training_has_the_versions_that_trained_its_steps(
     context = open_context(conditions, "cpu")
     whole = StudyTraining(spec, context)
     whole.advance()
-    assert whole.make_result("pruned").versions == versions() and whole.make_result("pruned").earlier == ()
-    monkeypatch.setattr(network_in_training, "versions", lambda: OLD)
+    assert whole.make_result("pruned").versions == read_versions() and whole.make_result("pruned").earlier == ()
+    monkeypatch.setattr(network_in_training, "read_versions", lambda: OLD)
     first = StudyTraining(spec, context)
     first.advance()
     first.save(tmp_path / "pause.pt")
@@ -37,7 +37,7 @@ def test_a_continued_training_has_the_versions_that_trained_its_steps(
     same = StudyTraining(spec, context, checkpoint=tmp_path / "pause.pt")
     same.advance()
     assert same.make_result("pruned").earlier == ()
-    monkeypatch.setattr(network_in_training, "versions", lambda: NEW)
+    monkeypatch.setattr(network_in_training, "read_versions", lambda: NEW)
     other = StudyTraining(spec, context, checkpoint=tmp_path / "pause.pt")
     other.advance()
     result = other.make_result("pruned")

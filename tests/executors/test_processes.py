@@ -137,7 +137,7 @@ def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch)
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"no worker could be started \(killed\); try --executor inline"),
     ):
-        backend.hardware()
+        backend.get_hardware()
 
 
 @pytest.mark.slow
@@ -147,7 +147,7 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
     ):
-        backend.hardware()
+        backend.get_hardware()
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_an_actor_whose_code_its_node_lacks_says_which_module(monkeypatch: pytes
         closing(SubprocessBackend(faulty.ray_with_faults, lambda _: None)) as backend,
         pytest.raises(SweeperError, match=words),
     ):
-        backend.hardware()
+        backend.get_hardware()
 
 
 @pytest.mark.exhaustive

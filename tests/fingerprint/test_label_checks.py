@@ -18,7 +18,7 @@ from sweeper.data.tiff import turn_upright
 from sweeper.fingerprint.label_checks import Finding, Severity, examine_labels
 from sweeper.fingerprint.label_checks.edges import EdgeFit, measure_edge_fit
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, make_thumbnail, measure_all
-from sweeper.fingerprint.label_checks.near_duplicates import look_alikes
+from sweeper.fingerprint.label_checks.near_duplicates import find_near_duplicates
 from sweeper.fingerprint.label_checks.rules import MISFIT_AGREEMENT, judge_labels
 from tests.support.builders import counted
 
@@ -95,15 +95,18 @@ def jpeg(image: np.ndarray, quality: int = 40, side: int = 90) -> np.ndarray:
 def test_copies_are_recognised_whatever_was_done_to_them(change, how):
     images = [scene_image(i) for i in range(12)]
     images.append(change(images[4]))
-    pairs = look_alikes([make_thumbnail(image) for image in images])
+    pairs = find_near_duplicates([make_thumbnail(image) for image in images])
     assert [(pair.first, pair.second) for pair in pairs] == [(4, 12)]
     assert pairs[0].how.startswith(how) and bool(pairs[0].how) == bool(how)
 
 
 @pytest.mark.slow
 def test_different_scenes_of_one_kind_are_not_copies():
-    assert look_alikes([make_thumbnail(scene_image(i)) for i in range(40)]) == []
-    assert look_alikes([make_thumbnail(draw_image(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []
+    assert find_near_duplicates([make_thumbnail(scene_image(i)) for i in range(40)]) == []
+    assert (
+        find_near_duplicates([make_thumbnail(draw_image(parse_scene("cracks?images=60"), i).image) for i in range(60)])
+        == []
+    )
 
 
 # --- Findings -------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def test_the_parent_process_never_loads_torch_nor_mlflow_before_it_is_used() -> 
 
 def test_what_workers_tell_does_not_load_torch_either() -> None:
     """Taking a message apart imports the module of its class."""
-    start = "e = ProcessBackend('cpu', 1, 1, print); e.hardware(); e.close()"
+    start = "e = ProcessBackend('cpu', 1, 1, print); e.get_hardware(); e.close()"
     assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessBackend; {start}")
     modules = "sweeper.core.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
     assert not loaded_by(f"import {modules}") & {"torch", "segmentation_models_pytorch", "timm"}

@@ -12,7 +12,7 @@ from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.report import alternatives, confirmation
 from sweeper.report.card import format_card_lines, make_card
-from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, seed_scores
+from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, list_seed_scores
 from tests.report.test_markdown import CLEAR, opened, recommended, text_of
 from tests.support import builders
 
@@ -98,7 +98,7 @@ def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not
     ]
     more = facts_of(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
     assert group_confirmations(more, chosen) == own
-    assert seed_scores(more, chosen) == seed_scores(facts, chosen)
+    assert list_seed_scores(more, chosen) == list_seed_scores(facts, chosen)
 
 
 # --- The finalists, from the search to the test -------------------------------------------------------------

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 
 from sweeper.core.records import Collapse, Predictions
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images, seed_scores
+from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, list_seed_scores, score_images
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
 from sweeper.report.figures.confirmation import _list_swept
 from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
@@ -182,7 +182,7 @@ def test_differences_show_each_seed_and_each_test_image_in_order() -> None:
     seeds, images = figure.figure.axes
     assert [label.get_text() for label in seeds.get_yticklabels()] == [f.family for f in facts.finalists]
     dots = [line for line in seeds.lines if line.get_marker() == "o"]
-    assert [list(line.get_xdata()) for line in dots] == [seed_scores(facts, f) for f in facts.finalists]
+    assert [list(line.get_xdata()) for line in dots] == [list_seed_scores(facts, f) for f in facts.finalists]
     joined = [line for line in seeds.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 2]
     assert len([line for line in joined if list(line.get_ydata()) == [0, 1]]) == 3  # a line for each seed
     scored = score_images(facts, *facts.finalists)

@@ -67,7 +67,7 @@ def test_from_the_third_rung_on_every_trial_continues_to_its_end() -> None:
             made.record(number, "dice", step, 0.9 - 0.1 * number)
         assert made.may_continue(2) == (step >= RUNGS[2])
     assert not made.cannot_be_promoted(2, 30)
-    assert made.promotion_order([3, 2]) == [2, 3]
+    assert made.sort_by_promotion([3, 2]) == [2, 3]
 
 
 def test_beyond_the_middle_the_best_of_a_family_far_behind_waits_unless_it_is_the_baseline() -> None:
@@ -78,7 +78,7 @@ def test_beyond_the_middle_the_best_of_a_family_far_behind_waits_unless_it_is_th
     assert all(made.may_continue(number) for number in range(4))
     for number, (family, value) in enumerate(values.items()):
         made.record(number, family, 50, value)
-    assert made.trailing_families() == {"focal", "cross_entropy"}
+    assert made.list_trailing_families() == {"focal", "cross_entropy"}
     assert [made.may_continue(number) for number in range(4)] == [True, True, False, True]
 
 
@@ -87,14 +87,14 @@ def test_the_two_best_families_continue_however_far_apart() -> None:
     for number, (family, value) in enumerate({"dice": 0.6, "tversky": 0.3, "focal": 0.2}.items()):
         made.record(number, family, 25, value)
         made.record(number, family, 50, value)
-    assert made.trailing_families() == {"focal"}
+    assert made.list_trailing_families() == {"focal"}
     assert [made.may_continue(number) for number in range(3)] == [True, True, False]
 
 
 def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:
     made = make_halving(0.9, 0.8, 0.7, 0.85, 0.1, 0.1, 0.1, 0.1, 0.1)
     made.record(1, "dice", 50, 0.5)
-    order = list(filter(made.may_continue, made.promotion_order(range(9))))
+    order = list(filter(made.may_continue, made.sort_by_promotion(range(9))))
     assert order[:2] == [1, 0] and not {4, 5} & {*order}
 
 

@@ -291,7 +291,7 @@ def confirmation(
     """Return a completed confirmation training; `test` defaults to five images with foreground IoU 0.5."""
     test = counts_from_iou([0.5] * 5) if test is None else test
     classes = 2 if test.kind == "histogram" else test.data.shape[2]
-    point = metrics.default_operating_point("binary" if classes == 2 else "multiclass") if point is None else point
+    point = metrics.get_default_operating_point("binary" if classes == 2 else "multiclass") if point is None else point
     values: dict[str, Any] = {
         "spec": spec(family, number, seed, purpose="confirm", steps=200),
         "evaluations": curve(val, 200, rise, point, classes),

@@ -27,11 +27,11 @@ from sweeper.system.disk_space import explain_full_disk
     ],
 )
 def test_limits_of_the_system_are_told_as_such(error: Exception, words: str) -> None:
-    assert words in str(limits.limit_reached(error))
+    assert words in str(limits.explain_limit(error))
     wrapped = RuntimeError("something else")
     wrapped.__cause__ = error
-    assert words in str(limits.limit_reached(wrapped))
-    assert limits.limit_reached(RuntimeError("something else")) is None
+    assert words in str(limits.explain_limit(wrapped))
+    assert limits.explain_limit(RuntimeError("something else")) is None
 
 
 def test_a_thread_that_cannot_be_started_is_no_mistake_of_ours(
@@ -57,7 +57,7 @@ def test_a_thread_that_cannot_be_started_is_no_mistake_of_ours(
 def test_a_limit_of_memory_is_told_with_what_is_needed(sort: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * 10**9, 2 * 10**9))
-    told = limits.limit_reached(sort)
+    told = limits.explain_limit(sort)
     assert told is not None and "may reserve 2.0 GB" in told and "needs 5 GB" in told and "ulimit -v unlimited" in told
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert limits.explain_memory_limit() is None

@@ -19,7 +19,7 @@ from sweeper.core.events import JobResult, TrainingJob, WorkerHardware, WorkerLo
 from sweeper.core.recipe import Augmentation, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.balanced_crops import estimate_pixels_in_crops
-from sweeper.data.folds import split_for
+from sweeper.data.folds import divide_for_training
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.losses import FAMILIES
 from sweeper.training import graph_steps, training_steps
@@ -136,7 +136,7 @@ def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce
         None if recipe.crops == "uniform" else estimate_pixels_in_crops(dataset, store, recipe.size, recipe.batch_size)
     )
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=held)
-    train = split_for(dataset, study_seed=0, folds=None, seed=0).train
+    train = divide_for_training(dataset, study_seed=0, folds=None, seed=0).train
     context = TrainingContext(conditions, store, CPU, upload_store(store, CPU) if fits else None)
     return choose_steps_class(recipe.engine, CPU)(spec(family=family, steps=12, lr=2**-9), context, train)
 
@@ -201,7 +201,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     """
     meta, store = torch.device("meta"), open_store(tiny.store)
     conditions = Conditions(dataset=tiny, recipe=GRAPH, seed=0)
-    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
     pixels = ResidentStore(*(tensor.to(meta) for tensor in upload_store(store, CPU)))
     made = spec(family=family, params=pick_required(family, "binary"), steps=12)
     steps = GraphSteps(made, TrainingContext(conditions, store, meta, pixels), train)
@@ -347,7 +347,7 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None
 @pytest.mark.cuda
 def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
-    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
     pixels, found = upload_store(store, device), []
     for recipe in (LONG, GRAPH):
         conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
@@ -385,7 +385,7 @@ class Reading(nn.Module):
 @pytest.mark.cuda
 def test_a_loss_that_waits_for_the_gpu_trains_one_by_one(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
-    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
     conditions = Conditions(dataset=tiny, recipe=GRAPH, seed=0)
     steps = GraphSteps(spec(steps=12), TrainingContext(conditions, store, device, upload_store(store, device)), train)
     steps.criterion = Reading()

@@ -13,7 +13,7 @@ import torch
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
-from sweeper.data.folds import split_for
+from sweeper.data.folds import divide_for_training
 from sweeper.doctor import check_machine
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
@@ -170,7 +170,7 @@ def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
         look()
         output.register_hook(look)
 
-    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
     context = open_context(conditions_of(tiny, deterministic=deterministic), "cpu")
     steps = TrainingSteps(spec(), context, train)
     batch = steps._make_batch(0)

@@ -105,5 +105,5 @@ def test_the_pace_is_that_of_the_longest_trainings_on_at_most_two_workers() -> N
     one, two, many = (measure_pace(runs, workers) for workers in (1, 2, 8))
     assert one.seconds == two.seconds == pytest.approx(0.15)
     assert (one.spent, two.spent, many.spent) == (160.0, 80.0, 80.0)
-    assert one.after_rung(400).spent == pytest.approx(160 + 2 * 60)
-    assert two.after_rung(400).spent == pytest.approx(80 + 60)
+    assert one.add_rung(400).spent == pytest.approx(160 + 2 * 60)
+    assert two.add_rung(400).spent == pytest.approx(80 + 60)

@@ -40,12 +40,12 @@ def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
 def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     lines: list[str] = []
     forecast = Forecast(TO_COME, lambda: 2, log=lines.append)
-    assert forecast.seconds_left() is None and forecast.format_times() == ""
+    assert forecast.estimate_seconds_left() is None and forecast.format_times() == ""
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
     forecast.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
     search = 400 * SEARCH_SHARE - 25
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
-    left = forecast.seconds_left()
+    left = forecast.estimate_seconds_left()
     assert (left.least, left.most) == pytest.approx(tuple(expected))
     assert lines == [
         "time: first tested answer in 1.3 to 1.8 min, last within 2.1 min, as a step takes 100 ms, "
@@ -53,13 +53,13 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     ]
     paused = one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})
     forecast.notify(TrainingPaused(one.spec, paused))
-    assert forecast.seconds_left() == left  # nothing was trained since
+    assert forecast.estimate_seconds_left() == left  # nothing was trained since
     forecast.notify(TrainingResumed(one.spec, one))
     forecast.notify(ResultStored(one.model_copy(update={"seconds": 20.0})))
     assert forecast.pace == pytest.approx(0.2)
     confirmed = builders.confirmation("dice", 1)
     forecast.notify(ResultStored(confirmed))  # the phases before are over
-    left = forecast.seconds_left()
+    left = forecast.estimate_seconds_left()
     steps = confirmed.evaluations[-1].step
     assert left.least == pytest.approx((800 - steps) * forecast.pace / 2 + REPORT_SECONDS)
     assert len(lines) == 1
@@ -69,7 +69,7 @@ def test_a_time_limit_bounds_the_forecast() -> None:
     forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
     one = builders.trial("dice", 0.6, 0)
     forecast.notify(ResultStored(one))
-    assert forecast.seconds_left() == SecondsLeft(least=50, first_answer=50, most=50)
+    assert forecast.estimate_seconds_left() == SecondsLeft(least=50, first_answer=50, most=50)
     assert forecast.format_times() == "first tested answer in about 50 s"
 
 

@@ -32,14 +32,14 @@ class Machine(InlineBackend):
         super().__init__("cpu")
         self.worker, self.times, self.measured = CPU, times, list[tuple[Precision, ...]]()
 
-    def hardware(self) -> WorkerHardware:
+    def get_hardware(self) -> WorkerHardware:
         return self.worker
 
     @property
     def layout(self) -> WorkerLayout:
         return TWO
 
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+    def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         self.measured.append(tuple(precisions))
         return self.times
 
@@ -94,7 +94,7 @@ def test_a_measurement_is_kept_for_the_machine_its_torch_and_its_recipe(
     machine.worker = CPU.model_copy(update={"processor": "Another 1a2b3c4d"})
     precision, _, measured = choose(conditions, machine, tmp_path)
     assert (precision, len(measured)) == ("bfloat16", 1)
-    monkeypatch.setattr(machine_choice, "versions", lambda: {"torch": "9.9"})
+    monkeypatch.setattr(machine_choice, "read_versions", lambda: {"torch": "9.9"})
     assert len(choose(conditions, machine, tmp_path)[2]) == 1
     assert len(json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"]) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["t.json"]

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from sweeper.workflow.settings import Settings, parse_duration, seed_range
+from sweeper.workflow.settings import Settings, parse_duration, parse_seed_range
 
 
 @pytest.mark.parametrize(
     ("text", "ends"), [("3..8", (3, 8)), ("5", (5, 5)), (2, (2, 2)), (" 3 .. 8 ", (3, 8)), ("100", (100, 100))]
 )
 def test_seeds_are_a_range_or_one_number(text: str | int, ends: tuple[int, int]) -> None:
-    assert seed_range(text) == ends
+    assert parse_seed_range(text) == ends
 
 
 @pytest.mark.parametrize("text", ["", "8..3", "0", "0..3", "3..", "..8", "3-8", "3..8..9", "-1", "1e2", "3..101", "٣"])
 def test_other_seeds_are_refused_with_the_rule_and_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"1 ≤ MIN ≤ MAX ≤ 100, got .*; for example '3\.\.8"):
-        seed_range(text)
+        parse_seed_range(text)
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def _has_keys(path: Path, keys: Sequence[bytes]) -> bool:
     return sum(b'"%b"' % key in text for key in keys) >= 2
 
 
-def split_of(parts: Iterable[str]) -> SplitName | None:
+def find_split(parts: Iterable[str]) -> SplitName | None:
     """Return the split given by the last of these folder names that denotes one."""
     for part in reversed([*parts]):
         if part.lower() in SPLITS:

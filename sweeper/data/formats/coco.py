@@ -28,8 +28,8 @@ from sweeper.data.formats.base import (
     Size,
     find_image,
     find_json,
+    find_split,
     number_list,
-    split_of,
 )
 from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
 from sweeper.data.formats.word_labels import number_words
@@ -110,8 +110,8 @@ def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[C
 def _parse_file(place: DataSource, path: Path) -> CocoFile:
     """Parse images, categories and objects of a file; faults become problems."""
     name = place.format_name(path)
-    split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
-    split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
+    split = find_split([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
+    split = split or find_split([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
     file = CocoFile(path, split)
     faulty = set()
     for key, number, entry in _list_entries(place, path):

@@ -21,8 +21,8 @@ from sweeper.data.formats.base import (
     ReadResult,
     find_image,
     find_json,
+    find_split,
     number_list,
-    split_of,
 )
 from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result
 from sweeper.data.formats.word_labels import number_words
@@ -90,7 +90,7 @@ def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | Non
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
     missing = [] if embedded else place.problems
     image = find_image(place, written if isinstance(written, str) else "", near, name, missing)
-    side = SplitAssignment(split_of(path.relative_to(place.root).parts[:-1]))
+    side = SplitAssignment(find_split(path.relative_to(place.root).parts[:-1]))
     if image is not None:
         return ImageShapes(name, image, shapes, size, side), True
     return ImageShapes(name, path, shapes, size, side, partial(_decode_embedded, path)), embedded

@@ -23,7 +23,7 @@ from sweeper.data.formats.base import (
     Sample,
     Size,
     drop_repeated,
-    split_of,
+    find_split,
 )
 from sweeper.data.formats.class_masks import (
     find_image_stem,
@@ -114,7 +114,7 @@ def _read_patterns(place: DataSource) -> ReadResult:
 
 def split_by_folder(one: PatternMatch) -> SplitName | None:
     """Return the split of a file by its folders."""
-    return split_of(one.below.split("/")[:-1])
+    return find_split(one.below.split("/")[:-1])
 
 
 def choose_split_rule(place: DataSource, files: Sequence[PatternMatch]) -> Callable[[PatternMatch], SplitName | None]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import Dataset
-from sweeper.data.parallel import in_order
+from sweeper.data.parallel import map_in_order
 from sweeper.data.shrink import compute_coverage
 from sweeper.data.store import compute_pixel_hash, open_store
 from sweeper.data.tiff import turn_upright
@@ -61,7 +61,7 @@ def measure_all(
             flat=bool((image == image[:1, :1]).all()),
         )
 
-    for index, one in zip(store.walk_indices(), in_order(measured, range(total), workers), strict=True):
+    for index, one in zip(store.walk_indices(), map_in_order(measured, range(total), workers), strict=True):
         features.append(one)
         if tick is not None:
             tick(index + 1, total)

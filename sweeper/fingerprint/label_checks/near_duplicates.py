@@ -47,7 +47,7 @@ class DuplicatePair(NamedTuple):
     """Rotation or mirroring of the second; empty = none."""
 
 
-def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
+def find_near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
     """Find pairs (first < second) whose thumbnails correlate by `SAME_VIEW_CORRELATION`, in any of eight orientations.
 
     Images of one colour, whose thumbnails are all zero, are in no pair.
@@ -115,7 +115,7 @@ def look_alike_findings(dataset: Dataset, features: Sequence[ImageFeatures]) -> 
     """Yield summaries of near-duplicates: across given sides, and without a common side or group."""
     pairs = [
         pair
-        for pair in look_alikes([one.thumbnail for one in features])
+        for pair in find_near_duplicates([one.thumbnail for one in features])
         if features[pair.first].image_digest != features[pair.second].image_digest
     ]
     kinds: dict[str, list[DuplicatePair]] = defaultdict(list)

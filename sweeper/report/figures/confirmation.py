@@ -22,8 +22,8 @@ from sweeper.report.facts import (
     find_difference,
     group_confirmations,
     group_replicates,
+    list_seed_scores,
     score_images,
-    seed_scores,
 )
 from sweeper.report.figures.style import (
     BAND,
@@ -167,7 +167,7 @@ def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
         )
         points = np.asarray(select_metric_counts(tests[0][0], facts.compared).points)
         chosen = tuple(r.get_median_point(get_own_point) for r in kept)
-        swept.append(_SweptScores(finalist, points, values, chosen, tuple(seed_scores(facts, finalist))))
+        swept.append(_SweptScores(finalist, points, values, chosen, tuple(list_seed_scores(facts, finalist))))
     return swept
 
 
@@ -268,7 +268,7 @@ def draw_differences(facts: ReportFacts) -> DrawnFigure | str:
 def _list_by_seed(facts: ReportFacts, finalist: FinalistEvidence) -> dict[int, float]:
     """Return a finalist's test score by seed."""
     seeds = [replicate.runs[0].spec.seed for replicate in group_replicates(facts, finalist)]
-    return dict(zip(seeds, seed_scores(facts, finalist), strict=True)) if seeds else {}
+    return dict(zip(seeds, list_seed_scores(facts, finalist), strict=True)) if seeds else {}
 
 
 def _sort_image_gaps(facts: ReportFacts) -> Floats:

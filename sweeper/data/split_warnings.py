@@ -20,7 +20,7 @@ _WITHOUT = {
 }
 
 
-def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
+def list_split_warnings(dataset: Dataset, split: Split) -> tuple[str, ...]:
     """Return warnings about this split's scores: sides that lack a class, and too few test images."""
     notes = _list_missing_classes(dataset, {"training": split.train, "validation": split.val, "test": split.test})
     whole = len(_name_units(dataset, range(len(dataset.images))))
@@ -36,7 +36,7 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
+def list_fold_warnings(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
     """Return warnings about scores over folds; `split` is the search's, without test images.
 
     The first says that nothing was held out. The others list classes in only one image (or group), which no training
@@ -78,7 +78,7 @@ def _name_units(dataset: Dataset, indices: Iterable[int]) -> set[str]:
     return {f"image {image.stem}" if image.group is None else f"group {image.group}" for image in images}
 
 
-def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
+def describe_split(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
     """Return how `sweeper run --seed SEED` would divide the set, with warnings, or why it fails."""
     try:
         split = divide_images(dataset, test_seed=seed, seed=seed)
@@ -89,4 +89,4 @@ def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
     how = "as given" if assigned == len(dataset.images) else f"{assigned} of them given" if assigned else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
     whole = f"; kept together: {line}" if (line := format_groups(dataset)) else ""
-    return (sizes + whole, *split_notes(dataset, split))
+    return (sizes + whole, *list_split_warnings(dataset, split))
