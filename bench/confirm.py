@@ -126,9 +126,7 @@ def print_overhead(arguments: argparse.Namespace) -> None:
         folder = Path(name)
         (folder / "train.py").write_text(SCRIPT, "utf-8")
         words = [sys.executable, str(folder / "train.py")]
-        task = ScriptTask(
-            task="binary", classes=2, kinds={"val": "score", "test": "score"}, metric="miou", class_pixels=(9, 1)
-        )
+        task = ScriptTask(task="binary", kinds={"val": "score", "test": "score"}, metric="miou", class_pixels=(9, 1))
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         os.environ["PYTHONPATH"] = environment["PYTHONPATH"]
         times: dict[str, list[float]] = {"by itself": [], "by sweeper": []}

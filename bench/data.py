@@ -92,8 +92,8 @@ def make_sparse_store(folder: Path, count: int, size: int) -> Dataset:
             file.seek(index * size * size + size * size // 2)
             file.write(b"\x01" * size)
     sums = {"images.bin": 0, "masks.bin": 0}  # only loading a data set verifies them
-    index = {"format": FORMAT, "channels": 3, "sizes": [[size, size]] * count, "crc32": sums}
-    (store / "index.json").write_text(json.dumps(index))
+    description = {"format": FORMAT, "channels": 3, "sizes": [[size, size]] * count, "crc32": sums}
+    (store / "index.json").write_text(json.dumps(description))
     marked = [size if i % 100 == 0 else 0 for i in range(count)]
     images = tuple(
         ImageInfo(stem=f"{i:05d}", height=size, width=size, pixels=(size * size - n, n)) for i, n in enumerate(marked)

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from sweeper import storage
 from sweeper.core import metrics, point_choice
+from sweeper.core.calibration import ClassCalibration
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, DecisionRules, Evidence, Interval, Split, TrialSpec
 from sweeper.data import divide_images, load_dataset
@@ -133,7 +134,7 @@ def count_rules(training: FinalTraining, split: Split, groups: Callable[[tuple[i
     validation = training.score_images(tuple(split.val), None)
     test = training.score_images(tuple(split.test), None)
     fitted = None if validation is None else training.fit_calibration(validation)
-    if validation is None or test is None or fitted is None:
+    if validation is None or test is None or not isinstance(fitted, ClassCalibration):
         raise SystemExit("a training diverged")
     rules: dict[Any, Any] = {"plain": metrics.count_at_point(test.counts, 0.0)}
     for metric in METRICS:

@@ -111,7 +111,7 @@ def collect(arguments: argparse.Namespace) -> None:
             data = write_scene(scene, arguments.images, arguments.image_size, Path(".sweeper/families"))
             dataset = load_dataset(str(data), Path(".sweeper/cache"), lambda line: None)
             space = load_space(SPACES[dataset.task], dataset.task)
-            train = [place for place, image in enumerate(dataset.images) if image.split == "train"]
+            train = tuple(place for place, image in enumerate(dataset.images) if image.split == "train")
             imbalance = compute_imbalance(dataset.count_class_pixels(train))
             names = [configured.family for configured in space.families]
             families = [name for name in arguments.family or names if name in names]

@@ -121,7 +121,8 @@ def make_spec(number: int, params: dict[str, Any], imbalance: float, steps: int)
     from sweeper.core.records import TrialSpec
 
     kind = params["loss"]
-    values = {key: float(params[key]) for key in ("gamma", "alpha", "mix", "fn_weight") if key in params}
+    names: tuple[str, ...] = ("gamma", "alpha", "mix", "fn_weight")
+    values = {name: float(params[name]) for name in names if name in params}
     if kind == "tversky":
         values["fp_weight"] = 1 - values["fn_weight"]
     if kind == "weighted_ce":

@@ -105,7 +105,8 @@ def compute_fold_width(errors: Floats, fold_of: npt.NDArray[np.intp], folds: int
 def list_widths(design: Design, errors: Floats, fold_of: npt.NDArray[np.intp]) -> tuple[float, float, list[float]]:
     """Return the mean difference of errors (2, rotations, images), its variance, and half the width by candidate."""
     means = errors.mean(axis=2)
-    gap = compute_nested_interval(*(ImageTable(m, e - m[:, None]) for m, e in zip(means, errors, strict=True)))
+    first, second = (ImageTable(m, e - m[:, None]) for m, e in zip(means, errors, strict=True))
+    gap = compute_nested_interval(first, second)
     v_seed, v_image, k = gap.se_seed**2, gap.se_image**2, design.folds
     extra = (
         0.0,

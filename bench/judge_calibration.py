@@ -252,7 +252,7 @@ def count_claims(task: tuple[TableDesign | FoldDesign, float, int, tuple[int, ..
         columns = draw_with_gap(design, gap, rng)
         judgement = judge_scores(ScoreRows(columns, "a simulation"), request)
         is_right = judgement.verdict is Verdict.CLEAR_WINNER and (not gap or judgement.named == "b")
-        for place, claims in enumerate((is_right, *list_other_claims(columns, gap, request.lower_is_better))):
+        for place, claims in enumerate((is_right, *list_other_claims(columns, gap, isinstance(design, FoldDesign)))):
             counts[place] += claims
     return counts
 

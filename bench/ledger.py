@@ -447,8 +447,8 @@ def print_check(arguments: argparse.Namespace) -> None:
     print(f"Nothing is claimed of sets that are unlike all others: {', '.join(unlike)}.\n")
     numbers = range(1, len(CONFIGURATIONS) + 1)
     print("| best of the first … families | " + " | ".join(map(str, numbers)) + " |\n|---|" + "---|" * len(numbers))
-    for name, each in curves.items():
-        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in np.mean(each, axis=0)) + " |")
+    for name, losses in curves.items():
+        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in np.mean(losses, axis=0)) + " |")
 
 
 def print_kinds(arguments: argparse.Namespace) -> None:

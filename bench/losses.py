@@ -31,11 +31,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torchvision.ops import sigmoid_focal_loss
 
+from sweeper.core.records import Task
 from sweeper.core.text import format_count
 from sweeper.losses import FAMILIES, build_loss
 
-SHAPES = {"binary": (16, 1, 256, 256), "multiclass": (8, 11, 256, 256)}
-CROPS = {"binary": (8, 1, 96, 96), "multiclass": (8, 11, 96, 96)}
+SHAPES: dict[Task, tuple[int, ...]] = {"binary": (16, 1, 256, 256), "multiclass": (8, 11, 256, 256)}
+CROPS: dict[Task, tuple[int, ...]] = {"binary": (8, 1, 96, 96), "multiclass": (8, 11, 96, 96)}
 """Batches as small as in training on a CPU."""
 IGNORE = 255
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +47,7 @@ class Batch(NamedTuple):
     target: Tensor
 
 
-def make_batch(task: str, shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Batch:
+def make_batch(task: Task, shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Batch:
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn(shape, generator=rng).to(dtype)
     spatial = (shape[0], *shape[2:])
@@ -129,7 +130,7 @@ def compute_ohem(z: Tensor, y: Tensor) -> Tensor:
     return (hard if hard.numel() >= number else each.topk(number)[0]).mean()
 
 
-def make_counterparts(task: str) -> dict[str, dict[str, Loss]]:
+def make_counterparts(task: Task) -> dict[str, dict[str, Loss]]:
     """Return the counterparts of each family, by library."""
     binary = task == "binary"
     monai, kornia = import_library("monai.losses"), import_library("kornia.losses")
@@ -204,11 +205,11 @@ def make_counterparts(task: str) -> dict[str, dict[str, Loss]]:
     return counterparts
 
 
-def build_family_loss(family: str, task: str, classes: int, batch: Batch) -> Loss:
+def build_family_loss(family: str, task: Task, classes: int, batch: Batch) -> Loss:
     """Return sweeper's loss with its defaults; a parameter without a default gets 8."""
     coordinates = FAMILIES[family].coordinates[task]
-    required = ("pos_weight", "prior_odds")
-    params = {name: 8.0 for name in required if name in coordinates and coordinates[name].default is None}
+    required = [name for name in ("pos_weight", "prior_odds") if name in coordinates]
+    params: dict[str, Any] = {name: 8.0 for name in required if coordinates[name].default is None}
     frequencies = tuple(1.0 for _ in range(classes)) if task == "multiclass" else None
     loss = build_loss(family, task=task, class_frequencies=frequencies, **params)
     if FAMILIES[family].needs_map is not None:  # as in training, the maps come with the batch
@@ -284,7 +285,7 @@ def is_runnable(loss: Loss, batch: Batch, device: str) -> bool:
 
 
 def print_row(
-    family: str, task: str, batch: Batch, counterparts: dict[str, Loss], *, device: str, repetitions: int
+    family: str, task: Task, batch: Batch, counterparts: dict[str, Loss], *, device: str, repetitions: int
 ) -> float | None:
     """Measure a family and print its row; return the ratio to the fastest counterpart, if there is one."""
     loss = build_family_loss(family, task, batch.logits.shape[1], batch)
@@ -318,6 +319,8 @@ def main() -> None:
     parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.repetitions < 2:
+        parser.error(f"--repetitions must be at least 2 for quartiles, got {arguments.repetitions}")
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
     processor = torch.cuda.get_device_name() if arguments.device == "cuda" else torch.backends.cpu.get_cpu_capability()

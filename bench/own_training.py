@@ -58,7 +58,7 @@ def measure(classes: list[str], batch: int, size: int, device: str, folder: Path
                 s.add(z, y, [f"image{k}" for k in range(n, n + batch)])
 
     score()
-    helper, plain, scores = measure_calls(t.loss), measure_calls(t._criterion), measure_seconds(score, device)
+    helper, plain, scores = measure_calls(t.loss), measure_calls(t._loss_function), measure_seconds(score, device)
     return (
         f"{device}, {len(classes)} classes, {batch} x {size}²: trial() {begin:.3f} s, {STEPS} calls "
         f"{helper - plain:+.3f} s on {plain:.2f} s, scores of {IMAGES} images {scores:.2f} s"

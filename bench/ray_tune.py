@@ -99,20 +99,20 @@ def main() -> None:
             ),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         )
-        results = tuner.fit()
+        grid = tuner.fit()
         searched = time.perf_counter() - began
-        complete = [r for r in results if r.metrics and "test" in r.metrics]
-        best = max(complete, key=lambda r: r.metrics["miou"])
-        steps = sum(r.metrics["step"] for r in results if r.metrics and "step" in r.metrics)
+        results = [(grid[place].config, grid[place].metrics or {}) for place in range(len(grid))]
+        config, metrics = max((r for r in results if "test" in r[1]), key=lambda r: r[1]["miou"])
+        steps = sum(metrics.get("step", 0) for _, metrics in results)
         ray.shutdown()
     print(
         json.dumps(
             {
                 "seconds": searched,
                 "steps": steps,
-                "best": best.config,
-                "val_miou": best.metrics["miou"],
-                "test_miou": best.metrics["test"],
+                "best": config,
+                "val_miou": metrics["miou"],
+                "test_miou": metrics["test"],
                 "threads": 1,
             }
         )

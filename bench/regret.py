@@ -40,7 +40,7 @@ from sweeper.workflow.advice import add_advice
 from sweeper.workflow.settings import CPU_SIZE, CPU_WIDTH
 
 RUNGS = (25, 50, 75, 100)
-RULES = sorted(
+RULES: list[tuple[int, *tuple[float, ...]]] = sorted(
     {(FLOOR, *SHARES), (0, *SHARES), *((0, first, 1 / 2) for first in (1 / 6, 1 / 3, 1 / 2, 1.0)), (0, 1.0, 1 / 4)}
 )
 """First trials of a family that pass the first rung whatever they score; shares of the trials that continue from it

@@ -21,12 +21,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import optuna
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.executors.protocol import Executor
 from sweeper.space import load_space
 from sweeper.study import finalist, search
 from sweeper.study.loop import run_work
@@ -40,7 +43,7 @@ RUNGS, REACHED, UNSETTLED = (25, 50, 75), (0.55, 0.8, 0.93), (1.0, 0.48, 0.2)
 """Steps of the rungs; share of the last value that is reached there; bias and luck relative to the first rung."""
 SPACE = load_space("binary", "binary")
 FAMILIES = [family.family for family in SPACE.families]
-KINDS: Mapping[str, Mapping[str, float]] = {
+KINDS: Mapping[str, Mapping[str, Any]] = {
     "mixed": {},
     "noisy rungs": {"early": 0.06, "luck": 0.01},
     "wide": {"spread": 0.06, "bad": 3},
@@ -92,7 +95,8 @@ class SimulatedData:
         ]
         curve = [max(0.01, value) for value in (*rungs, last)]
         evaluations = tuple(builders.evaluation(step, v) for step, v in zip((*RUNGS, 100), curve, strict=True))
-        changes = {"spec": spec, "evaluations": evaluations, "test": None, "predictions": None, "run_id": None}
+        absent: dict[str, Any] = dict.fromkeys(("test", "predictions", "run_id"))
+        changes = {"spec": spec, "evaluations": evaluations, **absent}
         return builders.trial(spec.family, curve[-1], spec.number, seconds=1.0, **changes)
 
 
@@ -103,25 +107,25 @@ def simulate_search(
 
     The last item has, for each number of finalists, how far the best finalist is truly below the best family.
     """
-    search.SuccessiveHalving = partial(SuccessiveHalving, shares=shares)  # type: ignore[misc, assignment]
     study = optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
     search.enqueue_defaults(study, SPACE, trials)
-    work = search.LossSearch(
-        study,
-        SPACE,
-        builders.conditions(),
-        imbalance=60.0,
-        trials=trials,
-        recorder=Recorder(),
-        checkpoints=Path("nowhere"),
-    )
-    run_work(FakeExecutor(data.train), work, lambda: None)
+    with mock.patch.object(search, "SuccessiveHalving", partial(SuccessiveHalving, shares=shares)):
+        work = search.LossSearch(
+            study,
+            SPACE,
+            builders.conditions(),
+            imbalance=60.0,
+            trials=trials,
+            recorder=Recorder(),
+            checkpoints=Path("nowhere"),
+        )
+    run_work(cast(Executor, FakeExecutor(data.train)), work, lambda: None)
     ended = work._ended
     spent = sum(result.evaluations[-1].step for result in ended) / 100
     below = []
     for number in finalist_numbers:
-        finalist.FINALISTS = number  # type: ignore[misc]
-        best = max(data.compute_truth(each.trial.spec) for each in finalist.select_finalist_families(ended))
+        with mock.patch.object(finalist, "FINALISTS", number):
+            best = max(data.compute_truth(each.trial.spec) for each in finalist.select_finalist_families(ended))
         below.append(max(data.level.values()) - best)
     return spent, sum(r.state == "complete" for r in ended), below
 
@@ -143,7 +147,7 @@ def main() -> None:
             rows = [
                 simulate_search(
                     seed,
-                    SimulatedData(seed, **changes | luck),
+                    SimulatedData(seed, **{**changes, **luck}),
                     arguments.trials,
                     (first, SHARES[1]),
                     arguments.finalists,

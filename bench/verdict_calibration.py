@@ -133,8 +133,8 @@ def play_confirmation(
         if ended is not None and (ended.ending != "enough" or not to_the_end or winner is not None or is_last):
             return replace(ended, last_winner=winner if to_the_end else ended.winner)
         next_seeds = analyses[analyses.index(analysis) + 1].seeds
-        for i in step.finalists or (decision.best, *decision.unbeaten):
-            assert i is not None
+        unbeaten = decision.unbeaten if decision.best is None else (decision.best, *decision.unbeaten)
+        for i in step.finalists or unbeaten:
             seeds_of[ORDER.index(evidence.finalists[i].family)] = next_seeds
     raise AssertionError("a confirmation ends at the last interim analysis")
 

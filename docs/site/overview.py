@@ -98,9 +98,10 @@ def draw(document: dict[str, Any], image: MedianImage, width: str) -> Figure:
     figure = make_figure(3.2 if width == "wide" else 5.0)
     figure.set_figwidth(WIDTHS[width])
     if width == "wide":
-        gains, answers = figure.subfigures(1, 2, width_ratios=[1.15, 1])
+        parts = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.15, 1])
     else:
-        gains, answers = figure.subfigures(2, 1, height_ratios=[1, 1.9])
+        parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.9])
+    gains, answers = parts.flat
     draw_gains(gains.add_subplot(), document)
     draw_answers(answers, document, image)
     return figure
