@@ -209,6 +209,8 @@ def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
     """
     try:
         with zipfile.ZipFile(archive) as content:
+            for info in content.infolist():
+                info.filename = info.filename.replace("\\", "/")  # as older programs for Windows write it
             names = Counter(info.filename for info in content.infolist() if not info.is_dir())
             if repeated := [name for name, number in names.items() if number > 1]:  # the second would replace the first
                 problem = "is in the archive more than once; keep one, or rename the other"
@@ -217,7 +219,7 @@ def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
             cache.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix=".writing-", dir=cache, ignore_cleanup_errors=True)
             try:
-                content.extractall(folder.name)
+                content.extractall(folder.name, content.infolist())
             except BaseException:
                 folder.cleanup()
                 raise

@@ -41,6 +41,16 @@ def test_a_zip_is_the_folder_that_it_holds(tmp_path, prefix):
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {"sources", plain.digest.removeprefix("sha256:")}
 
 
+def test_a_zip_with_the_separators_of_windows_is_read(tmp_path):
+    root = folder(tmp_path / "data")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as content:
+        for path in sorted(root.rglob("*.png")):
+            info = zipfile.ZipInfo("name")
+            info.filename = rf"set\{path.parent.name}\{path.name}"
+            content.writestr(info, path.read_bytes())
+    assert load_folder(tmp_path / "set.zip").digest == load_folder(root).digest
+
+
 def test_an_unchanged_zip_is_not_unpacked_again_and_a_changed_one_is(tmp_path, monkeypatch):
     root = folder(tmp_path / "data")
     first = load_folder(write_zip(root, tmp_path / "set.zip"))
