@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support import annotated
-from tests.support.annotated import HEIGHT, STEMS, WIDTH, truth
+from tests.support.annotated import HEIGHT, STEMS, WIDTH, has_true_masks, truth
 from tests.support.folders import find_problems, get_mask, has_warning, load_folder
 
 # --- COCO: ids ---------------------------------------------------------------------------------------------------
@@ -203,3 +203,13 @@ def test_a_kind_that_cannot_be_drawn_is_refused_once_with_a_step_for_all(tmp_pat
 def test_a_turned_rectangle_of_three_points_is_a_fault_of_its_own(tmp_path):
     problems = find_problems(write_shapes(tmp_path / "data", "rotation", [[1, 1], [9, 2], [9, 9]]))
     assert "must have 4 points as a rotation, found 3" in "".join(problems)
+
+
+@pytest.mark.parametrize("name", ["folder", "coco", "labelme", "yolo", "manifest"])
+def test_files_may_be_named_in_another_case(tmp_path, name):
+    root = tmp_path / "data"
+    annotated.FORMATS[name](root)
+    for path in [path for path in root.rglob("*") if path.suffix in (".png", ".txt")]:
+        path.rename(path.with_name(path.name.upper()))
+    dataset = load_folder(root)
+    assert has_true_masks(dataset) and dataset.classes == annotated.CLASSES

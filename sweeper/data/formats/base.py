@@ -184,18 +184,29 @@ class DataSource:
         root = normalise_text(os.path.abspath(self.root))  # noqa: PTH100 (links stay what they are)
         return {f"{root}/{below}": path for below, path in self.listing}
 
+    @cached_property
+    def by_folded_path(self) -> dict[str, list[Path]]:
+        """Files by their absolute path in composed form and lower case."""
+        by_path: dict[str, list[Path]] = defaultdict(list)
+        for path, file in self.by_path.items():
+            by_path[path.casefold()].append(file)
+        return dict(by_path)
+
     def find_file(self, path: Path) -> Path | None:
-        """Return the listed file of this path; the path itself if it is a folder; else None."""
-        file = self.by_path.get(normalise_text(os.path.abspath(path)))  # noqa: PTH100 (links stay what they are)
-        return path if file is None and path.is_dir() else file
+        """Return the listed file of this path, if need be in another case; the path itself if a folder; else None."""
+        name = normalise_text(os.path.abspath(path))  # noqa: PTH100 (links stay what they are)
+        if (file := self.by_path.get(name)) is not None or path.is_dir():
+            return file or path
+        alike = self.by_folded_path.get(name.casefold(), [])
+        return alike[0] if len(alike) == 1 else None
 
     @cached_property
     def image_files(self) -> dict[str, list[Path]]:
-        """Images below the root by file name in composed form."""
+        """Images below the root by file name in composed form and lower case."""
         by_name: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                by_name[normalise_text(path.name)].append(path)
+                by_name[normalise_text(path.name).casefold()].append(path)
         return dict(by_name)
 
     @property
@@ -350,8 +361,8 @@ def find_image(
     """Return the image that an annotation file refers to; None, and a problem, if there is no usable one.
 
     It is a file below the root: at the written path relative to a folder of `near`, else with its name in such a
-    folder, else the only one with that name. `source` is the annotation file's name; `problems` defaults to those of
-    `place`.
+    folder, else the only one with that name, or with that name in another case. `source` is the annotation file's name;
+    `problems` defaults to those of `place`.
     """
     text = normalise_text(written.replace("\\", "/"))
     base = text.rsplit("/", 1)[-1]
@@ -362,7 +373,8 @@ def find_image(
                 if name != text:
                     place.tally.add(*ELSEWHERE, base)
                 return path
-    others = place.image_files.get(base, [])
+    alike = place.image_files.get(base.casefold(), [])
+    others = [path for path in alike if normalise_text(path.name) == base] or alike
     if len(others) == 1:
         if "/" in text:
             place.tally.add(*ELSEWHERE, base)

@@ -150,7 +150,7 @@ def _find_label_file(place: DataSource, image: Path) -> Path | None:
     """Return the text file of an image: in labels/ if the image is in images/, else next to it."""
     parts = [*image.relative_to(place.root).parts]
     for i in range(len(parts) - 1, -1, -1):
-        if parts[i] == "images":
+        if parts[i].lower() == "images":
             candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
             if (file := place.find_file(candidate)) is not None:
                 return file
