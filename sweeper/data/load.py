@@ -136,7 +136,7 @@ def _place(source: str) -> DataSource:
     """Return the source's folder; for an annotation file its folder and the file, for an archive the archive."""
     path = expand_user(source)
     if not os.path.exists(path):  # noqa: PTH110 (never raises, whatever the name)
-        check_no_address("--data", source)
+        check_no_address("DATA", source)
     try:
         named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES
     except (OSError, ValueError) as error:

@@ -283,7 +283,7 @@ def test_images_without_a_mask_are_refused_also_where_most_have_none_until_a_tab
     laid_out(root, *five("images/more{}.png", ""), *five("images/also{}.png", ""), ("images/last.png", ""))
     problem = find_problem(root)
     assert "11 files, e.g. images/alsoa.png, images/alsob.png: has no mask; add masks/alsoa.png" in problem
-    assert problem.endswith("or give a CSV (image,mask) of those that have one as --data")
+    assert problem.endswith("or give a CSV (image,mask) of those that have one as DATA")
     table = root / "labelled.csv"
     table.write_text("image,mask\n" + "".join(f"images/{n}.png,masks/{n}.png\n" for n in "abcde"))
     assert [p.stem for p in load_folder(table).images] == [*"abcde"]

@@ -69,7 +69,7 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
     archive = write_zip(root, tmp_path / "set.zip")
     assert refuse(archive) == (
         "images/b.png: has no mask; add masks/b.png, remove the image, or give a CSV (image,mask) of those that have "
-        "one as --data"
+        "one as DATA"
     )
     shutil.rmtree(root / "masks")
     assert f"masks/: is missing next to images/ in {archive}, which holds images" in refuse(write_zip(root, archive))
@@ -118,7 +118,7 @@ def test_damaged_and_locked_archives_are_refused(tmp_path, fault):
 )
 def test_an_address_is_called_one_unless_a_folder_has_its_name(tmp_path, monkeypatch, address, named):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="--data must name a file or folder of this machine") as caught:
+    with pytest.raises(DataError, match="DATA must name a file or folder of this machine") as caught:
         load_dataset(address, tmp_path)
     assert f"{named} is an address: copy" in str(caught.value) and "secret" not in str(caught.value)
     folder(tmp_path / address)

@@ -216,7 +216,7 @@ def pair_files(
         masks_of_image = masks_of_images.get(one.path, [])
         if not masks_of_image:
             missing = _guess_pattern_name(masks, one.stem)
-            way_out = "a CSV (image,mask) of those that have one as --data"
+            way_out = "a CSV (image,mask) of those that have one as DATA"
             place.add_problem(one.path, f"has no mask; add {missing}, remove the image, or give {way_out}")
             continue
         path, name = masks_of_image[0], place.format_name(one.path)
