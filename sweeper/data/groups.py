@@ -15,10 +15,10 @@ from pathlib import PurePosixPath
 
 from sweeper.core.records import Dataset
 from sweeper.core.text import format_count
-from sweeper.data.formats.base import SPLITS, DataSource, Sample
+from sweeper.data.formats.base import DataSource, Sample
 from sweeper.data.formats.name_words import IMAGE_WORDS, MORE_IMAGE_WORDS
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import SplitAssignment
+from sweeper.data.text_tables import SPLITS, SplitAssignment
 
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 MIN_GROUPS = 3

@@ -21,7 +21,7 @@ from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import put_background_first
 from sweeper.data.decode_image import ImageKind, read_image, read_image_kind
 from sweeper.data.decode_mask import ColourMaskError
-from sweeper.data.formats.base import SPLITS, DataSource, ReadResult, Sample
+from sweeper.data.formats.base import DataSource, ReadResult, Sample
 from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
@@ -33,7 +33,14 @@ from sweeper.data.open_image import silence_pillow
 from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels
-from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, normalise_text, read_header, read_split_csv
+from sweeper.data.text_tables import (
+    SPLITS,
+    SplitAssignment,
+    UnreadableFileError,
+    normalise_text,
+    read_header,
+    read_split_csv,
+)
 from sweeper.data.tiff import turn_upright
 from sweeper.system.disk_space import check_room
 

@@ -8,12 +8,22 @@ import stat
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, get_args
+from typing import Any, BinaryIO, NamedTuple
 
 from sweeper.core.records import SplitName
 from sweeper.core.spreadsheet import TableError, decode_text, parse_table
 from sweeper.core.text import FORMULA
 
+SPLITS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of folders and files that define a split, and what tables call it."""
 MAX_CLASSES = 255
 """Labels 0–254; 255 means ignore."""
 MAX_TABLE = 1 << 25
@@ -201,13 +211,13 @@ def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) ->
     A group that looks like a formula may have a leading apostrophe, as reports write it.
     """
     split = (row.get("split") or "").strip().lower()
-    if split not in ("", *get_args(SplitName)):
+    if split and split not in SPLITS:
         problems.append(f"{where}: split must be train, val, test or empty, found {split!r}; correct it")
         return None
     group = normalise_text((row.get("group") or "").strip())
     if group[:1] == "'" and group[1:].startswith(FORMULA):
         group = group[1:]
-    return SplitAssignment(split or None, group or None)  # type: ignore[arg-type]
+    return SplitAssignment(SPLITS.get(split), group or None)
 
 
 def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, SplitAssignment]:

@@ -60,7 +60,7 @@ def sides_of(tmp_path: Path, text: str) -> tuple[dict[str, tuple[str | None, str
 
 
 def test_splits_and_groups_are_read(tmp_path: Path) -> None:
-    sides, problems = sides_of(tmp_path, "note,group,stem,split\nx,g,a,train\n,,b,val\n,g,c, Train\n,h,d,\n")
+    sides, problems = sides_of(tmp_path, "note,group,stem,split\nx,g,a,training\n,,b,Validation\n,g,c, Train\n,h,d,\n")
     assert sides == {"a": ("train", "g"), "b": ("val", None), "c": ("train", "g"), "d": (None, "h")} and not problems
 
 
@@ -84,10 +84,10 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path, raw: bytes) -> None:
     ("text", "words"),
     [
         (
-            "stem,split\na,train\na,val\nb,validation\nzz,\nc,\n",
+            "stem,split\na,train\na,val\nb,vaal\nzz,\nc,\n",
             [
                 "line 3: a stem has one row, found 'a' again after line 2",
-                "line 4: split must be train, val, test or empty, found 'validation'",
+                "line 4: split must be train, val, test or empty, found 'vaal'",
                 "line 5: no image has the stem 'zz'",
                 "found none for 'd'",
             ],

@@ -29,6 +29,7 @@ from sweeper.data.open_image import IMAGE_SUFFIXES, Source
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import (
+    SPLITS,
     SplitAssignment,
     UnreadableFileError,
     get_file_kind,
@@ -40,16 +41,6 @@ from sweeper.data.text_tables import (
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-SPLITS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Names of folders and files that define a split."""
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
 _LOOKED_AT = 1 << 16
 """Bytes searched at each end of a file."""

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.core.text import format_count
-from sweeper.data.formats.base import SPLITS, AnnotationFormat, DataSource, FormatLayout, ReadResult, list_subfolders
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, list_subfolders
 from sweeper.data.formats.class_masks import match_masks_by_beginning
 from sweeper.data.formats.file_patterns import (
     STEM,
@@ -53,6 +53,7 @@ from sweeper.data.formats.patterns import (
 )
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
+from sweeper.data.text_tables import SPLITS
 
 LAYOUT = (
     "a data set is a folder with images/ (png, jpg, bmp, tif, webp, ppm) and masks/ (png, bmp, tif, gif, ppm; class "

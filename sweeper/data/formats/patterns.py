@@ -16,7 +16,6 @@ from sweeper.core.records import SplitName
 from sweeper.data.class_map import find_large_label
 from sweeper.data.decode_mask import read_mask
 from sweeper.data.formats.base import (
-    SPLITS,
     DataSource,
     FormatLayout,
     ReadResult,
@@ -51,7 +50,7 @@ from sweeper.data.formats.name_words import find_naming, match_zeros, strip_comm
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import SplitAssignment
+from sweeper.data.text_tables import SPLITS, SplitAssignment
 
 NAME = "patterns"
 _WAY_OUT = "say which is meant with --images and --masks"
