@@ -150,10 +150,12 @@ def _is_meaningless(text: str) -> bool:
 
 
 def _match_expression(place: DataSource, paths: _Paths, pattern: str) -> dict[str, str]:
-    """Return what a regular expression matches in the path of each image, without its extension."""
-    matches = {stem: re.search(pattern, str(path.with_suffix(""))) for stem, path in paths.items()}
-    groups = {stem: next(filter(None, (*one.groups(), one[0])), "") for stem, one in matches.items() if one}
-    if missing := [str(path) for stem, path in paths.items() if not groups.get(stem)]:
+    """Return the first text that a regular expression matches in the path of each image, without its extension."""
+    groups = {}
+    for stem, path in paths.items():
+        matches = re.finditer(pattern, str(path.with_suffix("")))
+        groups[stem] = next((text for one in matches for text in (*one.groups(), one[0]) if text), "")
+    if missing := [str(path) for stem, path in paths.items() if not groups[stem]]:
         place.problems.append(
             f"--groups {pattern}: must match the path of every image, found no match in {abbreviate(missing, 3)}; "
             f"--groups '{pattern}|([^/]+)$' makes each of them a group of its own"

@@ -171,6 +171,7 @@ def test_the_option_takes_folders_or_a_pattern_and_refuses_what_matches_nothing(
     way_out = str(no.value).split("--groups '")[1].split("'")[0]
     assert sorted(map(str, map_groups(load_folder(root, groups=way_out)).values())) == ["x", "x", "y", "y", "z"]
     assert list_groups(root, groups="[ab]1") == {"a1", "b1"}
+    assert list_groups(root, groups="([0-9]*)") == {"1"}  # not the nothing before it
     with pytest.raises(DataError, match="two folders must hold several images each"):
         load_folder(write_images(tmp_path / "flat", "p", "q", "r"), groups="folder")
     with pytest.raises(UsageError, match="--groups is for files"):
