@@ -18,6 +18,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
@@ -75,9 +76,9 @@ class Trial:
         self._loss_function: Callable[[Tensor, Tensor], Tensor] = _compute_cross_entropy
         if self._folder:
             self._settings = json.loads((self._folder / "trial.json").read_text("utf-8"))
-            loss: dict[str, Any] = {"__name__": "loss"}
-            exec(compile((self._folder / "loss.py").read_text("utf-8"), "loss.py", "exec"), loss)
-            self._loss_function = loss["criterion"]
+            loss = sys.modules["sweeper_trial_loss"] = ModuleType("sweeper_trial_loss")  # torch.compile looks it up
+            exec(compile((self._folder / "loss.py").read_text("utf-8"), "loss.py", "exec"), vars(loss))
+            self._loss_function = loss.criterion
         self._begun, self._calls = time.monotonic(), 0
         self._pixels: Tensor | None = None
         self._length: float | None = None
@@ -137,7 +138,7 @@ class Trial:
             target: (N, H, W) or (N, 1, H, W), labels as integers, booleans or floats; of volumes with D.
         """
         trains = torch.is_grad_enabled()  # else it is the loss of a validation
-        self._calls += trains
+        self._calls += int(trains)
         if torch.is_tensor(logits) and logits.dim() == 5 and self.family in IMAGES_ONLY:
             self._refuse(f"{self.family} takes images only, as it looks at neighbouring pixels, got {logits.shape}")
         z, labels = self._prepare(logits, target, trains and self._calls <= self._settings["calls"])

@@ -135,6 +135,17 @@ def test_the_loss_of_every_usual_shape_is_that_of_sweeper(folder: Path, family: 
     assert sweeper_trial.trial(TWO).loss(*SHAPES[shape](z, y)).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Dynamo, about the calls at which it leaves the graph
+def test_a_compiled_step_of_the_training_has_the_same_loss(folder: Path) -> None:
+    begin(folder, calls=0)
+    t, (z, y) = sweeper_trial.trial(TWO), make_batch(2, 8, 8)
+    step = torch.compile(lambda scale: t.loss(scale * z, y), backend="eager")
+    scales = torch.linspace(1, 2, 3, requires_grad=True)
+    compiled = [step(scale).item() for scale in scales]
+    assert compiled == pytest.approx([t.loss(scale * z, y).item() for scale in scales])
+
+
 @pytest.mark.parametrize("ignored", [-100, 254, 255])
 def test_another_ignored_label_is_accepted(folder: Path, ignored: int) -> None:
     begin(folder)
