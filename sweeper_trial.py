@@ -87,8 +87,8 @@ class Trial:
         self.classes, self.ignore_index = [str(name) for name in classes], ignore_index
         self.start = 0
         """First epoch of this process."""
-        if not 2 <= len(self.classes) <= MOST_CLASSES or isinstance(classes, str):
-            self._refuse(f"classes must be 2 to {MOST_CLASSES} names, the background first, got {classes!r}")
+        if not 2 <= len({*self.classes}) == len(self.classes) <= MOST_CLASSES or isinstance(classes, str):
+            self._refuse(f"classes must be 2 to {MOST_CLASSES} different names, the background first, got {classes!r}")
         self._write(
             "start", version=VERSION, classes=self.classes, ignore_index=int(ignore_index), world=_get_world_size()
         )
@@ -124,7 +124,7 @@ class Trial:
 
     def stop_after(self, done: float) -> bool:
         """Note that so many epochs (or steps) are done, and return whether to stop; the same on every rank."""
-        self._write("epoch", done=done, **self._get_totals())
+        self._write("epoch", done=float(done), **self._get_totals())
         if self._settings["kind"] == "probe":
             return self._calls >= int(self._settings["calls"])
         return self._folder is not None and _share_first_rank((self._folder / "stop").exists())
@@ -163,20 +163,25 @@ class Trial:
             split: "val" or "test".
             table: name of the image → rows [tp, fp, fn] of pixels, one for each class.
         """
-        rows = [[[int(n) for n in row] for row in table[name]] for name in table]
-        if any(len(image) != len(self.classes) or any(len(r) != 3 or min(r) < 0 for r in image) for image in rows):
-            self._refuse(
-                f"counts of an image must be {len(self.classes)} rows [tp, fp, fn] of pixels, one for each class"
-            )
-        self._write_scores(
-            split, "counts", list(table), data=torch.tensor(rows, dtype=torch.int64).view(-1, len(self.classes), 3)
-        )
+        k = len(self.classes)
+        rows = {name: [[float(n) for n in row] for row in table[name]] for name in table}
+        for name, image in rows.items():
+            is_whole = all(0 <= n < 2**53 and n % 1 == 0 for row in image for n in row)
+            if [len(row) for row in image] != [3] * k or not is_whole:
+                self._refuse(
+                    f"counts of an image must be {k} rows [tp, fp, fn] of whole numbers of pixels, one for each class, "
+                    f"got {image} of {str(name)!r}"
+                )
+        data = torch.tensor([*rows.values()], dtype=torch.float64).long().view(-1, k, 3)
+        self._write_scores(split, "counts", list(table), data=data)
 
     def score(self, split: str, names: Sequence[Any] | None, values: Any) -> None:
         """Give one number for each image, the higher the better; or one number for all, with None for names."""
         values = [float(v) for v in ([values] if names is None else values)]
         if bad := [v for v in values if not math.isfinite(v)]:
-            self._refuse(f"a score must be a finite number, got {bad[0]}; leave out images where it is not defined")
+            self._refuse(
+                f"a score must be a finite number, got {bad[0]}; leave out an image only if its labels do not define it"
+            )
         if names is not None and len(names) != len(values):
             self._refuse(f"each image needs one score, got {len(names)} names and {len(values)} scores")
         what = "number" if names is None else "score"
@@ -197,7 +202,10 @@ class Trial:
         elif k == 2 and logits.shape == target.shape and logits.dim() == 3:
             logits = logits.unsqueeze(1)
         if logits.dim() not in (4, 5) or logits.shape[:1] + logits.shape[2:] != target.shape:
-            self._refuse(f"logits must be (N, C, H, W) and target (N, H, W) or (N, 1, H, W) of class labels, {shapes}")
+            self._refuse(
+                "logits must be (N, C, H, W) and target (N, H, W) or (N, 1, H, W) of class labels, such as "
+                f"target.argmax(1) of one-hot ones, {shapes}"
+            )
         if logits.shape[1] not in ((1, 2) if k == 2 else (k,)):
             self._refuse(f"logits must have one channel for each of {k} classes{' (or one)' * (k == 2)}, {shapes}")
         z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
@@ -316,7 +324,7 @@ class Scoring:
             target: (N, H, W) or (N, 1, H, W).
             names: of the N images; the same for the same image in every training. Parts of one image have one name.
         """
-        names = [names] if isinstance(names, (str, os.PathLike)) else list(names)
+        names = [names] if isinstance(names, (str, bytes, int, os.PathLike)) else list(names)
         if len(names) != len(logits):
             self._trial._refuse(f"each image needs a name, got {len(names)} names for {len(logits)} images")
         z, labels = self._trial._prepare(logits, target, True)

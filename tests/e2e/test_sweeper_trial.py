@@ -169,7 +169,7 @@ WRONG = {
     "a class too many": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), 2), "class labels 0 to 1, or 255"),
     "shares": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), 0.5), "got 0.5"),
     "NaN": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), float("nan")), "got nan"),
-    "one-hot": (torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), "(N, H, W) or (N, 1, H, W)"),
+    "one-hot": (torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), "target.argmax(1) of one-hot ones"),
     "another size": (torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 2), "got logits (1, 1, 4, 4) and target (1, 2, 2)"),
     "a list of outputs": ([torch.zeros(1, 1, 2, 2)], torch.zeros(1, 2, 2), "must be tensors, got list and Tensor"),
     "three channels": (torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2), "one channel for each of 2 classes (or one)"),
@@ -231,6 +231,15 @@ def test_slices_of_one_name_are_added_and_a_repeated_image_counts_once(folder: P
     assert scores.data.sum((1, 2)).tolist() == [int((y[:2] != 255).sum()), int((y[2] != 255).sum())]
 
 
+@pytest.mark.parametrize("name", [7, b"a"])
+def test_one_image_may_have_one_name_of_any_type(folder: Path, name: object) -> None:
+    begin(folder)
+    z, y = make_batch(2, 4, 6)
+    with sweeper_trial.trial(TWO).scoring("val") as s:
+        s.add(z[:1], y[:1], name)
+    assert read_split_scores(folder, "val", "logits", 2).names == (str(name),)
+
+
 def test_every_rank_has_its_own_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(folder)
     z, y = make_batch(2, 9, 11)
@@ -264,6 +273,8 @@ def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
         ("one score, got 1 names and 2", lambda: t.score("val", ["a"], [1, 2])),
         ("2 rows [tp, fp, fn]", lambda: t.counts("val", {"a": [[1, 2, 3]]})),
         ("2 rows [tp, fp, fn]", lambda: t.counts("val", {"a": [[1, 2, 3], [1, -2, 3]]})),
+        ("whole numbers of pixels", lambda: t.counts("val", {"a": [[1, 2, 3], [1, 2.5, 3]]})),
+        ("got [[1.0, 2.0, 3.0], [1.0, nan, 3.0]] of 'a'", lambda: t.counts("val", {"a": [[1, 2, 3], [1, np.nan, 3]]})),
         ('"val" or "test", got \'train\'', lambda: t.score("train", ["a"], [1])),
         ("3 images", lambda: t.scoring("val").add(z, y, ["a", "b"])),
         ("got 2", lambda: t.scoring("val").add(z, y * 0 + 2, ["a", "b", "c"])),
@@ -276,8 +287,8 @@ def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
 
 def test_classes_must_be_names(folder: Path) -> None:
     begin(folder)
-    for classes in ("crack", ["crack"], [str(n) for n in range(300)]):
-        with pytest.raises(sweeper_trial.TrialError, match="2 to 254 names"):
+    for classes in ("crack", ["crack"], ["crack", "crack"], [str(n) for n in range(300)]):
+        with pytest.raises(sweeper_trial.TrialError, match="2 to 254 different names"):
             sweeper_trial.trial(classes)
 
 
