@@ -14,9 +14,8 @@ from sweeper.core.errors import InterruptedSweepError, ScriptError
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
-from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
-from sweeper.scripts.contract import Split, SplitScored, TrialDocument, read_split_scores
+from sweeper.scripts.contract import Split, TrialDocument, read_split_scores
 from sweeper.scripts.image_names import match_images
 from sweeper.scripts.launch import split_command
 from sweeper.scripts.scores import DataCheck
@@ -163,7 +162,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
     Raises:
         ScriptError: if its scores are not of the study's images, or of another kind.
     """
-    diverged = not all(line.finite for line in start.list_events(SplitScored))
+    diverged = start.has_diverged
     val = read_image_counts(start, "val", conditions)
     scored = score_counts(val, spec, conditions, diverged=diverged)
     end = judge_end(val, scored.point, conditions, diverged=diverged)
@@ -203,9 +202,8 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) 
     """
     dataset = conditions.dataset
     wanted = getattr(get_split(conditions, start.trial.seed), split)
-    kinds = {line.what for line in start.list_events(SplitScored) if line.split == split}
-    if kinds != {"logits"}:
-        rule = f"scores of {split} must be of logits, as in the probe, got {join_words(sorted(kinds))}"
+    if (what := start.last_scores[split].what) != "logits":
+        rule = f"scores of {split} must be of logits, as in the probe, got {what}"
         raise ScriptError(str(start.folder), [f"{rule}; give them by `t.scoring({split!r})`"])
     scores = read_split_scores(start.folder, split, "logits", len(dataset.classes))
     index = match_images(scores.names, dataset, split)

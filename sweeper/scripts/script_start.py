@@ -62,6 +62,16 @@ class ScriptStart(NamedTuple):
         return len(self.calls) >= self.trial.calls
 
     @property
+    def last_scores(self) -> dict[Split, SplitScored]:
+        """The last line about the scores of each split."""
+        return {line.split: line for line in self.list_events(SplitScored)}
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether logits of its last scores are not finite."""
+        return not all(line.finite for line in self.last_scores.values())
+
+    @property
     def name(self) -> str:
         """Description of the start."""
         factor = f", {self.trial.lr_factor:g} times the rate" if self.trial.lr_factor != 1 else ""
@@ -70,8 +80,11 @@ class ScriptStart(NamedTuple):
     def read_scores(self) -> dict[Split, SplitScores]:
         """Return the last scores of each required split that has some."""
         classes = len(self.list_events(TrialBegan)[0].classes)
-        last = {line.split: line.what for line in self.list_events(SplitScored) if line.split in self.trial.splits}
-        return {split: read_split_scores(self.folder, split, what, classes) for split, what in last.items()}
+        return {
+            split: read_split_scores(self.folder, split, line.what, classes)
+            for split, line in self.last_scores.items()
+            if split in self.trial.splits
+        }
 
 
 def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
@@ -119,7 +132,7 @@ def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
 
 
 def _score_problems(start: ScriptStart) -> Iterator[str]:
-    scored = {line.split: line for line in start.list_events(SplitScored)}
+    scored = start.last_scores
     for split in start.trial.splits:
         if split not in scored:
             yield (
@@ -145,8 +158,8 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
 
 def _describe_end(start: ScriptStart) -> str:
     """Describe how far a start had come at its end."""
-    if scored := start.list_events(SplitScored):
-        return f"after its scores of {join_words(sorted({line.split for line in scored}))}"
+    if scored := start.last_scores:
+        return f"after its scores of {join_words(sorted(scored))}"
     if epochs := start.list_events(EpochDone):
         return f"after t.stop_after({epochs[-1].done:g}), before its scores"
     if start.calls:

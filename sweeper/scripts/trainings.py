@@ -15,7 +15,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import make_slug
 from sweeper.core.text import format_duration
-from sweeper.scripts.contract import SplitScored, SplitScores, TrialDocument
+from sweeper.scripts.contract import SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
 from sweeper.scripts.script_start import ScriptStart, find_start_problems
 from sweeper.scripts.starter import ScriptStarter
@@ -170,7 +170,7 @@ class ScriptTrainings:
         problems = list(find_start_problems(start, self._starter.seconds)) or list(self._find_other_kinds(start))
         if problems and job.purpose == "confirm":
             raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
-        diverged = not all(line.finite for line in start.list_events(SplitScored))
+        diverged = start.has_diverged
         val = test = point = None
         if not problems:
             val_scores = self._task.read_scores(start.folder, "val")
@@ -199,9 +199,9 @@ class ScriptTrainings:
 
     def _find_other_kinds(self, start: ScriptStart) -> Iterator[str]:
         """Find scores of another kind than the probe's."""
-        for line in start.list_events(SplitScored):
-            if line.what != (kind := self._task.kinds[line.split]):
-                yield f"scores of {line.split} must be {kind}, as in the probe, got {line.what}; give the same in each"
+        for split, line in start.last_scores.items():
+            if line.what != (kind := self._task.kinds[split]):
+                yield f"scores of {split} must be {kind}, as in the probe, got {line.what}; give the same in each"
                 return
 
     def _check_data(self, job: ScriptJob, row: TrainingRow) -> None:

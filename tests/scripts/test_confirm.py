@@ -271,6 +271,17 @@ def test_a_training_that_diverged_counts_with_all_answers_wrong(compare: Compare
     assert "dice (seed 1001, 1 × the rate) diverged" in str(document.notes)
 
 
+def test_a_training_whose_last_logits_are_finite_has_not_diverged(compare: Compare) -> None:
+    class Recovers(Script):
+        def run(self, _words: Sequence[str], folder: Path, **more: Any) -> ScriptEnd:
+            ended = super().run(_words, folder, **more)
+            first = (folder / RESULTS).read_text().replace('"finite": true', '"finite": false')
+            (folder / RESULTS).write_text(first + (folder / RESULTS).read_text())
+            return ended
+
+    assert {row.state for row in compare(Recovers()).document.trainings} == {"trained"}
+
+
 def test_a_loss_that_always_diverges_is_left_out(compare: Compare) -> None:
     document = compare(Diverging(lambda trial: trial["family"] == "jaccard"), "dice,jaccard").document
     assert {row.name for row in document.judgement.methods} == {"cross_entropy", "dice"}
