@@ -20,7 +20,8 @@ from sweeper.scripts.contract import LOG, MODULES, TrialDocument
 
 PLACES = ("seed", "lr_factor", "share", "folder", "family", "fold")
 """Names that may stand in braces in a command."""
-SHELL = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"}
+SHELL = ";&|<>"
+"""Characters that connect or redirect commands in a shell, if they are not quoted."""
 KEPT_BYTES, LOG_TAIL = 2**20, 2**16
 """Bytes of its output that are kept."""
 TERM_SECONDS = 6.0
@@ -60,11 +61,13 @@ def split_command(command: str) -> list[str]:
     Raises:
         UsageError: if it has no words, needs a shell, or has an unknown placeholder.
     """
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=SHELL)
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        words = shlex.split(command)
+        words = [*lexer]
     except ValueError as error:
         raise UsageError(f"--command must be words as a shell takes them, got {command!r}: {error}") from error
-    if not words or SHELL & {*words}:
+    if not words or "=" in words[0] or any(word and not word.strip(SHELL) for word in words):
         raise UsageError(
             f"--command must be one program with its arguments, got {command!r}; for more, give a file to run, as "
             "--command 'bash train.sh'"
@@ -129,7 +132,10 @@ def run_script(
             start_new_session=True,
         )
     except OSError as error:
-        text = f"{words[0]} must be a program that can be started, and cannot: {error.strerror}; give its whole path"
+        text = (
+            f"{words[0]} must be a program that can be started, and cannot: {error.strerror}; give its whole path, or "
+            "name the program that runs it, as 'bash train.sh' does"
+        )
         raise ScriptError(shlex.join(words), [text]) from error
     assert process.stdout is not None
     log = _BoundedLog(process.stdout, folder / LOG)

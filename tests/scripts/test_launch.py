@@ -58,6 +58,9 @@ def test_other_braces_stay_as_they_are(tmp_path: Path, kept: str) -> None:
         ("cd x && python train.py", "--command 'bash train.sh'"),
         ("python train.py > log", "one program"),
         ("python train.py | tee log", "one program"),
+        ("cd x; python train.py", "one program"),
+        ("python train.py 2>log", "one program"),
+        ("CUDA_VISIBLE_DEVICES=1 python train.py", "one program"),
         ("python 'train.py", "as a shell takes them"),
         ("python train.py {sed}", "got {sed}, did you mean `seed`?"),
         ("python train.py {rate}", "takes {seed}, {lr_factor}"),
@@ -67,6 +70,12 @@ def test_text_of_no_single_command_is_refused(command: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_command(command)
     assert words in str(caught.value)
+
+
+def test_quoted_characters_of_a_shell_are_words_of_the_command() -> None:
+    assert split_command("run 'a;b' \"x > y\" --url=http://a?b~c #1 ''") == [
+        "run", "a;b", "x > y", "--url=http://a?b~c", "#1", "",
+    ]  # fmt: skip
 
 
 def test_a_script_finds_its_folder_and_the_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
