@@ -224,6 +224,10 @@ def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
 def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
     """Find problems that the newest start shows in comparison with earlier ones."""
     last, here = done[0].trial.calls, done[-1]
+    lists = dict.fromkeys(", ".join(start.list_events(TrialBegan)[0].classes) for start in done)
+    if len(lists) > 1:
+        yield f"classes must have one order in all trainings, got {' and '.join(lists)}; give them as a sorted list"
+        return
     if len(done) == 2 and _measure_gap(done[0], here, 1) <= LOGIT_TOLERANCE:
         yield (
             "it must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "

@@ -22,7 +22,7 @@ from sweeper.scripts.contract import (
     TrialDocument,
     read_split_scores,
 )
-from sweeper.scripts.launch import ScriptEnd
+from sweeper.scripts.launch import UPLOAD_SECONDS, ScriptEnd
 
 PAGE = "docs/how-to/your-training.md"
 E = TypeVar("E")
@@ -117,9 +117,14 @@ def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
         lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
         step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
         yield f"it must end with status 0, and ended with {how} {where}; {step}" + _get_last_lines(start)
+    elif ended.waited >= UPLOAD_SECONDS and not trial.ends and not {*trial.splits} <= {*start.last_scores}:
+        yield "it must wait for the processes that it starts, and left some before its scores; end it with `wait`"
     elif not begun:
         lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
-        yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _get_last_lines(start)
+        yield (
+            f"it must call trial(), and did not; write {lines} into it, see {PAGE}. If they are there, let it wait for "
+            "the processes that it starts, and let a container or another machine have the folder SWEEPER_TRIAL"
+        ) + _get_last_lines(start)
     elif not start.calls and not any(line.calls for line in start.list_events(ScriptProgress)):
         yield f"it must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
     elif trial.kind == "probe" and not start.is_whole and not is_high:

@@ -40,6 +40,7 @@ class Script:
     what = "logits"
     ended = ScriptEnd(0, 2.0, False, 100, ("done",))
     begins = True
+    classes: tuple[str, ...] = ("sky", "bird")
     calls = 4
     most: int | None = None
     """Calls of a script that makes as many as are looked at, up to these."""
@@ -75,7 +76,7 @@ class Script:
         events: list[Event] = []
         sofar = {"calls": self.calls, "pixels": self.pixels, "length": self.length}
         if self.begins:
-            began = {"version": self.version, "classes": ("sky", "bird"), "ignore_index": 255, "world": 1}
+            began = {"version": self.version, "classes": self.classes, "ignore_index": 255, "world": 1}
             events.append(TrialBegan(event="start", seconds=0.0, **began))
         for n in range(1, (min(self.most, trial.calls) if self.most else self.calls) + 1):
             call = LossCall(
@@ -148,8 +149,9 @@ def test_a_script_that_behaves_is_described(examine: Probe, tmp_path: Path) -> N
 
 LATE = ScriptEnd(-15, 600, True, 0, ())
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
-    "never begins": ({"begins": False, "calls": 0}, 1, "must call trial()"),
+    "never begins": ({"begins": False, "calls": 0}, 1, "must call trial(), and did not"),
     "never calls": ({"calls": 0}, 1, "must train with t.loss"),
+    "leaves its training": ({"ended": ScriptEnd(0, 31, False, 9, (), 30.0), "names": {}}, 2, "end it with `wait`"),
     "calls once": ({"calls": 1}, 1, "must call the loss 2 times or more, got 1; let its loop run to t.length(…)"),
     "calls less for another seed": (
         {"run": lambda s, w, t, f, n: Script.run(make(calls=4 - t.seed), w, t, f, n)}, 0, "3 times or more, got 2",
@@ -179,6 +181,10 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "other labels": (
         {"more": lambda s, t: t.seed}, 4,
         "'a' of val has 898 pixels of class 0 in one and 899 in another; draw the data with a fixed seed",
+    ),
+    "a set of classes": (
+        {"classes": property(lambda script: ("sky", "bird")[:: (-1) ** script.starts])}, 2,
+        "classes must have one order in all trainings, got bird, sky and sky, bird; give them as a sorted list",
     ),
     "labels of a loss": (
         {"more": lambda s, t: t.family == "dice"}, 5, "has 900 pixels of class 0 in one and 899 in another",
