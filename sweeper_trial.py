@@ -143,7 +143,7 @@ class Trial:
             self._refuse(f"{self.family} takes images only, as it looks at neighbouring pixels, got {logits.shape}")
         z, labels = self._prepare(logits, target, trains and self._calls <= self._settings["calls"])
         if trains and self._settings["kind"] == "probe":
-            self._record_batch(z, labels)
+            self._record_batch(logits, z, labels)
             if self._settings["ends"] and self._calls >= self._settings["calls"]:
                 raise EndOfProbe(0)
         return self._loss_function(z, labels)
@@ -226,7 +226,7 @@ class Trial:
                 )
         return z.flatten(2, -2), labels.flatten(1, -2)  # a volume's slices below each other
 
-    def _record_batch(self, z: Tensor, labels: Tensor) -> None:
+    def _record_batch(self, logits: Tensor, z: Tensor, labels: Tensor) -> None:
         """Count the classes' pixels, and write what the first batches are like."""
         pixels = torch.bincount(labels.flatten().cpu(), minlength=IGNORE + 1)
         pixels = torch.cat([pixels[: len(self.classes)], pixels[IGNORE:]])
@@ -240,6 +240,7 @@ class Trial:
             call=self._calls,
             target=hashlib.sha256(_get_bytes(labels.to(torch.int16))).hexdigest()[:16],
             logits=numbers if all(map(math.isfinite, numbers)) else None,
+            bounded=bool(((logits >= 0) & (logits <= 1)).all()),
         )
 
     # --- Files ---

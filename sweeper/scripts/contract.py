@@ -88,6 +88,8 @@ class LossCall(EventLine):
     """Checksum of the labels."""
     logits: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None
     """Mean, standard deviation and maximum; null where one is not finite."""
+    bounded: bool = False
+    """Whether all lie within 0 and 1, as after a sigmoid or softmax."""
 
 
 class ScriptProgress(EventLine):

@@ -307,6 +307,11 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     for what, other in (("rate", done[2]), ("loss", done[4])):
         if pairing == "start" and _measure_gap(done[0], other, last) <= 3 * _measure_gap(done[0], whole, last):
             notes.append(f"whether the {what} arrives is not proven: it changes no more than that does")
+    if all(call.bounded for start in done for call in start.calls):
+        notes.append(
+            "all logits lie within 0 and 1, as after a sigmoid or softmax: each loss applies its own, and learns badly "
+            "from these; give t.loss and s.add the output before it"
+        )
     if final.length is None:
         notes.append("t.length is never called, so that no training can be made shorter")
     if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:

@@ -311,6 +311,14 @@ def test_a_start_of_the_probe_ends_with_its_last_call_and_no_except_stops_that(f
     assert lines[1]["target"] == lines[2]["target"]
 
 
+def test_logits_after_a_softmax_are_marked(folder: Path) -> None:
+    begin(folder, kind="probe")
+    t, (z, y) = sweeper_trial.trial(FOUR), make_batch(4, 4, 6)
+    for logits in (z, z.softmax(1)):
+        t.loss(logits, y)
+    assert [event.bounded for event in read_events(folder) if event.event == "loss"] == [False, True]
+
+
 def test_a_probe_that_goes_through_counts_pixels_and_stops(folder: Path) -> None:
     begin(folder, kind="probe", calls=2)
     t = sweeper_trial.trial(TWO)

@@ -46,6 +46,7 @@ class Script:
     """Calls of a script that makes as many as are looked at, up to these."""
     version = 1
     problem: str | None = None
+    bounded = False
     finite = True
 
     def __init__(self) -> None:
@@ -80,7 +81,12 @@ class Script:
             events.append(TrialBegan(event="start", seconds=0.0, **began))
         for n in range(1, (min(self.most, trial.calls) if self.most else self.calls) + 1):
             call = LossCall(
-                event="loss", seconds=0.1 * n, call=n, target=self.target(trial, n), logits=self.logits(trial, n)
+                event="loss",
+                seconds=0.1 * n,
+                call=n,
+                target=self.target(trial, n),
+                logits=self.logits(trial, n),
+                bounded=self.bounded,
             )
             events.append(call)
         if self.problem is not None:
@@ -339,6 +345,11 @@ def test_an_effect_within_the_noise_is_a_note(examine: Probe) -> None:
 def test_trainings_whose_first_batch_differs_for_one_seed_are_unpaired(examine: Probe) -> None:
     document = examine(noisy(0.3, first=True))
     assert document.pairing == "none" and "compared unpaired" in document.notes[0]
+
+
+def test_logits_after_a_sigmoid_are_a_note(examine: Probe) -> None:
+    (note,) = examine(make(bounded=True)).notes
+    assert note.startswith("all logits lie within 0 and 1, as after a sigmoid or softmax")
 
 
 def test_oddities_of_a_script_are_notes(examine: Probe) -> None:
