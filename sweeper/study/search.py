@@ -62,19 +62,26 @@ from sweeper.system.disk_space import keep_within_room
 
 
 def enqueue_defaults(
-    study: optuna.Study, space: SearchSpace, trials: int, instead: Mapping[str, dict[str, Any]] | None = None
+    study: optuna.Study,
+    space: SearchSpace,
+    trials: int,
+    instead: Mapping[str, dict[str, Any]] | None = None,
+    *,
+    is_limited: bool = False,
 ) -> None:
     """Queue the missing defaults of each family, or their replacements from `instead`, while there is room.
 
     It is called at every start: with a larger total a resume adds the families that the smaller one left out. Where
     there is no room for all, the last of several trials is the baseline's: without it neither keeping it nor a change
-    from it can be recommended.
+    from it can be recommended. If the time `is_limited`, it is the second, as any later one may not be trained.
     """
     have, first = Counter(_list_families(study).values()), list_first_trials(space)
     room = max(0, trials - have.total())
     missing = [family for family in first if not have[family]]
-    if trials > 1 and BASELINE in missing[room:]:
-        missing.insert(max(0, room - 1), BASELINE)
+    last = max(0, (min(room, 2) if is_limited else room) - 1)
+    if trials > 1 and BASELINE in missing[last + 1 :]:
+        missing.remove(BASELINE)
+        missing.insert(last, BASELINE)
     for family in missing[:room]:
         study.enqueue_trial((instead or {}).get(family, first[family][0]))
 

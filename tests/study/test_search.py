@@ -287,6 +287,20 @@ def test_of_too_few_trials_the_last_is_of_cross_entropy() -> None:
     assert queue(new_study(), 50) == order
 
 
+def test_with_a_time_limit_the_second_trial_is_of_cross_entropy() -> None:
+    """Whenever the time ends, the others can then be compared with it."""
+    starts = tuple(FamilyStart(family=family, params={}) for family in FAMILIES[::-1])  # cross-entropy comes last
+    space, order = SPACE.model_copy(update={"starts": starts}), FAMILIES[::-1]
+
+    def queue(study: optuna.Study, trials: int) -> list[str]:
+        enqueue_defaults(study, space, trials, is_limited=True)
+        return [trial.system_attrs["fixed_params"]["loss"] for trial in study.trials]
+
+    assert queue(new_study(), 50) == [order[0], "cross_entropy", *order[1:-1]]
+    assert queue(study := new_study(), 1) == order[:1]
+    assert queue(study, 2) == [order[0], "cross_entropy"]
+
+
 def test_the_search_ends_at_its_total_and_a_second_one_continues_to_a_larger_total() -> None:
     study = new_study()
     search(study, 3)
