@@ -237,14 +237,16 @@ def explain_collapses(evidence: Evidence) -> list[str]:
     """Explain how many trainings of which losses collapsed, how often that may happen, and the scores of the others."""
     sentences = []
     for f in evidence.finalists:
-        if f.collapses:
-            share, (low, high) = f"{f.collapses} of {f.trainings}", compute_collapse_rate(f)
+        if f.collapses + f.collapses_in_search:
+            low, high = compute_collapse_rate(f)
+            before = f" and {f.collapses_in_search} before them" if f.collapses_in_search else ""
             trained = ""
             if f.miou_when_trained is not None:
                 trained = f"; where it trains it scores {f.miou_when_trained:.3f} test mIoU"
             sentences.append(
-                f"{share} confirmation trainings of {f.family} collapsed (diverged, or no better than a constant "
-                f"answer): with those before, a rate of {100 * low:.0f} to {100 * high:.0f} % (95 % interval){trained}."
+                f"{f.collapses} of {f.trainings} confirmation trainings of {f.family}{before} collapsed (diverged, or "
+                f"no better than a constant answer): with those before, a rate of {100 * low:.0f} to {100 * high:.0f} "
+                f"% (95 % interval){trained}."
             )
     return sentences
 
@@ -317,12 +319,13 @@ def list_evidence_caveats(evidence: Contest) -> tuple[str, ...]:
             f"Classes that occur in fewer than 5 test {unit}s: {where}. The intervals cannot know how another {unit} "
             "of such a class would be answered."
         )
-    sound = [f.trainings for f in evidence.finalists if f.collapses == 0 and f.seeds]
+    sound = [f for f in evidence.finalists if f.seeds and f.collapses + f.collapses_in_search == 0]
     if sound:
-        least = min(sound)
-        what = "seeds" if evidence.folds is None else "trainings"
+        least = min(f.trainings + f.trainings_in_search for f in sound)
+        high = max(compute_collapse_rate(f)[1] for f in sound)
         caveats.append(
-            f"No training of a loss collapsed in {least} {what}. At 95 % this excludes only that more than "
-            f"{100 * (1 - 0.05 ** (1 / least)):.0f} % of its trainings do: rare failures may not have occurred yet."
+            f"{join_words([f.family for f in sound])} never collapsed, in {least} or more trainings with those before "
+            f"the confirmation: a rate of 0 to {100 * high:.0f} % (95 % interval), as rare failures may not have "
+            "occurred yet."
         )
     return tuple(caveats)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse
-from sweeper.evidence.reasons import FEW_IMAGES, _format_error_sources, compute_collapse_rate, list_evidence_caveats
+from sweeper.evidence.reasons import (
+    FEW_IMAGES,
+    _format_error_sources,
+    compute_collapse_rate,
+    explain_collapses,
+    list_evidence_caveats,
+)
 from tests.evidence.test_paired_comparisons import THREE, change_tests
 from tests.evidence.weighing import make_gap, simulate, weigh
 from tests.support.builders import BINARY, evidence
@@ -41,6 +47,18 @@ def test_the_rate_of_collapses_has_the_exact_interval(collapses: int, trainings:
     assert compute_collapse_rate(finalist.model_copy(update=before)) == pytest.approx((low, high), abs=1e-4)
 
 
+NEVER = "dice, dice_ce and cross_entropy never collapsed,"
+
+
+def test_a_collapse_in_the_search_counts_for_the_rate() -> None:
+    settings = {"collapses_in_search": 1, "trainings_in_search": 2}
+    record = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": settings})
+    (sentence,) = explain_collapses(record)
+    assert sentence.startswith("0 of 3 confirmation trainings of dice and 1 before them collapsed (")
+    assert "with those before, a rate of 1 to 72 % (95 % interval)" in sentence
+    assert list_evidence_caveats(record)[-1].startswith("cross_entropy never collapsed, in 3 or more trainings")
+
+
 def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
     runs = simulate(THREE, images=40)
     kept = np.ones((40, 2, 1), int)
@@ -48,12 +66,18 @@ def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
     rare = change_tests(runs, lambda test: {"data": test.data * kept})
     collapsed = [run.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for run in runs]
     for weighed, words in (
-        (weigh(simulate(THREE)), [f"24 test images, fewer than {FEW_IMAGES}", "63 % of its trainings"]),
+        (
+            weigh(simulate(THREE)),
+            [
+                f"24 test images, fewer than {FEW_IMAGES}",
+                f"{NEVER} in 3 or more trainings with those before the confirmation: a rate of 0 to 71 %",
+            ],
+        ),
         (
             weigh(runs, groups=["a", "a", *[None] * 38]),
-            ["39 groups of test images, fewer than 40", "40 test images come in 39 groups", "63 %"],
+            ["39 groups of test images, fewer than 40", "40 test images come in 39 groups", "71 %"],
         ),
-        (weigh(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "63 %"]),
+        (weigh(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "71 %"]),
         (weigh(collapsed), []),
     ):
         caveats = list_evidence_caveats(weighed)
