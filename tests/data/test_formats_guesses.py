@@ -452,3 +452,12 @@ def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):
     assert len(dataset.images) == 8 and {image.split for image in dataset.images} == {None}
     assert has_warning(dataset, "All images are of the split test, by their folder: they are divided again.")
     assert has_warning(dataset, "30 pictures in other folders are not read: test/good, train/good")
+
+
+@pytest.mark.parametrize("name", ["images/a.jp2", "images/a.gif", "masks/a.tga"])
+def test_a_file_of_a_kind_that_is_not_read_is_mentioned(tmp_path, name):
+    root = laid_out(tmp_path, *five("images/{}.png", "masks/{}.png"))
+    path = root / name
+    path.write_bytes(b"an image")
+    path.with_suffix(".png").unlink()
+    assert f"({name!r} is of a kind that is not read); add" in find_problem(root)

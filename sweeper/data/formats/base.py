@@ -200,6 +200,16 @@ class DataSource:
                 by_name[normalise_text(path.name).casefold()].append(path)
         return dict(by_name)
 
+    @cached_property
+    def unread_files(self) -> dict[str, str]:
+        """Path below the root of files of other kinds than images have, by stem."""
+        return {Path(name).stem: name for name, path in self.listing if path.suffix.lower() not in IMAGE_SUFFIXES}
+
+    def describe_unread(self, path: Path) -> str:
+        """Return words on another file with the stem of `path`, of a kind that is not read; "" without one."""
+        name = self.unread_files.get(normalise_text(path.stem))
+        return "" if name in (None, self.format_name(path)) else f" ({name!r} is of a kind that is not read)"
+
     @property
     def names(self) -> tuple[str, ...] | None:
         """Class names from `classes.txt`, else from the map of colours; None without either."""

@@ -254,7 +254,7 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
         note_naming(place, samples, always=at == other)
     step = f"add it, remove the mask, or say which are meant with {guess.format_options(place)}"
     for path in left:
-        place.add_problem(path, f"has no image of its name; {step}")
+        place.add_problem(path, f"has no image of its name{place.describe_unread(path)}; {step}")
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
 
 

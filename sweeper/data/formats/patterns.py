@@ -216,7 +216,8 @@ def pair_files(
         if not masks_of_image:
             missing = _guess_pattern_name(masks, one.stem)
             way_out = "a CSV (image,mask) of those that have one as DATA"
-            place.add_problem(one.path, f"has no mask; add {missing}, remove the image, or give {way_out}")
+            lacking = f"has no mask{place.describe_unread(one.path)}"
+            place.add_problem(one.path, f"{lacking}; add {missing}, remove the image, or give {way_out}")
             continue
         path, name = masks_of_image[0], place.format_name(one.path)
         if len(masks_of_image) > 1 and not (classes or are_objects):
