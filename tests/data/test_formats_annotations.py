@@ -205,6 +205,14 @@ def test_a_turned_rectangle_of_three_points_is_a_fault_of_its_own(tmp_path):
     assert "must have 4 points as a rotation, found 3" in "".join(problems)
 
 
+def test_an_image_with_two_annotations_is_not_to_be_renamed(tmp_path):
+    root = tmp_path / "data"
+    annotated.labelme(root)
+    annotated.labelme_json(root / "p0 copy.json", 0, imagePath="p0.png")
+    (problem,) = find_problems(root)
+    assert problem.endswith("p0.png (p0 copy.json), p0.png (p0.json); keep one of its annotations, or join them")
+
+
 @pytest.mark.parametrize("name", ["folder", "coco", "labelme", "yolo", "manifest"])
 def test_files_may_be_named_in_another_case(tmp_path, name):
     root = tmp_path / "data"

@@ -351,8 +351,11 @@ def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
     """Return the samples with a unique stem, sorted; repeated stems become problems."""
     counts = Counter(sample.stem for sample in samples)
     for stem in sorted(stem for stem, n in counts.items() if n > 1):
-        files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
-        place.problems.append(f"{stem}: a stem may name one image, found {abbreviate(files)}; rename or remove one")
+        same = [sample for sample in samples if sample.stem == stem]
+        files = [f"{sample.name} ({sample.mask_name})" for sample in same]
+        is_one = len({sample.name for sample in same}) == 1
+        step = "keep one of its annotations, or join them" if is_one else "rename or remove one"
+        place.problems.append(f"{stem}: a stem may name one image, found {abbreviate(files)}; {step}")
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
 
 
