@@ -205,6 +205,25 @@ def test_a_turned_rectangle_of_three_points_is_a_fault_of_its_own(tmp_path):
     assert "must have 4 points as a rotation, found 3" in "".join(problems)
 
 
+@pytest.mark.parametrize("place", ["/content/set", r"C:\data\set"])
+def test_folders_of_yolo_may_be_paths_of_another_machine(tmp_path, place):
+    root = tmp_path / "data"
+    annotated.yolo(root)
+    path = root / "data.yaml"
+    path.write_text(path.read_text().replace("..", place))
+    dataset = load_folder(root)
+    assert has_true_masks(dataset) and tuple(one.split for one in dataset.images) == annotated.SIDES
+
+
+def test_no_label_file_of_yolo_explains_a_single_class(tmp_path):
+    root = tmp_path / "data"
+    annotated.yolo(root)
+    for path in [*root.glob("*/labels")]:
+        path.rename(path.with_name("annotations"))
+    (problem,) = find_problems(root)
+    assert "found label 0 alone; add images that show another; or see: 8 images without a text file" in problem
+
+
 def test_an_image_with_two_annotations_is_not_to_be_renamed(tmp_path):
     root = tmp_path / "data"
     annotated.labelme(root)

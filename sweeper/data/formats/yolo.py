@@ -121,13 +121,17 @@ def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) 
 
 
 def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: str) -> Path | None:
-    """Return the target of an entry in data.yaml; exporters write `../train/images` for a folder next to the file."""
+    """Return the target of an entry in data.yaml.
+
+    Exporters write `../train/images` for a folder next to the file, and a path of their machine, whose end counts.
+    """
     base = data.get("path")
     folders = [path.parent / base] if isinstance(base, str) and base and "\0" not in base else []
     plain = entry.replace("\\", "/")
-    stripped = "/".join(part for part in PurePosixPath(plain).parts if part not in ("..", "/"))
+    parts = [part for part in PurePosixPath(plain).parts if part not in ("..", "/")]
+    ends = len(parts) if re.match(r"/|[A-Za-z]:/", plain) else 1
     for folder in (*folders, path.parent):
-        for name in (plain, stripped):
+        for name in (plain, *("/".join(parts[begin:]) for begin in range(ends))):
             below = os.path.relpath(folder / name, place.root)
             with suppress(OSError):  # a name that is too long
                 target = None if below.startswith("..") else place.find_file(place.root / below)
