@@ -238,6 +238,8 @@ def choose_class_names(
     files: Sequence[str],
     problems: list[str],
     place: str,
+    *,
+    remarks: Sequence[str],
 ) -> tuple[str, ...]:
     """Return the names of the classes 0…C−1; if not `declared`, they are made from the labels that occur.
 
@@ -247,6 +249,7 @@ def choose_class_names(
         files: names of the masks, for messages.
         place: where the labels are, for messages about all of them.
         problems: receives labels out of range, labels too sparse to be indices, or a single class.
+        remarks: warnings of the readers, which may explain a single class.
     """
     used = [int(label) for label in np.flatnonzero(counts[:, :IGNORE].any(axis=0))]
     if declared is not None:
@@ -278,5 +281,6 @@ def choose_class_names(
         occurring = f"label {used[0]} alone" if used else "no labelled pixel"
         if counts[:, IGNORE].any():
             occurring += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"
-        problems.append(f"{place}: at least two classes must occur, found {occurring}; add images that show another")
+        problem = f"{place}: at least two classes must occur, found {occurring}; add images that show another"
+        problems.append("; or see: ".join([problem, *remarks]))
     return names

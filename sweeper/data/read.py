@@ -128,7 +128,9 @@ def _read_dataset(
             if names is not None:
                 names, moved = put_background_first(names, place.notes)
                 counts, table = _move_label_counts(counts, moved), moved[table]
-            names = choose_class_names(counts, names, mask_files, problems, reading.mask_place)
+            names = choose_class_names(
+                counts, names, mask_files, problems, reading.mask_place, remarks=place.tally.format_sentences()
+            )
         if sound < MIN_IMAGES and (samples or not problems):  # else the reason is already reported
             problems.append(
                 f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
