@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from sweeper.core.errors import DataError
 from sweeper.core.redact import hide_address_secrets
@@ -36,7 +37,8 @@ def group_problems(problems: Sequence[str]) -> list[str]:
     for problem in set(map(escape_for_display, problems)):
         file, colon, text = problem.partition(": ")
         file, text = (file, text) if colon else ("", problem)
-        kinds[_VARIES.sub("#", text)].append((file, text))
+        stem = PurePosixPath(file).stem  # may hold spaces
+        kinds[_VARIES.sub("#", text.replace(f"{stem}.", "#."))].append((file, text))
     lines: list[str] = []
     for same_kind in kinds.values():
         same_kind.sort(key=lambda one: (one[0], [int(number) for number in re.findall(r"[0-9]+", one[1])], one[1]))

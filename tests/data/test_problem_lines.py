@@ -32,3 +32,9 @@ def test_lines_of_a_table_and_of_many_files():
     assert group_problems(rows) == ["split.csv: line 7: no image has the stem 'p7'; remove it (and 3 more like it)"]
     rows = [f"labels/{file}.txt: line {n}: must be a polygon" for file in "ab" for n in (1, 2)]
     assert group_problems(rows) == ["4 faults in 2 files, e.g. labels/a.txt, labels/b.txt: line 1: must be a polygon"]
+
+
+def test_names_with_spaces_share_a_line():
+    names = ["Anna A (copy)", "Ben B", "Cy's", "Dora [1]"]
+    (line,) = group_problems([f"images/{name}.png: has no mask; add masks/{name}.png" for name in names])
+    assert line.startswith("4 files, e.g. images/Anna A (copy).png, images/Ben B.png: has no mask; add masks/Anna")
