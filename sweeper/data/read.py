@@ -175,6 +175,11 @@ def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str,
         sides = {stem: rows.get(stem, SplitAssignment()) for stem in sides}
         return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
     if not has_splits:
+        tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
+        unread = {place.format_name(path) for path in tables if "split" in read_header(path)} - {reading.place}
+        place.notes += [
+            f"{name} has a column split, which is not read: that of split.csv is." for name in sorted(unread)
+        ]
         listed = _read_split_lists(place, reading.samples)
         sides = {stem: side._replace(split=listed.get(stem)) for stem, side in sides.items()}
     if len(splits := {side.split for side in sides.values()}) == 1 and splits <= {"val", "test"}:

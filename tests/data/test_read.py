@@ -154,3 +154,11 @@ def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     assert len(dataset.warnings) == 4  # e and f are equal by nature: nothing is drawn on them
     shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
     assert has_warning(load_folder(root), "2 images have the same pixels: (a, c)")
+
+
+def test_a_split_in_another_table_is_not_read_and_a_warning_says_so(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "metadata.csv").write_text("image,mask,split\nimages/a.png,masks/a.png,test\n")
+    dataset = load_folder(root)
+    assert {one.split for one in dataset.images} == {None}
+    assert has_warning(dataset, "metadata.csv has a column split, which is not read: that of split.csv is.")
