@@ -17,12 +17,13 @@ def hash_sources(words: Sequence[str]) -> dict[str, str]:
     """Return a hash of each source file of the script.
 
     These are the files that the repository of the current folder tracks (Python, shell, YAML and TOML); without one
-    such files in the script's folder and one level below; and such files that the command names.
+    such files in the script's folder (the current one if the command names none, as `python -m` does) and one level
+    below; and such files that the command names.
     """
     named = [path for word in words if (path := Path(word)).suffix in SOURCES and path.is_file()]
     tracked = read_output("git", "ls-files", "-z")
     if tracked is None:
-        folders = {path.parent for path in named}
+        folders = {path.parent for path in named} or {Path()}
         paths = [p for folder in folders for pattern in ("*", "*/*") for p in folder.glob(pattern)]
     else:
         paths = [Path(name) for name in tracked.split("\0") if name]

@@ -16,6 +16,7 @@ def test_changed_sources_of_a_script_are_listed(tmp_path: Path, monkeypatch: pyt
         (tmp_path / name).write_text("x = 1\n")
     words = ["python", "train.py"]
     first = hash_sources(words)
+    assert hash_sources(["python", "-m", "train"]) == first
     assert {*first} == {"train.py", "parts/network.py"}
     for new in ("notes.txt", "another_script.py"):
         (tmp_path / new).write_text("x = 3")
