@@ -106,7 +106,6 @@ def command(
     as_json: bool,
     workers: int,
     gpus: int,
-    time_limit: float | None,
     out: Path,
     tracking_uri: str,
     **options: Any,
@@ -157,7 +156,7 @@ def command(
         words = split_command(plan.command)
         starter = ScriptStarter(
             words,
-            seconds=time_limit or float("inf"),
+            seconds=options["time_limit"] or float("inf"),
             workers=workers,
             gpus_each=gpus,
             is_stopped=lambda: stop.status is not None,
@@ -211,7 +210,7 @@ def _begin_plan(
     """
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.launch import split_command
-    from sweeper.scripts.probe import probe_script
+    from sweeper.scripts.probe import START_SECONDS, probe_script
     from sweeper.scripts.sources import get_commit, hash_sources
 
     if (folder / comparison_plan.PLAN).exists():
@@ -227,7 +226,7 @@ def _begin_plan(
 
         check_tracking(store, name)
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
-    probe = probe_script(script, log=log)
+    probe = probe_script(script, seconds=options["time_limit"] or START_SECONDS, log=log)
     plan = comparison_plan.ConfirmationPlan(
         command=script,
         losses=losses,

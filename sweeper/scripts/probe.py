@@ -34,6 +34,8 @@ from sweeper.system.whole_files import remove_left
 
 CALLS, LEAST_CALLS = 4, 2
 """Calls of the loss after which most scripts have changed their network, and the fewest that can show a change."""
+START_SECONDS = 600.0
+"""Default time limit of one start."""
 HIGH_RATE = 30.0
 RATE_START = 3
 """Number of the start at the high rate."""
@@ -95,7 +97,7 @@ class ProbeDocument(Document):
         return "\n".join(lines)
 
 
-def probe_script(command: str, *, seconds: float = 600.0, log: Callable[[str], None] = lambda _: None) -> ProbeDocument:
+def probe_script(command: str, *, seconds: float = START_SECONDS, log: Callable[[str], None] = lambda _: None) -> ProbeDocument:
     """Start a script five times, and report how losses can be compared in it.
 
     Two starts end at the fourth call of the loss, three train that long and score; shorter scripts end at their last

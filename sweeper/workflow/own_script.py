@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf
 
 from sweeper.core.errors import RequestError, ScriptError, StudyError, UsageError
 from sweeper.core.metrics import METRICS
@@ -14,7 +13,7 @@ from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.image_names import divide_as_before, divide_as_script
 from sweeper.scripts.launch import split_command
-from sweeper.scripts.probe import probe_script
+from sweeper.scripts.probe import START_SECONDS, probe_script
 from sweeper.scripts.sources import hash_sources, list_changed_sources
 from sweeper.storage import StudyPlan
 from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings, parse_duration
@@ -98,8 +97,8 @@ def divide_by_script(
         return dataset
     if before is not None:
         return divide_as_before(dataset, before)
-    seconds = parse_duration(settings.time_limit) if settings.time_limit else inf
-    probe = probe_script(settings.command, seconds=min(seconds, 3600.0), log=log)
+    seconds = parse_duration(settings.time_limit) if settings.time_limit else START_SECONDS
+    probe = probe_script(settings.command, seconds=seconds, log=log)
     problems = []
     if others := sorted({what for what in probe.scores.values() if what != "logits"}):
         problems.append(

@@ -547,6 +547,18 @@ def test_a_comparison_is_resumed_only_by_its_plan(
     assert status == 2 and "train.py changed, so that trainings would no longer be of one script" in error
 
 
+def test_the_time_limit_is_also_that_of_the_probe(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+
+    def probe(*_: object, seconds: float, **__: object) -> None:
+        limits.append(seconds)
+        raise ScriptError("train.py", ["it is late"])
+
+    monkeypatch.setattr("sweeper.scripts.probe.probe_script", probe)
+    assert [sweeper(*WORDS, *words)[0] for words in ((), ("--time-limit", "5000"))] == [2, 2]
+    assert limits == [600.0, 5000.0]
+
+
 def test_an_error_after_the_trainings_gives_the_run_of_the_comparison_its_status(
     sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
 ) -> None:
