@@ -78,7 +78,7 @@ class ConfirmationPlan(Record):
 
     def count_trainings(self, seeds: int) -> float:
         """Return how many whole trainings all losses take on some number of seeds."""
-        share = 1.0 if self.probe.length is None else self.rate_share  # else the script cannot be shortened
+        share = self.rate_share if self.probe.may_shorten else 1.0
         return count_trainings(len(self.losses), seeds * (self.folds or 1), len(self.rates), share)
 
 

@@ -75,6 +75,11 @@ class ProbeDocument(Document):
     """Remarks, as sentences."""
 
     @property
+    def may_shorten(self) -> bool:
+        """Whether the script can be given a share of its length."""
+        return self.length is not None or "{share}" in self.command
+
+    @property
     def text(self) -> str:
         """The answer as text."""
         total = sum(self.class_pixels.values()) or 1
@@ -97,7 +102,9 @@ class ProbeDocument(Document):
         return "\n".join(lines)
 
 
-def probe_script(command: str, *, seconds: float = START_SECONDS, log: Callable[[str], None] = lambda _: None) -> ProbeDocument:
+def probe_script(
+    command: str, *, seconds: float = START_SECONDS, log: Callable[[str], None] = lambda _: None
+) -> ProbeDocument:
     """Start a script five times, and report how losses can be compared in it.
 
     Two starts end at the fourth call of the loss, three train that long and score; shorter scripts end at their last
@@ -301,7 +308,8 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     notes = {
         "none": [
             "two starts with one seed differ from the first call on: trainings are compared unpaired, which takes more "
-            "of them, and whether loss and rate arrive is not proven; seed network, order and loader with t.seed"
+            "of them, and whether loss and rate arrive is not proven; seed network, order and loader with t.seed, and "
+            "continue from no file of an earlier start"
         ],
         "start": ["two starts with one seed begin alike and come apart, as the arithmetic does not repeat"],
         "exact": [],
@@ -314,7 +322,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
             "all logits lie within 0 and 1, as after a sigmoid or softmax: each loss applies its own, and learns badly "
             "from these; give t.loss and s.add the output before it"
         )
-    if final.length is None:
+    if final.length is None and "{share}" not in command:
         notes.append("t.length is never called, so that no training can be made shorter")
     if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
         notes.append(f"no pixel of {join_words(empty)} was in {format_count(final.calls, 'batch', 'batches')}")

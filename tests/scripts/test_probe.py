@@ -111,7 +111,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
     """Probes a `Script` without starting anything."""
     monkeypatch.chdir(tmp_path)
 
-    def run(script: Script, **options: Any) -> ProbeDocument:
+    def run(script: Script, *, command: str = "python train.py", **options: Any) -> ProbeDocument:
         trials: dict[Path, TrialDocument] = {}
 
         def begin(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
@@ -128,7 +128,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
 
         monkeypatch.setattr(probe, "_begin_start", begin)
         monkeypatch.setattr(script_start, "read_split_scores", scores)
-        return probe_script("python train.py", **options)
+        return probe_script(command, **options)
 
     return run
 
@@ -345,6 +345,11 @@ def test_an_effect_within_the_noise_is_a_note(examine: Probe) -> None:
 def test_trainings_whose_first_batch_differs_for_one_seed_are_unpaired(examine: Probe) -> None:
     document = examine(noisy(0.3, first=True))
     assert document.pairing == "none" and "compared unpaired" in document.notes[0]
+
+
+def test_a_share_in_the_command_shortens_trainings(examine: Probe) -> None:
+    document = examine(make(length=None), command="python train.py {share}")
+    assert document.may_shorten and document.notes == () and not examine(make(length=None)).may_shorten
 
 
 def test_logits_after_a_sigmoid_are_a_note(examine: Probe) -> None:
