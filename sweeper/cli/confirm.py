@@ -176,8 +176,9 @@ def command(
             raise InterruptedSweepError(
                 f"stopped; what ended is kept, and `{resume_command}` continues", stop.status or 130
             ) from error
-        except Exception:
+        except Exception as error:
             runs.close("FAILED")
+            error.add_note(resume_command)
             raise
         runs.write_answer(document, report.resolve())
         log(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")

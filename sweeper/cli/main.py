@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -20,6 +21,7 @@ from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
+from sweeper.system.disk_space import write_failure
 from sweeper.system.names import check_names
 from sweeper.system.streams import check_output, make_streams_tolerant
 from sweeper.system.system_errors import explain_limit
@@ -52,8 +54,8 @@ COMMANDS = {
 TRUE = {"1", "true", "yes", "on", "t", "y"}
 """Values of an environment variable that set a flag."""
 
-RESUME = "sweeper run --study "
-"""Beginning of the exception note with the command that continues a sweep."""
+RESUME = ("sweeper run --study ", "sweeper confirm --name ")
+"""Beginnings of the exception notes with the command that continues a sweep or a comparison."""
 
 
 class LazyGroup(click.Group):
@@ -141,7 +143,8 @@ def main() -> None:
         kept = " The same command continues from its last checkpoint, if one was written." if command == "train" else ""
         resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
         kept += f" What was finished is kept, and this continues it: {resume}." if resume else ""
-        if (words := explain_limit(error, sweep=command == "run")) is not None:
+        words = explain_limit(error, sweep=command == "run") or write_failure(error, {"the current folder": Path()})
+        if words is not None:
             _end_with_error(type(error).__name__, f"{words}.{kept}", 1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from importlib import metadata
@@ -97,6 +98,18 @@ def test_what_nobody_foresaw_is_one_line_without_secrets_and_status_1(
     assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
     more = sweeper("run", "--resume", "--study", "s", "--executor", "inline", "-v")[2]
     assert "Traceback" in more and "me:***@host" in err and "me:***@host" in more and "canary" not in err + more
+
+
+def test_a_full_disk_is_no_mistake_in_sweeper(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        error.add_note("sweeper confirm --name own --resume")
+        raise error
+
+    monkeypatch.setattr("sweeper.scripts.probe.probe_script", breaks)
+    status, _, err = sweeper("probe", "--command", "python train.py")
+    assert status == 1 and "the current folder, . (" in err and "cannot be written: [Errno 28]" in err
+    assert "mistake in sweeper" not in err and "this continues it: sweeper confirm --name own --resume." in err
 
 
 def test_an_error_is_a_document_under_json(sweeper: Sweeper, tmp_path: Path) -> None:
