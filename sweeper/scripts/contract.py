@@ -26,6 +26,8 @@ MODULES = "python"
 TRIAL, LOSS, RESULTS, LOG = "trial.json", "loss.py", "results.jsonl", "log.txt"
 MOST_BYTES = {RESULTS: 2**26, "npz": 2**31}
 """Largest size of results.jsonl, and of the unpacked scores of one split from one rank."""
+MOST_PIXELS = 2**40
+"""Largest count of pixels in one bin or row of an image."""
 Split = Literal["val", "test"]
 What = Literal["logits", "counts", "score", "number"]
 """Kinds of scores, which limit the conclusion: logits allow all, counts one about the script's own rule."""
@@ -241,7 +243,10 @@ def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> S
             if not any(_is_same(row, total, *other) for other in parts):
                 parts.append((row, total))
     if not image and (twice := [name for name, parts in values_by_name.items() if len(parts) > 1]):
-        raise ScriptError(f"{split} in {folder}", [f"an image must have one score, got two of {twice[0]!r}"])
+        rule = "one rank must give the number for all images, got several"
+        if twice[0]:
+            rule = f"an image must have one score, got two of {twice[0]!r}"
+        raise ScriptError(f"{split} in {folder}", [rule])
     data = np.stack([sum(row for row, _ in parts) for parts in values_by_name.values()])
     return SplitScores(
         what,
@@ -274,14 +279,15 @@ def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDA
         with np.load(path, allow_pickle=False) as file:
             names, data = file["names"], file["data"]
             sums = file["sums"] if "sums" in file else np.zeros(len(names))
-        if names.dtype.kind != "U" or data.shape != (*names.shape, *image) or sums.shape != names.shape:
+        is_table = names.ndim == 1 and names.size and data.shape == (*names.shape, *image) and sums.shape == names.shape
+        if names.dtype.kind != "U" or not is_table:
             raise ValueError(
                 f"names {names.shape}, data {data.shape} and sums {sums.shape} do not fit {image} an image"
             )
-        if data.dtype.kind not in "iuf" or not np.isfinite(data).all() or not np.isfinite(sums).all():
+        if image and (data.dtype != np.int64 or data.min() < 0 or data.max() > MOST_PIXELS):
+            raise ValueError(f"counts must be whole numbers (int64) from 0 to {MOST_PIXELS:,}")
+        if data.dtype.kind not in "if" or not np.isfinite(data).all() or not np.isfinite(sums).all():
             raise ValueError("its numbers must be finite")
-        if image and (data.dtype.kind == "f" or data.min(initial=0) < 0):
-            raise ValueError("counts must be whole numbers from 0 on")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise ScriptError(str(path), [f"must be scores as sweeper_trial writes them, and is not: {error}"]) from error
     return names.tolist(), data, sums.tolist()

@@ -118,6 +118,11 @@ HOSTILE = {
     "shares": {**make_counts(2, 2, 512), "data": np.full((2, 2, 512), 0.5)},
     "less than nothing": {**make_counts(2, 2, 512), "data": np.full((2, 2, 512), -1)},
     "objects": {**make_counts(2, 2, 512), "data": np.array([print, print], dtype=object)},
+    "bytes, whose sums overflow": {**make_counts(2, 2, 512), "data": np.full((2, 2, 512), 200, dtype=np.uint8)},
+    "more pixels than an image has": {**make_counts(2, 2, 512), "data": np.full((2, 2, 512), 2**62)},
+    "no image": make_counts(0, 2, 512),
+    "one name that is no list": {"names": np.array("a"), "data": np.ones((2, 512), dtype=np.int64)},
+    "sums that are words": {**make_counts(1, 2, 512), "sums": np.array(["x"])},
     "sums that are NaN": {**make_counts(2, 2, 512), "sums": np.full(2, np.nan)},
 }
 
@@ -137,6 +142,11 @@ def test_a_missing_a_broken_and_a_huge_file_of_scores_are_refused(
     (tmp_path / "val.npz").write_bytes(b"\x80\x04 no zip")
     with pytest.raises(ScriptError, match="zip"):
         read_split_scores(tmp_path, "val", "score", 2)
+    with zipfile.ZipFile(tmp_path / "val.npz", "w") as file:
+        file.writestr("names.npy", b"not of NumPy")
+        file.writestr("data.npy", b"not of NumPy")
+    with pytest.raises(ScriptError, match="must be scores as sweeper_trial writes them"):
+        read_split_scores(tmp_path, "val", "score", 2)
     monkeypatch.setitem(contract.MOST_BYTES, "npz", 10_000)
     with zipfile.ZipFile(tmp_path / "val.npz", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("data.npy", b"\0" * 20_000)
@@ -148,6 +158,9 @@ def test_an_image_with_two_scores_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "val.npz", names=np.array(["a", "a"]), data=np.array([0.5, 0.25]))
     with pytest.raises(ScriptError, match="one score, got two of 'a'"):
         read_split_scores(tmp_path, "val", "score", 2)
+    np.savez(tmp_path / "val.npz", names=np.array(["", ""]), data=np.array([0.5, 0.25]))
+    with pytest.raises(ScriptError, match="one rank must give the number for all images, got several"):
+        read_split_scores(tmp_path, "val", "number", 2)
 
 
 def test_the_helper_is_written_next_to_the_script_and_never_over_another_file(
