@@ -26,6 +26,7 @@ from sweeper.evidence.verdict_predicates import (
     has_learned,
     is_costly,
     is_sound,
+    was_dropped,
 )
 from sweeper.evidence.what_would_settle import suggest_for_action
 
@@ -78,6 +79,22 @@ def has_highest_gain(evidence: Evidence, other: int, base: int) -> bool:
 def may_gain(evidence: Contest, i: int, base: int) -> bool:
     """Return whether a finalist may gain more than the ROPE over cross-entropy."""
     return not has_enough_seeds(evidence, i, base) or get_comparison(evidence, i, base).one_sided > evidence.rope
+
+
+def list_open_rivals(evidence: Contest, base: int) -> list[int]:
+    """Return the finalists whose comparison with cross-entropy settles the action while it is kept.
+
+    It is the one with the highest gain if that is at least the ROPE, as one established gain is enough; else all that
+    may gain more. Those that the race gave too few seeds for an interval can hardly change the action.
+    """
+    rivals = [
+        i
+        for i in range(len(evidence.finalists))
+        if i != base and may_gain(evidence, i, base) and not was_dropped(evidence, base, i)
+    ]
+    gains = {i: get_difference(evidence, i, base).estimate for i in rivals}
+    best = max(rivals, key=gains.__getitem__, default=base)
+    return [best] if rivals and gains[best] >= evidence.rope else rivals
 
 
 def format_headline(
@@ -160,7 +177,7 @@ def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
     if count_common_seeds(evidence, other, base) < DECIDING_SEEDS:
         return f"at least {DECIDING_SEEDS} common seeds are needed"
     most = format_upper_bound(get_difference(evidence, other, base).high, rope, digits)
-    tail = suggest_for_action(evidence, other, base)
+    tail = suggest_for_action(evidence, list_open_rivals(evidence, base), base)
     return f"{get_family(evidence, other)} may gain up to {most}" + (f"; {tail}" if tail else "")
 
 

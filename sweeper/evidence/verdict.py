@@ -28,8 +28,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
-from sweeper.evidence.action import choose_action, explain_action, format_headline, may_gain
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
+from sweeper.evidence.action import choose_action, explain_action, format_headline, list_open_rivals
 from sweeper.evidence.reasons import (
     explain_choice,
     explain_collapses,
@@ -55,6 +54,7 @@ from sweeper.evidence.verdict_predicates import (
     is_safe,
     is_sound,
     rank_simplicity,
+    was_dropped,
 )
 from sweeper.evidence.what_would_settle import suggest_what_settles
 
@@ -170,9 +170,9 @@ def apply_verdict_rule(
     open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
     pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
     if action is not None:
-        pairs = [(first, i) for first, i in pairs if not _was_dropped(evidence, first, i)]
+        pairs = [(first, i) for first, i in pairs if not was_dropped(evidence, first, i)]
     if action == "keep":
-        pairs = [(base, i) for base, i in pairs if may_gain(evidence, i, base)]
+        pairs = [(pivot, i) for i in list_open_rivals(evidence, pivot)]
     strength: Strength = "probable" if is_probably_safe(evidence, recommended) else "open"
     if verdict is not Verdict.UNDECIDED:
         strength = "shown"
@@ -188,11 +188,6 @@ def apply_verdict_rule(
         strength=strength,
         action=action,
     )
-
-
-def _was_dropped(evidence: Contest, first: int, rival: int) -> bool:
-    """Return whether the race gave a rival too few seeds for an interval, as it could hardly change the action."""
-    return count_common_seeds(evidence, first, rival) < DECIDING_SEEDS <= len(evidence.finalists[first].seeds)
 
 
 def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:

@@ -50,6 +50,11 @@ def has_enough_seeds(evidence: Contest, i: int, j: int) -> bool:
     return is_measured(evidence, i, j) and count_common_seeds(evidence, i, j) >= DECIDING_SEEDS
 
 
+def was_dropped(evidence: Contest, first: int, rival: int) -> bool:
+    """Return whether the race gave a rival too few seeds for an interval, as it could hardly change the action."""
+    return count_common_seeds(evidence, first, rival) < DECIDING_SEEDS <= len(evidence.finalists[first].seeds)
+
+
 def is_win(gap: Interval, rope: float) -> bool:
     """Return whether the interval of a measured difference is above 0 and its estimate at least the ROPE."""
     return gap.low > 0 and gap.estimate >= rope

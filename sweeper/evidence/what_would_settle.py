@@ -70,14 +70,17 @@ def compute_gain_half_width(gain: float, rope: float) -> float:
     return gain if gain >= rope else rope - gain
 
 
-def suggest_for_action(evidence: Contest, other: int, base: int) -> str:
-    """Suggest how many more seeds, or images, would settle whether `other` gains over `base`; "" if none would."""
-    target = compute_gain_half_width(get_difference(evidence, other, base).estimate, evidence.rope)
-    seeds, images = _count_needed(evidence, other, base, target)
-    if seeds is not None:
-        more = seeds - int(count_common_seeds(evidence, other, base))
+def suggest_for_action(evidence: Contest, rivals: Sequence[int], base: int) -> str:
+    """Suggest how many more seeds, or images, would settle whether these gain over `base`; "" if none would."""
+    gaps = [(i, get_difference(evidence, i, base).estimate) for i in rivals]
+    needed = [_count_needed(evidence, i, base, compute_gain_half_width(gap, evidence.rope)) for i, gap in gaps]
+    seeds, images = ([n for n in counts if n is not None] for counts in zip(*needed, strict=True))
+    if len(seeds) == len(needed):
+        more = max(seeds) - int(min(count_common_seeds(evidence, i, base) for i in rivals))
         return f"{format_count(more, 'more seed')} would settle it"
-    return "" if images is None else f"about {_round_up(images):,} {_name_unit(evidence)} would settle it"
+    return (
+        f"about {_round_up(max(images)):,} {_name_unit(evidence)} would settle it" if len(images) == len(needed) else ""
+    )
 
 
 def _count_needed(evidence: Contest, first: int, rival: int, target: float) -> tuple[int | None, int | None]:
@@ -180,9 +183,7 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
         return f"{against}{alone if is_alone else ''}{shots} would settle it."
     now = min(count_common_seeds(evidence, first, plan.rival) for plan in plans)
     seeds = max(plan.seeds for plan in plans)
-    range_, last = _format_confirm_seeds(evidence, seeds)
-    goes_on = f", which ends at {last} at the latest" if last > seeds else ""
-    how = "" if resume is None else f" (`{resume} --confirm-seeds {range_}`{goes_on})"
+    how = "" if resume is None else f" (`{resume} --confirm-seeds {_format_confirm_seeds(evidence, seeds)}`)"
     also = f", or {shots}" if shots else ""
     return (
         f"{against}some {seeds} seeds in place of {now:g}{how}{also} would settle it, if estimate and noise stay as "
@@ -190,14 +191,14 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
     )
 
 
-def _format_confirm_seeds(evidence: Contest, seeds: int) -> tuple[str, int]:
-    """Return the value of `--confirm-seeds` that adds seeds, and the seeds of its last interim analysis.
+def _format_confirm_seeds(evidence: Contest, seeds: int) -> str:
+    """Return the value of `--confirm-seeds` that goes up to these seeds, with interim analyses on the way.
 
-    It goes up to the needed seeds, with interim analyses on the way. Where the plan already had as many but ended early
-    as futile, it is a single analysis of all of them: the same plan would only end again.
+    Where the plan already had as many but ended early as futile, it is a single analysis: the same plan would only end
+    again.
     """
-    most = evidence.analyses[-1].seeds if evidence.analyses else seeds
-    return (f"{evidence.analyses[0].seeds}..{seeds}", seeds) if seeds > most else (str(most), most)
+    analyses = evidence.analyses
+    return f"{analyses[0].seeds}..{seeds}" if analyses and seeds > analyses[-1].seeds else str(seeds)
 
 
 def _name_unit(evidence: Contest) -> str:

@@ -305,6 +305,18 @@ def test_while_cross_entropy_is_kept_headline_and_next_step_give_the_seeds_that_
     assert decide_verdict(bounded, ORDER).next_steps == ()
 
 
+@pytest.mark.parametrize(("dice", "error", "rivals"), [(0.74, 0.01, "dice"), (0.708, 0.0008, "dice and tversky")])
+def test_one_gain_of_the_margin_settles_the_action_else_all_that_may_gain_must_be_bounded(
+    dice: float, error: float, rivals: str
+) -> None:
+    levels = {"dice": dice, "tversky": 0.704, "cross_entropy": 0.7}
+    open_gaps = evidence(levels, half=0.05, analyses=ANALYSES, analysis_index=1)
+    decision = decide_verdict(set_errors(open_gaps, se_seed=error, se_image=0.0005), ORDER)
+    (step,) = decision.next_steps
+    more = re.search(r"; ([0-9]+) more seeds? would settle it", decision.head)
+    assert more is not None and f"cross_entropy against {rivals}: some {int(more[1]) + 3} seeds in place of 3" in step
+
+
 def test_a_change_asks_for_no_seeds_of_a_loss_that_the_race_dropped() -> None:
     levels = {"dice": 0.76, "tversky": 0.72, "cross_entropy": 0.7}
     two = limit_seeds(2, "tversky")
