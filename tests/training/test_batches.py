@@ -1,4 +1,4 @@
-"""Training batches: what keys them, where their crops are, and how they are augmented."""
+"""Training batches: what they depend on, where their crops are, and how they are augmented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeper.training.batches import draw_image_indices, normalise_inputs
 from tests.support.batches import training_batch
 
 
-def test_batches_depend_on_seed_and_step_alone(tiny: Dataset) -> None:
+def test_batches_depend_only_on_seed_and_step(tiny: Dataset) -> None:
     store = open_store(tiny.store)
     keys: dict[str, Any] = {"size": 32, "batch_size": 4}
     one = training_batch(store, (0, 1, 2, 3, 4), step=3, seed=7, **keys)
@@ -25,10 +25,10 @@ def test_batches_depend_on_seed_and_step_alone(tiny: Dataset) -> None:
     assert not torch.equal(one[0], other[0])
 
 
-def test_every_image_is_seen_once_an_epoch() -> None:
-    seen = np.concatenate([draw_image_indices(7, 3, step, seed=1) for step in range(7)])
-    assert sorted(seen[:7]) == sorted(seen[7:14]) == sorted(seen[14:]) == list(range(7))
-    assert list(seen[:7]) != list(seen[7:14])
+def test_every_image_is_drawn_once_an_epoch() -> None:
+    indices = np.concatenate([draw_image_indices(7, 3, step, seed=1) for step in range(7)])
+    assert sorted(indices[:7]) == sorted(indices[7:14]) == sorted(indices[14:]) == list(range(7))
+    assert list(indices[:7]) != list(indices[7:14])
 
 
 def test_small_images_are_padded_with_ignored_labels(tiny: Dataset) -> None:
@@ -65,22 +65,22 @@ def test_a_quarter_turn_moves_images_and_masks_together_and_a_zoom_enlarges_both
     assert (smaller[:, :7] == IGNORE).all() and int((smaller == 1).sum()) == 4 * 4
 
 
-def test_full_augmentation_keeps_labels_and_ignore_apart_and_is_keyed(tiny: Dataset) -> None:
+def test_full_augmentation_mixes_no_labels_and_depends_on_the_step(tiny: Dataset) -> None:
     store = open_store(tiny.store)
     keys: dict[str, Any] = {"size": 48, "batch_size": 6, "seed": 3, "augmentation": "full"}
-    made = []
+    batches = []
     for step in (2, 2, 5):
         images, masks, draws = training_batch(store, (0, 1, 2, 3, 4), step=step, **keys)
         inputs = normalise_inputs(images, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
-        made.append(augment(inputs, masks.long(), draws))
-    assert all(torch.equal(a, b) for a, b in zip(made[0], made[1], strict=True))
-    assert not torch.equal(made[0][0], made[2][0])
-    assert set(made[0][1].unique().tolist()) <= {0, 1, IGNORE}
+        batches.append(augment(inputs, masks.long(), draws))
+    assert all(torch.equal(a, b) for a, b in zip(batches[0], batches[1], strict=True))
+    assert not torch.equal(batches[0][0], batches[2][0])
+    assert set(batches[0][1].unique().tolist()) <= {0, 1, IGNORE}
     plain = training_batch(store, (0, 1, 2, 3, 4), step=2, **{**keys, "augmentation": "light"})
     assert torch.equal(plain[1], training_batch(store, (0, 1, 2, 3, 4), step=2, **keys)[1])  # the same crops
 
 
-def test_drawing_nothing_changes_nothing() -> None:
+def test_augmentation_none_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     inputs, masks = torch.rand(4, 3, 8, 8), torch.randint(0, 2, (4, 8, 8))
     same, labels = augment(inputs, masks, draw_augmentation(rng, rng, 4, "none", key=0))

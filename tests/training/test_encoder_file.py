@@ -1,4 +1,4 @@
-"""Files of encoder weights: whose names and shapes are taken, and how those that do not fit are refused."""
+"""Files of encoder weights: which are loaded, and how those that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.support.marks import rest_slow
 State = dict[str, Tensor]
 
 
-def encoder_of(name: str, *, channels: int = 3, depth: int = 5) -> nn.Module:
-    built: nn.Module = smp.encoders.get_encoder(name, in_channels=channels, depth=depth, weights=None)
-    return built.eval()
+def make_encoder(name: str, *, channels: int = 3, depth: int = 5) -> nn.Module:
+    encoder: nn.Module = smp.encoders.get_encoder(name, in_channels=channels, depth=depth, weights=None)
+    return encoder.eval()
 
 
-def kept(state: object, folder: Path) -> str:
+def save_state(state: object, folder: Path) -> str:
     torch.save(state, folder / "w.pth")
     return str(folder / "w.pth")
 
 
-def deepest(encoder: nn.Module, images: Tensor) -> Tensor:
+def compute_deepest_features(encoder: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
         features: list[Tensor] = encoder(images)
     return features[-1]
@@ -50,38 +50,38 @@ def deepest(encoder: nn.Module, images: Tensor) -> Tensor:
     ],
 )
 @pytest.mark.parametrize("depth", rest_slow([3, 5], 0, 1))
-def test_timms_own_files_give_what_timm_sees(model: str, depth: int, tmp_path: Path) -> None:
+def test_files_of_timm_give_the_features_of_timm(model: str, depth: int, tmp_path: Path) -> None:
     whole = timm.create_model(model).eval()
-    encoder, images = encoder_of(f"tu-{model}", depth=depth), torch.rand(1, 3, 64, 64)
+    encoder, images = make_encoder(f"tu-{model}", depth=depth), torch.rand(1, 3, 64, 64)
     file = tmp_path / "model.safetensors"
     save_file(whole.state_dict(), file)
-    before = deepest(encoder, images)
+    before = compute_deepest_features(encoder, images)
     check_file(f"tu-{model}", depth, str(file))
     load_encoder(encoder, f"tu-{model}", str(file))
-    found = deepest(encoder, images)
-    every = whole.forward_intermediates(images, intermediates_only=True)
-    assert not torch.allclose(found, before)
-    assert any(one.shape == found.shape and torch.allclose(one, found, atol=1e-4) for one in every)
+    after = compute_deepest_features(encoder, images)
+    levels = whole.forward_intermediates(images, intermediates_only=True)
+    assert not torch.allclose(after, before)
+    assert any(one.shape == after.shape and torch.allclose(one, after, atol=1e-4) for one in levels)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "resnext50_32x4d"])
-def test_torchvisions_files_are_taken(name: str, tmp_path: Path) -> None:
+def test_files_of_torchvision_are_loaded(name: str, tmp_path: Path) -> None:
     theirs = getattr(torchvision.models, name)().eval().state_dict()
-    encoder = encoder_of(name)
-    load_encoder(encoder, name, kept(theirs, tmp_path))
+    encoder = make_encoder(name)
+    load_encoder(encoder, name, save_state(theirs, tmp_path))
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in encoder.state_dict().items())
 
 
-def test_the_names_of_published_densenets_are_taken(tmp_path: Path) -> None:
+def test_published_densenets_are_loaded_despite_older_names(tmp_path: Path) -> None:
     theirs = torchvision.models.densenet121().state_dict()
     older = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value for key, value in theirs.items()}
     assert older.keys() != theirs.keys()
-    encoder = encoder_of("densenet121")
-    load_encoder(encoder, "densenet121", kept(older, tmp_path))
+    encoder = make_encoder("densenet121")
+    load_encoder(encoder, "densenet121", save_state(older, tmp_path))
     assert torch.equal(encoder.state_dict()["features.conv0.weight"], theirs["features.conv0.weight"])
 
 
-def _named(start: str) -> Callable[[State], object]:
+def _prefix_names(start: str) -> Callable[[State], object]:
     return lambda state: {start + key: value for key, value in state.items()}
 
 
@@ -89,9 +89,9 @@ def _named(start: str) -> Callable[[State], object]:
 @pytest.mark.parametrize(
     "form",
     [
-        _named(""),
-        _named("module."),
-        _named("module.model.encoder."),
+        _prefix_names(""),
+        _prefix_names("module."),
+        _prefix_names("module.model.encoder."),
         lambda state: {"epoch": 3, "model": state, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
         lambda state: {"state_dict": {f"model.encoder.{key}": value for key, value in state.items()}},
         lambda state: {"state_dict": {k: torch.zeros_like(v) for k, v in state.items()}, "state_dict_ema": state},
@@ -100,19 +100,19 @@ def _named(start: str) -> Callable[[State], object]:
         lambda state: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},
     ],
 )
-def test_the_checkpoints_of_trainings_are_taken(form: Callable[[State], object], name: str, tmp_path: Path) -> None:
-    source, target = encoder_of(name), encoder_of(name)
-    load_encoder(target, name, kept(form(source.state_dict()), tmp_path))
+def test_checkpoints_of_trainings_are_loaded(form: Callable[[State], object], name: str, tmp_path: Path) -> None:
+    source, target = make_encoder(name), make_encoder(name)
+    load_encoder(target, name, save_state(form(source.state_dict()), tmp_path))
     for key, tensor in target.state_dict().items():
         assert torch.allclose(tensor, source.state_dict()[key], atol=2e-3), key
 
 
 @pytest.mark.parametrize("name", ["resnet18", "tu-tf_efficientnet_lite0"])
 @pytest.mark.parametrize("channels", [1, 4])
-def test_images_of_other_channels_get_the_first_layer_that_the_library_makes(name, channels, tmp_path):
-    source = encoder_of(name)
-    target = encoder_of(name, channels=channels)
-    load_encoder(target, name, kept(source.state_dict(), tmp_path))
+def test_the_first_layer_is_adapted_to_other_channels_as_the_library_does(name, channels, tmp_path):
+    source = make_encoder(name)
+    target = make_encoder(name, channels=channels)
+    load_encoder(target, name, save_state(source.state_dict(), tmp_path))
     first = next(key for key, tensor in source.state_dict().items() if tensor.ndim == 4)
     theirs = timm.models.adapt_input_conv(channels, source.state_dict()[first])
     assert torch.equal(target.state_dict()[first], theirs)
@@ -134,8 +134,8 @@ def test_images_of_other_channels_get_the_first_layer_that_the_library_makes(nam
     ],
 )  # fmt: skip
 @pytest.mark.slow
-def test_the_file_of_another_network_is_refused_in_a_line(name, state, words, tmp_path):
-    file = kept(state(), tmp_path)
+def test_the_file_of_another_network_is_refused_in_one_line(name, state, words, tmp_path):
+    file = save_state(state(), tmp_path)
     with pytest.raises(UsageError, match=words) as caught:
         check_file(name, 5, file)
     text = str(caught.value)
@@ -143,10 +143,10 @@ def test_the_file_of_another_network_is_refused_in_a_line(name, state, words, tm
 
 
 @pytest.mark.parametrize("state", [{}, {"state_dict": [1]}, {"optimizer": {"a": torch.ones(1)}}, torch.ones(3), [1]])
-def test_what_holds_no_network_is_refused(state: object, tmp_path: Path) -> None:
+def test_a_file_without_a_network_is_refused(state: object, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--encoder-weights .* must be a readable state dict: it holds"):
-        check_file("resnet18", 3, kept(state, tmp_path))
+        check_file("resnet18", 3, save_state(state, tmp_path))
 
 
-def test_an_unknown_encoder_is_left_to_where_the_network_is_built(tmp_path: Path) -> None:
-    check_file("no_such_network", 3, kept({"a": torch.zeros(1)}, tmp_path))
+def test_checking_a_file_leaves_an_unknown_encoder_to_the_building_of_the_network(tmp_path: Path) -> None:
+    check_file("no_such_network", 3, save_state({"a": torch.zeros(1)}, tmp_path))

@@ -29,7 +29,7 @@ PHOTOGRAPHS = {"flower.jpg": 985, "china.jpg": 698}
 """Of scikit-learn → ImageNet's class: a daisy, a palace."""
 
 
-def photograph(name: str, folder: Path) -> str:
+def write_photograph(name: str, folder: Path) -> str:
     """Write the middle of a photograph, 224², as a data set, three times over, as fewer are refused."""
     datasets = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn")
     image = Image.fromarray(datasets.load_sample_image(name))
@@ -45,14 +45,14 @@ def photograph(name: str, folder: Path) -> str:
 
 
 @torch.no_grad()
-def probability(name: str, inputs: EncoderInputs, folder: Path) -> float:
+def compute_probability(name: str, inputs: EncoderInputs, folder: Path) -> float:
     """Return what the encoder, its head put back, gives the class of a photograph that is normalised so."""
     file = weights_file(folder)
     encoder = smp.encoders.get_encoder(ENCODER, weights=None)
     load_encoder(encoder, ENCODER, str(file))
     head = timm.create_model(MODEL)
     head.load_state_dict(published_weights())
-    store = open_store(load_dataset(photograph(name, folder), folder / "cache").store)
+    store = open_store(load_dataset(write_photograph(name, folder), folder / "cache").store)
     images = normalise_inputs(torch.from_numpy(store.get_image(0).copy())[None], *make_normaliser(store, (0,), inputs))
     deepest: Tensor = encoder.eval()(images)[-1]
     logits = head.eval().forward_head(head.bn2(head.conv_head(deepest)))
@@ -60,18 +60,20 @@ def probability(name: str, inputs: EncoderInputs, folder: Path) -> float:
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_the_encoder_sees_a_photograph_as_what_it_is(name: str, tmp_path: Path) -> None:
-    assert probability(name, get_encoder_inputs(ENCODER), tmp_path) > 0.2  # of a thousand classes
+def test_the_encoder_recognises_a_photograph(name: str, tmp_path: Path) -> None:
+    assert compute_probability(name, get_encoder_inputs(ENCODER), tmp_path) > 0.2  # of a thousand classes
 
 
-def test_inputs_of_another_scale_are_seen_worse(tmp_path: Path) -> None:
-    assert probability("flower.jpg", EncoderInputs(IMAGENET_MEAN, IMAGENET_STD), tmp_path) < 0.15
+def test_inputs_of_another_scale_are_recognised_worse(tmp_path: Path) -> None:
+    assert compute_probability("flower.jpg", EncoderInputs(IMAGENET_MEAN, IMAGENET_STD), tmp_path) < 0.15
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("depth", [3, 4])
-def test_a_few_steps_from_real_weights_reach_more_than_from_none(depth: int, tmp_path: Path, real_data: Path) -> None:
+def test_a_few_steps_from_real_weights_reach_more_than_from_random_ones(
+    depth: int, tmp_path: Path, real_data: Path
+) -> None:
     file, inputs = weights_file(tmp_path), get_encoder_inputs(ENCODER)
     dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path / "cache")
     plain = Recipe(encoder=ENCODER, encoder_depth=depth, decoder_width=8, size=64, steps=20, evaluations=1)
@@ -85,9 +87,7 @@ def test_a_few_steps_from_real_weights_reach_more_than_from_none(depth: int, tmp
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_a_cpu_begins_from_cached_weights_of_the_small_encoder_unless_asked_otherwise(
-    tmp_path: Path, real_data: Path
-) -> None:
+def test_the_default_on_a_cpu_is_the_small_encoder_with_cached_weights(tmp_path: Path, real_data: Path) -> None:
     commit = "0" * 40
     repository = tmp_path / "home" / "hub" / f"models--timm--{MODEL}.in1k"
     for folder, name, text in (("snapshots", commit, None), ("refs", "main", commit)):

@@ -1,4 +1,4 @@
-"""One training: what keys it, what it counts, what it starts from."""
+"""One training: what its result depends on, what it counts, and how it ends."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ KINDS = {"weighted_ce", "logit_adjusted", "dice_topk", "boundary"}
 """Families that stand for what a training hands to a loss: weights, the classes' prior, nothing, maps of the labels."""
 KINDS_FIRST = [
     pytest.param(name, marks=() if name in KINDS else pytest.mark.slow)
-    for name, known in FAMILIES.items()
-    if "binary" in known.tasks
+    for name, declaration in FAMILIES.items()
+    if "binary" in declaration.tasks
 ]
 
 
 # --- What decides a result ---
 
 
-def test_the_same_spec_gives_the_same_result_and_the_global_random_state_is_left_alone(tiny: Dataset) -> None:
+def test_a_result_depends_on_the_spec_and_not_on_the_global_random_state(tiny: Dataset) -> None:
     first = train(tiny)
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002 - the global state must not matter
@@ -47,7 +47,7 @@ def test_the_same_spec_gives_the_same_result_and_the_global_random_state_is_left
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_schedule_rises_stays_and_falls() -> None:
+def test_the_learning_rate_rises_is_constant_and_falls() -> None:
     factors = [compute_rate_factor(step, 100, 0.05, 0.3) for step in range(100)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors[4:70] == [1.0] * 66
@@ -68,7 +68,7 @@ def test_rungs_end_at_the_last_step_and_start_at_a_quarter(recipe: Recipe) -> No
 # --- What a result says ---
 
 
-def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rungs_score_a_subset_of_the_images_and_the_end_all(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(e.complete and e.part is None and e.part_value == e.value for e in train(tiny).evaluations)
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     result = train(tiny)
@@ -80,17 +80,17 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
     assert result.test is None
 
 
-def test_the_end_looks_at_the_images_that_are_affordable(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_scores_as_many_images_as_are_affordable(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     work = SMALL.steps * SMALL.batch_size * SMALL.size**2
-    asked: list[int] = []
+    budgets: list[int] = []
 
     def select(_: Dataset, images: tuple[int, ...], work: int, *_more: float) -> tuple[int, ...]:
-        asked.append(work)
+        budgets.append(work)
         return images[:2]
 
     monkeypatch.setattr("sweeper.training.engine.select_scored_images", select)
     last = train(tiny).evaluations[-1]
-    assert (last.images, last.val_images, last.complete) == (2, 2, True) and asked == [work, work]
+    assert (last.images, last.val_images, last.complete) == (2, 2, True) and budgets == [work, work]
 
 
 @pytest.mark.parametrize(("metric", "threshold"), rest_slow([("dice", "0.5"), ("fg_iou", "tuned")], 2))
@@ -101,7 +101,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
     training = StudyTraining(spec(), open_context(Conditions(dataset=tiny, recipe=recipe, seed=0), "cpu"))
     *rungs, last = finished(training).evaluations
-    # The network of the end, counted on the image of the rungs alone.
+    # The network of the end, counted on only the image of the rungs.
     counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
     point, value = point_choice.find_best_point(counts, metric)
     if threshold == "0.5":
@@ -128,13 +128,13 @@ def test_groups_count_as_one_where_the_operating_point_of_a_mean_is_chosen(tiny:
     assert last.value != pytest.approx(point_choice.find_best_point(result.val, "image_dice")[1])
 
 
-def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_best(
+def test_a_confirmation_is_scored_at_the_chosen_point_and_a_trial_at_its_best(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[object, ...]] = []
+    calls: list[tuple[object, ...]] = []
 
-    def choose(*given: object) -> float:
-        seen.append(given)
+    def choose(*arguments: object) -> float:
+        calls.append(arguments)
         return THRESHOLDS[100]
 
     monkeypatch.setattr(point_choice, "choose_point", choose)
@@ -143,13 +143,13 @@ def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_bes
     last, test = confirmed.evaluations[-1], confirmed.test
     assert test is not None and confirmed.val is not None and confirmed.predictions is not None
     assert last.chosen == metrics.compute_scores(metrics.count_at_point(confirmed.val, THRESHOLDS[100]))
-    found = metrics.count_at_point(test, THRESHOLDS[100])[:, 1]
-    assert [int(mask.sum()) for mask in confirmed.predictions.masks] == (found[:, 0] + found[:, 1]).tolist()
-    assert seen[-1][1:] == ("miou", [None] * len(confirmed.val.images))
-    seen.clear()
+    counts = metrics.count_at_point(test, THRESHOLDS[100])[:, 1]
+    assert [int(mask.sum()) for mask in confirmed.predictions.masks] == (counts[:, 0] + counts[:, 1]).tolist()
+    assert calls[-1][1:] == ("miou", [None] * len(confirmed.val.images))
+    calls.clear()
     plain = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}), purpose="confirm", seed=1000)
     trial = train(tiny)
-    assert not seen and plain.evaluations[-1].point == 0.5
+    assert not calls and plain.evaluations[-1].point == 0.5
     assert trial.val is not None and trial.evaluations[-1].point == point_choice.find_best_point(trial.val)[0]
 
 
@@ -178,25 +178,25 @@ def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
 def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_the_same_pixels(tiny: Dataset) -> None:
     recipe = SMALL.model_copy(update={"boundary_pixels": 3})
     result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=2)
-    detail, counts, shown = result.detail, result.test, result.predictions
-    assert detail is not None and counts is not None and shown is not None
+    detail, counts, predicted = result.detail, result.test, result.predictions
+    assert detail is not None and counts is not None and predicted is not None
     split = divide_images(tiny, test_seed=0, seed=0)
-    assert detail.images == counts.images == split.test and shown.images == split.test[:2]
+    assert detail.images == counts.images == split.test and predicted.images == split.test[:2]
     assert result.val is not None and result.val.images == divide_images(tiny, test_seed=0, seed=1000).val
     at_default = metrics.count_at_point(counts, 0.5)
     labelled, right = detail.confidence[:, :, 0].sum(axis=1), detail.confidence[:, :, 1].sum(axis=1)
     np.testing.assert_array_equal(labelled, at_default[:, 0].sum(axis=1))
     np.testing.assert_array_equal(right, at_default[:, :, 0].sum(axis=1))
     at_chosen = metrics.count_at_point(counts, result.evaluations[-1].point)
-    for n, index in enumerate(shown.images):
-        assert int(shown.masks[n].sum()) == at_chosen[n, 1, :2].sum()
-        wanted = count_boundary_pixels(open_store(tiny.store).get_mask(index), shown.masks[n], 2, 3)
+    for n, index in enumerate(predicted.images):
+        assert int(predicted.masks[n].sum()) == at_chosen[n, 1, :2].sum()
+        wanted = count_boundary_pixels(open_store(tiny.store).get_mask(index), predicted.masks[n], 2, 3)
         np.testing.assert_array_equal(detail.boundary[n], wanted)
     assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
     assert set(compute_detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
 
 
-def test_threshold_of_one_half_is_kept_when_asked(tiny: Dataset) -> None:
+def test_the_threshold_0_5_is_the_point_of_every_evaluation(tiny: Dataset) -> None:
     result = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}))
     assert [e.point for e in result.evaluations] == [0.5] * 4
     assert all(e.chosen == e.default for e in result.evaluations)
@@ -222,27 +222,27 @@ def test_each_kind_trains_on_several_classes(tiny_street: Dataset, family: str) 
     assert train(tiny_street, family=family, params={}).collapse != Collapse.DIVERGED
 
 
-def counts_of(*rows: tuple[int, int, int]) -> np.ndarray[Any, Any]:
+def make_counts(*rows: tuple[int, int, int]) -> np.ndarray[Any, Any]:
     return np.array([rows], dtype=np.int64)
 
 
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        (counts_of((990, 10, 0), (0, 0, 10)), Collapse.ALL_BACKGROUND),
-        (counts_of((0, 0, 990), (10, 990, 0)), Collapse.NO_BETTER_THAN_CONSTANT),
-        (counts_of((700, 10, 290), (0, 290, 10)), Collapse.NO_BETTER_THAN_CONSTANT),
-        (counts_of((985, 4, 5), (6, 5, 4)), Collapse.NONE),
-        (counts_of((900, 10, 0), (80, 0, 0), (0, 0, 10)), Collapse.CLASS_NEVER_PREDICTED),
-        (counts_of((900, 0, 0), (90, 0, 0), (0, 0, 0)), Collapse.NONE),
+        (make_counts((990, 10, 0), (0, 0, 10)), Collapse.ALL_BACKGROUND),
+        (make_counts((0, 0, 990), (10, 990, 0)), Collapse.NO_BETTER_THAN_CONSTANT),
+        (make_counts((700, 10, 290), (0, 290, 10)), Collapse.NO_BETTER_THAN_CONSTANT),
+        (make_counts((985, 4, 5), (6, 5, 4)), Collapse.NONE),
+        (make_counts((900, 10, 0), (80, 0, 0), (0, 0, 10)), Collapse.CLASS_NEVER_PREDICTED),
+        (make_counts((900, 0, 0), (90, 0, 0), (0, 0, 0)), Collapse.NONE),
     ],
 )
-def test_collapses_are_named(counts: np.ndarray[Any, Any], expected: Collapse) -> None:
+def test_collapses_are_recognised(counts: np.ndarray[Any, Any], expected: Collapse) -> None:
     assert judge_collapse(counts) == expected
 
 
-def test_classes_that_are_never_predicted_are_named() -> None:
-    counts = counts_of((900, 10, 0), (80, 0, 0), (0, 0, 10), (0, 0, 0))
+def test_classes_that_are_never_predicted_are_listed() -> None:
+    counts = make_counts((900, 10, 0), (80, 0, 0), (0, 0, 10), (0, 0, 0))
     assert find_never_predicted(counts, ("ground", "road", "sign", "absent")) == ("sign",)
 
 

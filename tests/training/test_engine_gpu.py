@@ -1,4 +1,4 @@
-"""What only a GPU can show of whole trainings: recordings, pixels in its memory, low precision.
+"""Whole trainings on a GPU: recorded steps, pixels in its memory, low precision.
 
 Everything here has a similar test on a processor, with stand-ins for what a GPU does.
 """
@@ -29,74 +29,74 @@ TWELVE = SMALL.model_copy(update={"steps": 12, "evaluations": 2, "deterministic"
 
 
 @pytest.fixture
-def same_bits() -> Iterator[None]:
-    """Algorithms of one order."""
+def deterministic() -> Iterator[None]:
+    """Choose algorithms whose sums have one order."""
     settle_numerics(True)
     yield
     settle_numerics(False)
 
 
-def context_of(dataset: Dataset, **changes: Any) -> TrainingContext:
+def open_gpu_context(dataset: Dataset, **changes: Any) -> TrainingContext:
     recipe = TWELVE.model_copy(update=changes)
     return open_context(Conditions(dataset=dataset, recipe=recipe, seed=0), DEVICE)
 
 
-@pytest.mark.usefixtures("same_bits")
+@pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("engine", ["eager", "graph"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_trainings_one_after_the_other_give_what_each_gives_alone(
+def test_trainings_in_one_process_give_the_results_of_separate_ones(
     tiny: Dataset, tmp_path: Path, engine: str, precision: str
 ) -> None:
-    """To the last bit: what a recording leaves behind changes nothing."""
+    """To the last bit: a recording changes nothing of later trainings."""
     families = ("cross_entropy", "dice", "focal", "boundary", "dice_ce", "tversky")
     specs = [spec(number=n, seed=n % 3, family=family, steps=12) for n, family in enumerate(families)]
-    shared, found = context_of(tiny, engine=engine, precision=precision), []
+    shared, results = open_gpu_context(tiny, engine=engine, precision=precision), []
     for one in specs:
-        alone = context_of(tiny, engine=engine, precision=precision)
-        for context in (alone, shared):
+        fresh = open_gpu_context(tiny, engine=engine, precision=precision)
+        for context in (fresh, shared):
             training = StudyTraining(one, context, clock=lambda: 0.0)
-            found.append(finished(training).model_dump_json())
-    assert found[::2] == found[1::2]
+            results.append(finished(training).model_dump_json())
+    assert results[::2] == results[1::2]
 
 
-@pytest.mark.usefixtures("same_bits")
+@pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("engine", ["eager", "graph"])
 def test_pixels_in_the_memory_of_the_gpu_are_those_of_the_processor(tiny: Dataset, engine: str) -> None:
-    resident, found = context_of(tiny, engine=engine), []
+    resident, results = open_gpu_context(tiny, engine=engine), []
     for context in (replace(resident, resident=None), resident):
         training = StudyTraining(spec(steps=12), context, clock=lambda: 0.0)
-        found.append(finished(training).model_dump_json())
-    assert found[0] == found[1]
+        results.append(finished(training).model_dump_json())
+    assert results[0] == results[1]
 
 
-def test_bfloat16_is_within_what_seeds_differ_by(tiny: Dataset) -> None:
+def test_bfloat16_differs_less_than_seeds_do(tiny: Dataset) -> None:
     """Paired by seed: the mean difference is no larger than the spread of float32 between seeds."""
-    found = dict[str, list[float]]()
+    values = dict[str, list[float]]()
     for precision in ("float32", "bfloat16"):
         changes = {"precision": precision, "steps": 120, "batch_size": 8, "deterministic": False}
-        context = replace(context_of(tiny, **changes), resident=None)
+        context = replace(open_gpu_context(tiny, **changes), resident=None)
         for seed in range(6):
             training = StudyTraining(spec(steps=120, seed=seed, lr=2e-3), context)
             value = finished(training).value
             assert value is not None
-            found.setdefault(precision, []).append(value)
-    apart = fmean(a - b for a, b in zip(found["bfloat16"], found["float32"], strict=True))
-    assert abs(apart) <= stdev(found["float32"])
+            values.setdefault(precision, []).append(value)
+    difference = fmean(a - b for a, b in zip(values["bfloat16"], values["float32"], strict=True))
+    assert abs(difference) <= stdev(values["float32"])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one_but_for_rounding(
+def test_the_steps_of_a_compiled_network_are_recorded_and_equal_plain_ones(
     tiny: Dataset, tmp_path: Path, precision: str
 ) -> None:
-    found = []
+    losses = []
     for compiled in (False, True):
         changes = {"precision": precision, "deterministic": False, "engine": "graph", "compiled": compiled}
-        context = context_of(tiny, **changes)
+        context = open_gpu_context(tiny, **changes)
         compile_for_study(context)
         train = get_split(context.conditions, 0, None).train
         steps = choose_steps_class("graph", context.device)(spec(steps=12), context, train)
-        found.append(steps.take_steps(0, 12)[0])
+        losses.append(steps.take_steps(0, 12)[0])
         assert steps.is_recorded
     # Their weights would not do: Adam makes as much of a gradient that is nearly 0 as of any other, and noise of 0.01 %
     # in the gradients moves the weights by a third of their way, and the mean loss by 0.2 %.
-    assert found[1] == pytest.approx(found[0], rel=0.03)
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)

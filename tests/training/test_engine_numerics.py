@@ -40,7 +40,7 @@ def spec(seed: int, number: int = 0, steps: int = STEPS, lr: float = RATE) -> Tr
     return TrialSpec(purpose="search", number=number, family="cross_entropy", params={}, lr=lr, seed=seed, steps=steps)
 
 
-def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]:
+def train_plainly(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]:
     """Train as one would write it: float32, default layout, unfused AdamW, BCE, one image at a time, argmax.
 
     Returns:
@@ -53,7 +53,7 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
     model = build_model(RECIPE, channels=3, class_pixels=pixels, task="binary", seed=seed)
     average = build_model(RECIPE, channels=3, class_pixels=pixels, task="binary", seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=RECIPE.weight_decay, fused=False)
-    begun, losses, sums = [], [], 0.0
+    first_losses, losses, sums = [], [], 0.0
     for step in range(STEPS):
         rise, fall = (step + 1) / (RECIPE.warmup * STEPS), (STEPS - step) / (RECIPE.decay * STEPS)
         for group in optimizer.param_groups:
@@ -61,8 +61,8 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
         images, masks, draws = training_batch(store, split.train, size=64, batch_size=4, step=step, seed=seed)
         inputs, labels = augment(normalise_inputs(images, mean, std).contiguous(), masks.long(), draws)
         logits = model(inputs.contiguous())[:, 0]
-        known = labels != 255
-        loss = nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known].float())
+        labelled = labels != 255
+        loss = nn.functional.binary_cross_entropy_with_logits(logits[labelled], labels[labelled].float())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -71,12 +71,12 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
             for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
                 if theirs.grad is not None:
                     ours.mul_(decay).add_(theirs, alpha=1 - decay)
-            for kept, new in zip(average.buffers(), model.buffers(), strict=True):
-                if kept.is_floating_point():
-                    kept.mul_(decay).add_(new, alpha=1 - decay)
+            for statistic, latest in zip(average.buffers(), model.buffers(), strict=True):
+                if statistic.is_floating_point():
+                    statistic.mul_(decay).add_(latest, alpha=1 - decay)
         sums += float(loss.detach())
         if step < 2:
-            begun.append(float(loss.detach()))
+            first_losses.append(float(loss.detach()))
         if step + 1 in RUNGS:
             losses.append(sums / 15)
             sums = 0.0
@@ -90,17 +90,17 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
             for label in (0, 1):
                 hits[label] += ((answer == label) & (mask == label)).sum()
                 unions[label] += ((answer == label) | (mask == label))[mask != 255].sum()
-    return begun, losses, float((hits / unions).mean())
+    return first_losses, losses, float((hits / unions).mean())
 
 
-def fast(dataset: Dataset, seed: int, precision: Precision, *, evaluations: int) -> tuple[list[float], float]:
+def train_fast(dataset: Dataset, seed: int, precision: Precision, *, evaluations: int) -> tuple[list[float], float]:
     recipe = RECIPE.model_copy(update={"precision": precision, "evaluations": evaluations})
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     training = StudyTraining(spec(seed), open_context(conditions, "cpu"))
-    seen = []
-    while not training.is_finished and (evaluations < STEPS or len(seen) < 2):
-        seen.append(training.advance())
-    return [e.train_loss or 0.0 for e in seen], seen[-1].default.miou
+    evaluated = []
+    while not training.is_finished and (evaluations < STEPS or len(evaluated) < 2):
+        evaluated.append(training.advance())
+    return [e.train_loss or 0.0 for e in evaluated], evaluated[-1].default.miou
 
 
 @pytest.mark.slow
@@ -115,20 +115,22 @@ def test_the_fast_path_learns_what_the_plain_one_learns(blobs: Dataset, precisio
     first, later = {"float32": (1e-5, 2e-3), "bfloat16": (5e-3, 2e-2)}[precision]
     ratios, gaps = [], []
     for seed in (0, 1, 2):
-        begun, losses, miou = plain(blobs, seed)
-        again = fast(blobs, seed, precision, evaluations=STEPS)[0][:2]
-        assert again[0] == pytest.approx(begun[0], rel=first) and again[1] == pytest.approx(begun[1], rel=later)
-        fast_losses, fast_miou = fast(blobs, seed, precision, evaluations=len(RUNGS))
-        assert miou > 0.55, "nothing was learned: the comparison would say nothing"
+        first_losses, losses, miou = train_plainly(blobs, seed)
+        again = train_fast(blobs, seed, precision, evaluations=STEPS)[0][:2]
+        assert again[0] == pytest.approx(first_losses[0], rel=first) and again[1] == pytest.approx(
+            first_losses[1], rel=later
+        )
+        fast_losses, fast_miou = train_fast(blobs, seed, precision, evaluations=len(RUNGS))
+        assert miou > 0.55, "nothing was learned: the comparison is empty"
         ratios += [np.log(ours / theirs) for ours, theirs in zip(fast_losses, losses, strict=True)]
         gaps.append(fast_miou - miou)
     assert abs(float(np.mean(ratios))) < 0.05
     assert abs(float(np.mean(gaps))) < 0.03
 
 
-def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], folder: Path) -> dict[object, str]:
+def train_all(backend: Backend, conditions: Conditions, specs: list[TrialSpec], folder: Path) -> dict[object, str]:
     """Return what each training gave, without its durations."""
-    found: dict[object, str] = {}
+    by_key: dict[object, str] = {}
     with closing(backend):
         executor = backend.open(conditions, folder)
         queue, running = list(specs), 0
@@ -137,23 +139,23 @@ def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], fo
                 next_spec = queue.pop(0)
                 executor.submit(TrainingJob(next_spec, next_spec.steps))
                 running += 1
-            for told in executor.poll(5.0):
-                assert isinstance(told, JobResult) and told.finished
+            for answer in executor.poll(5.0):
+                assert isinstance(answer, JobResult) and answer.finished
                 running -= 1
-                found[told.result.spec.key] = timeless(told.result)
-    return found
+                by_key[answer.result.spec.key] = timeless(answer.result)
+    return by_key
 
 
 @pytest.mark.slow
-def test_one_worker_two_workers_and_none_give_the_same_results(blobs: Dataset, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_workers(blobs: Dataset, tmp_path: Path) -> None:
     conditions = Conditions(dataset=blobs, recipe=RECIPE.model_copy(update={"steps": 8}), seed=0)
     specs = [spec(seed, number, steps=8, lr=lr) for number, (seed, lr) in enumerate([(0, 1e-3), (1, 1e-3), (0, 3e-3)])]
-    one = results(ProcessBackend("cpu", 1, 1, print), conditions, specs, tmp_path / "one")
-    two = results(ProcessBackend("cpu", 2, 2, print), conditions, specs, tmp_path / "two")
+    one = train_all(ProcessBackend("cpu", 1, 1, print), conditions, specs, tmp_path / "one")
+    two = train_all(ProcessBackend("cpu", 2, 2, print), conditions, specs, tmp_path / "two")
     assert len(one) == 3 and one == two
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert results(InlineBackend("cpu"), conditions, specs, tmp_path / "none") == one
+        assert train_all(InlineBackend("cpu"), conditions, specs, tmp_path / "none") == one
     finally:
         torch.set_num_threads(threads)

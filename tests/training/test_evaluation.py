@@ -1,4 +1,4 @@
-"""Whole images are counted as one would by hand."""
+"""Evaluations of whole images give the counts of a direct computation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Echo(nn.Module):
         return 3 * inputs[:, : self.channels]
 
 
-def evaluator(dataset: Dataset, store: PixelStore | None = None) -> Evaluator:
+def make_evaluator(dataset: Dataset, store: PixelStore | None = None) -> Evaluator:
     store = store or open_store(dataset.store)
     pixels = dataset.count_class_pixels()
     return Evaluator(
@@ -65,30 +65,30 @@ def test_counts_equal_a_direct_confusion_matrix(
     request: pytest.FixtureRequest, kind: str, network: nn.Module, points: tuple[float, ...]
 ) -> None:
     dataset: Dataset = request.getfixturevalue(kind)
-    bench, images = evaluator(dataset), (2, 0, 5)
+    bench, images = make_evaluator(dataset), (2, 0, 5)
     counts, finite = bench.count(network, images)
     assert finite
     for point in points:
         predictions = bench.measure_test_images(network, images, point, keep=len(images))[2]
         assert predictions is not None
         maps = predictions.masks
-        got = metrics.count_at_point(counts, point)
+        counted = metrics.count_at_point(counts, point)
         for n, index in enumerate(images):
             truth = open_store(dataset.store).get_mask(index)
             for label in range(len(dataset.classes)):
                 hit = int(((maps[n] == label) & (truth == label)).sum())
                 wrong = int(((maps[n] == label) & (truth != IGNORE)).sum()) - hit
-                assert got[n, label].tolist() == [hit, wrong, int((truth == label).sum()) - hit]
+                assert counted[n, label].tolist() == [hit, wrong, int((truth == label).sum()) - hit]
 
 
-def test_of_several_classes_calibrated_probabilities_are_the_shares_of_the_labels(tiny_street: Dataset) -> None:
-    bench, images = evaluator(tiny_street), (1, 3)
+def test_calibrated_probabilities_of_classes_have_the_shares_of_the_labels(tiny_street: Dataset) -> None:
+    bench, images = make_evaluator(tiny_street), (1, 3)
     counts, _ = bench.count(FiveClasses(), images)
-    found = bench.fit_calibration(FiveClasses(), counts)
-    assert isinstance(found, ClassCalibration)
+    calibration = bench.fit_calibration(FiveClasses(), counts)
+    assert isinstance(calibration, ClassCalibration)
     shares = []
     for _, logits, masks in bench._predict(FiveClasses(), images):
-        z = found.slope * logits + torch.tensor(found.biases).view(-1, 1, 1)
+        z = calibration.slope * logits + torch.tensor(calibration.biases).view(-1, 1, 1)
         shares.append(z.softmax(1).permute(0, 2, 3, 1)[masks != IGNORE])
     labels = np.concatenate([open_store(tiny_street.store).get_mask(i).ravel() for i in images])
     of_labels = np.bincount(labels[labels != IGNORE], minlength=5) / (labels != IGNORE).sum()
@@ -98,10 +98,10 @@ def test_of_several_classes_calibrated_probabilities_are_the_shares_of_the_label
 def test_large_images_are_predicted_in_tiles_with_the_same_answer(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = evaluator(tiny).count(Echo(1), (0, 1))
+    whole, _ = make_evaluator(tiny).count(Echo(1), (0, 1))
     monkeypatch.setattr("sweeper.training.evaluation.TILE", 32)
     monkeypatch.setattr("sweeper.training.evaluation.HALO", 8)
-    tiled, _ = evaluator(tiny).count(Echo(1), (0, 1))
+    tiled, _ = make_evaluator(tiny).count(Echo(1), (0, 1))
     assert np.array_equal(whole.data, tiled.data)
 
 
@@ -110,13 +110,13 @@ def test_logits_that_are_not_finite_are_noticed(tiny: Dataset) -> None:
         def forward(self, inputs: Tensor) -> Tensor:
             return inputs[:, :1] * math.nan
 
-    counts, finite = evaluator(tiny).count(Broken(), (0,))
+    counts, finite = make_evaluator(tiny).count(Broken(), (0,))
     assert not finite
     assert counts.data.sum() == 64 * 64
 
 
 def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset) -> None:
-    bench, images = evaluator(tiny_street), (1, 3)
+    bench, images = make_evaluator(tiny_street), (1, 3)
     measured, detail, _ = bench.measure_test_images(FiveClasses(), images, 0.5)
     store = open_store(tiny_street.store)
     for n, index in enumerate(images):
@@ -131,7 +131,7 @@ def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset)
     np.testing.assert_array_equal(measured.data, counts.data)
 
 
-def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
+def test_ignored_pixels_and_padding_are_not_counted(tiny: Dataset) -> None:
     class Masked:
         """The store with the left half of every mask ignored, at a height that must be padded."""
 
@@ -147,15 +147,15 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
             return np.array(open_store(tiny.store).get_image(index))[:61]
 
         def release_memory(self) -> None:
-            """Map nothing for long."""
+            """Release nothing: this store maps nothing."""
 
-    bench = evaluator(tiny, Masked())  # type: ignore[arg-type]
+    bench = make_evaluator(tiny, Masked())  # type: ignore[arg-type]
     _, detail, _ = bench.measure_test_images(Echo(1), (0, 2), 0.5)
     assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
-    right = evaluator(tiny)
+    right = make_evaluator(tiny)
     halves = [np.array(open_store(tiny.store).get_mask(i))[:61, 32:] for i in (0, 2)]
     predictions = right.measure_test_images(Echo(1), (0, 2), 0.5, keep=2)[2]
     assert predictions is not None
     for n, half in enumerate(halves):
-        wanted = count_boundary_pixels(half, predictions.masks[n][:61, 32:], 2, 2)
-        np.testing.assert_array_equal(detail.boundary[n], wanted)
+        expected = count_boundary_pixels(half, predictions.masks[n][:61, 32:], 2, 2)
+        np.testing.assert_array_equal(detail.boundary[n], expected)

@@ -1,4 +1,4 @@
-"""What is said of an error: by its own fault, for want of memory, or as the device is lost."""
+"""Causes of errors: too little memory, and a lost device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from sweeper.training.failure_causes import is_device_lost, is_out_of_memory
 
 
-def test_what_is_want_of_memory_and_what_a_lost_device() -> None:
+def test_errors_of_memory_and_of_a_lost_device_are_recognised() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
@@ -24,7 +24,7 @@ def test_what_is_want_of_memory_and_what_a_lost_device() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: unspecified launch failure")])
-def test_a_cause_is_found_behind_the_words_that_others_put_it_in(error: Exception) -> None:
+def test_the_cause_of_a_wrapped_error_is_recognised(error: Exception) -> None:
     try:
         try:
             raise error

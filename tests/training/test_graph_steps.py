@@ -53,7 +53,7 @@ PLACES = {"size": 32, "batch_size": 5, "seed": 3}
 # --- Pixels on the device ---
 
 
-def a_store(folder: Path, kind: type[np.unsignedinteger[Any]], channels: int) -> PixelStore:
+def make_store(folder: Path, kind: type[np.unsignedinteger[Any]], channels: int) -> PixelStore:
     """Return images of several sizes, some smaller than a crop."""
     rng = np.random.default_rng(1)
     with StoreWriter(folder, channels=channels, dtype=np.dtype(kind)) as writer:
@@ -62,25 +62,25 @@ def a_store(folder: Path, kind: type[np.unsignedinteger[Any]], channels: int) ->
             writer.append(image, rng.choice([0, 1, 255], (height, width)).astype(np.uint8))
         writer.finish()
         writer.publish("a")
-    (made,) = (path for path in folder.rglob("images.bin"))
-    return open_store(made.parent)
+    (file,) = (path for path in folder.rglob("images.bin"))
+    return open_store(file.parent)
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(np.uint8, 3), (np.uint8, 1), (np.uint16, 4)])
 def test_crops_cut_on_the_device_are_those_of_the_processor(tmp_path: Path, kind: Any, channels: int) -> None:
-    store = a_store(tmp_path, kind, channels)
-    there = upload_store(store, CPU)
-    assert there.images.nbytes + there.masks.nbytes == count_bytes(store)
+    store = make_store(tmp_path, kind, channels)
+    resident = upload_store(store, CPU)
+    assert resident.images.nbytes + resident.masks.nbytes == count_bytes(store)
     for step in range(6):
         images, masks, _ = training_batch(store, (0, 1, 2, 3), step=step, **PLACES)
         places, _ = draw_crops(store, (0, 1, 2, 3), step=step, **PLACES)
-        ours = there.cut_crops(torch.tensor(places), 32, 32)
+        ours = resident.cut_crops(torch.tensor(places), 32, 32)
         assert ours[0].dtype == images.dtype and torch.equal(ours[0].view(torch.uint8), images.view(torch.uint8))
         assert ours[1].dtype == masks.dtype and torch.equal(ours[1], masks)
 
 
 def test_whole_images_are_padded_below_and_to_the_right(tmp_path: Path) -> None:
-    store = a_store(tmp_path, np.uint8, 3)
+    store = make_store(tmp_path, np.uint8, 3)
     images, masks = upload_store(store, CPU).cut_crops(torch.tensor([Crop(1, 0, 0, *store.sizes[1])]), 24, 64)
     assert np.array_equal(images[0, :20, :50], store.get_image(1)) and np.array_equal(
         masks[0, :20, :50], store.get_mask(1)
@@ -89,11 +89,11 @@ def test_whole_images_are_padded_below_and_to_the_right(tmp_path: Path) -> None:
     assert (masks[0, 20:] == 255).all() and (masks[0, :, 50:] == 255).all()
 
 
-def test_pixels_stay_with_the_processor_without_a_gpu(tmp_path: Path) -> None:
-    assert make_resident_store(a_store(tmp_path, np.uint8, 3), CPU) is None
+def test_pixels_are_not_made_resident_without_a_gpu(tmp_path: Path) -> None:
+    assert make_resident_store(make_store(tmp_path, np.uint8, 3), CPU) is None
 
 
-def test_a_training_on_resident_pixels_gives_the_same_to_the_last_digit(tiny: Dataset) -> None:
+def test_a_training_on_resident_pixels_gives_the_same_result(tiny: Dataset) -> None:
     """Crops and whole images alike."""
     store = open_store(tiny.store)
     conditions = Conditions(dataset=tiny, recipe=LONG, seed=0)
@@ -121,34 +121,38 @@ class Replayed:
 
 @pytest.fixture(autouse=True)
 def recordings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[Replayed]:
-    """Return what is recorded, on a processor."""
-    made: list[Replayed] = []
+    """Return the recordings of a test on a processor, which appends them."""
+    graphs: list[Replayed] = []
     if "cuda" not in request.keywords:
         monkeypatch.setattr(graph_steps, "RECORDING_DEVICES", {"cuda", "cpu"})
-        monkeypatch.setattr(graph_steps, "record_graph", lambda *given: made.append(Replayed(*given)) or made[-1])
-    return made
+        monkeypatch.setattr(
+            graph_steps, "record_graph", lambda *arguments: graphs.append(Replayed(*arguments)) or graphs[-1]
+        )
+    return graphs
 
 
-def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce", fits: bool = True) -> TrainingSteps:
+def make_steps(
+    dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce", fits: bool = True
+) -> TrainingSteps:
     """Return the steps of a training. `fits`: its pixels are on the device."""
     store = open_store(dataset.store)
-    held = (
+    crop_pixels = (
         None if recipe.crops == "uniform" else estimate_pixels_in_crops(dataset, store, recipe.size, recipe.batch_size)
     )
-    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=held)
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=crop_pixels)
     train = divide_for_training(dataset, study_seed=0, folds=None, seed=0).train
     context = TrainingContext(conditions, store, CPU, upload_store(store, CPU) if fits else None)
     return choose_steps_class(recipe.engine, CPU)(spec(family=family, steps=12, lr=2**-9), context, train)
 
 
-def trainings_of(dataset: Dataset, folder: Path) -> WorkerTrainings:
-    """Return those of a process that records steps."""
+def open_trainings(dataset: Dataset, folder: Path) -> WorkerTrainings:
+    """Return the trainings of a process that records steps."""
     conditions = Conditions(dataset=dataset, recipe=GRAPH, seed=0)
     return WorkerTrainings(open_context(conditions, "cpu"), folder)
 
 
-def flat(model: nn.Module) -> torch.Tensor:
-    """Weights and statistics of BatchNorm."""
+def flatten_state(model: nn.Module) -> torch.Tensor:
+    """Join weights and statistics of BatchNorm."""
     return torch.cat([tensor.double().flatten() for tensor in model.state_dict().values()])
 
 
@@ -175,12 +179,14 @@ CASES: dict[str, dict[str, Any]] = {
 def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset, recordings: list[Replayed], case: str) -> None:
     """Over several rungs, to the last digit; the average is summed in another order."""
     options = dict(CASES[case])
-    given = {name: options.pop(name) for name in ("family", "fits") if name in options}
-    plain, recorded = (steps_of(tiny, recipe.model_copy(update=options), **given) for recipe in (LONG, GRAPH))
+    arguments = {name: options.pop(name) for name in ("family", "fits") if name in options}
+    plain, recorded = (make_steps(tiny, recipe.model_copy(update=options), **arguments) for recipe in (LONG, GRAPH))
     for first, target in ((0, 4), (4, 8), (8, 12)):
         assert recorded.take_steps(first, target) == plain.take_steps(first, target)
-        assert torch.equal(flat(recorded.model), flat(plain.model))
-        assert torch.allclose(flat(recorded.average.model), flat(plain.average.model), rtol=1e-5, atol=1e-6)
+        assert torch.equal(flatten_state(recorded.model), flatten_state(plain.model))
+        assert torch.allclose(
+            flatten_state(recorded.average.model), flatten_state(plain.average.model), rtol=1e-5, atol=1e-6
+        )
     assert recorded.average.updates == plain.average.updates == 12
     assert recorded.is_recorded and not plain.is_recorded
     assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
@@ -203,8 +209,8 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     conditions = Conditions(dataset=tiny, recipe=GRAPH, seed=0)
     train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
     pixels = ResidentStore(*(tensor.to(meta) for tensor in upload_store(store, CPU)))
-    made = spec(family=family, params=pick_required(family, "binary"), steps=12)
-    steps = GraphSteps(made, TrainingContext(conditions, store, meta, pixels), train)
+    trial = spec(family=family, params=pick_required(family, "binary"), steps=12)
+    steps = GraphSteps(trial, TrainingContext(conditions, store, meta, pixels), train)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)
     steps._set_rate(0)
     steps._copy_to_inputs(0)
@@ -214,9 +220,9 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
         float(steps._loss)  # as a step that waits would
 
 
-def test_a_step_reads_its_batch_in_the_same_memory_and_channels_last(tiny: Dataset) -> None:
+def test_the_batches_of_all_steps_are_in_the_same_memory_and_channels_last(tiny: Dataset) -> None:
     """Else a recording would read another one's, or turn it round each time."""
-    steps, places = steps_of(tiny), []
+    steps, places = make_steps(tiny), []
     assert isinstance(steps, GraphSteps)
     for step in range(2):
         steps._copy_to_inputs(step)
@@ -227,7 +233,7 @@ def test_a_step_reads_its_batch_in_the_same_memory_and_channels_last(tiny: Datas
 
 
 @pytest.mark.parametrize("kind", ["weights", "their average", "BatchNorm statistics"])
-def test_a_recording_that_does_something_else_is_not_used(
+def test_a_recording_that_differs_from_plain_steps_is_not_used(
     tiny: Dataset, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever it is of what is evaluated, though it does the rest as a plain step does."""
@@ -240,14 +246,14 @@ def test_a_recording_that_does_something_else_is_not_used(
                     tensor.add_(1.0)
 
     monkeypatch.setattr(graph_steps, "record_graph", Wrong)
-    steps, plain = steps_of(tiny), steps_of(tiny, LONG)
+    steps, plain = make_steps(tiny), make_steps(tiny, LONG)
     assert steps.take_steps(0, 8) == plain.take_steps(0, 8)
-    assert torch.equal(flat(steps.model), flat(plain.model)) and not steps.is_recorded
+    assert torch.equal(flatten_state(steps.model), flatten_state(plain.model)) and not steps.is_recorded
     assert steps.why_plain is not None
     assert re.search(rf"\d{{2,}}\.\d\d% \({kind}\)", steps.why_plain) and steps.why_plain.count("0.00%") == 2
 
 
-def test_a_change_that_is_no_number_is_no_small_difference() -> None:
+def test_the_distance_of_a_change_that_is_not_finite_is_infinite() -> None:
     begin, one, none = [torch.zeros(2)], [torch.ones(2)], [torch.full((2,), float("nan"))]
     assert measure_change_distance(begin, one, one) == 0 and measure_change_distance(begin, none, one) == float("inf")
     assert (
@@ -255,7 +261,7 @@ def test_a_change_that_is_no_number_is_no_small_difference() -> None:
     )  # it diverges either way
 
 
-def fails(step: Callable[[], None], device: torch.device) -> Replayed:
+def fail_recording(step: Callable[[], None], device: torch.device) -> Replayed:
     """Fail as torch.cuda.graph does if something in the step cannot be recorded: its end raises, too."""
     try:
         step()  # a part of it was done
@@ -264,30 +270,32 @@ def fails(step: Callable[[], None], device: torch.device) -> Replayed:
         raise RuntimeError("operation failed due to a previous error during capture")
 
 
-def test_a_recording_that_fails_costs_its_process_and_the_cause_is_told(
+def test_a_recording_that_fails_ends_its_process_with_the_cause(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever it was, want of memory too: what torch's allocator is left in serves no training."""
-    monkeypatch.setattr(graph_steps, "record_graph", fails)
-    told = trainings_of(tiny, tmp_path).run_job(TrainingJob(spec(steps=12), 12))
-    assert isinstance(told, WorkerLost)
-    assert "previous error during capture" in told.reason and "CUDA out of memory" in told.reason
-    assert "--engine eager" in told.reason
+    """Even if memory was too little: torch's allocator can serve no training afterwards."""
+    monkeypatch.setattr(graph_steps, "record_graph", fail_recording)
+    answer = open_trainings(tiny, tmp_path).run_job(TrainingJob(spec(steps=12), 12))
+    assert isinstance(answer, WorkerLost)
+    assert "previous error during capture" in answer.reason and "CUDA out of memory" in answer.reason
+    assert "--engine eager" in answer.reason
 
 
 @pytest.mark.usefixtures("exact_rates")
-def test_a_network_that_draws_takes_the_steps_of_a_plain_training(tiny: Dataset, recordings: list[Replayed]) -> None:
-    steps, plain = steps_of(tiny), steps_of(tiny, LONG)
+def test_a_network_with_dropout_takes_plain_steps(tiny: Dataset, recordings: list[Replayed]) -> None:
+    steps, plain = make_steps(tiny), make_steps(tiny, LONG)
     for one in (steps, plain):
         head = one.model.segmentation_head
         assert isinstance(head, nn.Sequential)
         head.insert(0, nn.Dropout(0.5).train())
-    assert steps.take_steps(0, 8) == plain.take_steps(0, 8) and torch.equal(flat(steps.model), flat(plain.model))
+    assert steps.take_steps(0, 8) == plain.take_steps(0, 8) and torch.equal(
+        flatten_state(steps.model), flatten_state(plain.model)
+    )
     assert recordings == [] and steps.why_plain == "the network draws random numbers in each step (dropout)"
 
 
 @contextmanager
-def one_wait(device: torch.device) -> Iterator[list[str]]:
+def report_one_wait(device: torch.device) -> Iterator[list[str]]:
     """Report one wait, as on a GPU for a loss that reads a value."""
     yield ["called a synchronizing CUDA operation"]
 
@@ -295,17 +303,17 @@ def one_wait(device: torch.device) -> Iterator[list[str]]:
 def test_why_steps_are_not_recorded_is_logged_once(
     tiny: Dataset, tmp_path: Path, recordings: list[Replayed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph_steps, "record_waits", one_wait)
-    trainings, notes = trainings_of(tiny, tmp_path), []
+    monkeypatch.setattr(graph_steps, "record_waits", report_one_wait)
+    trainings, notes = open_trainings(tiny, tmp_path), []
     for number in (0, 1):
-        told = trainings.run_job(TrainingJob(spec(number=number, steps=12), 12))
-        assert isinstance(told, JobResult) and "recorded" not in told.result.device
-        notes.append(told.note)
+        answer = trainings.run_job(TrainingJob(spec(number=number, steps=12), 12))
+        assert isinstance(answer, JobResult) and "recorded" not in answer.result.device
+        notes.append(answer.note)
     assert notes[0].startswith("steps of dice are taken one by one, as the network or the loss waits for the GPU")
     assert notes[1] == "" and recordings == []
 
 
-def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -> None:
+def test_recorded_steps_continue_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -> None:
     """Plain steps continue recorded ones, as with another --engine: the optimiser keeps its state except the rate."""
     store, values = open_store(tiny.store), {}
     for recipes in ((GRAPH, GRAPH), (GRAPH, LONG)):
@@ -321,16 +329,16 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -
     assert values["graph"] == pytest.approx(values["eager"], abs=2e-3)
 
 
-# --- Where there is no GPU ---
+# --- Without a GPU ---
 
 
 def test_a_processor_takes_plain_steps_and_records_none(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a study that was made on a GPU."""
     monkeypatch.setattr(graph_steps, "RECORDING_DEVICES", {"cuda"})
-    assert type(steps_of(tiny, LONG)) is type(steps_of(tiny, GRAPH)) is TrainingSteps
+    assert type(make_steps(tiny, LONG)) is type(make_steps(tiny, GRAPH)) is TrainingSteps
 
 
-def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None:
+def test_engine_graph_without_a_gpu_is_refused() -> None:
     cpu = WorkerHardware(device="cpu", devices=1, name="CPU", precision="float32")
     with pytest.raises(UsageError, match="--engine graph needs an NVIDIA GPU, and trains on CPU"):
         resolve_resumed_recipe(Settings(engine="graph"), SMALL, cpu, 10)
@@ -345,19 +353,19 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None
 
 
 @pytest.mark.cuda
-def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
+def test_a_graph_takes_the_steps_of_plain_training(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
     train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
-    pixels, found = upload_store(store, device), []
+    pixels, outcomes = upload_store(store, device), []
     for recipe in (LONG, GRAPH):
         conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
         kind = choose_steps_class(recipe.engine, device)
         steps = kind(spec(steps=12), TrainingContext(conditions, store, device, pixels), train)
         losses = [steps.take_steps(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
-        found.append((losses, torch.cat([flat(steps.model), flat(steps.average.model)])))
+        outcomes.append((losses, torch.cat([flatten_state(steps.model), flatten_state(steps.average.model)])))
     assert steps.is_recorded
-    assert found[1][0] == pytest.approx(found[0][0], rel=0.05)
-    assert (found[1][1] - found[0][1]).norm() < 0.3 * found[0][1].norm()
+    assert outcomes[1][0] == pytest.approx(outcomes[0][0], rel=0.05)
+    assert (outcomes[1][1] - outcomes[0][1]).norm() < 0.3 * outcomes[0][1].norm()
 
 
 @pytest.mark.cuda
@@ -383,7 +391,7 @@ class Reading(nn.Module):
 
 
 @pytest.mark.cuda
-def test_a_loss_that_waits_for_the_gpu_trains_one_by_one(tiny: Dataset) -> None:
+def test_a_loss_that_waits_for_the_gpu_trains_with_plain_steps(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
     train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
     conditions = Conditions(dataset=tiny, recipe=GRAPH, seed=0)
@@ -394,7 +402,7 @@ def test_a_loss_that_waits_for_the_gpu_trains_one_by_one(tiny: Dataset) -> None:
 
 
 @pytest.mark.cuda
-def test_values_that_are_sent_are_those_of_the_time_of_sending() -> None:
+def test_changing_a_sent_tensor_does_not_change_what_was_sent() -> None:
     """The processor's memory may be used again at once."""
     device = torch.device("cuda")
     busy, sent = torch.randn(4096, 4096, device=device), []

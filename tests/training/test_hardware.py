@@ -1,4 +1,4 @@
-"""What a machine is found to have before anything is trained, and how torch computes there."""
+"""The hardware of a machine is probed before training, and torch is set up for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.small_training import SMALL, spec
 
 
 class Gpus:
-    """GPUs that are not there."""
+    """Simulated GPUs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.capabilities, self.tried = [(9, 0)], list[str]()
@@ -54,41 +54,41 @@ NO_KERNELS = torch.AcceleratorError(
 )
 
 
-def test_one_gpu_of_each_kind_computes_before_anything_is_trained(gpus: Gpus) -> None:
+def test_one_gpu_of_each_kind_is_tried_before_training(gpus: Gpus) -> None:
     gpus.capabilities = [(9, 0), (9, 0), (7, 5)]
-    found = probe_device("auto")
-    assert (found.device, found.devices, found.precision) == ("cuda", 3, "bfloat16")
+    probed = probe_device("auto")
+    assert (probed.device, probed.devices, probed.precision) == ("cuda", 3, "bfloat16")
     assert gpus.tried == ["cuda:0 bfloat16", "cuda:2 bfloat16"]
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_a_card_that_torch_has_no_kernels_for_is_told_with_its_cure(gpus: Gpus, device: str) -> None:
+def test_a_gpu_without_kernels_in_torch_is_refused_with_remedies(gpus: Gpus, device: str) -> None:
     gpus.capabilities, gpus.cannot = [(7, 0)], {"cuda:0": NO_KERNELS}
-    with pytest.raises(UsageError, match=r"pytorch\.org/get-started/locally; --device cpu") as told:
+    with pytest.raises(UsageError, match=r"pytorch\.org/get-started/locally; --device cpu") as caught:
         probe_device(device)
-    text = str(told.value)
+    text = str(caught.value)
     assert "GPU 0 (compute capability 7.0) it cannot: CUDA error: no kernel image" in text and "\n" not in text
 
 
-def test_one_card_of_several_may_be_left_out(gpus: Gpus) -> None:
+def test_the_message_says_how_to_leave_one_gpu_out(gpus: Gpus) -> None:
     gpus.capabilities, gpus.cannot = [(9, 0), (6, 1)], {"cuda:1": NO_KERNELS}
     with pytest.raises(UsageError, match=r"GPU 1 .* CUDA_VISIBLE_DEVICES .* leaves it out"):
         probe_device("cuda")
 
 
-def test_the_doctor_says_the_same(gpus: Gpus, tmp_path: Path) -> None:
+def test_the_doctor_reports_a_gpu_that_cannot_compute(gpus: Gpus, tmp_path: Path) -> None:
     gpus.cannot = {"cuda:0": RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED")}
-    (found,) = (check for check in check_machine(tmp_path, "auto") if check.name == "device")
-    assert found.status == "broken" and "CUDNN_STATUS_NOT_INITIALIZED" in found.found
+    (problem,) = (check for check in check_machine(tmp_path, "auto") if check.name == "device")
+    assert problem.status == "broken" and "CUDNN_STATUS_NOT_INITIALIZED" in problem.found
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_what_is_computed_can_be_computed(precision: str) -> None:
+def test_the_probe_computes_on_a_cpu(precision: str) -> None:
     hardware._compute_once("cpu", precision)
 
 
 @pytest.mark.cuda
-def test_a_gpu_computes() -> None:
+def test_the_probe_computes_on_a_gpu() -> None:
     assert probe_device("cuda").device == "cuda"
 
 
@@ -119,64 +119,64 @@ class Varies(torch.nn.Module):
 def varies(in_channels, classes):
     return Varies(in_channels, classes)
 """
-"""torch has `put_` in no deterministic form, on a CPU either."""
+"""torch has `put_` without a deterministic form, on a CPU either."""
 
 
-def conditions_of(dataset: Dataset, **changes: Any) -> Conditions:
+def make_conditions(dataset: Dataset, **changes: Any) -> Conditions:
     return Conditions(dataset=dataset, recipe=SMALL.model_copy(update=changes), seed=0)
 
 
-def test_what_has_no_deterministic_form_is_refused_before_anything_is_trained(
+def test_a_network_without_a_deterministic_form_is_refused_before_training(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_module("varying_nets", NETS, tmp_path, monkeypatch) as name:
         network = {"model": find_code(f"{name}:varies", "--model"), "arch": name}
         with closing(InlineBackend("cpu")) as backend:
-            backend.open(conditions_of(tiny, **network), tmp_path)
+            backend.open(make_conditions(tiny, **network), tmp_path)
         with (
             closing(ProcessBackend("cpu", 1, 1, print)) as workers,
             pytest.raises(UsageError, match=r"put_.* does not have a deterministic implementation"),
         ):
-            workers.open(conditions_of(tiny, deterministic=True, **network), tmp_path)
+            workers.open(make_conditions(tiny, deterministic=True, **network), tmp_path)
 
 
-def test_an_inline_sweep_leaves_torch_as_it_comes(tiny: Dataset, tmp_path: Path) -> None:
-    def state() -> tuple[bool, ...]:
+def test_an_inline_sweep_restores_the_settings_of_torch(tiny: Dataset, tmp_path: Path) -> None:
+    def read_settings() -> tuple[bool, ...]:
         filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
         return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic, not filled
 
-    before = state()
+    before = read_settings()
     with closing(InlineBackend("cpu")) as backend:
-        backend.open(conditions_of(tiny, deterministic=True), tmp_path)
-        assert state() == (True, True, True) and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert state() == before == (False, False, False)
+        backend.open(make_conditions(tiny, deterministic=True), tmp_path)
+        assert read_settings() == (True, True, True) and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert read_settings() == before == (False, False, False)
 
 
 @pytest.mark.parametrize(
     ("place", "deterministic", "tried"),
     [("cpu", False, False), ("cuda", False, True), ("cuda", True, False)],
 )
-def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
+def test_cudnn_tries_algorithms_only_in_the_steps_of_a_gpu(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, place: str, deterministic: bool, tried: bool
 ) -> None:
     """In forward and backward. Evaluations have images of many sizes, and each size would be tried."""
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    seen = list[bool]()
+    settings = list[bool]()
 
-    def look(*_: object) -> None:
-        seen.append(torch.backends.cudnn.benchmark)
+    def note_setting(*_: object) -> None:
+        settings.append(torch.backends.cudnn.benchmark)
 
-    def look_both_ways(_: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-        look()
-        output.register_hook(look)
+    def note_both_passes(_: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        note_setting()
+        output.register_hook(note_setting)
 
     train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
-    context = open_context(conditions_of(tiny, deterministic=deterministic), "cpu")
+    context = open_context(make_conditions(tiny, deterministic=deterministic), "cpu")
     steps = TrainingSteps(spec(), context, train)
     batch = steps._make_batch(0)
-    steps.model.register_forward_hook(look_both_ways)
+    steps.model.register_forward_hook(note_both_passes)
     steps._device = torch.device(place)  # of which nothing else is needed in a step
     settle_numerics(deterministic)
     steps._update_weights(*batch)
     settle_numerics(False)
-    assert seen == [tried, tried] and not torch.backends.cudnn.benchmark
+    assert settings == [tried, tried] and not torch.backends.cudnn.benchmark

@@ -1,4 +1,4 @@
-"""Jobs: a training that is cut anywhere gives what one gives that ran through, and what faults cost."""
+"""Jobs: an interrupted training gives the result of an uninterrupted one, and what faults cost."""
 
 from __future__ import annotations
 
@@ -27,91 +27,89 @@ FOUR = SMALL.model_copy(update={"steps": 8})
 
 
 BOUNDARY = spec(steps=8, family="boundary_ce")
-"""It wants maps of the labels, too."""
+"""Its loss needs maps of the labels, too."""
 
 
-def context(dataset: Dataset, **changes: Any) -> TrainingContext:
+def make_context(dataset: Dataset, **changes: Any) -> TrainingContext:
     return open_context(Conditions(dataset=dataset, recipe=FOUR.model_copy(update=changes), seed=0), "cpu")
 
 
-def timed_out(answer: JobResult | WorkerLost) -> str:
+def remove_durations(answer: JobResult | WorkerLost) -> str:
     """Return the result without its durations, as text."""
     assert isinstance(answer, JobResult)
     return timeless(answer.result)
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return what the training gives that runs through."""
-    trainings = WorkerTrainings(context(tiny), tmp_path_factory.mktemp("whole"))
-    return timed_out(trainings.run_job(TrainingJob(BOUNDARY, 8)))
+def uninterrupted(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the result of an uninterrupted training."""
+    trainings = WorkerTrainings(make_context(tiny), tmp_path_factory.mktemp("uninterrupted"))
+    return remove_durations(trainings.run_job(TrainingJob(BOUNDARY, 8)))
 
 
-@pytest.mark.parametrize("harm", rest_slow(["bit", "none", "gone", "pickle", "truncated"], 0, 4))
-def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
-    tiny: Dataset, tmp_path: Path, whole: str, harm: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("harm", rest_slow(["bit", "none", "missing", "pickle", "truncated"], 0, 4))
+def test_a_job_continues_where_it_paused_or_restarts_if_its_file_is_damaged(
+    tiny: Dataset, tmp_path: Path, uninterrupted: str, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop, path = context(tiny), get_checkpoint_path(tmp_path, BOUNDARY)
-    first = WorkerTrainings(shop, tmp_path)
+    study, path = make_context(tiny), get_checkpoint_path(tmp_path, BOUNDARY)
+    first = WorkerTrainings(study, tmp_path)
     first.run_job(TrainingJob(BOUNDARY, 1))
     first.save_last_training()
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
-    elif harm == "gone":
+    elif harm == "missing":
         path.unlink()
     elif harm == "pickle":
         torch.save({"checkpoint": Canary()}, path)
     elif harm == "bit":
-        turned = bytearray(path.read_bytes())
-        turned[len(turned) // 2] ^= 4
-        path.write_bytes(turned)
-    begun: list[int] = []
-    own = StudyTraining.advance
-    monkeypatch.setattr(StudyTraining, "advance", lambda self: begun.append(self.step) or own(self))  # type: ignore[func-returns-value]
-    told = WorkerTrainings(shop, tmp_path).run_job(TrainingJob(BOUNDARY, 8))
-    assert begun == ([2, 4, 6] if harm == "none" else [0, 2, 4, 6])
-    assert isinstance(told, JobResult) and told.finished and timed_out(told) == whole
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+    steps: list[int] = []
+    advance = StudyTraining.advance
+    monkeypatch.setattr(StudyTraining, "advance", lambda self: steps.append(self.step) or advance(self))  # type: ignore[func-returns-value]
+    answer = WorkerTrainings(study, tmp_path).run_job(TrainingJob(BOUNDARY, 8))
+    assert steps == ([2, 4, 6] if harm == "none" else [0, 2, 4, 6])
+    assert isinstance(answer, JobResult) and answer.finished and remove_durations(answer) == uninterrupted
     assert not Canary.sung
-    assert ("the training begins again" in told.note and str(path) in told.note) == (
+    assert ("the training begins again" in answer.note and str(path) in answer.note) == (
         harm in {"truncated", "pickle", "bit"}
     )
 
 
 def test_a_checkpoint_of_another_training_or_other_conditions_is_refused(tiny: Dataset, tmp_path: Path) -> None:
-    trainings, path = WorkerTrainings(context(tiny), tmp_path), get_checkpoint_path(tmp_path, BOUNDARY)
+    trainings, path = WorkerTrainings(make_context(tiny), tmp_path), get_checkpoint_path(tmp_path, BOUNDARY)
     trainings.run_job(TrainingJob(BOUNDARY, 1))
     trainings.save_last_training()
-    own = context(tiny).conditions
-    assert load_checkpoint(path, BOUNDARY, own, CPU)[0].step == 2
-    decayed = context(tiny, weight_decay=0.5).conditions
-    for asked, conditions in ((spec(steps=8), own), (BOUNDARY, decayed)):
+    conditions = make_context(tiny).conditions
+    assert load_checkpoint(path, BOUNDARY, conditions, CPU)[0].step == 2
+    decayed = make_context(tiny, weight_decay=0.5).conditions
+    for trial, changed in ((spec(steps=8), conditions), (BOUNDARY, decayed)):
         with pytest.raises(CheckpointError, match="another training"):
-            load_checkpoint(path, asked, conditions, CPU)
+            load_checkpoint(path, trial, changed, CPU)
 
 
 @pytest.mark.slow
-def test_of_a_hundred_single_bits_of_a_checkpoint_that_turn_none_is_taken_for_what_was_written(
-    tiny: Dataset, tmp_path: Path
-) -> None:
+def test_no_single_changed_bit_of_a_checkpoint_changes_what_is_loaded(tiny: Dataset, tmp_path: Path) -> None:
     """Bits of the archive's padding change nothing."""
-    trainings, path = WorkerTrainings(context(tiny), tmp_path), get_checkpoint_path(tmp_path, BOUNDARY)
+    trainings, path = WorkerTrainings(make_context(tiny), tmp_path), get_checkpoint_path(tmp_path, BOUNDARY)
     trainings.run_job(TrainingJob(BOUNDARY, 1))
     trainings.save_last_training()
-    given = (path, BOUNDARY, context(tiny).conditions, CPU)
-    record, tensors = load_checkpoint(*given)
-    whole, rng, found = path.read_bytes(), np.random.default_rng(0), 0
-    for bit in rng.integers(8 * len(whole), size=100):
-        turned = bytearray(whole)
-        turned[bit // 8] ^= 1 << int(bit % 8)
-        path.write_bytes(turned)
+    arguments = (path, BOUNDARY, make_context(tiny).conditions, CPU)
+    record, tensors = load_checkpoint(*arguments)
+    original, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for bit in rng.integers(8 * len(original), size=100):
+        changed = bytearray(original)
+        changed[bit // 8] ^= 1 << int(bit % 8)
+        path.write_bytes(changed)
         try:
-            again = load_checkpoint(*given)
+            loaded = load_checkpoint(*arguments)
         except CheckpointError:
-            found += 1
+            refused += 1
         else:
-            assert again[0] == record
-            torch.testing.assert_close(again[1], tensors, rtol=0, atol=0)
-    assert found >= 90
+            assert loaded[0] == record
+            torch.testing.assert_close(loaded[1], tensors, rtol=0, atol=0)
+    assert refused >= 90
 
 
 class Canary:
@@ -125,35 +123,35 @@ class Canary:
 
 @pytest.mark.parametrize("between", ["another process", "nothing", "another training", "a job done again"])
 @pytest.mark.slow
-def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
-    tiny: Dataset, tmp_path: Path, whole: str, between: str
+def test_a_training_interrupted_at_each_rung_gives_the_uninterrupted_result(
+    tiny: Dataset, tmp_path: Path, uninterrupted: str, between: str
 ) -> None:
     """All that each rung reports, to the last digit."""
-    asked, other = BOUNDARY, spec(steps=8, number=1, family="focal")
-    shop, told = context(tiny), []
-    trainings = WorkerTrainings(shop, tmp_path)
+    trial, other = BOUNDARY, spec(steps=8, number=1, family="focal")
+    study, answers = make_context(tiny), []
+    trainings = WorkerTrainings(study, tmp_path)
     for until in (1, 3, 5, 7):
-        answer = trainings.run_job(TrainingJob(asked, until))
+        answer = trainings.run_job(TrainingJob(trial, until))
         assert isinstance(answer, JobResult)
-        told.append(answer)
+        answers.append(answer)
         if between == "another training":
             trainings.run_job(TrainingJob(other, until))
         elif between == "another process":
             trainings.save_last_training()
-            trainings = WorkerTrainings(shop, tmp_path)
+            trainings = WorkerTrainings(study, tmp_path)
         elif between == "a job done again" and not answer.finished:
             trainings.save_last_training()
-            for doing in (trainings, WorkerTrainings(shop, tmp_path)):
-                again = doing.run_job(TrainingJob(asked, until))
-                assert timed_out(again) == timed_out(answer)
-    assert timed_out(told[-1]) == whole
-    assert [len(answer.result.evaluations) for answer in told] == [1, 2, 3, 4]
-    assert not get_checkpoint_path(tmp_path, asked).exists()
+            for process in (trainings, WorkerTrainings(study, tmp_path)):
+                again = process.run_job(TrainingJob(trial, until))
+                assert remove_durations(again) == remove_durations(answer)
+    assert remove_durations(answers[-1]) == uninterrupted
+    assert [len(answer.result.evaluations) for answer in answers] == [1, 2, 3, 4]
+    assert not get_checkpoint_path(tmp_path, trial).exists()
 
 
-def test_the_time_that_a_training_waits_in_memory_is_not_its_own(tiny: Dataset) -> None:
+def test_the_time_that_a_training_waits_in_memory_is_not_counted(tiny: Dataset) -> None:
     now = [0.0]
-    training = StudyTraining(spec(steps=8), context(tiny), clock=lambda: now[0])
+    training = StudyTraining(spec(steps=8), make_context(tiny), clock=lambda: now[0])
     training.advance()
     now[0] += 1000
     assert training.advance().seconds == training.make_result("pruned").seconds == 0
@@ -176,34 +174,34 @@ CASES = [(where, no_memory) for where in FAULTY_CALLS] + [("training", launch_fa
 CASES += [(where, launch_fails) for where in FAULTY_CALLS if where != "training"]
 
 
-@pytest.mark.parametrize(("where", "fails"), rest_slow(CASES, 0, 7))
-def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
-    where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("place", "fault"), rest_slow(CASES, 0, 7))
+def test_a_fault_of_the_process_is_reported_wherever_it_is_raised(
+    place: str, fault: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop = context(tiny)
-    asked = spec(purpose="confirm") if where == "scoring" else spec()
-    if where == "restoring":
-        left = WorkerTrainings(shop, tmp_path)
-        assert isinstance(left.run_job(TrainingJob(asked, 1)), JobResult)
-        left.save_last_training()
+    study = make_context(tiny)
+    trial = spec(purpose="confirm") if place == "scoring" else spec()
+    if place == "restoring":
+        interrupted = WorkerTrainings(study, tmp_path)
+        assert isinstance(interrupted.run_job(TrainingJob(trial, 1)), JobResult)
+        interrupted.save_last_training()
     _build_once.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(FAULTY_CALLS[where], fails)
-        trainings = WorkerTrainings(shop, tmp_path)
-        assert isinstance(trainings.run_job(TrainingJob(asked, asked.steps)), WorkerLost)
-        assert (trainings.broken is None) == (fails is no_memory)
-    assert get_checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
-    again = WorkerTrainings(shop, tmp_path).run_job(TrainingJob(asked, asked.steps))
+        patch.setattr(FAULTY_CALLS[place], fault)
+        trainings = WorkerTrainings(study, tmp_path)
+        assert isinstance(trainings.run_job(TrainingJob(trial, trial.steps)), WorkerLost)
+        assert (trainings.broken is None) == (fault is no_memory)
+    assert get_checkpoint_path(tmp_path, trial).exists() == (place == "restoring")  # the file is sound
+    again = WorkerTrainings(study, tmp_path).run_job(TrainingJob(trial, trial.steps))
     assert isinstance(again, JobResult) and again.result.state == "complete"
 
 
-@pytest.mark.parametrize("fails", rest_slow([disk_is_full, launch_fails, no_memory], 0, 2))
-def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
-    fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", rest_slow([disk_is_full, launch_fails, no_memory], 0, 2))
+def test_a_result_survives_a_failure_to_write_files(
+    fault: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.save", fails)
-    monkeypatch.setattr("sweeper.training.network_in_training.save_weights", fails)
-    trainings, last = WorkerTrainings(context(tiny), tmp_path), spec(purpose="confirm", keep_predictions=3)
+    monkeypatch.setattr("torch.save", fault)
+    monkeypatch.setattr("sweeper.training.network_in_training.save_weights", fault)
+    trainings, last = WorkerTrainings(make_context(tiny), tmp_path), spec(purpose="confirm", keep_predictions=3)
     assert isinstance(trainings.run_job(TrainingJob(spec(), 1)), JobResult)
     done = trainings.run_job(TrainingJob(last, last.steps))  # the first one cannot be kept
     assert isinstance(done, JobResult) and done.result.state == "complete"

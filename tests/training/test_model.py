@@ -1,4 +1,4 @@
-"""The network: which encoders and architectures work or are refused in words, how it starts, and what it sees."""
+"""The network: which encoders and architectures work, how it starts, and how its inputs are normalised."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def build(encoder: str, *, arch: str = "unet", depth: int = 3, size: int = 96) -
 @pytest.mark.filterwarnings("ignore:.timm-. encoders are deprecated:DeprecationWarning")
 @pytest.mark.parametrize("depth", [3, 5])
 @pytest.mark.parametrize("encoder", list(smp.encoders.encoders))
-def test_every_encoder_answers_crops_and_whole_images(encoder, depth):
+def test_every_encoder_accepts_crops_and_whole_images(encoder, depth):
     """`build_model` tries it on a crop and on an image that is not square."""
     assert isinstance(build(encoder, depth=depth), torch.nn.Module)
 
@@ -50,7 +50,7 @@ def test_every_encoder_answers_crops_and_whole_images(encoder, depth):
 @pytest.mark.parametrize("depth", rest_slow([3, 5]))
 @pytest.mark.parametrize("encoder", rest_slow(["mit_b0", "resnet18"]))
 @pytest.mark.parametrize("arch", get_args(Architecture))
-def test_every_architecture_answers_or_says_why_not(arch, encoder, depth):
+def test_every_architecture_accepts_images_or_is_refused_with_a_reason(arch, encoder, depth):
     if words := REFUSED.get((arch, encoder)):
         with pytest.raises(UsageError, match=words):
             build(encoder, arch=arch, depth=depth)
@@ -69,7 +69,7 @@ def test_every_architecture_answers_or_says_why_not(arch, encoder, depth):
         ("tu-resnet1", 96, "resnet1"),
     ],
 )
-def test_encoders_that_cannot_answer_every_size_are_refused_in_words(encoder, size, words):
+def test_encoders_that_do_not_accept_every_size_are_refused(encoder, size, words):
     with pytest.raises(UsageError, match=words):
         build(encoder, size=size)
 
@@ -111,9 +111,9 @@ def test_the_average_follows_weights_and_batchnorm_statistics() -> None:
 
 
 def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny: Dataset) -> None:
-    asked: dict[str, Any] = {"channels": 3, "class_pixels": tiny.count_class_pixels(), "task": tiny.task}
-    one, two, other = (copy_initial_model(SMALL, seed=seed, **asked) for seed in (0, 0, 1))
-    fresh = build_model(SMALL, seed=0, **asked)
+    arguments: dict[str, Any] = {"channels": 3, "class_pixels": tiny.count_class_pixels(), "task": tiny.task}
+    one, two, other = (copy_initial_model(SMALL, seed=seed, **arguments) for seed in (0, 0, 1))
+    fresh = build_model(SMALL, seed=0, **arguments)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), fresh.state_dict().values(), strict=True))
     with torch.no_grad():
         next(one.parameters()).zero_()
@@ -121,7 +121,7 @@ def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny
     assert not torch.equal(next(two.parameters()), next(other.parameters()))
 
 
-# --- What it sees ---
+# --- Its inputs ---
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(12, np.uint16), (5, np.uint8), (1, np.uint16)])
@@ -140,7 +140,7 @@ def test_inputs_have_mean_0_and_deviation_1_per_channel(tmp_path, channels, dtyp
     assert images.shape == (4, 32, 32, channels) and str(images.dtype) == f"torch.{np.dtype(dtype).name}"
 
 
-def test_a_constant_channel_is_left_at_0(tmp_path):
+def test_a_constant_channel_is_normalised_to_0(tmp_path):
     annotated.deep(tmp_path / "data", 5, np.uint16)
     for index, stem in enumerate(annotated.STEMS):
         data = annotated.bands(index, 5, np.uint16)
@@ -154,7 +154,7 @@ def test_a_constant_channel_is_left_at_0(tmp_path):
 @pytest.mark.parametrize(
     ("encoder", "near"), [("resnet43", "`resnet34`?"), ("tu-convnext_tinny", "`tu-convnext_tiny`?"), ("zzz", "such as")]
 )
-def test_an_unknown_encoder_is_answered_with_one_that_is_spelt_alike(encoder, near):
+def test_an_unknown_encoder_is_refused_with_a_similar_name(encoder, near):
     with pytest.raises(UsageError) as caught:
         build(encoder)
     text = str(caught.value)

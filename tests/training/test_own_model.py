@@ -103,7 +103,7 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield name
 
 
-def own_recipe(function: str = "own_nets:build") -> Any:
+def make_own_recipe(function: str = "own_nets:build") -> Any:
     code = find_code(function, "--model")
     return SMALL.model_copy(update={"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5})
 
@@ -130,14 +130,14 @@ def own_recipe(function: str = "own_nets:build") -> Any:
         ("absent", "has no absent"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_words(nets: str, function: str, words: str) -> None:
+def test_a_function_whose_network_cannot_be_trained_is_refused(nets: str, function: str, words: str) -> None:
     code = find_code(f"{nets}:{function}", "--model")
     with pytest.raises(UsageError) as caught:
         check_own(code, channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
     assert words in str(caught.value) and f"{nets}:{function}" in str(caught.value)
 
 
-def test_all_that_is_wrong_is_one_list_and_the_sound_one_passes(nets: str) -> None:
+def test_all_faults_of_a_network_are_listed_at_once_and_a_sound_one_passes(nets: str) -> None:
     sizes = [(32, 32), (32, 64), (32, 32)]
     with pytest.raises(UsageError) as caught:
         check_own(find_code(f"{nets}:half", "--model"), channels=3, outputs=1, sizes=sizes, seed=0)
@@ -159,14 +159,14 @@ def test_all_that_is_wrong_is_one_list_and_the_sound_one_passes(nets: str) -> No
         ]
     ),
 )
-def test_names_that_are_none_are_refused_before_data_are_read(
+def test_wrong_names_of_functions_are_refused_before_loading_data(
     nets: str, sweeper: Sweeper, name: str, words: str
 ) -> None:
     status, out, err = sweeper("run", "--data", "nowhere", "--executor", "inline", "--model", name, "--json")
     assert status == 2 and words in json.loads(out)["error"]["message"] and "nowhere" not in err
 
 
-def test_a_module_that_fails_or_changed_is_told_so(
+def test_a_module_that_fails_or_changed_is_refused(
     nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken_net.py").write_text("import torch\n1 / 0\n")
@@ -189,33 +189,33 @@ def test_a_module_that_fails_or_changed_is_told_so(
         load_code(good, "--model")
 
 
-def test_a_module_that_was_edited_is_imported_again_and_a_librarys_is_not(nets: str, tmp_path: Path) -> None:
+def test_an_edited_module_is_imported_again_and_that_of_a_library_is_not(nets: str, tmp_path: Path) -> None:
     """As in a notebook, whose process stays."""
     source = tmp_path / "own_nets.py"
     source.write_text("def build(in_channels, classes): return 'before'\n")
     assert load_code(find_code(f"{nets}:build", "--model"), "--model")(1, 1) == "before"
     source.write_text("def build(in_channels, classes): return 'after'\n")
     code = find_code(f"{nets}:build", "--model")
-    found = load_code(code, "--model")
-    assert found(1, 1) == "after" and load_code(code, "--model") is found
+    build = load_code(code, "--model")
+    assert build(1, 1) == "after" and load_code(code, "--model") is build
     smp = load_code(find_code("segmentation_models_pytorch:Unet", "--model"), "--model")
     assert smp is sys.modules["segmentation_models_pytorch"].Unet is segmentation_models_pytorch.Unet
 
 
-def test_another_machine_finds_the_same_file_in_its_own_folder(
+def test_the_same_file_is_located_in_the_folder_of_another_machine(
     nets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = find_code(f"{nets}:build", "--model")
+    original = find_code(f"{nets}:build", "--model")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "own_nets.py").rename(tmp_path / "elsewhere" / "own_nets.py")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    here = locate_code(there, "--model")
-    assert here.digest == there.digest and here.folder != there.folder
-    assert load_code(there.model_copy(update={"folder": "/nowhere"}), "--model").__name__ == "build"
+    located = locate_code(original, "--model")
+    assert located.digest == original.digest and located.folder != original.folder
+    assert load_code(original.model_copy(update={"folder": "/nowhere"}), "--model").__name__ == "build"
 
 
 def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Dataset, tmp_path: Path) -> None:
-    recipe = own_recipe()
+    recipe = make_own_recipe()
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
     moved = recipe.model_copy(update={"model": recipe.model.model_copy(update={"folder": "/elsewhere"})})
     plan = new_plan(conditions=conditions)
@@ -233,29 +233,29 @@ def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Datase
     assert make_checkpoint_key(conditions) != make_checkpoint_key(conditions.model_copy(update={"recipe": again}))
 
 
-def test_the_recipe_is_the_networks_and_what_belongs_to_others_is_refused(nets: str, tiny: Dataset) -> None:
-    def asked(**options: Any) -> Any:
+def test_the_recipe_of_an_own_network_excludes_options_of_library_networks(nets: str, tiny: Dataset) -> None:
+    def make(**options: Any) -> Any:
         settings = Settings(model="own_nets:build", **options)
         return make_recipe(
             settings, tiny, probe_device("cpu"), training_images=9, weights=lambda name: NOTHING, log=lambda _: None
         )
 
-    recipe = asked()
+    recipe = make()
     assert recipe.arch == "own_nets:build" and recipe.encoder == "" and recipe.stride == 32
     assert recipe.model is not None and f"own_nets:build (SHA-256 {recipe.model.digest[:12]}" in describe_recipe(recipe)
     with pytest.raises(UsageError, match="excludes --arch, --encoder-depth"):
-        asked(arch="unet", encoder_depth=3)
+        make(arch="unet", encoder_depth=3)
     with pytest.raises(UsageError, match=r"multiple of 32 \(the network's stride\), got 48"):
-        asked(size=48)
+        make(size=48)
     with pytest.raises(UsageError, match="excludes --encoder"):
         resolve_resumed_recipe(Settings(encoder="resnet34"), recipe, probe_device("cpu"), 9)
 
 
-def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_path: Path) -> None:
-    recipe = own_recipe()
+def test_an_own_network_is_trained_saved_loaded_and_exported(nets: str, tiny: Dataset, tmp_path: Path) -> None:
+    recipe = make_own_recipe()
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-    own = spec(purpose="final", lr=0.01)
-    training = FinalTraining(own, open_context(conditions, "cpu"), (0, 1, 2))
+    trial = spec(purpose="final", lr=0.01)
+    training = FinalTraining(trial, open_context(conditions, "cpu"), (0, 1, 2))
     training.advance(2)
     path = tmp_path / "model.safetensors"
     training.save_network(path, 0.4, "train")
@@ -270,7 +270,7 @@ def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_pa
     assert "segmentation_models_pytorch" not in make_model_code(record)
 
 
-def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_page_on_own_code_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs" / "how-to" / "own-code.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -280,10 +280,10 @@ def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
         (network,) = re.findall(r"--model (my_\S+)", text)
         check_own(find_code(network, "--model"), channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
         (loss,) = re.findall(r"--loss (my_\S+)", text)
-        own = read_declaration(find_code(loss, "--loss"))
-        register_user_losses([own])
-        check_own_loss(own, "binary", 2)
-        check_own_loss(own, "multiclass", 4)
+        declaration = read_declaration(find_code(loss, "--loss"))
+        register_user_losses([declaration])
+        check_own_loss(declaration, "binary", 2)
+        check_own_loss(declaration, "multiclass", 4)
         (metric,) = re.findall(r"--metric (my_\S+)", text)
         check_metric(find_code(metric, "--metric"), 4)
     finally:
@@ -294,7 +294,7 @@ def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_a_sweep_in_workers_trains_with_it_and_is_not_resumed_under_other_code(nets: str, tmp_path: Path) -> None:
+def test_a_sweep_trains_an_own_network_and_is_not_resumed_with_changed_code(nets: str, tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3, encoder_depth=None)
     recipe = outcome.sweep.conditions.recipe
     assert recipe.model is not None and recipe.model.name == "own_nets:build"

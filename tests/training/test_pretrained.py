@@ -1,4 +1,4 @@
-"""Where encoders' ImageNet weights come from, what inputs they want, and what is said of a hub that does not help."""
+"""ImageNet weights of encoders: their source, the inputs that they need, and hubs that do not serve them."""
 
 from __future__ import annotations
 
@@ -62,23 +62,29 @@ def run_hub(manner: Manner, monkeypatch: pytest.MonkeyPatch, files: dict[str, by
         yield hub
 
 
-def fetched(encoder: str) -> list[Any]:
-    """Return what it sends, except the first None."""
+def fetch_messages(encoder: str) -> list[Any]:
+    """Return what `fetch_imagenet` sends, except the first None."""
     ours, theirs = Pipe()
     fetch_imagenet(theirs, encoder)
     utils.enable_progress_bars()
-    found = []
+    messages = []
     while ours.poll(0):
-        found.append(ours.recv())
-    assert found[0] is None
-    return found[1:]
+        messages.append(ours.recv())
+    assert messages[0] is None
+    return messages[1:]
 
 
-def test_weights_are_looked_for_where_the_library_takes_them_from() -> None:
-    known = {name: one["pretrained_settings"].get("imagenet", {}) for name, one in smp.encoders.encoders.items()}
-    own = {name: one for name, one in known.items() if "repo_id" in one and pretrained.get_timm_name(name) is None}
-    assert len(own) > 50
-    for name, settings in own.items():
+def test_weights_have_the_source_that_the_library_uses() -> None:
+    settings_of = {
+        name: encoder["pretrained_settings"].get("imagenet", {}) for name, encoder in smp.encoders.encoders.items()
+    }
+    by_library = {
+        name: encoder
+        for name, encoder in settings_of.items()
+        if "repo_id" in encoder and pretrained.get_timm_name(name) is None
+    }
+    assert len(by_library) > 50
+    for name, settings in by_library.items():
         source = find_imagenet_source(name)
         assert source is not None and source[:2] == (settings["repo_id"], settings["revision"])
     for name in ("tu-tf_efficientnet_lite0", "tu-resnet18.a1_in1k", "timm-regnetx_002", "timm-mobilenetv3_small_100"):
@@ -104,25 +110,27 @@ def test_weights_are_looked_for_where_the_library_takes_them_from() -> None:
         ("tu-no_such_network", (IMAGENET_MEAN, IMAGENET_STD)),
     ],
 )
-def test_each_encoder_has_its_own_inputs(encoder: str, expected: Any, cache: Path) -> None:
+def test_each_encoder_has_the_inputs_of_its_weights(encoder: str, expected: Any, cache: Path) -> None:
     assert get_encoder_inputs(encoder) == expected
 
 
-def test_dual_path_networks_have_the_inputs_of_timms(cache: Path) -> None:
+def test_dual_path_networks_have_the_same_inputs_as_in_timm(cache: Path) -> None:
     for ours, theirs in zip(get_encoder_inputs("dpn68"), get_encoder_inputs("tu-dpn68"), strict=True):
         assert ours == pytest.approx(theirs)
 
 
-def test_a_hub_is_asked_once_and_its_configuration_scaled_to_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_is_requested_once_and_its_configuration_scaled_to_one(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with run_hub("serves", monkeypatch) as hub:
         assert not is_imagenet_cached("resnet18")
-        download, inputs = fetched("resnet18")
+        download, inputs = fetch_messages("resnet18")
         assert download == PendingDownload(f"{hub.address}/smp-hub/resnet18.imagenet", len(FILES["model.safetensors"]))
         assert inputs.mean == pytest.approx((0.5, 0.4, 0.2)) and inputs.std == pytest.approx((0.1, 0.1, 0.1))
         assert is_imagenet_cached("resnet18") and not is_imagenet_cached("resnet34")
         assert all("/resolve/" in line for line in hub.asked)  # the weights, and nothing besides
         hub.asked.clear()
-        assert fetched("resnet18") == [inputs] and hub.asked == []
+        assert fetch_messages("resnet18") == [inputs] and hub.asked == []
     assert get_encoder_inputs("resnet18") == inputs
 
 
@@ -140,41 +148,39 @@ def test_a_hub_is_asked_once_and_its_configuration_scaled_to_one(cache: Path, mo
         ("tu-mobilenetv3_small_050", "hangs", "timed out"),
     ],
 )
-def test_a_hub_that_does_not_help_is_asked_once_and_quoted_shortly(encoder, manner, words, monkeypatch, capfd):
+def test_a_hub_that_does_not_serve_is_requested_once_and_quoted_shortly(encoder, manner, words, monkeypatch, capfd):
     with run_hub(manner, monkeypatch) as hub:
-        (why,) = fetched(encoder)
-        assert isinstance(why, str) and words in why and len(why) < 200 and "http" not in why
+        (reason,) = fetch_messages(encoder)
+        assert isinstance(reason, str) and words in reason and len(reason) < 200 and "http" not in reason
         assert len([line for line in hub.asked if "resolve" in line]) == 1
     assert capfd.readouterr() == ("", "") and not is_imagenet_cached(encoder)
 
 
-def test_a_hub_that_is_not_there_and_one_that_must_not_be_asked_are_said(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_absent_hub_and_a_forbidden_hub_are_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with run_hub("serves", monkeypatch) as hub:
-        assert fetched("resnext101_32x16d") == ["its library offers none"] and hub.asked == []
+        assert fetch_messages("resnext101_32x16d") == ["its library offers none"] and hub.asked == []
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        assert fetched("resnet18") == ["HF_HUB_OFFLINE forbids it"] and hub.asked == []
+        assert fetch_messages("resnet18") == ["HF_HUB_OFFLINE forbids it"] and hub.asked == []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    (why,) = fetched("resnet18")
-    assert "refused" in why
+    (reason,) = fetch_messages("resnet18")
+    assert "refused" in reason
 
 
 @pytest.mark.filterwarnings("ignore:.timm-. encoders are deprecated:DeprecationWarning")
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv3_small_050", "timm-regnetx_002"])
-def test_networks_take_weights_from_the_cache_without_asking(
+def test_networks_load_weights_from_the_cache_without_a_request(
     encoder: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import timm
 
     name = pretrained.get_timm_name(encoder)
-    known = smp.encoders.get_encoder(encoder, weights=None) if name is None else timm.create_model(name)
-    state = {key: torch.rand_like(t) if t.is_floating_point() else t for key, t in known.state_dict().items()}
+    network = smp.encoders.get_encoder(encoder, weights=None) if name is None else timm.create_model(name)
+    state = {key: torch.rand_like(t) if t.is_floating_point() else t for key, t in network.state_dict().items()}
     with run_hub("serves", monkeypatch, {**FILES, "model.safetensors": save(state)}) as hub:
-        assert len(fetched(encoder)) == 2
+        assert len(fetch_messages(encoder)) == 2
         hub.asked.clear()
-        found = _build_library_network(Recipe(encoder=encoder), 3, 1, imagenet=True).state_dict()
+        loaded = _build_library_network(Recipe(encoder=encoder), 3, 1, imagenet=True).state_dict()
         assert hub.asked == [] and not caplog.records  # timm lists each tensor of a head that is not used
     start = "encoder." if name is None else "encoder.model."
-    shared = [key for key in state if start + key in found]
-    assert len(shared) > 50 and all(torch.equal(found[start + key], state[key]) for key in shared)
+    shared = [key for key in state if start + key in loaded]
+    assert len(shared) > 50 and all(torch.equal(loaded[start + key], state[key]) for key in shared)

@@ -18,10 +18,10 @@ def conditions(tiny: Dataset) -> Conditions:
 
 @pytest.mark.slow
 def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset) -> None:
-    found = measure_step_seconds(conditions, ("float32", "bfloat16"), 1)
-    assert found.keys() == {"float32", "bfloat16"} and all(time > 0 for time in found.values())
-    gone = conditions.model_copy(update={"dataset": tiny.model_copy(update={"store": "nowhere"})})
-    assert measure_step_seconds(gone, ("float32",), 1) == {}
+    seconds = measure_step_seconds(conditions, ("float32", "bfloat16"), 1)
+    assert seconds.keys() == {"float32", "bfloat16"} and all(time > 0 for time in seconds.values())
+    without_store = conditions.model_copy(update={"dataset": tiny.model_copy(update={"store": "nowhere"})})
+    assert measure_step_seconds(without_store, ("float32",), 1) == {}
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,15 @@ def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset
     ],
 )
 @pytest.mark.parametrize("share", [0.5, 1.0, 1.45])
-def test_what_slows_both_steps_of_a_pair_changes_no_comparison(load: Sequence[float], share: float) -> None:
+def test_load_on_both_steps_of_a_pair_changes_no_comparison(load: Sequence[float], share: float) -> None:
     steps = [0.1 * n for n in load]
     quicker = [share * one for one in steps]
     quicker[2] *= 6  # one step that was cut into
-    found = time_steps_in_pairs({"float32": steps, "bfloat16": quicker})
-    assert found["bfloat16"] == pytest.approx(share * found["float32"])
+    seconds = time_steps_in_pairs({"float32": steps, "bfloat16": quicker})
+    assert seconds["bfloat16"] == pytest.approx(share * seconds["float32"])
 
 
-def test_a_load_that_begins_between_two_steps_decides_nothing() -> None:
+def test_load_that_begins_between_two_steps_changes_no_comparison() -> None:
     """The medians of both would say that bfloat16 takes five times as long."""
-    found = time_steps_in_pairs({"float32": [1, 1, 1, 1, 1, 5, 5, 5, 5], "bfloat16": [1, 1, 1, 1, 5, 5, 5, 5, 5]})
-    assert found == {"float32": 1, "bfloat16": 1}
+    seconds = time_steps_in_pairs({"float32": [1, 1, 1, 1, 1, 5, 5, 5, 5], "bfloat16": [1, 1, 1, 1, 5, 5, 5, 5, 5]})
+    assert seconds == {"float32": 1, "bfloat16": 1}

@@ -1,4 +1,4 @@
-"""`--compile`: torch compiles the network of training steps before the first training, or that is refused in words."""
+"""`--compile`: torch compiles the network of training steps before the first training, or sweeper refuses."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def compiled() -> Iterator[list[nn.Module]]:
     """Yield the networks that were to be compiled; they are not, as that takes long."""
-    told = list[nn.Module]()
+    networks = list[nn.Module]()
 
     def note(module: nn.Module, *, dynamic: bool) -> nn.Module:
         assert not dynamic
-        told.append(module)
+        networks.append(module)
         return module
 
     with patch.object(torch, "compile", note):
-        yield told
+        yield networks
 
 
 @pytest.fixture
@@ -51,29 +51,29 @@ def context(tiny: Dataset) -> TrainingContext:
     return open_context(Conditions(dataset=tiny, recipe=recipe, seed=0), "cpu")
 
 
-def plain(context: TrainingContext) -> TrainingContext:
-    """Return the same without compiling."""
+def disable_compiling(context: TrainingContext) -> TrainingContext:
+    """Return the context without compiling."""
     recipe = context.conditions.recipe.model_copy(update={"compiled": False})
     return replace(context, conditions=context.conditions.model_copy(update={"recipe": recipe}))
 
 
-def steps_of(context: TrainingContext, seed: int = 0) -> TrainingSteps:
-    conditions, given = context.conditions, spec(steps=4, seed=seed)
+def make_steps(context: TrainingContext, seed: int = 0) -> TrainingSteps:
+    conditions, trial = context.conditions, spec(steps=4, seed=seed)
     images = get_split(conditions, seed, None).train
-    return choose_steps_class(conditions.recipe.engine, context.device)(given, context, images)
+    return choose_steps_class(conditions.recipe.engine, context.device)(trial, context, images)
 
 
-def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(
+def test_the_trained_network_is_compiled_and_its_average_is_not(
     context: TrainingContext, compiled: list[nn.Module]
 ) -> None:
-    steps = steps_of(context)
+    steps = make_steps(context)
     assert compiled == [steps.model]
-    steps_of(plain(context))
+    make_steps(disable_compiling(context))
     assert compiled == [steps.model]
 
 
-def failing(error: Exception) -> Callable[..., Callable[..., None]]:
-    """Return a compiler, what it makes raises this."""
+def make_failing_compiler(error: Exception) -> Callable[..., Callable[..., None]]:
+    """Return a compiler whose networks raise `error`."""
 
     def fail(*_: object) -> None:
         raise error
@@ -81,18 +81,20 @@ def failing(error: Exception) -> Callable[..., Callable[..., None]]:
     return lambda *_, **__: fail
 
 
-def test_what_cannot_be_compiled_is_refused_before_anything_is_trained(
+def test_a_network_that_cannot_be_compiled_is_refused_before_training(
     context: TrainingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "compile", failing(RuntimeError("no C++\ncompiler")))
-    with closing(InlineBackend("cpu")) as backend, pytest.raises(UsageError) as told:
+    monkeypatch.setattr(torch, "compile", make_failing_compiler(RuntimeError("no C++\ncompiler")))
+    with closing(InlineBackend("cpu")) as backend, pytest.raises(UsageError) as caught:
         backend.open(context.conditions, tmp_path)
-    assert "--compile needs a network that torch can compile here" in str(told.value)
-    assert "RuntimeError: no C++ compiler" in str(told.value) and "leave it out" in str(told.value)
+    assert "--compile needs a network that torch can compile here" in str(caught.value)
+    assert "RuntimeError: no C++ compiler" in str(caught.value) and "leave it out" in str(caught.value)
 
 
-def test_want_of_memory_is_no_fault_of_the_compiler(context: TrainingContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", failing(torch.OutOfMemoryError("CUDA out of memory")))
+def test_too_little_memory_is_not_reported_as_a_fault_of_the_compiler(
+    context: TrainingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", make_failing_compiler(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         compile_for_study(context)
 
@@ -127,14 +129,14 @@ def test_a_network_that_needs_more_than_one_compilation_is_refused(
 ) -> None:
     """Torch compiles eight of them, and then continues with the network as it is."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    with own_module("changing_nets", CHANGING, tmp_path, monkeypatch) as name, pytest.raises(UsageError) as told:
+    with own_module("changing_nets", CHANGING, tmp_path, monkeypatch) as name, pytest.raises(UsageError) as caught:
         compile_for_study(with_model(context, f"{name}:{function}"))
-    assert "--compile needs a network that torch can compile here, once for all steps" in str(told.value)
-    assert "recompile" in str(told.value)
+    assert "--compile needs a network that torch can compile here, once for all steps" in str(caught.value)
+    assert "recompile" in str(caught.value)
 
 
 def with_model(context: TrainingContext, function: str) -> TrainingContext:
-    """Return the same with the user's network."""
+    """Return the context with the user's network."""
     code = find_code(function, "--model")
     changes = {"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5}
     recipe = context.conditions.recipe.model_copy(update=changes)
@@ -151,7 +153,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_compiled_steps_are_the_plain_ones_but_for_rounding_and_one_compilation_serves_all(
+def test_compiled_steps_equal_plain_ones_and_one_compilation_serves_all_trainings(
     context: TrainingContext, net: str, tmp_path: Path
 ) -> None:
     context = with_model(context, net)
@@ -159,24 +161,24 @@ def test_compiled_steps_are_the_plain_ones_but_for_rounding_and_one_compilation_
     assert list((tmp_path / "inductor").rglob("*.so"))
     with patch("torch._dynamo.config.error_on_recompile", True):
         for seed in (0, 1):
-            fast, slow = steps_of(context, seed), steps_of(plain(context), seed)
+            fast, slow = make_steps(context, seed), make_steps(disable_compiling(context), seed)
             # Gradients, as Adam makes much of the rounding of those that are nearly 0.
-            found = []
+            gradients = []
             for steps in (fast, slow):
                 steps.take_steps(0, 1)
-                found.append([p.grad.clone() for p in steps.model.parameters() if p.grad is not None])
-            assert measure_change_distance([torch.zeros_like(grad) for grad in found[0]], *found) < 1e-4
+                gradients.append([p.grad.clone() for p in steps.model.parameters() if p.grad is not None])
+            assert measure_change_distance([torch.zeros_like(grad) for grad in gradients[0]], *gradients) < 1e-4
             fast.take_steps(1, 4)
             assert list(fast.model.state_dict()) == list(slow.model.state_dict())
 
 
 @pytest.mark.slow
-def test_a_sweep_of_a_worker_compiles_first_and_says_so(net: str, tmp_path: Path) -> None:
+def test_a_sweep_in_a_worker_compiles_first_and_logs_it(net: str, tmp_path: Path) -> None:
     options = [*SHORT, "--compile", "--study", "s", "--trials", "2", "--workers", "1", "--model", net]
     done = sweeper(tmp_path, "run", *options)
     assert done.returncode == 0, done.stderr
-    said = done.stderr.index("compiling the network before the first training: a minute or more")
-    assert done.stderr.index("[1/2]") > said
+    notice = done.stderr.index("compiling the network before the first training: a minute or more")
+    assert done.stderr.index("[1/2]") > notice
     assert set((tmp_path / "inductor").rglob("*.so"))
-    shown = json.loads((tmp_path / "reports/s/recommendation.json").read_text())
-    assert shown["recipe"]["compiled"] is True
+    recommendation = json.loads((tmp_path / "reports/s/recommendation.json").read_text())
+    assert recommendation["recipe"]["compiled"] is True
