@@ -106,10 +106,9 @@ def _read_dataset(
             or place.tally.has_warning("mask", NO_DATA),
             may_be_binary=len(names or ()) <= 2,
         )
-        if numbers is not None:
-            numbers = np.where(covered, np.arange(256), numbers).astype(np.uint8)
         place.notes += filter(None, [warning])
-        table = np.arange(256, dtype=np.uint8) if numbers is None else numbers
+        table = np.arange(256, dtype=np.uint8)
+        table = table if numbers is None else np.where(covered, table, numbers)
         counts = _move_label_counts(counts, table)
         unnamed = names is None or counts[:, len(names) : IGNORE].any()
         if used and unnamed and place.class_map is None and not problems:
@@ -132,10 +131,11 @@ def _read_dataset(
                 counts, names, mask_files, problems, reading.mask_place, remarks=place.tally.format_sentences()
             )
         if sound < MIN_IMAGES and (samples or not problems):  # else the reason is already reported
-            problems.append(
+            problem = (
                 f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
                 f"validate and test), found {sound}; add more or fix the others"
             )
+            problems.append("; or see: ".join([problem, *(() if samples else place.tally.format_sentences())]))
         if problems or names is None:
             raise DataError(place.title, group_problems(problems))
         writer.finish()
