@@ -61,7 +61,7 @@ def explain_win(evidence: Contest, best: int, rival: int) -> str:
     return (
         f"{get_family(evidence, best)} is better than {get_family(evidence, rival)} by "
         f"{format_difference(evidence, best, rival)}: the "
-        f"interval lies above 0 and the estimate is at least {_name_margin(evidence)}, {evidence.rope:g}."
+        f"interval is above 0 and the estimate is at least the margin, {evidence.rope:g}."
     )
 
 
@@ -118,10 +118,6 @@ def _name_kind(evidence: Contest) -> str:
     if isinstance(evidence, Evidence):
         return "finalist"
     return "network" if evidence.scope == "images" else "method"
-
-
-def _name_margin(evidence: Contest) -> str:
-    return "the region of practical equivalence" if isinstance(evidence, Evidence) else "the margin"
 
 
 def explain_one_function(evidence: Evidence) -> str:
@@ -190,7 +186,7 @@ def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
     if common < DECIDING_SEEDS:
         return f"{pair}: only {seeds}; at least {DECIDING_SEEDS} are needed."
     if gap.low > 0:
-        less = f"better, but by less than {_name_margin(evidence)}, {rope:g}"
+        less = f"better, but by less than the margin, {rope:g}"
         luck = f"not enough, as several are compared with {get_family(evidence, rival)} and one may score so by luck"
         return f"{pair}: {less if gap.estimate < rope else luck}."
     if is_equivalent(evidence, best, rival):

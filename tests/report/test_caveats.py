@@ -20,11 +20,12 @@ def test_caveats_are_computed() -> None:
     plain = told()
     for words in (
         "24 test images, fewer than 40",
-        "0.010 mIoU, which is about 0.020 foreground IoU",
+        "0.01 mIoU, which is about 0.02 foreground IoU",
         "Predicting only background scores 0.490",
         "The images are synthetic",
     ):
         assert words in plain
+    assert "counts as a difference is 0.0004 mIoU, which is about 0.0008" in told(builders.sweep(rope=0.0004))
     assert not any(word in plain for word in ("concluded", "edge", "related"))
     recipe = builders.conditions().recipe
     words = f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}. This assumes that the same"

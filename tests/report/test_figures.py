@@ -120,7 +120,7 @@ def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dice_focal", "dice_ce"]
     spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
     assert [0.04, 0.08] in spans and [-0.01, 0.03] in spans
-    assert "± 0.010" in drawn.caption and drawn.caption.endswith("Clearly better: `dice_focal`.")
+    assert "(± 0.01)" in drawn.caption and drawn.caption.endswith("Clearly better: `dice_focal`.")
     assert isinstance(FIGURES["gain"].draw(literal({"cross_entropy": 0.65})), str)
 
 
@@ -137,7 +137,7 @@ def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
         (
             builders.evidence(levels, rope=0.07),
             "Its gain is not established. `dice_focal` against `cross_entropy`: +0.060 mIoU (95 % interval +0.040 to "
-            "+0.080): better, but by less than the region of practical equivalence, 0.07.",
+            "+0.080): better, but by less than the margin, 0.07.",
         ),
     ):
         assert drawing("gain", collect_facts(builders.sweep(), recommended(evidence))).caption.endswith(said)

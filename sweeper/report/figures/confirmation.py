@@ -73,7 +73,7 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
     above = [i for i in rivals if get_difference(evidence, i, at).low > 0 and not has_beaten(evidence, i, at)]
     text = f"Dots: differences on the same images and seeds. Lines: intervals at {facts.joint_level}. "
     text += "" if all(gap.known for gap in gaps) else "A single seed has no interval. "
-    text += f"Within the grey band (± {format_number(rope)}) a difference does not matter. "
+    text += f"Within the grey band (± {rope:g}) a difference does not matter. "
     if better:
         text += f"Clearly better: {', '.join(better)}."
     elif compared:
