@@ -164,7 +164,7 @@ def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
     if count_units(evidence) < 2:
         return f"with {format_units(evidence)}, no number of seeds can settle it"
     if evidence.analysis_index >= len(evidence.analyses) - 1:
-        still = ", and the verdict is still open" if decision.verdict is Verdict.UNDECIDED else ""
+        still = ", and the verdict is still open" if decision.strength == "open" else ""
         return f"these were all that were planned{still}"
     return None
 

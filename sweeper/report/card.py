@@ -15,7 +15,7 @@ from sweeper.evidence.mask_rules import get_gain_over_threshold
 from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.reasons import format_bound_condition, list_missed_classes
 from sweeper.evidence.verdict import decide_verdict
-from sweeper.evidence.verdict_predicates import get_difference
+from sweeper.evidence.verdict_predicates import get_difference, has_beaten
 from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
     describe_network,
@@ -317,6 +317,7 @@ def _make_missed_row(facts: ReportFacts) -> list[CardRow]:
 
 def _format_verdict(facts: ReportFacts) -> str:
     verdict, rope = facts.recommendation.verdict, facts.rope
+    evidence, chosen = facts.recommendation.evidence, facts.chosen_index
     word = VERDICTS[verdict]
     if len(facts.finalists) < 2 and verdict in (Verdict.UNDECIDED, Verdict.EQUIVALENT):
         return f"{word}, nothing was compared" if verdict is Verdict.UNDECIDED else f"{word}: one function, other names"
@@ -326,8 +327,13 @@ def _format_verdict(facts: ReportFacts) -> str:
     if facts.recommendation.strength == "probable":
         return f"{'gain established' if is_gain else word}: probably within {rope} of the best"
     word = f"gain established, {word}" if is_gain else word
-    decision = decide_verdict(facts.recommendation.evidence, facts.families)
-    left = [f for i, f in enumerate(facts.finalists) if i == decision.best or i in decision.unbeaten]
+    decision = decide_verdict(evidence, facts.families)
+    assert evidence is not None and decision.best is not None and chosen is not None  # else the verdict is `none`
+    left = [
+        f
+        for i, f in enumerate(facts.finalists)
+        if i == chosen or (i in (decision.best, *decision.unbeaten) and not has_beaten(evidence, chosen, i))
+    ]
     names = join_words([f"`{f.family}`" for f in left])
     if verdict is Verdict.EQUIVALENT:
         return f"{word}: {names} differ by less than {rope}"

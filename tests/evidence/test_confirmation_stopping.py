@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.records import Evidence, InterimAnalysis, Interval, Regret, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, Regret
 from sweeper.evidence.confirmation_stopping import (
     CONTENDER,
     StoppingDecision,
@@ -203,17 +203,22 @@ def test_a_comparison_that_has_all_its_seeds_can_no_longer_change(se_seed: float
 
 
 @pytest.mark.parametrize(
-    "levels, half, is_open",
-    [(SAFE, 0.0095, False), ({"dice": 0.701, "focal": 0.7}, 0.0099, False), (NEAR, 0.1, True), (AHEAD, 0.1, True)],
+    ("levels", "half", "se_seed", "strength"),
+    [
+        (SAFE, 0.0095, 0.003, "shown"),
+        ({"dice": 0.701, "focal": 0.7}, 0.0099, 0.003, "shown"),
+        (NEAR, 0.1, 0.003, "probable"),
+        (NEAR, 0.1, 0.03, "open"),
+    ],
 )
-def test_only_an_undecided_verdict_is_called_open_at_the_last_analysis(
-    levels: dict[str, float], half: float, is_open: bool
+def test_only_an_open_verdict_is_called_open_at_the_last_analysis(
+    levels: dict[str, float], half: float, se_seed: float, strength: str
 ) -> None:
     last = {"analyses": ANALYSES[: PLACE[3] + 1], "analysis_index": PLACE[3]}
-    record = make_three_seeds(levels, 0.003, 0.002, half=half, **last)
+    record = make_three_seeds(levels, se_seed, 0.002, half=half, **last)
     reason = decide_step(record).reason
-    assert (decide_verdict(record, ORDER).verdict is Verdict.UNDECIDED) == is_open
-    assert ("open" in reason) == is_open and not decide_step(record).continues
+    assert decide_verdict(record, ORDER).strength == strength
+    assert ("open" in reason) == (strength == "open") and not decide_step(record).continues
 
 
 def test_a_change_does_not_end_the_confirmation_while_another_loss_is_expected_to_gain_more() -> None:
