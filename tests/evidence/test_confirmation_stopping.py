@@ -110,7 +110,7 @@ def make_planned(levels: dict[str, float], **changes: Any) -> Evidence:
         (make_three_seeds(SAFE, 0.003, 0.002, half=0.0095), "settled", "is a safe choice, and the chance"),
         (make_three_seeds(AHEAD, 0.005, 0.002, half=0.045), "probable", "dice costs at most"),
         (make_three_seeds(KEPT | {"dice": 0.76}, 0.008, 0.002), "settled", "a change to dice has an established gain."),
-        (make_three_seeds(ALIKE, 0.001, 0.001, half=0.0085), "settled", "keeping cross-entropy costs at most 0.012"),
+        (make_three_seeds(ALIKE, 0.001, 0.001, half=0.0085), "settled", "keeping cross-entropy costs at most 0.011"),
         (make_three_seeds(KEPT, 0.03, 0.03), "settled", "chance that up to 8 seeds establish a gain is less than 1 %."),
         (make_three_seeds(KEPT, 0.02, 0.004, **FEW), "settled", "3 groups, too few to show more, and the chance"),
     ],

@@ -42,7 +42,7 @@ def test_with_much_data_the_posterior_of_two_is_the_normal_one_of_their_differen
 def weigh_spreads(gap: float, variances: list[float]) -> list[tuple[float, float, float]]:
     """Return the posterior weight of each standard deviation of the losses and variance of their gap, by hand."""
     cells = [
-        (t, v, norm.pdf(gap, 0, np.sqrt(2 * t * t + v)) * np.exp(-0.5 * (t / regret.SPREAD) ** 2) * t)
+        (t, v, norm.pdf(gap, 0, np.sqrt(2 * t * t + v)) * t / (1 + (t / regret.SPREAD) ** 2))
         for t in regret._TAU.tolist()
         for v in variances
     ]
@@ -64,6 +64,12 @@ def test_a_variance_of_five_images_is_as_uncertain_as_a_chi_squared_of_four_degr
     assert chance == pytest.approx(expected, abs=0.005)
     means, weights = draw_exact([0.0, -0.004], v_seed=1e-12, v_image=0.003**2, images=np.inf)
     assert float(weights[means[:, 0] > means[:, 1]].sum()) > expected + 0.02
+
+
+def test_losses_that_differ_by_far_more_than_the_prior_expects_cost_no_less_than_was_measured() -> None:
+    means, weights = draw_exact([0.0, -0.223], v_seed=0.12**2, freedom=5)
+    cost = means.max(axis=1) - means[:, 1]
+    assert float(weights[cost <= 0.223].sum()) < regret.BOUND
 
 
 def test_probabilities_and_bounds_fit_together() -> None:
