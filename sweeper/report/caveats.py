@@ -116,7 +116,7 @@ def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
     elif facts.is_binary:
         yield (
             f"The margin that counts as a difference is {facts.rope}, which is about "
-            f"{2 * evidence.rope:g} foreground IoU: the background's IoU hardly moves. Predicting only "
+            f"{2 * facts.sweep.rope:g} foreground IoU: the background's IoU hardly moves. Predicting only "
             f"background scores {format_number(evidence.constant_miou)} mIoU, so read mIoU from there, not from 0."
         )
     else:
