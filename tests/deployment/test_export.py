@@ -1,4 +1,4 @@
-"""What `sweeper export` writes is used as its user would use it, in a fresh process with only the named libraries.
+"""What `sweeper export` writes works for its user, in a fresh process with only the libraries that it needs.
 
 Also on a stand-in of nnU-Net, by segmentation-models-pytorch and the Hub's own library.
 """
@@ -58,16 +58,16 @@ from tests.support.small_training import SMALL, spec
 def trained(dataset: Dataset, folder: Path, recipe: Recipe = SMALL, **changes: object) -> TrialResult:
     """Return a confirmation in this process, whose weights are kept."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    asked = spec(purpose="confirm", keep_predictions=48, **changes)
+    trial = spec(purpose="confirm", keep_predictions=48, **changes)
     trainings = WorkerTrainings(open_context(conditions, "cpu"), get_checkpoints_dir(folder / "cache", "s"))
-    told = trainings.run_job(TrainingJob(asked, asked.steps))
-    assert isinstance(told, JobResult) and told.result.state == "complete", told
-    return told.result
+    answer = trainings.run_job(TrainingJob(trial, trial.steps))
+    assert isinstance(answer, JobResult) and answer.result.state == "complete", answer
+    return answer.result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_the_exported_network_answers_as_the_confirmed_one(
+def test_the_exported_network_predicts_as_the_confirmed_one(
     task: str, tmp_path: Path, tiny: Dataset, tiny_street: Dataset
 ) -> None:
     dataset = tiny if task == "binary" else tiny_street
@@ -94,25 +94,25 @@ def test_the_exported_network_answers_as_the_confirmed_one(
     assert result.predictions is not None and result.predictions.images == test
     answer = np.load(out / "answer.npy")
     shares = np.load(out / "shares.npy")
-    known = record.calibration
-    if isinstance(known, ClassCalibration):
-        logits = (np.log(shares) - np.array(known.biases).reshape(-1, 1, 1)) / known.slope
+    calibration = record.calibration
+    if isinstance(calibration, ClassCalibration):
+        logits = (np.log(shares) - np.array(calibration.biases).reshape(-1, 1, 1)) / calibration.slope
         adjusted = logits - record.point * np.array(record.log_prior).reshape(-1, 1, 1)
         assert (adjusted.argmax(1) == answer).mean() > 0.999
     else:
-        assert known is not None
+        assert calibration is not None
         logit = np.log(record.point / (1 - record.point))
-        assert ((shares >= known.compute_probability(logit)) == answer).mean() > 0.999
+        assert ((shares >= calibration.compute_probability(logit)) == answer).mean() > 0.999
     assert np.mean(answer == np.stack(result.predictions.masks)) > 0.9999
 
 
-def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
+def test_the_onnx_network_equals_that_of_torch_and_a_missing_package_is_reported(
     tmp_path: Path, tiny_street: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(tiny_street, tmp_path)
     ((path, record),) = list_kept_weights(get_weights_dir(tmp_path / "cache", "s"))
-    with monkeypatch.context() as without:
-        without.setitem(sys.modules, "onnxruntime", None)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
         with pytest.raises(UsageError, match=r"needs onnx and onnxruntime.*'\.\[onnx\]'"):
             write_onnx(path, record, tmp_path / "model.onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -122,8 +122,8 @@ def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
     assert json.loads(session.get_modelmeta().custom_metadata_map["sweeper.classes"]) == list(tiny_street.classes)
     image = np.asarray(open_store(tiny_street.store).get_image(0)).astype(np.float32)
     (logits,) = session.run(None, {"images": image.transpose(2, 0, 1)[None]})
-    own = Predictor(path, record, "cpu", "float32", 0.0).predict_labels(image.astype(np.uint8)).mask
-    assert (logits[0].argmax(0) == own).mean() > 0.9999
+    expected = Predictor(path, record, "cpu", "float32", 0.0).predict_labels(image.astype(np.uint8)).mask
+    assert (logits[0].argmax(0) == expected).mean() > 0.9999
     monkeypatch.setattr(network_formats, "TOLERANCE", -1.0)
     with pytest.raises(SweeperError, match="must answer as torch does"):
         write_onnx(path, record, tmp_path / "other.onnx")
@@ -134,12 +134,12 @@ def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dat
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
     checkpoints = get_checkpoints_dir(tmp_path / "cache", "s")
     trainings = WorkerTrainings(open_context(conditions, "cpu"), checkpoints)
-    for other in (spec(), spec(purpose="confirm", seed=1001)):
-        assert isinstance(trainings.run_job(TrainingJob(other, other.steps)), JobResult)
+    for trial in (spec(), spec(purpose="confirm", seed=1001)):
+        assert isinstance(trainings.run_job(TrainingJob(trial, trial.steps)), JobResult)
     assert not get_weights_dir_of(checkpoints).exists()
 
 
-def test_what_is_no_file_of_ours_is_no_record(tmp_path: Path) -> None:
+def test_a_file_that_sweeper_did_not_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"\xff" * 64)
     save_file({"x": torch.zeros(1)}, tmp_path / "b.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "c.safetensors", {"sweeper": "{}"})
@@ -159,68 +159,70 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recommended_in(folder: Path) -> Recommended:
-    found = draw_conclusion(studies.load_sweep(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s")).recommended
-    assert found is not None
-    return found
+    answer = draw_conclusion(
+        studies.load_sweep(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s")
+    ).recommended
+    assert answer is not None
+    return answer
 
 
-def record_of(own: TrialSpec, digest: str = DATA.digest) -> WeightsRecord:
+def record_of(trial: TrialSpec, digest: str = DATA.digest) -> WeightsRecord:
     return WeightsRecord(
-        spec=own, digest=digest, arch="unet", encoder="resnet18", encoder_depth=3, decoder_channels=(64, 32, 16),
+        spec=trial, digest=digest, arch="unet", encoder="resnet18", encoder_depth=3, decoder_channels=(64, 32, 16),
         channels=3, task="binary", classes=("background", "crack"), full_scale=255, mean=(0.0,) * 3, std=(1.0,) * 3,
         point=0.4, log_prior=(-0.1, -2.0), versions={},
     )  # fmt: skip
 
 
-def keep(folder: Path, own: TrialSpec, digest: str = DATA.digest) -> Path:
-    path = get_weights_path(get_weights_dir(folder / "cache", "s"), own)
-    save_weights(path, nn.Linear(2, 2), record_of(own, digest))
+def keep(folder: Path, trial: TrialSpec, digest: str = DATA.digest) -> Path:
+    path = get_weights_path(get_weights_dir(folder / "cache", "s"), trial)
+    save_weights(path, nn.Linear(2, 2), record_of(trial, digest))
     return path
 
 
-def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
+def test_an_export_writes_weights_model_loss_space_and_examples(finished: Path, tmp_path: Path) -> None:
     storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db")
     chosen = recommended_in(finished)
     steps = studies.load_sweep(storage, "s").conditions.recipe.confirm_steps
-    given = {"steps": steps, "seed": derive_confirmation_seed(0, 0)}
-    given |= chosen.model_dump(include={"family", "params", "lr"})
+    settings = {"steps": steps, "seed": derive_confirmation_seed(0, 0)}
+    settings |= chosen.model_dump(include={"family", "params", "lr"})
     for option in ("onnx", "huggingface"):
         with pytest.raises(SweeperError, match=f"--{option} needs a network.*sweeper train"):
             export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", **{option: True})  # type: ignore[arg-type]
-    none = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
-    assert none.weights is None and none.model is None and none.loss.exists()
-    keep(tmp_path, spec(purpose="confirm", number=1, **{**given, "lr": 0.1}))  # another configuration
-    keep(tmp_path, spec(purpose="confirm", number=2, **given), digest="sha256:other")
-    keep(tmp_path, spec(purpose="confirm", number=3, **{**given, "steps": 4}))
+    empty = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert empty.weights is None and empty.model is None and empty.loss.exists()
+    keep(tmp_path, spec(purpose="confirm", number=1, **{**settings, "lr": 0.1}))  # another configuration
+    keep(tmp_path, spec(purpose="confirm", number=2, **settings), digest="sha256:other")
+    keep(tmp_path, spec(purpose="confirm", number=3, **{**settings, "steps": 4}))
     assert export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache").weights is None
-    own = keep(tmp_path, spec(purpose="confirm", number=4, **given))
-    made = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
-    assert made.weights is not None and made.model is not None
-    before, after = load_file(own), load_file(made.weights)
+    network = keep(tmp_path, spec(purpose="confirm", number=4, **settings))
+    exported = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert exported.weights is not None and exported.model is not None
+    before, after = load_file(network), load_file(exported.weights)
     assert before.keys() == after.keys() and all(bool((before[name] == after[name]).all()) for name in before)
     # The operating point is the one of `sweeper predict`, and not this one training's.
     point = load_from_study(storage, "s", tmp_path / "cache").record.point
-    record = read_record(made.weights)
+    record = read_record(exported.weights)
     assert record.point == point != 0.4
-    assert f"THRESHOLD = {point!r} " in made.model.read_text("utf-8")
-    assert made.megabytes is not None and made.megabytes > 0
+    assert f"THRESHOLD = {point!r} " in exported.model.read_text("utf-8")
+    assert exported.megabytes is not None and exported.megabytes > 0
 
-    assert made.examples is not None and made.examples == made.loss.parent / "examples"
-    assert {file.name for file in made.examples.iterdir()} == {"train_plain.py", "nnUNetTrainerSweeper.py"}
+    assert exported.examples is not None and exported.examples == exported.loss.parent / "examples"
+    assert {file.name for file in exported.examples.iterdir()} == {"train_plain.py", "nnUNetTrainerSweeper.py"}
 
     code = (
-        made.loss.read_text("utf-8")
+        exported.loss.read_text("utf-8")
         + "\nimport torch; print(float(criterion(torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8).long())))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert float(ran.stdout) >= 0
-    space = load_space(str(made.space), "binary")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert float(done.stdout) >= 0
+    space = load_space(str(exported.space), "binary")
     (family,) = space.families
     assert family.family == chosen.family and space.lr.low == space.lr.high == pytest.approx(chosen.lr)
     assert {name: c.low for name, c in family.coordinates.items()} == pytest.approx(chosen.params)
 
 
-def test_what_an_earlier_export_left_is_gone_and_what_is_not_ours_stays(
+def test_an_export_deletes_the_files_of_an_earlier_one_and_no_others(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db")
@@ -236,12 +238,12 @@ def test_what_an_earlier_export_left_is_gone_and_what_is_not_ours_stays(
     assert sorted(path.name for path in folder.iterdir()) == ["loss.py", "loss.yaml", "notes.txt"]
 
 
-def test_the_command_says_where_everything_is(finished: Path, sweeper: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_command_prints_where_the_files_are(finished: Path, sweeper: Callable[..., tuple[int, str, str]]) -> None:
     status, out, _ = sweeper("export", "s", "--storage", f"sqlite:///{finished}/sweeper.db")
     assert status == 0 and "loss.py" in out and "weights: none" in out
 
 
-def test_names_of_classes_cannot_leave_their_text() -> None:
+def test_names_of_classes_cannot_inject_code() -> None:
     names = ('a"""\nimport os', "b\\", "{x}", "日本")
     changes = {"task": "multiclass", "classes": names, "point": 0.0, "log_prior": (-1.0,) * 4}
     record = record_of(builders.spec("dice", 0)).model_copy(update=changes)
@@ -255,7 +257,7 @@ def test_names_of_classes_cannot_leave_their_text() -> None:
 STREET = builders.dataset(classes=builders.STREET)
 
 
-def texts(task: str, family: str = "dice_ce") -> dict[str, str]:
+def make_texts(task: str, family: str = "dice_ce") -> dict[str, str]:
     data, threshold, tau = (builders.dataset(), 0.4, None) if task == "binary" else (STREET, None, 0.5)
     params = {"mix": 0.5} if family == "dice_ce" else {}
     pixels, rate = [float(n) for n in data.count_class_pixels()], OptimizerSettings(0.002, 0.01, 0.05, 0.3)
@@ -265,25 +267,25 @@ def texts(task: str, family: str = "dice_ce") -> dict[str, str]:
     return make_examples(sweep, chosen)
 
 
-def run(text: str, monkeypatch: pytest.MonkeyPatch, **modules: ModuleType) -> dict[str, Any]:
+def run_code(text: str, monkeypatch: pytest.MonkeyPatch, **modules: ModuleType) -> dict[str, Any]:
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name.replace("__", "."), module)
     return run_text(text)
 
 
-def module(**names: object) -> ModuleType:
-    made = ModuleType("stand-in")
-    vars(made).update(names)
-    return made
+def make_module(**names: object) -> ModuleType:
+    stand_in = ModuleType("stand-in")
+    vars(stand_in).update(names)
+    return stand_in
 
 
-def batch(task: str) -> tuple[torch.Tensor, torch.Tensor]:
+def make_batch(task: str) -> tuple[torch.Tensor, torch.Tensor]:
     classes = 2 if task == "binary" else 3
     torch.manual_seed(0)
     return torch.randn(2, classes, 8, 12), torch.randint(0, classes, (2, 8, 12))
 
 
-def expected(task: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def compute_expected(task: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if task == "binary":
         logits = logits[:, 1:] - logits[:, :1]
     result: torch.Tensor = build_loss("dice_ce", task=task, mix=0.5)(logits, labels)
@@ -293,14 +295,14 @@ def expected(task: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_the_plain_loop_runs_and_learns(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = texts(task)["train_plain.py"]
+    text = make_texts(task)["train_plain.py"]
     (tmp_path / "train_plain.py").write_text(text, "utf-8")
     if task == "binary":  # as its user runs it
-        ran = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "train_plain.py"], cwd=tmp_path, capture_output=True, text=True, check=True
         )
-        assert "labels: torch.Size([1, 32, 32])" in ran.stdout
-    names = run(text, monkeypatch)
+        assert "labels: torch.Size([1, 32, 32])" in done.stdout
+    names = run_code(text, monkeypatch)
     images, masks = torch.randn(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)
     masks[:, 4:8] = 1
     images[:, 0] += 4 * masks
@@ -325,52 +327,52 @@ def test_the_trainer_class_gives_nnunet_the_same_loss(task: str, monkeypatch: py
             return False
 
     wrapped: list[Any] = []
-    names = run(
-        texts(task)["nnUNetTrainerSweeper.py"],
+    names = run_code(
+        make_texts(task)["nnUNetTrainerSweeper.py"],
         monkeypatch,
-        nnunetv2__training__loss__deep_supervision=module(
+        nnunetv2__training__loss__deep_supervision=make_module(
             DeepSupervisionWrapper=lambda loss, weights: wrapped.append(weights) or loss
         ),
-        nnunetv2__training__nnUNetTrainer__nnUNetTrainer=module(nnUNetTrainer=Trainer),
+        nnunetv2__training__nnUNetTrainer__nnUNetTrainer=make_module(nnUNetTrainer=Trainer),
     )
     loss = names["nnUNetTrainerSweeper"]()._build_loss()
     assert wrapped[0] == pytest.approx([2 / 3, 1 / 3, 0])
     Trainer.is_ddp = True
     names["nnUNetTrainerSweeper"]()._build_loss()
     assert 0 < wrapped[1][-1] < 1e-5  # a weight of 0 leaves parameters without a gradient
-    logits, labels = batch(task)
+    logits, labels = make_batch(task)
     ignored = labels.clone()
     ignored[0, :3] = 255
     target = torch.where(ignored == 255, 9, ignored)[:, None].float()
-    wanted = expected(task, logits, ignored)
-    torch.testing.assert_close(loss(logits, target), wanted)
+    value = compute_expected(task, logits, ignored)
+    torch.testing.assert_close(loss(logits, target), value)
     # A volume of one slice is that slice, of two the same pixels.
-    torch.testing.assert_close(loss(logits[:, :, None], target[:, :, None]), wanted)
+    torch.testing.assert_close(loss(logits[:, :, None], target[:, :, None]), value)
     halves = logits.reshape(2, -1, 2, 4, 12), target.reshape(2, 1, 2, 4, 12)
-    torch.testing.assert_close(loss(*halves), wanted)
+    torch.testing.assert_close(loss(*halves), value)
 
 
 def test_a_loss_that_needs_distance_maps_has_no_examples() -> None:
-    assert texts("binary", "boundary") == {}
+    assert make_texts("binary", "boundary") == {}
 
 
 # --- HuggingFace's Hub ---
 
 
-def recommends() -> RecommendedAnswer:
+def make_recommended_answer() -> RecommendedAnswer:
     """Return a study of two classes with a clear winner."""
-    found = recommended(builders.evidence(CLEAR))
-    assert found.recommended is not None
-    return RecommendedAnswer(builders.sweep(), found, found.recommended)
+    conclusion = recommended(builders.evidence(CLEAR))
+    assert conclusion.recommended is not None
+    return RecommendedAnswer(builders.sweep(), conclusion, conclusion.recommended)
 
 
-def test_the_folder_is_read_by_the_library_and_its_card_says_how(
+def test_the_hub_folder_is_loaded_as_its_card_explains(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(tiny, tmp_path)
     ((path, record),) = list_kept_weights(get_weights_dir(tmp_path / "cache", "s"))
     folder = tmp_path / "hub"
-    write_folder(recommends(), path, folder)
+    write_folder(make_recommended_answer(), path, folder)
     assert sorted(FILES) == sorted(file.name for file in folder.iterdir())
     card = ModelCard.load(folder / "README.md")
     assert card.data.library_name == "segmentation-models-pytorch"
@@ -378,15 +380,15 @@ def test_the_folder_is_read_by_the_library_and_its_card_says_how(
     use, apply = (block.removeprefix("python\n") for block in card.text.split("```")[1:5:2])
     names: dict[str, Any] = {"images": torch.randn(2, record.channels, 64, 96)}
     exec(use.replace("FOLDER_OR_REPOSITORY", str(folder)), names)
-    own = load_network(path, record, torch.device("cpu"))
+    network = load_network(path, record, torch.device("cpu"))
     with torch.no_grad():
-        assert torch.allclose(names["model"](names["images"]), own(names["images"]), atol=1e-5)  # other memory
+        assert torch.allclose(names["model"](names["images"]), network(names["images"]), atol=1e-5)  # other memory
     monkeypatch.syspath_prepend(folder)
     exec(apply, names)
     assert names["classes"].shape == (2, 64, 96) and int(names["classes"].max()) < 2
     monkeypatch.delitem(sys.modules, "predict")
     hostile = record.model_copy(update={"classes": ("<script>alert(1)</script>", "a\n# b | c")})
-    text = make_model_card(recommends(), hostile, whole=True)
+    text = make_model_card(make_recommended_answer(), hostile, whole=True)
     assert "<script" not in text and "\n# b" not in text and "strict" not in text
     users = record.model_copy(update={"model": UserCode(name="nets:build", digest="0", folder=".")})
     with pytest.raises(UsageError, match="this one is nets:build"):

@@ -1,4 +1,4 @@
-"""The normalisation that the encoder's weights want stays with the network: in training, prediction and exports."""
+"""The normalisation that the encoder's weights need is kept with the network: in training, prediction and exports."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.deployment.test_export import trained
 from tests.support.small_training import SMALL
 
 
-def kept(dataset: Dataset, folder: Path, mean: Channels, std: Channels) -> tuple[Path, WeightsRecord]:
+def train_network(dataset: Dataset, folder: Path, mean: Channels, std: Channels) -> tuple[Path, WeightsRecord]:
     trained(dataset, folder, SMALL.model_copy(update={"input_mean": mean, "input_std": std}))
-    (found,) = list_kept_weights(get_weights_dir(folder / "cache", "s"))
-    return found
+    (network,) = list_kept_weights(get_weights_dir(folder / "cache", "s"))
+    return network
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,10 @@ def kept(dataset: Dataset, folder: Path, mean: Channels, std: Channels) -> tuple
         pytest.param((0.48, 0.46, 0.41), (0.27, 0.26, 0.28), marks=pytest.mark.slow),
     ],
 )
-def test_it_stays_with_the_network(mean: Channels, std: Channels, tmp_path: Path, tiny_street: Dataset) -> None:
-    path, record = kept(tiny_street, tmp_path, mean, std)
+def test_the_normalisation_is_kept_with_the_network(
+    mean: Channels, std: Channels, tmp_path: Path, tiny_street: Dataset
+) -> None:
+    path, record = train_network(tiny_street, tmp_path, mean, std)
     assert record.mean == pytest.approx(mean) and record.std == pytest.approx(std)
     code = make_model_code(record)
     assert f"MEAN = torch.tensor({list(record.mean)!r})" in code and f"STD = torch.tensor({list(record.std)!r})" in code
@@ -54,7 +56,9 @@ def test_it_stays_with_the_network(mean: Channels, std: Channels, tmp_path: Path
     assert np.allclose(answer[0], logits.numpy(), atol=1e-3)
 
 
-def test_trainings_differ_by_it_and_studies_made_before_have_imagenets(tmp_path: Path, tiny_street: Dataset) -> None:
+def test_trainings_depend_on_the_normalisation_and_older_studies_have_that_of_imagenet(
+    tmp_path: Path, tiny_street: Dataset
+) -> None:
     before = {k: v for k, v in SMALL.model_dump().items() if not k.startswith("input_")}
     assert Recipe.model_validate(before) == SMALL
     assert (SMALL.input_mean, SMALL.input_std) == (IMAGENET_MEAN, IMAGENET_STD)

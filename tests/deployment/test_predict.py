@@ -1,4 +1,4 @@
-"""`sweeper predict`: what it answers is what evaluation answered, whatever the image's kind and size."""
+"""`sweeper predict`: its masks are those of the evaluation, whatever the image's kind and size."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.support.small_training import SMALL, spec
 Sweeper = Callable[..., tuple[int, str, str]]
 
 
-def confirmed(
+def confirm(
     dataset: Dataset, folder: Path, precision: Precision = "float32", steps: int = 12
 ) -> tuple[Path, TrialResult]:
     """Return a confirmation in this process, with its file of weights and its label maps of the test images."""
@@ -47,8 +47,8 @@ def confirmed(
     return path, result
 
 
-def deep_dataset(folder: Path) -> Dataset:
-    """Twelve TIFFs of five 16-bit channels, one of which says where the foreground is; of two sizes."""
+def make_deep_dataset(folder: Path) -> Dataset:
+    """Write twelve TIFFs of five 16-bit channels, one of which says where the foreground is; of two sizes."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rng = np.random.default_rng(0)
@@ -83,28 +83,28 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
 ) -> None:
     tiny: Dataset = request.getfixturevalue("tiny_street" if case == "multiclass" else "tiny")
     if case == "bfloat16":  # any processor computes in it; one that is no faster so predicts in float32
-        found = probe_device("cpu").model_copy(update={"precision": "bfloat16"})
-        monkeypatch.setattr(hardware, "probe_device", lambda _: found)
+        probed = probe_device("cpu").model_copy(update={"precision": "bfloat16"})
+        monkeypatch.setattr(hardware, "probe_device", lambda _: probed)
     if case == "in tiles":
         monkeypatch.setattr(evaluation, "TILE", 32)
         monkeypatch.setattr(evaluation, "HALO", 8)
-    native = dataset = deep_dataset(tmp_path / "deep") if case == "deep" else tiny
+    native = dataset = make_deep_dataset(tmp_path / "deep") if case == "deep" else tiny
     if case == "resized":
         dataset = resize_dataset(native, 48, tmp_path / "cache")
     steps = 40 if case == "multiclass" else 12  # until several classes are predicted
-    path, result = confirmed(dataset, tmp_path, "bfloat16" if case == "bfloat16" else "float32", steps)
-    shown = result.predictions
-    assert shown is not None and np.mean([mask.mean() for mask in shown.masks]) > 0
+    path, result = confirm(dataset, tmp_path, "bfloat16" if case == "bfloat16" else "float32", steps)
+    evaluated = result.predictions
+    assert evaluated is not None and np.mean([mask.mean() for mask in evaluated.masks]) > 0
     if case != "deep":
-        write_images(native, shown.images, tmp_path / "new")
-    where = (
+        write_images(native, evaluated.images, tmp_path / "new")
+    inputs = (
         [tmp_path / "new"]
         if case != "deep"
-        else [tmp_path / "deep" / "images" / f"{dataset.images[i].stem}.tif" for i in shown.images]
+        else [tmp_path / "deep" / "images" / f"{dataset.images[i].stem}.tif" for i in evaluated.images]
     )
-    status, _, err = sweeper("predict", "--weights", path, *where, "--out", "answers", "--device", "cpu")
+    status, _, err = sweeper("predict", "--weights", path, *inputs, "--out", "answers", "--device", "cpu")
     assert status == 0, err
-    for index, mask in zip(shown.images, shown.masks, strict=True):
+    for index, mask in zip(evaluated.images, evaluated.masks, strict=True):
         image = native.images[index]
         written = np.asarray(Image.open(tmp_path / "answers" / "masks" / f"{image.stem}.png"))
         assert written.tobytes() == enlarge_mask(mask, (image.height, image.width)).tobytes()
@@ -120,41 +120,43 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_probabilities_and_the_operating_point(
+def test_probabilities_are_calibrated_and_masks_use_the_operating_point(
     task: str, sweeper: Sweeper, tmp_path: Path, tiny: Dataset, tiny_street: Dataset
 ) -> None:
     dataset = tiny if task == "binary" else tiny_street
-    path, _ = confirmed(dataset, tmp_path)
+    path, _ = confirm(dataset, tmp_path)
     write_images(dataset, (0,), tmp_path / "new")
     name = dataset.images[0].stem
     point = 0.3 if task == "binary" else 0.0
-    given = ("predict", "--weights", path, tmp_path / "new" / f"{name}.png", "--out", "a", "--probabilities")
-    status, out, _ = sweeper(*given, "--point", point, "--json")
+    command = ("predict", "--weights", path, tmp_path / "new" / f"{name}.png", "--out", "a", "--probabilities")
+    status, out, _ = sweeper(*command, "--point", point, "--json")
     document = json.loads(out)
     assert status == 0 and point in (document["threshold"], document["tau"])
     mask = np.asarray(Image.open(tmp_path / "a" / "masks" / f"{name}.png"))
     file = tmp_path / "a" / document["images"][0]["probabilities"]
-    known = read_record(path).calibration
-    assert known is not None and document["calibration"] == json.loads(known.model_dump_json())
+    calibration = read_record(path).calibration
+    assert calibration is not None and document["calibration"] == json.loads(calibration.model_dump_json())
     if task == "binary":
         shares = np.asarray(Image.open(file))
         assert (
             shares.dtype == np.uint16 and ((shares / 65535 >= document["probability_threshold"]) == mask).mean() > 0.999
         )
-        assert isinstance(known, Calibration)
+        assert isinstance(calibration, Calibration)
         logit = np.log(0.3 / 0.7)
-        assert document["probability_threshold"] == pytest.approx(1 / (1 + np.exp(-known.slope * logit - known.bias)))
-        assert sweeper(*given, "--point", 1.5, "--overwrite")[0] == 2
+        assert document["probability_threshold"] == pytest.approx(
+            1 / (1 + np.exp(-calibration.slope * logit - calibration.bias))
+        )
+        assert sweeper(*command, "--point", 1.5, "--overwrite")[0] == 2
     else:
         shares = np.load(file)["probabilities"]
         assert shares.shape == (5, 64, 64) and shares.astype(np.float64).sum(0) == pytest.approx(1, abs=0.01)
-        assert isinstance(known, ClassCalibration)
-        uncalibrated = np.log(shares.astype(np.float64) + 1e-9) - np.array(known.biases).reshape(-1, 1, 1)
+        assert isinstance(calibration, ClassCalibration)
+        uncalibrated = np.log(shares.astype(np.float64) + 1e-9) - np.array(calibration.biases).reshape(-1, 1, 1)
         assert (uncalibrated.argmax(0) == mask).mean() > 0.99  # masks are answered without calibration
 
 
 class Local(nn.Module):
-    """Answers each pixel by itself: tiles of any kind give what the whole gives."""
+    """Computes each pixel independently of the others, so that tiles give what the whole image gives."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images[:, :1] * 2 - images[:, 1:2] + images[:, 2:]
@@ -164,7 +166,7 @@ class Local(nn.Module):
 def test_tiles_cover_every_size_and_leave_no_seam(
     size: tuple[int, int], tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = untrained(tmp_path, tiny)
+    path = make_untrained(tmp_path, tiny)
     record = read_record(path)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     predictor = Predictor(path, record, "cpu", "float32", 0.4)
@@ -179,19 +181,19 @@ def test_tiles_cover_every_size_and_leave_no_seam(
     assert (first.mask != second.mask).mean() < 1e-3
 
 
-def untrained(folder: Path, dataset: Dataset) -> Path:
+def make_untrained(folder: Path, dataset: Dataset) -> Path:
     """Return a file of weights that were not trained."""
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
-    own = spec(purpose="final", lr=0.01)
-    training = FinalTraining(own, open_context(conditions, "cpu"), (0, 1, 2))
+    trial = spec(purpose="final", lr=0.01)
+    training = FinalTraining(trial, open_context(conditions, "cpu"), (0, 1, 2))
     training.save_network(folder / "model.safetensors", 0.4, "train")
     return folder / "model.safetensors"
 
 
-def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
+def test_unreadable_images_are_listed_and_the_others_are_predicted(
     sweeper: Sweeper, tmp_path: Path, tiny: Dataset
 ) -> None:
-    path = untrained(tmp_path, tiny)
+    path = make_untrained(tmp_path, tiny)
     new = tmp_path / "new"
     write_images(tiny, (0, 1), new)
     good = sorted(file.name for file in new.iterdir())
@@ -215,7 +217,7 @@ def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
     )
     masks = sorted(file.name for file in (new / "answers" / "masks").iterdir())
     assert masks == sorted([*good, "gis.png", "grey.png", "no_data.png"])
-    # Nothing is written over, and the answers of before are no images of now.
+    # Nothing is overwritten, and earlier predictions are not read as images.
     assert sweeper("predict", "--weights", path, new, "--out", new / "answers")[0] == 2
     status, out, _ = sweeper("predict", "--weights", path, new, "--out", new / "answers", "--overwrite")
     assert status == 1 and "5 images in" in out
@@ -224,7 +226,7 @@ def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found"),
+    ("arguments", "expected"),
     [
         (["."], ["a", "b", "sub/a", "sub/c.jpg", "sub/c.png"]),
         (["sub", "a.png"], ["a", "c.jpg", "c.png", "a"]),
@@ -239,27 +241,27 @@ def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
         (["nothing"], "holds no image"),
     ],
 )
-def test_files_folders_and_patterns(
-    arguments: list[str], found: list[str] | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_are_found_by_files_folders_and_patterns(
+    arguments: list[str], expected: list[str] | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "nothing").mkdir()
     for name in ("a.png", "b.png", "odd.txt", "sub/a.png", "sub/c.jpg", "sub/c.png", "sub/notes.txt", ".h.png"):
         (tmp_path / name).write_bytes(b"x")
-    if isinstance(found, str):
-        with pytest.raises(UsageError, match=found):
+    if isinstance(expected, str):
+        with pytest.raises(UsageError, match=expected):
             find_images(arguments)
-    elif len(set(found)) < len(found):
+    elif len(set(expected)) < len(expected):
         with pytest.raises(UsageError, match="a name of its own"):
             find_images(arguments)
     else:
-        assert [str(file.name) for file in find_images(arguments)] == found
+        assert [str(file.name) for file in find_images(arguments)] == expected
 
 
-def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Dataset) -> None:
+def test_a_stopped_prediction_reports_how_many_images_it_predicted(tmp_path: Path, tiny: Dataset) -> None:
     write_images(tiny, (0, 1, 2), tmp_path / "new")
-    source, out = load_from_file(untrained(tmp_path, tiny)), tmp_path / "out"
+    source, out = load_from_file(make_untrained(tmp_path, tiny)), tmp_path / "out"
     with (
         StopRequest(lambda text: None, "predicted") as stop,
         pytest.raises(InterruptedSweepError, match=r"after 2 of 3 images; .* predictions.json lists them"),
@@ -275,12 +277,12 @@ def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Datas
     assert len(document["images"]) == len(list((out / "masks").iterdir())) == 2
 
 
-def test_weights_that_do_not_fit_and_studies_that_are_none_are_refused(
+def test_weights_that_do_not_fit_and_missing_studies_are_refused(
     sweeper: Sweeper, tmp_path: Path, tiny: Dataset
 ) -> None:
     assert sweeper("predict", "study", "--out", "o")[0] == 2
     assert sweeper("predict", "study", "x.png", "--out", "o")[0] == 2
-    path = untrained(tmp_path, tiny)
+    path = make_untrained(tmp_path, tiny)
     record = read_record(path)
     other = record.model_copy(update={"encoder_depth": 4, "decoder_channels": (128, 64, 32, 16)})
     with pytest.raises(UsageError, match="must fit"):
@@ -289,26 +291,26 @@ def test_weights_that_do_not_fit_and_studies_that_are_none_are_refused(
 
 def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
     write_images(tiny, (0, 1), tmp_path / "new")
-    ((own, other),) = [sorted(file.name for file in (tmp_path / "new").iterdir())]
+    ((new, labelled),) = [sorted(file.name for file in (tmp_path / "new").iterdir())]
     out = tmp_path / "labelled"
     labels = out / "masks" / "day 1"
     labels.mkdir(parents=True)
-    (labels / other).write_bytes(b"a label")
-    command = ("predict", "--weights", untrained(tmp_path, tiny), f"new/{own}", "--out", "labelled")
+    (labels / labelled).write_bytes(b"a label")
+    command = ("predict", "--weights", make_untrained(tmp_path, tiny), f"new/{new}", "--out", "labelled")
     for more in ((), ("--overwrite",)):
         status, _, err = sweeper(*command, *more)
         assert status == 2 and "mixed with these labels" in " ".join(err.split())
-    assert [file.name for file in out.rglob("*") if file.is_file()] == [other]
-    (labels / other).unlink()
+    assert [file.name for file in out.rglob("*") if file.is_file()] == [labelled]
+    (labels / labelled).unlink()
     labels.rmdir()
     (out / "classes.txt").write_text("sky\n")
     status, _, err = sweeper(*command)
     assert status == 2 and "classes.txt" in err and "name another folder" in " ".join(err.split())
     (out / "classes.txt").unlink()
-    # What a prediction left may be added to, also where it was stopped: its document says what it is.
+    # Predictions may be added to earlier ones, even stopped ones: their document marks the folder.
     assert sweeper(*command)[0] == 0
-    command = (*command[:3], f"new/{other}", *command[4:])
-    status, said, _ = sweeper(*command, "--overwrite")
-    assert status == 0 and {own, other} == {file.name for file in (out / "masks").iterdir()}
-    first = said.splitlines()[0]
+    command = (*command[:3], f"new/{labelled}", *command[4:])
+    status, output, _ = sweeper(*command, "--overwrite")
+    assert status == 0 and {new, labelled} == {file.name for file in (out / "masks").iterdir()}
+    first = output.splitlines()[0]
     assert first.startswith("Network: dice, from a final training: ") and " steps on the training images; " in first

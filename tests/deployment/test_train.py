@@ -1,4 +1,4 @@
-"""`sweeper train`: the recommended configuration to the end, on what is asked for and nothing else."""
+"""`sweeper train`: trains the recommended configuration to its end, on the requested images only."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def study_of(tmp_path: Path, tiny: Dataset, recipe: Recipe, monkeypatch: pytest.
     return storage
 
 
-class Stops(Recorder):
-    """Asks for a stop when it is looked at for the n-th time."""
+class StopAfter(Recorder):
+    """Requests a stop after its status was read `after` times."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -75,16 +75,21 @@ def trained(
     messages: Recorder | None = None,
     **options: object,
 ) -> TrainingDocument:
-    given = TrainOptions.model_validate({"cache": folder / "cache", "device": "cpu", **options})
+    settings = TrainOptions.model_validate({"cache": folder / "cache", "device": "cpu", **options})
     return train_recommended(
-        study, "s", given, messages=messages or Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
+        study,
+        "s",
+        settings,
+        messages=messages or Recorder(),
+        stop=stop or Recorder(),
+        progress=lambda done, total: None,
     )
 
 
 @pytest.mark.parametrize(
     ("counted", "words"), [(-0.25, "of the points that are counted the nearest to -0.125, "), (-0.125, "")]
 )
-def test_a_point_between_those_that_are_counted_is_said_to_be_taken_to_the_nearest(counted: float, words: str) -> None:
+def test_a_point_between_counted_points_is_reported_as_moved_to_the_nearest(counted: float, words: str) -> None:
     training: Any = SimpleNamespace(score_images=lambda images, point: SimpleNamespace(point=counted))
     answer: Any = SimpleNamespace(point=-0.125)
     conditions: Any = SimpleNamespace()
@@ -94,70 +99,72 @@ def test_a_point_between_those_that_are_counted_is_said_to_be_taken_to_the_neare
 
 
 @pytest.mark.slow
-def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
+def test_a_final_training_uses_the_requested_images_and_scores_the_others(
     study: studies.RetryingStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, ...]] = []
+    trained_on: list[tuple[int, ...]] = []
     scored: list[tuple[int, ...]] = []
     begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score_images
 
-    def begun(self: Any, spec: TrialSpec, own: TrainingContext, images: tuple[int, ...], **more: Any) -> None:
-        assert own.conditions.recipe.engine == "eager"  # nothing is recorded, though the study insisted on it
-        seen.append(images)
-        begin(self, spec, own, images, **more)
+    def note_training(
+        self: Any, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...], **more: Any
+    ) -> None:
+        assert context.conditions.recipe.engine == "eager"  # nothing is recorded, though the study insisted on it
+        trained_on.append(images)
+        begin(self, spec, context, images, **more)
 
-    def scores(self: object, images: tuple[int, ...], point: float | None) -> object:
+    def note_scoring(self: object, images: tuple[int, ...], point: float | None) -> object:
         scored.append(images)
         return score(self, images, point)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(final_training.FinalTraining, "__init__", begun)
-    monkeypatch.setattr(final_training.FinalTraining, "score_images", scores)
+    monkeypatch.setattr(final_training.FinalTraining, "__init__", note_training)
+    monkeypatch.setattr(final_training.FinalTraining, "score_images", note_scoring)
     split = divide_images(tiny, test_seed=0, seed=0)
     most = trained(study, tmp_path, epochs=2)
-    assert seen == [tuple(sorted(split.train + split.val))] and scored == [split.test]
-    assert most.steps == 2 * -(-len(seen[0]) // SMALL.batch_size) and most.family == "dice"
+    assert trained_on == [tuple(sorted(split.train + split.val))] and scored == [split.test]
+    assert most.steps == 2 * -(-len(trained_on[0]) // SMALL.batch_size) and most.family == "dice"
     assert most.test is not None and most.val is None and most.test_images == len(split.test)
     least = trained(study, tmp_path, on="train", steps=4)
-    assert seen[-1] == split.train and scored[1:] == [split.val, split.test] and least.val is not None
-    whole = trained(study, tmp_path, on="all", steps=4, seed=7)
-    assert seen[-1] == tuple(range(len(tiny.images))) and whole.test is None and len(scored) == 3
+    assert trained_on[-1] == split.train and scored[1:] == [split.val, split.test] and least.val is not None
+    on_all = trained(study, tmp_path, on="all", steps=4, seed=7)
+    assert trained_on[-1] == tuple(range(len(tiny.images))) and on_all.test is None and len(scored) == 3
     answer = load_answer(study, "s", "test")
-    assert whole.point == answer.point and whole.point_from.startswith("recommended by the study")
+    assert on_all.point == answer.point and on_all.point_from.startswith("recommended by the study")
     assert (
         read_record(Path(least.weights)).calibration is not None
     )  # of its validation images; without any, of the study
-    assert read_record(Path(whole.weights)).calibration == answer.calibration
-    # What predicts is the last one; export takes it along.
+    assert read_record(Path(on_all.weights)).calibration == answer.calibration
+    # The last network predicts and is exported.
     network = find_kept_network(answer, get_weights_dir(tmp_path / "cache", "s"))
-    assert network is not None and str(network.path) == whole.weights
+    assert network is not None and str(network.path) == on_all.weights
     assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "final")
-    made = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
-    assert made.weights is not None and read_record(made.weights) == network.record
-    assert made.model is not None and "on the images `all`" in made.model.read_text("utf-8")
+    exported = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert exported.weights is not None and read_record(exported.weights) == network.record
+    assert exported.model is not None and "on the images `all`" in exported.model.read_text("utf-8")
     with pytest.raises(UsageError, match="exists already"):
         trained(study, tmp_path, on="all", steps=4, seed=7)
 
 
 @pytest.mark.slow
-def test_what_was_stopped_goes_on_bit_for_bit(study: studies.RetryingStorage, tmp_path: Path) -> None:
-    whole = trained(study, tmp_path / "a", steps=9)
+def test_a_stopped_training_continues_bit_for_bit(study: studies.RetryingStorage, tmp_path: Path) -> None:
+    uninterrupted = trained(study, tmp_path / "a", steps=9)
     with pytest.raises(
         InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*final-00001-\w{8}.pt"
-    ) as told:
-        trained(study, tmp_path / "b", steps=9, stop=Stops(1))
-    assert told.value.exit_status == 130
+    ) as caught:
+        trained(study, tmp_path / "b", steps=9, stop=StopAfter(1))
+    assert caught.value.exit_status == 130
     assert not list(get_weights_dir(tmp_path / "b" / "cache", "s").glob("*"))
     (checkpoint,) = (tmp_path / "b").rglob("*.pt")
     waiting = checkpoint.read_bytes()
     trained(study, tmp_path / "b", steps=4)
-    assert checkpoint.read_bytes() == waiting  # another training leaves it alone
+    assert checkpoint.read_bytes() == waiting  # another training does not change it
     again = trained(study, tmp_path / "b", steps=9)
-    first, second = load_file(Path(whole.weights)), load_file(Path(again.weights))
+    first, second = load_file(Path(uninterrupted.weights)), load_file(Path(again.weights))
     assert first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)
     assert not list((tmp_path / "b").rglob("*.pt"))
 
 
-def test_what_predicts_is_a_network_of_the_recommended_configuration_that_learned(
+def test_only_a_learned_network_of_the_recommended_configuration_predicts(
     study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(final_training, "judge_collapse", lambda _: Collapse.CLASS_NEVER_PREDICTED)
@@ -166,39 +173,43 @@ def test_what_predicts_is_a_network_of_the_recommended_configuration_that_learne
     monkeypatch.setattr(final_trainings, "load_answer", lambda *_: changed)
     second = trained(study, tmp_path, steps=4)
     monkeypatch.setattr(final_training, "judge_collapse", lambda _: Collapse.ALL_BACKGROUND)
-    bad = trained(study, tmp_path, steps=5)
-    assert Path(bad.weights).exists()  # kept, and not taken
-    for answer, made in ((before, first), (changed, second)):
+    collapsed = trained(study, tmp_path, steps=5)
+    assert Path(collapsed.weights).exists()  # kept, but not used
+    for answer, trained_network in ((before, first), (changed, second)):
         network = find_kept_network(answer, get_weights_dir(tmp_path / "cache", "s"))
-        assert network is not None and str(network.path) == made.weights
+        assert network is not None and str(network.path) == trained_network.weights
     options = TrainOptions(storage="sqlite:///my.db", cache=tmp_path / "a cache")
-    said = format_training(bad, options, 10_000)
-    assert "neither predict nor export takes it" in said and "Next:" not in said
-    said = format_training(first.model_copy(update={"study": "my study"}), options, 10_000)
+    output = format_training(collapsed, options, 10_000)
+    assert "neither predict nor export takes it" in output and "Next:" not in output
+    output = format_training(first.model_copy(update={"study": "my study"}), options, 10_000)
     place = f"--storage sqlite:///my.db --cache '{tmp_path}/a cache'"
-    assert f"`sweeper predict 'my study' {place} IMAGES --out DIR` (masks of" in said
-    assert f"`sweeper export 'my study' {place}`" in said
+    assert f"`sweeper predict 'my study' {place} IMAGES --out DIR` (masks of" in output
+    assert f"`sweeper export 'my study' {place}`" in output
 
 
-OUT = [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(), torch.OutOfMemoryError("no")]
+OUT_OF_MEMORY = [
+    RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    MemoryError(),
+    torch.OutOfMemoryError("no"),
+]
 
 
-@pytest.mark.parametrize("error", rest_slow(OUT, 0, 1))
-def test_want_of_memory_is_told_with_what_helps_a_final_training(
+@pytest.mark.parametrize("error", rest_slow(OUT_OF_MEMORY, 0, 1))
+def test_too_little_memory_is_reported_with_remedies_for_a_final_training(
     study: studies.RetryingStorage, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def out(*_: object) -> float:
+    def run_out(*_: object) -> float:
         raise error
 
-    monkeypatch.setattr(final_training.FinalTraining, "advance", out)
-    status, told, err = sweeper("train", "s", "--device", "cpu", "--json")
-    words = " ".join(err.split())
-    assert status == 1 and "memory ran out" in words and "the same command begins again" in words
-    assert "--resume" not in words and "--workers" not in words and "mistake" not in words
-    assert "memory ran out" in json.loads(told)["error"]["message"]
+    monkeypatch.setattr(final_training.FinalTraining, "advance", run_out)
+    status, output, messages = sweeper("train", "s", "--device", "cpu", "--json")
+    text = " ".join(messages.split())
+    assert status == 1 and "memory ran out" in text and "the same command begins again" in text
+    assert "--resume" not in text and "--workers" not in text and "mistake" not in text
+    assert "memory ran out" in json.loads(output)["error"]["message"]
 
 
-def test_labels_that_changed_since_the_study_are_not_trained_on_unsaid(tmp_path: Path) -> None:
+def test_labels_that_changed_since_the_study_are_refused(tmp_path: Path) -> None:
     root, messages = folder(tmp_path / "data"), Recorder()
     stored = load_dataset(str(root), tmp_path / "cache")
     options = TrainOptions(cache=tmp_path / "cache")
@@ -217,15 +228,15 @@ def test_labels_that_changed_since_the_study_are_not_trained_on_unsaid(tmp_path:
     assert make_conditions(answer, options, messages)[0].dataset == stored
 
 
-def test_the_command_says_what_it_made_and_refuses_in_words(
+def test_the_command_prints_its_result_and_refuses_wrong_options(
     study: studies.RetryingStorage, sweeper: Sweeper, tmp_path: Path
 ) -> None:
-    given = ("train", "s", "--steps", 4, "--device", "cpu")
-    status, out, err = sweeper(*given)
+    arguments = ("train", "s", "--steps", 4, "--device", "cpu")
+    status, out, err = sweeper(*arguments)
     assert (
         status == 0 and "Weights: " in out and "no new confirmation" in " ".join(out.split()) and "4 steps of 2" in err
     )
-    status, out, _ = sweeper(*given, "--overwrite", "--json")
+    status, out, _ = sweeper(*arguments, "--overwrite", "--json")
     document = json.loads(out)
     assert status == 0 and document["schema"] == "sweeper.training/1" and document["test"]["miou"] > 0
     ((path, _),) = list_kept_weights(tmp_path / ".sweeper" / "weights" / "s")
@@ -234,7 +245,7 @@ def test_the_command_says_what_it_made_and_refuses_in_words(
         (("--epochs", 3), "exclude each other"),
         (("--data", "synthetic:cracks?images=6&size=64"), "have changed"),
     ):
-        status, _, err = sweeper(*given, *wrong)
+        status, _, err = sweeper(*arguments, *wrong)
         assert status == 2 and words in " ".join(err.split())
     studies.create_study(study, "empty", new_plan(conditions=builders.conditions()))
     for command in (("train", "empty"), ("export", "empty"), ("predict", "empty", "x.png", "--out", "o")):
