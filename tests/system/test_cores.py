@@ -1,4 +1,4 @@
-"""How many cores there are, and how trainings use them."""
+"""Available cores and memory, and how many threads trainings use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.marks import rest_slow
 from tests.support.waiting import wait_until
 
 
-def group(folder: Path, **files: str) -> None:
+def write_group(folder: Path, **files: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(text + "\n")
@@ -35,25 +35,25 @@ def group(folder: Path, **files: str) -> None:
     ("inner", "outer", "quota"),
     [("max 100000", "max 100000", None), ("150000 100000", "max 100000", 1.5), ("max 100000", "50000 100000", 0.5)],
 )
-def test_the_quota_of_a_control_group_and_of_those_above_it(
+def test_the_quota_is_the_smallest_of_a_control_group_and_its_parents(
     tmp_path: Path, inner: str, outer: str, quota: float | None
 ) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text("0::/jobs/one\n")
-    group(tmp_path / "fs" / "jobs", cpu__max=outer)
-    group(tmp_path / "fs" / "jobs" / "one", cpu__max=inner)
-    assert read_cpu_quota(tmp_path / "fs", own) == quota
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/jobs/one\n")
+    write_group(tmp_path / "fs" / "jobs", cpu__max=outer)
+    write_group(tmp_path / "fs" / "jobs" / "one", cpu__max=inner)
+    assert read_cpu_quota(tmp_path / "fs", membership) == quota
 
 
-def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
+def test_the_quota_without_control_groups_is_none(tmp_path: Path) -> None:
     assert read_cpu_quota(tmp_path, tmp_path / "missing") is None
     assert count_available_cores() >= 1
 
 
-def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_limited_by_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for quota, cores in ((None, 8), (2.5, 2), (0.3, 1), (64.0, 8)):
-        monkeypatch.setattr("sweeper.system.cores.read_cpu_quota", lambda found=quota: found)
+        monkeypatch.setattr("sweeper.system.cores.read_cpu_quota", lambda value=quota: value)
         assert count_available_cores() == cores
 
 
@@ -61,7 +61,7 @@ def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) 
     ("text", "workers", "threads"),
     [(None, 4, 1), ("1", 4, 1), ("2", 2, 2), (" 2 , 1", 2, 2), ("16", 1, 16), ("0", 4, 1), ("many", 4, 1)],
 )
-def test_threads_are_as_many_as_the_user_says(
+def test_the_user_sets_the_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, text: str | None, workers: int, threads: int
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -73,14 +73,14 @@ def test_threads_are_as_many_as_the_user_says(
         assert backend.threads == (read_requested_threads() or 4)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
-@pytest.mark.parametrize("said", rest_slow([{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}]))
-def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch, said: dict[str, str]
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked only on Linux")
+@pytest.mark.parametrize("settings", rest_slow([{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}]))
+def test_waiting_threads_of_workers_sleep_unless_the_user_sets_otherwise(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in said.items():
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
     launch.forkserver.ensure_running()
@@ -89,11 +89,11 @@ def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise
     assert launch.begin_loading() == "forkserver"
     server = psutil.Process(launch.forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
     wait_until(server.environ)  # it is just replacing its program
-    assert server.environ().get("OMP_WAIT_POLICY") == said.get("OMP_WAIT_POLICY", None if said else "PASSIVE")
+    assert server.environ().get("OMP_WAIT_POLICY") == settings.get("OMP_WAIT_POLICY", None if settings else "PASSIVE")
     assert dict(os.environ) == before
 
 
-def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
+def test_the_name_of_a_processor_includes_its_flags(tmp_path: Path) -> None:
     text = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: avx512_bf16{}\n\nprocessor\t: 1\n"
     names = []
     for number, more in enumerate(["", " amx_bf16"]):
@@ -107,20 +107,20 @@ def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "used", "files", "free"),
     [
-        (4 * GIB, 4 * GIB, 3 * GIB, 3 * GIB),  # nothing but what was read from the disk
+        (4 * GIB, 4 * GIB, 3 * GIB, 3 * GIB),  # used only for files that were read
         (4 * GIB, 4 * GIB, 0, 0),
-        (4 * GIB, GIB, None, 3 * GIB),  # it does not say
-        ("max", 9 * GIB, 0, 16 * GIB),  # what the machine says
+        (4 * GIB, GIB, None, 3 * GIB),  # the container does not report it
+        ("max", 9 * GIB, 0, 16 * GIB),  # the limit of the machine
         (99 * GIB, 0, 0, 16 * GIB),
     ],
 )
-def test_what_a_container_keeps_of_files_is_free_memory(
+def test_file_caches_of_a_container_count_as_free_memory(
     limit: object, used: int, files: int | None, free: int, tmp_path: Path
 ) -> None:
-    own = tmp_path / "sys" / "fs" / "cgroup"
-    group(tmp_path / "proc", meminfo=f"MemTotal: 1 kB\nMemAvailable: {16 * 2**20} kB")
-    group(own, memory__max=str(limit), memory__current=str(used))
+    cgroup = tmp_path / "sys" / "fs" / "cgroup"
+    write_group(tmp_path / "proc", meminfo=f"MemTotal: 1 kB\nMemAvailable: {16 * 2**20} kB")
+    write_group(cgroup, memory__max=str(limit), memory__current=str(used))
     if files is not None:
-        read = f"inactive_file {files // 3}\nactive_file {files // 3 * 2}"
-        group(own, memory__stat=f"anon 5\nfile 7\n{read}")
+        file_lines = f"inactive_file {files // 3}\nactive_file {files // 3 * 2}"
+        write_group(cgroup, memory__stat=f"anon 5\nfile 7\n{file_lines}")
     assert get_available_memory(tmp_path) == free

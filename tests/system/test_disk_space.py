@@ -1,4 +1,4 @@
-"""Disks that are too small before a sweep, and full amid it."""
+"""Disks that are too small before a sweep, or full during it."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from tests.support.sweeping import Recorder, sweep_in
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
-def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+def set_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free))
 
 
-def test_of_what_waits_the_last_in_line_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_of_the_last_in_line_are_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [tmp_path / f"{n}.pt" for n in range(6)]
     for path in files[1:]:
         path.write_bytes(bytes(1000))
-    with_free(monkeypatch, 15_000)
+    set_free_space(monkeypatch, 15_000)
     assert keep_within_room(files) == []  # 5,000 bytes of 20,000
-    with_free(monkeypatch, 3_000)
+    set_free_space(monkeypatch, 3_000)
     assert keep_within_room(files) == [files[5], files[4], files[3]]  # 2,000 of 8,000
     assert [path.exists() for path in files] == [False, True, True, False, False, False]
     assert keep_within_room(files[:1]) == []
 
 
 def test_too_little_room_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_free(monkeypatch, 160 * MB)
+    set_free_space(monkeypatch, 160 * MB)
     check_room("the report", tmp_path / "not" / "there", 60 * MB)
-    with_free(monkeypatch, 159 * MB)
+    set_free_space(monkeypatch, 159 * MB)
     with pytest.raises(UsageError, match=r"the disk of the report, .*/there, must have 160 MB free, got 159") as caught:
         check_room("the report", tmp_path / "not" / "there", 60 * MB)
     assert "nothing was trained" in str(caught.value)
 
 
-def test_a_sweep_without_room_ends_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_free(monkeypatch, 450 * MB)
+def test_a_sweep_without_disk_space_ends_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_free_space(monkeypatch, 450 * MB)
     display = Recorder()
     with pytest.raises(UsageError, match="must have 500 MB free, got 450 MB"):
         sweep_in(tmp_path, display)
@@ -65,8 +65,8 @@ def test_a_sweep_without_room_ends_before_anything_is_trained(tmp_path: Path, mo
     assert names == []
 
 
-def raised_from(error: BaseException) -> Exception:
-    """Raise as Optuna's storage does."""
+def wrap_error(error: BaseException) -> Exception:
+    """Return the error that Optuna's storage raises."""
     outer = optuna.exceptions.StorageInternalError("the commit failed")
     outer.__cause__ = OperationalError("INSERT", {}, error)
     return outer
@@ -92,38 +92,38 @@ def fill(database: Path) -> None:
             connection.commit()
 
 
-def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
+def test_the_full_disk_is_reported_by_its_path(tmp_path: Path) -> None:
     places = {"the study's storage": tmp_path / "roomy.db", "the reports": tmp_path / "small" / "reports"}
     words = r"the reports, .*small/reports \(0 MB free\) cannot be written.*is full.*sweeper run --study s --resume"
     with small_disk(tmp_path / "small", 1):
-        with pytest.raises(OSError, match="No space left") as full:
+        with pytest.raises(OSError, match="No space left") as caught:
             (tmp_path / "small" / "x").write_bytes(bytes(2_000_000))
-        full.value.filename = None
+        caught.value.filename = None
         with pytest.raises(SweeperError, match=words), explain_full_disk("s", places):
-            raise full.value
+            raise caught.value
     with small_disk(tmp_path / "other", 1):
-        with pytest.raises(sqlite3.OperationalError) as filled:
+        with pytest.raises(sqlite3.OperationalError) as database_error:
             fill(tmp_path / "other" / "a.db")
-        at = {"the study's storage": tmp_path / "other" / "a.db", "the reports": tmp_path}
+        other_places = {"the study's storage": tmp_path / "other" / "a.db", "the reports": tmp_path}
         with (
             pytest.raises(SweeperError, match=r"the study's storage, .*other/a.db \(0 MB free\)"),
-            explain_full_disk("s", at),
+            explain_full_disk("s", other_places),
         ):
-            raise raised_from(filled.value)
+            raise wrap_error(database_error.value)
 
 
-def test_a_servers_own_full_disk_is_not_ours(tmp_path: Path) -> None:
+def test_a_full_disk_of_the_database_server_is_reported_as_such(tmp_path: Path) -> None:
     error = psycopg.errors.DiskFull('could not extend file "base/5/16400": No space left on device')
     with (
-        pytest.raises(SweeperError, match=r"the database server has no room left on its own disk") as told,
+        pytest.raises(SweeperError, match=r"the database server has no room left on its own disk") as caught,
         explain_full_disk("s", {"the reports": tmp_path}),
     ):
-        raise raised_from(error)
-    assert "MB free" not in str(told.value)
+        raise wrap_error(error)
+    assert "MB free" not in str(caught.value)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path) -> None:
+def test_an_error_with_a_file_reports_the_disk_of_that_file(code: int, tmp_path: Path) -> None:
     places = {"the study's storage": tmp_path / "a.db"}
     with (
         pytest.raises(SweeperError, match=r"a file, /else/where \([0-9]+ MB free\) cannot be written"),
@@ -132,7 +132,7 @@ def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path)
         raise OSError(code, os.strerror(code), "/else/where")
 
 
-def test_other_errors_pass(tmp_path: Path) -> None:
+def test_other_errors_are_not_changed(tmp_path: Path) -> None:
     unreadable = OSError(errno.EACCES, "no", "/elsewhere/image.png")
     for error in (
         ValueError("no"),
@@ -146,51 +146,53 @@ def test_other_errors_pass(tmp_path: Path) -> None:
         assert caught.value is error
 
 
-def whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as connection:
         return bool(connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_completes(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_during_a_sweep_ends_it_and_a_resume_completes_it(tmp_path: Path) -> None:
     """Files may not grow beyond a limit in the sweep's processes, whose writes beyond it fail as on a full disk."""
     assert sweeper(tmp_path, "run", *SHORT, "--trials", "1", "--study", "first", timeout=900).returncode == 0
     limit = (tmp_path / "sweeper.db").stat().st_size + 100_000  # MLflow's file is larger, and may fail besides
 
-    def small_files() -> None:
+    def limit_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command = [sys.executable, *HURRIED, "run", *SHORT, "--trials", "60", "--study", "s", "--workers", "1"]
     done = subprocess.run(
-        command, cwd=tmp_path, preexec_fn=small_files, capture_output=True, text=True, timeout=900, check=False
+        command, cwd=tmp_path, preexec_fn=limit_files, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 1, done.stderr
     assert "cannot be written: " in done.stderr and "ulimit -f" in done.stderr
     assert "--resume" in done.stderr and "Traceback" not in done.stderr
-    assert whole(tmp_path / "sweeper.db") and whole(tmp_path / "mlflow.db")
+    assert is_whole(tmp_path / "sweeper.db") and is_whole(tmp_path / "mlflow.db")
     before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
-    kept = {t.number: t.value for t in before if is_counted(t)}
+    values = {t.number: t.value for t in before if is_counted(t)}
     total = sum(t.state.name != "WAITING" for t in before) + 2  # those that wait at a rung are on their way
     again = sweeper(tmp_path, "run", "--study", "s", "--resume", "--trials", str(total), timeout=900)
     assert again.returncode == 0, again.stderr
     after = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
-    assert {t.number: t.value for t in after if t.number in kept} == kept
+    assert {t.number: t.value for t in after if t.number in values} == values
     assert sum(is_counted(t) for t in after) == total
     assert not [t for t in after if t.state.name == "RUNNING"]
 
 
-def test_room_for_the_decoded_images_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_for_decoded_images_is_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sweeper.data import load_dataset
 
     folder = write_folder(tmp_path / "data")
-    with_free(monkeypatch, room.SPARE - 1)
+    set_free_space(monkeypatch, room.SPARE - 1)
     with pytest.raises(UsageError, match="the disk of the decoded images"):
         load_dataset(str(folder), tmp_path / "cache")
     assert not os.path.exists(tmp_path / "cache") or not any((tmp_path / "cache").iterdir())  # noqa: PTH110
 
 
-def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_on_a_network_file_system_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
     monkeypatch.setattr(room, "get_file_system", lambda _: "ext4")
     assert room.warn_unsafe_for_sqlite(url) is None
@@ -199,11 +201,11 @@ def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: p
     assert room.warn_unsafe_for_sqlite("postgresql://host/db") is None
 
 
-def test_the_file_system_of_a_path(tmp_path: Path) -> None:
+def test_the_file_system_of_a_path_is_that_of_its_nearest_mount(tmp_path: Path) -> None:
     inner = tmp_path / "a b"
     inner.mkdir()
-    shown = str(inner).replace(" ", "\\040")
-    mounts = f"/dev/x / ext4 rw 0 0\nhost:/e {shown} nfs4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
+    escaped = str(inner).replace(" ", "\\040")
+    mounts = f"/dev/x / ext4 rw 0 0\nhost:/e {escaped} nfs4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
     assert get_file_system(inner / "not" / "there.db", mounts) == "nfs4"
     assert get_file_system(tmp_path / "x.db", mounts) == "ext4"
     assert get_file_system(inner, "") is None

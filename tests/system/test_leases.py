@@ -13,7 +13,7 @@ from tests.support.postgres_server import Server
 
 
 @pytest.mark.slow
-def test_a_renewal_counts_from_the_question_and_not_from_its_late_answer(
+def test_a_renewal_counts_from_its_request_and_not_from_a_late_answer(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.5)
@@ -21,16 +21,16 @@ def test_a_renewal_counts_from_the_question_and_not_from_its_late_answer(
     url = postgres.fresh()
     stopped, continued = threading.Event(), threading.Event()
     first, second = leases.Lease(url, "study.s"), leases.Lease(url, "study.s")
-    keep = first._extend_lease
+    extend = first._extend_lease
 
-    def keep_and_stop(connection: Any) -> bool:
-        kept = keep(connection)
+    def extend_and_stop(connection: Any) -> bool:
+        extended = extend(connection)
         if not stopped.is_set():
             stopped.set()
             continued.wait(30)
-        return kept
+        return extended
 
-    monkeypatch.setattr(first, "_extend_lease", keep_and_stop)
+    monkeypatch.setattr(first, "_extend_lease", extend_and_stop)
     first.acquire(wait=False)
     try:
         assert stopped.wait(30)

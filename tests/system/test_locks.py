@@ -26,7 +26,7 @@ with lock_database_creation(Path(sys.argv[1])):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes cannot be stopped there")
-def test_a_stopped_process_that_makes_a_database_is_not_waited_for_without_end(
+def test_the_wait_for_a_stopped_process_that_makes_a_database_has_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = tmp_path / "sweeper.db"

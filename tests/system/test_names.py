@@ -1,4 +1,4 @@
-"""Names that are no UTF-8, tried with real processes."""
+"""Names that are not UTF-8: in arguments, variables, folders and files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sweeper.system.names import check_names
 from tests.support.folders import folder, image, mask
 
 LATIN = os.fsdecode(b"caf\xe9")
-"""A name that is no UTF-8."""
+"""A name that is not UTF-8."""
 
 
-def call(here: Path, *arguments: str) -> tuple[int, str, str]:
-    """Status, standard output and standard error of `sweeper`."""
+def call(working_folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Return status, standard output and standard error of `sweeper`."""
     done = subprocess.run(
         [sys.executable, "-m", "sweeper", *arguments],
-        cwd=here,
+        cwd=working_folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         timeout=120,
@@ -34,12 +34,12 @@ def call(here: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def plain(root: Path) -> Path:
+def write_data(root: Path) -> Path:
     return folder(root, {name: mask(0, 1) for name in "abcd"})
 
 
-def test_other_bytes_in_an_argument_are_refused_early_in_words(tmp_path: Path) -> None:
-    status, out, err = call(tmp_path, "profile", str(plain(tmp_path / LATIN)), "--json")
+def test_other_bytes_in_an_argument_are_refused(tmp_path: Path) -> None:
+    status, out, err = call(tmp_path, "profile", str(write_data(tmp_path / LATIN)), "--json")
     assert status == 2
     assert err.startswith("sweeper: argument 2 must be Unicode (UTF-8), found other bytes in ") and "udce9" in err
     assert json.loads(out)["error"]["kind"] == "UsageError"
@@ -54,7 +54,7 @@ def test_other_bytes_in_an_argument_are_refused_early_in_words(tmp_path: Path) -
         (["run", f"--storage=postgresql://me:s{LATIN}@host/db"], "argument 2 must be Unicode .* in an address"),
     ],
 )
-def test_every_argument_variable_and_the_working_folder_are_looked_at(tmp_path, monkeypatch, arguments, words):
+def test_other_bytes_in_options_variables_and_the_working_folder_are_refused(tmp_path, monkeypatch, arguments, words):
     monkeypatch.setattr(sys, "argv", ["sweeper", *arguments])
     with pytest.raises(UsageError, match=words) as caught:
         check_names()
@@ -72,8 +72,8 @@ def test_every_argument_variable_and_the_working_folder_are_looked_at(tmp_path, 
 
 
 @pytest.mark.parametrize("place", ["images/{}.png", "images/{}/a.png"])
-def test_other_bytes_in_the_name_of_an_image_or_its_folder_are_a_problem(tmp_path: Path, place: str) -> None:
-    root = plain(tmp_path / "data")
+def test_other_bytes_in_the_name_of_an_image_or_its_folder_are_refused(tmp_path: Path, place: str) -> None:
+    root = write_data(tmp_path / "data")
     for kind in ("images", "masks"):
         path = root / place.format(LATIN).replace("images", kind)
         path.parent.mkdir(exist_ok=True)
@@ -82,18 +82,18 @@ def test_other_bytes_in_the_name_of_an_image_or_its_folder_are_a_problem(tmp_pat
         load_dataset(str(root), tmp_path / "cache")
 
 
-def test_a_link_to_a_folder_of_other_bytes_is_read_and_a_strange_file_in_it_does_no_harm(tmp_path: Path) -> None:
-    (plain(tmp_path / LATIN) / f"{LATIN}.txt").write_text("x")
+def test_a_link_to_a_folder_with_other_bytes_in_its_name_is_loaded(tmp_path: Path) -> None:
+    (write_data(tmp_path / LATIN) / f"{LATIN}.txt").write_text("x")
     (tmp_path / "link").symlink_to(LATIN)
     dataset = load_dataset(str(tmp_path / "link"), tmp_path / "cache")
     assert dataset.name == "caf\\udce9" and dataset.model_dump_json()
 
 
-def test_an_image_of_other_bytes_is_no_image_to_predict_and_the_others_are(tmp_path: Path) -> None:
+def test_an_image_with_other_bytes_in_its_name_is_not_predicted_and_others_are(tmp_path: Path) -> None:
     image(0).save(tmp_path / f"{LATIN}.png")
     image(1).save(tmp_path / "é.png")
-    wanted = {"channels": 3, "full_scale": 255}
+    options = {"channels": 3, "full_scale": 255}
     files = {file.path.name: file.path for file in find_images([str(tmp_path)])}
-    assert read_for(files["é.png"], **wanted)[1] == (12, 16)
+    assert read_for(files["é.png"], **options)[1] == (12, 16)
     with pytest.raises(UnreadableFileError, match="file names must be Unicode"):
-        read_for(files[f"{LATIN}.png"], **wanted)
+        read_for(files[f"{LATIN}.png"], **options)

@@ -29,11 +29,11 @@ from tests.support.proxy import Proxy, proxied
 from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow  # each waits for what does not come
+pytestmark = pytest.mark.slow  # each waits for a timeout
 
 
 @pytest.fixture
-def through(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
+def proxied_database(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
     """Yield a proxy, the address of an empty database through it, and that past it."""
     direct = postgres.fresh()
     with proxied(direct) as (proxy, url):
@@ -42,21 +42,21 @@ def through(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten half a minute to seconds; one alone is too few for making tables on a crowded machine."""
+    """Shorten half a minute to seconds; one second is too short for making tables on a crowded machine."""
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 3.0)
     monkeypatch.setitem(server_side.SOCKET, "connect_timeout", 2)
 
 
-def holder(direct: str, purpose: str) -> str | None:
-    """Token of who holds a lease, at the server."""
+def read_holder(direct: str, purpose: str) -> str | None:
+    """Return the token of the process that holds a lease, from the server."""
     with psycopg.connect(direct, autocommit=True) as connection:
         row = connection.execute("SELECT token FROM sweeper_leases WHERE purpose = %s", [purpose]).fetchone()
     return None if row is None else str(row[0])
 
 
-def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
-    """Leave the lease of a process that is gone without the server's knowledge."""
+def leave_dead_lease(proxy: Proxy, url: str, purpose: str) -> None:
+    """Leave the lease of a process that ended without the server noticing."""
     dead = Lease(url, purpose)
     dead.acquire(wait=False)
     dead._end.set()
@@ -67,7 +67,7 @@ def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["lease", "engine"])
-def test_an_address_that_asks_to_connect_without_end_has_a_limit(
+def test_an_unlimited_connect_timeout_in_an_address_is_limited(
     postgres: Server, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     limits: list[int] = []
@@ -81,8 +81,8 @@ def test_an_address_that_asks_to_connect_without_end_has_a_limit(
     assert limits == [2]
 
 
-def test_a_silent_server_is_an_error_and_the_connection_is_closed(through: tuple[Proxy, str, str]) -> None:
-    proxy, url, _ = through
+def test_a_silent_server_raises_an_error_and_closes_the_connection(proxied_database: tuple[Proxy, str, str]) -> None:
+    proxy, url, _ = proxied_database
     with closing(server_side.connect_to_server(url, "sweeper test")) as connection:
         proxy.silent()
         with pytest.raises(psycopg.OperationalError, match="did not answer within 3 s"):
@@ -90,11 +90,11 @@ def test_a_silent_server_is_an_error_and_the_connection_is_closed(through: tuple
         assert connection.closed
 
 
-def test_a_long_answer_that_comes_is_waited_for(
-    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
+def test_a_long_answer_is_awaited_while_it_arrives(
+    proxied_database: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is one on silence: 8 MB that arrive bit by bit take longer than it."""
-    proxy, url, _ = through
+    proxy, url, _ = proxied_database
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 5.0)
     with closing(server_side.connect_to_server(url, "sweeper test")) as connection:
         proxy.delay = 0.05
@@ -103,11 +103,11 @@ def test_a_long_answer_that_comes_is_waited_for(
 
 
 def test_both_ends_of_every_connection_have_timeouts(
-    through: tuple[Proxy, str, str], postgres: Server, monkeypatch: pytest.MonkeyPatch
+    proxied_database: tuple[Proxy, str, str], postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Optuna's and MLflow's engines make theirs by themselves."""
+    """The engines of Optuna and MLflow open their connections themselves."""
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 30.0)  # making all their tables waits for the disk
-    _, url, _ = through
+    _, url, _ = proxied_database
     with proxied(postgres.fresh()) as (_, other):
         tracking = connect_mlflow(other)
         engines = [studies.open_storage(url).engine, tracking._tracking_client.store.engine]  # type: ignore[attr-defined]
@@ -115,16 +115,16 @@ def test_both_ends_of_every_connection_have_timeouts(
             with engine.connect() as connection:
                 raw = connection.connection.driver_connection
                 assert type(raw).__name__ == "BoundedConnection"
-                given = raw.info.get_parameters()
-                ours = {name: given[name] for name in ("tcp_user_timeout", "keepalives_idle", "keepalives_count")}
+                parameters = raw.info.get_parameters()
+                ours = {name: parameters[name] for name in ("tcp_user_timeout", "keepalives_idle", "keepalives_count")}
                 assert ours == {"tcp_user_timeout": "25000", "keepalives_idle": "10", "keepalives_count": "3"}
-                shown = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
-                assert shown == "1min"
+                idle_timeout = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
+                assert idle_timeout == "1min"
             engine.dispose()
 
 
-def test_what_the_address_says_goes_before_our_own(through: tuple[Proxy, str, str]) -> None:
-    _, url, _ = through
+def test_settings_in_the_address_override_defaults(proxied_database: tuple[Proxy, str, str]) -> None:
+    _, url, _ = proxied_database
     with closing(server_side.connect_to_server(f"{url}&keepalives_idle=77", "sweeper test")) as connection:
         assert connection.info.get_parameters()["keepalives_idle"] == "77"
 
@@ -132,10 +132,10 @@ def test_what_the_address_says_goes_before_our_own(through: tuple[Proxy, str, st
 # --- The lease of a study ---
 
 
-def test_a_leader_keeps_its_study_when_its_connection_is_forgotten(through: tuple[Proxy, str, str]) -> None:
-    proxy, url, direct = through
+def test_a_leader_keeps_its_study_when_its_connection_is_forgotten(proxied_database: tuple[Proxy, str, str]) -> None:
+    proxy, url, direct = proxied_database
     with studies.hold_study(url, "s") as lost:
-        mine = holder(direct, "study.s")
+        token = read_holder(direct, "study.s")
         proxy.forget()
         time.sleep(0.5)
         assert not lost()
@@ -144,29 +144,31 @@ def test_a_leader_keeps_its_study_when_its_connection_is_forgotten(through: tupl
             studies.hold_study(direct, "s"),
         ):
             raise AssertionError("two at once")
-        assert holder(direct, "study.s") == mine
-    wait_until(lambda: holder(direct, "study.s") is None)
+        assert read_holder(direct, "study.s") == token
+    wait_until(lambda: read_holder(direct, "study.s") is None)
 
 
-def test_the_lease_of_a_process_that_is_gone_runs_out(
-    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
+def test_the_lease_of_an_ended_process_expires(
+    proxied_database: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy, url, direct = through
+    proxy, url, direct = proxied_database
     monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
     for purpose in ("create", "study.s"):
-        leave_a_ghost(proxy, url, purpose)
-        told = list[str]()
-        with leases.hold_lease(direct, purpose, wait=purpose == "create", warn=told.append) as mine:
-            assert not mine.lost
-        assert "gives no sign of life" in told[0]
+        leave_dead_lease(proxy, url, purpose)
+        warnings = list[str]()
+        with leases.hold_lease(direct, purpose, wait=purpose == "create", warn=warnings.append) as lease:
+            assert not lease.lost
+        assert "gives no sign of life" in warnings[0]
 
 
 # --- The storage ---
 
 
 @pytest.mark.exhaustive
-def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy, str, str], tmp_path: Path) -> None:
-    proxy, url, direct = through
+def test_sigterm_ends_a_real_sweep_whose_database_is_silent(
+    proxied_database: tuple[Proxy, str, str], tmp_path: Path
+) -> None:
+    proxy, url, direct = proxied_database
     # In the process itself: workers may take minutes to start on a busy machine.
     arguments = "run --data synthetic:cracks?images=15&size=64 --trials 60 --steps 4 --size 32 --batch-size 2"
     options = ["--executor", "inline", "--device", "cpu", "--study", "s", "--storage", url]
@@ -174,7 +176,7 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
 
-        def begun() -> bool:
+        def has_begun() -> bool:
             try:
                 with psycopg.connect(direct) as connection:
                     row = connection.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()
@@ -182,7 +184,7 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
             except psycopg.Error:
                 return False
 
-        wait_until(begun, 280, process)
+        wait_until(has_begun, 280, process)
         proxy.silent()
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
@@ -197,7 +199,7 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
 # --- A leader that lost the study ---
 
 
-def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_run_to_the_other(
+def test_a_leader_that_lost_its_study_reports_it_and_does_not_end_the_run_of_the_sweep(
     postgres: Server, tmp_path: Path
 ) -> None:
     url = postgres.fresh()
@@ -230,27 +232,31 @@ def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_ru
 # --- Servers without connections ---
 
 
-def test_a_server_without_connections_is_waited_for_with_advice(postgres: Server) -> None:
+def test_a_server_without_free_connections_is_awaited_with_advice(postgres: Server) -> None:
     url = postgres.fresh()
-    taken = list[psycopg.Connection]()
+    connections = list[psycopg.Connection]()
     try:
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
             while True:
-                taken.append(psycopg.connect(url))
-        told = list[str]()
+                connections.append(psycopg.connect(url))
+        warnings = list[str]()
 
-        def free() -> None:
-            wait_until(lambda: told)
-            for connection in taken[:10]:
+        def close_some() -> None:
+            wait_until(lambda: warnings)
+            for connection in connections[:10]:
                 connection.close()
 
-        freeing = threading.Thread(target=free)
+        freeing = threading.Thread(target=close_some)
         freeing.start()
-        storage = studies.open_storage(url, warn=told.append)
+        storage = studies.open_storage(url, warn=warnings.append)
         freeing.join()
         with studies.hold_study(url, "s"):
             assert studies.list_study_names(storage) == []
     finally:
-        for connection in taken:
+        for connection in connections:
             connection.close()
-    assert "too many clients" in told[0] and "max_connections" in told[0] and "4 connections or more" in told[0]
+    assert (
+        "too many clients" in warnings[0]
+        and "max_connections" in warnings[0]
+        and "4 connections or more" in warnings[0]
+    )

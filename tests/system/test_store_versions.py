@@ -1,4 +1,4 @@
-"""Stores of another version, half made, or with a deleted experiment: the command that is printed cures them."""
+"""Stores of another version, partial ones, and deleted experiments: the printed command repairs them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from tests.support.tracked import begun
 PRINTED = re.compile(r"(?:then|delete it|To restore it|restore it): (.+)")
 
 
-def laid(folder: Path) -> Path:
-    """MLflow's file in a new folder."""
+def write_mlflow_store(folder: Path) -> Path:
+    """Write MLflow's file to a new folder."""
     folder.mkdir(parents=True)
     mlflow_template.lay(folder)
     return folder / "mlflow.db"
 
 
-def studied(url: str) -> str:
-    """Return a storage with a study."""
+def create_study(url: str) -> str:
+    """Create a storage with a study, and return its address."""
     storage = studies.open_storage(url)
     studies.create_study(storage, "my study", new_plan())
     storage.engine.dispose()
@@ -49,25 +49,28 @@ def revise(path: Path, revision: str) -> None:
         connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
 
 
-def checks(storage: str, tracking: str) -> list[DoctorCheck]:
+def run_checks(storage: str, tracking: str) -> list[DoctorCheck]:
     before = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
-    found = check_stores(storage, tracking)
+    results = check_stores(storage, tracking)
     after = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
     assert before == after
-    return found
+    return results
 
 
 def test_stores_of_the_installed_versions_have_no_fault(tmp_path: Path) -> None:
-    tracking, storage = f"sqlite:///{laid(tmp_path / 'a b?')}", studied(f"sqlite:///{tmp_path}/sweeper.db")
+    tracking, storage = (
+        f"sqlite:///{write_mlflow_store(tmp_path / 'a b?')}",
+        create_study(f"sqlite:///{tmp_path}/sweeper.db"),
+    )
     assert store_fault("--tracking-uri", tracking) is None and store_fault("--storage", storage) is None
-    assert [check.status for check in checks(storage, tracking)] == ["ok", "ok"]
+    assert [check.status for check in run_checks(storage, tracking)] == ["ok", "ok"]
     for nothing in ("http://127.0.0.1:9", f"sqlite:///{tmp_path}/none.db", "sqlite://", "mysql://h/d"):
         assert store_fault("--tracking-uri", nothing) is None and store_fault("--storage", nothing) is None
 
 
 @pytest.mark.parametrize("revision", ["v9.0.0.a", "ffffffffffff", "x"])
-def test_a_newer_store_is_named_and_another_is_proposed(tmp_path: Path, revision: str) -> None:
-    path, storage = laid(tmp_path / "m"), studied(f"sqlite:///{tmp_path}/sweeper.db")
+def test_a_newer_store_is_refused_with_the_option_of_another_store(tmp_path: Path, revision: str) -> None:
+    path, storage = write_mlflow_store(tmp_path / "m"), create_study(f"sqlite:///{tmp_path}/sweeper.db")
     revise(path, revision)
     revise(tmp_path / "sweeper.db", revision)
     with pytest.raises(
@@ -77,8 +80,10 @@ def test_a_newer_store_is_named_and_another_is_proposed(tmp_path: Path, revision
     for create in (True, False):
         with pytest.raises(UsageError, match=r"a newer Optuna than the installed.*--storage sqlite:///optuna-2.db"):
             studies.open_storage(storage, create=create)
-    found = checks(storage, f"sqlite:///{path}")
-    assert [check.status for check in found] == ["broken", "broken"] and all("newer" in check.found for check in found)
+    results = run_checks(storage, f"sqlite:///{path}")
+    assert [check.status for check in results] == ["broken", "broken"] and all(
+        "newer" in check.found for check in results
+    )
 
 
 @pytest.mark.parametrize("place", rest_slow(["el se/s'1.db", "sweeper.db"], 1, 0))
@@ -86,7 +91,7 @@ def test_an_older_study_is_opened_after_the_printed_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    storage = studied(f"sqlite:///{place}")
+    storage = create_study(f"sqlite:///{place}")
     revise(tmp_path / place, "v3.0.0.d")
     with pytest.raises(UsageError, match="older Optuna") as caught:
         studies.open_storage(storage, create=False)
@@ -99,10 +104,8 @@ def test_an_older_study_is_opened_after_the_printed_command(
 
 
 @pytest.mark.slow
-def test_an_older_study_on_a_server_is_opened_after_the_printed_command_which_takes_the_password_from_its_variable(
-    postgres: Server, tmp_path: Path
-) -> None:
-    plain = studied(postgres.fresh())
+def test_an_older_study_on_a_server_is_opened_after_the_printed_command(postgres: Server, tmp_path: Path) -> None:
+    plain = create_study(postgres.fresh())
     with create_engine(make_sqlalchemy_url(plain)).begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'v3.0.0.d'"))
     for url in (plain, plain.replace("postgres@", "postgres:Pässw%40rd@")):
@@ -117,18 +120,16 @@ def test_an_older_study_on_a_server_is_opened_after_the_printed_command_which_ta
 
 
 @pytest.mark.parametrize("place", rest_slow(["m d", "m"], 0, 1))
-def test_an_older_mlflow_store_is_named_by_the_doctor_and_migrated_by_the_printed_command(
-    tmp_path: Path, place: str
-) -> None:
-    path, storage = laid(tmp_path / place), studied(f"sqlite:///{tmp_path}/sweeper.db")
+def test_an_older_mlflow_store_is_migrated_by_the_command_of_the_doctor(tmp_path: Path, place: str) -> None:
+    path, storage = write_mlflow_store(tmp_path / place), create_study(f"sqlite:///{tmp_path}/sweeper.db")
     engine = create_engine(f"sqlite:///{path}")
     command.downgrade(utils._get_alembic_config(str(engine.url)), "-1")
     engine.dispose()
-    check = checks(storage, f"sqlite:///{path}")[1]
+    check = run_checks(storage, f"sqlite:///{path}")[1]
     assert check.status == "broken" and "older MLflow than the installed MLflow" in check.found
     done = paste(PRINTED.findall(check.advice)[-1], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert checks(storage, f"sqlite:///{path}")[1].status == "ok"
+    assert run_checks(storage, f"sqlite:///{path}")[1].status == "ok"
     assert connect_to_mlflow(f"sqlite:///{path}").search_experiments()
 
 
@@ -137,18 +138,16 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize("statement", ["CREATE TABLE datasets", "CREATE TABLE input_tags", "CREATE TABLE trace_info"])
-def test_a_store_that_an_older_sweeper_left_half_made_is_deleted_by_the_printed_command(
-    tmp_path: Path, statement: str
-) -> None:
-    path, storage = tmp_path / "a b" / "mlflow.db", studied(f"sqlite:///{tmp_path}/sweeper.db")
+def test_a_partial_store_of_an_older_sweeper_is_deleted_by_the_printed_command(tmp_path: Path, statement: str) -> None:
+    path, storage = tmp_path / "a b" / "mlflow.db", create_study(f"sqlite:///{tmp_path}/sweeper.db")
     path.parent.mkdir()
 
-    def executed(_1: object, _2: object, done: str, *_: object) -> None:
-        if done.strip().startswith(statement):
+    def stop_at_statement(_1: object, _2: object, executed: str, *_: object) -> None:
+        if executed.strip().startswith(statement):
             raise KilledError
 
     engine = create_engine(f"sqlite:///{path}")
-    event.listen(engine, "after_cursor_execute", executed)
+    event.listen(engine, "after_cursor_execute", stop_at_statement)
     with pytest.raises(KilledError):
         utils._initialize_tables(engine)
     engine.dispose()
@@ -157,18 +156,18 @@ def test_a_store_that_an_older_sweeper_left_half_made_is_deleted_by_the_printed_
     ) as caught:
         connect_to_mlflow(f"sqlite:///{path}")
     printed = PRINTED.findall(str(caught.value))[-1]
-    check = checks(storage, f"sqlite:///{path}")[1]
+    check = run_checks(storage, f"sqlite:///{path}")[1]
     assert check.status == "broken" and PRINTED.findall(check.advice) == [printed]
     assert paste(printed, tmp_path).returncode == 0 and not path.exists()
 
 
 @pytest.mark.parametrize("place", rest_slow(["el se/m.db", "mlflow.db", "postgresql"], 0, 1))
-def test_a_deleted_experiment_is_restored_by_the_printed_command_and_written_again(
+def test_a_deleted_experiment_is_restored_by_the_printed_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    storage = studied(f"sqlite:///{tmp_path}/sweeper.db")
+    storage = create_study(f"sqlite:///{tmp_path}/sweeper.db")
     uri = request.getfixturevalue("postgres").fresh() if place == "postgresql" else f"sqlite:///{place}"
     tracker = begun(uri, "my study")
     assert tracker.wait_until_written() is None
@@ -189,7 +188,7 @@ def test_a_deleted_experiment_is_restored_by_the_printed_command_and_written_aga
 
 
 @pytest.mark.parametrize("content", [b"nothing but text", b"SQLite format 3\0" + bytes(4080)])
-def test_a_file_that_is_no_store_is_moved_away_by_the_printed_command(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_store_is_moved_away_by_the_printed_command(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "it's.db"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="must be an MLflow store that answers, got: file is not a database") as caught:

@@ -1,4 +1,4 @@
-"""Nobody reads what is said: readers that go away, terminals that are closed, full devices, poor encodings."""
+"""Output that cannot be written: closed streams, full devices, poor encodings."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def call(folder: Path, *arguments: str, **settings: Any) -> subprocess.Completed
     """Run a command to its end; its streams are files in `folder`, `out` and `err`, unless others are given."""
     command = [sys.executable, "-m", "sweeper", *arguments]
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        given: dict[str, Any] = {"stdout": out, "stderr": err, "timeout": PATIENCE, **settings}
-        status = subprocess.run(command, cwd=folder, check=False, **given).returncode
-    found = [(folder / name).read_text("utf-8", errors="replace") for name in ("out", "err")]
-    return subprocess.CompletedProcess(arguments, status, *found)
+        options: dict[str, Any] = {"stdout": out, "stderr": err, "timeout": PATIENCE, **settings}
+        status = subprocess.run(command, cwd=folder, check=False, **options).returncode
+    texts = [(folder / name).read_text("utf-8", errors="replace") for name in ("out", "err")]
+    return subprocess.CompletedProcess(arguments, status, *texts)
 
 
 # --- The log ---
@@ -39,7 +39,7 @@ def call(folder: Path, *arguments: str, **settings: Any) -> subprocess.Completed
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_full
-def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_path: Path) -> None:
+def test_a_log_on_a_full_disk_does_not_end_a_sweep(tmp_path: Path) -> None:
     mlflow_template.lay(tmp_path)
     poor = {**os.environ, "PYTHONIOENCODING": "ascii"}
     options = ["run", *QUICK, "--study", "s", "--workers", "1", "--trials", "1", "-v"]
@@ -58,7 +58,7 @@ COMMANDS = [["losses"], ["losses", "--json"], ["--help"], ["spaces"], ["spaces",
 
 @needs_full
 @pytest.mark.parametrize("arguments", rest_slow(COMMANDS, 1, 2), ids=" ".join)
-def test_every_command_says_that_its_result_was_not_taken(tmp_path: Path, arguments: list[str]) -> None:
+def test_every_command_reports_that_its_result_was_not_written(tmp_path: Path, arguments: list[str]) -> None:
     with FULL.open("w") as full:
         done = call(tmp_path, *arguments, stdout=full)
     assert done.returncode == 1
@@ -66,7 +66,7 @@ def test_every_command_says_that_its_result_was_not_taken(tmp_path: Path, argume
 
 
 @pytest.mark.parametrize(("number", "status"), [(0, 0), (1, 1), (2, 0)])
-def test_closed_streams_are_no_ones_files(tmp_path: Path, number: int, status: int) -> None:
+def test_closed_streams_are_not_reused_for_files(tmp_path: Path, number: int, status: int) -> None:
     done = call(tmp_path, "spaces", preexec_fn=lambda: os.close(number))
     assert done.returncode == status
     assert ("Bad file descriptor" in done.stderr) is (number == 1)
@@ -84,7 +84,7 @@ POOR = [
 
 
 @pytest.mark.parametrize("poor", rest_slow(POOR, 0, 1), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
-def test_a_poor_encoding_costs_signs_alone(tmp_path: Path, poor: dict[str, str]) -> None:
+def test_a_poor_encoding_loses_only_single_characters(tmp_path: Path, poor: dict[str, str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONUTF8"))}
     for arguments in (["losses"], ["profile", "synthetic:street?images=15&size=64"]):
         done = call(tmp_path, *arguments, env={**environment, **poor})
@@ -95,7 +95,7 @@ def test_a_poor_encoding_costs_signs_alone(tmp_path: Path, poor: dict[str, str])
 @pytest.mark.parametrize(
     "poor", rest_slow(POOR[:3], 1, 0), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items())
 )
-def test_json_is_json_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -> None:
+def test_json_is_valid_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -> None:
     """Class names with signs of one, two, three and four bytes."""
     names = ["wall", "fissür", "crack…", "🏃"]
     data = folder(tmp_path / "data", {c: mask(0, 1, 2, 3) for c in "abcd"}, classes="\n".join(names))
@@ -104,7 +104,7 @@ def test_json_is_json_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -
     assert json.loads((tmp_path / "out").read_bytes())["dataset"]["classes"] == names
 
 
-def test_no_command_writes_json_that_an_encoding_can_break() -> None:
-    r"""What an encoding lacks is written as \U0001f3c3, which JSON does not know: escapes of its own are safe."""
+def test_no_command_writes_json_that_depends_on_the_encoding() -> None:
+    r"""What an encoding lacks is written as \U0001f3c3, which is not JSON: its \u escapes are safe."""
     for path in sorted((Path(__file__).parents[2] / "sweeper" / "cli").glob("*.py")):
         assert "ensure_ascii=False" not in path.read_text("utf-8"), path

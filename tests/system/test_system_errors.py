@@ -1,4 +1,4 @@
-"""Limits of the system, and errors of a library, in words that say what to do."""
+"""Limits of the system and errors of a library are reported with what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sweeper.system.disk_space import explain_full_disk
         (sqlite3.DatabaseError("database disk image is malformed"), "sqlite3 FILE .recover"),
     ],
 )
-def test_limits_of_the_system_are_told_as_such(error: Exception, words: str) -> None:
+def test_limits_of_the_system_are_explained(error: Exception, words: str) -> None:
     assert words in str(limits.explain_limit(error))
     wrapped = RuntimeError("something else")
     wrapped.__cause__ = error
@@ -34,46 +34,55 @@ def test_limits_of_the_system_are_told_as_such(error: Exception, words: str) -> 
     assert limits.explain_limit(RuntimeError("something else")) is None
 
 
-def test_a_thread_that_cannot_be_started_is_no_mistake_of_ours(
+def test_a_thread_that_cannot_be_started_is_not_reported_as_a_defect(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refused(**_: object) -> None:
+    def refuse(**_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(entry.cli, "main", refused)
-    with pytest.raises(SystemExit) as ended:
+    monkeypatch.setattr(entry.cli, "main", refuse)
+    with pytest.raises(SystemExit) as caught:
         entry.main()
-    told = capsys.readouterr().err
-    assert ended.value.code == 1 and "mistake in sweeper" not in told and "ulimit -u" in told
+    message = capsys.readouterr().err
+    assert caught.value.code == 1 and "mistake in sweeper" not in message and "ulimit -u" in message
     monkeypatch.setattr(sys, "argv", ["sweeper", "predict", "--json"])
     with pytest.raises(SystemExit):
         entry.main()
-    found = capsys.readouterr()
-    assert "ulimit -u" in found.err and "--resume" not in found.err and "--workers" not in found.err
-    assert "ulimit -u" in json.loads(found.out)["error"]["message"]
+    output = capsys.readouterr()
+    assert "ulimit -u" in output.err and "--resume" not in output.err and "--workers" not in output.err
+    assert "ulimit -u" in json.loads(output.out)["error"]["message"]
 
 
-@pytest.mark.parametrize("sort", [ImportError("numpy: PLEASE READ THIS"), MemoryError()])
-def test_a_limit_of_memory_is_told_with_what_is_needed(sort: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ImportError("numpy: PLEASE READ THIS"), MemoryError()])
+def test_a_limit_of_memory_is_explained_with_the_memory_that_is_needed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * 10**9, 2 * 10**9))
-    told = limits.explain_limit(sort)
-    assert told is not None and "may reserve 2.0 GB" in told and "needs 5 GB" in told and "ulimit -v unlimited" in told
+    explanation = limits.explain_limit(error)
+    assert (
+        explanation is not None
+        and "may reserve 2.0 GB" in explanation
+        and "needs 5 GB" in explanation
+        and "ulimit -v unlimited" in explanation
+    )
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert limits.explain_memory_limit() is None
 
 
-def test_an_unexpected_error_names_the_study_in_the_command(
+def test_the_command_after_an_unexpected_error_contains_the_study(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def fails(**_: object) -> None:
-        with explain_full_disk(None, {"the reports": tmp_path}) as named:
-            named("my study")
+    def fail(**_: object) -> None:
+        with explain_full_disk(None, {"the reports": tmp_path}) as set_study:
+            set_study("my study")
             raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("no such table"))
 
-    monkeypatch.setattr(entry.cli, "main", fails)
+    monkeypatch.setattr(entry.cli, "main", fail)
     with pytest.raises(SystemExit):
         entry.main()
-    told = capsys.readouterr().err
-    assert "sweeper run --study 'my study' --resume." in told and "NAME" not in told
-    assert "OperationalError: no such table. This" in told and "sqlalche.me" not in told and "SELECT" not in told
+    message = capsys.readouterr().err
+    assert "sweeper run --study 'my study' --resume." in message and "NAME" not in message
+    assert (
+        "OperationalError: no such table. This" in message and "sqlalche.me" not in message and "SELECT" not in message
+    )

@@ -1,4 +1,4 @@
-"""No half-written file stays: not where a signal ends a command, nor longer than a day where a process was killed."""
+"""Partial files are deleted: by a command that a signal ends, and a day after a process was killed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sweeper.workflow.lead import _delete_partial_checkpoints
 from tests.support.waiting import wait_until
 
 
-def aged(path: Path, seconds: float) -> None:
+def set_age(path: Path, seconds: float) -> None:
     for one in (*path.rglob("*"), path):
         os.utime(one, (time.time() - seconds,) * 2)
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 250)
     with replace_atomically(path) as part:
         part.write_text("one")
@@ -35,11 +35,11 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_left_is_removed_when_it_is_old_and_ours(tmp_path: Path) -> None:
+def test_only_old_partial_files_of_sweeper_are_removed(tmp_path: Path) -> None:
     names = (".sweeper-1.part", ".sweeper-2.part-journal", ".sweeper-young.part", "a.part", ".sweeper-x")
     for name in names:
         (tmp_path / name).write_text("x")
-        aged(tmp_path / name, 0 if "young" in name else 2 * DAY)
+        set_age(tmp_path / name, 0 if "young" in name else 2 * DAY)
     (tmp_path / "folder").symlink_to(tmp_path)
     remove_left(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[2:], "folder"])
@@ -48,7 +48,7 @@ def test_what_is_left_is_removed_when_it_is_old_and_ours(tmp_path: Path) -> None
     remove_left(tmp_path / "missing")
 
 
-def test_what_our_killed_workers_left_of_checkpoints_goes_at_both_ends(tmp_path: Path) -> None:
+def test_partial_checkpoints_of_killed_workers_are_deleted_at_start_and_end(tmp_path: Path) -> None:
     checkpoints, weights = tmp_path / "checkpoints" / "s", tmp_path / "weights" / "s"
     for folder in (checkpoints, weights):
         folder.mkdir(parents=True)
@@ -62,12 +62,12 @@ def test_what_our_killed_workers_left_of_checkpoints_goes_at_both_ends(tmp_path:
     assert [path.name for path in checkpoints.iterdir()] == ["search-00001.pt"]
 
 
-def test_a_start_removes_what_a_killed_reader_left_long_ago(tmp_path: Path) -> None:
+def test_a_start_removes_the_old_partial_store_of_a_killed_process(tmp_path: Path) -> None:
     dataset = load_dataset("synthetic:cracks?images=3&size=64", tmp_path)
     for name in (".writing-old", ".writing-now"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "images.bin").write_text("x")
-        aged(tmp_path / name, 2 * DAY)
+        set_age(tmp_path / name, 2 * DAY)
     (tmp_path / ".writing-now" / "images.bin").write_text("still at it")
     with hold_store(Path(dataset.store)):
         assert [path.name for path in tmp_path.glob(".*ing-*")] == [".writing-now"]
@@ -75,7 +75,7 @@ def test_a_start_removes_what_a_killed_reader_left_long_ago(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
-def test_a_signal_that_ends_a_command_leaves_nothing_half_written(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_that_ends_a_command_leaves_no_partial_files(number: signal.Signals, tmp_path: Path) -> None:
     words = ["profile", "synthetic:cracks?images=20000&size=64", "--cache", str(tmp_path / "cache")]
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper", *words],
@@ -94,7 +94,7 @@ def test_a_signal_that_ends_a_command_leaves_nothing_half_written(number: signal
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".writing-", ".sweeper-"))]
 
 
-def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
+def test_sighup_is_ignored_under_nohup(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom sweeper.cli.signals import "
         "end_like_ctrl_c\nwith end_like_ctrl_c(): os.kill(os.getpid(), signal.SIGHUP); print('continued')"
