@@ -1,4 +1,4 @@
-"""Reaching a real MLflow store: opened or made once, at its own place."""
+"""Connecting to a real MLflow store, which is opened or created once, at its address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.tracked import begun, keep, run_of, study_named, train
 
 
 @pytest.mark.slow
-def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
+def test_a_relative_address_is_relative_to_the_current_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("one", "two"):
@@ -29,7 +29,7 @@ def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
 
 
 @pytest.mark.slow
-def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
+def test_concurrent_first_starts_all_succeed(tmp_path: Path) -> None:
     code = (
         "import sys; from sweeper.tracking import MlflowTracker; from sweeper.storage import open_storage; "
         "open_storage('sqlite:///sweeper.db'); MlflowTracker('sqlite:///mlflow.db', warn=print)"
@@ -38,8 +38,8 @@ def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         for _ in range(6)
     ]
-    ended = [(start.communicate(timeout=200)[1], start.returncode) for start in starts]
-    assert [status for _, status in ended] == [0] * 6, ended
+    outcomes = [(start.communicate(timeout=200)[1], start.returncode) for start in starts]
+    assert [status for _, status in outcomes] == [0] * 6, outcomes
 
 
 def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> None:
@@ -49,16 +49,16 @@ def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp_path: Path) -> None:
+def test_a_copied_store_writes_nothing_to_the_files_of_the_original(tmp_path: Path) -> None:
     original, copy, study = tmp_path / "the original", tmp_path / "cöpy", study_named("Some Study")
     original.mkdir()
     tracker = begun(f"sqlite:///{original}/mlflow.db", study)
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
-    report = original / "report"  # of its own, as a sweep's: what SQLite keeps next to mlflow.db comes and goes
+    report = original / "report"  # a folder, as SQLite creates and deletes files next to mlflow.db
     report.mkdir()
     (report / "report.md").write_text("words")
     tracker.end_sweep("FINISHED", SweepSummary("", {}, {}, report))
-    again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place it is as it was
+    again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place nothing changed
     assert again.wait_until_written() is None
     again.close()
     shutil.copytree(original, copy)

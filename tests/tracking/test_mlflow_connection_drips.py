@@ -1,4 +1,4 @@
-"""Servers that send a byte now and then: no wait is without end, however often something comes."""
+"""Servers that send a byte now and then: every wait has a limit, however often bytes arrive."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADERS = 150
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Knows one experiment, and of MLflow no more than how to say so."""
+    """Serves one experiment, and nothing else of MLflow."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # an answer in one piece
@@ -40,8 +40,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.do_POST()
 
-    def _answer(self, found: object) -> None:
-        body = json.dumps(found).encode()
+    def _answer(self, document: object) -> None:
+        body = json.dumps(document).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """Before such a server; where it drips, an answer is whole after half a minute."""
+    """Yield a proxy of such a server; if it drips, an answer takes half a minute."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -69,7 +69,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 @pytest.mark.parametrize("at_once", [0, HEADERS])
 @pytest.mark.slow
-def test_a_request_to_mlflow_ends_though_bytes_keep_coming(proxy: Proxy, at_once: int) -> None:
+def test_a_request_to_mlflow_times_out_while_single_bytes_arrive(proxy: Proxy, at_once: int) -> None:
     uri = f"http://127.0.0.1:{proxy.port}"
     assert list(list_prepared_studies(uri)) == ["study"]
     proxy.drips, proxy.drips_from = 0.1, at_once
@@ -80,7 +80,7 @@ def test_a_request_to_mlflow_ends_though_bytes_keep_coming(proxy: Proxy, at_once
 
 
 @pytest.mark.slow
-def test_an_answer_that_keeps_coming_at_the_pace_of_a_slow_line_is_read_to_its_end(
+def test_an_answer_at_the_speed_of_a_slow_line_is_read_to_its_end(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow_connection, "SLOWEST_LINE", 1)
@@ -89,34 +89,34 @@ def test_an_answer_that_keeps_coming_at_the_pace_of_a_slow_line_is_read_to_its_e
     assert list(list_prepared_studies(uri)) == ["study"]
 
 
-def test_the_doctor_names_a_server_that_drips(proxy: Proxy, tmp_path: Path) -> None:
+def test_the_doctor_reports_a_server_that_drips(proxy: Proxy, tmp_path: Path) -> None:
     proxy.drips = 0.1
     check = check_stores(f"sqlite:///{tmp_path}/none.db", f"http://127.0.0.1:{proxy.port}")[1]
     assert check.status == "broken" and "timed out" in check.found
 
 
 class Endless(BaseHTTPRequestHandler):
-    """Answers for as long as it is read, in the way that the first part of the path says."""
+    """Answers without end, in the manner that is the first part of the path."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        way = self.path.split("/")[1]
+        manner = self.path.split("/")[1]
         self.send_response(200)
         for name, value in {
             "chunked": {"Transfer-Encoding": "chunked"},
             "long": {"Content-Length": str(10**15)},
             "closed": {"Connection": "close"},
             "packed": {"Content-Encoding": "gzip", "Connection": "close"},
-        }[way].items():
+        }[manner].items():
             self.send_header(name, value)
         self.end_headers()
         packer = zlib.compressobj(wbits=31)
         piece = b"x" * 65536
         with suppress(OSError):
             for _ in range(4096):
-                part = packer.compress(piece) if way == "packed" else piece
-                self.wfile.write(b"10000\r\n" + part + b"\r\n" if way == "chunked" else part)
+                part = packer.compress(piece) if manner == "packed" else piece
+                self.wfile.write(b"10000\r\n" + part + b"\r\n" if manner == "chunked" else part)
 
     def do_POST(self) -> None:
         self.do_GET()
@@ -125,13 +125,13 @@ class Endless(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("way", ["chunked", "long", "closed", "packed"])
-def test_an_answer_without_end_is_cut_off(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("manner", ["chunked", "long", "closed", "packed"])
+def test_an_answer_without_end_is_refused(manner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow_connection, "LONGEST", 2_000_000)
     with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        uri = f"http://127.0.0.1:{server.server_port}/{way}"
+        uri = f"http://127.0.0.1:{server.server_port}/{manner}"
         with pytest.raises(UsageError, match=r"answer must be at most 2,000,000 bytes long, got more"):
             list_prepared_studies(uri)
         check = check_stores(f"sqlite:///{tmp_path}/none.db", uri)[1]

@@ -34,12 +34,12 @@ from tests.support.tracked import begun, train
 SPACE = load_space("binary", "binary")
 REST: dict[str, Any] = {"reasons": (), "next_steps": (), "provisional": False, "winners_curse": None}
 EXPERIMENT_TAG_LIMIT = 5000
-"""MLflow refuses longer ones."""
+"""MLflow refuses longer tags."""
 
 
-def unpacked(tag: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(tag.removeprefix("deflate;"))))
-    return found
+def unpack(tag: str) -> dict[str, Any]:
+    view: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(tag.removeprefix("deflate;"))))
+    return view
 
 
 @pytest.mark.parametrize("name", list_shipped_spaces())
@@ -48,24 +48,24 @@ def test_views_have_a_column_for_each_coordinate_and_fit_into_a_tag(name: str) -
     free = {coordinate for family in space.families for coordinate in family.coordinates}
     views = make_prepared_views(free)
     assert max(map(len, views.values())) < EXPERIMENT_TAG_LIMIT
-    view = unpacked(views[f"{TAG}sweep"])
+    view = unpack(views[f"{TAG}sweep"])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val/miou`", False)
     first = ["params.`loss.family`", "tags.`sweeper.state`", "metrics.`val/miou`", "metrics.`test/miou`"]
     assert view["selectedColumns"][:4] == first
     assert {f"params.`loss.{coordinate}`" for coordinate in free} <= set(view["selectedColumns"])
-    assert unpacked(views[f"{TAG}finalists"])["orderByKey"] == "metrics.`test/miou`"
+    assert unpack(views[f"{TAG}finalists"])["orderByKey"] == "metrics.`test/miou`"
 
 
-def test_views_are_sorted_by_the_metric_that_is_searched_for() -> None:
-    views = {name: unpacked(view) for name, view in make_prepared_views((), "image_dice").items()}
+def test_views_are_sorted_by_the_metric_of_the_search() -> None:
+    views = {name: unpack(view) for name, view in make_prepared_views((), "image_dice").items()}
     assert views[f"{TAG}sweep"]["orderByKey"] == "metrics.`val/value`"
     assert views[f"{TAG}finalists"]["orderByKey"] == "metrics.`test/value`"
     scores = ["metrics.`val/value`", "metrics.`test/value`", "metrics.`val/miou`", "metrics.`test/miou`"]
     assert views[f"{TAG}finalists"]["selectedColumns"][2:6] == scores
 
 
-def swept(uri: str, study: str) -> str:
-    """Return a store with a sweep of three trials and a confirmation; the experiment's id."""
+def write_sweep(uri: str, study: str) -> str:
+    """Write a sweep of three trials and a confirmation, and return the experiment's id."""
     tracker = begun(uri, study, space=SPACE)
     families = ("weighted_ce", "dice_focal", "focal")
     trials = [builders.trial(family, 0.5 + 0.0625 * n, n) for n, family in enumerate(families)]
@@ -79,63 +79,63 @@ def swept(uri: str, study: str) -> str:
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, dict[str, str]]:
     """Return a server, not started, with two sweeps in its store, and the experiments' ids."""
     server = Server(tmp_path_factory.mktemp("views"))
-    ids = {"older": swept(server.store, "older")}
+    ids = {"older": write_sweep(server.store, "older")}
     time.sleep(0.01)
-    return server, {**ids, "newer": swept(server.store, "newer")}
+    return server, {**ids, "newer": write_sweep(server.store, "newer")}
 
 
-def test_the_command_names_the_table_of_a_study_or_of_the_newest(
+def test_the_command_prints_the_address_of_the_requested_or_newest_study(
     store: tuple[Server, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = store[0].store, store[1]
     assert list_prepared_studies(uri) == {"newer": ids["newer"], "older": ids["older"]}
     monkeypatch.setattr(os, "execve", lambda *_: None)
-    for named, expected in (((), "newer"), (("older",), "older")):
+    for names, expected in (((), "newer"), (("older",), "older")):
         port = free_port()
-        given = [*named, "--tracking-uri", uri, "--port", str(port)]
-        shown = CliRunner().invoke(ui.command, given, catch_exceptions=False).output
+        arguments = [*names, "--tracking-uri", uri, "--port", str(port)]
+        output = CliRunner().invoke(ui.command, arguments, catch_exceptions=False).output
         place = f"http://127.0.0.1:{port}/#/experiments/{ids[expected]}/runs?viewStateShareKey=sweep"
-        assert f"{expected}: {place}&" in shown and "&compareRunsMode=CHART\n" in shown
-        assert f"ssh -N -L {port}:127.0.0.1:{port}" in shown
+        assert f"{expected}: {place}&" in output and "&compareRunsMode=CHART\n" in output
+        assert f"ssh -N -L {port}:127.0.0.1:{port}" in output
     with pytest.raises(UsageError, match="got 'newre', did you mean `newer`"):
         CliRunner().invoke(ui.command, ["newre", "--tracking-uri", uri], catch_exceptions=False)
 
 
-def test_of_a_server_the_addresses_alone_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_addresses_are_printed_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.tracking.list_prepared_studies", lambda _: {"cracks": "7"})
-    given = ["--tracking-uri", "https://me:secret@mlflow.example/team/"]
-    done = CliRunner().invoke(ui.command, given, catch_exceptions=False)
+    arguments = ["--tracking-uri", "https://me:secret@mlflow.example/team/"]
+    done = CliRunner().invoke(ui.command, arguments, catch_exceptions=False)
     assert f"cracks: https://mlflow.example/team/{get_view_place('7')}" in done.stdout and "secret" not in done.output
 
 
-def test_what_a_store_lacks_is_written_by_the_command_that_is_named(
+def test_a_missing_study_is_refused_with_the_command_that_writes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sweeper.tracking.list_prepared_studies", lambda _: {"cracks": "7"})
-    given = ["own", "--tracking-uri", "https://mlflow.example"]
+    arguments = ["own", "--tracking-uri", "https://mlflow.example"]
     with pytest.raises(UsageError) as caught:
-        CliRunner().invoke(ui.command, given, catch_exceptions=False)
+        CliRunner().invoke(ui.command, arguments, catch_exceptions=False)
     assert "there: sweeper mlflow STUDY --tracking-uri https://mlflow.example. A comparison that is" in str(
         caught.value
     )
     assert "no longer in .sweeper/confirm must be begun again with `sweeper confirm`" in str(caught.value)
     (tmp_path / COMPARISONS / "own").mkdir(parents=True)
     with pytest.raises(UsageError) as caught:
-        CliRunner().invoke(ui.command, given, catch_exceptions=False)
+        CliRunner().invoke(ui.command, arguments, catch_exceptions=False)
     step = "sweeper confirm --name own --resume --tracking-uri https://mlflow.example"
     assert str(caught.value).endswith(f"To write this comparison there: {step}")
 
 
-# --- What the sweep's run says at the end ---
+# --- The note of the sweep's run ---
 
 
-def test_the_sweeps_run_has_a_note_that_leads_on() -> None:
-    found = Recommendation(
+def test_the_note_of_the_sweeps_run_links_to_the_tables() -> None:
+    recommendation = Recommendation(
         verdict=Verdict.UNDECIDED, recommended=None, evidence=builders.evidence({"dice": 0.7}), **REST
     )
     sweep = builders.sweep(experiment_id="7", parent_run_id="abc")
-    summary = make_mlflow_summary(Outcome(sweep, found, ReportPaths(Path("x"), "y")))
+    summary = make_mlflow_summary(Outcome(sweep, recommendation, ReportPaths(Path("x"), "y")))
     assert summary.note.startswith(f"[All trainings]({get_view_place('7')})")
     assert f"[the search]({get_view_place('7', 'search', charts=True)})" in summary.note.splitlines()[0]
 
@@ -152,12 +152,12 @@ BROWSER = [
 
 def in_browser(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test that opens a page."""
-    needed = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
-    return pytest.mark.slow(pytest.mark.timeout(600)(needed(test)))
+    installed = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+    return pytest.mark.slow(pytest.mark.timeout(600)(installed(test)))
 
 
 @pytest.fixture(scope="module")
-def served(store: tuple[Server, dict[str, str]]) -> Iterator[tuple[Server, dict[str, str]]]:
+def started_server(store: tuple[Server, dict[str, str]]) -> Iterator[tuple[Server, dict[str, str]]]:
     """Yield the server, started."""
     try:
         store[0].start()
@@ -168,13 +168,13 @@ def served(store: tuple[Server, dict[str, str]]) -> Iterator[tuple[Server, dict[
 
 @in_browser
 def test_the_table_opens_with_the_columns_and_the_best_training_first(
-    served: tuple[Server, dict[str, str]], tmp_path: Path
+    started_server: tuple[Server, dict[str, str]], tmp_path: Path
 ) -> None:
-    server, ids = served
-    page = rendered(f"{server.uri}/{get_view_place(ids['newer'])}", tmp_path, "metrics.`val/miou`")
+    server, ids = started_server
+    page = render(f"{server.uri}/{get_view_place(ids['newer'])}", tmp_path, "metrics.`val/miou`")
     columns = set(re.findall(r'role="columnheader"[^>]*col-id="([^"]+)"', page))
-    wanted = ["loss.family", "loss.gamma", "loss.alpha", "loss.pos_weight", "loss.mix", "lr"]
-    assert {f"params.`{name}`" for name in wanted} <= columns
+    parameters = ["loss.family", "loss.gamma", "loss.alpha", "loss.pos_weight", "loss.mix", "lr"]
+    assert {f"params.`{name}`" for name in parameters} <= columns
     assert {"metrics.`val/miou`", "metrics.`test/miou`", "tags.`sweeper.state`"} <= columns
     cells = re.findall(r'row-index="(\d+)"|col-id="metrics\.`val/miou`"[^>]*>(.*?)</div>', page, re.DOTALL)
     first: dict[str, str] = {}
@@ -187,11 +187,11 @@ def test_the_table_opens_with_the_columns_and_the_best_training_first(
 
 
 @in_browser
-def test_the_table_that_is_opened_by_hand_shows_the_trainings(
-    served: tuple[Server, dict[str, str]], tmp_path: Path
+def test_the_default_table_of_the_experiment_lists_the_trainings(
+    started_server: tuple[Server, dict[str, str]], tmp_path: Path
 ) -> None:
-    server, ids = served
-    page = rendered(f"{server.uri}/#/experiments/{ids['newer']}/runs", tmp_path, ">sweep<")
+    server, ids = started_server
+    page = render(f"{server.uri}/#/experiments/{ids['newer']}/runs", tmp_path, ">sweep<")
     assert all(
         f">{name}<" in page for name in ("sweep", "weighted_ce #0", "dice_focal #1", "focal #2", "dice seed 101")
     )
@@ -206,21 +206,21 @@ def test_the_table_that_is_opened_by_hand_shows_the_trainings(
     ],
 )
 def test_the_views_have_charts(
-    served: tuple[Server, dict[str, str]], tmp_path: Path, view: View, texts: list[str]
+    started_server: tuple[Server, dict[str, str]], tmp_path: Path, view: View, texts: list[str]
 ) -> None:
-    server, ids = served
-    page = rendered(f"{server.uri}/{get_view_place(ids['newer'], view, charts=True)}", tmp_path, texts[-1])
+    server, ids = started_server
+    page = render(f"{server.uri}/{get_view_place(ids['newer'], view, charts=True)}", tmp_path, texts[-1])
     assert [text for text in texts if text not in page] == []
     assert ("dice seed 101" in page) == (view == "finalists")  # of which the search has no part
 
 
-def rendered(address: str, folder: Path, awaited: str) -> str:
-    """Return the page as a browser that was never there shows it, once it has the awaited text."""
+def render(address: str, folder: Path, awaited: str) -> str:
+    """Return the page as a new browser renders it, once it has the awaited text."""
     page = ""
-    for attempt in range(3):  # the first visit of a cold server may end before its scripts came
-        own = ["--dump-dom", "--virtual-time-budget=60000", f"--user-data-dir={folder / str(attempt)}"]
+    for attempt in range(3):  # the first visit of a cold server may end before its scripts are loaded
+        options = ["--dump-dom", "--virtual-time-budget=60000", f"--user-data-dir={folder / str(attempt)}"]
         done = subprocess.run(
-            [str(CHROMIUM), *BROWSER, *own, address], capture_output=True, text=True, timeout=150, check=True
+            [str(CHROMIUM), *BROWSER, *options, address], capture_output=True, text=True, timeout=150, check=True
         )
         page = html.unescape(done.stdout)
         if awaited in page:

@@ -1,4 +1,4 @@
-"""MLflow that goes away and comes back, and sweeps that are killed: real stores, every run and every point once."""
+"""The tracker during failures of MLflow and killed sweeps: a real store has every run and every point once."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Line:
         self._client = client
         self.cut: str | None = None
         self.cuts: Callable[[], str | None] = lambda: self.cut
-        """How the line is at each request."""
+        """The state of the line at each request."""
         self.requests = 0
         self.open = threading.Event()
         self.open.set()
-        """While it is not, requests hang."""
+        """While this is cleared, requests hang."""
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -65,7 +65,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let passes follow each other quickly."""
     for name, seconds in {"PASS_EVERY": 0.02, "PAUSE_AFTER_FAILURE": 0.2}.items():
         monkeypatch.setattr(tracker_module, name, seconds)
@@ -73,7 +73,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def line(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """Yield the line of every tracker that begins."""
+    """Yield the line that every new tracker uses."""
     line = Line(connect_to_mlflow(uri))
     monkeypatch.setattr("sweeper.tracking.tracker.connect_to_mlflow", lambda *_: line)
     yield line
@@ -81,8 +81,8 @@ def line(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     line.open.set()
 
 
-def hung(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:
-    """Return a tracker that has so many trainings to write, and whose first request hangs."""
+def make_hanging_tracker(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:
+    """Return a tracker that has `trainings` to write, and whose first request hangs."""
     tracker = begun(uri, study)
     assert tracker.wait_until_written() is None
     line.open.clear()
@@ -94,12 +94,12 @@ def hung(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:
     return tracker
 
 
-def statuses(uri: str, tracker: MlflowTracker) -> dict[str, str]:
-    """Return the status of all runs, by kind and number."""
-    found = MlflowClient(uri).search_runs([tracker.mirror.experiment_id])
-    named = {run.data.tags["sweeper.kind"] + run.data.tags.get("sweeper.trial", ""): run.info.status for run in found}
-    assert len(named) == len(found)
-    return named
+def list_statuses(uri: str, tracker: MlflowTracker) -> dict[str, str]:
+    """Return the status of each run, by kind and number."""
+    runs = MlflowClient(uri).search_runs([tracker.mirror.experiment_id])
+    by_name = {run.data.tags["sweeper.kind"] + run.data.tags.get("sweeper.trial", ""): run.info.status for run in runs}
+    assert len(by_name) == len(runs)
+    return by_name
 
 
 # --- One pass ---
@@ -123,45 +123,45 @@ class Tree:
         self.mirror.write_run(self._name, self._run)
 
 
-@pytest.mark.parametrize("how", ["request", "answer"])
+@pytest.mark.parametrize("lost_part", ["request", "answer"])
 @pytest.mark.slow
-def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twice(uri: str, how: str) -> None:
-    """Of those that make experiment and sweep's run the next session: the trial's the same one, where there is one."""
-    whole = Tree(line := Line(connect_to_mlflow(uri)), uri, f"whole-{how}")
-    whole.sync()
-    assert points_of(uri, whole.mirror.experiment_id) == {"trial/00001": STEPS}
-    for lost in range(1, line.requests + 1):
-        study, tree = f"{how}-{lost}", None
-        cut = Line(connect_to_mlflow(uri))
-        cut.cuts = lambda cut=cut, lost=lost: how if cut.requests == lost else None  # type: ignore[misc]
+def test_the_next_pass_completes_the_runs_whichever_request_was_lost(uri: str, lost_part: str) -> None:
+    """A lost request of the experiment or the sweep's run is repeated by the next session, others by the same one."""
+    complete = Tree(line := Line(connect_to_mlflow(uri)), uri, f"whole-{lost_part}")
+    complete.sync()
+    assert points_of(uri, complete.mirror.experiment_id) == {"trial/00001": STEPS}
+    for number in range(1, line.requests + 1):
+        study, tree = f"{lost_part}-{number}", None
+        other = Line(connect_to_mlflow(uri))
+        other.cuts = lambda other=other, number=number: lost_part if other.requests == number else None  # type: ignore[misc]
         with pytest.raises(ConnectionError):
-            tree = Tree(cut, uri, study)
+            tree = Tree(other, uri, study)
             tree.sync()
-        tree = tree or Tree(cut, uri, study)
+        tree = tree or Tree(other, uri, study)
         tree.sync()
         assert points_of(uri, tree.mirror.experiment_id) == {"trial/00001": STEPS}
-        runs = {r.data.tags["sweeper.kind"]: r for r in cut.search_runs([tree.mirror.experiment_id])}
+        runs = {r.data.tags["sweeper.kind"]: r for r in other.search_runs([tree.mirror.experiment_id])}
         run = runs["trial"]
-        assert len(runs) == len(cut.search_runs([tree.mirror.experiment_id])) == 2
+        assert len(runs) == len(other.search_runs([tree.mirror.experiment_id])) == 2
         assert run.info.status == "FINISHED" and run.data.metrics["seconds"] and run.inputs.dataset_inputs
         assert run.data.params["loss.family"] == "dice" and run.data.tags["sweeper.state"] == "complete"
-        again = Tree(cut, uri, study)  # another session finds the trial's run, too
-        asked = cut.requests  # when the session began, and what is whole is not written
+        again = Tree(other, uri, study)  # another session finds the trial's run, too
+        requests = other.requests  # those of its beginning; complete runs are not written
         again.sync()
-        assert cut.requests == asked and not again.mirror.made | again.mirror.completed
+        assert other.requests == requests and not again.mirror.made | again.mirror.completed
 
 
 # --- Next to the training loop ---
 
 
-def test_a_server_that_hangs_holds_no_training(uri: str, line: Line) -> None:
-    tracker = hung(uri, "hangs", line, trainings=20)
+def test_a_server_that_hangs_delays_no_training(uri: str, line: Line) -> None:
+    tracker = make_hanging_tracker(uri, "hangs", line, trainings=20)
     line.open.set()
     assert tracker.wait_until_written() is None
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(20)}
 
 
-def test_a_training_is_made_with_few_requests_however_many_its_evaluations(uri: str, line: Line) -> None:
+def test_a_training_takes_few_requests_whatever_the_number_of_its_evaluations(uri: str, line: Line) -> None:
     tracker = begun(uri, "batches")
     assert tracker.wait_until_written() is None
     before = line.requests
@@ -172,7 +172,7 @@ def test_a_training_is_made_with_few_requests_however_many_its_evaluations(uri: 
     assert points_of(uri, tracker.mirror.experiment_id) == {"trial/00000": list(range(1, 31))}
 
 
-def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_is_back(uri: str, line: Line) -> None:
+def test_an_unreachable_server_is_tried_rarely_and_gets_everything_when_it_answers(uri: str, line: Line) -> None:
     study, warnings = study_named("away"), list[str]()
     tracker = begun(uri, study, warn=warnings.append)
     assert tracker.wait_until_written() is None
@@ -181,11 +181,11 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
     for number in range(5):
         train(tracker, builders.trial("dice", 0.5, number))
     wait_until(lambda: line.requests >= before + 3)
-    began, asked = time.monotonic(), line.requests
-    while time.monotonic() < began + 1:
+    start, requests = time.monotonic(), line.requests
+    while time.monotonic() < start + 1:
         tracker.set_description("nothing new")
         time.sleep(0.01)
-    assert line.requests - asked <= 1 / tracker_module.PAUSE_AFTER_FAILURE + 1  # however much happens
+    assert line.requests - requests <= 1 / tracker_module.PAUSE_AFTER_FAILURE + 1  # however much happens
     assert len(warnings) == 1 and "fails: cut" in warnings[0] and "sweep continues" in warnings[0]
     line.cut = None
     assert tracker.wait_until_written() is None
@@ -195,18 +195,18 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
     assert {MlflowClient(uri).get_run(run_id).data.tags["sweeper.trial"] for run_id in noted} == set("01234")
 
 
-def artifacts(uri: str, tracker: MlflowTracker) -> dict[str, str]:
+def read_artifacts(uri: str, tracker: MlflowTracker) -> dict[str, str]:
     """Return the report's files in MLflow."""
     place = MlflowClient(uri).get_run(tracker.mirror.parent_run_id).info.artifact_uri
     folder = Path(unquote(urlsplit(place).path)) / "report"
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.*")}
 
 
-def test_a_run_that_somebody_deleted_is_made_again_and_the_others_are_written(uri: str, line: Line) -> None:
+def test_a_deleted_run_is_created_again_and_the_others_are_written(uri: str, line: Line) -> None:
     study, warnings = study_named("refused"), list[str]()
     tracker = begun(uri, study, warn=warnings.append)
     trial = builders.trial("dice", 0.5, 0)
-    tracker.notify(TrainingPaused(trial.spec, so_far(trial, 1)))
+    tracker.notify(TrainingPaused(trial.spec, cut_evaluations(trial, 1)))
     deleted = run_of(tracker, trial.spec).info.run_id
     MlflowClient(uri).delete_run(deleted)
     for number in range(3):
@@ -216,7 +216,7 @@ def test_a_run_that_somebody_deleted_is_made_again_and_the_others_are_written(ur
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(3)}
 
 
-def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
+def test_a_run_that_mlflow_refuses_delays_no_other_and_is_reported_at_the_end(
     uri: str, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that it refuses, and files on a full disk."""
@@ -227,31 +227,31 @@ def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
     assert tracker.wait_until_written() is None
     create = line.create_run
 
-    def refuses(*given: Any, **more: Any) -> Any:
-        if more["tags"].get("sweeper.trial") == "1":
+    def create_most(*arguments: Any, **options: Any) -> Any:
+        if options["tags"].get("sweeper.trial") == "1":
             raise MlflowException("no such runs here")
-        return create(*given, **more)
+        return create(*arguments, **options)
 
-    def full(*_: object, **__: object) -> None:
+    def fail_on_full_disk(*_: object, **__: object) -> None:
         raise OSError("507 insufficient storage")
 
-    line.create_run, line.log_artifact = refuses, full  # type: ignore[attr-defined]
+    line.create_run, line.log_artifact = create_most, fail_on_full_disk  # type: ignore[attr-defined]
     for number in range(4):
         keep(study, train(tracker, builders.trial("dice", 0.5, number)))
     tracker.end_sweep("FINISHED", SweepSummary("", {}, {}, tmp_path))
     assert "1 run" in warnings[-1] and "1 file" in warnings[-1] and " left (" in warnings[-1]
-    assert set(statuses(uri, tracker).values()) == {"FINISHED"}
+    assert set(list_statuses(uri, tracker).values()) == {"FINISHED"}
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in (0, 2, 3)}
     del line.create_run, line.log_artifact
     again = begun(uri, study, status="FINISHED")
     again.end_sweep("FINISHED", SweepSummary("", {}, {}, tmp_path))
-    assert artifacts(uri, again) == {"report.md": "words"} and len(points_of(uri, again.mirror.experiment_id)) == 4
+    assert read_artifacts(uri, again) == {"report.md": "words"} and len(points_of(uri, again.mirror.experiment_id)) == 4
 
 
 # --- The end ---
 
 
-def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, line: Line) -> None:
+def test_the_end_reports_unwritten_runs_and_the_command_that_writes_them(uri: str, line: Line) -> None:
     study, warnings = study_named("end of all"), list[str]()
     tracker = begun(uri, study, warn=warnings.append)
     assert tracker.wait_until_written() is None
@@ -262,24 +262,26 @@ def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, l
     assert "sweeper mlflow 'end of all'" in warnings[-1]
     line.cut = None
     time.sleep(0.1)
-    assert statuses(uri, tracker) == {"sweep": "RUNNING"}  # nothing is written behind anybody's back
+    assert list_statuses(uri, tracker) == {"sweep": "RUNNING"}  # nothing is written after the end
     again = begun(uri, study, status="KILLED")
     assert again.wait_until_written() is None
-    assert statuses(uri, again) == {"sweep": "KILLED", "trial0": "FINISHED"}
+    assert list_statuses(uri, again) == {"sweep": "KILLED", "trial0": "FINISHED"}
     assert points_of(uri, again.mirror.experiment_id) == {"trial/00000": STEPS}
 
 
-def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    said, stopped = list[str](), threading.Event()
-    tracker = begun(uri, "bounded", log=said.append, stopped=stopped.is_set)
+def test_the_wait_at_the_end_is_bounded_logged_and_can_be_stopped(
+    uri: str, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages, stopped = list[str](), threading.Event()
+    tracker = begun(uri, "bounded", log=messages.append, stopped=stopped.is_set)
     assert tracker.wait_until_written() is None
     monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1.0)
     monkeypatch.setattr(tracker_module, "LAST_SECONDS", 0.1)
     line.cuts = lambda: time.sleep(0.05)
     for number in range(200):
         train(tracker, builders.trial("dice", 0.5, number))
-    lacks = tracker.wait_until_written()  # it takes something all the time
-    assert lacks is not None and "waiting for MLflow" in said[0] and "runs to be written" in said[0]
+    lacks = tracker.wait_until_written()  # although runs are written all the time
+    assert lacks is not None and "waiting for MLflow" in messages[0] and "runs to be written" in messages[0]
     line.open.clear()
     stopped.set()
     monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1000.0)
@@ -288,43 +290,43 @@ def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, line: Line, monk
     tracker.close()
 
 
-def test_once_it_is_closed_no_other_run_is_written(uri: str, line: Line) -> None:
+def test_a_closed_tracker_writes_no_further_run(uri: str, line: Line) -> None:
     """Another process may be running the study by then."""
     others = set(threading.enumerate())
-    tracker = hung(uri, "handed over", line, trainings=5)
+    tracker = make_hanging_tracker(uri, "handed over", line, trainings=5)
     tracker.close()
     line.open.set()
     wait_until(lambda: set(threading.enumerate()) <= others)
-    assert len(statuses(uri, tracker)) <= 2
+    assert len(list_statuses(uri, tracker)) <= 2
 
 
 # --- Sessions ---
 
 
-def test_another_store_than_the_last_is_said(uri: str, tmp_path: Path) -> None:
+def test_another_store_than_the_last_is_warned_of(uri: str, tmp_path: Path) -> None:
     study = study_named("moved")
     begun(uri, study).close()
     begun(uri, study).close()
-    said: list[str] = []
-    begun(f"sqlite:///{tmp_path}/other.db", study, warn=said.append).close()
-    assert len(said) == 1 and "other.db is another store than the study's last, or a new one" in said[0]
+    messages: list[str] = []
+    begun(f"sqlite:///{tmp_path}/other.db", study, warn=messages.append).close()
+    assert len(messages) == 1 and "other.db is another store than the study's last, or a new one" in messages[0]
 
 
-def so_far(result: TrialResult, evaluations: int) -> TrialResult:
+def cut_evaluations(result: TrialResult, evaluations: int) -> TrialResult:
     return result.model_copy(update={"evaluations": result.evaluations[:evaluations], "run_id": None})
 
 
 def pause(tracker: MlflowTracker, study: optuna.Study, trial: TrialResult, evaluations: int = 1) -> str:
     """Let a trial wait at a rung, and return the id of its run."""
-    waits(study, so_far(trial, evaluations))
-    tracker.notify(TrainingPaused(trial.spec, so_far(trial, evaluations)))
+    waits(study, cut_evaluations(trial, evaluations))
+    tracker.notify(TrainingPaused(trial.spec, cut_evaluations(trial, evaluations)))
     run = run_of(tracker, trial.spec)
     assert run.info.status == "SCHEDULED" and run.data.tags["sweeper.state"] == "waiting"
     assert run.data.metrics["val/miou"] == trial.evaluations[evaluations - 1].chosen.miou
     return str(run.info.run_id)
 
 
-def test_a_paused_training_goes_on_in_its_own_run(uri: str) -> None:
+def test_a_paused_training_continues_in_its_run(uri: str) -> None:
     study = study_named("pause")
     tracker = begun(uri, study)
     trials = [builders.trial("dice", 0.5, number) for number in range(3)]
@@ -332,16 +334,16 @@ def test_a_paused_training_goes_on_in_its_own_run(uri: str) -> None:
     pause(tracker, study, trials[0], 2)  # at the next rung
     keep(study, train(tracker, trials[0]))  # in the same session
     tracker.end_sweep("KILLED")
-    assert statuses(uri, tracker) == {
+    assert list_statuses(uri, tracker) == {
         "sweep": "KILLED",
         "trial0": "FINISHED",
         **{f"trial{number}": "SCHEDULED" for number in (1, 2)},
     }
     again = begun(uri, study)
     train(again, trials[1])
-    train(again, so_far(trials[2], 1).model_copy(update={"state": "pruned"}))  # it was not continued
+    train(again, cut_evaluations(trials[2], 1).model_copy(update={"state": "pruned"}))  # it was not continued
     again.end_sweep("FINISHED")
-    assert statuses(uri, again) == dict.fromkeys(("sweep", "trial0", "trial1", "trial2"), "FINISHED")
+    assert list_statuses(uri, again) == dict.fromkeys(("sweep", "trial0", "trial1", "trial2"), "FINISHED")
     assert [run_of(again, trial.spec).info.run_id for trial in trials] == ids
     assert points_of(uri, again.mirror.experiment_id) == {
         "trial/00000": STEPS,
@@ -350,57 +352,57 @@ def test_a_paused_training_goes_on_in_its_own_run(uri: str) -> None:
     }
 
 
-def test_a_long_training_is_seen_while_it_runs_and_ends_in_its_own_run(uri: str) -> None:
+def test_a_long_training_is_written_while_it_runs_and_ends_in_the_same_run(uri: str) -> None:
     study = study_named("live")
     tracker = begun(uri, study)
     first = builders.confirmation("dice", 1)
     specs = [first.spec.model_copy(update={"number": number}) for number in range(3)]
     confirmed = [first.model_copy(update={"spec": spec}) for spec in specs]
     for training, seconds in zip(confirmed, (12.0, 9.0, 12.0), strict=True):
-        result = so_far(training, 1).model_copy(update={"state": "pruned", "seconds": seconds})
+        result = cut_evaluations(training, 1).model_copy(update={"state": "pruned", "seconds": seconds})
         tracker.notify(TrainingContinued(training.spec, result))
     run = run_of(tracker, confirmed[0].spec)
     assert (run.info.status, run.data.tags["sweeper.state"]) == ("RUNNING", "running")
-    result = so_far(confirmed[0], 2).model_copy(update={"state": "pruned", "seconds": 15.0})
+    result = cut_evaluations(confirmed[0], 2).model_copy(update={"state": "pruned", "seconds": 15.0})
     tracker.notify(TrainingContinued(confirmed[0].spec, result))  # too early
-    begun_runs = {f"confirm{training.spec.number}": "RUNNING" for training in (confirmed[0], confirmed[2])}
-    assert statuses(uri, tracker) == {"sweep": "RUNNING"} | begun_runs  # the short one is not there
+    running = {f"confirm{training.spec.number}": "RUNNING" for training in (confirmed[0], confirmed[2])}
+    assert list_statuses(uri, tracker) == {"sweep": "RUNNING"} | running  # the short one is not written
     experiment, steps = tracker.mirror.experiment_id, [e.step for e in confirmed[0].evaluations]
     name = f"confirm/{confirmed[0].spec.number:05d}"
     assert points_of(uri, experiment)[name] == steps[:1]
     keep(study, train(tracker, confirmed[0]))
     tracker.notify(TrainingDropped(confirmed[2].spec, "it is not needed any more", died=False))
     tracker.end_sweep("KILLED")
-    assert statuses(uri, tracker) == {"sweep": "KILLED", f"confirm{confirmed[0].spec.number}": "FINISHED"}
+    assert list_statuses(uri, tracker) == {"sweep": "KILLED", f"confirm{confirmed[0].spec.number}": "FINISHED"}
     assert points_of(uri, experiment) == {name: steps}
 
 
-def test_what_a_killed_sweep_had_at_work_is_no_run_of_its_resume(uri: str) -> None:
+def test_a_training_that_a_killed_sweep_was_running_is_not_a_run_of_its_resume(uri: str) -> None:
     study = study_named("cut")
     tracker, trial = begun(uri, study), builders.trial("dice", 0.5, 0)
-    result = so_far(trial, 1).model_copy(update={"state": "pruned", "seconds": 99.0})
+    result = cut_evaluations(trial, 1).model_copy(update={"state": "pruned", "seconds": 99.0})
     tracker.notify(TrainingContinued(trial.spec, result))
     assert run_of(tracker, trial.spec).info.status == "RUNNING"
     tracker.close()  # kill -9
     again = begun(uri, study)
-    assert statuses(uri, again) == {"sweep": "RUNNING"}
+    assert list_statuses(uri, again) == {"sweep": "RUNNING"}
     keep(study, train(again, trial))
     again.end_sweep("FINISHED")
-    assert statuses(uri, again) == {"sweep": "FINISHED", "trial0": "FINISHED"}
+    assert list_statuses(uri, again) == {"sweep": "FINISHED", "trial0": "FINISHED"}
 
 
-# --- The begin ---
+# --- Connecting ---
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_is_given_up_in_seconds() -> None:
-    """It takes connections and says nothing."""
+def test_a_request_to_a_server_that_hangs_times_out() -> None:
+    """It accepts connections and sends nothing."""
     import socket
 
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen(16)
-        began = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(MlflowException, match=r"timeout|timed out"):
             MlflowClient(f"http://127.0.0.1:{mute.getsockname()[1]}").get_run("0" * 32)
-        assert time.monotonic() - began < 60  # not a speed: MLflow's own default is 120 s, seven times
+        assert time.monotonic() - start < 60  # not a speed: MLflow's own default is 120 s, seven times

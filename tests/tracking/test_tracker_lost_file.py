@@ -16,36 +16,36 @@ from tests.support.tracked import begun, keep, study_named, train
 from tests.support.waiting import wait_until
 
 
-def delete(path: Path) -> None:
+def delete_file(path: Path) -> None:
     path.unlink()
 
 
-def rename(path: Path) -> None:
+def rename_folder(path: Path) -> None:
     path.parent.rename(path.parent.with_name("new"))
 
 
-def replace(path: Path) -> None:
+def replace_file(path: Path) -> None:
     shutil.copy(path, path.with_name("other"))
     path.with_name("other").replace(path)
 
 
-def empty(path: Path) -> None:
+def empty_file(path: Path) -> None:
     path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("busy", [True, False])
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("damage", "words"),
     [
-        (delete, "was deleted, or its folder was renamed"),
-        (rename, "was deleted, or its folder was renamed"),
-        (replace, "was replaced by another file"),
-        (empty, "was emptied"),
+        (delete_file, "was deleted, or its folder was renamed"),
+        (rename_folder, "was deleted, or its folder was renamed"),
+        (replace_file, "was replaced by another file"),
+        (empty_file, "was emptied"),
     ],
 )
 @pytest.mark.slow
-def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_place(
-    tmp_path: Path, how: Callable[[Path], None], words: str, busy: bool
+def test_a_lost_file_is_reported_at_once_and_at_the_end_and_not_created_again(
+    tmp_path: Path, damage: Callable[[Path], None], words: str, busy: bool
 ) -> None:
     path, warnings, study = tmp_path / "m d" / "mlflow.db", list[str](), study_named("my study")
     path.parent.mkdir()
@@ -53,7 +53,7 @@ def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_pl
     tracker = begun(f"sqlite:///{path}", study, warn=warnings.append)
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
     assert tracker.wait_until_written() is None and warnings == []
-    how(path)
+    damage(path)
     size = path.stat().st_size if path.exists() else None
     if busy:
         keep(study, train(tracker, builders.trial("dice", 0.5, 1)))
@@ -66,7 +66,7 @@ def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_pl
 
 
 @pytest.mark.slow
-def test_a_file_that_is_lost_before_the_end_is_said_though_nothing_was_left_to_write(tmp_path: Path) -> None:
+def test_a_file_that_is_lost_before_the_end_is_reported_although_all_was_written(tmp_path: Path) -> None:
     warnings = list[str]()
     mlflow_template.lay(tmp_path)
     tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
@@ -80,7 +80,7 @@ def test_a_file_that_is_lost_before_the_end_is_said_though_nothing_was_left_to_w
     again.close()
 
 
-def test_what_was_written_is_in_the_file_itself_whenever_nothing_is_left(tmp_path: Path) -> None:
+def test_written_runs_are_in_the_database_file_itself(tmp_path: Path) -> None:
     mlflow_template.lay(tmp_path)
     study = study_named("s")
     tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", study)

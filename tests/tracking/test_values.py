@@ -1,4 +1,4 @@
-"""What MLflow has of a study, read back from a real SQLite store with its own client."""
+"""The values that MLflow has of a study, read from a real SQLite store by its client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
-def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
+def test_runs_form_a_tree_with_the_documented_names(uri: str) -> None:
     tracker = begun(uri, "tree")
     trial = builders.trial("dice_focal", 0.7, 4)
     train(tracker, trial)
@@ -55,7 +55,7 @@ def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
     assert experiment is not None and experiment.tags[NOTE] == "short"
 
 
-def test_every_run_says_who_made_it_and_by_which_program(uri: str) -> None:
+def test_every_run_has_its_user_and_program(uri: str) -> None:
     tracker = begun(uri, "made by")
     trial = train(tracker, builders.trial("dice", 0.7, 0))
     for run in (run_of(tracker, trial.spec), run_of(tracker)):
@@ -64,13 +64,13 @@ def test_every_run_says_who_made_it_and_by_which_program(uri: str) -> None:
         assert run.data.tags["mlflow.source.type"] == "LOCAL"
 
 
-def test_values_from_a_part_of_the_images_have_names_of_their_own(uri: str) -> None:
+def test_values_of_a_part_of_the_images_have_separate_names(uri: str) -> None:
     tracker = begun(uri, "parts")
     done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
     stopped = builders.trial("dice", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
-    lost = builders.trial("dice", 0.0, 2, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
+    diverged = builders.trial("dice", 0.0, 2, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
     client, histories = MlflowClient(uri), []
-    for trial in (done, stopped, lost):
+    for trial in (done, stopped, diverged):
         train(tracker, trial)
         run = run_of(tracker, trial.spec)
         histories.append(
@@ -79,17 +79,17 @@ def test_values_from_a_part_of_the_images_have_names_of_their_own(uri: str) -> N
                 for name in run.data.metrics
             }
         )
-    whole, part, nothing = histories
-    assert whole["val/miou"] == whole["val/value"] == [(100, 0.6)]
-    assert whole["val_part/miou"] == whole["val_part/value"] == [(25, 0.5), (50, 0.6), (75, 0.65), (100, 0.7)]
-    assert {"val_part/miou_at_0.5", "val_part/fg_iou", "val_part/iou/crack", "val_part/threshold"} <= whole.keys()
-    assert part["val_part/miou"] == [(25, 0.4), (50, 0.65)]
-    assert not [name for name in part if name.startswith("val/")]
-    assert nothing["val/value"] == nothing["val/miou"] == [(25, 0.0)]
+    completed, pruned, diverged_values = histories
+    assert completed["val/miou"] == completed["val/value"] == [(100, 0.6)]
+    assert completed["val_part/miou"] == completed["val_part/value"] == [(25, 0.5), (50, 0.6), (75, 0.65), (100, 0.7)]
+    assert {"val_part/miou_at_0.5", "val_part/fg_iou", "val_part/iou/crack", "val_part/threshold"} <= completed.keys()
+    assert pruned["val_part/miou"] == [(25, 0.4), (50, 0.65)]
+    assert not [name for name in pruned if name.startswith("val/")]
+    assert diverged_values["val/value"] == diverged_values["val/miou"] == [(25, 0.0)]
 
 
 @pytest.mark.parametrize("purpose", ["confirm", "recheck", "probe"])
-def test_other_trainings_have_a_kind_of_their_own_beside_a_trial_of_the_same_number(uri: str, purpose: str) -> None:
+def test_other_trainings_have_another_kind_than_a_trial_of_the_same_number(uri: str, purpose: str) -> None:
     tracker = begun(uri, f"kind-{purpose}")
     trial, other = builders.trial("dice", 0.6, 0), builders.confirmation("dice", 1999)
     spec = other.spec.model_copy(update={"purpose": purpose})
@@ -103,13 +103,13 @@ def test_other_trainings_have_a_kind_of_their_own_beside_a_trial_of_the_same_num
     assert ({"test/miou", "test/iou/crack"} <= tested) if purpose == "confirm" else not tested
 
 
-def test_what_a_probe_decides_is_written_to_the_sweeps_run_when_it_is_known(uri: str) -> None:
+def test_the_budget_of_a_probe_is_written_to_the_sweeps_run_once_decided(uri: str) -> None:
     tracker = begun(uri, "probing")
     params = run_of(tracker).data.params
     assert "seed" in params and "recipe.steps" not in params
     decided = builders.conditions(steps=400, confirm_steps=800)
     tracker.update_plan(decided)
-    tracker.update_plan(decided)  # a resume says it again
+    tracker.update_plan(decided)  # as a resume does
     params = run_of(tracker).data.params
     assert (params["recipe.steps"], params["recipe.confirm_steps"]) == ("400", "800")
 
@@ -123,7 +123,7 @@ def test_what_a_probe_decides_is_written_to_the_sweeps_run_when_it_is_known(uri:
         ({"own_runs": {"wandb": "team/cracks/1a"}}, "FINISHED"),
     ],
 )
-def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], status: str) -> None:
+def test_states_are_written_as_statuses_and_tags(uri: str, changes: dict[str, object], status: str) -> None:
     tracker = begun(uri, f"states-{'-'.join(changes)}-{changes.get('state')}")
     result = builders.trial("dice", 0.5, 1).model_copy(update=changes)
     train(tracker, result)
@@ -134,7 +134,7 @@ def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], s
     assert run.data.tags.get("sweeper.own_run.wandb") == ("team/cracks/1a" if "own_runs" in changes else None)
 
 
-def test_a_failed_training_that_is_trained_again_shows_its_last_result_alone(uri: str) -> None:
+def test_a_repeated_training_has_only_its_last_result(uri: str) -> None:
     tracker = begun(uri, "again")
     good = builders.confirmation("dice", 101)
     bad = good.model_copy(
@@ -170,9 +170,7 @@ def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
         (("猫", "x-2", "犬"), ("x", "x-2", "x-3")),
     ],
 )
-def test_a_number_that_a_class_has_itself_is_not_given_to_another(
-    classes: tuple[str, ...], slugs: tuple[str, ...]
-) -> None:
+def test_a_slug_that_a_class_has_is_not_given_to_another(classes: tuple[str, ...], slugs: tuple[str, ...]) -> None:
     assert make_class_slugs(classes) == slugs
 
 
@@ -184,35 +182,35 @@ def test_any_classes_have_distinct_slugs_that_mlflow_takes(classes: list[str]) -
         _validate_metric_name(f"val/iou/{one}")
 
 
-def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
+def test_notes_are_cut_at_the_limit_of_mlflow(uri: str) -> None:
     tracker = begun(uri, "notes")
     tracker.set_description("x" * 9000)
     note = run_of(tracker).data.tags[NOTE]
     assert len(note) == NOTE_LIMIT and note.endswith("…")
 
 
-def test_others_runs_in_an_experiment_of_the_same_name_are_left_alone(uri: str) -> None:
+def test_runs_of_another_study_of_the_same_name_are_not_changed(uri: str) -> None:
     first = begun(uri, "shared")
     first.notify(TrainingPaused(builders.spec("dice", 0), builders.trial("dice", 0.5, 0)))
-    mine = run_of(first, builders.spec("dice", 0))
+    run = run_of(first, builders.spec("dice", 0))
     second = begun(uri, "shared", created="2026-11-21T07:00:00+00:00")
     assert run_of(second).info.run_id != run_of(first).info.run_id
     train(second, builders.trial("dice", 0.5, 0))
-    assert run_of(second, builders.spec("dice", 0)).info.run_id != mine.info.run_id
+    assert run_of(second, builders.spec("dice", 0)).info.run_id != run.info.run_id
     second.end_sweep("FINISHED")
     statuses = [run_of(first, spec).info.status for spec in (builders.spec("dice", 0), None)]
     assert statuses == ["SCHEDULED", "RUNNING"]
 
 
-def test_a_resume_on_another_store_makes_the_whole_tree_there(uri: str, tmp_path: Path) -> None:
+def test_a_resume_on_another_store_writes_all_runs_to_it(uri: str, tmp_path: Path) -> None:
     study, trial = study_named("moved"), builders.trial("dice", 0.5, 0)
     first = begun(uri, study)
     keep(study, train(first, trial))
     first.end_sweep("KILLED")
-    said: list[str] = []
-    second = begun(f"sqlite:///{tmp_path}/other.db", study, warn=said.append)
-    assert len(said) == 1 and "is another store than the study's last" in said[0]
-    there = run_of(second, trial.spec)
-    assert there.info.status == "FINISHED" and there.data.tags["mlflow.parentRunId"] == run_of(second).info.run_id
-    assert study.user_attrs["mlflow_runs"] == {"search/00000": there.info.run_id}
+    messages: list[str] = []
+    second = begun(f"sqlite:///{tmp_path}/other.db", study, warn=messages.append)
+    assert len(messages) == 1 and "is another store than the study's last" in messages[0]
+    run = run_of(second, trial.spec)
+    assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == run_of(second).info.run_id
+    assert study.user_attrs["mlflow_runs"] == {"search/00000": run.info.run_id}
     assert study.user_attrs["parent_run_id"] == run_of(second).info.run_id != run_of(first).info.run_id
