@@ -1,4 +1,4 @@
-"""A leader on PostgreSQL that is stopped, overtaken and continued ends in a sentence about that."""
+"""A leader on PostgreSQL that is stopped, overtaken and continued ends with an error that explains this."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ except SweeperError as error:
 """
 
 
-def led(url: str, stop_at: int = 0) -> subprocess.Popen[str]:
+def start_leader(url: str, stop_at: int = 0) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", LEADER, url, str(stop_at)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [45, 63, 100])
-def test_a_leader_that_was_overtaken_while_it_was_stopped_says_so(postgres: Server, stop_at: int) -> None:
+def test_a_leader_that_was_overtaken_while_stopped_reports_it(postgres: Server, stop_at: int) -> None:
     url = postgres.fresh()
-    first = led(url, stop_at)
+    first = start_leader(url, stop_at)
     assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
-    second = led(url)
-    _, wrong = second.communicate(timeout=200)
-    assert second.returncode == 0, wrong
+    second = start_leader(url)
+    _, errors = second.communicate(timeout=200)
+    assert second.returncode == 0, errors
     os.kill(first.pid, signal.SIGCONT)
-    _, told = first.communicate(timeout=100)
-    assert first.returncode == 1, told
-    assert told.startswith("LostStudyError: ") and "another process runs it now" in told, told
+    _, message = first.communicate(timeout=100)
+    assert first.returncode == 1, message
+    assert message.startswith("LostStudyError: ") and "another process runs it now" in message, message

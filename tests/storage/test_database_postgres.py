@@ -1,4 +1,4 @@
-"""PostgreSQL behind the study and behind MLflow, against a real server."""
+"""A real PostgreSQL server as storage of the study and of MLflow."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_a_plan_round_trips_whatever_the_scheme(postgres: Server, scheme: str) -> None:
+def test_a_plan_is_stored_and_read_whatever_the_scheme_of_the_address(postgres: Server, scheme: str) -> None:
     url = postgres.fresh().replace("postgresql", scheme, 1)
     studies.create_study(studies.open_storage(url), "s", new_plan())
     assert studies.read_plan(studies.open_storage(url, create=False), "s") == new_plan()
 
 
-def test_a_database_without_studies_is_refused_and_left_as_it_is(postgres: Server) -> None:
+def test_a_database_without_studies_is_refused_and_not_changed(postgres: Server) -> None:
     url = postgres.fresh()
     with pytest.raises(StudyError, match="holds no studies"):
         studies.open_storage(url, create=False)
@@ -42,7 +42,7 @@ def test_a_database_without_studies_is_refused_and_left_as_it_is(postgres: Serve
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 
 
-def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
+def test_an_absent_server_is_refused_without_its_password() -> None:
     url = "postgresql://user:hunter2@127.0.0.1:1/db"
     with pytest.raises(UsageError, match="must be a PostgreSQL database that answers") as caught:
         studies.open_storage(url)
@@ -78,7 +78,7 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
             server.start()
 
         class Pausing(Recorder):
-            """Each training takes a little, so that the restart comes amid them."""
+            """Each training takes a little, so that the restart is during them."""
 
             def keep(self, result: object) -> None:
                 time.sleep(0.05)
@@ -92,14 +92,14 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
             finally:
                 thread.join()
 
-            def taken() -> bool:
+            def is_held() -> bool:
                 try:
                     with studies.hold_study(url, "s"):
                         return False
                 except StudyError:
                     return True
 
-            wait_until(taken)
+            wait_until(is_held)
             assert not lost()
         trials = study.get_trials()
         assert sum(is_counted(t) for t in trials) == 40
@@ -108,11 +108,11 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
 
 
 @pytest.mark.slow
-def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_an_absent_server_has_a_limit_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "PATIENCE_SECONDS", 0.5)
     with running_server() as server:
-        told = list[str]()
-        study = studies.create_study(studies.open_storage(server.fresh(), warn=told.append), "s", new_plan())
+        warnings = list[str]()
+        study = studies.create_study(studies.open_storage(server.fresh(), warn=warnings.append), "s", new_plan())
         monkeypatch.setattr(steady, "WARN_SECONDS", 0.2)
         server.stop()
         try:
@@ -120,43 +120,43 @@ def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pyt
                 study.ask()
         finally:
             server.start()
-        (line,) = told
+        (line,) = warnings
         assert "does not answer" in line and "SELECT" not in line
         monkeypatch.setattr(steady, "PATIENCE_SECONDS", 60)
         monkeypatch.setattr(steady, "WARN_SECONDS", 0)
-        assert study.get_trials() == []  # it answers again, so that it is waited for again
+        assert study.get_trials() == []  # it answers again, so that a new wait begins
         study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
         server.stop()
         back = threading.Timer(1, server.start)
         back.start()
         study.ask()
         back.join()
-        assert "does not answer" in told[1] and "answers again, after" in told[2]
+        assert "does not answer" in warnings[1] and "answers again, after" in warnings[2]
 
 
-def test_trials_are_read_again_when_the_session_is_cut_off_amid_them(postgres: Server) -> None:
+def test_trials_are_read_again_when_the_session_ends_during_reading(postgres: Server) -> None:
     """Optuna takes an error there for a query that is too long and continues in the session that is broken."""
     url = postgres.fresh()
     storage = studies.open_storage(url)
     study = studies.create_study(storage, "s", new_plan())
     study.add_trial(optuna.trial.create_trial(value=0.5, intermediate_values={1: 0.5}))
-    cut: list[str] = []
+    statements: list[str] = []
 
-    def cut_off(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if "trial_intermediate_values" in statement and not cut:
-            cut.append(statement)
+    def end_session(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "trial_intermediate_values" in statement and not statements:
+            statements.append(statement)
             with psycopg.connect(url, autocommit=True) as other:
                 ours = "application_name = 'sweeper' AND datname = current_database()"
                 other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")  # type: ignore[arg-type]
 
-    sqlalchemy.event.listen(storage.engine, "before_cursor_execute", cut_off)
-    read = studies.open_storage(url).get_all_trials(study._study_id)
-    assert [t.value for t in storage.get_all_trials(study._study_id)] == [t.value for t in read] == [0.5]
-    assert cut
+    sqlalchemy.event.listen(storage.engine, "before_cursor_execute", end_session)
+    expected = studies.open_storage(url).get_all_trials(study._study_id)
+    assert [t.value for t in storage.get_all_trials(study._study_id)] == [t.value for t in expected] == [0.5]
+    assert statements
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_a_change_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_path: Path, waits: bool) -> None:
+def test_a_stored_change_whose_answer_was_lost_is_not_an_error(tmp_path: Path, waits: bool) -> None:
     study = optuna.create_study(storage=studies.open_storage(f"sqlite:///{tmp_path}/a.db"), direction="maximize")
     storage = study._storage._backend  # type: ignore[attr-defined]
     state, values = (TrialState.RUNNING, None) if waits else (TrialState.COMPLETE, [0.5])
@@ -168,7 +168,7 @@ def test_a_change_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_pat
     original = steady.RDBStorage.set_trial_state_values
     calls = []
 
-    def answer_lost(*args: object, **kwargs: object) -> bool:
+    def lose_answer(*args: object, **kwargs: object) -> bool:
         done = original(*args, **kwargs)  # type: ignore[arg-type]
         calls.append(1)
         if len(calls) == 1:
@@ -176,13 +176,13 @@ def test_a_change_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_pat
         return done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steady.RDBStorage, "set_trial_state_values", answer_lost)
+        patch.setattr(steady.RDBStorage, "set_trial_state_values", lose_answer)
         assert storage.set_trial_state_values(trial._trial_id, state, values)
     assert study.trials[0].state == state
 
 
 @pytest.mark.slow
-def test_a_whole_sweep_with_both_stores_there_and_the_password_nowhere(postgres: Server, tmp_path: Path) -> None:
+def test_a_sweep_with_both_stores_on_the_server_writes_no_password(postgres: Server, tmp_path: Path) -> None:
     storage = postgres.fresh().replace("postgres@", "nowhere") + "&user=postgres&password=hun'ter\"2@w0r/d"
     tracking = postgres.fresh().replace("postgres@", "postgres:hun'ter\"2@")
     display = Recorder()

@@ -1,4 +1,4 @@
-"""What a study was made for: kept with it, and compared at a resume."""
+"""Plans of studies are stored with them, and compared at a resume."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from sweeper.storage.record_format import PLAN
 from tests.support.faking import SPACE, new_plan
 
 
-def test_a_study_with_a_plan_knows_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut off right after its plan was stored, it is resumed with the same total."""
+def test_the_plan_of_a_study_is_stored_after_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that is interrupted right after its plan was stored is resumed with the same total."""
     storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
     order: list[str] = []
     write = optuna.Study.set_user_attr
 
-    def noting(study: optuna.Study, key: str, value: Any) -> None:
+    def note_key(study: optuna.Study, key: str, value: Any) -> None:
         order.append(key)
         write(study, key, value)
 
-    monkeypatch.setattr(optuna.Study, "set_user_attr", noting)
+    monkeypatch.setattr(optuna.Study, "set_user_attr", note_key)
     studies.create_study(storage, "s", new_plan(), {"trials": 7})
     assert order == [studies.OPTIONS, studies.MACHINE, PLAN]
     assert studies.read_options(storage, "s") == {"trials": 7}
 
 
-def test_names_that_exist_and_names_that_do_not_are_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_creating_an_existing_study_and_reading_a_missing_one_are_refused(tmp_path: Path) -> None:
     storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
     studies.create_study(storage, "s", new_plan())
     with pytest.raises(StudyError, match="--resume"):
@@ -40,16 +40,16 @@ def test_names_that_exist_and_names_that_do_not_are_refused_with_the_remedy(tmp_
         studies.read_plan(storage, "other")
 
 
-@pytest.mark.parametrize("lost", ["instance_ce", "blob_dice", "skeleton_recall"])
-def test_a_study_of_a_loss_that_is_no_longer_there_is_refused(tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("removed", ["instance_ce", "blob_dice", "skeleton_recall"])
+def test_a_study_of_a_removed_loss_is_refused(tmp_path: Path, removed: str) -> None:
     storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
-    space = SPACE.model_copy(update={"families": (*SPACE.families, FamilySpace(family=lost, coordinates={}))})
+    space = SPACE.model_copy(update={"families": (*SPACE.families, FamilySpace(family=removed, coordinates={}))})
     studies.create_study(storage, "s", new_plan().model_copy(update={"space": space}))
-    with pytest.raises(StudyError, match=rf"study 's' must be among .*found {lost}, which .*make a new study"):
+    with pytest.raises(StudyError, match=rf"study 's' must be among .*found {removed}, which .*make a new study"):
         studies.read_plan(storage, "s")
 
 
-def test_differences_name_what_changed() -> None:
+def test_differences_of_plans_list_what_changed() -> None:
     old = new_plan()
     recipe = old.conditions.recipe.model_copy(update={"steps": 999})
     dataset = old.conditions.dataset.model_copy(update={"digest": "sha256:other"})
