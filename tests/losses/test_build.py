@@ -1,4 +1,4 @@
-"""What `build_loss` takes and refuses, and what it says."""
+"""What `build_loss` accepts and refuses, and its messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeper.losses import build_loss
 
 
 @pytest.mark.parametrize(
-    ("family", "task", "given", "words"),
+    ("family", "task", "arguments", "words"),
     [
         ("focall", "binary", {}, ["family must be one of", "'focall'", "did you mean `focal`"]),
         ("focal", "multilable", {}, ["task of focal must be one of binary, multiclass"]),
@@ -30,14 +30,14 @@ from sweeper.losses import build_loss
         ("unified_focal", "binary", {"suppression": 1.0}, ["`suppression` must be", "below 1"]),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_rule_and_value(family, task, given, words):
+def test_wrong_arguments_are_refused_with_rule_and_value(family, task, arguments, words):
     with pytest.raises(LossError) as caught:
-        build_loss(family, task=task, **given)
+        build_loss(family, task=task, **arguments)
     for word in words:
         assert word in str(caught.value)
 
 
-def test_all_problems_are_named_at_once():
+def test_all_problems_are_listed_at_once():
     with pytest.raises(LossError) as caught:
         build_loss("focal", task="multiclass", gamma=-1, alpha=2, beta=3)
     for word in ("`gamma` must", "`alpha` must", "`beta` is not", "`class_frequencies`"):
@@ -51,15 +51,15 @@ def test_unusable_frequencies_are_refused(frequencies):
 
 
 @pytest.mark.parametrize(("task", "ignore"), [("binary", 0), ("binary", 1), ("binary", True), ("multiclass", 2.5)])
-def test_an_ignore_label_that_cannot_be_one_is_refused(task, ignore):
+def test_an_impossible_ignore_label_is_refused(task, ignore):
     with pytest.raises(LossError, match="ignore_index"):
         build_loss("dice", task=task, ignore_index=ignore)
 
 
-def test_numpy_numbers_are_numbers():
+def test_numbers_of_numpy_are_accepted():
     assert build_loss("dice_ce", task="binary", mix=np.float32(0.5), pos_weight=np.int64(1)).coordinates["mix"] == 0.5
 
 
-def test_the_module_says_what_it_is():
-    shown = repr(build_loss("tversky", task="binary", fn_weight=0.8))
-    assert shown == "KernelLoss(tversky, task=binary, fn_weight=0.8, overlap_exponent=1, ignore_index=255)"
+def test_the_repr_of_a_loss_has_its_coordinates():
+    text = repr(build_loss("tversky", task="binary", fn_weight=0.8))
+    assert text == "KernelLoss(tversky, task=binary, fn_weight=0.8, overlap_exponent=1, ignore_index=255)"

@@ -1,4 +1,4 @@
-"""Where another library's loss is right, ours equals it. Where it is not: test_build_library_traps.py."""
+"""Losses equal those of other libraries that are right. Those that are wrong: test_build_library_traps.py."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def assert_close(ours: Tensor, theirs: Tensor, rtol: float = 1e-6) -> None:
 
 
 def call_entropy(task: str, logits: Tensor, target: Tensor, point: dict[str, float]) -> Tensor:
-    """Call torch's, which of several classes would divide by the sum of the weights."""
+    """Call that of torch, whose mean over several classes would divide by the sum of the weights."""
     if task == "binary":
         weight = torch.tensor(point.get("pos_weight", 1.0))
         return F.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype), pos_weight=weight)
@@ -45,7 +45,7 @@ def call_entropy(task: str, logits: Tensor, target: Tensor, point: dict[str, flo
 
 
 def call_focal(task: str, logits: Tensor, target: Tensor, point: dict[str, float]) -> Tensor:
-    """Call smp's, or of several classes MONAI's, which divides by their number and whose α is against the first."""
+    """Call that of smp, for several classes MONAI's, which divides by their number, and whose α is of the others."""
     if task == "binary":
         return smp.FocalLoss("binary", alpha=point.get("alpha"), gamma=point["gamma"])(logits, target)
     alpha = point.get("alpha")
@@ -54,7 +54,7 @@ def call_focal(task: str, logits: Tensor, target: Tensor, point: dict[str, float
 
 
 def call_tversky(task: str, logits: Tensor, target: Tensor, point: dict[str, float]) -> Tensor:
-    """Call smp's, whose exponent is of one class that of the paper."""
+    """Call that of smp, whose exponent for one class is that of the paper."""
     fn, exponent = point["fn_weight"], point.get("overlap_exponent", 1.0)
     return smp.TverskyLoss(task, smooth=1.0, alpha=1 - fn, beta=fn, gamma=exponent)(logits, target)
 
@@ -107,7 +107,7 @@ def test_losses_equal_those_of_other_libraries_in_value_and_gradient(family, tas
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 5.0])
 @pytest.mark.parametrize("alpha", [0.25, 0.9, None])
-def test_binary_focal_is_torchvisions(gamma, alpha):
+def test_binary_focal_equals_that_of_torchvision(gamma, alpha):
     logits, target = draw_batch("binary", ignored=True)
     labelled = target != IGNORE
     options = {"alpha": -1 if alpha is None else alpha, "gamma": gamma, "reduction": "mean"}
@@ -129,14 +129,14 @@ def test_losses_of_smp_ignore_the_same_pixels(family, task, theirs):
 
 
 @pytest.mark.parametrize(("kind", "exponent"), [("simple", 1.0), ("square", 2.0)])
-def test_generalised_dice_is_monais(kind, exponent):
+def test_generalised_dice_equals_that_of_monai(kind, exponent):
     logits, target = draw_batch("multiclass")
     options = {"softmax": True, "to_onehot_y": True, "batch": True, "smooth_nr": 0.0, "smooth_dr": 1e-12}
     theirs = monai.GeneralizedDiceLoss(w_type=kind, **options)(logits, target.unsqueeze(1))
     assert_close(build_loss("generalized_dice", task="multiclass", volume_exponent=exponent)(logits, target), theirs)
 
 
-def test_centre_lines_are_those_of_monai():
+def test_soft_cldice_equals_that_of_monai():
     logits, target = (x[:1] for x in draw_batch("binary"))  # theirs is per image
     options = {"iter_": 3, "sigmoid": True, "smooth": 1e-12, "smooth_nr": 1.0, "smooth_dr": 1.0}
     theirs = monai.SoftclDiceLoss(**options)(logits, target.unsqueeze(1).double())

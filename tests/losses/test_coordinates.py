@@ -1,4 +1,4 @@
-"""Coordinates in the kernel's terms: what class frequencies become."""
+"""Class frequencies and coordinates give the settings of a kernel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_class_weights_keep_the_mean_weight_at_one_and_favour_the_rare(pixels, p
     assert compute_frequency_weights(pixels, 0) == pytest.approx([1] * len(pixels))
 
 
-def test_kernel_settings_leave_out_weights_that_say_nothing():
+def test_kernel_settings_leave_out_weights_of_1():
     entry = FAMILIES["dice_ce"]
     assert make_kernel_settings(entry, "binary", {"mix": 0.5, "pos_weight": 1.0}, None).class_weights is None
     plain = make_kernel_settings(entry, "multiclass", {"mix": 0.5, "class_weight_power": 0.0}, (0.9, 0.07, 0.03))

@@ -16,12 +16,12 @@ from tests.support.loss_cases import CASES
 from tests.support.pasting import run_text
 
 ROOT = Path(__file__).resolve().parents[2]
-MADE = runpy.run_path(str(ROOT / "docs" / "site" / "losses_page.py"))
+PAGE_MODULE = runpy.run_path(str(ROOT / "docs" / "site" / "losses_page.py"))
 PAGE = (ROOT / "docs" / "losses.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_ranges_defaults_and_fixed_values_are_acceptable(family, task):
+def test_ranges_and_defaults_of_coordinates_are_within_their_limits(family, task):
     entry = FAMILIES[family]
     assert not set(entry.fixed) & set(entry.coordinates[task])
     assert len({"alpha", "pos_weight", "class_weight_power"} & set(entry.coordinates[task])) <= 1  # one coordinate
@@ -45,8 +45,8 @@ def test_listing_families_and_writing_snippets_does_not_import_torch():
 # --- docs/losses.md -----------------------------------------------------------------------------------------
 
 
-def test_the_page_has_the_families_as_the_registry_has_them():
-    assert MADE["insert_families"](PAGE) == PAGE, "run `make docs`"
+def test_the_page_has_the_families_of_the_registry():
+    assert PAGE_MODULE["insert_families"](PAGE) == PAGE, "run `make docs`"
     assert all(family.formula in PAGE and family.title in PAGE for family in FAMILIES.values())
 
 
@@ -58,9 +58,9 @@ def test_the_example_of_the_page_runs():
     torch.testing.assert_close(loss, build_loss("dice_focal", task="binary", mix=0.4, gamma=2.0)(*batch))
 
 
-def test_every_trap_of_a_library_is_shown():
+def test_every_trap_of_a_library_on_the_page_is_tested():
     traps = PAGE.split("## Traps of the libraries")[1]
-    named = set(re.findall(r"`([A-Z]\w+Loss)", traps))
+    names = set(re.findall(r"`([A-Z]\w+Loss)", traps))
     tested = (ROOT / "tests" / "losses" / "test_build_library_traps.py").read_text("utf-8")
-    assert named
-    assert [name for name in named if name not in tested] == []
+    assert names
+    assert [name for name in names if name not in tested] == []

@@ -1,4 +1,4 @@
-"""Every family for every task equals its formula, written again in float64 NumPy without a line of the package."""
+"""Every family for every task equals its formula, in float64 NumPy without code of the package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.loss_cases import (
 def draw_arrays(task: str, seed: int, absent: bool):
     """Return float64 logits and labels, a fifth ignored; `absent`: class 2 (binary: the foreground) does not occur.
 
-    Of seed 0 each pixel has a label of its own; of others there are regions, and class 1 is found wherever it is.
+    With seed 0 the label of each pixel is random; with others labels form regions, and all of class 1 is predicted.
     """
     rng = np.random.default_rng(seed)
     z = 2 * rng.standard_normal((2, count_channels(task), 7, 9))
@@ -85,7 +85,7 @@ def cross_entropy(task, z, y, v):
     return terms.mean()
 
 
-def hard(task, z, y, v):
+def topk_ce(task, z, y, v):
     terms, _ = list_pixel_losses(task, z, y, v)
     return np.sort(terms)[::-1][: max(1, int(v["hard_fraction"] * len(terms)))].mean()
 
@@ -96,13 +96,13 @@ def boundary_ce(task, z, y, v):
     for term, index in zip(terms, places, strict=True):
         *lead, i, j = index
         window = y[(*lead, slice(max(0, i - 2), i + 3), slice(max(0, j - 2), j + 3))]
-        near = len(set(window[window != IGNORE].tolist())) > 1
-        total += term * (1 + v["boundary_weight"] * near)
+        is_near = len(set(window[window != IGNORE].tolist())) > 1
+        total += term * (1 + v["boundary_weight"] * is_near)
     return total / len(terms)
 
 
 def sum_soft_counts(p, positive, labelled):
-    """Soft true positives, false positives and false negatives."""
+    """Return soft true positives, false positives and false negatives."""
     other = labelled & ~positive
     return p[positive].sum(), p[other].sum(), (1 - p)[positive].sum()
 
@@ -112,8 +112,8 @@ def tversky(task, z, y, v):
     for p, positive, labelled in list_problems(task, z, y):
         tp, fp, fn = sum_soft_counts(p, positive, labelled)
         fn_weight = v.get("fn_weight", 0.5)
-        lost = 1 - (tp + 1) / (tp + v.get("fp_weight", 1 - fn_weight) * fp + fn_weight * fn + 1)
-        each.append((lost if positive.any() else p[labelled].mean()) ** v.get("overlap_exponent", 1))
+        missed = 1 - (tp + 1) / (tp + v.get("fp_weight", 1 - fn_weight) * fp + fn_weight * fn + 1)
+        each.append((missed if positive.any() else p[labelled].mean()) ** v.get("overlap_exponent", 1))
     return np.mean(each)
 
 
@@ -147,8 +147,8 @@ def unified_focal(task, z, y, v):
         focal = (1 - p[positive]) ** s if is_common else 1
         ce += ((1 - delta if is_common else delta) * focal * surprise).sum()
         tp, fp, fn = sum_soft_counts(p, positive, labelled)
-        lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if positive.any() else p[labelled].mean()
-        overlap.append(lost if is_common else lost ** (1 - s))
+        missed = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if positive.any() else p[labelled].mean()
+        overlap.append(missed if is_common else missed ** (1 - s))
     return v["mix"] * ce / pixels + (1 - v["mix"]) * np.mean(overlap)
 
 
@@ -176,7 +176,7 @@ def lovasz(task, z, y, v):
 
 
 def pick_neighbours(values, labelled, pick, square):
-    """Smallest or largest of the labelled values in a cross or a square around each pixel of one image."""
+    """Return the smallest or largest labelled value in a cross or a square around each pixel of an image."""
     out = values.copy()
     for i, j in np.ndindex(values.shape):
         cells = [
@@ -205,9 +205,9 @@ def soft_cldice(task, z, y, v):
         if not positive.any():
             each.append(p[labelled].mean())
             continue
-        mine = np.stack([compute_skeleton(a, k) for a, k in zip(p, labelled, strict=True)])
+        predicted = np.stack([compute_skeleton(a, k) for a, k in zip(p, labelled, strict=True)])
         true = np.stack([compute_skeleton(a.astype(float), k) for a, k in zip(positive, labelled, strict=True)])
-        precision = (mine[positive].sum() + 1) / (mine[labelled].sum() + 1)
+        precision = (predicted[positive].sum() + 1) / (predicted[labelled].sum() + 1)
         recall = ((true * p).sum() + 1) / (true.sum() + 1)
         each.append(1 - 2 * precision * recall / (precision + recall))
     return (1 - v["skeleton_weight"]) * tversky(task, z, y, {}) + v["skeleton_weight"] * np.mean(each)
@@ -217,13 +217,13 @@ def boundary(task, z, y, v):
     total, number = 0.0, 0
     for p, positive, labelled in list_problems(task, z, y):
         for image in range(len(p)):
-            here, other, k = positive[image], labelled[image] & ~positive[image], labelled[image]
-            far = np.full(here.shape, 100.0)
-            if here.any():
-                far[other] = (distance_transform_edt(~here) - 0.5)[other]
+            inside, other, k = positive[image], labelled[image] & ~positive[image], labelled[image]
+            far = np.full(inside.shape, 100.0)
+            if inside.any():
+                far[other] = (distance_transform_edt(~inside) - 0.5)[other]
             if other.any():
-                far[here] = (distance_transform_edt(~other) - 0.5)[here]
-            total += (np.minimum(far, 100) * np.abs(p[image] - here))[k].sum()
+                far[inside] = (distance_transform_edt(~other) - 0.5)[inside]
+            total += (np.minimum(far, 100) * np.abs(p[image] - inside))[k].sum()
             number += k.sum()
     return (1 - v["distance_mix"]) * tversky(task, z, y, {}) + v["distance_mix"] * total / number
 
@@ -244,7 +244,7 @@ REFERENCES = {
     "cross_entropy": cross_entropy,
     "weighted_ce": cross_entropy,
     "focal": cross_entropy,
-    "topk_ce": hard,
+    "topk_ce": topk_ce,
     "boundary_ce": boundary_ce,
     "logit_adjusted": logit_adjusted,
     "ohem_ce": ohem_ce,
@@ -256,14 +256,14 @@ REFERENCES = {
     "lovasz": lovasz,
     "dice_ce": mix_with_overlap(cross_entropy),
     "dice_focal": mix_with_overlap(cross_entropy),
-    "dice_topk": mix_with_overlap(hard),
+    "dice_topk": mix_with_overlap(topk_ce),
     "unified_focal": unified_focal,
     "soft_cldice": soft_cldice,
     "boundary": boundary,
 }
 
 
-def test_every_family_has_its_formula_here():
+def test_every_family_has_a_formula_in_this_module():
     for name in set(FAMILIES) - set(REFERENCES):
         pytest.fail(f"{name}: no slow reference; add it to {__file__} REFERENCES")
     for name in set(REFERENCES) - set(FAMILIES):

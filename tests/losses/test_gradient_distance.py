@@ -1,4 +1,4 @@
-"""How far the gradients of two losses are apart: names of one function are close, different losses are not."""
+"""The distance of the gradients of two losses: small for two names of one function, large for different losses."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sweeper.losses.gradient_distance import ComparedLoss, measure_gradient_dist
 from sweeper.study.same_loss import CLOSE
 
 
-def labels(task: Task, share: float = 0.05) -> np.ndarray:
-    """(4, 32, 32) with some pixels unlabelled."""
+def draw_masks(task: Task, share: float = 0.05) -> np.ndarray:
+    """Return masks (4, 32, 32) with some ignored pixels."""
     rng = np.random.default_rng(0)
     classes = 2 if task == "binary" else 3
-    found = rng.choice(classes, size=(4, 32, 32), p=[1 - share * (classes - 1), *[share] * (classes - 1)])
-    found[rng.random(found.shape) < 0.02] = 255
-    return found.astype(np.uint8)
+    mask = rng.choice(classes, size=(4, 32, 32), p=[1 - share * (classes - 1), *[share] * (classes - 1)])
+    mask[rng.random(mask.shape) < 0.02] = 255
+    return mask.astype(np.uint8)
 
 
-def distance(task: Task, first: ComparedLoss, second: ComparedLoss, share: float = 0.05) -> float:
-    drawn = labels(task, share)
-    pixels = np.bincount(drawn[drawn != 255].ravel(), minlength=2).tolist()
-    return measure_gradient_distances([(first, second)], drawn, task, pixels)[0]
+def measure_distance(task: Task, first: ComparedLoss, second: ComparedLoss, share: float = 0.05) -> float:
+    masks = draw_masks(task, share)
+    pixels = np.bincount(masks[masks != 255].ravel(), minlength=2).tolist()
+    return measure_gradient_distances([(first, second)], masks, task, pixels)[0]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def distance(task: Task, first: ComparedLoss, second: ComparedLoss, share: float
         ("multiclass", ComparedLoss("focal", {"gamma": 0.0, "alpha": 0.5}), ComparedLoss("cross_entropy", {})),
     ],
 )
-def test_names_of_one_function_are_close(task: Task, first: ComparedLoss, second: ComparedLoss) -> None:
-    assert distance(task, first, second) <= CLOSE
+def test_two_names_of_one_function_are_close(task: Task, first: ComparedLoss, second: ComparedLoss) -> None:
+    assert measure_distance(task, first, second) <= CLOSE
 
 
 @pytest.mark.parametrize(
@@ -71,43 +71,43 @@ def test_names_of_one_function_are_close(task: Task, first: ComparedLoss, second
         ("multiclass", ComparedLoss("weighted_ce", {"class_weight_power": 0.2}), ComparedLoss("cross_entropy", {})),
     ],
 )
-def test_different_losses_are_not(task: Task, first: ComparedLoss, second: ComparedLoss) -> None:
-    assert distance(task, first, second) > CLOSE
+def test_different_losses_are_not_close(task: Task, first: ComparedLoss, second: ComparedLoss) -> None:
+    assert measure_distance(task, first, second) > CLOSE
 
 
-def test_at_which_mix_a_part_no_longer_counts_depends_on_the_labels() -> None:
+def test_the_effect_of_a_small_part_of_a_mix_depends_on_the_labels() -> None:
     nearly = ComparedLoss("dice_ce", {"mix": 0.998, "pos_weight": 1.0}), ComparedLoss("cross_entropy", {})
-    assert distance("binary", *nearly, share=0.5) < distance("binary", *nearly, share=0.01)
+    assert measure_distance("binary", *nearly, share=0.5) < measure_distance("binary", *nearly, share=0.01)
 
 
-def test_what_cannot_be_built_or_needs_more_than_labels_is_the_same_as_nothing() -> None:
+def test_a_loss_that_cannot_be_computed_has_an_infinite_distance() -> None:
     assert (
-        distance("binary", ComparedLoss("weighted_ce", {"pos_weight": -1.0}), ComparedLoss("cross_entropy", {}))
+        measure_distance("binary", ComparedLoss("weighted_ce", {"pos_weight": -1.0}), ComparedLoss("cross_entropy", {}))
         == math.inf
     )
-    assert distance("binary", ComparedLoss("boundary", {}), ComparedLoss("dice", {})) == math.inf
+    assert measure_distance("binary", ComparedLoss("boundary", {}), ComparedLoss("dice", {})) == math.inf
 
 
-def test_pairs_that_some_components_show_to_be_apart_are_not_measured_as_a_whole(
+def test_pairs_that_differ_at_one_stage_are_not_measured_at_all_stages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the 36 families of a full space each gradient would be computed again for each pair."""
-    ours, drawn, computed = gradient_distance.build_loss, labels("multiclass"), []
+    build, masks, computed = gradient_distance.build_loss, draw_masks("multiclass"), []
 
-    def counted(family: str, **options: Any) -> torch.nn.Module:
+    def count_losses(family: str, **options: Any) -> torch.nn.Module:
         computed.append(family)
-        return ours(family, **options)
+        return build(family, **options)
 
-    monkeypatch.setattr(gradient_distance, "build_loss", counted)
+    monkeypatch.setattr(gradient_distance, "build_loss", count_losses)
     losses = [ComparedLoss("tversky", {"fn_weight": w}) for w in (0.3, 0.502, 0.7, 0.9)]
     losses += [ComparedLoss(name, {}) for name in ("cross_entropy", "jaccard", "lovasz")]
     pairs = [(one, ComparedLoss("dice", {})) for one in losses]
     pixels = [3000, 200, 200]
-    exact = measure_gradient_distances(pairs, drawn, "multiclass", pixels)
+    exact = measure_gradient_distances(pairs, masks, "multiclass", pixels)
     assert len(computed) > 3 * (len(losses) + 1)
     computed.clear()
-    found = measure_gradient_distances(pairs, drawn, "multiclass", pixels, enough=CLOSE)
+    bounded = measure_gradient_distances(pairs, masks, "multiclass", pixels, enough=CLOSE)
     near = [distance <= CLOSE for distance in exact]
-    assert [distance <= CLOSE for distance in found] == near and sum(near) == 1
-    assert all(a == b if close else a <= b for a, b, close in zip(found, exact, near, strict=True))
+    assert [distance <= CLOSE for distance in bounded] == near and sum(near) == 1
+    assert all(a == b if close else a <= b for a, b, close in zip(bounded, exact, near, strict=True))
     assert len(computed) < 3 * (len(losses) + 1)  # one stage of most

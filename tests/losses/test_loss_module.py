@@ -1,4 +1,4 @@
-"""What holds of every loss besides its formula: any batch at all, absent classes, identities.
+"""Properties of every loss besides its formula: any batch, absent classes, identities.
 
 Formulas are in test_families_formulas.py, slopes and precisions in test_loss_module_numerics.py.
 """
@@ -21,15 +21,15 @@ from tests.support.marks import EXHAUSTIVE
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_a_nan_on_a_labelled_pixel_shows(family, task):
-    """Divergence must be seen, not masked away."""
+def test_a_nan_on_a_labelled_pixel_makes_the_loss_nan(family, task):
+    """Divergence must be visible, not masked."""
     logits, target = draw_batch(task)
     logits[0, 0, 0, 0] = float("nan")
     assert make_loss(family, task)(logits, target).isnan()
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_any_ignore_index_and_integer_type_will_do(family, task):
+def test_any_ignore_index_and_integer_type_give_the_same_loss(family, task):
     logits, target = draw_batch(task)
     target[..., :3, :] = IGNORE
     expected = make_loss(family, task)(logits, target)
@@ -37,12 +37,12 @@ def test_any_ignore_index_and_integer_type_will_do(family, task):
     negative = make_loss(family, task, ignore_index=-100)
     renamed = torch.where(target == IGNORE, -100, target)
     assert torch.equal(negative(logits, renamed.int()), expected)
-    # 156 is −100 in eight bits: it must not be taken for it.
+    # 156 is −100 in eight bits, and must not be ignored.
     assert torch.equal(negative(logits, torch.zeros_like(target).to(torch.uint8)), negative(logits, target * 0))
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_a_perfect_answer_costs_nothing_and_moves_nothing(family, task):
+def test_a_perfect_answer_has_loss_0_and_gradient_0(family, task):
     """(1 − TI)^κ with κ < 1 has no finite slope at TI = 1 when written naively."""
     _, target = draw_batch(task)
     signs = 2 * F.one_hot(target, 2 if task == "binary" else CLASSES).movedim(-1, 1).float() - 1
@@ -60,7 +60,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_neither_precision_nor_layout_of_memory_nor_a_second_call_matters(family, task):
+def test_the_loss_is_independent_of_precision_memory_layout_and_earlier_calls(family, task):
     logits, target = draw_batch(task, size=16)
     loss = make_loss(family, task)
     state = torch.get_rng_state()
@@ -85,7 +85,7 @@ def test_neither_precision_nor_layout_of_memory_nor_a_second_call_matters(family
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
+def test_lovasz_with_sorted_integers_equals_lovasz_with_sorted_floats(task, dtype, monkeypatch):
     """On a processor the bits of the errors are sorted in place of the errors."""
     loss = build_loss("lovasz", task=task)
     loss.checks_labels = False
@@ -124,19 +124,19 @@ def test_a_target_may_have_a_channel_and_two_classes_two_channels(family, task):
 
 
 def make_label_map(family, logits):
-    """Return some distances to boundaries, if the family wants them."""
+    """Return some distances to boundaries, if the family needs them."""
     if FAMILIES[family].needs_map is None:
         return {}
     return {"distance": torch.linspace(-3, 9, logits.numel(), device=logits.device).view_as(logits)}
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_nothing_waits_for_the_device(task):
+def test_no_loss_waits_for_the_device(task):
     """Tensors on `meta` have no values: anything that would have to read one fails there."""
     logits, target = draw_batch(task)
     for family in (name for name, for_task in CASES if for_task == task):
-        away = logits.to("meta").requires_grad_()
-        assert make_loss(family, task)(away, target.to("meta"), **make_label_map(family, away)).shape == ()
+        meta = logits.to("meta").requires_grad_()
+        assert make_loss(family, task)(meta, target.to("meta"), **make_label_map(family, meta)).shape == ()
 
 
 TRACED = {("dice_focal", "multiclass")}
@@ -144,7 +144,7 @@ TRACED = {("dice_focal", "multiclass")}
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not ours
+@pytest.mark.filterwarnings("default")  # warnings of the compiler
 @pytest.mark.parametrize(
     ("family", "task", "backend"),
     [
@@ -164,7 +164,7 @@ def test_torch_compile_gives_the_same_in_one_graph(family, task, backend):
     torch.testing.assert_close(other_gradient, gradient)
 
 
-# --- Anything at all ----------------------------------------------------------------------------------------
+# --- Any batch ----------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=200)
@@ -178,16 +178,16 @@ def test_torch_compile_gives_the_same_in_one_graph(family, task, backend):
     ),
     seed=st.integers(0, 10**6),
 )
-def test_values_and_gradients_are_finite_whatever_comes(case, shape, levels, seed):
+def test_values_and_gradients_are_finite_for_any_batch(case, shape, levels, seed):
     rare, ignored, scale = levels
     family, task = case
     images, height, width = shape
     rng = torch.Generator().manual_seed(seed)
     shape = (images, count_channels(task), height, width)
     logits = (2 * scale * torch.rand(shape, generator=rng) - scale).clamp(-1e4, 1e4)
-    where = (images, height, width)
-    target = (torch.rand(where, generator=rng) < rare).long() * (CLASSES - 1 if task == "multiclass" else 1)
-    target[torch.rand(where, generator=rng) < ignored] = IGNORE
+    places = (images, height, width)
+    target = (torch.rand(places, generator=rng) < rare).long() * (CLASSES - 1 if task == "multiclass" else 1)
+    target[torch.rand(places, generator=rng) < ignored] = IGNORE
     value, gradient = compute_gradient(make_loss(family, task), logits, target)
     assert 0 <= value < float("inf")
     assert gradient.isfinite().all()
@@ -206,7 +206,7 @@ def draw_volume(task):
 
 
 @pytest.mark.parametrize(("family", "task"), [case for case in CASES if not FAMILIES[case[0]].images_only])
-def test_a_volume_is_taken_whatever_the_order_of_its_axes(family, task):
+def test_the_loss_of_a_volume_is_independent_of_the_order_of_its_axes(family, task):
     logits, target = draw_volume(task)
     loss = make_loss(family, task)
     value = loss(logits, target)
@@ -218,7 +218,7 @@ def test_a_volume_is_taken_whatever_the_order_of_its_axes(family, task):
     assert logits.grad.shape == logits.shape and logits.grad.isfinite().all()
 
 
-def test_cross_entropy_of_a_volume_is_torchs():
+def test_cross_entropy_of_a_volume_equals_that_of_torch():
     for task in ("binary", "multiclass"):
         logits, target = draw_volume(task)
         labelled = target != IGNORE
@@ -231,6 +231,6 @@ def test_cross_entropy_of_a_volume_is_torchs():
 
 
 @pytest.mark.parametrize(("family", "task"), [case for case in CASES if FAMILIES[case[0]].images_only])
-def test_a_loss_of_neighbouring_pixels_refuses_a_volume_by_its_name(family, task):
+def test_a_loss_of_neighbouring_pixels_refuses_a_volume(family, task):
     with pytest.raises(LossError, match=rf"logits of {family} must be of images .* got \(2, .* give the slices"):
         make_loss(family, task)(*draw_volume(task))

@@ -1,4 +1,4 @@
-"""What a machine or another torch can break in any loss: slopes, ignored pixels, extreme logits, half precision."""
+"""Numerics of every loss on each device: slopes, ignored pixels, extreme logits, half precision."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HALVES = [kind for kind in KINDS if torch.float32 not in getattr(kind, "values",
 
 
 @pytest.fixture(autouse=True)
-def uninitialised_memory_is_nan(device: str) -> None:
-    """Show what nobody wrote, on a processor; tests/conftest.py restores the setting."""
+def fill_uninitialised_memory(device: str) -> None:
+    """Make uninitialised memory NaN on a processor; tests/conftest.py restores the setting."""
     torch.use_deterministic_algorithms(device == "cpu")
 
 
@@ -35,7 +35,7 @@ def list_losses(family: str, task: str) -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_the_slope_is_that_of_the_value(family, task, device):
+def test_the_gradient_is_the_slope_of_the_value(family, task, device):
     logits, target = draw_batch(task, size=6)
     logits, target = (2 * logits).double().to(device), target.to(device)
     target[:, 2, :4] = IGNORE
@@ -50,7 +50,7 @@ def test_the_slope_is_that_of_the_value(family, task, device):
 
 @pytest.mark.parametrize(("device", "dtype"), KINDS)
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_logits_of_ignored_pixels_change_nothing_to_the_last_bit(family, task, device, dtype):
+def test_logits_of_ignored_pixels_do_not_change_the_loss(family, task, device, dtype):
     logits, target = draw_batch(task)
     logits, target = (2 * logits).to(device, dtype), target.to(device)
     target[:, 2:5, 1:] = IGNORE
@@ -65,7 +65,7 @@ def test_logits_of_ignored_pixels_change_nothing_to_the_last_bit(family, task, d
 
 @pytest.mark.parametrize(("device", "dtype"), KINDS)
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_a_batch_without_labels_costs_nothing(family, task, device, dtype):
+def test_a_batch_without_labels_has_loss_0(family, task, device, dtype):
     logits, target = draw_batch(task)
     nothing = torch.full_like(target, IGNORE).to(device)
     for name, loss in list_losses(family, task).items():
@@ -76,7 +76,7 @@ def test_a_batch_without_labels_costs_nothing(family, task, device, dtype):
 
 @pytest.mark.parametrize(("device", "dtype"), KINDS)
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_extreme_logits_stay_finite(family, task, device, dtype):
+def test_extreme_logits_have_finite_losses(family, task, device, dtype):
     logits, mixed = draw_batch(task)
     signs, ones = logits.sign(), torch.ones_like(logits)
     extremes = (1e4 * signs, 30 * signs, 0 * ones, 1e4 * ones, -1e4 * ones)

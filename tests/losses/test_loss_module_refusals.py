@@ -1,4 +1,4 @@
-"""Logits, labels and maps that come from elsewhere are refused with the way out, or said."""
+"""Logits, labels and maps that do not fit are refused with a remedy, or warned of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeper.losses.loss_module import CHECKED_BATCHES
 from tests.support.loss_cases import draw_batch, make_loss
 
 
-def labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
+def make_labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
     """Return a target (2, 8, 8) in which these values occur."""
     target = torch.zeros(2, 8, 8, dtype=dtype)
     target.flatten()[: len(values)] = torch.tensor(values).to(dtype)
@@ -23,49 +23,51 @@ def labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("task", "ignore", "target", "words"),
     [
-        ("binary", 255, labels(0, 1, 2), ["must be 0, 1 or 255", "got 2", "labels begin at 0"]),
-        ("binary", -100, labels(0, 255), ["got 255", "(target > 0).long()"]),
-        ("binary", 255, labels(0, 1, -100), ["got -100", "ignore_index=-100"]),
-        ("multiclass", 255, labels(0, 3), ["must be 0 … 2 or 255", "got 3"]),
-        ("multiclass", -100, labels(0, 2, 255), ["got 255", "ignore_index=255"]),
-        ("multiclass", 255, labels(-1), ["got -1", "ignore_index=-1"]),
+        ("binary", 255, make_labels(0, 1, 2), ["must be 0, 1 or 255", "got 2", "labels begin at 0"]),
+        ("binary", -100, make_labels(0, 255), ["got 255", "(target > 0).long()"]),
+        ("binary", 255, make_labels(0, 1, -100), ["got -100", "ignore_index=-100"]),
+        ("multiclass", 255, make_labels(0, 3), ["must be 0 … 2 or 255", "got 3"]),
+        ("multiclass", -100, make_labels(0, 2, 255), ["got 255", "ignore_index=255"]),
+        ("multiclass", 255, make_labels(-1), ["got -1", "ignore_index=-1"]),
     ],
 )
-def test_labels_that_are_no_class_are_refused(task, ignore, target, words):
+def test_labels_outside_the_classes_are_refused(task, ignore, target, words):
     logits, _ = draw_batch(task)
     with pytest.raises(LossError) as caught:
         build_loss("focal", task=task, ignore_index=ignore)(logits, target)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_what_may_be_a_mask_of_0_and_255_is_said_once():
+def test_a_probable_mask_of_0_and_255_is_warned_of_once():
     logits, _ = draw_batch("binary")
     loss = build_loss("dice", task="binary")
     with pytest.warns(UserWarning, match=r"255 is the foreground of these masks.*\(target > 0\)\.long"):
         for _ in range(CHECKED_BATCHES):
-            loss(logits, labels(0, 255))
-    loss(logits, labels(0, 255))  # a warning would be an error here
+            loss(logits, make_labels(0, 255))
+    loss(logits, make_labels(0, 255))  # a warning would be an error here
 
 
-@pytest.mark.parametrize("target", [labels(0, 1, 255), labels(0), labels(1, 1), labels(1, dtype=torch.bool)])
-def test_right_labels_are_left_alone(target):
+@pytest.mark.parametrize(
+    "target", [make_labels(0, 1, 255), make_labels(0), make_labels(1, 1), make_labels(1, dtype=torch.bool)]
+)
+def test_right_labels_are_accepted_without_warning(target):
     logits, _ = draw_batch("binary")
     loss = build_loss("dice", task="binary")
     loss(logits, target)
     for _ in range(CHECKED_BATCHES):  # a warning would be an error here
-        loss(logits, labels(0, 255) if 1 in target else labels(0))
+        loss(logits, make_labels(0, 255) if 1 in target else make_labels(0))
 
 
-def test_labels_are_checked_in_the_first_batches_alone_and_not_where_they_are_known_to_be_right():
+def test_labels_are_checked_only_in_the_first_batches_unless_switched_off():
     logits, _ = draw_batch("binary")
     loss = build_loss("dice", task="binary")
     for _ in range(CHECKED_BATCHES):
-        loss(logits, labels(0, 1))
-    assert loss(logits, labels(0, 1, 2)).isfinite()
+        loss(logits, make_labels(0, 1))
+    assert loss(logits, make_labels(0, 1, 2)).isfinite()
     for family in ("dice", "logit_adjusted"):  # the second calls the first
-        known = make_loss(family, "binary")
-        known.checks_labels = False
-        assert known(logits, labels(0, 1, 2)).isfinite()
+        unchecked = make_loss(family, "binary")
+        unchecked.checks_labels = False
+        assert unchecked(logits, make_labels(0, 1, 2)).isfinite()
 
 
 @pytest.mark.parametrize(
@@ -88,10 +90,10 @@ def test_shapes_that_do_not_fit_are_refused(task, logits, target, words):
         assert word in str(caught.value)
 
 
-def test_types_that_do_not_fit_are_refused_with_where_the_right_ones_are():
+def test_types_that_do_not_fit_are_refused_with_a_remedy():
     loss = build_loss("dice", task="binary")
     logits, target = draw_batch("binary")
-    for output, found, words in (
+    for output, mask, words in (
         ({"out": 1, "aux": 2}, target, ["got dict", 'output["out"]']),
         (SimpleNamespace(logits=1), target, ["got SimpleNamespace", "output.logits"]),
         (logits, target.numpy(), ["torch.as_tensor"]),
@@ -101,7 +103,7 @@ def test_types_that_do_not_fit_are_refused_with_where_the_right_ones_are():
         (logits[..., None, None], target, ["must have shape (N, 1, H, W)", "volumes have an axis D before H"]),
     ):
         with pytest.raises(LossError) as caught:
-            loss(output, found)
+            loss(output, mask)
         assert all(word in str(caught.value) for word in words), caught.value
     with pytest.raises(LossError, match=r"target\.argmax\(1\)"):
         build_loss("dice", task="multiclass")(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8).long())

@@ -24,7 +24,7 @@ Batches = list[tuple[Tensor, Tensor]]
 SUMMED = ("miou", "fg_iou", "dice")
 
 
-def counted(batches: Batches, log_prior: Tensor) -> ImageCounts:
+def count_batches(batches: Batches, log_prior: Tensor) -> ImageCounts:
     """Return what sweeper counts of these batches."""
     counter = BinaryCounter if len(log_prior) == 2 else MulticlassCounter
     images = tuple(range(sum(len(target) for _, target in batches)))
@@ -36,12 +36,12 @@ def counted(batches: Batches, log_prior: Tensor) -> ImageCounts:
     return counts.make_counts()
 
 
-def chosen(batches: Batches, log_prior: Tensor, metric: str) -> float:
-    given = iter(batches)  # any iterable, once
-    return choose_threshold(given, metric) if len(log_prior) == 2 else choose_tau(given, log_prior, metric)
+def choose_point(batches: Batches, log_prior: Tensor, metric: str) -> float:
+    iterator = iter(batches)  # any iterable, once
+    return choose_threshold(iterator, metric) if len(log_prior) == 2 else choose_tau(iterator, log_prior, metric)
 
 
-def random_batches(seed: int, classes: int) -> Batches:
+def draw_batches(seed: int, classes: int) -> Batches:
     """Return two to four batches of two sizes: few or coarse logits, so that points tie, and rare or absent classes."""
     random = np.random.default_rng(seed)
     batches = []
@@ -61,22 +61,24 @@ def random_batches(seed: int, classes: int) -> Batches:
 @pytest.mark.parametrize(
     ("classes", "metric"), [*((2, name) for name in SUMMED), (3, "miou"), (3, "dice"), (6, "miou"), (6, "dice")]
 )
-def test_it_is_what_sweepers_own_code_chooses(classes: int, metric: str) -> None:
-    found = set()
+def test_the_point_is_that_of_a_study(classes: int, metric: str) -> None:
+    points = set()
     for seed in range(40):
-        batches = random_batches(seed, classes)
+        batches = draw_batches(seed, classes)
         shares = torch.bincount(torch.cat([t[t != 255] for _, t in batches]), minlength=classes).clamp(min=1).float()
         log_prior = (shares / shares.sum()).log()
-        own = find_best_point(counted(batches, log_prior), metric)[0]
-        assert chosen(batches, log_prior, metric) == own, seed
-        found.add(own)
-    assert len(found) > 4  # the plain one is not all there is
+        expected = find_best_point(count_batches(batches, log_prior), metric)[0]
+        assert choose_point(batches, log_prior, metric) == expected, seed
+        points.add(expected)
+    assert len(points) > 4  # the plain one is not all there is
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("metric", ["miou", "dice"])
 @pytest.mark.parametrize("case", ["all ignored", "no foreground", "foreground only", "constant", "beyond", "nan"])
-def test_empty_masks_ties_and_broken_logits_are_answered_alike(classes: int, metric: str, case: str) -> None:
+def test_the_point_is_that_of_a_study_for_empty_masks_ties_and_broken_logits(
+    classes: int, metric: str, case: str
+) -> None:
     torch.manual_seed(3)
     target = torch.randint(0, classes, (2, 5, 7))
     logits = torch.randn(2, 1 if classes == 2 else classes, 5, 7)
@@ -90,42 +92,42 @@ def test_empty_masks_ties_and_broken_logits_are_answered_alike(classes: int, met
         logits[0, 0, :2] = float("nan")
         logits[1, 0, 0, 0] = float("inf")
     log_prior = torch.full((classes,), 1.0 / classes).log()
-    own = find_best_point(counted([(torch.nan_to_num(logits), target)], log_prior), metric)[0]
-    assert chosen([(logits.requires_grad_(), target.to(torch.uint8))], log_prior, metric) == own
-    assert chosen([], log_prior, metric) == (0.5 if classes == 2 else 0)
+    expected = find_best_point(count_batches([(torch.nan_to_num(logits), target)], log_prior), metric)[0]
+    assert choose_point([(logits.requires_grad_(), target.to(torch.uint8))], log_prior, metric) == expected
+    assert choose_point([], log_prior, metric) == (0.5 if classes == 2 else 0)
 
 
 def test_a_target_may_have_a_channel_and_two_classes_two_channels() -> None:
-    batches = random_batches(4, 2)
+    batches = draw_batches(4, 2)
     pairs = [(torch.cat([0 * logits, logits], 1), target.unsqueeze(1)) for logits, target in batches]
     assert choose_threshold(pairs) == choose_threshold(batches) != 0.5
 
 
 @pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("multiclass", 3)])
-def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
+def test_the_snippet_and_the_single_file_choose_the_point_of_a_study(
     task: Literal["binary", "multiclass"], classes: int
 ) -> None:
     shares = (90.0, 9.0, 1.0)[:classes]
-    batches = random_batches(4, classes)
+    batches = draw_batches(4, classes)
     names = ["a", "b", "c"][:classes]
-    own = run_text(make_snippet("dice", {}, task, names, shares, point=0.25))
-    log_prior = own.get("log_prior", torch.zeros(2))
-    point = find_best_point(counted(batches, log_prior))[0]
-    alone = run_text(make_loss_text("dice", {}, None))
+    snippet = run_text(make_snippet("dice", {}, task, names, shares, point=0.25))
+    log_prior = snippet.get("log_prior", torch.zeros(2))
+    point = find_best_point(count_batches(batches, log_prior))[0]
+    module = run_text(make_loss_text("dice", {}, None))
     if task == "binary":
-        assert own["choose_threshold"](batches) == alone["choose_threshold"](batches) == point != 0.25
+        assert snippet["choose_threshold"](batches) == module["choose_threshold"](batches) == point != 0.25
     else:
-        assert own["choose_tau"](batches, log_prior) == alone["choose_tau"](batches, log_prior) == point != 0.25
-    answers = torch.cat([own["predict"](logits, point).flatten() for logits, _ in batches])
+        assert snippet["choose_tau"](batches, log_prior) == module["choose_tau"](batches, log_prior) == point != 0.25
+    answers = torch.cat([snippet["predict"](logits, point).flatten() for logits, _ in batches])
     assert answers.dtype == torch.long and len(answers.unique()) > 1
     text = make_snippet("dice", {}, task, names, shares, point=0.25, ignore_index=-1)
     assert "-1 = ignored" in text and "255" not in text
-    moved = [(logits, torch.where(target == 255, -1, target)) for logits, target in batches]
+    relabelled = [(logits, torch.where(target == 255, -1, target)) for logits, target in batches]
     line = next(line for line in text.splitlines() if " = choose_" in line).partition(": ")[2]
-    other = run_text(text) | {"model": lambda x: x, "validation_batches": moved}
+    other = run_text(text) | {"model": lambda x: x, "validation_batches": relabelled}
     exec(line, other)
     assert other["threshold" if task == "binary" else "tau"] == point
-    assert other["criterion"](*moved[0]) == own["criterion"](*batches[0])
+    assert other["criterion"](*relabelled[0]) == snippet["criterion"](*batches[0])
     assert "choose_tau" not in make_loss_text("dice", {}, "binary") and "choose_threshold" in make_loss_text(
         "focal", {}, "binary"
     )
@@ -144,34 +146,36 @@ def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
         ),
     ],
 )
-def test_the_call_in_the_text_chooses_by_the_studys_metric_where_it_can(metric: str, line: str) -> None:
+def test_the_printed_call_chooses_by_the_metric_of_the_study_if_it_can(metric: str, line: str) -> None:
     text = make_snippet("dice", {}, "binary", ["a", "b"], point=0.3, metric=metric)
     assert line in text.splitlines()
-    names = run_text(text) | {"model": lambda x: x, "validation_batches": random_batches(4, 2)}
+    names = run_text(text) | {"model": lambda x: x, "validation_batches": draw_batches(4, 2)}
     exec(line.removeprefix("# ").partition(": ")[2], names)
-    wanted = metric if metric in SUMMED else "miou"
-    assert names["threshold"] == find_best_point(counted(names["validation_batches"], torch.zeros(2)), wanted)[0]
+    expected = metric if metric in SUMMED else "miou"
+    assert (
+        names["threshold"] == find_best_point(count_batches(names["validation_batches"], torch.zeros(2)), expected)[0]
+    )
 
 
 @pytest.mark.parametrize("scene", ["tiny", "tiny_street"])
-def test_it_chooses_on_a_trained_network_what_the_training_chose(scene: str, request: pytest.FixtureRequest) -> None:
+def test_the_point_of_a_trained_network_is_that_of_its_training(scene: str, request: pytest.FixtureRequest) -> None:
     dataset: Dataset = request.getfixturevalue(scene)
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
     training = StudyTraining(spec(lr=0.01), open_context(conditions, "cpu"))
     last = finished(training).evaluations[-1]
     evaluator, model = training._evaluator, training._steps.average.model
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    def predict_batches() -> Iterator[tuple[Tensor, Tensor]]:
         for _, logits, masks in evaluator._predict(model, training._split.val):
             yield logits, masks
 
     if dataset.task == "binary":
-        assert choose_threshold(batches()) == last.point
+        assert choose_threshold(predict_batches()) == last.point
     else:
-        assert choose_tau(batches(), evaluator._log_prior) == last.point
+        assert choose_tau(predict_batches(), evaluator._log_prior) == last.point
 
 
-def test_what_cannot_be_right_is_refused() -> None:
+def test_impossible_labels_shapes_and_metrics_are_refused() -> None:
     logits, target = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
     for batch, words in (
         ((logits, target + 3), "labels 0 to 1, .* got 3 to 3"),

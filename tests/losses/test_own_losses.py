@@ -1,4 +1,4 @@
-"""`--loss module:function`: a loss of the user's is one more family, from its table to the code that is pasted."""
+"""`--loss module:function`: a loss of the user is a further family, from its declaration to the pasted code."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def dice(power=1.0): ...
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield a module of losses in the working folder; no loss of it stays registered."""
+    """Yield a module of losses in the working folder; its losses are unregistered afterwards."""
     with own_module("own_losses_here", LOSSES, tmp_path, monkeypatch) as name:
         yield name
     for name in list(OWN):
@@ -104,16 +104,16 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     own_losses.read_declaration.cache_clear()
 
 
-def test_its_table_becomes_a_family_of_the_space(module: str) -> None:
+def test_a_declared_loss_becomes_a_family_of_the_space(module: str) -> None:
     before = list(FAMILIES)
-    own = declare_loss(f"{module}:SoftIoU")
-    assert own.takes == ("task", "ignore_index") and own.starts == {"power": 1.0, "smooth": 1.0}
+    declaration = declare_loss(f"{module}:SoftIoU")
+    assert declaration.takes == ("task", "ignore_index") and declaration.starts == {"power": 1.0, "smooth": 1.0}
     assert list(FAMILIES) == [*before, "SoftIoU"] and "power" not in LIMITS
-    space = add_user_losses(load_space("binary"), (own,))
+    space = add_user_losses(load_space("binary"), (declaration,))
     assert space.families[-1].family == "SoftIoU" and space.families[-1].coordinates["smooth"].kind == "log"
     first = get_default_params(space.families[-1], space)
     assert (first["SoftIoU.power"], first["SoftIoU.smooth"]) == (1.0, 1.0)
-    assert add_user_losses(space, (own,)) == space
+    assert add_user_losses(space, (declaration,)) == space
     assert declare_loss(f"{module}:function").coordinates["power"].high == 3
 
 
@@ -129,7 +129,7 @@ def test_its_table_becomes_a_family_of_the_space(module: str) -> None:
         ("dice", ["dice is the name of a loss of sweeper's"]),
     ],
 )
-def test_a_declaration_that_is_wrong_is_refused_in_one_list(module: str, name: str, words: list[str]) -> None:
+def test_all_faults_of_a_declaration_are_listed_at_once(module: str, name: str, words: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         declare_loss(f"{module}:{name}")
     assert all(word in str(caught.value) for word in words) and name not in OWN
@@ -148,29 +148,29 @@ def test_a_declaration_that_is_wrong_is_refused_in_one_list(module: str, name: s
         ("Learns", "must have no weights of its own"),
     ],
 )
-def test_what_cannot_be_trained_with_is_refused_in_words(module: str, name: str, words: str) -> None:
-    own = declare_loss(f"{module}:{name}")
+def test_a_loss_that_cannot_be_trained_with_is_refused(module: str, name: str, words: str) -> None:
+    declaration = declare_loss(f"{module}:{name}")
     with pytest.raises(UsageError) as caught:
-        check_own_loss(own, "binary", 2)
+        check_own_loss(declaration, "binary", 2)
     assert words in str(caught.value) and f"{module}:{name} cannot be trained with" in str(caught.value)
 
 
-def test_a_sound_one_passes_for_each_task_and_a_wrong_network_is_told_with_a_wrong_loss(
+def test_a_sound_loss_passes_and_faults_of_network_and_loss_are_reported_together(
     module: str, tiny: Dataset, tmp_path: Path
 ) -> None:
-    own = declare_loss(f"{module}:SoftIoU")
-    check_own_loss(own, "binary", 2)
-    check_own_loss(own, "multiclass", 5)
+    declaration = declare_loss(f"{module}:SoftIoU")
+    check_own_loss(declaration, "binary", 2)
+    check_own_loss(declaration, "multiclass", 5)
     (tmp_path / "own_nets_too.py").write_text("def build(in_channels, classes): return 3\n")
     code = find_code("own_nets_too:build", "--model")
     recipe = SMALL.model_copy(update={"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5})
     wrong = declare_loss(f"{module}:plain")
     with pytest.raises(UsageError) as caught:
-        check_model(Conditions(dataset=tiny, recipe=recipe, seed=0, losses=(own, wrong)))
+        check_model(Conditions(dataset=tiny, recipe=recipe, seed=0, losses=(declaration, wrong)))
     assert "must give a torch.nn.Module" in str(caught.value) and "plain cannot be trained with" in str(caught.value)
 
 
-def test_a_training_minimises_it_and_what_is_pasted_is_the_same(module: str, tiny: Dataset) -> None:
+def test_the_pasted_code_of_an_own_loss_equals_the_trained_loss(module: str, tiny: Dataset) -> None:
     declare_loss(f"{module}:SoftIoU")
     params = {"power": 1.5, "smooth": 0.5}
     result = train(tiny, family="SoftIoU", params=params, steps=4)
@@ -186,11 +186,11 @@ def test_a_training_minimises_it_and_what_is_pasted_is_the_same(module: str, tin
     assert ours(logits.bfloat16(), target).dtype == torch.float32
 
 
-def test_it_is_compared_with_the_others_and_a_resume_compares_its_source(
+def test_an_own_loss_is_compared_with_others_and_a_resume_compares_its_source(
     module: str, tiny: Dataset, tmp_path: Path
 ) -> None:
-    own = declare_loss(f"{module}:SoftIoU")
-    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0, losses=(own,))
+    declaration = declare_loss(f"{module}:SoftIoU")
+    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0, losses=(declaration,))
     same, other = measure_loss_distances(
         [
             EquivalenceQuestion(0, "SoftIoU", {"power": 1.0, "smooth": 1.0}, "SoftIoU", {"power": 1.0, "smooth": 1.0}),
@@ -202,14 +202,16 @@ def test_it_is_compared_with_the_others_and_a_resume_compares_its_source(
     plan = new_plan(conditions=conditions)
     text = (tmp_path / "own_losses_here.py").read_text()
     (tmp_path / "own_losses_here.py").write_text(text + "\n# another\n")
-    changed = UserLoss(**{**dict(own), "code": find_code(f"{module}:SoftIoU", "--loss")})
+    changed = UserLoss(**{**dict(declaration), "code": find_code(f"{module}:SoftIoU", "--loss")})
     again = plan.model_copy(update={"conditions": conditions.model_copy(update={"losses": (changed,)})})
     (line,) = list_plan_differences(plan, again)
     assert line.startswith(f"own loss (SHA-256 of its source).{module}:SoftIoU: ")
     assert not list_plan_differences(plan, plan)
 
 
-def test_a_space_may_name_it_once_it_is_given(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
+def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
+    module: str, sweeper: Sweeper, tmp_path: Path
+) -> None:
     content = {"version": 1, "task": "binary", "nuisance": {"lr": 0.01}, "losses": {"SoftIoU": {"power": 3.5}}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
     words = ("run", "--data", "nowhere", "--executor", "inline", "--space", "space.yaml", "--json")
@@ -222,7 +224,7 @@ def test_a_space_may_name_it_once_it_is_given(module: str, sweeper: Sweeper, tmp
 
 
 @pytest.mark.slow
-def test_a_sweep_in_workers_searches_it_and_reports_it(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
+def test_a_sweep_in_workers_searches_and_reports_an_own_loss(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
     content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.01, 0.02]}}, "losses": {"dice": {}}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
     outcome = sweep_in(
@@ -232,7 +234,7 @@ def test_a_sweep_in_workers_searches_it_and_reports_it(module: str, sweeper: Swe
     assert set(tried["SoftIoU"]) == {"power", "smooth"} and outcome.sweep.conditions.losses[0].name == "SoftIoU"
     assert all(trial.state != "failed" for trial in outcome.sweep.trials)
     assert "SoftIoU" in outcome.paths.markdown.read_text("utf-8")
-    for name in list(OWN):  # as a process of its own would have it
+    for name in list(OWN):  # as in a new process
         del OWN[name], FAMILIES[name]
     status, out, err = sweeper("report", "study", "--storage", f"sqlite:///{tmp_path}/sweeper.db", "--json")
     assert status == 0 and "SoftIoU" in json.loads(out)["search"]["per_family"], err

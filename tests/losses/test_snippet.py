@@ -1,4 +1,4 @@
-"""The text to paste: what it computes is what was trained and measured, whatever the classes are called."""
+"""The text to paste: it computes what was trained and measured, whatever the names of the classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.pasting import run_text
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters_are(family, task):
+def test_the_snippet_gives_the_same_loss_and_explains_its_hyper_parameters(family, task):
     values = {"pos_weight": 61.23456, "prior_odds": 61.23456, "fn_weight": 0.712345, "gamma": 1.98765}
     params = {name: values.get(name, value) for name, value in pick_point(family, task).items()}
     classes = ["background", "crack"] if task == "binary" else ["a", "b", "c"]
@@ -32,7 +32,7 @@ def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters
     assert max(map(len, lines)) <= 100
 
 
-def test_the_snippet_answers_at_the_operating_point():
+def test_the_snippet_predicts_at_the_operating_point():
     logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
     binary = run_text(make_snippet("dice", {}, "binary", ["a", "b"], point=0.23))
     softmax = torch.cat([0.5 - logits, torch.full_like(logits, 0.5)], 1)  # two channels, whose difference they are
@@ -45,7 +45,7 @@ def test_the_snippet_answers_at_the_operating_point():
     assert "predict" not in make_snippet("dice", {}, "binary", ["a", "b"])
 
 
-def test_the_snippet_answers_at_a_point_of_another_network_too_and_says_whose_its_own_is():
+def test_the_snippet_predicts_at_other_points_and_explains_its_default():
     logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
     text = make_snippet("dice", {}, "binary", ["a", "b"], point=0.96)
     assert run_text(text)["predict"](logits, 0.15).tolist() == [[[0, 1, 1, 1]]]
@@ -64,7 +64,7 @@ def test_the_snippet_answers_at_a_point_of_another_network_too_and_says_whose_it
     assert plain["predict"](two).item() == 0
 
 
-def test_the_snippet_answers_each_image_at_its_own_threshold():
+def test_the_snippet_predicts_each_image_at_a_separate_threshold():
     text = make_snippet("dice", {}, "binary", ["ground", "crack"], point=0.4, each=(0.6, -1.2))
     torch.manual_seed(0)
     logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
@@ -85,9 +85,9 @@ def test_the_snippet_answers_each_image_at_its_own_threshold():
 def test_the_snippet_makes_the_optimiser_of_the_trainings():
     text = make_snippet("dice", {}, "binary", ["a", "b"], optimizer=OptimizerSettings(0.00145, 0.01, 0.05, 0.4))
     names = run_text(text)
-    made = names["optimizer_of"](torch.nn.Linear(2, 2))
-    assert isinstance(made, torch.optim.AdamW)
-    assert made.defaults["lr"] == 0.00145 and made.defaults["weight_decay"] == 0.01
+    optimizer = names["optimizer_of"](torch.nn.Linear(2, 2))
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.defaults["lr"] == 0.00145 and optimizer.defaults["weight_decay"] == 0.01
     for steps in (4, 50, 1000):
         ours = [names["rate_factor"](step, steps) for step in range(steps)]
         assert ours == pytest.approx([compute_rate_factor(step, steps, 0.05, 0.4) for step in range(steps)])
