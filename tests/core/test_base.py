@@ -1,4 +1,4 @@
-"""The base of all records: compared and hashed by their fields."""
+"""The base of all records, which are compared and hashed by their fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class WithArray(Record):
     values: Array
 
 
-def test_equal_records_have_one_hash_and_different_ones_are_kept_apart() -> None:
+def test_equal_records_have_one_hash_and_different_ones_differ() -> None:
     assert Point(x=1, y=2.0) == Point(x=1, y=2.0) != Point(x=1, y=3.0)
     assert len({Point(x=1, y=2.0), Point(x=1, y=2.0), Point(x=1, y=3.0)}) == 2
     assert Point(x=1, y=2.0) != WithArray(values=np.zeros(1))

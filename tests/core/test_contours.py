@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def draw_labels(seed: int, classes: int = 3, ignored: float = 0.1) -> np.ndarray:
-    """Blobs of some classes with an ignored region or two."""
+    """Draw blobs of some classes with an ignored region or two."""
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 20, 2))
     smooth = ndimage.gaussian_filter(rng.normal(size=(classes, *shape)), (0, 1.2, 1.2))
@@ -41,8 +41,8 @@ def find_near_slowly(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 @settings(deadline=None, max_examples=40)
 @given(seed=seeds, pixels=st.integers(1, 9))
-def test_the_band_is_what_its_definition_says_at_any_width(seed: int, pixels: int) -> None:
-    """Widths up to 5 and beyond are worked out in two ways."""
+def test_the_boundary_band_follows_its_definition_at_any_width(seed: int, pixels: int) -> None:
+    """Widths up to 5 are computed by another method than larger ones."""
     mask = draw_labels(seed)
     np.testing.assert_array_equal(find_near_boundary(mask, pixels), find_near_slowly(mask, pixels))
 
@@ -62,7 +62,7 @@ def test_thinning_keeps_pieces_and_holes(seed: int, share: float, opened: bool) 
     np.testing.assert_array_equal(compute_skeleton(line), line)
 
 
-def test_thinning_a_large_disc_leaves_next_to_nothing() -> None:
+def test_thinning_a_large_disc_leaves_few_pixels() -> None:
     y, x = np.mgrid[:101, :101]
     line = compute_skeleton((y - 50) ** 2 + (x - 50) ** 2 <= 45**2)
     assert 1 <= line.sum() <= 15
@@ -81,7 +81,7 @@ def test_boundary_counts_are_intersections_of_bands(seed: int, pixels: int) -> N
         assert counts[c].tolist() == [(truth & band).sum(), (band & ~truth).sum(), (truth & ~band).sum()]
 
 
-def test_a_perfect_answer_is_perfect_whatever_stands_on_ignored_pixels() -> None:
+def test_a_perfect_answer_is_perfect_whatever_is_predicted_on_ignored_pixels() -> None:
     label = draw_labels(3)
     answer = np.where(label == IGNORE, np.uint8(2), label)
     assert (label == IGNORE).any()
@@ -91,20 +91,20 @@ def test_a_perfect_answer_is_perfect_whatever_stands_on_ignored_pixels() -> None
     np.testing.assert_array_equal(counts[:, 0], counts[:, 3])
 
 
-def test_a_broken_line_costs_centre_line_and_a_shifted_one_does_not() -> None:
+def test_a_broken_line_loses_centre_line_and_a_shifted_one_does_not() -> None:
     label = np.zeros((20, 40), dtype=np.uint8)
     label[9:12] = 1
     broken, shifted = label.copy(), np.roll(label, 1, axis=0)
     broken[:, 15:25] = 0
-    wanted = np.array([False, True])
-    hit, all_found, covered, all_label = count_centreline_pixels(label, broken, wanted)[1]
-    assert hit == all_found and covered == pytest.approx(0.75 * all_label, abs=2)
-    hit, all_found, covered, all_label = count_centreline_pixels(label, shifted, wanted)[1]
-    assert hit == all_found and covered == all_label
-    assert count_centreline_pixels(label, broken, wanted)[0].sum() == 0  # not asked for
+    classes = np.array([False, True])
+    hit, all_predicted, covered, all_label = count_centreline_pixels(label, broken, classes)[1]
+    assert hit == all_predicted and covered == pytest.approx(0.75 * all_label, abs=2)
+    hit, all_predicted, covered, all_label = count_centreline_pixels(label, shifted, classes)[1]
+    assert hit == all_predicted and covered == all_label
+    assert count_centreline_pixels(label, broken, classes)[0].sum() == 0  # not requested
 
 
-def test_thinness_is_a_share_of_each_class() -> None:
+def test_thinness_is_the_share_of_thin_pixels_of_each_class() -> None:
     mask = np.zeros((30, 30), dtype=np.uint8)
     mask[10:12] = 1
     shares = measure_thinness([mask], 3)
@@ -112,7 +112,7 @@ def test_thinness_is_a_share_of_each_class() -> None:
 
 
 def thin_slowly(mask: np.ndarray) -> np.ndarray:
-    """Guo & Hall's A1 as it is published: every pixel is looked at in each of its two subiterations."""
+    """Guo & Hall's A1 as it is published: every pixel is tested in each of its two subiterations."""
     alive = np.pad(mask, 1)
     while True:
         before = alive.copy()
@@ -130,7 +130,7 @@ def thin_slowly(mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.8, 0.95])
-def test_a_centre_line_is_that_of_looking_at_every_pixel(share: float) -> None:
+def test_the_skeleton_equals_that_of_the_published_algorithm(share: float) -> None:
     rng = np.random.default_rng(int(100 * share))
     for _ in range(40):
         mask = rng.random(rng.integers(8, 48, 2)) < share

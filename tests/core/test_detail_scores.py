@@ -1,4 +1,4 @@
-"""Centre-line Dice, calibration and boundaries against definitions and values worked out by hand."""
+"""Centre-line Dice, calibration and boundaries against definitions and values computed by hand."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sweeper.core.records import TestDetail
 
 def test_cldice_is_the_harmonic_mean_of_its_two_shares() -> None:
     assert compute_cldice(np.array([3, 4, 1, 2])) == pytest.approx(2 * 0.75 * 0.5 / 1.25)
-    assert compute_cldice(np.array([0, 0, 0, 7])) == 0.0  # nothing found
-    assert compute_cldice(np.array([0, 5, 0, 0])) == 0.0  # nothing there
+    assert compute_cldice(np.array([0, 0, 0, 7])) == 0.0  # nothing is predicted
+    assert compute_cldice(np.array([0, 5, 0, 0])) == 0.0  # nothing is labelled
     assert np.isnan(compute_cldice(np.zeros(4, int)))
 
 
-def test_calibration_error_against_its_definition() -> None:
+def test_the_calibration_error_equals_its_definition() -> None:
     rng = np.random.default_rng(4)
     confidence, right = rng.uniform(0.5, 1, 500), rng.random(500) < 0.7
     bins = np.zeros((30, 3))
     for c, r in zip(confidence, right, strict=True):
         bins[int(c * 30)] += 1, r, c
-    wanted = sum(
+    expected = sum(
         len(chosen) / 500 * abs(right[chosen].mean() - confidence[chosen].mean())
         for chosen in (np.flatnonzero((confidence * 30).astype(int) == b) for b in range(30))
         if len(chosen)
     )
-    assert compute_calibration_error(bins) == pytest.approx(wanted)
+    assert compute_calibration_error(bins) == pytest.approx(expected)
     assert np.isnan(compute_calibration_error(np.zeros((30, 3))))
 
 
@@ -41,7 +41,7 @@ def make_detail() -> TestDetail:
     return TestDetail(images=(0, 1, 2), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence)
 
 
-def test_detail_scores_take_the_foreground_of_a_binary_task_and_leave_out_what_is_undefined() -> None:
+def test_detail_scores_are_of_the_foreground_and_leave_out_undefined_ones() -> None:
     detail = make_detail()
     scores = compute_detail_scores(detail)
     both, more, less = detail.boundary.sum(axis=0)[1]

@@ -1,4 +1,4 @@
-"""Documents: what commands print is as docs/schemas says, which docs/site/schemas.py makes of the code's records."""
+"""Documents that commands print follow docs/schemas, which docs/site/schemas.py generates from the code."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.support.folders import folder, mask
 from tests.support.schemas import SCHEMAS, problems
 
 Sweeper = Callable[..., tuple[int, str, str]]
-MADE = runpy.run_path(str(SCHEMAS.parent / "site" / "schemas.py"))
-DOCUMENTS: tuple[type[Document], ...] = MADE["DOCUMENTS"]
-make_file_name: Callable[[type[Document]], str] = MADE["make_file_name"]
+GENERATOR = runpy.run_path(str(SCHEMAS.parent / "site" / "schemas.py"))
+DOCUMENTS: tuple[type[Document], ...] = GENERATOR["DOCUMENTS"]
+make_file_name: Callable[[type[Document]], str] = GENERATOR["make_file_name"]
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS, ids=make_file_name)
 def test_the_published_schema_is_that_of_the_code(kind: type[Document]) -> None:
     text = (SCHEMAS / make_file_name(kind)).read_text("utf-8")
-    assert text == MADE["format_schema"](kind), "`make docs` writes it again"
+    assert text == GENERATOR["format_schema"](kind), "`make docs` writes it again"
     Draft202012Validator.check_schema(json.loads(text))
 
 
@@ -42,17 +42,17 @@ def test_each_document_has_one_schema_and_all_are_listed() -> None:
     assert all(f"`{kind.SCHEMA}`" in listed and f"../schemas/{make_file_name(kind)}" in listed for kind in DOCUMENTS)
 
 
-def test_a_document_with_a_key_more_or_less_is_found() -> None:
+def test_a_document_with_a_missing_or_further_key_is_refused() -> None:
     sound: dict[str, Any] = {"schema": "sweeper.backup/1", "study": "s", "file": "f", "bytes": 3}
     assert not problems(sound)
     assert problems({**sound, "more": 1}) and problems({**sound, "bytes": "3"})
     assert problems({name: value for name, value in sound.items() if name != "file"})
     published = json.loads((SCHEMAS / "backup-1.json").read_text("utf-8"))
-    Draft202012Validator(published).validate({**sound, "more": 1})  # the published one takes any
+    Draft202012Validator(published).validate({**sound, "more": 1})  # the published schema accepts further keys
 
 
-def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path: Path) -> None:
-    """The fixture checks every document that it sees, here and in all other tests of commands."""
+def test_documents_of_commands_follow_their_schemas(sweeper: Sweeper, tmp_path: Path) -> None:
+    """The fixture checks every printed document, in this and all other tests of commands."""
     root = folder(tmp_path / "data", {name: mask(0, 1) for name in "abcdefgh"})
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     plan = new_plan()

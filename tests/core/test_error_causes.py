@@ -1,4 +1,4 @@
-"""One line of an error's cause."""
+"""The cause of an error in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_cause_of_a_database_error_is_its_drivers_message() -> None:
     assert get_cause(ValueError()) == "ValueError"
 
 
-def test_a_long_cause_keeps_its_end_and_whole_words() -> None:
+def test_a_long_cause_is_shortened_between_words_and_keeps_its_end() -> None:
     words = [f"word{number}" for number in range(99)]
     text = get_cause(ValueError(" ".join([*words, "[Errno 111] Connection refused"])))
     assert len(text) <= 300 and text.endswith("[Errno 111] Connection refused") and text.startswith("word0 word1 ")

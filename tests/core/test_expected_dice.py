@@ -47,7 +47,7 @@ def test_expectations_are_those_of_enumeration(pixels: int) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 0.2, 0.02])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_answer_at_all_beats_the_best_threshold_of_an_image(seed: int, scale: float) -> None:
+def test_no_answer_has_a_higher_expected_dice_than_the_best_threshold(seed: int, scale: float) -> None:
     p = (scale * np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8))).clip(1e-6, 1 - 1e-6)
     answers = [np.array(answer, dtype=bool) for answer in itertools.product((False, True), repeat=8)]
     best = max(sum_expected_dice(p, answer) for answer in answers)
@@ -58,7 +58,7 @@ def test_no_answer_at_all_beats_the_best_threshold_of_an_image(seed: int, scale:
 
 @pytest.mark.parametrize(("doubt", "nothing"), [(0.01, True), (0.05, True), (0.3, False)])
 def test_nothing_is_predicted_in_an_image_that_is_probably_empty(doubt: float, nothing: bool) -> None:
-    """Sixteen pixels alike, in the bins of a study."""
+    """Sixteen equal pixels, in the bins of a study."""
     calibration = Calibration(slope=1.0, bias=float(np.log(doubt / (1 - doubt))) - LOGITS[256])
     pixels = np.zeros((1, BINS))
     pixels[0, 256] = 16
@@ -69,7 +69,7 @@ def test_nothing_is_predicted_in_an_image_that_is_probably_empty(doubt: float, n
     assert edge == BINS - 1 if nothing else edge < 256
 
 
-def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> None:
+def test_the_expected_dice_agrees_with_the_blind_approximation_of_its_authors() -> None:
     """Dai & Li's BA agrees: Γ, the number of foreground pixels, is taken as normal and independent of each pixel."""
     rng = np.random.default_rng(0)
     p = np.sort(1 / (1 + np.exp(-rng.normal(-3, 3, 4000))))
@@ -85,7 +85,7 @@ def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> Non
     assert exact[blind.argmax()] > exact.max() - 1e-5
 
 
-def test_bins_lose_no_more_than_a_shift_by_one_of_them() -> None:
+def test_bins_lose_no_more_than_a_shift_by_one_bin() -> None:
     rng = np.random.default_rng(1)
     for _ in range(5):
         logits = np.sort(rng.normal(-4, 3, 3000).clip(-11.9, 11.9))
@@ -99,7 +99,7 @@ def test_bins_lose_no_more_than_a_shift_by_one_of_them() -> None:
         assert exact[chosen] > exact.max() - 1e-4
 
 
-def test_an_image_of_much_doubt_is_answered_and_one_without_pixels_is_not() -> None:
+def test_an_uncertain_image_has_foreground_and_one_without_pixels_has_none() -> None:
     pixels = np.zeros((2, BINS))
     pixels[0, :200] = 1000
     edges = find_best_edges(pixels, Calibration().bin_probabilities)

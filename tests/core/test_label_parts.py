@@ -1,4 +1,4 @@
-"""Components, their regions and contours, against definitions worked out pixel by pixel."""
+"""Components, their regions and contours, against definitions computed pixel by pixel."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def draw_scene(seed: int, classes: int = 2) -> tuple[Mask, Mask]:
 
 def flood(inside: np.ndarray) -> list[set[tuple[int, int]]]:
     """Return the components, flooded pixel by pixel."""
-    left, components = {(int(y), int(x)) for y, x in np.argwhere(inside)}, []
-    while left:
-        component, todo = set(), [left.pop()]
+    remaining, components = {(int(y), int(x)) for y, x in np.argwhere(inside)}, []
+    while remaining:
+        component, todo = set(), [remaining.pop()]
         while todo:
             y, x = todo.pop()
             component.add((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & remaining
+            remaining -= near
             todo += near
         components.append(component)
     return components
@@ -40,7 +40,7 @@ def flood(inside: np.ndarray) -> list[set[tuple[int, int]]]:
 
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds)
-def test_components_hang_together_at_edges_and_corners(seed: int) -> None:
+def test_components_are_connected_at_edges_and_corners(seed: int) -> None:
     label, _ = draw_scene(seed)
     ids, count = label_components(label == 1)
     components = [{(int(y), int(x)) for y, x in np.argwhere(ids == number)} for number in range(1, count + 1)]
@@ -64,7 +64,7 @@ def test_lesions_are_matched_one_to_one_above_half_their_union(seed: int, classe
 def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, classes: int) -> None:
     label, answer = draw_scene(seed, classes)
     pixels = np.stack(np.indices(label.shape), axis=-1)
-    wanted = {}
+    regions = {}
     for c in range(1, classes):
         truth = flood(label == c)
         if truth:
@@ -72,10 +72,10 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
                 [((pixels[:, :, None] - np.array(sorted(one))) ** 2).sum(axis=-1).min(axis=-1) for one in truth]
             )
             answer[(gaps == gaps.min(axis=0)).sum(axis=0) > 1] = 0  # as near to two: to either
-            wanted[c] = gaps.argmin(axis=0), truth
+            regions[c] = gaps.argmin(axis=0), truth
     counts = sum_component_dice(label, classes, 2)(answer)
     means = []
-    for c, (region, truth) in wanted.items():
+    for c, (region, truth) in regions.items():
         predicted = (answer == c) & (label != IGNORE)
         dice = []
         for number, component in enumerate(truth):
@@ -84,7 +84,7 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
         assert counts[c, 0] / UNIT == pytest.approx(sum(dice), abs=1e-4) and counts[c].sum() == UNIT * len(truth)
         means.append(np.mean(dice))
     labelled = label != IGNORE
-    for c in set(range(1, classes)) - wanted.keys():
+    for c in set(range(1, classes)) - regions.keys():
         is_alarm = (labelled & (answer == c)).any()
         means += [float(not is_alarm)] if classes == 2 or is_alarm else []
     rows = metrics.make_image_rows(counts[None], "cc_dice")
@@ -98,17 +98,17 @@ def score_components(label: Mask, answer: Mask, classes: int) -> list[float]:
     return scores
 
 
-def test_an_image_without_objects_counts_whether_anything_was_predicted() -> None:
+def test_an_image_without_objects_scores_1_only_without_predictions() -> None:
     empty, alarm = np.zeros((6, 6), np.uint8), np.eye(6, dtype=np.uint8)
     assert score_components(empty, empty, 2) == [1.0, 1.0] and score_components(empty, alarm, 2) == [0.0, 1.0]
-    # Of three classes a false alarm alone counts.
+    # With three classes only a false alarm counts.
     assert score_components(empty, empty, 3) == [0.0, 0.0] and score_components(empty, 2 * alarm, 3) == [0.0, 1.0]
-    assert count_lesions(empty, 2, 2)(alarm).tolist() == [[0, 0, 0], [0, 1, 0]]  # a diagonal hangs together
+    assert count_lesions(empty, 2, 2)(alarm).tolist() == [[0, 0, 0], [0, 1, 0]]  # a diagonal is one component
     unknown = np.full((6, 6), IGNORE, np.uint8)
     assert score_components(unknown, alarm, 2) == [0.0, 0.0] and not count_lesions(unknown, 2, 2)(alarm).any()
 
 
-def test_contours_are_those_of_the_foreground_where_there_are_two_classes() -> None:
+def test_contours_of_two_classes_are_those_of_the_foreground() -> None:
     for classes in (2, 3):
         label, answer = draw_scene(1, classes)
         counts = count_contour_pixels(label, classes, 2)(answer)

@@ -1,4 +1,4 @@
-"""Metrics against definitions: confusion matrices counted pixel by pixel, and values worked out by hand."""
+"""Metrics against definitions: confusion matrices counted pixel by pixel, and values computed by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def count_confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Class counts (C, 3) of one image, counted from the pixels."""
+    """Return class counts (C, 3) of one image, counted from the pixels."""
     return np.array(
         [
             [
@@ -36,7 +36,7 @@ def count_confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> 
 
 
 def compute_miou_slowly(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
-    """MIoU over all pixels of (target, predicted) images, from intersections and unions of sets."""
+    """Return mIoU over all pixels of (target, predicted) images, from intersections and unions of sets."""
     target = np.concatenate([t.ravel() for t, _ in pairs])
     predicted = np.concatenate([p.ravel() for _, p in pairs])
     ious = []
@@ -48,7 +48,7 @@ def compute_miou_slowly(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int
 
 
 def count_logits(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
-    """Histogram of logits (n, pixels) by true class (n, pixels)."""
+    """Return the histogram of logits (n, pixels) by true class (n, pixels)."""
     data = np.zeros((len(logits), 2, BINS), dtype=np.int64)
     for i, (z, t) in enumerate(zip(logits, target, strict=True)):
         for c in (0, 1):
@@ -66,7 +66,7 @@ def draw_images(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.nd
 
 
 @pytest.mark.parametrize("points", [THRESHOLDS, TAUS, (0.25, 0.5)])
-def test_points_that_all_counts_share_are_stored_by_name(points: tuple[float, ...]) -> None:
+def test_the_usual_points_are_stored_by_name(points: tuple[float, ...]) -> None:
     data = np.zeros((1, len(points), 2, 3), dtype=np.uint32)
     counts = ImageCounts(kind="points", images=(0,), points=points, data=data)
     text = counts.model_dump_json()
@@ -115,7 +115,7 @@ def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
 
 
 def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one() -> None:
-    """Five images of one group want a low threshold, another image a high one."""
+    """Five images of one group need a low threshold, another image a high one."""
     low, high = THRESHOLDS[100], THRESHOLDS[400]
     data = np.zeros((6, 2, BINS), dtype=np.int64)
     data[:5, 0, 50], data[:5, 1, 200] = 90, 10
@@ -139,7 +139,7 @@ def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one(
     assert sums == pytest.approx(point_choice.score_all_points([counts], "dice"))
 
 
-def test_the_best_point_of_multiclass_counts_is_found_and_ties_go_to_the_point_nearest_the_default() -> None:
+def test_the_best_point_is_that_nearest_to_the_default_among_equals() -> None:
     counts = point_counts([[[50, 10, 0], [40, 0, 0], [0, 0, 10]]] * 2)
     counts.data[:, 7] = [[50, 0, 0], [40, 0, 0], [10, 0, 0]]
     assert point_choice.find_best_point(counts) == point_choice.find_best_point(counts, "dice") == (TAUS[7], 1.0)
@@ -152,7 +152,7 @@ def test_the_best_point_of_multiclass_counts_is_found_and_ties_go_to_the_point_n
 
 
 LOW = THRESHOLDS.index(0.5) - 116
-"""Place of a threshold that finds all of `FAINT`."""
+"""Index of a threshold at which all foreground of `FAINT` is predicted."""
 FAINT, CLEAR = "faint", "clear"
 
 
@@ -168,7 +168,7 @@ def make_images(kinds: Sequence[str]) -> ImageCounts:
 
 
 @pytest.mark.parametrize("metric", ["miou", "fg_iou", "dice", "image_dice"])
-def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(metric: str) -> None:
+def test_a_tuned_point_that_loses_on_held_out_images_is_not_used(metric: str) -> None:
     mixed = make_images([FAINT, CLEAR] * 3)  # without an image its own kind is the smaller one, and not served
     best = point_choice.find_best_point(mixed, metric)[0]
     assert best < 0.5 == point_choice.choose_point(mixed, metric)
@@ -177,11 +177,11 @@ def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(m
     assert point_choice.choose_point(mixed, metric, [None] * 6) == 0.5
     assert point_choice.choose_point(mixed, metric, ["a"] * 6) == best  # one group shows no loss, nor does one image
     for kinds in ([FAINT], [FAINT] * 4, [FAINT] * 5 + [CLEAR]):
-        alike = make_images(kinds)
-        assert point_choice.choose_point(alike, metric) == point_choice.find_best_point(alike, metric)[0] < 0.5
+        equal = make_images(kinds)
+        assert point_choice.choose_point(equal, metric) == point_choice.find_best_point(equal, metric)[0] < 0.5
 
 
-def test_a_loss_within_its_standard_error_does_not_keep_the_plain_point() -> None:
+def test_a_tuned_point_is_used_if_its_loss_is_within_the_standard_error() -> None:
     mixed = make_images([FAINT] * 4)
     for data, low, false_alarms in zip(mixed.data, (18, 7, 25, 48), (18, 44, 19, 41), strict=True):
         data[1, [150, 300]] = low, 100 - low
@@ -191,22 +191,22 @@ def test_a_loss_within_its_standard_error_does_not_keep_the_plain_point() -> Non
     assert chosen == best < 0.5
 
 
-def test_tau_too_stays_where_choosing_loses_and_many_images_are_divided_into_parts() -> None:
-    def street(kinds: Sequence[str], kept: int = 62) -> ImageCounts:
+def test_tau_is_tuned_only_if_it_gains_on_held_out_parts_of_the_images() -> None:
+    def street(kinds: Sequence[str], hits: int = 62) -> ImageCounts:
         counts = point_counts([[[500, 10, 20], [80, 20, 20], [20, 20, 10]]] * len(kinds))
         for n, kind in enumerate(kinds):
-            hit = 100 if kind == FAINT else kept
+            hit = 100 if kind == FAINT else hits
             counts.data[n, 7, 1] = [hit, 20, 100 - hit]
         return counts
 
-    for repeats, kept, point in ((2, 62, 0), (25, 61, 0), (25, 70, TAUS[7])):
-        mixed = street([FAINT, CLEAR] * repeats, kept)
+    for repeats, hits, point in ((2, 62, 0), (25, 61, 0), (25, 70, TAUS[7])):
+        mixed = street([FAINT, CLEAR] * repeats, hits)
         assert point_choice.find_best_point(mixed)[0] == TAUS[7]
-        assert point_choice.choose_point(mixed) == point, (repeats, kept)
+        assert point_choice.choose_point(mixed) == point, (repeats, hits)
     assert point_choice.choose_point(street([FAINT] * 3)) == TAUS[7]
 
 
-def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_plain_point_is_right() -> None:
+def test_the_chosen_point_loses_nothing_on_average_on_new_images() -> None:
     means = {}
     for shift in (-1.5, -0.5, 0.0, 1.5):
         rng, gains = np.random.default_rng(5), []
@@ -229,7 +229,7 @@ def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_p
 
 @settings(deadline=None, max_examples=80)
 @given(seed=seeds, images=st.integers(1, 4), classes=st.integers(2, 5))
-def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, images: int, classes: int) -> None:
+def test_miou_is_the_mean_over_the_classes_that_occur(seed: int, images: int, classes: int) -> None:
     target, predicted = draw_images(seed, images, classes)
     pairs = list(zip(target, predicted, strict=True))
     scores = metrics.compute_scores(np.array([count_confusion(t, p, classes) for t, p in pairs]))
@@ -246,7 +246,7 @@ def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, image
     assert scores.dice == pytest.approx(np.mean([2 * iou / (1 + iou) for iou in present]))
 
 
-def test_an_image_is_scored_over_the_classes_of_its_own_labels() -> None:
+def test_an_image_is_scored_over_the_classes_of_its_labels() -> None:
     empty, full = [[97, 0, 3], [0, 3, 0]], [[80, 5, 5], [10, 5, 5]]
     unlabelled = [[0, 0, 0], [0, 0, 0]]
     mious = metrics.compute_image_mious(np.array([empty, full, unlabelled]))
@@ -259,9 +259,9 @@ def test_a_mean_over_images_follows_the_convention_for_images_without_the_class(
     unlabelled = [[0, 0, 0], [0, 0, 0]]
     counts = np.array([right, alarmed, half, unlabelled])
 
-    def mean(metric: str, of: npt.NDArray[np.int64]) -> float:
-        summed = metrics.make_image_rows(of, metric).sum(axis=0)
-        return float(metrics.compute_objective(summed, metrics.find_present_classes(of), metric))
+    def mean(metric: str, counts: npt.NDArray[np.int64]) -> float:
+        summed = metrics.make_image_rows(counts, metric).sum(axis=0)
+        return float(metrics.compute_objective(summed, metrics.find_present_classes(counts), metric))
 
     assert mean("image_iou", counts) == pytest.approx((1 + 0 + 1 / 3) / 3)  # of the foreground alone
     assert mean("image_dice", counts) == pytest.approx((1 + 0 + 1 / 2) / 3)
@@ -283,13 +283,13 @@ def test_the_influences_on_a_mean_over_images_are_their_distances_from_it(seed: 
     values = rows[..., 0, 0]
     np.testing.assert_allclose(table.shares, values - values.mean(axis=1, keepdims=True), atol=1e-6)
     units = np.arange(images) // 2
-    whole = metrics.sum_by_unit(rows, units, "image_dice")
+    units_rows = metrics.sum_by_unit(rows, units, "image_dice")
     means = [[values[r, units == unit].mean() for unit in range(units.max() + 1)] for r in range(3)]
-    np.testing.assert_allclose(whole[..., 0, 0], means)
-    assert (whole[..., 0, 1] == 1).all()
+    np.testing.assert_allclose(units_rows[..., 0, 0], means)
+    assert (units_rows[..., 0, 1] == 1).all()
 
 
-def test_a_marked_class_missing_from_a_replicate_counts_as_right_only_when_not_predicted() -> None:
+def test_a_class_that_a_replicate_lacks_is_right_only_if_not_predicted() -> None:
     marked = np.array([True, True])
     assert metrics.compute_objective(np.array([[100, 0, 0], [0, 0, 0]]), marked) == 1.0
     assert metrics.compute_objective(np.array([[99, 0, 1], [0, 1, 0]]), marked) == pytest.approx(0.99 / 2)
@@ -297,8 +297,8 @@ def test_a_marked_class_missing_from_a_replicate_counts_as_right_only_when_not_p
     assert metrics.compute_constant_miou(np.zeros((2, 3, 3), int)) == 0.0
 
 
-def test_one_table_holds_every_metric() -> None:
-    """What the recipe takes, what is computed, what people read and what `--metric` offers."""
+def test_the_table_of_metrics_is_complete() -> None:
+    """The values of `--metric`, the computed scores and the printed ones are the same."""
     choice = next(option for option in command.params if option.name == "metric").type
     assert list(choice.choices) == list(metrics.METRICS)
     summed = np.array([[90, 3, 5], [20, 5, 3]])
@@ -319,7 +319,7 @@ def test_the_objective_works_on_many_replicates_at_once() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(seed=seeds, classes=st.integers(2, 5))
-def test_the_constant_answer_scores_what_predicting_the_most_common_class_scores(seed: int, classes: int) -> None:
+def test_the_constant_answer_has_the_score_of_the_most_common_class(seed: int, classes: int) -> None:
     target, _ = draw_images(seed, 3, classes)
     predicted = np.full_like(target, np.bincount(target.ravel()).argmax())
     counts = np.array([count_confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
@@ -329,12 +329,12 @@ def test_the_constant_answer_scores_what_predicting_the_most_common_class_scores
     assert metrics.compute_constant_miou(other) == metrics.compute_constant_miou(counts)
 
 
-# --- What is stored -----------------------------------------------------------------------------------------
+# --- Stored counts -----------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25)
 @given(images=st.integers(1, 40), seed=seeds)
-def test_the_sum_over_images_keeps_every_score_of_sums(images: int, seed: int) -> None:
+def test_the_sum_over_images_has_the_same_scores(images: int, seed: int) -> None:
     counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
     one = counts.summed
     assert one.images == () and len(one.data) == 1
@@ -348,7 +348,7 @@ def test_f_beta_weighs_misses_and_false_alarms() -> None:
     counts = np.array([60, 20, 40])  # precision 0.75, recall 0.6
     assert metrics.compute_f_beta(counts, 1.0) == pytest.approx(metrics.compute_dice(counts))
     for beta in (0.5, 2.0):
-        wanted = (1 + beta**2) * 0.75 * 0.6 / (beta**2 * 0.75 + 0.6)
-        assert metrics.compute_f_beta(counts, beta) == pytest.approx(wanted)
+        expected = (1 + beta**2) * 0.75 * 0.6 / (beta**2 * 0.75 + 0.6)
+        assert metrics.compute_f_beta(counts, beta) == pytest.approx(expected)
     assert metrics.compute_f_beta(counts, 2.0) < metrics.compute_f_beta(counts, 0.5)
     assert np.isnan(metrics.compute_f_beta(np.zeros(3, int), 2.0))

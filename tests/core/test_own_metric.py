@@ -1,4 +1,4 @@
-"""`--metric module:function`: a metric of the user's is tried, maximised, and what the verdict compares."""
+"""`--metric module:function`: a metric of the user is checked, maximised, and compared by the verdict."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ number = 3
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield a module of metrics in the working folder; none of it stays registered."""
+    """Yield a module of metrics in the working folder; its metrics are unregistered afterwards."""
     with own_module("own_metrics_here", METRICS_HERE, tmp_path, monkeypatch) as name:
         yield name
-    forget()
+    unregister_metrics()
 
 
-def forget() -> None:
+def unregister_metrics() -> None:
     for name in [name for name in METRICS if name not in BUILT_IN]:
         del METRICS[name]
 
@@ -83,14 +83,14 @@ def register(name: str) -> str:
 
 
 def use_metric(sweep: SweepRecord, name: str) -> SweepRecord:
-    """Return the same study as if it had maximised this metric."""
+    """Return the study as if it had maximised this metric."""
     recipe = sweep.conditions.recipe.model_copy(update={"metric": name, "own_metric": load_metric_code(name)})
     return sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"recipe": recipe})})
 
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("name", ["worst_f2", "last_iou", "kappa"])
-def test_a_sound_one_passes(module: str, name: str, classes: int) -> None:
+def test_a_sound_metric_passes(module: str, name: str, classes: int) -> None:
     own_metric.check_metric(find_code(f"{module}:{name}", "--metric"), classes)
 
 
@@ -109,13 +109,13 @@ def test_a_sound_one_passes(module: str, name: str, classes: int) -> None:
         ("absent", "has no absent"),
     ],
 )
-def test_what_cannot_be_maximised_is_refused_in_words(module: str, name: str, words: str) -> None:
+def test_a_metric_that_cannot_be_maximised_is_refused(module: str, name: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         own_metric.check_metric(find_code(f"{module}:{name}", "--metric"), 3)
     assert words in str(caught.value) and "nothing was trained" in str(caught.value)
 
 
-def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_more_than_the_worst(module: str) -> None:
+def test_a_failed_training_gets_the_lowest_value_of_a_negative_metric(module: str) -> None:
     name = register(f"{module}:kappa")
     worse_than_chance = np.array([[10, 30, 40], [10, 40, 30]])
     both = np.ones(2, dtype=bool)
@@ -128,7 +128,7 @@ def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_m
     assert -1 <= bench.least < 0 and get_metric_floor(bench) == -1
 
 
-def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny: Dataset) -> None:
+def test_a_training_is_scored_by_an_own_metric_at_the_point_that_maximises_it(module: str, tiny: Dataset) -> None:
     name = register(f"{module}:last_iou")
     recipe = SMALL.model_copy(update={"own_metric": load_metric_code(name), "metric": name})
     result = train(tiny, family="dice", params={}, steps=8, recipe=recipe)
@@ -139,7 +139,7 @@ def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny
     assert (last.point, last.value) == pytest.approx(find_best_point(counts, name))
 
 
-def test_finalists_are_compared_by_it_and_miou_is_one_more_thing_to_care_about(module: str) -> None:
+def test_finalists_are_compared_by_an_own_metric_and_miou_is_a_further_measure(module: str) -> None:
     name = register(f"{module}:worst_f2")
     runs = [Replicate((run,)) for run in builders.sweep().confirmations]
     bench = make_paired_scores(runs, 2, None, name)
@@ -150,7 +150,7 @@ def test_finalists_are_compared_by_it_and_miou_is_one_more_thing_to_care_about(m
     assert "overlap" not in {m.name for m in list_measures(runs, None, tuned=True)}
 
 
-def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
+def test_a_resume_compares_the_source_of_a_metric_and_not_its_folder(
     module: str, tiny: Dataset, tmp_path: Path
 ) -> None:
     code = find_code(f"{module}:worst_f2", "--metric")
@@ -170,7 +170,7 @@ def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
     assert list_differences(own_metric=None, metric="miou") == [f"recipe.metric: {module}:worst_f2 → miou"]
 
 
-def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_path: Path) -> None:
+def test_a_report_compares_finalists_by_an_own_metric_if_its_code_exists(module: str, tmp_path: Path) -> None:
     name = register(f"{module}:last_iou")
     study = cracks()
     sweep = use_metric(study.sweep, name)
@@ -186,13 +186,13 @@ def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_pa
     text = text_of(sweep, study.recommendation.model_copy(update={"evidence": evidence}))
     assert "test last_iou" in text and "was not where this report was written" not in text
     (tmp_path / "own_metrics_here.py").unlink()
-    forget()
+    unregister_metrics()
     own_metric.register_metric(sweep.conditions.recipe.own_metric)
     assert own_metric.resolve_verdict_metric(name) == "miou"
     assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, study.recommendation)
 
 
-def test_a_recommendation_is_not_used_where_its_metric_changed(
+def test_a_recommendation_is_not_used_after_its_metric_changed(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = register(f"{module}:last_iou")

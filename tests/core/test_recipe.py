@@ -1,4 +1,4 @@
-"""What a new field of the recipe may forget."""
+"""New fields of the recipe do not invalidate paused checkpoints."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sweeper.training import checkpoint
 from tests.support import builders
 
 FROZEN = "df72d53f0222765d7fc3a5cd3ea94779be8bbd50a747e51cb5c545b95772b674"
-"""Of paused checkpoints under a recipe of nothing but defaults, on a data set of this digest, with seed 0."""
+"""The key of paused checkpoints with the default recipe, on a data set with a fixed digest, with seed 0."""
 
 
-def test_a_new_field_leaves_the_checkpoints_that_are_paused_valid() -> None:
+def test_a_new_field_does_not_change_the_key_of_paused_checkpoints() -> None:
     conditions = builders.conditions(builders.dataset(digest="sha256:frozen"))
     line = inspect.getsourcelines(checkpoint.make_checkpoint_key)[1]
     assert checkpoint.make_checkpoint_key(conditions) == FROZEN, (

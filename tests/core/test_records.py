@@ -1,4 +1,4 @@
-"""The record of a study: what it says of itself in addition to what it holds."""
+"""The record of a study: the command that repeats it, and whether its precision was measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse_command(line: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("options", "machine", "wanted"),
+    ("options", "machine", "expected"),
     [
         ("--data x", CPU, {"data": "x", "device": "cpu", "workers": 1, "threads": 2}),
         ("--data 'my  masks' --precision bfloat16 --workers 3", CPU, {"data": "my  masks", "workers": 1}),
@@ -33,14 +33,14 @@ def parse_command(line: str) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_command_that_repeats_a_study_fixes_what_was_found_on_this_machine(
-    options: str, machine: dict[str, Any], wanted: dict[str, Any], precision: str
+def test_the_command_that_repeats_a_study_has_what_was_detected_on_its_machine(
+    options: str, machine: dict[str, Any], expected: dict[str, Any], precision: str
 ) -> None:
     conditions = builders.conditions(precision=precision, encoder_weights="none")
     sweep = builders.sweep(command=f"sweeper run {options}", machine=machine, conditions=conditions)
     parsed = parse_command(sweep.rerun)
     assert parsed.items() >= {"precision": precision, "seed": conditions.seed, "encoder_weights": "none"}.items()
-    assert parsed.items() >= wanted.items()
+    assert parsed.items() >= expected.items()
     assert ("threads" in parsed) == (machine.get("device") == "cpu")
 
 
@@ -48,7 +48,7 @@ def test_the_command_that_repeats_a_study_fixes_what_was_found_on_this_machine(
     ("options", "machine", "is_measured"),
     [("", CPU, True), (" --precision float32", CPU, False), ("", {**CPU, "device": "cuda"}, False)],
 )
-def test_a_precision_counts_as_measured_where_nobody_gave_it_on_a_processor(
+def test_a_precision_is_measured_only_on_a_cpu_without_the_option(
     options: str, machine: dict[str, Any], is_measured: bool
 ) -> None:
     sweep = builders.sweep(command=f"sweeper run --data x{options}", machine=machine)

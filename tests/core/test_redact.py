@@ -1,4 +1,4 @@
-"""Secrets never leave; what is none stays readable."""
+"""Secrets are hidden in every output, and other text is not changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sweeper.core.redact import (
 
 
 @pytest.mark.parametrize(
-    ("shown", "hidden"),
+    ("text", "hidden"),
     [
         ("postgresql://me:canary@host:5432/db", "postgresql://me:***@host:5432/db"),
         ("postgresql://me:can@ry@host/db", NO_ADDRESS),
@@ -63,10 +63,10 @@ from sweeper.core.redact import (
         ("one http://a:canary@b/c and 'two://d:canary@e'", "one http://***@b/c and 'two://***@e'"),
     ],
 )  # fmt: skip
-def test_what_is_secret_is_hidden(shown: str, hidden: str) -> None:
-    assert redact(shown) == hidden
-    assert "canary" not in redact(shown)
-    assert redact(redact(shown)) == redact(shown)
+def test_secrets_in_addresses_and_messages_are_hidden(text: str, hidden: str) -> None:
+    assert redact(text) == hidden
+    assert "canary" not in redact(text)
+    assert redact(redact(text)) == redact(text)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_is_secret_is_hidden(shown: str, hidden: str) -> None:
         "the keyword=value rule",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_secrets_is_not_changed(text: str) -> None:
     assert redact(text) == text
 
 
@@ -101,19 +101,19 @@ RAW = {
     "https://h0st/#{}",
     "sqlite:///x.db?key={}",
 }
-"""Where a password may stand, as people write it: percent-encoded, or not."""
+"""Places of a password in addresses as people write them: percent-encoded, or not."""
 
 
 @settings(max_examples=1000, derandomize=True, deadline=None, database=None)
 @given(st.sampled_from(sorted(RAW)), PASSWORDS, st.sampled_from([str, quote_plus, partial(quote, safe="")]))
-def test_no_piece_of_a_password_is_in_a_rendering(frame: str, secret: str, spell: Callable[[str], str]) -> None:
+def test_no_piece_of_a_password_is_in_any_output(frame: str, secret: str, spell: Callable[[str], str]) -> None:
     address = frame.format(spell(secret))
     pieces = {text[at : at + 4] for text in (secret, spell(secret)) for at in range(len(text) - 3)}
     words = ["run", "--storage", address]
     with patch("sweeper.core.redact._known", set()):
-        shown = hide_address_secrets(address)
+        hidden = hide_address_secrets(address)
         bare = repr(secret) if spell is not str and len(secret) > 5 else ""  # a short word stands in other sentences
-        for rendering in (shown, redact(f"failed: {address!r} {bare}, {address}"), hide_command_secrets(words)):
+        for rendering in (hidden, redact(f"failed: {address!r} {bare}, {address}"), hide_command_secrets(words)):
             frames = f"{frame} {NO_ADDRESS} {shlex.join(words[:2])} failed: '***'"
             assert not [piece for piece in pieces if piece in rendering and piece not in frames], (address, rendering)
     with suppress(UsageError):
@@ -132,7 +132,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("address", NASTY)
-def test_a_known_secret_is_taken_out_of_every_text_in_every_spelling(address: str) -> None:
+def test_a_remembered_secret_is_hidden_in_every_spelling(address: str) -> None:
     secret = "ca'na\"ry 17"
     assert "ry" not in hide_address_secrets(address)
     for cause in (
@@ -143,35 +143,35 @@ def test_a_known_secret_is_taken_out_of_every_text_in_every_spelling(address: st
         shlex.join(["sweeper", "run", "--storage", address]),
         f"could not translate {secret}; {quote(secret)}, {quote_plus(secret)} {secret!r} {json.dumps(secret)}",
     ):
-        shown = redact(f"failed: {cause}: give up")
-        assert "na" not in shown and "17" not in shown and "give up" in shown, (cause, shown)
+        hidden = redact(f"failed: {cause}: give up")
+        assert "na" not in hidden and "17" not in hidden and "give up" in hidden, (cause, hidden)
     assert "17" not in hide_command_secrets(["sweeper", "run", f"--storage={address}", "--seed", "1"])
 
 
 @pytest.mark.parametrize("address", ["postgresql://me:ca@na/ry@host/db", "http://me:port/x@host", "postgresql:me:x@h"])
-def test_what_cannot_be_taken_apart_is_refused_unseen(address: str) -> None:
+def test_an_address_that_cannot_be_parsed_is_refused_without_printing_it(address: str) -> None:
     with pytest.raises(UsageError, match=rf"--storage must be an address or a path, got {NO_ADDRESS}; .*@ is %40"):
         check_address("--storage", address)
 
 
 @pytest.mark.parametrize("address", ["mlruns", "./a=b", "/x/y@z", "file:mlruns", "databricks", "databricks://profile"])
-def test_what_mlflow_takes_beside_addresses_passes(address: str) -> None:
+def test_other_values_that_mlflow_accepts_pass(address: str) -> None:
     check_address("--tracking-uri", address)
     assert hide_address_secrets(address) == address
 
 
-def test_a_password_that_is_a_word_leaves_sentences_readable() -> None:
+def test_a_password_that_is_a_word_is_hidden_only_in_addresses() -> None:
     remember_addresses("postgresql://postgres:postgres@postgres/db", "postgresql://me:test@host/db")
     assert redact("the test split of postgresql://postgres:postgres@postgres/db") == (
         "the test split of postgresql://postgres:***@postgres/db"
     )
 
 
-def test_secrets_of_the_environment_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://me:proxycanary@10.0.0.1:3128")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tokencanary")
-    shown = redact("tunnel failed: proxycanary; 401 for Bearer tokencanary")
-    assert shown == "tunnel failed: ***; 401 for Bearer ***"
+    text = redact("tunnel failed: proxycanary; 401 for Bearer tokencanary")
+    assert text == "tunnel failed: ***; 401 for Bearer ***"
 
 
 COMMANDS = [
@@ -192,7 +192,7 @@ LOCAL = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_command_shows_a_secret(
+def test_no_command_prints_a_secret(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -202,5 +202,5 @@ def test_no_command_shows_a_secret(
         with pytest.raises(SystemExit):
             main()
         pieces = ('na"r', "na\\", "na%22", "ca'", "ca%27", "y 17", "y%2017")
-        for shown in capfd.readouterr():
-            assert not [piece for piece in pieces if piece in shown], shown
+        for output in capfd.readouterr():
+            assert not [piece for piece in pieces if piece in output], output

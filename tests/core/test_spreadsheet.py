@@ -1,4 +1,4 @@
-"""A table is the same table, however a spreadsheet saved it."""
+"""Tables are read equally, however a spreadsheet saved them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = [(2, ("a", "0.5")), (3, ("b", "1"))]
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_separators_encodings_and_line_ends_say_the_same(separator, encoding, ending):
+def test_separators_encodings_and_line_ends_do_not_change_a_table(separator, encoding, ending):
     text = PLAIN.replace(",", separator).replace("\n", ending)
     assert parse_table(decode_text(text.encode(encoding)))[:2] == (("name", "score"), ROWS)
 
@@ -34,7 +34,7 @@ def test_separators_encodings_and_line_ends_say_the_same(separator, encoding, en
         'name, "score"\na, "0.5"\nb,1\n',
     ],
 )
-def test_empty_columns_and_rows_spaces_and_quotes_are_no_content(text):
+def test_empty_columns_and_rows_spaces_and_quotes_do_not_change_a_table(text):
     assert parse_table(text)[:2] == (("name", "score"), ROWS)
 
 
@@ -53,7 +53,7 @@ def test_excels_first_line_and_quoted_line_ends_are_counted_as_lines():
         ('a,b\n"1,2\n', "must be comma-separated text"),
     ],
 )
-def test_what_is_no_table_is_refused_with_its_line(text, words):
+def test_text_that_is_not_a_table_is_refused_with_its_line(text, words):
     with pytest.raises(TableError, match=words):
         parse_table(text)
 
@@ -72,7 +72,7 @@ def test_what_is_no_table_is_refused_with_its_line(text, words):
         (["0.5", "1"], ",", None),
     ],
 )
-def test_a_comma_is_decimal_where_all_fractions_of_a_column_have_one(cells, separator, points):
+def test_a_comma_is_decimal_if_all_fractions_of_a_column_have_one(cells, separator, points):
     assert replace_decimal_commas(cells, separator) == (points or cells)
 
 
@@ -80,7 +80,7 @@ def test_a_comma_is_decimal_where_all_fractions_of_a_column_have_one(cells, sepa
     st.lists(st.lists(st.text(alphabet='ab ,;\t|"\n1é', max_size=5), min_size=3, max_size=3), max_size=6),
     st.sampled_from(",;\t"),
 )
-def test_what_the_csv_writer_writes_is_read(rows, separator):
+def test_tables_of_the_csv_writer_are_read(rows, separator):
     text = io.StringIO()
     csv.writer(text, delimiter=separator, quoting=csv.QUOTE_ALL).writerows([("p", "q", "r"), *rows])
     expected = [tuple(cell.strip() for cell in row) for row in rows]

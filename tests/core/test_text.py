@@ -1,4 +1,4 @@
-"""Words and paths that several rooms write and read alike."""
+"""Words and paths in messages."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], text: str) 
         (2e-4, 0.1, "0.001"),
     ],
 )
-def test_a_bound_is_rounded_up_and_never_past_the_margin_that_it_keeps(bound: float, margin: float, text: str) -> None:
+def test_a_bound_is_rounded_up_but_not_past_the_margin(bound: float, margin: float, text: str) -> None:
     assert format_upper_bound(bound, margin) == text
 
 
-def test_a_name_that_begins_like_a_home_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Editors call their backups so; no user is called so."""
+def test_a_name_with_a_leading_tilde_that_is_no_user_is_not_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Editors name backups like this."""
     monkeypatch.setenv("HOME", "/home/me")
     assert expand_user("~nobody-of-this-name/x.png") == Path("~nobody-of-this-name/x.png")
     assert expand_user("~/x.png") == Path("/home/me/x.png")
@@ -55,7 +55,7 @@ def test_a_ratio_has_three_digits(ratio: float, text: str) -> None:
     assert format_ratio(ratio) == text
 
 
-def test_lines_are_broken_between_words_alone() -> None:
+def test_lines_are_broken_only_between_words() -> None:
     text = "keep cross-entropy, or run `sweeper run --study mine --resume` with a larger --confirm-steps value"
     lines = fill_words(text, 24, first="- ", rest="  ").splitlines()
     assert "  `sweeper run --study mine --resume`" in lines  # to be copied, though longer than a line
@@ -63,11 +63,15 @@ def test_lines_are_broken_between_words_alone() -> None:
     assert not [line for line in lines if line.endswith("-")]
 
 
-def test_a_misspelt_part_of_a_path_is_pointed_out(tmp_path: Path) -> None:
+def test_a_similar_path_is_suggested_for_a_misspelt_one(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "scores.csv").touch()
-    meant = f", did you mean `{tmp_path}/results/scores.csv`?"
-    assert suggest_path(tmp_path / "result" / "scores.csv") == suggest_path(tmp_path / "results" / "score.csv") == meant
+    suggestion = f", did you mean `{tmp_path}/results/scores.csv`?"
+    assert (
+        suggest_path(tmp_path / "result" / "scores.csv")
+        == suggest_path(tmp_path / "results" / "score.csv")
+        == suggestion
+    )
     assert suggest_path(tmp_path / "results" / "score.csv", Path.is_dir) == ""
     for unlike in ("zzz", "n" * 300, "a\0b", "results", "result/other.csv"):
         assert suggest_path(tmp_path / unlike) == ""
