@@ -1,4 +1,4 @@
-"""Metrics of which lower is better: none is judged the wrong way round for want of an option."""
+"""Metrics of which lower is better are judged only with an option that says the direction."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_logs_of_losses_need_the_direction(sweeper: Sweeper, tmp_path: Path) -> 
     assert out.startswith("Clear winner: mine")
 
 
-def test_other_faults_are_in_the_same_list_and_distances_are_no_mixed_units() -> None:
+def test_a_missing_direction_is_in_one_list_with_other_problems() -> None:
     methods, numbers = ["a"] * 4 + ["b"] * 4, [0.4, 0.5, 0.6, 0.7, 42.0, 45.0, 50.0, "high"]
     columns = {"method": methods, "seed": [*range(4), *range(4)], "hd95": numbers}
     first, second = find_problems(columns, metric="hd95", margin=1)

@@ -1,4 +1,4 @@
-"""Tables of scores judged: what is claimed follows from what is there, in the score's own unit."""
+"""Judgements of tables of scores: intervals, verdicts, refusals and caveats, in the unit of the scores."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_one_run_each_gives_the_interval_of_scipys_paired_t_test(grouped: bool) 
         assert (gap.low > 0 or gap.high < 0) == (test.pvalue < 0.05)
 
 
-def test_runs_alone_give_scipys_paired_test_and_a_wider_one_than_welchs() -> None:
+def test_runs_without_images_give_scipys_paired_test_and_a_wider_interval_than_welchs() -> None:
     scores = draw_scores(runs=5, gap=0.02, seed=0.01).mean(axis=2, keepdims=True)
     frame = make_table(scores).drop(columns="image")
     judgement = sweeper.judge(frame, paired_seeds=True)
@@ -114,28 +114,28 @@ def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence: a variance near 0 is at the edge of its range
         model = mixedlm(formula, frame, groups="one", re_formula="0", vc_formula=effects).fit(reml=True)
-    of = dict(zip(model.model.exog_vc.names, model.vcomp, strict=True)) | {"both": model.scale}
+    variances = dict(zip(model.model.exog_vc.names, model.vcomp, strict=True)) | {"both": model.scale}
     judgement = get_difference(sweeper.judge(make_table(scores), paired_seeds=paired).contest, 0, 1)
-    assert judgement.se_seed**2 == pytest.approx(sides * (of["run"] / s + of["both"] / (s * n)), rel=1e-3)
-    assert judgement.se_both**2 == pytest.approx(sides * of["both"] / (s * n), rel=1e-3)
-    assert judgement.se_image**2 == pytest.approx(sides * of["liking"] / n, rel=1e-3)
+    assert judgement.se_seed**2 == pytest.approx(sides * (variances["run"] / s + variances["both"] / (s * n)), rel=1e-3)
+    assert judgement.se_both**2 == pytest.approx(sides * variances["both"] / (s * n), rel=1e-3)
+    assert judgement.se_image**2 == pytest.approx(sides * variances["liking"] / n, rel=1e-3)
     assert judgement.se_seed**2 + judgement.se_image**2 == pytest.approx(float(model.bse_fe.iloc[-1]) ** 2, rel=1e-3)
 
 
 def test_the_table_of_a_study_gives_the_intervals_of_the_study() -> None:
-    drawn = make_results(*draw_counts(STREET, 4, np.random.default_rng(2), seeds=3))
-    results = [run for runs in drawn for run in runs]
+    runs_of = make_results(*draw_counts(STREET, 4, np.random.default_rng(2), seeds=3))
+    results = [run for runs in runs_of for run in runs]
     evidence = compute_evidence(results, {r.spec.family: r for r in results}, classes=STREET.classes)
     images, classes = [str(i) for i in range(STREET.images)], list(STREET.classes)
     frame = pd.DataFrame(list_rows(results, images, classes), columns=list(HEADER))
     judgement = sweeper.judge(frame, paired_seeds=True)
     assert [f.family for f in judgement.contest.finalists] == [f.family for f in evidence.finalists]
-    for mine, theirs in zip(judgement.contest.finalists, evidence.finalists, strict=True):
-        assert mine.score.model_dump() == pytest.approx(theirs.miou.model_dump())
-        assert mine.regret.bound == pytest.approx(theirs.regret.bound, abs=2e-5)
-    for mine, theirs in zip(judgement.contest.comparisons, evidence.comparisons, strict=True):
-        assert mine.difference.model_dump() == pytest.approx(theirs.difference.model_dump())
-        assert mine.one_sided == pytest.approx(theirs.one_sided)
+    for judged, expected in zip(judgement.contest.finalists, evidence.finalists, strict=True):
+        assert judged.score.model_dump() == pytest.approx(expected.miou.model_dump())
+        assert judged.regret.bound == pytest.approx(expected.regret.bound, abs=2e-5)
+    for judged, expected in zip(judgement.contest.comparisons, evidence.comparisons, strict=True):
+        assert judged.difference.model_dump() == pytest.approx(expected.difference.model_dump())
+        assert judged.one_sided == pytest.approx(expected.one_sided)
 
 
 def test_any_unit_and_either_direction_give_the_same_answer() -> None:
@@ -146,9 +146,9 @@ def test_any_unit_and_either_direction_give_the_same_answer() -> None:
         )
         assert (one.verdict, one.named) == (other.verdict, other.named)
         assert one.decision.strength == other.decision.strength
-        for mine, theirs in zip(one.contest.finalists, other.contest.finalists, strict=True):
-            assert theirs.regret.bound == pytest.approx(factor * mine.regret.bound, rel=1e-3)
-            assert theirs.score.low == pytest.approx(factor * mine.score.low)
+        for first, second in zip(one.contest.finalists, other.contest.finalists, strict=True):
+            assert second.regret.bound == pytest.approx(factor * first.regret.bound, rel=1e-3)
+            assert second.score.low == pytest.approx(factor * first.score.low)
     distances = sweeper.judge(make_table(20 - 100 * scores, list("abc")), margin=1, lower_is_better=True)
     percent = sweeper.judge(make_table(100 * scores, list("abc")), margin=1)
     assert (distances.verdict, distances.named) == (percent.verdict, percent.named)
@@ -169,7 +169,7 @@ def test_a_score_is_the_mean_over_classes_of_what_the_images_have() -> None:
         assert row.score == pytest.approx(by_class[row.name])
 
 
-def test_all_problems_come_in_one_list() -> None:
+def test_all_problems_are_in_one_list() -> None:
     frame = make_table(draw_scores(images=4)).astype({"score": object})
     frame.loc[2, "score"], frame.loc[5, "score"], frame.loc[7, "method"] = float("nan"), "high", ""
     first, second = find_problems(frame)
@@ -318,7 +318,7 @@ def test_ambiguous_numbers_are_refused_with_how_to_write_them(tmp_path: Path, ce
         ("a,a\n1,2\n", "must occur once"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "scores.csv").write_text(text)
     with pytest.raises(ScoresError, match=words):
         sweeper.judge(tmp_path / "scores.csv")
@@ -329,12 +329,12 @@ def test_the_committed_example_gives_its_committed_answer() -> None:
     stored = json.loads((EXAMPLE / "judgement.json").read_text("utf-8"))
     document = judgement.document.document
     assert isinstance(judgement, Judgement) and document["verdict"] == stored["verdict"] == "clear_winner"
-    for mine, theirs in zip(document["comparisons"], stored["comparisons"], strict=True):
-        assert mine == pytest.approx(theirs)
+    for row, expected in zip(document["comparisons"], stored["comparisons"], strict=True):
+        assert row == pytest.approx(expected)
     assert metrics.METRICS["miou"].title == document["metric"]
 
 
-def test_a_single_image_or_group_is_no_sample_of_images() -> None:
+def test_a_single_image_or_group_is_not_a_sample_of_images() -> None:
     """Nothing infinite is reported, and the claim is only about trainings."""
     one = sweeper.judge(make_table(draw_scores(images=1, gap=0.05)))
     groups = sweeper.judge(make_table(draw_scores(gap=0.05)).assign(group="patient"))
@@ -352,20 +352,20 @@ def test_a_single_image_or_group_is_no_sample_of_images() -> None:
     )
 
 
-def test_many_methods_make_a_short_answer() -> None:
+def test_the_answer_about_many_methods_is_short() -> None:
     judgement = sweeper.judge(make_table(draw_scores(methods=15, seed=0.02), list("abcdefghijklmno")))
     text = format_judgement(judgement)
     assert f"{len(judgement.reasons) - 6} more stand in the report (--out)." in text and text.count(" against ") < 12
 
 
-def test_a_missing_file_is_answered_with_the_similar_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_a_similar_name(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").touch()
     with pytest.raises(ScoresError, match=r"got nothing, did you mean `.*/scores\.csv`\?"):
         sweeper.judge(tmp_path / "score.csv")
 
 
-def test_a_method_is_behind_only_if_its_interval_is_below_0_and_a_one_sided_bound_is_called_so() -> None:
-    seen: set[bool] = set()
+def test_a_method_is_behind_only_if_its_interval_is_below_0() -> None:
+    outcomes: set[bool] = set()
     for key in range(60):
         judgement = sweeper.judge(
             make_table(draw_scores(gap=0.012, noise=0.03, seed=0.004, key=key)), margin=0.03, level=0.9
@@ -378,8 +378,8 @@ def test_a_method_is_behind_only_if_its_interval_is_below_0_and_a_one_sided_boun
         is_behind = row.ci_low > 0
         assert ("behind by its 90 % interval" in reason) == is_behind
         assert ("by a one-sided 90 % bound" in reason) != is_behind
-        seen.add(is_behind)
-    assert seen == {True, False}
+        outcomes.add(is_behind)
+    assert outcomes == {True, False}
 
 
 @pytest.mark.parametrize("scores", [[{"method": "a", "score": 1.0}], {"method": ["a"], "score": [1.0]}, None])

@@ -1,4 +1,4 @@
-"""Tables of means: what they say is what the scores behind them say, and what must be asked is asked."""
+"""Tables of means give the judgement of the scores behind them, and missing information is requested."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ def test_means_over_images_with_their_correlation_give_the_judgement_of_the_imag
     for judged, expected in zip(means.networks.comparisons, scored.networks.comparisons, strict=True):
         assert (judged.first, judged.second) == (expected.first, expected.second)
         assert (judged.ci_low, judged.ci_high) == pytest.approx((expected.ci_low, expected.ci_high), abs=1e-9)
-    way = "less" if lower else "greater"
+    alternative = "less" if lower else "greater"
     first, second = (scores[int(name[1])] for name in (means.means.pairs[0].first, means.means.pairs[0].second))
-    assert means.means.pairs[0].probability == pytest.approx(stats.ttest_rel(first, second, alternative=way).pvalue)
+    assert means.means.pairs[0].probability == pytest.approx(
+        stats.ttest_rel(first, second, alternative=alternative).pvalue
+    )
 
 
 def test_a_correlation_holds_for_each_pair_of_three_methods() -> None:
@@ -76,7 +78,7 @@ def test_means_over_seeds_give_the_judgement_of_the_seeds() -> None:
         )
 
 
-def test_at_the_least_correlation_the_interval_leaves_0() -> None:
+def test_the_interval_excludes_0_from_the_least_correlation_on() -> None:
     judged = judge_columns(TABLE, sd_over="images").document
     (row,) = judged.means.pairs
     assert (judged.means.correlation, judged.networks.verdict) == (0, "undecided")
@@ -104,7 +106,7 @@ def join_problems(columns: dict[str, list[Any]], **options: Any) -> str:
     return "\n".join(find_problems(columns, **options))
 
 
-def test_what_the_sd_is_over_must_be_given() -> None:
+def test_a_table_needs_what_its_sd_is_over() -> None:
     assert "an SD over images and one over seeds are different claims" in join_problems(TABLE)
     both = {**TABLE, "sd_over": ["images", "seeds"]}
     assert "must be over one thing, images or seeds, got 'images' and 'seeds'" in join_problems(both)
@@ -113,7 +115,7 @@ def test_what_the_sd_is_over_must_be_given() -> None:
     assert judge_columns({**TABLE, "sd_over": ["Images"] * 2}).means is not None
 
 
-def test_all_that_is_wrong_is_in_one_list() -> None:
+def test_all_problems_are_in_one_list() -> None:
     table = {"method": ["A", "A", "C"], "mean": ["x", 0.8, 0.7], "sd": [0.1, 0.0, 0.1], "n": [10, 10, 1.5]}
     text = join_problems(table, sd_over="images", baseline="a")
     assert "row 1: mean must be a finite number, got 'x'" in text

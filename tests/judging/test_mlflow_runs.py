@@ -1,4 +1,4 @@
-"""Runs of MLflow experiments judged: what MLflow's own client wrote is read as that client reads it."""
+"""Judgements of runs in MLflow experiments, which are read as MLflow's client reads them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = {"method": "loss"}
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a store with the experiment `losses`: two losses, three seeds, a metric in each run."""
     folder = tmp_path_factory.mktemp("filled")
     lay(folder)
@@ -35,10 +35,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def uri(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def uri(filled_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Copy that store, and make another file."""
     monkeypatch.chdir(tmp_path)
-    with closing(sqlite3.connect(filled)) as store, closing(sqlite3.connect("mlflow.db")) as copy:
+    with closing(sqlite3.connect(filled_store)) as store, closing(sqlite3.connect("mlflow.db")) as copy:
         store.backup(copy)
     (tmp_path / "scores.csv").write_text("method,score\n")
     return TRACKING
@@ -99,12 +99,14 @@ def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
     assert next(each for each in direct if each.id == run).entries[0] == {"step": 0, "dice": 0.25}
     assert len(direct) == 6 and next(each for each in direct if each.id == run).fields["both"] == "parameter"
     key = lambda each: each.id  # noqa: E731
-    for mine, theirs in zip(sorted(direct, key=key), sorted(by_client, key=key), strict=True):
-        assert repr(mine) == repr(theirs._replace(metrics=dict(theirs.metrics), fields=dict(mine.fields)))  # NaN too
-        assert {**theirs.fields} == {**mine.fields}
+    for run_of_store, expected in zip(sorted(direct, key=key), sorted(by_client, key=key), strict=True):
+        assert repr(run_of_store) == repr(
+            expected._replace(metrics=dict(expected.metrics), fields=dict(run_of_store.fields))
+        )  # NaN too
+        assert {**expected.fields} == {**run_of_store.fields}
 
 
-def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
+def test_all_problems_of_runs_are_in_one_list(uri: str) -> None:
     client = connect_to_mlflow(uri)
     experiment = client.get_run(find_run("a0")).info.experiment_id
     client.log_metric(find_run("a0"), "dice", float("nan"), step=2)
@@ -138,7 +140,7 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
         ({"columns": {"method": "loss", "seed": "sed"}}, "6 runs without the parameter or tag 'sed'"),
     ],
 )  # fmt: skip
-def test_a_request_for_what_no_run_has_is_answered_with_what_they_have(
+def test_a_request_for_what_no_run_has_is_refused_with_what_they_have(
     uri: str, options: dict[str, object], words: str
 ) -> None:
     (problem,) = list_problems(**options)

@@ -1,4 +1,4 @@
-"""Trees of nnU-Net's results: folds are one rotation, result folders are trainings, Dice is its own foreground mean."""
+"""Trees of nnU-Net's results: folds are one rotation, result folders are trainings, Dice is its foreground mean."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def summarise(cases: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> dict[s
     for name, labels in cases.items():
         scores = {}
         for label, (tp, fp, fn) in labels.items():
-            whole = tp + fp + fn
+            union = tp + fp + fn
             scores[label] = {
-                "Dice": 2 * tp / (2 * tp + fp + fn) if whole else float("nan"),
-                "IoU": tp / whole if whole else float("nan"),
+                "Dice": 2 * tp / (2 * tp + fp + fn) if union else float("nan"),
+                "IoU": tp / union if union else float("nan"),
                 "TP": tp, "FP": fp, "FN": fn, "TN": 9, "n_pred": tp + fp, "n_ref": tp + fn,
             }  # fmt: skip
         per_case.append(
@@ -42,7 +42,7 @@ def summarise(cases: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> dict[s
 
 
 def draw_cases(names: list[str], better: int, rng: np.random.Generator) -> dict[str, dict[str, tuple[int, int, int]]]:
-    """Label 2 is in every third case alone; elsewhere it is judgement falsely now and then."""
+    """Draw counts: label 2 is only in every third case; in others it is sometimes predicted falsely."""
     counts = {}
     for name in names:
         wrong = int(rng.integers(8, 20)) - better
@@ -61,18 +61,18 @@ def write_tree(root: Path, results: tuple[str, ...] = ("",), folds: int = 5) -> 
     rng, means = np.random.default_rng(0), {}
     for place in results:
         for better, model in zip((0, 6), MODELS, strict=True):
-            whole = {}
+            all_cases = {}
             for fold in range(folds):
                 part = draw_cases([f"case_{6 * fold + k:02}" for k in range(6)], better, rng)
                 write_json(
                     root / place / "Dataset001_X" / model / f"fold_{fold}" / "validation" / "summary.json",
                     summarise(part),
                 )
-                whole |= part
+                all_cases |= part
             folder = root / place / "Dataset001_X" / model / "crossval_results_folds_0_1_2_3_4"
-            write_json(folder / "summary.json", summarise(whole))
-            write_json(folder / "postprocessed" / "summary.json", summarise(whole))
-            means.setdefault(model, summarise(whole)["foreground_mean"]["Dice"])
+            write_json(folder / "summary.json", summarise(all_cases))
+            write_json(folder / "postprocessed" / "summary.json", summarise(all_cases))
+            means.setdefault(model, summarise(all_cases)["foreground_mean"]["Dice"])
     return means
 
 
@@ -100,12 +100,13 @@ def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
     for path in tmp_path.rglob("fold_*/validation/summary.json"):
         path.unlink()
     assert any("here K = 5" in caveat for caveat in judgement.caveats)
-    whole = sweeper.judge(tmp_path, metric="IoU")
-    assert whole.document.comparisons == judgement.document.comparisons  # the crossval summaries name their folds, too
+    crossval = sweeper.judge(tmp_path, metric="IoU")
+    # The crossval summaries name their folds, too.
+    assert crossval.document.comparisons == judgement.document.comparisons
     for folder in list(tmp_path.rglob("crossval_results_folds_*")):
         folder.rename(folder.with_name("crossval_results_folds_all"))
-    alone = sweeper.judge(tmp_path, metric="IoU").document.comparisons[0]  # as if there were no folds
-    assert judgement.document.comparisons[0].se_image == pytest.approx(math.sqrt(5 / 4) * alone.se_image)
+    without_folds = sweeper.judge(tmp_path, metric="IoU").document.comparisons[0]  # as if there were no folds
+    assert judgement.document.comparisons[0].se_image == pytest.approx(math.sqrt(5 / 4) * without_folds.se_image)
 
 
 def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
     assert {row.name for row in sweeper.judge(tmp_path).document.methods} == {"a/test", "b/test"}
 
 
-def test_files_that_are_no_test_results_are_refused_or_left_out(tmp_path: Path) -> None:
+def test_files_that_are_not_test_results_are_refused_or_left_out(tmp_path: Path) -> None:
     with pytest.raises(ScoresError, match=r"must hold nnU-Net.s `summary.json` files"):
         sweeper.judge(tmp_path)
     write_tree(tmp_path)

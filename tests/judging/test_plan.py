@@ -1,4 +1,4 @@
-"""The plan from a pilot: what it promises is what experiments of that size show."""
+"""The plan from a pilot: simulated experiments of the planned size have the promised power."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def test_the_promised_power_is_that_of_simulated_experiments(
     """80 % within 76 to 84, as far as 1,500 experiments show it (standard error 1 %)."""
     gap = Pilot(make_true_gap(seeds, images, image=image), seeds, images, 0.95, paired).find_detectable()
     rng = np.random.default_rng(seeds)
-    seen = 0
+    detected = 0
     for _ in range(1500):
         contest = judge_pilot(draw_pilot(rng, seeds, images, gap, image=image), paired=paired).contest
         first = [each.family for each in contest.finalists].index("m1")
-        seen += next(c.difference.low for c in contest.comparisons if (c.first, c.second) == (first, 1 - first)) > 0
-    assert 0.76 <= seen / 1500 <= 0.84
+        detected += next(c.difference.low for c in contest.comparisons if (c.first, c.second) == (first, 1 - first)) > 0
+    assert 0.76 <= detected / 1500 <= 0.84
 
 
 def test_more_seeds_and_images_are_never_worse_and_the_plan_asks_for_the_fewest() -> None:
@@ -94,7 +94,7 @@ def test_the_fewest_seeds_have_the_power_and_one_seed_less_has_not() -> None:
     assert power(seeds) >= POWER > power(seeds - 1)
 
 
-def test_scores_without_images_are_planned_in_seeds_alone() -> None:
+def test_scores_without_images_are_planned_in_seeds_only() -> None:
     rng = np.random.default_rng(0)
     columns = {"method": ["a"] * 5 + ["b"] * 5, "score": [*rng.normal(0.5, 0.01, 5), *rng.normal(0.5, 0.01, 5)]}
     document = plan_experiment(judge_columns(columns, margin=0.02))
@@ -139,14 +139,14 @@ def test_seeds_of_a_given_spread_are_those_of_a_t_test() -> None:
 @pytest.mark.slow
 def test_the_seeds_of_a_spread_have_the_promised_power() -> None:
     seeds = plan_spread(0.012, 0.02, 0.95).pairs[0].rows[0].seeds or 0
-    rng, seen = np.random.default_rng(0), 0
+    rng, detected = np.random.default_rng(0), 0
     for _ in range(1500):
         scores = rng.normal([[0.5], [0.52]], 0.012, (2, seeds))
         method, seed = np.indices(scores.shape).reshape(2, -1).tolist()
         columns = {"method": [f"m{n}" for n in method], "seed": seed, "score": scores.ravel().tolist()}
         row = judge_columns(columns).document.comparisons[0]
-        seen += row.first == "m1" and row.ci_low is not None and row.ci_low > 0
-    assert 0.76 <= seen / 1500 <= 0.88  # of whole seeds, the fewest that reach 80 %
+        detected += row.first == "m1" and row.ci_low is not None and row.ci_low > 0
+    assert 0.76 <= detected / 1500 <= 0.88  # of whole seeds, the fewest that reach 80 %
 
 
 SPREAD = ("--plan", "--spread", "0.01", "--margin", "0.01")

@@ -1,4 +1,4 @@
-"""Files of scores: what is no table is refused in one sentence."""
+"""Files of scores: a file that is not a table is refused in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which row of a log has the score: last, a step, best by a validation metric; never by the test metric."""
+"""The row of a log that has the score: the last, a step, or the best by a validation metric, not a test metric."""
 
 from __future__ import annotations
 

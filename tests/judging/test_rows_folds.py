@@ -1,4 +1,4 @@
-"""Folds: with images a rotation is one training, without them intervals are widened; what is no fold is refused."""
+"""Folds: with images a rotation is one training, without them intervals are widened; other columns are refused."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def make_folds(rotations: int, folds: int, key: int = 0, gap: float = 0.05) -> p
 def test_with_images_the_folds_of_a_rotation_are_one_training(name: str, runs: int) -> None:
     frame = make_table(draw_scores(images=20, runs=runs))
     judgement = sweeper.judge(frame.assign(**{name: frame["image"] % 5}))
-    whole = sweeper.judge(frame)
+    without_folds = sweeper.judge(frame)
     assert judgement.document.images == 20 and (judgement.networks is None) == (runs == 3)
     assert any("one training over all images" in c and "here K = 5" in c for c in judgement.caveats)
     if runs == 1:  # of these networks alone
-        assert judgement.networks == whole.networks
+        assert judgement.networks == without_folds.networks
         return
-    for one, other in zip(judgement.document.comparisons, whole.document.comparisons, strict=True):
+    for one, other in zip(judgement.document.comparisons, without_folds.document.comparisons, strict=True):
         assert (one.difference, one.se_seed) == (other.difference, other.se_seed)
         assert one.se_image == pytest.approx(math.sqrt(5 / 4) * other.se_image)
         assert one.ci_high - one.ci_low > other.ci_high - other.ci_low
@@ -68,11 +68,11 @@ def test_in_rotations_the_part_of_the_images_is_multiplied_by_k_over_k_minus_1()
     """Unpaired, by Cochran and Cox from the three mean squares; no library has this interval."""
     frame = make_table(draw_scores(images=20, runs=3))
     gap = sweeper.judge(frame.assign(fold=frame["image"] % 5)).document.comparisons[0]
-    by = [f.pivot(index="seed", columns="image", values="score").to_numpy() for _, f in frame.groupby("method")]
-    v_seeds = [scores.mean(axis=1).var(ddof=1) / 3 for scores in by]
-    rest = [scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean() for scores in by]
+    methods = [f.pivot(index="seed", columns="image", values="score").to_numpy() for _, f in frame.groupby("method")]
+    v_seeds = [scores.mean(axis=1).var(ddof=1) / 3 for scores in methods]
+    rest = [scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean() for scores in methods]
     v_both = [float((residuals**2).sum()) / (2 * 19 * 3 * 20) for residuals in rest]
-    images = (by[0].mean(axis=0) - by[1].mean(axis=0)).var(ddof=1) / 20
+    images = (methods[0].mean(axis=0) - methods[1].mean(axis=0)).var(ddof=1) / 20
     v_seed, v_image = sum(v_seeds), 5 / 4 * (images - sum(map(min, v_both, v_seeds)))
     assert v_image > 0
     weighted = stats.t.ppf(0.975, 2) * v_seed + stats.t.ppf(0.975, 19) * v_image
@@ -97,8 +97,8 @@ def test_an_image_in_several_folds_of_a_training_is_refused() -> None:
 def test_scores_of_folds_have_the_corrected_resampled_interval(rotations: int, folds: int) -> None:
     frame = make_folds(rotations, folds)
     gap = sweeper.judge(frame).document.comparisons[0]
-    by = frame.pivot(index=["seed", "fold"], columns="method", values="score")
-    differences = (by["a"] - by["b"]).to_numpy()
+    table = frame.pivot(index=["seed", "fold"], columns="method", values="score")
+    differences = (table["a"] - table["b"]).to_numpy()
     # Nadeau and Bengio 2003: variance (1/J + n_test/n_train) s², J − 1 degrees of freedom.
     n = len(differences)
     error = math.sqrt((1 / n + 1 / (folds - 1)) * differences.var(ddof=1))
@@ -113,8 +113,8 @@ def test_the_corrected_interval_is_that_of_an_independent_implementation(rotatio
     correlated = pytest.importorskip("baycomp.single", reason="needs the extra `oracles`").CorrelatedTTest
     frame = make_folds(rotations, folds)
     gap = sweeper.judge(frame).document.comparisons[0]
-    by = frame.pivot(index=["seed", "fold"], columns="method", values="score")
-    posterior = correlated(by["b"].to_numpy(), by["a"].to_numpy(), runs=rotations)
+    table = frame.pivot(index=["seed", "fold"], columns="method", values="score")
+    posterior = correlated(table["b"].to_numpy(), table["a"].to_numpy(), runs=rotations)
     half = stats.t.ppf(0.975, posterior.df) * math.sqrt(posterior.var)
     assert (gap.ci_low, gap.ci_high) == pytest.approx((posterior.mean - half, posterior.mean + half), abs=1e-12)
 

@@ -1,4 +1,4 @@
-"""Images that are numbered again in each patient, fold or class are different images, and none is thrown away."""
+"""Images that are numbered again in each patient, fold or class are different images, and none is dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs of trainers in METHOD/SEED/: the last value of a metric, and what cannot be read."""
+"""Logs of trainers in METHOD/SEED/: the last value of a metric, and refusals."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_log_of_the_trainer_counts_before_event_files_next_to_it(tmp_path: Pat
     assert sorted(rows.columns["val_miou"]) == sorted(SCORES.values())
 
 
-def test_a_metric_that_is_missing_at_the_chosen_row_is_refused_with_the_way_to_other_rows(tmp_path: Path) -> None:
+def test_a_metric_that_is_missing_at_the_chosen_row_is_refused_with_the_option(tmp_path: Path) -> None:
     (tmp_path / "dice" / "0").mkdir(parents=True)
     (tmp_path / "dice" / "0" / "metrics.csv").write_text("step,val_dice,test_dice\n1,0.9,\n2,0.8,\n3,,0.7\n")
     with pytest.raises(ScoresError, match=r"it is logged at other rows alone \(--at last takes its last value\)"):

@@ -1,4 +1,4 @@
-"""The metric for MMSegmentation that docs/judge.md has, with a stand-in for what it extends."""
+"""The metric for MMSegmentation of docs/judge.md, with a stand-in for the class that it extends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class IoUMetric:
-    """What MMSegmentation 1.2.2's does: four areas of each class for each image, summed at the end."""
+    """Computes as that of MMSegmentation 1.2.2: four areas of each class for each image, summed at the end."""
 
     def __init__(self, ignore_index: int = 255) -> None:
         self.ignore_index = ignore_index
@@ -57,20 +57,20 @@ class Registry:
 
 @pytest.fixture
 def metric(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
-    """`CountsPerImage`, as the page has it."""
-    for name, holds in (
+    """Return `CountsPerImage` of the page."""
+    for name, members in (
         ("mmseg", {}),
         ("mmseg.evaluation", {"IoUMetric": IoUMetric}),
         ("mmseg.registry", {"METRICS": Registry()}),
     ):
         module = ModuleType(name)
-        vars(module).update(holds)
+        vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
     (code,) = [block for block in re.findall(r"```py\n(.*?)```", PAGE.read_text("utf-8"), re.S) if "mmseg" in block]
     return run_text(code)["CountsPerImage"]
 
 
-def test_the_pages_metric_writes_a_table_that_judge_scores_alike(metric: type[Any], tmp_path: Path) -> None:
+def test_the_metric_of_the_page_writes_a_table_that_judge_scores_equally(metric: type[Any], tmp_path: Path) -> None:
     rng, scores, tables = np.random.default_rng(0), {}, []
     labels = rng.integers(0, len(CLASSES), (8, 1, 20, 20))
     labels[:, :, 0] = 255

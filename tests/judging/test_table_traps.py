@@ -1,4 +1,4 @@
-"""Slips in a table that no single row shows: each is refused with its rows; honest tables that look alike are not."""
+"""Mistakes in a table that no single row reveals are refused with their rows, and similar right tables are not."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def list_problems(rows: list[Row], **options: Any) -> str:
     return ""
 
 
-def change(at: dict[int, Any]) -> list[Row]:
-    return [(*row[:3], at[place](row[3]) if place in at else row[3]) for place, row in enumerate(ROWS)]
+def change_scores(changes: dict[int, Any]) -> list[Row]:
+    return [(*row[:3], changes[place](row[3]) if place in changes else row[3]) for place, row in enumerate(ROWS)]
 
 
-def rename(method: dict[int, str]) -> list[Row]:
+def rename_methods(method: dict[int, str]) -> list[Row]:
     return [(method.get(place, row[0]), *row[1:]) for place, row in enumerate(ROWS)]
 
 
-def test_the_honest_table_is_judged() -> None:
+def test_a_right_table_is_judged() -> None:
     assert not list_problems(ROWS)
 
 
-def test_all_slips_are_in_one_list() -> None:
-    rows = rename({0: "A"})
+def test_all_mistakes_are_in_one_list() -> None:
+    rows = rename_methods({0: "A"})
     rows[3] = (*rows[3][:3], "failed")
     rows[5] = (*rows[5][:3], 81.0)
     text = list_problems([*rows, rows[1]])
@@ -73,11 +73,11 @@ def test_all_slips_are_in_one_list() -> None:
         (("case_1", "case_11"), False),
     ],
 )
-def test_names_that_differ_in_case_spaces_or_extension_alone_are_alike(names: tuple[str, ...], is_one: bool) -> None:
+def test_names_that_differ_only_in_case_spaces_or_extension_are_alike(names: tuple[str, ...], is_one: bool) -> None:
     assert bool(find_alike(names)) is is_one
 
 
-def test_images_of_another_spelling_are_named_where_they_are_the_same_ones() -> None:
+def test_two_spellings_of_one_image_are_refused() -> None:
     other = [(m, s, f"{image}.PNG" if m == "b" else image, x) for m, s, image, x in ROWS]
     assert "the name of a test image must be written in one way, got 'img0' and 'img0.PNG'" in list_problems(other)
     both = [row for m, s, i, x in ROWS for row in ((m, s, i, x), (m, s, i.upper(), x - 0.01))]
@@ -86,31 +86,31 @@ def test_images_of_another_spelling_are_named_where_they_are_the_same_ones() -> 
 
 @pytest.mark.parametrize("margin", [None, 1.0])
 def test_a_run_in_shares_of_one_next_to_per_cent_is_refused(margin: float | None) -> None:
-    text = list_problems(change(dict.fromkeys(range(15, 30), lambda x: 100 * x)), margin=margin)
+    text = list_problems(change_scores(dict.fromkeys(range(15, 30), lambda x: 100 * x)), margin=margin)
     assert "scores must have one unit, got 0.8 next to 60, shares of 1 and per cent" in text
-    few = list_problems(change(dict.fromkeys((3, 17), lambda x: 100 * x)), margin=margin)
+    few = list_problems(change_scores(dict.fromkeys((3, 17), lambda x: 100 * x)), margin=margin)
     assert "rows 4 and 18: scores must have one unit" in few
 
 
-def test_small_scores_in_per_cent_and_distances_are_no_mixed_units() -> None:
-    percent = change(dict.fromkeys(range(30), lambda x: 100 * x))
+def test_small_scores_in_per_cent_and_distances_are_not_refused_as_mixed_units() -> None:
+    percent = change_scores(dict.fromkeys(range(30), lambda x: 100 * x))
     for low in (0.0, 0.3, 1.0):  # an image on which a method failed
         assert not list_problems([*percent[:4], (*percent[4][:3], low), *percent[5:]], margin=1.0)
     collapsed = [(*row[:3], 0.1 + 0.01 * place if row[0] == "b" else row[3]) for place, row in enumerate(percent)]
     assert not list_problems(collapsed, margin=1.0)
-    distances = change({place: lambda x: 90 * x for place in range(15, 30)})
+    distances = change_scores({place: lambda x: 90 * x for place in range(15, 30)})
     assert not list_problems(distances, margin=1.0, lower_is_better=True)
 
 
 @pytest.mark.parametrize("code", [-1, -999])
-def test_a_code_of_failure_is_no_score(code: int) -> None:
+def test_a_code_of_failure_is_refused_as_a_score(code: int) -> None:
     assert f"row 4: got {code} where all other scores lie within 0 to 1" in list_problems(
-        change({3: lambda _: code}), margin=0.01
+        change_scores({3: lambda _: code}), margin=0.01
     )
-    assert not list_problems(change({place: lambda x: x - 1 for place in range(30)}), margin=0.01)  # all below 0
+    assert not list_problems(change_scores({place: lambda x: x - 1 for place in range(30)}), margin=0.01)  # all below 0
 
 
-def test_a_row_of_means_is_no_image() -> None:
+def test_a_row_of_means_is_refused_as_an_image() -> None:
     more: list[Row] = [(method, seed, "Mean", 0.7) for method in "ab" for seed in range(3)]
     assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'Mean'" in list_problems([*ROWS, *more])
 
@@ -125,7 +125,7 @@ def add_classes(*classes: str) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("name", ["mean", "Average", "all", "total", "AVG", "macro_avg"])
-def test_a_mean_of_classes_is_no_class_and_the_printed_code_leaves_it_out(name: str) -> None:
+def test_a_mean_of_classes_is_refused_with_code_that_leaves_it_out(name: str) -> None:
     columns = add_classes("liver", "tumour", name)
     (problem,) = find_problems(columns)
     assert f"each row must be of one class, got {name!r}, which looks like a summary of others" in problem

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, as its own writers write them."""
+"""Event files of TensorBoard, written by its writers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_the_scalars_of_each_run_are_read(tmp_path: Path, new_style: bool) -> No
                     writer.add_scalar("test/dice", value + (step != 3), step, new_style=new_style)
         assert len(list(folder.iterdir())) == 2
 
-    def read(**options: Any) -> dict[tuple[str, str], float]:
+    def read_scores(**options: Any) -> dict[tuple[str, str], float]:
         columns = read_score_file(str(tmp_path), ScoreRequest(metric="test/dice", **options)).columns
         keys = zip(columns["method"], columns["seed"], strict=True)
         return dict(zip(keys, columns["test/dice"], strict=True))
 
-    assert read() == SCORES
-    assert read(at="lowest:val/loss") == {run: value + 1 for run, value in SCORES.items()} == read(at="2")
+    assert read_scores() == SCORES
+    assert read_scores(at="lowest:val/loss") == {run: value + 1 for run, value in SCORES.items()} == read_scores(at="2")
 
 
 def test_without_tensorboard_the_error_has_the_command_that_installs_it(

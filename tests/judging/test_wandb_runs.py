@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases: files that wandb itself wrote offline, and its public API."""
+"""Runs of Weights & Biases: files that wandb wrote offline, and its public API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for method, seed in (("dice", 0), ("dice", 1), ("ce", 0), ("ce", 1)):
 """
 
 
-def read(source: Path, **options: Any) -> dict[tuple[str, str], float]:
+def read_scores(source: Path, **options: Any) -> dict[tuple[str, str], float]:
     request = ScoreRequest(columns={"method": "loss.name"}, **options)
     columns = read_score_file(str(source), request).columns
     keys = zip(columns["loss.name"], columns["seed"], strict=True)
@@ -41,8 +41,8 @@ def test_files_that_wandb_wrote_offline_are_read(tmp_path: Path, sweeper: Any) -
     subprocess.run([sys.executable, "-c", WRITE, str(tmp_path)], check=True, capture_output=True)
     runs = {("dice", "0"): 0.7, ("dice", "1"): 0.71, ("ce", "0"): 0.6, ("ce", "1"): 0.61}
     for at, more in ((None, 0.0699), ("best:val/dice", 0.03), ("300", 0.03)):
-        assert read(tmp_path, metric="test/dice", at=at) == pytest.approx({k: v + more for k, v in runs.items()})
-    assert read(tmp_path / "wandb", metric="final/dice")["ce", "1"] == 0.6
+        assert read_scores(tmp_path, metric="test/dice", at=at) == pytest.approx({k: v + more for k, v in runs.items()})
+    assert read_scores(tmp_path / "wandb", metric="final/dice")["ce", "1"] == 0.6
     with pytest.raises(ScoresError) as caught:
         read_score_file(str(tmp_path), ScoreRequest(metric="test/dice"))
     assert "each run must have 'method' in its config, got the keys loss.name and seed" in str(caught.value)
@@ -61,7 +61,7 @@ def test_a_file_that_wandb_did_not_write_is_refused(tmp_path: Path) -> None:
 
 
 class Server:
-    """What wandb's public API documents of runs: config, summary, state, name, `scan_history(keys=…)`."""
+    """Has the documented members of wandb's public API: config, summary, state, name, `scan_history(keys=…)`."""
 
     def __init__(self, *runs: Any) -> None:
         self.list, self.projects = runs, list[str]()

@@ -1,4 +1,4 @@
-"""Wide tables: the line of pandas that the refusal prints makes of each the table that is judged."""
+"""Wide tables are refused with a line of pandas that makes a table that is judged."""
 
 from __future__ import annotations
 
