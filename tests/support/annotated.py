@@ -1,4 +1,4 @@
-"""One small set of images, written in every format; each writer gives back nothing but files."""
+"""One small set of images, written in every format; each writer writes files and returns nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Labels = npt.NDArray[np.uint8]
 
 
 def boxes(index: int) -> list[tuple[int, int, int, int, int]]:
-    """Label, left, top, right, bottom (beyond the last pixel) of the objects of image `index`: a dog on a cat."""
+    """Return label, left, top, right, bottom (exclusive) of the objects of image `index`: a dog on a cat."""
     return [(1, 4 + index, 5, 40 + index, 30), (2, 10 + index, 10 + index, 24 + index, 24 + index)]
 
 
@@ -39,7 +39,7 @@ def truth(index: int) -> Labels:
 
 
 def photo(index: int) -> Image.Image:
-    """Image `index`: noise, brighter where there is an object."""
+    """Return image `index`: noise that is brighter in objects."""
     noise = np.random.default_rng(index).integers(0, 100, (HEIGHT, WIDTH, 3))
     return Image.fromarray((noise + 70 * truth(index)[..., None]).astype(np.uint8))
 
@@ -79,15 +79,15 @@ def folder(root: Path) -> None:
 
 
 def shapes(index: int) -> list[dict[str, Any]]:
-    """LabelMe's shapes: a polygon, and a rectangle over it. Both draw their last row and column."""
-    drawn: list[dict[str, Any]] = []
+    """Return shapes of LabelMe: a polygon, and a rectangle over it. Both draw their last row and column."""
+    entries: list[dict[str, Any]] = []
     for label, left, top, right, bottom in boxes(index):
         points = [[left, top], [right - 1, bottom - 1]]
         if label == 1:
             points = [[left, top], [right - 1, top], [right - 1, bottom - 1], [left, bottom - 1]]
         kind = "polygon" if label == 1 else "rectangle"
-        drawn.append({"label": CLASSES[label], "points": points, "shape_type": kind, "group_id": None, "flags": {}})
-    return drawn
+        entries.append({"label": CLASSES[label], "points": points, "shape_type": kind, "group_id": None, "flags": {}})
+    return entries
 
 
 def labelme_json(path: Path, index: int, **changes: Any) -> None:
@@ -115,7 +115,7 @@ def labelme(root: Path) -> None:
 
 
 def coco_data(**changes: Any) -> dict[str, Any]:
-    """COCO's JSON of all images; the dog comes first in the file, and is smaller."""
+    """Return COCO's JSON of all images; the dog is first in the file, and is smaller."""
     images, annotations = [], []
     for index, stem in enumerate(STEMS):
         images.append({"id": index + 1, "file_name": f"{stem}.png", "height": HEIGHT, "width": WIDTH})
@@ -192,7 +192,7 @@ def manifest(root: Path) -> None:
 
 
 def pairs(root: Path) -> None:
-    """Carvana's layout: `photos/p0.png` and `photos_masks/p0_mask.gif`."""
+    """Write Carvana's layout: `photos/p0.png` and `photos_masks/p0_mask.gif`."""
     written(root, "photos/{stem}.png", "photos_masks/{stem}_mask.gif")
     classes_txt(root)
 
@@ -208,11 +208,11 @@ FORMATS: dict[str, Callable[[Path], None]] = {
     "manifest": manifest,
     "pairs": pairs,
 }
-"""Name of the format → what writes the set in it."""
+"""Name of the format → function that writes the set in it."""
 
 
 def deep(root: Path, channels: int, dtype: type[np.uint8] | type[np.uint16]) -> None:
-    """Image and mask folders with TIFFs of many channels or 16 bits, (H, W, channels)."""
+    """Write image and mask folders with TIFFs of many channels or 16 bits, (H, W, channels)."""
     made(root / "images", root / "masks")
     for index, stem in enumerate(STEMS):
         tifffile.imwrite(root / "images" / f"{stem}.tif", bands(index, channels, dtype), **layout(channels))
@@ -220,7 +220,7 @@ def deep(root: Path, channels: int, dtype: type[np.uint8] | type[np.uint16]) -> 
 
 
 def bands(index: int, channels: int, dtype: type[np.uint8] | type[np.uint16]) -> npt.NDArray[Any]:
-    """(H, W, channels), each channel on a scale of its own; an object changes all of them."""
+    """Return (H, W, channels), each channel with another scale; an object changes all of them."""
     scale = np.iinfo(dtype).max // 4
     rng = np.random.default_rng(index)
     values = rng.integers(0, scale, (HEIGHT, WIDTH, channels)) + scale * truth(index)[..., None].astype(np.int64)

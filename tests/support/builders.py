@@ -96,7 +96,7 @@ def dataset(
 def counted(
     pixels: Sequence[Sequence[int]], splits: Sequence[Any] | None = None, groups: Sequence[Any] | None = None
 ) -> Dataset:
-    """Return a set of label counts alone: of each image the pixels of the classes c0, c1 …, given split and group."""
+    """Return a set with only label counts: of each image the pixels of the classes c0, c1 …, given split and group."""
     none = [None] * len(pixels)
     images = [
         ImageInfo(stem=f"{i:04d}", height=1, width=max(1, sum(row)), pixels=tuple(row), split=split, group=group)
@@ -174,19 +174,19 @@ def histogram_counts(tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn
 
 
 def point_counts(class_counts: npt.ArrayLike) -> ImageCounts:
-    """Multi-class counts (n, C, 3) that are the same at every τ."""
+    """Return multi-class counts (n, C, 3) that are the same at every τ."""
     counts = np.asarray(class_counts, dtype=np.int64)
     data = np.repeat(counts[:, None], len(TAUS), axis=1)
     return ImageCounts(kind="points", images=tuple(range(len(counts))), points=TAUS, data=data)
 
 
 def counts_from_iou(fg_iou: npt.ArrayLike, foreground: npt.ArrayLike = 200, pixels: int = 10_000) -> ImageCounts:
-    """Binary counts of images whose foreground IoU is as asked (up to rounding); shapes (n,) or a number each.
+    """Return binary counts of images with this foreground IoU (up to rounding); shapes (n,) or a number each.
 
     The errors are shared equally by false positives and false negatives.
     """
-    wanted, size = np.broadcast_arrays(np.clip(np.asarray(fg_iou, dtype=float), 0.0, 1.0), np.asarray(foreground))
-    wrong = np.rint(size * (1 - wanted) / (1 + wanted)).astype(np.int64)  # FN = FP = wrong, TP = size − wrong
+    iou, size = np.broadcast_arrays(np.clip(np.asarray(fg_iou, dtype=float), 0.0, 1.0), np.asarray(foreground))
+    wrong = np.rint(size * (1 - iou) / (1 + iou)).astype(np.int64)  # FN = FP = wrong, TP = size − wrong
     tp = size - wrong
     tn = pixels - size - wrong
     return histogram_counts(tp.tolist(), wrong.tolist(), wrong.tolist(), tn.tolist())
@@ -227,15 +227,15 @@ def evaluation(step: int, value: float, point: float = 0.5, classes: int = 2, **
 
 def curve_on_part(on_part: Sequence[float], on_all: float | None = None, steps: int = 100) -> tuple[Evaluation, ...]:
     """Return a training's evaluations on 8 of 20 images; with `on_all`, the last of them is the end, on all 20."""
-    found = [evaluation(steps * (i + 1) // 4, v, images=8, val_images=20) for i, v in enumerate(on_part)]
+    evaluations = [evaluation(steps * (i + 1) // 4, v, images=8, val_images=20) for i, v in enumerate(on_part)]
     if on_all is not None:
-        part = PartScores(**{name: getattr(found[-1], name) for name in PartScores.model_fields})
-        found[-1] = evaluation(found[-1].step, on_all, images=20, val_images=20, part=part)
-    return tuple(found)
+        part = PartScores(**{name: getattr(evaluations[-1], name) for name in PartScores.model_fields})
+        evaluations[-1] = evaluation(evaluations[-1].step, on_all, images=20, val_images=20, part=part)
+    return tuple(evaluations)
 
 
 def curve(final: float, steps: int = 100, rise: float = 0.0, point: float = 0.5, classes: int = 2) -> tuple[Any, ...]:
-    """Four evaluations that end at `final`, the last quarter adding `rise`."""
+    """Return four evaluations that end at `final`, the last quarter adding `rise`."""
     heights = (0.5 * final, 0.8 * final, final - rise, final)
     return tuple(evaluation(steps * (i + 1) // 4, max(0.0, h), point, classes) for i, h in enumerate(heights))
 
@@ -306,9 +306,9 @@ def confirmation(
 
 def diverged(family: str = "dice_focal", seed: int = 101, number: int = 0, **changes: Any) -> TrialResult:
     """Return a confirmation training that diverged before its first evaluation and has no counts."""
-    lost = {"value": 0.0, "evaluations": (), "test": None, "predictions": None}
+    nothing = {"value": 0.0, "evaluations": (), "test": None, "predictions": None}
     kind = {"collapse": Collapse.DIVERGED, "collapse_at_default": Collapse.DIVERGED}
-    return confirmation(family, seed, None, number, **kind | changes).model_copy(update=lost)
+    return confirmation(family, seed, None, number, **kind | changes).model_copy(update=nothing)
 
 
 def simulated_confirmations(
@@ -334,8 +334,8 @@ def simulated_confirmations(
         liking = rng.normal(0, interaction_sd, images)
         for s, seed in enumerate(seeds):
             luck = 2 * rng.normal(0, seed_sd)
-            own = rng.normal(0, interaction_sd, images)
-            counts = counts_from_iou(level + difficulty + liking + own + luck, foreground)
+            interaction = rng.normal(0, interaction_sd, images)
+            counts = counts_from_iou(level + difficulty + liking + interaction + luck, foreground)
             results.append(confirmation(family, seed, counts, f * len(seeds) + s))
     return results
 
@@ -381,7 +381,7 @@ def evidence(
     finalists: dict[str, dict[str, Any]] | None = None,
     **changes: Any,
 ) -> Evidence:
-    """Literal evidence: finalists at these test mIoUs, every paired difference with half-width `half`.
+    """Return literal evidence: finalists at these test mIoUs, every paired difference with half-width `half`.
 
     `halves` sets the half-width of single pairs (either order); `finalists` changes fields of single finalists.
     """
@@ -439,7 +439,7 @@ def longer_gap(
     first: str = "dice_ce", second: str = "cross_entropy", before: float = 0.1, after: float = 0.09, **changes: Any
 ) -> LongerGap:
     """Return a gap that keeps, on one seed."""
-    given = {
+    values = {
         "first": first,
         "second": second,
         "seeds": 1,
@@ -448,7 +448,7 @@ def longer_gap(
         "change": interval(after - before, 0.04),
         "trend": "keeps",
     }
-    return LongerGap(**given | changes)
+    return LongerGap(**values | changes)
 
 
 def longer_look(*gaps: LongerGap, **changes: Any) -> LongerLook:

@@ -1,4 +1,4 @@
-"""Trainings that cost nothing, for tests of what a sweep asks for, in which order, and what it keeps."""
+"""Trainings that cost nothing, for tests of which trainings a sweep requests, in which order, and what it stores."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ LEVELS = {
     "dice_ce": 0.59,
     "dice_focal": 0.58,
 }
-"""What each family reaches here, apart from luck and learning rate."""
+"""The value of each family in these trainings, apart from chance and learning rate."""
 DATA = builders.dataset(images=60)
 ANALYSES = (InterimAnalysis(seeds=2, error=0.02), InterimAnalysis(seeds=3, error=0.03))
 
 
 class CrashError(Exception):
-    """The power went."""
+    """Stands for a power failure."""
 
 
 def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialResult:
-    """Return what a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
+    """Return the result of a training: better near lr 0.005, the same for the same loss, seed and learning rate."""
     luck = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)]).normal(0, 0.002)
     value = levels[spec.family] + float(luck) - 2 * abs(spec.lr - 0.005)
     rng = np.random.default_rng([spec.seed, 7])
@@ -76,8 +76,8 @@ def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialR
 class FakeExecutor:
     """Does `workers` jobs at a time; they end in the order they began, or `backwards`.
 
-    `train` says what a spec gives (a result, or that its worker is lost). After `crash_after` trainings that ended, or
-    were left at a rung, it fails with the next one that does.
+    `train` gives the answer to a spec (a result, or that its worker is lost). After `crash_after` trainings that ended
+    or were left at a rung, it fails with the next one that does.
     """
 
     def __init__(
@@ -93,9 +93,9 @@ class FakeExecutor:
         self._tell = began
         self._jobs: list[TrainingJob] = []
         self._between: set[str] = set()
-        """Those that have a next rung, and no job."""
+        """Trainings that have a next rung, and no job."""
         self._made: dict[str, TrialResult | WorkerLost] = {}
-        """What each training gives, of those that can continue."""
+        """The answers of trainings that can continue."""
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
@@ -116,28 +116,28 @@ class FakeExecutor:
             return []
         job = self._jobs.pop(-1 if self._backwards else 0)
         key = job.spec.name
-        made = self._made[key]
-        told = made if isinstance(made, WorkerLost) else JobResult(so_far(made, job.until))
-        ended = len(self._between)
+        final = self._made[key]
+        answer = final if isinstance(final, WorkerLost) else JobResult(so_far(final, job.until))
+        completed = len(self._between)
         self._between.clear()
-        if isinstance(told, WorkerLost) or told.finished:
+        if isinstance(answer, WorkerLost) or answer.finished:
             del self._made[key]
-            ended += 1
+            completed += 1
         else:
             self._between.add(key)
         if self._left is not None:
-            self._left -= ended
+            self._left -= completed
             if self._left < 0:
                 raise CrashError
-        return [told]
+        return [answer]
 
 
 def so_far(result: TrialResult, until: int) -> TrialResult:
-    """Return what a training gives at the first evaluation from this step on."""
-    seen = [e.step < until for e in result.evaluations].count(True) + 1
-    if seen >= len(result.evaluations):
+    """Return the result of a training at its first evaluation from this step on."""
+    count = [e.step < until for e in result.evaluations].count(True) + 1
+    if count >= len(result.evaluations):
         return result
-    evaluations = result.evaluations[:seen]
+    evaluations = result.evaluations[:count]
     return result.model_copy(update={"state": "pruned", "evaluations": evaluations, "value": evaluations[-1].value})
 
 
@@ -171,8 +171,8 @@ def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -
     )
 
 
-def nothing_alike(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
-    """Return no loss is another name for another one."""
+def measure_no_equivalence(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
+    """Return distances at which no loss is equivalent to another one."""
     return [1.0] * len(questions)
 
 
@@ -187,7 +187,7 @@ def train(
     timeout: float | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     heartbeat: Heartbeat | None = None,
-    measure: Measure = nothing_alike,
+    measure: Measure = measure_no_equivalence,
     finds_steps: bool = False,
     minutes: int | None = None,
     settles: bool = False,
@@ -196,7 +196,7 @@ def train(
     so_far: InterimReporter | None = None,
     longer: int | None = None,
 ) -> RunContext:
-    """Return all phases of one session, as `run_sweep` goes through them; the context at its end."""
+    """Run all phases of one session, as `run_sweep` does, and return the context at its end."""
     display, plan = display or Recorder(), plan or new_plan()
     executor = executor or FakeExecutor()
     studies.reconcile_study(study)
@@ -207,9 +207,9 @@ def train(
     )
     request = request._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
     request = request._replace(longer=longer, timeout=timeout if longer else None)
-    told = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
+    observers = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
     context = RunContext(
-        study, plan, request, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat
+        study, plan, request, executor, Path("nowhere"), observers, display, display, time, heartbeat=heartbeat
     )  # type: ignore[arg-type]
     context.measure, context.is_taken_over = measure, lost
     context.resume_command = format_resume_command(study.study_name)

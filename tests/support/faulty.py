@@ -34,7 +34,7 @@ def launch_fails(*_: object, **__: object) -> NoReturn:
     raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
 
-def disk_is_full(*_: object, **__: object) -> NoReturn:
+def fail_with_full_disk(*_: object, **__: object) -> NoReturn:
     """Raise that the disk is full, as the system does."""
     raise OSError(28, "No space left on device")
 
@@ -45,15 +45,15 @@ def rate_of(fault: str) -> float:
 
 
 class FaultyTraining(StudyTraining):
-    """A training that goes wrong at its first step, if its learning rate says so."""
+    """A training that has a fault at its first step, if its learning rate stands for one."""
 
     def __init__(self, spec: Any, *arguments: Any, **settings: Any) -> None:
         super().__init__(spec, *arguments, **settings)
         self._fault = next((f for f in FAULTS if abs(spec.lr - rate_of(f)) < 1e-9), None)
-        own = self._steps.criterion
+        criterion = self._steps.criterion
         if self._fault in {"nan", "inf"}:
             factor = float(self._fault or "nan")
-            self._steps.criterion = lambda *given, **more: own(*given, **more) * factor  # type: ignore[assignment]
+            self._steps.criterion = lambda *inputs, **options: criterion(*inputs, **options) * factor  # type: ignore[assignment]
 
     def advance(self) -> Evaluation:
         match self._fault:
@@ -73,8 +73,8 @@ class FaultyTraining(StudyTraining):
         return super().advance()
 
     def make_result(self, state: Literal["complete", "pruned"]) -> TrialResult:
-        found = super().make_result(state)
-        return found.model_copy(update={"value": 1.5}) if self._fault == "value" else found
+        result = super().make_result(state)
+        return result.model_copy(update={"value": 1.5}) if self._fault == "value" else result
 
 
 def serve(pipe: Connection, device: str) -> None:
@@ -85,13 +85,13 @@ def serve(pipe: Connection, device: str) -> None:
 
 def dies_when_configured(pipe: Connection, device: str) -> None:
     """Run a worker whose first process, by a file in the current folder, dies once it is configured."""
-    own = worker.open_context
+    open_context = worker.open_context
 
-    def opened(conditions: Conditions, place: str) -> TrainingContext:
+    def open_context_once(conditions: Conditions, place: str) -> TrainingContext:
         _die_once(Path("dead"))
-        return own(conditions, place)
+        return open_context(conditions, place)
 
-    worker.open_context = opened
+    worker.open_context = open_context_once
     worker.serve_jobs(pipe, device)
 
 
@@ -108,16 +108,16 @@ def _die_once(mark: Path) -> None:
 
 def ends_between_two_trainings(pipe: Connection, device: str) -> None:
     """Run a worker whose first process, by a file in the current folder, fails after its first training."""
-    own = job.WorkerTrainings.run_job
+    run_job = job.WorkerTrainings.run_job
 
-    def advance(self: job.WorkerTrainings, asked: TrainingJob) -> Answer:
-        told = own(self, asked)
-        if isinstance(told, JobResult) and told.finished and not Path("ended").exists():
+    def run_job_once(self: job.WorkerTrainings, job_request: TrainingJob) -> Answer:
+        answer = run_job(self, job_request)
+        if isinstance(answer, JobResult) and answer.finished and not Path("ended").exists():
             Path("ended").touch()
             raise MemoryError("no room for the answer")
-        return told
+        return answer
 
-    job.WorkerTrainings.run_job = advance  # type: ignore[method-assign]
+    job.WorkerTrainings.run_job = run_job_once  # type: ignore[method-assign]
     worker.serve_jobs(pipe, device)
 
 
@@ -126,9 +126,9 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
     from sweeper.executors import ray_cluster
 
     class FaultyTrainer(ray_cluster.RayTrainer):
-        def advance(self, asked: TrainingJob) -> Answer:
+        def advance(self, request: TrainingJob) -> Answer:
             job.StudyTraining = FaultyTraining  # type: ignore[misc]
-            return super().advance(asked)
+            return super().advance(request)
 
     ray_cluster.RayTrainer = FaultyTrainer  # type: ignore[misc]
     watchdog = Watchdog(least_seconds=10)
@@ -143,15 +143,15 @@ def connect_to_ray_with_faults(settings: object, cores: int, log: Callable[[str]
 
 def second_place_is_broken(pipe: Connection, device: str) -> None:
     """Run a worker that fails everything, unless it was started first."""
-    own, taken = job.StudyTraining, False
+    training_class, is_second = job.StudyTraining, False
     try:
         os.close(os.open("first", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        taken = True
+        is_second = True
 
-    class Broken(own):  # type: ignore[misc, valid-type]
+    class Broken(training_class):  # type: ignore[misc, valid-type]
         def advance(self) -> Evaluation:
-            if taken:
+            if is_second:
                 launch_fails()
             return super().advance()
 

@@ -1,4 +1,4 @@
-"""Small data sets as files, and what `load_dataset` makes of them."""
+"""Small data sets as files, and their loading by `load_dataset`."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = ""
 
 
 def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 1)) -> Path:
-    """Return a data set of images and masks at these paths; of an empty path nothing is written."""
+    """Return a data set of images and masks at these paths; nothing is written for an empty path."""
     for i, names in enumerate(pairs):
-        for name, made in zip(names, (image(i), mask(*labels, shift=i % 10)), strict=True):
+        for name, content in zip(names, (image(i), mask(*labels, shift=i % 10)), strict=True):
             if name:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
-                made.save(root / name)
+                content.save(root / name)
     return root
 
 
@@ -105,7 +105,7 @@ def find_problems(root: Path, **options: Any) -> list[str]:
 
 
 def join_problems(root: Path, **options: Any) -> str:
-    """Return these problems as one text of a line each."""
+    """Return these problems as one text, one a line."""
     return "\n".join(find_problems(root, **options))
 
 

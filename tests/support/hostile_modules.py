@@ -9,19 +9,19 @@ OTHERS = ("numpy", "torch", "pandas", "scipy", "mlflow", "optuna", "ray", "yaml"
 
 
 def lay(folder: Path, names: tuple[str, ...] = PYTHONS + OTHERS) -> None:
-    """Put such files there."""
+    """Write such files to a folder."""
     for name in names:
         mark = f"open({str(folder / (name + '.imported'))!r}, 'w').close()"
         (folder / f"{name}.py").write_text(f"{mark}\nraise ImportError('this file is among the data')\n")
 
 
 def imported(folder: Path) -> list[str]:
-    """Return the names of those that were imported."""
+    """Return the names of the files that were imported."""
     return sorted(path.stem for path in folder.glob("*.imported"))
 
 
 def console_script(folder: Path, text: str = "from sweeper.cli.main import main\n\nmain()\n") -> str:
-    """Return a program in a folder of its own, as pip makes them: Python's path begins with that folder."""
+    """Write a program to a separate folder, as pip does: Python's path begins with that folder. Return its path."""
     path = folder / "bin" / "program"
     path.parent.mkdir(parents=True)
     path.write_text(text)

@@ -27,7 +27,7 @@ class Hub(ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def handle_error(self, *_: object) -> None:
-        """Print nothing if a client goes away."""
+        """Print nothing if a client disconnects."""
 
     @property
     def address(self) -> str:
@@ -78,7 +78,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_hub(manner: Manner, files: dict[str, bytes]) -> Iterator[Hub]:
-    """Run one until the block ends."""
+    """Run a hub until the block ends."""
     hub = Hub(manner, files)
     thread = threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A training by Hugging Face's Trainer on tiny images, as docs/how-to/your-training.md has it."""
+"""A training by Hugging Face's Trainer on tiny images, as in docs/how-to/your-training.md."""
 
 import tempfile
 

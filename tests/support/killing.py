@@ -1,12 +1,12 @@
-"""Kill a study between two of its writes, and see whether it becomes another.
+"""Kill a study between two of its writes, and compare its continuation with a study that was not killed.
 
     python -m tests.support.killing FOLDER KIND FIRST STEP
 
 Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases, in which each
 family is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait
 and continue. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL
-right before it, and another continues to the end; for K = FIRST, FIRST + STEP, … What is left is compared with a study
-that nothing cut off, and printed as JSON: the `writes` of that study, how often one was `killed`, and the
+right before it, and another process continues to the end; for K = FIRST, FIRST + STEP, … The result is compared with
+a study that was not killed. Printed as JSON are the `writes` of that study, how often one was `killed`, and the
 `differences`, by K.
 
 It is a program so that pytest's process, which has threads, is not forked.
@@ -41,17 +41,17 @@ NAME = "s"
 
 
 def crossing(spec: TrialSpec) -> TrialResult:
-    """Curves that cross, so that trials wait, continue and lose their lead."""
-    made = fake_result(spec)
+    """Return a result whose curve crosses others, so that trials wait, continue and lose their lead."""
+    result = fake_result(spec)
     if spec.purpose != "search":
-        return made
-    value = made.value or 0.0
+        return result
+    value = result.value or 0.0
     bend = (spec.lr * 1e6) % 7 / 7 - 0.5
     evaluations = tuple(
         e.model_copy(update={"value": min(0.99, max(0.01, value * (0.6 + 0.1 * part + bend * 0.1 * (4 - part))))})
-        for part, e in enumerate(made.evaluations, 1)
+        for part, e in enumerate(result.evaluations, 1)
     )
-    return made.model_copy(update={"evaluations": evaluations, "value": evaluations[-1].value})
+    return result.model_copy(update={"evaluations": evaluations, "value": evaluations[-1].value})
 
 
 class Writes:
@@ -77,8 +77,8 @@ class Writes:
 PLANS = {"sweep": new_plan(), "search": new_plan(SPACE.model_copy(update={"families": SPACE.families[1:3]}))}
 
 
-def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
-    """Return one session of the study in `folder`, killed at its `kill_at`-th write; how many it made."""
+def run_session(folder: Path, kind: str, kill_at: int | None = None) -> int:
+    """Run one session of the study in `folder`, killed at its `kill_at`-th write, and return the number of writes."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
     plan, display, writes = PLANS[kind], Recorder(), Writes(kill_at)
     try:
@@ -95,8 +95,8 @@ def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
     return writes.count
 
 
-def record_of(folder: Path, kind: str) -> dict[str, Any]:
-    """Return all that the study and its recommendation say."""
+def read_record(folder: Path, kind: str) -> dict[str, Any]:
+    """Return all results of the study and its recommendation."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
     sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it is
     study = studies.load_study(storage, NAME)
@@ -111,12 +111,12 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
     }
 
 
-def in_a_process(folder: Path, kind: str, kill_at: int | None) -> int:
-    """Return the status of a forked process that ran one session."""
+def run_in_process(folder: Path, kind: str, kill_at: int | None) -> int:
+    """Run one session in a forked process, and return its status."""
     child = os.fork()
     if child == 0:
         try:
-            session(folder, kind, kill_at)
+            run_session(folder, kind, kill_at)
         except StudyError as error:
             (folder / "refused.txt").write_text(str(error))
             os._exit(2)
@@ -127,29 +127,29 @@ def in_a_process(folder: Path, kind: str, kill_at: int | None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def differences(folder: Path, kind: str, kill_at: int, whole: dict[str, Any]) -> list[str]:
-    """Return what is not as in a search that was not cut off."""
+def list_differences(folder: Path, kind: str, kill_at: int, expected: dict[str, Any]) -> list[str]:
+    """Return the keys whose values differ from those of a study that was not killed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    if (status := in_a_process(folder, kind, kill_at)) != -signal.SIGKILL:
+    if (status := run_in_process(folder, kind, kill_at)) != -signal.SIGKILL:
         return [f"status {status} in place of SIGKILL"]
-    status = in_a_process(folder, kind, None)
+    status = run_in_process(folder, kind, None)
     if status == 2 and "cut off while being made" in (folder / "refused.txt").read_text():
-        return []  # nothing was stored yet but the name
+        return []  # only the name was stored
     if status:
         return [f"status {status} of the resume: {(folder / 'error.txt').read_text()}"]
-    found = record_of(folder, kind)
-    return [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
+    record = read_record(folder, kind)
+    return [key for key in expected if json.dumps(record[key]) != json.dumps(expected[key])]
 
 
 def main(folder: Path, kind: str, first: int, step: int) -> None:
     """Print the summary."""
     (folder / "whole").mkdir(parents=True)
-    writes = session(folder / "whole", kind)
-    whole = record_of(folder / "whole", kind)
-    found = {k: differences(folder / "cut", kind, k, whole) for k in range(first, writes + 1, step)}
-    differing = {k: d for k, d in found.items() if d}
-    print(json.dumps({"writes": writes, "killed": len(found), "differences": differing}))
+    writes = run_session(folder / "whole", kind)
+    expected = read_record(folder / "whole", kind)
+    by_write = {k: list_differences(folder / "cut", kind, k, expected) for k in range(first, writes + 1, step)}
+    differing = {k: d for k, d in by_write.items() if d}
+    print(json.dumps({"writes": writes, "killed": len(by_write), "differences": differing}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every family × task of the registry, points of each, and batches to try them on."""
+"""Every family × task of the registry, points of each, and batches for them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ IGNORE = 255
 CASES: list[tuple[str, Task]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 CLASSES = 3
 FREQUENCIES = (0.3, 0.6, 0.1)
-"""The most common class is not the first, so that no loss finds it by its place."""
+"""The most common class is not the first, so that no loss finds it by its index."""
 IMBALANCE = 20.0
 
 
 def pick_point(family: str, task: Task, share: float = 0.1) -> dict[str, float]:
-    """Return the coordinates that far into each searched range: 0 = its low end, 1 = its high end.
+    """Return the coordinates at this share of each searched range: 0 = its low end, 1 = its high end.
 
     At a tenth no coordinate is at a neutral value, and exponents are below 1, the harder case for slopes.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
-"""Of a variant that `.ci/run exhaustive` alone tries."""
+"""Marks of a variant that only `.ci/run exhaustive` tests."""
 
 
 def rest_slow(cases: Iterable[Any], quick: int = 1, slow: int | None = None) -> list[Any]:

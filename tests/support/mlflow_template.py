@@ -13,7 +13,7 @@ from sweeper.tracking.mlflow_connection import connect_to_mlflow
 
 
 @cache
-def _made() -> bytes:
+def _make_database() -> bytes:
     folder = Path(tempfile.mkdtemp())
     try:
         client = connect_to_mlflow(f"sqlite:///{folder}/mlflow.db")
@@ -25,9 +25,9 @@ def _made() -> bytes:
 
 
 def lay(folder: Path) -> None:
-    """Put it where a sweep in this folder, which is new, looks for MLflow's store."""
+    """Write the database to a new folder, as the MLflow store of a sweep in it."""
     name = get_sqlite_path(TRACKING)
     assert name is not None
     path = folder / name.name
     if not path.exists():
-        path.write_bytes(_made())
+        path.write_bytes(_make_database())

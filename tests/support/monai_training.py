@@ -1,4 +1,4 @@
-"""A MONAI training on tiny volumes, as docs/how-to/your-training.md has it."""
+"""A MONAI training on tiny volumes, as in docs/how-to/your-training.md."""
 
 import torch
 from monai.data import DataLoader, Dataset

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server from a wheel, for tests: on a socket in a folder of its own, started in a second or two."""
+"""A real PostgreSQL server from a wheel, for tests: on a socket in a separate folder, started in a second or two."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Server:
 
             self._server: Any = get_server(folder, cleanup_mode="stop")
         self._made = 0
-        with psycopg.connect(self.url(), autocommit=True) as connection:  # nothing here has to outlive a power cut
+        with psycopg.connect(self.url(), autocommit=True) as connection:  # no test needs data after a power cut
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):
                 connection.execute(f"ALTER SYSTEM SET {setting} = off")  # type: ignore[arg-type]
             connection.execute("SELECT pg_reload_conf()")
 
     def url(self, database: str = "postgres", scheme: str = "postgresql") -> str:
-        """Address of a database."""
+        """Return the address of a database."""
         tail: str = self._server.get_uri().split("?", 1)[1]
         return f"{scheme}://postgres@/{database}?{tail}"
 
     def fresh(self) -> str:
-        """Address of a new, empty database."""
+        """Return the address of a new, empty database."""
         self._made += 1
         name = f"fresh{self._made}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
@@ -51,7 +51,7 @@ class Server:
         os.kill(self._server.get_pid(), signal.SIGQUIT)
 
     def start(self) -> None:
-        """Again, on the same data."""
+        """Start the server again, on the same data."""
         self._server.start()
 
 

@@ -27,19 +27,19 @@ class Proxy:
         self.delay = 0.0
         """Seconds that each piece of data takes on its way."""
         self.drips = 0.0
-        """Seconds that each byte takes on its way to the client, from now on; 0 = it comes with the others."""
+        """Seconds that each byte takes on its way to the client, from now on; 0 = all are sent at once."""
         self.drips_from = 0
-        """How many bytes of an answer come at once before."""
+        """How many bytes of an answer are sent at once before it drips."""
         self._pairs: list[_Pair] = []
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def silent(self) -> None:
-        """Swallow everything, from now on: connections stay open, and can still be made, and nothing comes."""
+        """Drop all data from now on: connections remain open, and can be made, but nothing arrives."""
         self.passing.clear()
 
     def forget(self) -> None:
-        """Forget the connections of now, as a firewall does: both ends keep theirs open, and nothing passes."""
+        """Forget the present connections, as a firewall does: both ends keep theirs open, and nothing passes."""
         with self._lock:
             for pair in self._pairs:
                 pair.forgotten = True
@@ -96,7 +96,7 @@ class _Pair:
                 sink.shutdown(socket.SHUT_WR)
 
     def _pass_on(self, data: bytes, sink: socket.socket) -> None:
-        """Pass data on; the rest comes at once when the dripping ends."""
+        """Pass data on; the rest is sent at once when the dripping ends."""
         if sink is self._client and self._proxy.drips:
             sink.sendall(data[: self._proxy.drips_from])
             data = data[self._proxy.drips_from :]
@@ -117,11 +117,11 @@ def _reset(end: socket.socket) -> None:
 @contextmanager
 def proxied(url: str) -> Iterator[tuple[Proxy, str]]:
     """Yield a proxy before the PostgreSQL server of an address, and the address of the same database through it."""
-    given = conninfo_to_dict(url)
-    host, port = str(given["host"]), int(given.get("port") or 5432)
+    parameters = conninfo_to_dict(url)
+    host, port = str(parameters["host"]), int(parameters.get("port") or 5432)
     proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
     try:
         # A connection that asks for encryption first would need one more round trip, and the server has none.
-        yield proxy, f"postgresql://{given['user']}@127.0.0.1:{proxy.port}/{given['dbname']}?sslmode=disable"
+        yield proxy, f"postgresql://{parameters['user']}@127.0.0.1:{proxy.port}/{parameters['dbname']}?sslmode=disable"
     finally:
         proxy.close()

@@ -33,9 +33,9 @@ def _close(part: Any) -> None:
 
 
 def problems(document: dict[str, Any]) -> list[str]:
-    """Return what a document is not that its schema says."""
-    found = _validator(str(document["schema"])).iter_errors(document)
-    return [f"{error.json_path}: {error.message[:200]}" for error in found]
+    """Return the differences of a document from its schema."""
+    errors = _validator(str(document["schema"])).iter_errors(document)
+    return [f"{error.json_path}: {error.message[:200]}" for error in errors]
 
 
 def check_printed(text: str) -> None:

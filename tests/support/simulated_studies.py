@@ -34,7 +34,7 @@ def snippet(family: str, params: dict[str, float], point: float, lr: float) -> s
 
 
 def pixels(classes: int) -> Callable[[int], Image]:
-    """Return images with a few things of every class on the first, and a corner of no label."""
+    """Return a reader of images with an object of each class and a corner without labels."""
 
     def read(index: int) -> Image:
         rng = np.random.default_rng(index)
@@ -49,7 +49,7 @@ def pixels(classes: int) -> Callable[[int], Image]:
     return read
 
 
-def crack_counts(level: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
+def draw_crack_counts(level: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
     """Count Gaussian logits: foreground at +level + shift, background at −level − 2 + shift."""
     data = np.zeros((images, 2, BINS), dtype=np.int64)
     edges = np.linspace(-12, 12, BINS + 1)
@@ -59,14 +59,14 @@ def crack_counts(level: float, shift: float, rng: np.random.Generator, images: i
     return ImageCounts(kind="histogram", images=tuple(range(images)), points=THRESHOLDS, data=data)
 
 
-def street_counts(level: float, _shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
+def draw_street_counts(level: float, _shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
     """Count answers of which each class is found as well as the others, at any τ."""
     size = np.maximum(2, np.rint(6144 * np.array(SHARES))).astype(np.int64)
     tp = np.rint(size * np.clip(level + rng.normal(0, 0.04, (images, 1)), 0, 1)).astype(np.int64)
     return builders.point_counts(np.stack([tp, size - tp, size - tp], axis=-1))
 
 
-def spoiled(mask: npt.NDArray[np.uint8], rate: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def spoil_mask(mask: npt.NDArray[np.uint8], rate: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return a prediction: the mask with a share of its pixels lost and a false blob."""
     answer = np.where((mask == 255) | (rng.random(mask.shape) < rate), 0, mask).astype(np.uint8)
     answer[: round(12 * rate) + 1, 10:16] = 1
@@ -89,14 +89,14 @@ def study(
     for family, level in levels.items():
         shift = {"weighted_ce": 2.0, "focal": -0.8, "cross_entropy": -0.5}.get(family, 0.2)
         for seed in builders.CONFIRM_SEEDS:
-            own = level + 0.03 * rng.normal()
-            point, value = point_choice.find_best_point(counts(own, shift, rng, 12))
-            masks = tuple(spoiled(read(i)[1], 0.6 - 0.1 * level, rng) for i in range(6))
+            separation = level + 0.03 * rng.normal()
+            point, value = point_choice.find_best_point(counts(separation, shift, rng, 12))
+            masks = tuple(spoil_mask(read(i)[1], 0.6 - 0.1 * level, rng) for i in range(6))
             run = builders.confirmation(
-                family, seed, counts(own, shift, rng, 24), len(confirmed), val=value, point=point, rise=0.02
+                family, seed, counts(separation, shift, rng, 24), len(confirmed), val=value, point=point, rise=0.02
             )
-            shown = Predictions(images=tuple(range(6)), masks=masks)
-            confirmed.append(run.model_copy(update={"predictions": shown}))
+            predictions = Predictions(images=tuple(range(6)), masks=masks)
+            confirmed.append(run.model_copy(update={"predictions": predictions}))
     origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
     evidence = compute_evidence(confirmed, origins, classes=data.classes, rope=0.01)
     answer = make_recommendation(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
@@ -106,12 +106,12 @@ def study(
 
 
 def cracks() -> Study:
-    """Binary, dice_focal clearly ahead."""
+    """Return a binary study, with dice_focal clearly ahead."""
     levels = {"dice_focal": 2.3, "dice_ce": 1.75, "tversky": 1.5, "cross_entropy": 1.2}
-    return study(levels, builders.BINARY, crack_counts)
+    return study(levels, builders.BINARY, draw_crack_counts)
 
 
 def street() -> Study:
-    """Multi-class, four losses close together."""
+    """Return a study of several classes, with four losses close together."""
     levels = {"dice_ce": 0.905, "focal": 0.9, "weighted_ce": 0.88, "cross_entropy": 0.87}
-    return study(levels, STREET, street_counts)
+    return study(levels, STREET, draw_street_counts)

@@ -14,7 +14,7 @@ SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
 
 def spec(**changes: Any) -> TrialSpec:
     """Return the spec of a training of `SMALL`, with the Dice loss."""
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "purpose": "search",
         "number": 0,
         "family": "dice",
@@ -23,11 +23,11 @@ def spec(**changes: Any) -> TrialSpec:
         "seed": 0,
         "steps": 4,
     }
-    return TrialSpec(**{**given, **changes})
+    return TrialSpec(**{**values, **changes})
 
 
 def finished(training: StudyTraining) -> TrialResult:
-    """Return the result of a training that is begun, trained to its end."""
+    """Train to the end, and return the result."""
     while not training.is_finished:
         training.advance()
     return training.make_result("complete")

@@ -24,11 +24,11 @@ from tests.conftest import TINY
 from tests.support import mlflow_template
 
 TWO_LOSSES = str(Path(__file__).with_name("two_losses.yaml"))
-"""A search space for where the losses are not looked at: fewer finalists to train."""
+"""A search space for tests in which the losses do not matter: it has fewer finalists to train."""
 
 
 class Recorder:
-    """A display that keeps what it receives, and can ask for a stop after some trainings."""
+    """A display that stores what it receives, and can request a stop after some trainings."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.lines: list[str] = []
@@ -58,8 +58,8 @@ class Recorder:
     def progress(self, what: str, done: int, total: int) -> None:
         self.steps.append((what, done, total))
 
-    def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
-        self.phases.append((name, held.done, total))
+    def begin_phase(self, name: str, total: int, counts: PhaseCounts) -> None:
+        self.phases.append((name, counts.done, total))
 
     def set_forecast(self, left: Callable[[], str]) -> None:
         pass
@@ -80,8 +80,8 @@ class Recorder:
 
 
 def settings_in(folder: Path, **changes: Any) -> Settings:
-    """Return settings of a sweep that keeps everything below `folder` and takes some seconds."""
-    given: dict[str, Any] = {
+    """Return settings of a sweep that stores everything below `folder` and takes some seconds."""
+    values: dict[str, Any] = {
         "data": TINY,
         "trials": 7,
         "steps": 4,
@@ -99,20 +99,20 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
         "cache": folder / "cache",
         "study": "study",
     }
-    return Settings(**{**given, **changes})
+    return Settings(**{**values, **changes})
 
 
-def one_figure(
+def draw_one_figure(
     facts: ReportFacts, folder: Path, report_alive: Callable[[], None] = lambda: None
 ) -> dict[str, DrawnFigure | str]:
-    """Stands for `draw_all`."""
+    """Draw one figure in place of `draw_all`."""
     with patch.dict(FIGURES, {"gain": FIGURES["gain"]}, clear=True):
-        drawn = draw_all(facts, folder, report_alive)
-    return dict.fromkeys(FIGURES, "this test draws one figure") | drawn
+        figures = draw_all(facts, folder, report_alive)
+    return dict.fromkeys(FIGURES, "this test draws one figure") | figures
 
 
 def seven_oclock() -> datetime:
-    """Return a clock that stands still."""
+    """Return a constant time."""
     return datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
 
 
@@ -123,21 +123,21 @@ def sweep_in(
     figures: bool = False,
     **changes: Any,
 ) -> Outcome:
-    """Run such a sweep, its losses in the registry's order unless `no_advice` is None.
+    """Run a small sweep, its losses in the registry's order unless `no_advice` is None.
 
     All figures take a fifth of its time, so that one is drawn unless `figures`.
     """
     changes.setdefault("no_advice", True)
     display = display or Recorder()
 
-    def connected(uri: str) -> MlflowClient:
+    def connect(uri: str) -> MlflowClient:
         if uri == f"sqlite:///{folder}/mlflow.db":
             mlflow_template.lay(folder)
         return connect_to_mlflow(uri)
 
-    drawing = draw_all if figures else one_figure
+    drawing = draw_all if figures else draw_one_figure
     with (
-        patch("sweeper.tracking.tracker.connect_to_mlflow", connected),
+        patch("sweeper.tracking.tracker.connect_to_mlflow", connect),
         patch("sweeper.report.figures.draw_all", drawing),
     ):
         return run_sweep(settings_in(folder, **changes), display, display, clock=seven_oclock, cores=1, timer=timer)

@@ -1,4 +1,4 @@
-"""A study in MLflow without a sweep: a tracker that receives events, and what MLflow has in the end."""
+"""A study in MLflow without a sweep: a tracker that receives events, and what MLflow has afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.faking import SPACE, new_plan
 
 
 def study_named(name: str) -> optuna.Study:
-    """Return an empty study in memory that was asked for three trials."""
+    """Return an empty study in memory of three requested trials."""
     study = optuna.create_study(study_name=name, direction="maximize")
     study.set_user_attr("trials", studies.pack_value(3))
     return study
@@ -39,7 +39,7 @@ def begun(
     log_to: LogTo | None = None,
     **options: Any,
 ) -> MlflowTracker:
-    """Return a tracker of a study, of a new one where that is a name."""
+    """Return a tracker of a study, or of a new one with this name."""
     tracker = MlflowTracker(uri, warn=warn, **options)
     plan = new_plan(space, conditions or builders.conditions()).model_copy(update={"created": created})
     tracker.begin_sweep(study_named(study) if isinstance(study, str) else study, plan, status=status, log_to=log_to)
@@ -57,14 +57,14 @@ def keep(study: optuna.Study, result: TrialResult) -> None:
 
 
 def waits(study: optuna.Study, result: TrialResult) -> None:
-    """Store with the study what a trial gave that waits at a rung."""
+    """Store the result of a trial that waits at a rung."""
     while len(study.trials) <= result.spec.number:
         study.ask()
     results.mark_paused(study, result)
 
 
 def train(tracker: MlflowTracker, result: TrialResult) -> TrialResult:
-    """Return a training that has ended; its result."""
+    """Notify the tracker of a completed training, and return its result."""
     tracker.notify(ResultStored(result))
     return result
 
@@ -79,9 +79,9 @@ def run_of(tracker: MlflowTracker, spec: TrialSpec | None = None) -> Run:
 def points_of(uri: str, experiment: str) -> dict[str, list[int]]:
     """Return the steps of val/miou in each training's run, by its kind and number."""
     client = MlflowClient(uri)
-    found: dict[str, list[int]] = {}
+    steps_of: dict[str, list[int]] = {}
     for run in client.search_runs([experiment], "tags.sweeper.kind != 'sweep'", max_results=5000):
         name = f"{run.data.tags['sweeper.kind']}/{int(run.data.tags['sweeper.trial']):05d}"
-        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/miou")]
-        found[name] = sorted(found.get(name, []) + steps)
-    return found
+        logged = [point.step for point in client.get_metric_history(run.info.run_id, "val/miou")]
+        steps_of[name] = sorted(steps_of.get(name, []) + logged)
+    return steps_of

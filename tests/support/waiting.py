@@ -1,4 +1,4 @@
-"""Wait for what another thread or process does."""
+"""Wait for another thread or process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def wait_until(
-    happened: Callable[[], object], seconds: float = 60, process: subprocess.Popen[Any] | None = None
+    condition: Callable[[], object], seconds: float = 60, process: subprocess.Popen[Any] | None = None
 ) -> None:
     """Wait until a function returns something true, while `process` runs."""
     end = time.monotonic() + seconds
-    while not happened():
+    while not condition():
         assert process is None or process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.01)

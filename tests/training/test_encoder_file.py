@@ -51,15 +51,15 @@ def compute_deepest_features(encoder: nn.Module, images: Tensor) -> Tensor:
 )
 @pytest.mark.parametrize("depth", rest_slow([3, 5], 0, 1))
 def test_files_of_timm_give_the_features_of_timm(model: str, depth: int, tmp_path: Path) -> None:
-    whole = timm.create_model(model).eval()
+    classifier = timm.create_model(model).eval()
     encoder, images = make_encoder(f"tu-{model}", depth=depth), torch.rand(1, 3, 64, 64)
     file = tmp_path / "model.safetensors"
-    save_file(whole.state_dict(), file)
+    save_file(classifier.state_dict(), file)
     before = compute_deepest_features(encoder, images)
     check_file(f"tu-{model}", depth, str(file))
     load_encoder(encoder, f"tu-{model}", str(file))
     after = compute_deepest_features(encoder, images)
-    levels = whole.forward_intermediates(images, intermediates_only=True)
+    levels = classifier.forward_intermediates(images, intermediates_only=True)
     assert not torch.allclose(after, before)
     assert any(one.shape == after.shape and torch.allclose(one, after, atol=1e-4) for one in levels)
 

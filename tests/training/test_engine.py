@@ -168,11 +168,11 @@ def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
     parts = metrics.select_metric_counts(result.test, metric)
     assert parts.points == FEW_THRESHOLDS and 0.5 in parts.points and parts.data.shape[1] == 15
     for n, index in enumerate(result.test.images):
-        wanted = count(store.get_mask(index), 2, recipe.boundary_pixels)(result.predictions.masks[n])
-        np.testing.assert_array_equal(metrics.count_at_point(parts, last.point)[n], wanted)
+        expected = count(store.get_mask(index), 2, recipe.boundary_pixels)(result.predictions.masks[n])
+        np.testing.assert_array_equal(metrics.count_at_point(parts, last.point)[n], expected)
         if metric == "boundary_iou":
             assert result.detail is not None
-            np.testing.assert_array_equal(result.detail.boundary[n], wanted)
+            np.testing.assert_array_equal(result.detail.boundary[n], expected)
 
 
 def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_the_same_pixels(tiny: Dataset) -> None:
@@ -190,8 +190,8 @@ def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_th
     at_chosen = metrics.count_at_point(counts, result.evaluations[-1].point)
     for n, index in enumerate(predicted.images):
         assert int(predicted.masks[n].sum()) == at_chosen[n, 1, :2].sum()
-        wanted = count_boundary_pixels(open_store(tiny.store).get_mask(index), predicted.masks[n], 2, 3)
-        np.testing.assert_array_equal(detail.boundary[n], wanted)
+        expected = count_boundary_pixels(open_store(tiny.store).get_mask(index), predicted.masks[n], 2, 3)
+        np.testing.assert_array_equal(detail.boundary[n], expected)
     assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
     assert set(compute_detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
 

@@ -105,7 +105,7 @@ def train_fast(dataset: Dataset, seed: int, precision: Precision, *, evaluations
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=EXHAUSTIVE)])
-def test_the_fast_path_learns_what_the_plain_one_learns(blobs: Dataset, precision: Precision) -> None:
+def test_the_fast_path_gives_the_losses_and_miou_of_the_plain_one(blobs: Dataset, precision: Precision) -> None:
     """The first step agrees to rounding, the second nearly; what follows as far as training lets it.
 
     Adam's first steps move every weight by about the learning rate, whatever the size of its gradient, so that a

@@ -176,7 +176,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.usefixtures("exact_rates")
 @pytest.mark.parametrize("case", rest_slow(CASES, 3))
-def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset, recordings: list[Replayed], case: str) -> None:
+def test_recorded_steps_give_the_losses_and_weights_of_plain_ones(
+    tiny: Dataset, recordings: list[Replayed], case: str
+) -> None:
     """Over several rungs, to the last digit; the average is summed in another order."""
     options = dict(CASES[case])
     arguments = {name: options.pop(name) for name in ("family", "fits") if name in options}

@@ -18,7 +18,7 @@ from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import _build_once
 from sweeper.training.training_context import TrainingContext, open_context
-from tests.support.faulty import disk_is_full, launch_fails, no_memory
+from tests.support.faulty import fail_with_full_disk, launch_fails, no_memory
 from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL, spec, timeless
 
@@ -170,8 +170,8 @@ FAULTY_CALLS = {
 }
 
 
-CASES = [(where, no_memory) for where in FAULTY_CALLS] + [("training", launch_fails)]
-CASES += [(where, launch_fails) for where in FAULTY_CALLS if where != "training"]
+CASES = [(place, no_memory) for place in FAULTY_CALLS] + [("training", launch_fails)]
+CASES += [(place, launch_fails) for place in FAULTY_CALLS if place != "training"]
 
 
 @pytest.mark.parametrize(("place", "fault"), rest_slow(CASES, 0, 7))
@@ -195,7 +195,7 @@ def test_a_fault_of_the_process_is_reported_wherever_it_is_raised(
     assert isinstance(again, JobResult) and again.result.state == "complete"
 
 
-@pytest.mark.parametrize("fault", rest_slow([disk_is_full, launch_fails, no_memory], 0, 2))
+@pytest.mark.parametrize("fault", rest_slow([fail_with_full_disk, launch_fails, no_memory], 0, 2))
 def test_a_result_survives_a_failure_to_write_files(
     fault: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,8 +32,8 @@ REFUSED = {
 
 def build(encoder: str, *, arch: str = "unet", depth: int = 3, size: int = 96) -> torch.nn.Module:
     recipe = Recipe(arch=arch, encoder=encoder, encoder_depth=depth, size=size)
-    where = "cpu" if encoder.startswith(NEEDS_NUMBERS) else "meta"  # no memory, nothing computed
-    with torch.device(where):
+    device = "cpu" if encoder.startswith(NEEDS_NUMBERS) else "meta"  # no memory, nothing computed
+    with torch.device(device):
         return build_model(recipe, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0)
 
 
