@@ -1,4 +1,4 @@
-"""Search spaces: what a file may say, what is wrong with it, and what Optuna is asked."""
+"""Search spaces: files that are accepted and refused, and the choices that Optuna makes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(tmp_path):
     return write
 
 
-def problems_of(path: str, task="binary") -> tuple[str, ...]:
+def list_problems(path: str, task="binary") -> tuple[str, ...]:
     with pytest.raises(SpaceError) as caught:
         load_space(path, task)
     return caught.value.problems
@@ -42,7 +42,7 @@ def problems_of(path: str, task="binary") -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
+def test_the_shipped_spaces_search_what_the_registry_declares(task):
     everything = {"binary": "full", "multiclass": "full_multiclass"}[task]
     focused = ["cross_entropy", "weighted_ce", "focal", "dice", "tversky", "dice_ce", "dice_focal"]
     all_of_them = [name for name, family in FAMILIES.items() if task in family.tasks]
@@ -55,7 +55,7 @@ def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
         assert space.lr == Coordinate(kind="log", low=1e-4, high=1e-2)
 
 
-def test_the_readme_of_the_folder_shows_a_valid_space(write):
+def test_the_example_in_the_readme_is_a_valid_space(write):
     text = (search_spaces_dir() / "README.md").read_text(encoding="utf-8")
     block = text.split("```yaml\n")[1].split("```")[0]
     space = load_space(write(block), "binary")
@@ -65,7 +65,7 @@ def test_the_readme_of_the_folder_shows_a_valid_space(write):
 # --- Reading ------------------------------------------------------------------------------------------------
 
 
-def test_families_and_coordinates_come_in_the_registrys_order(write):
+def test_families_and_coordinates_have_the_order_of_the_registry(write):
     one = load_space(write(HEAD + "  dice: {}\n  focal: {alpha: 0.5, gamma: {uniform: [0, 5]}}\n"), "binary")
     two = load_space(write(HEAD + "  focal: {gamma: {uniform: [0, 5]}, alpha: 0.5}\n  dice:\n"), "binary")
     assert one == two
@@ -102,8 +102,8 @@ def test_exponents_without_a_dot_are_numbers(write):
         ("dice: {}\n  [dice]: {}", "losses: keys must be plain words"),
     ],
 )  # fmt: skip
-def test_a_mistake_among_the_losses_is_named_by_its_key_path(write, losses, expected):
-    (problem,) = problems_of(write(f"{HEAD}  {losses}\n"))
+def test_a_mistake_in_the_losses_is_reported_with_its_key_path(write, losses, expected):
+    (problem,) = list_problems(write(f"{HEAD}  {losses}\n"))
     assert problem.startswith(expected)
 
 
@@ -121,18 +121,18 @@ def test_a_mistake_among_the_losses_is_named_by_its_key_path(write, losses, expe
         ("  dice: {}", "", "losses: must be a mapping with at least one family, got None"),
     ],
 )
-def test_a_mistake_elsewhere_is_named_by_its_key_path(write, old, new, expected):
+def test_a_mistake_outside_the_losses_is_reported_with_its_key_path(write, old, new, expected):
     text = HEAD + "  dice: {}\n"
     assert old in text
-    assert problems_of(write(text.replace(old, new, 1)))[0].startswith(expected)
+    assert list_problems(write(text.replace(old, new, 1)))[0].startswith(expected)
 
 
 def test_all_mistakes_are_reported_at_once(write):
     text = HEAD.replace("version: 1", "version: 7").replace("3.0e-4", "-1") + (
         "  dise: {}\n  focal: {gamma: {uniform: [5, 0]}, alfa: 1}\n  focal: {}\n  dice_ce: {mix: 3}\n"
     )
-    found = problems_of(write(text))
-    paths = {problem.split(":")[0] for problem in found}
+    problems = list_problems(write(text))
+    paths = {problem.split(":")[0] for problem in problems}
     assert paths == {
         "version", "nuisance.lr.log", "losses.dise", "losses.focal", "losses.focal.gamma.uniform",
         "losses.focal.alfa", "losses.dice_ce.mix",
@@ -151,19 +151,19 @@ def test_all_mistakes_are_reported_at_once(write):
         (b"#" * (MAX_BYTES + 1), "(file): must be at most 1 MiB"),
     ],
 )
-def test_a_file_that_is_no_space_at_all_is_refused(write, content, expected):
-    assert problems_of(write(content))[0].startswith(expected)
+def test_a_file_that_is_not_a_space_is_refused(write, content, expected):
+    assert list_problems(write(content))[0].startswith(expected)
 
 
-def test_tags_of_yaml_run_nothing(write, tmp_path, monkeypatch):
+def test_tags_of_yaml_run_no_code(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert problems_of(write("losses: !!python/object/apply:os.system ['touch fired']"))
+    assert list_problems(write("losses: !!python/object/apply:os.system ['touch fired']"))
     assert not (tmp_path / "fired").exists()
 
 
-def test_what_is_no_name_and_no_file_is_refused(tmp_path):
+def test_an_unknown_name_or_missing_file_is_refused(tmp_path):
     for name in (str(tmp_path), str(tmp_path / "none.yaml"), "", "a\0b"):
-        assert "must be a shipped space" in problems_of(name)[0]
+        assert "must be a shipped space" in list_problems(name)[0]
 
 
 plain = st.recursive(
@@ -192,12 +192,12 @@ spaces = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=300)
 @given(content=spaces | plain, task=st.sampled_from(TASKS))
-def test_any_data_gives_a_space_that_builds_or_a_list_of_problems(content, task):
-    found: list[str] = []
-    content = parse_yaml(yaml.safe_dump(content, allow_unicode=True), found)
-    space = parse_space("x", content, task, found)
-    assert (space is None) == bool(found)
-    assert all(problem.isprintable() for problem in found)
+def test_any_data_gives_a_space_or_a_list_of_problems(content, task):
+    problems: list[str] = []
+    content = parse_yaml(yaml.safe_dump(content, allow_unicode=True), problems)
+    space = parse_space("x", content, task, problems)
+    assert (space is None) == bool(problems)
+    assert all(problem.isprintable() for problem in problems)
     if space is None:
         return
     for end in ("low", "high"):
@@ -218,15 +218,13 @@ def test_any_text_is_parsed_or_refused(text):
     of_file = [problem for problem in problems if problem.startswith(("(file)", "line "))]
     assert len(of_file) <= 1 and not (of_file and content is not None)
     of_keys = [problem for problem in problems if "appears twice" in problem or "keys must be plain words" in problem]
-    assert sorted(problems) == sorted(
-        of_file + of_keys
-    )  # a wrong key leaves the others, so that all mistakes are listed
+    assert sorted(problems) == sorted(of_file + of_keys)  # other keys are read, so that all mistakes are listed
 
 
 # --- Optuna -------------------------------------------------------------------------------------------------
 
 
-def study(seed: int = 0) -> optuna.Study:
+def create_study(seed: int = 0) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
 
@@ -235,10 +233,10 @@ SHIPPED = [("binary", "binary"), ("multiclass", "multiclass"), ("full", "binary"
 
 
 @pytest.mark.parametrize(("name", "task"), SHIPPED)
-def test_every_choice_can_be_built_and_the_first_ones_are_what_was_enqueued(name, task):
-    """Names and ranges of the queue are those that are asked for: Optuna would silently draw anything else."""
+def test_every_choice_can_be_built_and_the_first_ones_are_those_enqueued(name, task):
+    """Names and ranges of the queue are those of the suggestions, as Optuna would silently draw others."""
     space = load_space(name, task)
-    trials, chosen = study(), set()
+    trials, chosen = create_study(), set()
     for family in space.families:
         trials.enqueue_trial(get_default_params(family, space))
     for family in space.families:
@@ -256,7 +254,7 @@ def test_every_choice_can_be_built_and_the_first_ones_are_what_was_enqueued(name
     assert chosen == {family.family for family in space.families}
 
 
-def test_no_imbalance_gives_a_weight_that_cannot_be_built(write):
+def test_every_imbalance_gives_a_weight_that_can_be_built(write):
     space = load_space(write(HEAD + "  weighted_ce: {pos_weight: {power_of_imbalance: [0, 2]}}\n"), "binary")
     fixed = {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 2.0, "weighted_ce.lr": 1e-3}
     for imbalance in (1e-4, 1.0, 1e8):
@@ -264,16 +262,16 @@ def test_no_imbalance_gives_a_weight_that_cannot_be_built(write):
         build_loss("weighted_ce", task="binary", **choice.params)
 
 
-def test_fixed_values_are_not_asked_for(write):
+def test_fixed_values_are_not_suggested_by_optuna(write):
     space = load_space(write(HEAD.replace("{log: [3.0e-4, 1.0e-2]}", "1.0e-3") + "  focal: {gamma: 3}\n"), "binary")
-    trial = study().ask()
+    trial = create_study().ask()
     choice = suggest_choice(trial, space, 10.0)
     assert (choice.params, choice.lr) == ({"gamma": 3.0}, 1e-3)
     assert set(trial.params) == {"loss"}
     assert get_default_params(space.families[0], space) == {"loss": "focal"}
 
 
-def test_every_family_begins_with_its_literature_defaults():
+def test_the_first_trial_of_a_family_has_the_defaults_of_the_literature():
     space = load_space("binary")
     lr = pytest.approx(math.sqrt(1e-4 * 1e-2))
     assert [get_default_params(family, space) for family in space.families] == [
@@ -287,12 +285,12 @@ def test_every_family_begins_with_its_literature_defaults():
     ]
 
 
-def test_floors_are_equal_and_fit_into_the_total():
+def test_floors_of_families_are_equal_and_fit_into_the_total():
     space = load_space("binary")  # of seven families
     assert [count_floor_trials(space, trials) for trials in (0, 6, 7, 20, 21, 80)] == [0, 0, 1, 2, 3, 3]
 
 
-def test_defaults_are_clipped_into_the_space_and_in_the_middle_where_there_is_none(write):
+def test_defaults_are_clipped_to_the_space_and_missing_ones_are_its_middle(write):
     text = HEAD + (
         "  weighted_ce: {pos_weight: {log: [2, 50]}}\n  focal: {gamma: {uniform: [3, 5]}}\n  tversky: {fn_weight: "
         "{uniform: [0.1, 0.4]}, overlap_exponent: {uniform: [0.5, 2]}}\n  dice_ce: {pos_weight: {log: [2, 50]}}\n"
