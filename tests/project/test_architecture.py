@@ -1,4 +1,4 @@
-"""The layout of docs/architecture.md, kept by a test over the imports."""
+"""The layout of docs/architecture.md holds: imports, packages and libraries."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PACKAGES_OF = {
 }
 
 
-def imported(path: Path, *, for_types: bool) -> set[str]:
-    """Dotted names that a file imports; `for_types`: those for type checking alone, too."""
+def list_imports(path: Path, *, for_types: bool) -> set[str]:
+    """Return dotted names that a file imports; `for_types`: those only for type checking, too."""
     tree = ast.parse(path.read_text("utf-8"))
     left_out = {
         id(inner)
@@ -36,18 +36,18 @@ def imported(path: Path, *, for_types: bool) -> set[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not for_types
         for inner in ast.walk(node)
     }
-    found: set[str] = set()
+    names: set[str] = set()
     for node in (node for node in ast.walk(tree) if id(node) not in left_out):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def imports_of(path: Path) -> set[str]:
-    """Top-level packages that a file imports for running."""
-    return {name.split(".")[0] for name in imported(path, for_types=False)}
+def list_packages(path: Path) -> set[str]:
+    """Return top-level packages that a file imports when it runs."""
+    return {name.split(".")[0] for name in list_imports(path, for_types=False)}
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -64,7 +64,7 @@ def test_tests_mirror_the_package() -> None:
             problems.append(f"tests/{folder} has no folder; move it to the folder of the package that it tests")
         elif folder not in FREE:
             inside = [*PACKAGE.glob(f"{folder}.py"), *(PACKAGE / folder).rglob("*")]
-            modules = {found.stem for found in inside if found.stem != "__pycache__"}
+            modules = {member.stem for member in inside if member.stem != "__pycache__"}
             name = path.stem.removeprefix("test_")
             if not any(name == module or name.startswith(f"{module}_") for module in modules):
                 problems.append(
@@ -74,66 +74,70 @@ def test_tests_mirror_the_package() -> None:
     assert not problems, "\n".join(problems)
 
 
-def test_heavy_libraries_stay_in_their_packages() -> None:
+def test_heavy_libraries_are_imported_only_by_their_packages() -> None:
     problems = [
-        f"sweeper/{where} imports {library}, which is imported in {', '.join(PACKAGES_OF[library])} alone"
-        for where, path in ((path.relative_to(PACKAGE).as_posix(), path) for path in FILES)
-        for library in sorted(imports_of(path) & PACKAGES_OF.keys())
-        if not where.startswith(PACKAGES_OF[library])
+        f"sweeper/{module} imports {library}, which only {', '.join(PACKAGES_OF[library])} may import"
+        for module, path in ((path.relative_to(PACKAGE).as_posix(), path) for path in FILES)
+        for library in sorted(list_packages(path) & PACKAGES_OF.keys())
+        if not module.startswith(PACKAGES_OF[library])
     ]
     assert not problems, "\n".join(problems)
 
 
-def rows() -> dict[str, set[str]]:
-    """Package → libraries, as the table of the document has them, in its order."""
+def read_table() -> dict[str, set[str]]:
+    """Return package → libraries of the table of the document, in its order."""
     text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
     lines = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("| `")]
     return {re.findall("`([^`]+)`", row[0])[0]: set(re.findall(r"[\w-]+", "".join(row[2:]))) for row in lines}
 
 
-def package_of(path: Path) -> str:
+def get_package(path: Path) -> str:
     first, *more = path.relative_to(PACKAGE).parts
     return f"{first}/" if more else first
 
 
-def arrows() -> dict[tuple[str, str], set[str]]:
-    """Return (importing package, imported package) → the modules that do so, without imports for type checkers."""
-    found: dict[tuple[str, str], set[str]] = {}
+def list_arrows() -> dict[tuple[str, str], set[str]]:
+    """Return (importing package, imported package) → the importing modules."""
+    modules: dict[tuple[str, str], set[str]] = {}
     for path in FILES:
-        own = package_of(path)
-        if own.startswith("__"):
+        package = get_package(path)
+        if package.startswith("__"):
             continue
-        for name in imported(path, for_types=True):
+        for name in list_imports(path, for_types=True):
             top, *rest = name.split(".")
             if top == "sweeper" and rest:
                 other = f"{rest[0]}/" if (PACKAGE / rest[0]).is_dir() else f"{rest[0]}.py"
-                if other not in {own, "__version__.py"}:
-                    found.setdefault((own, other), set()).add(str(path.relative_to(PACKAGE)))
-    return found
+                if other not in {package, "__version__.py"}:
+                    modules.setdefault((package, other), set()).add(str(path.relative_to(PACKAGE)))
+    return modules
 
 
-def test_nothing_imports_upwards() -> None:
-    """The table's order is the order of the packages: each imports those above it in the table alone."""
-    order = list(rows())
-    upwards = {arrow: who for arrow, who in arrows().items() if order.index(arrow[0]) < order.index(arrow[1])}
+def test_packages_import_only_those_above_them_in_the_table() -> None:
+    """The table's order is the order of the packages: each imports only those above it in the table."""
+    order = list(read_table())
+    upwards = {arrow: who for arrow, who in list_arrows().items() if order.index(arrow[0]) < order.index(arrow[1])}
     assert not upwards
 
 
-def test_the_house_stays_small() -> None:
-    assert len(rows()) <= 22
-    assert len(arrows()) <= 110  # a package more: trainings by scripts of users
+def test_the_number_of_packages_and_imports_is_limited() -> None:
+    assert len(read_table()) <= 22
+    assert len(list_arrows()) <= 110  # a package more: trainings by scripts of users
 
 
 NAMES = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
 """Packages whose name is not that of their import, besides `_` for `-`."""
 
 
-def test_the_table_names_every_package_and_what_it_imports() -> None:
-    found: dict[str, set[str]] = {}
+def test_the_table_lists_every_package_and_its_libraries() -> None:
+    by_package: dict[str, set[str]] = {}
     for path in FILES:
-        others = imports_of(path) - sys.stdlib_module_names - {"sweeper"}
-        found.setdefault(package_of(path), set()).update(NAMES.get(other, other.replace("_", "-")) for other in others)
-    assert rows() == {package: libraries for package, libraries in found.items() if not package.startswith("__")}
+        others = list_packages(path) - sys.stdlib_module_names - {"sweeper"}
+        by_package.setdefault(get_package(path), set()).update(
+            NAMES.get(other, other.replace("_", "-")) for other in others
+        )
+    assert read_table() == {
+        package: libraries for package, libraries in by_package.items() if not package.startswith("__")
+    }
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -142,21 +146,21 @@ def loaded_by(statement: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_the_parent_process_never_loads_torch_nor_mlflow_before_it_is_used() -> None:
-    """Torch takes half a gigabyte, and only the workers need it; MLflow takes seconds, also of a request refused."""
+def test_the_parent_process_loads_neither_torch_nor_mlflow_at_its_start() -> None:
+    """Torch takes half a gigabyte, and only the workers need it; importing MLflow takes seconds."""
     loaded = loaded_by("import sweeper.workflow.run, sweeper.cli.run")
     assert "optuna" in loaded
     assert not loaded & {"torch", "segmentation_models_pytorch", "timm", "mlflow"}
 
 
-def test_what_workers_tell_does_not_load_torch_either() -> None:
-    """Taking a message apart imports the module of its class."""
+def test_messages_of_workers_do_not_load_torch() -> None:
+    """Unpickling a message imports the module of its class."""
     start = "e = ProcessBackend('cpu', 1, 1, print); e.get_hardware(); e.close()"
     assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessBackend; {start}")
     modules = "sweeper.core.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
     assert not loaded_by(f"import {modules}") & {"torch", "segmentation_models_pytorch", "timm"}
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_loads_no_heavy_library() -> None:
     loaded = loaded_by("import sweeper.cli.main")
     assert not loaded & {"torch", "optuna", "mlflow", "pandas", "numpy", "matplotlib", "rich"}

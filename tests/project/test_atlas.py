@@ -1,4 +1,4 @@
-"""The atlas prints what the ledger holds."""
+"""The tables of the atlas are those of the ledger."""
 
 from __future__ import annotations
 

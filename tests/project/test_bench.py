@@ -1,4 +1,4 @@
-"""Check that the benchmarks describe themselves, measure what they say, and take unusual files and options."""
+"""Benchmarks describe themselves, measure what they claim, and accept unusual files and options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_each_script_prints_how_it_is_run(path: Path) -> None:
+def test_each_script_prints_its_command(path: Path) -> None:
     text = path.read_text("utf-8")
     description = ast.get_docstring(ast.parse(text)) or ""
     assert f"\n    python bench/{path.name}" in description
@@ -45,11 +45,11 @@ def test_rows_of_a_new_file_are_none_and_new_ones_are_appended(tmp_path: Path) -
     assert resume_rows(path) == read_rows(path) == [{"loss": "dice", "τ": 0.5}]
 
 
-def test_parts_share_all_items() -> None:
+def test_parts_divide_all_items() -> None:
     assert select_part("abcde", "1/2") == "ace" and select_part("abcde", "2/2") == "bd"
 
 
-def test_a_sparse_store_is_a_store(tmp_path: Path) -> None:
+def test_a_sparse_store_is_read_as_a_store(tmp_path: Path) -> None:
     dataset = make_sparse_store(tmp_path, 101, 8)
     store = open_store(dataset.store)
     assert [int(store.get_mask(i).sum()) for i in (0, 1, 100)] == [8, 0, 8]
@@ -94,7 +94,9 @@ def test_a_difference_on_one_seed_has_no_standard_error() -> None:
     assert sweep.format_gap({"mean": 0.1, "standard_error": 0.02}) == "+0.1000 (standard error 0.0200)"
 
 
-def test_the_table_of_recipes_takes_a_single_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_recipes_is_printed_for_a_single_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scores = {"dice": (0.6, 0.5), "cross_entropy": (0.5, 0.7), "focal": (0.4, 0.4)}
     for family, (val, test) in scores.items():
         for rate in recipe.LEARNING_RATES:
@@ -126,7 +128,7 @@ def test_a_study_whose_recommended_loss_is_not_trained_yet_has_no_row(
     assert capsys.readouterr().out.splitlines()[2:] == ["| s | first | dice | 0.500 | 0.200 | 0.100 |"]
 
 
-def test_the_plan_of_the_ledger_times_a_training_alone(
+def test_the_plan_of_the_ledger_times_only_a_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seconds = [0.0]
@@ -165,7 +167,9 @@ def test_few_tables_of_cross_validations_are_rounded_up() -> None:
     assert len(list(list_tables(Design(2, 3, 12, features=1), 1))) == BATCH
 
 
-def test_one_argument_is_no_study(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_argument_is_refused_as_a_study(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from bench import miss_at_most
 
     monkeypatch.setattr(miss_at_most, "print_related", lambda: pytest.fail("the simulations begin"))

@@ -1,4 +1,4 @@
-"""What the documents say is there: links resolve, the example's head is the one README shows."""
+"""Documents are right: links resolve, README quotes the example, examples are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCUMENTS = sorted(
 )
 EXAMPLE = ROOT / "reports" / "example"
 EXAMPLES = {EXAMPLE: DATA.removeprefix("synthetic:"), ROOT / "reports/example-cracks": "cracks"}
-"""Folder: name of its data set."""
+"""Folder → name of its data set."""
 
 
 def test_links_to_files_resolve() -> None:
@@ -30,20 +30,20 @@ def test_links_to_files_resolve() -> None:
     assert not dead, "\n".join(dead)
 
 
-def test_readme_shows_the_head_of_the_example() -> None:
+def test_readme_quotes_the_head_of_the_example() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    shown = text.split("<!-- example:begin -->")[1].split("<!-- example:end -->")[0]
-    quoted = "\n".join(line.removeprefix(">").removeprefix(" ") for line in shown.strip().splitlines())
+    section = text.split("<!-- example:begin -->")[1].split("<!-- example:end -->")[0]
+    quoted = "\n".join(line.removeprefix(">").removeprefix(" ") for line in section.strip().splitlines())
     head = (EXAMPLE / "report.md").read_text("utf-8").split("\n", 1)[1].strip()
     assert len(quoted.splitlines()) == 6 and head.startswith(quoted + "\n")
 
 
-def test_readme_is_read_in_a_few_minutes() -> None:
+def test_readme_has_at_most_750_words() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").split()) <= 750
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_is_a_whole_report(folder: Path) -> None:
+def test_an_example_is_a_complete_report(folder: Path) -> None:
     name = EXAMPLES[folder]
     document = json.loads((folder / "recommendation.json").read_text("utf-8"))
     assert document["schema"] == "sweeper.recommendation/1"

@@ -1,4 +1,4 @@
-"""What is installed: the shipped search spaces are found from a checkout and from a wheel."""
+"""The installed package is complete: from a checkout and from a wheel."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from sweeper.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_an_editable_install_finds_the_shipped_spaces_in_the_folder_at_the_top() -> None:
+def test_an_editable_install_finds_the_shipped_spaces() -> None:
     assert search_spaces_dir() == ROOT / "search_spaces"
     assert {"binary.yaml", "multiclass.yaml"} <= {p.name for p in search_spaces_dir().iterdir()}
 
 
-def test_an_editable_install_finds_what_scripts_import_at_the_top() -> None:
+def test_an_editable_install_finds_the_module_for_scripts() -> None:
     code = "import sweeper_trial; print(sweeper_trial.__file__)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "docs", capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()) == ROOT / "sweeper_trial.py" == HELPER
 
 
-def test_the_citation_names_this_version() -> None:
+def test_the_citation_has_the_present_version() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= cited.keys()
     assert (cited["version"], cited["license"]) == (__version__, "MIT")
     assert "MIT License" in (ROOT / "LICENSE").read_text("utf-8")
 
 
-def test_nothing_cites_what_readers_do_not_have() -> None:
-    """Plans and issue numbers of the developers: the facts stand where they are needed."""
+def test_no_file_cites_plans_or_issues_that_readers_do_not_have() -> None:
+    """Plans and issue numbers of the developers are not published; facts are written out."""
     cites = re.compile(r"\bDESIGN\b|\bissue \d+\b")
     files = [path for folder in ("sweeper", "bench", "docs", "search_spaces") for path in (ROOT / folder).rglob("*")]
     texts = [path for path in files if path.suffix in {".py", ".md", ".yaml", ".j2"}]
     assert len(texts) > 100
-    found = [str(path.relative_to(ROOT)) for path in texts if cites.search(path.read_text("utf-8"))]
-    assert found == []
+    citing = [str(path.relative_to(ROOT)) for path in texts if cites.search(path.read_text("utf-8"))]
+    assert citing == []
 
 
 def test_benchmarks_run_from_any_folder() -> None:
-    """What they import of tests/ and bench/ is looked for at the top; installed packages are called `tests`, too."""
+    """They import tests/ and bench/ from the top folder, as installed packages are called `tests`, too."""
     scripts = {path.name: path.read_text("utf-8") for path in (ROOT / "bench").glob("*.py")}
-    need = {name for name, text in scripts.items() if re.search(r"^from (tests|bench)[. ]", text, re.MULTILINE)}
-    assert len(need) >= 8
-    assert [name for name in sorted(need) if "sys.path.insert(0, str(Path(" not in scripts[name]] == []
+    importing = {name for name, text in scripts.items() if re.search(r"^from (tests|bench)[. ]", text, re.MULTILINE)}
+    assert len(importing) >= 8
+    assert [name for name in sorted(importing) if "sys.path.insert(0, str(Path(" not in scripts[name]] == []
 
 
 @pytest.mark.slow
-def test_a_wheel_carries_the_spaces_and_sweeps_in_an_environment_without_the_checkout(tmp_path: Path) -> None:
+def test_a_wheel_has_the_spaces_and_sweeps_without_the_checkout(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -77,18 +77,18 @@ def test_a_wheel_carries_the_spaces_and_sweeps_in_an_environment_without_the_che
     (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
-    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for module in ("sweeper", "sweeper_trial"):
-        where = [str(python), "-c", f"import {module}; print({module}.__file__)"]
-        run = subprocess.run(where, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
+        check = [str(python), "-c", f"import {module}; print({module}.__file__)"]
+        run = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         assert Path(run.stdout.strip()).is_relative_to(libraries)
-    where = [str(python), "-c", "from sweeper.scripts.contract import HELPER; print(HELPER.is_file())"]
-    run = subprocess.run(where, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
+    check = [str(python), "-c", "from sweeper.scripts.contract import HELPER; print(HELPER.is_file())"]
+    run = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == "True\n"
 
     data = ["--data", "synthetic:blobs?images=12&size=64", "--size", "32", "--precision", "float32"]
     few = ["--trials", "1", "--steps", "4", "--confirm-steps", "4", "--confirm-seeds", "1", "--workers", "1"]
     command = [str(tmp_path / "venv/bin/sweeper"), "run", *data, *few, "--study", "wheel"]
-    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "reports/wheel/report.md").is_file()

@@ -1,4 +1,4 @@
-"""The documents: the site builds, their commands can be given, their Python runs, their messages are real."""
+"""The documents: the site builds, their commands are valid, their Python runs, their messages exist."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ GUIDES = [ROOT / "docs/index.md", *sorted((ROOT / "docs/how-to").iterdir())]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def commands(text: str) -> list[list[str]]:
-    """Words of each `sweeper …` in the blocks of a page."""
+def list_commands(text: str) -> list[list[str]]:
+    """Return the words of each `sweeper …` in the blocks of a page."""
     lines = [
         line.split("#", 1)[0].strip()
         for language, block in FENCE.findall(text)
         if language in {"", "sh", "bash"}
         for line in block.replace("\\\n", " ").splitlines()
     ]
-    found = [part for line in lines for part in pipeline(line)]
+    parts = [part for line in lines for part in split_pipeline(line)]
     return [
         part[part.index("sweeper") + 1 :]
-        for part in found
+        for part in parts
         if part[:1] == ["sweeper"] or part[:2] == ["exec", "sweeper"]
     ]
 
 
-def pipeline(line: str) -> list[list[str]]:
-    """Words of each command of a line, as a shell would divide it at &&, | and >; quotes hide these."""
+def split_pipeline(line: str) -> list[list[str]]:
+    """Return the words of each command of a line, divided at &&, | and > outside quotes, as by a shell."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="&|>")
     lexer.whitespace_split = True
     parts: list[list[str]] = [[]]
@@ -49,16 +49,16 @@ def pipeline(line: str) -> list[list[str]]:
     return parts
 
 
-def test_commands_in_documents_can_be_given() -> None:
-    problems, found = [], {path: commands(path.read_text("utf-8")) for path in PAGES}
-    assert sum(map(len, found.values())) > 40  # else they are not found any more
-    for path, lines in found.items():
-        for name, *given in lines:
+def test_commands_in_documents_are_valid() -> None:
+    problems, by_page = [], {path: list_commands(path.read_text("utf-8")) for path in PAGES}
+    assert sum(map(len, by_page.values())) > 40  # otherwise they are no longer recognised
+    for path, lines in by_page.items():
+        for name, *arguments in lines:
             command = cli.get_command(click.Context(cli), name)
             if command is None:
                 problems.append(f"{path.relative_to(ROOT)}: there is no command {name}")
                 continue
-            words = [word for word in given if not word.startswith("$")]
+            words = [word for word in arguments if not word.startswith("$")]
             try:
                 command.make_parser(click.Context(command)).parse_args(words)
             except click.UsageError as error:
@@ -67,7 +67,7 @@ def test_commands_in_documents_can_be_given() -> None:
 
 
 def test_python_in_the_pages_runs() -> None:
-    """Blocks called `python`, in order; what needs a study of the reader's is called `py`."""
+    """Blocks called `python`, in order; those that need a study of the reader are called `py`."""
     for path in GUIDES:
         space: dict[str, object] = {}
         for language, block in FENCE.findall(path.read_text("utf-8")):
@@ -75,23 +75,23 @@ def test_python_in_the_pages_runs() -> None:
                 exec(compile(block, str(path), "exec"), space)
 
 
-def texts_of_the_code() -> str:
-    """Return all texts of the package, with what is filled in left out."""
-    found = []
+def join_texts_of_package() -> str:
+    """Return all texts of the package, without the values of their placeholders."""
+    texts = []
     for path in (ROOT / "sweeper").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(part.value for part in node.values if isinstance(part, ast.Constant)))
+                texts.append("".join(part.value for part in node.values if isinstance(part, ast.Constant)))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
-    return "\n".join(found)
+                texts.append(node.value)
+    return "\n".join(texts)
 
 
-def test_the_messages_that_are_explained_are_told() -> None:
+def test_the_explained_messages_are_those_of_the_package() -> None:
     rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/troubleshooting.md").read_text("utf-8"), re.MULTILINE)
-    told = texts_of_the_code()
+    texts = join_texts_of_package()
     assert len(rows) > 10
-    assert [row for row in rows if row not in told] == []
+    assert [row for row in rows if row not in texts] == []
 
 
 @pytest.mark.slow
