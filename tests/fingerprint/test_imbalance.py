@@ -17,12 +17,12 @@ from sweeper.fingerprint.imbalance import compute_imbalance, explain_consequence
 TWO = ("background", "crack")
 
 
-def blank(height: int = 20, width: int = 30) -> np.ndarray:
+def make_mask(height: int = 20, width: int = 30) -> np.ndarray:
     return np.zeros((height, width), dtype=np.uint8)
 
 
-def test_shares_prevalence_and_components_by_hand():
-    first, second = blank(), blank(10, 10)
+def test_shares_prevalence_and_components_equal_a_count_by_hand():
+    first, second = make_mask(), make_mask(10, 10)
     first[2, 3] = first[3, 4] = 1  # touch at a corner: one component
     first[10:12, 20:25] = 1
     second[:, 5] = IGNORE
@@ -48,7 +48,7 @@ def test_shares_prevalence_and_components_by_hand():
         np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.sampled_from([0, 1, 2, 255])
     )
 )
-def test_thinness_is_a_distance_transform_of_at_most_two(mask):
+def test_thinness_is_the_share_of_pixels_within_two_pixels_of_other_classes(mask):
     if len(set(np.unique(mask)) - {IGNORE}) < 2:
         with pytest.raises(UsageError):
             profile_masks([mask], ("a", "b", "c"))
@@ -65,7 +65,7 @@ def test_thinness_is_a_distance_transform_of_at_most_two(mask):
 
 
 def test_a_class_that_never_occurs_is_listed_without_sizes():
-    mask = blank()
+    mask = make_mask()
     mask[0, 0] = 2
     profile = profile_masks([mask], ("a", "b", "c"))
     absent = profile.classes[1]
@@ -80,28 +80,28 @@ def test_imbalance_has_a_direction_for_two_classes_and_none_for_more():
     assert compute_imbalance([90, 10]) == 9
     assert compute_imbalance([10, 90]) == pytest.approx(1 / 9)
     assert compute_imbalance([10, 90, 0, 30]) == 9
-    for alone in ([5, 0], [0, 5], [0, 7, 0], [0, 0]):
+    for counts in ([5, 0], [0, 5], [0, 7, 0], [0, 0]):
         with pytest.raises(UsageError, match="at least two classes"):
-            compute_imbalance(alone)
+            compute_imbalance(counts)
 
 
-def test_consequences_hold_the_numbers_and_say_where_there_is_balance():
-    def text(cracked: slice) -> str:
-        mask = blank(100, 100)
+def test_consequences_state_the_numbers_and_whether_classes_are_balanced():
+    def explain(cracked: slice) -> str:
+        mask = make_mask(100, 100)
         mask[cracked] = 1
         return " ".join(explain_consequences(profile_masks([mask], TWO)))
 
-    thin, mostly = text(slice(50, 51)), text(slice(1, 100))
+    thin, mostly = explain(slice(50, 51)), explain(slice(1, 100))
     assert "Predicting only background would score 99.0 % pixel accuracy and 0.495 mIoU" in thin
     assert "One pixel of crack stands against 99.0 of background" in thin
     assert "100 % of the pixels of crack lie within 2 pixels" in thin
-    assert "nearly balanced" in text(slice(50)) and "stands against" not in text(slice(50))
+    assert "nearly balanced" in explain(slice(50)) and "stands against" not in explain(slice(50))
     assert "only crack would score 99.0 %" in mostly
     assert "One pixel of background stands against 99.0 of crack" in mostly
 
 
 @pytest.mark.real_data
-def test_real_sets_show_their_known_imbalance(tmp_path, real_data):
+def test_real_data_sets_have_their_measured_imbalance(tmp_path, real_data):
     cracks = profile_dataset(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
     assert round(100 * cracks.classes[1].pixel_share, 3) == 1.615
     assert round(cracks.imbalance, 1) == 60.9

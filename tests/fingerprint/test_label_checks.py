@@ -1,4 +1,4 @@
-"""The label doctor: every planted fault is found and named, sound sets are left in peace."""
+"""The label doctor: it finds every planted fault and raises few alarms on sound data sets."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from tests.support.builders import counted
 BLOBS = parse_scene("blobs?images=12&size=96")
 
 
-def found(findings: tuple[Finding, ...], kind: str) -> list[Finding]:
+def select_findings(findings: tuple[Finding, ...], kind: str) -> list[Finding]:
     return [finding for finding in findings if finding.kind == kind]
 
 
 @pytest.fixture
 def cells(tmp_path: Path) -> Path:
-    """Twelve images of cells as files, which tests spoil."""
+    """Write twelve images of cells as files, which tests then damage."""
     write_scenes(BLOBS.name, tmp_path / "data")
     return tmp_path / "data"
 
 
-def findings_of(root: Path, kind: str) -> list[Finding]:
-    return found(examine_labels(load_dataset(str(root), root.parent / "cache")), kind)
+def find_in_folder(root: Path, kind: str) -> list[Finding]:
+    return select_findings(examine_labels(load_dataset(str(root), root.parent / "cache")), kind)
 
 
 def paint(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -50,7 +50,7 @@ def paint(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("name", ["cracks", "blobs", "street"])
-def test_true_masks_fit_and_foreign_ones_do_not(name):
+def test_masks_fit_their_image_and_not_another_one(name):
     scenes = parse_scene(f"{name}?images=24")
     drawn = [draw_image(scenes, i) for i in range(24)]
     true = [measure_edge_fit(d.image, d.mask) for d in drawn]
@@ -59,7 +59,7 @@ def test_true_masks_fit_and_foreign_ones_do_not(name):
     assert np.mean([fit is not None and fit.agreement < MISFIT_AGREEMENT for fit in foreign]) >= 0.85
 
 
-def test_nothing_is_said_of_what_cannot_be_judged():
+def test_masks_without_contour_edges_or_surroundings_are_not_judged():
     image = draw_image(BLOBS, 0).image
     assert measure_edge_fit(image, np.zeros(image.shape[:2], np.uint8)) is None  # no contour
     assert measure_edge_fit(np.full_like(image, 7), draw_image(BLOBS, 0).mask) is None  # no edge
@@ -72,11 +72,11 @@ def test_nothing_is_said_of_what_cannot_be_judged():
 # --- Looks ----------------------------------------------------------------------------------------------------
 
 
-def scene_image(index: int) -> np.ndarray:
+def draw_scene(index: int) -> np.ndarray:
     return draw_image(parse_scene("street?images=40&size=128"), index).image
 
 
-def jpeg(image: np.ndarray, quality: int = 40, side: int = 90) -> np.ndarray:
+def compress_as_jpeg(image: np.ndarray, quality: int = 40, side: int = 90) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(image).resize((side, side)).save(buffer, "JPEG", quality=quality)
     return np.array(Image.open(buffer))
@@ -85,15 +85,15 @@ def jpeg(image: np.ndarray, quality: int = 40, side: int = 90) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "how"),
     [
-        (jpeg, ""),
+        (compress_as_jpeg, ""),
         (lambda image: (image // 2 + 60).astype(np.uint8), ""),
         (lambda image: image[:, ::-1], "mirrored"),
         (np.rot90, "turned by"),
         (lambda image: np.rot90(image)[:, ::-1], "mirrored and turned"),
     ],
 )
-def test_copies_are_recognised_whatever_was_done_to_them(change, how):
-    images = [scene_image(i) for i in range(12)]
+def test_near_duplicates_are_recognised_after_compression_mirroring_and_turning(change, how):
+    images = [draw_scene(i) for i in range(12)]
     images.append(change(images[4]))
     pairs = find_near_duplicates([make_thumbnail(image) for image in images])
     assert [(pair.first, pair.second) for pair in pairs] == [(4, 12)]
@@ -101,8 +101,8 @@ def test_copies_are_recognised_whatever_was_done_to_them(change, how):
 
 
 @pytest.mark.slow
-def test_different_scenes_of_one_kind_are_not_copies():
-    assert find_near_duplicates([make_thumbnail(scene_image(i)) for i in range(40)]) == []
+def test_different_scenes_of_one_kind_are_no_near_duplicates():
+    assert find_near_duplicates([make_thumbnail(draw_scene(i)) for i in range(40)]) == []
     assert (
         find_near_duplicates([make_thumbnail(draw_image(parse_scene("cracks?images=60"), i).image) for i in range(60)])
         == []
@@ -112,25 +112,25 @@ def test_different_scenes_of_one_kind_are_not_copies():
 # --- Findings -------------------------------------------------------------------------------------------------
 
 
-def test_swapped_masks_are_found_without_any_copy(cells):
+def test_swapped_masks_are_found_without_duplicates(cells):
     first, second = cells / "masks" / "00002.png", cells / "masks" / "00007.png"
-    one, two = first.read_bytes(), second.read_bytes()
-    first.write_bytes(two)
-    second.write_bytes(one)
-    (finding,) = findings_of(cells, "misfit")
+    first_content, second_content = first.read_bytes(), second.read_bytes()
+    first.write_bytes(second_content)
+    second.write_bytes(first_content)
+    (finding,) = find_in_folder(cells, "misfit")
     assert finding.images and set(finding.images) == {"00002", "00007"}
     assert finding.severity == Severity.WARNING
 
 
-def test_labels_out_of_register_are_one_finding(cells):
+def test_displaced_labels_are_one_finding(cells):
     for path in (cells / "masks").iterdir():
         paint(path, lambda mask: np.roll(mask, (5, 7), axis=(0, 1)))
-    (finding,) = findings_of(cells, "displaced")
+    (finding,) = find_in_folder(cells, "displaced")
     assert finding.severity == Severity.ERROR and "00000 (5 pixels up and 7 to the left)" in finding.text
     assert len(finding.images) == 12
 
 
-def test_repeated_images_are_judged_by_labels_sides_and_groups(cells):
+def test_repeated_images_are_judged_by_labels_splits_and_groups(cells):
     for copy, original in (("b", "00004"), ("c", "00002"), ("d", "00003"), ("e", "00001")):
         for folder in ("images", "masks"):
             shutil.copy(cells / folder / f"{original}.png", cells / folder / f"{copy}.png")
@@ -139,7 +139,7 @@ def test_repeated_images_are_judged_by_labels_sides_and_groups(cells):
     rows |= {"c": ("test", ""), "00003": ("", "g"), "d": ("", "g"), "00001": ("", ""), "e": ("", "")}
     split = "stem,split,group\n" + "".join(f"{stem},{side},{group}\n" for stem, (side, group) in rows.items())
     (cells / "split.csv").write_text(split)
-    findings = {f.images: f for f in findings_of(cells, "repeated_image")}
+    findings = {f.images: f for f in find_in_folder(cells, "repeated_image")}
     assert [(*key, f.severity.value) for key, f in findings.items()] == [  # errors come first
         ("00002", "c", "error"),
         ("00004", "b", "error"),
@@ -149,7 +149,7 @@ def test_repeated_images_are_judged_by_labels_sides_and_groups(cells):
     assert "2 sides of the given split (test, train)" in findings["00002", "c"].text
 
 
-def test_near_duplicates_are_summarised_by_where_they_lie(cells):
+def test_near_duplicates_are_summarised_by_split_and_group(cells):
     for number in range(3):
         for name, original in ((f"x{number}", "00001"), (f"y{number}", "00002")):
             for folder in ("images", "masks"):
@@ -160,78 +160,79 @@ def test_near_duplicates_are_summarised_by_where_they_lie(cells):
     rows |= {f"y{i}": "" for i in range(3)}
     split = "stem,split\n" + "".join(f"{stem},{side}\n" for stem, side in rows.items())
     (cells / "split.csv").write_text(split)
-    across, loose = findings_of(cells, "look_alike")
+    across, loose = find_in_folder(cells, "look_alike")
     assert "different sides" in across.text and across.images == ("00001", "x0", "x1", "x2")
     assert "no common group" in loose.text and loose.images == ("00002", "y0", "y1", "y2")
     assert across.severity == Severity.WARNING
 
 
-def test_blank_empty_and_inverted_images_are_named(cells):
+def test_blank_images_and_empty_or_inverted_masks_are_found(cells):
     paint(cells / "images" / "00000.png", lambda image: np.full_like(image, 30))
     paint(cells / "masks" / "00002.png", lambda mask: np.where(mask == 1, 0, 1).astype(np.uint8))
     paint(cells / "masks" / "00003.png", lambda mask: np.full_like(mask, IGNORE))
     paint(cells / "masks" / "00004.png", lambda mask: np.where(np.arange(96) < 70, IGNORE, mask).astype(np.uint8))
     paint(cells / "masks" / "00005.png", np.zeros_like)
     for kind, stem in (("blank", "00000"), ("inverted", "00002"), ("empty", "00005")):
-        assert [finding.images for finding in findings_of(cells, kind)] == [(stem,)]
+        assert [finding.images for finding in find_in_folder(cells, kind)] == [(stem,)]
 
 
-def shared_out(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
+def make_set_with_shares(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
     """Return a set whose classes have these shares (N, 3 or 4) of each image, and images that look different."""
     rng = np.random.default_rng(1)
     views = [rng.standard_normal((32, 32)) for _ in shares]
     views = [(view - view.mean()) / np.linalg.norm(view - view.mean()) for view in views]
     features = [
-        blank_features(str(i))._replace(thumbnail=view.astype(np.float16), flat=False) for i, view in enumerate(views)
+        make_blank_features(str(i))._replace(thumbnail=view.astype(np.float16), flat=False)
+        for i, view in enumerate(views)
     ]
     return counted([tuple(round(10_000 * share) for share in row) for row in shares]), features
 
 
 @pytest.mark.parametrize("swapped", [1, 3])
 @pytest.mark.parametrize("common", [0.9, 0.6])
-def test_swapped_labels_are_suspects_among_several_classes(swapped, common):
+def test_swapped_labels_are_found_among_several_classes(swapped, common):
     """The most common class and another have changed places in one image of thirty."""
     rng = np.random.default_rng(0)
     rest = (1 - common) * np.array([0.5, 0.3, 0.2])
     rows = rng.dirichlet([40 * common, *(40 * rest)], 30)
     rows[7] = [common, *rest]
-    assert found(judge_labels(*shared_out(rows)), "inverted") == []
+    assert select_findings(judge_labels(*make_set_with_shares(rows)), "inverted") == []
     rows[7, [0, swapped]] = rows[7, [swapped, 0]]
-    (finding,) = found(judge_labels(*shared_out(rows)), "inverted")
+    (finding,) = select_findings(judge_labels(*make_set_with_shares(rows)), "inverted")
     assert finding.images == ("0007",) and f"0007 (mostly c{swapped})" in finding.text
 
 
 @pytest.mark.parametrize("swapped", [4, 15])
-def test_of_two_classes_up_to_half_of_the_masks_are_suspects_where_none_is_between(swapped):
+def test_up_to_half_of_binary_masks_are_found_inverted_unless_shares_vary_gradually(swapped):
     rare = np.random.default_rng(0).uniform(0.005, 0.05, 31)
     rows = np.stack([1 - rare, rare], axis=1)
-    assert found(judge_labels(*shared_out(rows)), "inverted") == []
+    assert select_findings(judge_labels(*make_set_with_shares(rows)), "inverted") == []
     rows[:swapped] = rows[:swapped, ::-1]
-    (finding,) = found(judge_labels(*shared_out(rows)), "inverted")
+    (finding,) = select_findings(judge_labels(*make_set_with_shares(rows)), "inverted")
     assert finding.images == tuple(f"{i:04d}" for i in range(swapped))
     rows[16:20] = [[share, 1 - share] for share in (0.3, 0.4, 0.6, 0.7)]  # images of all shares: close-ups
-    assert found(judge_labels(*shared_out(rows)), "inverted") == []
+    assert select_findings(judge_labels(*make_set_with_shares(rows)), "inverted") == []
 
 
 @pytest.mark.parametrize(("empty", "severity"), [(1, "warning"), (3, "warning"), (8, "note"), (20, "warning")])
-def test_an_empty_mask_weighs_by_how_many_are(empty, severity):
+def test_the_severity_of_empty_masks_depends_on_their_number(empty, severity):
     """The one among thirty is a slip; some are images without objects; most of a set is not labelled."""
     rows = np.tile([0.7, 0.2, 0.1], (30, 1))
     rows[:empty] = [1, 0, 0]
-    (finding,) = found(judge_labels(*shared_out(rows)), "empty")
+    (finding,) = select_findings(judge_labels(*make_set_with_shares(rows)), "empty")
     assert finding.severity.value == severity and len(finding.images) == empty
 
 
-def blank_features(name: str) -> ImageFeatures:
+def make_blank_features(name: str) -> ImageFeatures:
     return ImageFeatures(name, name, None, np.zeros((32, 32), np.float16), True)
 
 
-def test_identical_masks_share_a_sentence_and_name_all_suspects():
+def test_identical_masks_are_summarised_with_all_suspects():
     dataset = counted([(90, 10)] * 16)
-    features = [blank_features(str(i))._replace(mask_digest=str(i // 2), flat=False) for i in range(16)]
+    features = [make_blank_features(str(i))._replace(mask_digest=str(i // 2), flat=False) for i in range(16)]
     values = [-0.4, 12.0] * 4 + [9.0, 9.0, 0.1, 0.1]  # of the last ones, two pairs fit alike and two cannot be judged
     fits = [EdgeFit(value, None) for value in values] + [None] * 4
-    wrong, doubtful = found(
+    wrong, doubtful = select_findings(
         judge_labels(dataset, [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]), "identical_masks"
     )
     assert wrong.severity == Severity.ERROR and wrong.images == ("0000", "0002", "0004", "0006")
@@ -240,13 +241,13 @@ def test_identical_masks_share_a_sentence_and_name_all_suspects():
     assert "4 masks are byte-identical" in doubtful.text and "0008 = 0009" in doubtful.text
 
 
-def test_where_labels_do_not_follow_edges_no_image_is_accused():
+def test_no_misfit_is_reported_if_no_labels_follow_edges():
     dataset = counted([(90, 10)] * 4)
-    features = [blank_features(str(i))._replace(fit=EdgeFit(1.0 + i / 10, None)) for i in range(4)]
-    assert found(judge_labels(dataset, features), "misfit") == []
+    features = [make_blank_features(str(i))._replace(fit=EdgeFit(1.0 + i / 10, None)) for i in range(4)]
+    assert select_findings(judge_labels(dataset, features), "misfit") == []
 
 
-def test_the_number_of_threads_changes_nothing(tmp_path):
+def test_the_number_of_threads_does_not_change_the_features(tmp_path):
     dataset = load_dataset("synthetic:blobs?images=8&size=64", tmp_path)
     steps: list[tuple[int, int]] = []
     features = measure_all(dataset, 1, lambda done, total: steps.append((done, total)))
@@ -255,7 +256,7 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("tag", [2, 3, 4, 6, 8])
-def test_of_two_readings_of_an_exif_orientation_edges_say_which_fits(cells, tag):
+def test_edges_decide_how_a_mask_fits_an_image_with_an_exif_orientation(cells, tag):
     """Both images are turned in their files; the mask of the first is drawn on these pixels, the other upright."""
     back = {6: 8, 8: 6}.get(tag, tag)
     for stem in ("00003", "00005"):
@@ -268,10 +269,10 @@ def test_of_two_readings_of_an_exif_orientation_edges_say_which_fits(cells, tag)
     paint(cells / "masks" / "00003.png", lambda mask: np.ascontiguousarray(turn_upright(mask, back)))
     dataset = load_dataset(str(cells), cells.parent / "cache")
     findings = examine_labels(dataset)
-    before, after = found(findings, "turned")
+    before, after = select_findings(findings, "turned")
     assert (before.severity, before.images) == (Severity.ERROR, ("00003",)) and "exiftool" in before.text
     assert (after.severity, after.images) == (Severity.NOTE, ("00005",)) and f"tag {tag}" in after.text
-    assert not found(findings, "displaced") and not found(findings, "misfit")
+    assert not select_findings(findings, "displaced") and not select_findings(findings, "misfit")
     (text,) = [warning for warning in dataset.warnings if "EXIF" in warning]
     assert text.startswith("2 images with an EXIF orientation that sizes cannot check")
 
@@ -281,7 +282,7 @@ def test_of_two_readings_of_an_exif_orientation_edges_say_which_fits(cells, tag)
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
+def test_the_wrong_mask_of_cracks_cfd_is_found(tmp_path, real_data):
     findings = examine_labels(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
     first = findings[0]
     assert (first.kind, first.severity, first.images) == ("identical_masks", Severity.ERROR, ("042",))
@@ -293,14 +294,14 @@ def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["camvid", "facade_coco", "fruits_both"])
-def test_sound_real_sets_raise_few_alarms(tmp_path, real_data, name):
+def test_sound_real_data_sets_raise_few_alarms(tmp_path, real_data, name):
     findings = examine_labels(load_dataset(str(real_data / name), tmp_path))
     assert [f.text for f in findings if f.severity != Severity.NOTE] == []
     assert all(len(f.text) < 600 for f in findings)
 
 
 @pytest.mark.real_data
-def test_masks_swapped_in_real_sets_are_found(tmp_path, real_data):
+def test_masks_swapped_in_real_data_sets_are_found(tmp_path, real_data):
     for name in ("cracks_cfd", "camvid", "facade_coco"):
         store = open_store(load_dataset(str(real_data / name), tmp_path).store)
         pairs = [(i, (i + len(store) // 2) % len(store)) for i in range(0, len(store), 4)]

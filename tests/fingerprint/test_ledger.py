@@ -1,4 +1,4 @@
-"""The ledger: its rows, what it advises, and one small cell of it trained again."""
+"""The ledger: its rows, its advice, and one small row of it trained again."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from sweeper.fingerprint.ledger import (
 from sweeper.losses import FAMILIES
 
 
-def row(point: str, place: float, family: str, gain: float, **other: Any) -> LedgerRow:
-    features = dict.fromkeys(FEATURES, place)
-    given = {"generator": "g", "task": "binary", "params": "", "lr": 0.001, "steps": 100, "score": 0.5}
-    return LedgerRow(point=point, **features, family=family, gain=gain, low=gain, high=gain, **{**given, **other})
+def make_row(point: str, value: float, family: str, gain: float, **other: Any) -> LedgerRow:
+    features = dict.fromkeys(FEATURES, value)
+    defaults = {"generator": "g", "task": "binary", "params": "", "lr": 0.001, "steps": 100, "score": 0.5}
+    return LedgerRow(point=point, **features, family=family, gain=gain, low=gain, high=gain, **{**defaults, **other})
 
 
-def test_the_ledger_has_every_family_on_forty_data_sets_of_five_generators() -> None:
+def test_the_ledger_has_every_family_on_40_data_sets_of_5_generators() -> None:
     rows = read_ledger()
     points = {row.point for row in rows}
     assert len(points) >= 40 and len({row.generator for row in rows}) >= 5
     for point in points:
-        own = {row.family: row for row in rows if row.point == point}
-        assert set(own) == set(bench.CONFIGURATIONS) and own[BASELINE].gain == 0
-        assert all(row.low <= row.gain <= row.high for row in own.values())
+        by_family = {row.family: row for row in rows if row.point == point}
+        assert set(by_family) == set(bench.CONFIGURATIONS) and by_family[BASELINE].gain == 0
+        assert all(row.low <= row.gain <= row.high for row in by_family.values())
 
 
-def test_families_are_ordered_by_the_gain_on_the_most_similar_sets() -> None:
-    near = [row(f"near {at}", 0.01 * at, "dice", 0.1 + 0.01 * at, lr=0.002) for at in range(NEIGHBOURS)]
-    near += [row(f"near {at}", 0.01 * at, "focal", 0.3, params="gamma=2") for at in range(3)]
-    far = [row(f"far {at}", 9.0 + at, "dice", -0.5) for at in range(NEIGHBOURS)]
-    other_task = [row("other", 0.0, "tversky", 0.9, task="multiclass")]
+def test_families_are_ordered_by_their_gain_on_the_most_similar_data_sets() -> None:
+    near = [make_row(f"near {at}", 0.01 * at, "dice", 0.1 + 0.01 * at, lr=0.002) for at in range(NEIGHBOURS)]
+    near += [make_row(f"near {at}", 0.01 * at, "focal", 0.3, params="gamma=2") for at in range(3)]
+    far = [make_row(f"far {at}", 9.0 + at, "dice", -0.5) for at in range(NEIGHBOURS)]
+    other_task = [make_row("other", 0.0, "tversky", 0.9, task="multiclass")]
     focal, dice = rank_losses("binary", [0.0] * len(FEATURES), [*far, *near, *other_task])
     assert (focal.family, focal.params, focal.sets) == ("focal", {"gamma": 2.0}, 3)
     assert (dice.lr, dice.sets) == (0.002, NEIGHBOURS)
@@ -55,8 +55,10 @@ def test_families_are_ordered_by_the_gain_on_the_most_similar_sets() -> None:
         rank_losses("multiclass", [0.0] * len(FEATURES), near)
 
 
-KNOWN = [row(str(at), float(at), family, 0.1 * (family == "dice")) for at in range(9) for family in ("dice", BASELINE)]
-"""Nine sets in a row, each one step from the next."""
+LEDGER = [
+    make_row(str(at), float(at), family, 0.1 * (family == "dice")) for at in range(9) for family in ("dice", BASELINE)
+]
+"""Rows of nine data sets in a line, each one step from the next."""
 MIDDLE = [4.0] * len(FEATURES)
 
 
@@ -68,38 +70,39 @@ MIDDLE = [4.0] * len(FEATURES)
         ([9.17, *MIDDLE[1:]], "imbalance, 1,479,108,388 here and 100,000 there"),
         ([*MIDDLE[:5], 40.0, 4.0], "classes, "),
         ([4.0, -9.0, *MIDDLE[2:]], "share of the rarest class"),
-        ([9.9, -2.0, 9.9, -2.0, 9.9, -2.0, 9.9], ""),  # far in no single feature alone
+        ([9.9, -2.0, 9.9, -2.0, 9.9, -2.0, 9.9], ""),  # far, but in no single feature
     ],
 )
-def test_on_data_unlike_anything_measured_no_gain_is_claimed(features: list[float], words: str) -> None:
-    near = measure_nearness("binary", features, KNOWN)
+def test_no_gain_is_claimed_for_data_unlike_any_in_the_ledger(features: list[float], words: str) -> None:
+    near = measure_nearness("binary", features, LEDGER)
     assert near.similar == 0 and near.unlike.startswith("The data are unlike anything measured") and words in near.apart
-    first, second = rank_losses("binary", features, KNOWN)
+    first, second = rank_losses("binary", features, LEDGER)
     assert (first.family, first.gain, first.params, first.others, first.sets) == ("dice", None, {}, (), 9)
     assert (second.family, second.lowest, second.highest) == (BASELINE, None, None)
-    assert near.unlike in explain_stake("binary", features, KNOWN) and "gains" not in explain_stake(
-        "binary", features, KNOWN
+    assert near.unlike in explain_stake("binary", features, LEDGER) and "gains" not in explain_stake(
+        "binary", features, LEDGER
     )
 
 
-def test_near_sets_are_counted_as_similar_on_the_scale_of_the_ledger_alone() -> None:
-    """However many own studies of one data set there are, and even where they are those data."""
-    step = measure_nearness("binary", MIDDLE, KNOWN).reach
+def test_studies_of_the_user_do_not_change_which_distances_count_as_similar() -> None:
+    """However many studies of one data set the user has, and even for this data set."""
+    step = measure_nearness("binary", MIDDLE, LEDGER).reach
     between = [4.0 + 0.5] * len(FEATURES)
-    assert measure_nearness("binary", between, KNOWN).distances[0] == pytest.approx(step / 2)
-    assert measure_nearness("binary", between, KNOWN).similar == 2
-    own = [row(f"own {at}", 30.0, BASELINE, 0.0, generator="own") for at in range(40)]
-    assert measure_nearness("binary", MIDDLE, [*KNOWN, *own])[1][:9] == measure_nearness("binary", MIDDLE, KNOWN)[1]
-    assert measure_nearness("binary", MIDDLE, [*KNOWN, *own]).reach == step
-    assert measure_nearness("binary", [30.0] * len(FEATURES), [*KNOWN, *own]).similar == NEIGHBOURS
-    assert measure_nearness("binary", MIDDLE, own).similar == 0  # nothing but own studies: no scale but their own
+    assert measure_nearness("binary", between, LEDGER).distances[0] == pytest.approx(step / 2)
+    assert measure_nearness("binary", between, LEDGER).similar == 2
+    user_rows = [make_row(f"own {at}", 30.0, BASELINE, 0.0, generator="own") for at in range(40)]
+    both = [*LEDGER, *user_rows]
+    assert measure_nearness("binary", MIDDLE, both)[1][:9] == measure_nearness("binary", MIDDLE, LEDGER)[1]
+    assert measure_nearness("binary", MIDDLE, both).reach == step
+    assert measure_nearness("binary", [30.0] * len(FEATURES), both).similar == NEIGHBOURS
+    assert measure_nearness("binary", MIDDLE, user_rows).similar == 0  # only studies of the user, which give no scale
 
 
-def test_how_much_depends_on_the_loss_is_one_sentence() -> None:
-    little = [line.model_copy(update={"gain": 0.05 * line.gain}) for line in KNOWN]
-    worse = [line.model_copy(update={"gain": -0.2}) if line.point == "3" and line.gain else line for line in KNOWN]
+def test_one_sentence_states_how_much_the_loss_matters() -> None:
+    little = [line.model_copy(update={"gain": 0.05 * line.gain}) for line in LEDGER]
+    worse = [line.model_copy(update={"gain": -0.2}) if line.point == "3" and line.gain else line for line in LEDGER]
     for rows, words in (
-        (KNOWN, "the loss matters: dice gains +0.100 test mIoU over cross-entropy in the mean, +0.100 to +0.100."),
+        (LEDGER, "the loss matters: dice gains +0.100 test mIoU over cross-entropy in the mean, +0.100 to +0.100."),
         (little, "the loss hardly matters: dice gains +0.005"),
         (worse, "−0.200 to +0.100; check it."),
     ):
@@ -116,7 +119,7 @@ def test_starting_values_are_coordinates_of_their_family(task: Any) -> None:
     assert make_weight_parameters({"power": 0.5, "mix": 0.2}, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
 
 
-def test_finished_studies_of_the_user_become_rows(tmp_path: Path) -> None:
+def test_finished_studies_of_the_user_become_rows_of_the_ledger(tmp_path: Path) -> None:
     reports = Path(__file__).parents[2] / "reports"
     example = json.loads((reports / "example-cracks" / "recommendation.json").read_text("utf-8"))
     for name, text in (("mine", json.dumps(example)), ("broken", "{")):
@@ -129,7 +132,7 @@ def test_finished_studies_of_the_user_become_rows(tmp_path: Path) -> None:
     assert next(row.gain for row in rows if row.family == BASELINE) == 0
 
 
-def test_the_longer_look_of_a_finished_study_joins_the_ledger(tmp_path: Path) -> None:
+def test_the_longer_look_of_a_finished_study_is_added_to_its_rows(tmp_path: Path) -> None:
     reports = Path(__file__).parents[2] / "reports"
     example = json.loads((reports / "example" / "recommendation.json").read_text("utf-8"))
     gap = example["longer"]["gaps"][0]
@@ -149,12 +152,12 @@ def test_the_longer_look_of_a_finished_study_joins_the_ledger(tmp_path: Path) ->
     assert measured == [("four", gap["first"], gap["after"]["estimate"])]
 
 
-def test_the_stake_includes_what_more_steps_leave_of_the_gain() -> None:
+def test_the_stake_states_the_gain_that_remains_after_more_steps() -> None:
     def measure_longer(sets: int) -> list[LedgerRow]:
         """Return the nine sets with a gain of 0.1, of which so many keep 0.03 at four times the steps."""
         return [
             line.model_copy(update={"gain_longer": 0.03}) if line.family == "dice" and int(line.point) < sets else line
-            for line in KNOWN
+            for line in LEDGER
         ]
 
     assert "times the steps" not in explain_stake("binary", MIDDLE, measure_longer(4))  # fewer than half
@@ -163,10 +166,10 @@ def test_the_stake_includes_what_more_steps_leave_of_the_gain() -> None:
 
 
 @pytest.mark.slow
-def test_a_cell_of_the_ledger_is_what_its_training_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within what another processor rounds otherwise, which 100 steps amplify."""
-    cell = next(row for row in read_ledger() if (row.point, row.family) == ("shapes-30%-large", BASELINE))
+def test_repeating_a_training_reproduces_its_row_of_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tolerance is for processors that round differently, which 100 steps amplify."""
+    ledger_row = next(row for row in read_ledger() if (row.point, row.family) == ("shapes-30%-large", BASELINE))
     monkeypatch.chdir(tmp_path)
-    point = bench.Point(cell.point, [], tmp_path / "rows.jsonl")
-    values = [point.train(BASELINE, 0, seed, cell.lr, cell.steps)["test"] for seed in (0, 1)]
-    assert sum(values) / 2 == pytest.approx(cell.score, abs=0.01)
+    point = bench.Point(ledger_row.point, [], tmp_path / "rows.jsonl")
+    values = [point.train(BASELINE, 0, seed, ledger_row.lr, ledger_row.steps)["test"] for seed in (0, 1)]
+    assert sum(values) / 2 == pytest.approx(ledger_row.score, abs=0.01)
