@@ -1,4 +1,4 @@
-"""Balanced crops: which they are, where their middles are, and what the loss sees of each class then."""
+"""Balanced crops: which they are, where they are centred, and which class frequencies the loss gets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MASKS = (
     draw(9, 9, (2, slice(0, 1), slice(0, 3))),
     draw(20, 20, (IGNORE, slice(0, 5), slice(0, 5))),
 )
-"""Larger than a crop, narrower than one, smaller than one, and road alone."""
+"""Larger than a crop, narrower than one, smaller than one, and only road."""
 
 
 @pytest.fixture
@@ -68,18 +68,18 @@ def street(tmp_path: Path) -> Dataset:
 
 def make_conditions(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
     """Return a study's conditions as `prepare` makes them."""
-    seen = estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
-    return Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=seen)
+    crop_pixels = estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
+    return Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=crop_pixels)
 
 
-# --- Which they are ---
+# --- Which crops are balanced ---
 
 
 def test_a_third_of_a_batch_is_balanced_and_rounded_as_nnunet_rounds_it() -> None:
     assert [count_balanced(batch) for batch in (1, 2, 3, 4, 8, 12, 16, 32)] == [1, 1, 1, 1, 3, 4, 5, 11]
 
 
-def test_no_crop_is_centred_on_background_nor_on_what_is_not_there(street: Dataset, tiny: Dataset) -> None:
+def test_no_crop_is_centred_on_background_or_an_absent_class(street: Dataset, tiny: Dataset) -> None:
     assert list_central_classes(street) == ((1, 2, 3), (3,), (2,), ())
     assert set(list_central_classes(tiny)) <= {(1,), ()}
     flooded = street.model_copy(update={"images": (street.images[0].model_copy(update={"pixels": (9, 99, 1, 1)}),)})
@@ -88,23 +88,23 @@ def test_no_crop_is_centred_on_background_nor_on_what_is_not_there(street: Datas
     assert list_central_classes(inverse) == ((1,),)  # of two it is class 0, however rare
 
 
-def test_the_others_and_all_other_draws_are_those_of_uniform_crops(street: Dataset) -> None:
+def test_other_crops_and_draws_equal_those_of_uniform_crops(street: Dataset) -> None:
     store, keys = open_store(street.store), {"size": 16, "batch_size": 8, "seed": 3}
-    moved = 0
+    central, moved = list_central_classes(street), 0
     for step in range(20):
-        plain, draws = draw_crops(store, (0, 1, 2, 3), step=step, **keys)  # type: ignore[arg-type]
-        ours, again = draw_crops(store, (0, 1, 2, 3), step=step, central=list_central_classes(street), **keys)  # type: ignore[arg-type]
-        assert ours[:5] == plain[:5] and [crop.image for crop in ours] == [crop.image for crop in plain]
-        assert [p for p, o in zip(plain, ours, strict=True) if p.image == 3] == [o for o in ours if o.image == 3]
-        assert all(torch.equal(a, b) for a, b in zip(draws[:3], again[:3], strict=True))
-        moved += sum(p != o for p, o in zip(plain[5:], ours[5:], strict=True))
+        uniform, uniform_draws = draw_crops(store, (0, 1, 2, 3), step=step, **keys)  # type: ignore[arg-type]
+        balanced, balanced_draws = draw_crops(store, (0, 1, 2, 3), step=step, central=central, **keys)  # type: ignore[arg-type]
+        assert balanced[:5] == uniform[:5] and [crop.image for crop in balanced] == [crop.image for crop in uniform]
+        assert [crop for crop in uniform if crop.image == 3] == [crop for crop in balanced if crop.image == 3]
+        assert all(torch.equal(a, b) for a, b in zip(uniform_draws[:3], balanced_draws[:3], strict=True))
+        moved += sum(a != b for a, b in zip(uniform[5:], balanced[5:], strict=True))
     assert moved > 20
 
 
-# --- Where they are ---
+# --- Where they are centred ---
 
 
-def test_the_middle_is_a_pixel_of_the_class_wherever_the_edges_let_it() -> None:
+def test_crops_are_centred_on_a_pixel_of_the_class_except_at_the_edges() -> None:
     rng = np.random.default_rng(0)
     for mask in MASKS[:3]:
         classes = [c for c in (1, 2, 3) if (mask == c).any()]
@@ -118,7 +118,7 @@ def test_the_middle_is_a_pixel_of_the_class_wherever_the_edges_let_it() -> None:
             assert np.isin(middles, classes).any()
 
 
-def test_each_class_is_drawn_as_often_and_so_is_each_of_its_pixels() -> None:
+def test_all_classes_and_all_pixels_of_a_class_are_equally_likely_centres() -> None:
     """With crops of one pixel the corner is the middle."""
     rng = np.random.default_rng(1)
     drawn = Counter(find_corner_around(MASKS[0], (1, 2, 3), rng.random(2), 1) for _ in range(6000))
@@ -128,7 +128,7 @@ def test_each_class_is_drawn_as_often_and_so_is_each_of_its_pixels() -> None:
     assert len(signs) == 6 and all(abs(n - 2000 / 6) < 4 * (2000 / 6) ** 0.5 for n in signs)
 
 
-# --- What the loss sees ---
+# --- Frequencies for the loss ---
 
 
 def count_by_hand(
@@ -156,46 +156,48 @@ def count_by_hand(
 
 @pytest.mark.parametrize("size", [1, 7, 16, 24, 40])
 @pytest.mark.parametrize("batch", [1, 2, 8])
-def test_what_crops_hold_is_what_counting_them_one_by_one_gives(street: Dataset, size: int, batch: int) -> None:
+def test_estimated_pixels_in_crops_equal_a_count_of_all_crops(street: Dataset, size: int, batch: int) -> None:
     estimates = estimate_pixels_in_crops(street, open_store(street.store), size, batch)
     share = count_balanced(batch) / batch
-    for mask, central, ours in zip(MASKS, list_central_classes(street), estimates, strict=True):
-        assert ours == pytest.approx(COUNTED_CROPS * count_by_hand(mask, central, size, share), abs=0.5 + 1e-6)
+    for mask, central, estimate in zip(MASKS, list_central_classes(street), estimates, strict=True):
+        assert estimate == pytest.approx(COUNTED_CROPS * count_by_hand(mask, central, size, share), abs=0.5 + 1e-6)
 
 
-def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:
+def test_a_rare_class_occurs_in_crops_as_often_as_estimated(street: Dataset) -> None:
     store, images, central = open_store(street.store), (0, 1, 2, 3), list_central_classes(street)
     expected = make_conditions(street, BALANCED.model_copy(update={"batch_size": 8})).count_pixels_seen(images)
-    seen = np.zeros(4)
+    counts = np.zeros(4)
     for step in range(400):
         places, _ = draw_crops(store, images, size=16, batch_size=8, step=step, seed=0, central=central)
-        seen += np.bincount(cut_crops(store, places, 16, 16)[1].numpy().ravel(), minlength=256)[:4]
-    assert seen / seen.sum() == pytest.approx(expected / expected.sum(), rel=0.05)
+        counts += np.bincount(cut_crops(store, places, 16, 16)[1].numpy().ravel(), minlength=256)[:4]
+    assert counts / counts.sum() == pytest.approx(expected / expected.sum(), rel=0.05)
     uniform = Conditions(dataset=street, recipe=Recipe(), seed=0).count_pixels_seen(images)
     assert uniform.tolist() == street.count_class_pixels().tolist()
     assert expected[3] / expected.sum() > 1.3 * uniform[3] / uniform.sum()
 
 
-def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
+def test_bias_and_class_weights_follow_the_crops(street: Dataset) -> None:
     conditions, images = make_conditions(street), (0, 1, 2, 3)
     params = {"class_weight_power": 1.0}
-    made = builders.spec("weighted_ce", params=params)
-    seen = conditions.count_pixels_seen(images)
-    steps = TrainingSteps(made, open_context(conditions, "cpu"), images)
+    spec = builders.spec("weighted_ce", params=params)
+    crop_pixels = conditions.count_pixels_seen(images)
+    steps = TrainingSteps(spec, open_context(conditions, "cpu"), images)
     bias = [module.bias for module in steps.model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
-    assert bias is not None and bias.tolist() == pytest.approx(np.log(seen / seen.sum()).tolist(), rel=1e-5)
+    assert bias is not None and bias.tolist() == pytest.approx(
+        np.log(crop_pixels / crop_pixels.sum()).tolist(), rel=1e-5
+    )
     logits, labels = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 5, 5))
     values = [
         build_loss("weighted_ce", task="multiclass", class_frequencies=frequencies.tolist(), **params)(logits, labels)
-        for frequencies in (seen, street.count_class_pixels(images))
+        for frequencies in (crop_pixels, street.count_class_pixels(images))
     ]
     assert steps.criterion(logits, labels) == pytest.approx(values[0]) != pytest.approx(values[1])
 
 
-# --- What people read ---
+# --- Code and report ---
 
 
-def test_the_code_says_which_crops_it_is_for_and_answers_for_whole_images() -> None:
+def test_the_snippet_states_its_crops_and_predicts_for_whole_images() -> None:
     arguments: tuple[Any, ...] = ("weighted_ce", {"class_weight_power": 1.0}, "multiclass", ("a", "b"), (6.0, 4.0))
     text = make_snippet(*arguments, point=0.5, image_frequencies=(90.0, 10.0))
     assert "# For balanced crops: a third of each batch" in text
@@ -204,14 +206,15 @@ def test_the_code_says_which_crops_it_is_for_and_answers_for_whole_images() -> N
 
 
 @pytest.mark.slow
-def test_a_sweep_weighs_what_its_crops_hold_and_says_so(tmp_path: Path) -> None:
+def test_a_sweep_weights_classes_by_its_crops_and_reports_it(tmp_path: Path) -> None:
     options: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "crops": "balanced"}
     options |= {"size": 32, "batch_size": 4, "steps": 16, "confirm_steps": 16}
     outcome = sweep_in(tmp_path, **options)
     conditions, sweep = outcome.sweep.conditions, outcome.sweep
-    seen = conditions.count_pixels_seen(get_split(conditions, conditions.seed).train)
-    assert sweep.imbalance == pytest.approx(seen[0] / seen[1]) and sweep.imbalance < 0.9 * sweep.profile.imbalance
+    crop_pixels = conditions.count_pixels_seen(get_split(conditions, conditions.seed).train)
+    assert sweep.imbalance == pytest.approx(crop_pixels[0] / crop_pixels[1])
+    assert sweep.imbalance < 0.9 * sweep.profile.imbalance
     report = outcome.paths.markdown.read_text("utf-8")
     assert "Crops are balanced: a third of each batch" in report and "32² balanced crops" in report
-    again = sweep_in(tmp_path, resume=True, **options | {"trials": 8, "data": None})
-    assert again.sweep.conditions.crop_pixels == conditions.crop_pixels
+    resumed = sweep_in(tmp_path, resume=True, **options | {"trials": 8, "data": None})
+    assert resumed.sweep.conditions.crop_pixels == conditions.crop_pixels

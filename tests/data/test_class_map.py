@@ -44,7 +44,7 @@ def write_labels(root: Path, *labels: int, classes: str = "") -> Path:
     return folder(root, {stem: mask(*labels, shift=i) for i, stem in enumerate("abcd")}, classes=classes)
 
 
-def test_labels_are_merged_renamed_and_ignored_everywhere(tmp_path):
+def test_a_class_map_merges_renames_and_ignores_labels(tmp_path):
     root = write_labels(tmp_path / "data", 0, 1, 2, 3, 255, classes=NAMES)
     dataset = load_with_map(root, "vehicle: [car, 3]\nVoid: [sky, 255]\n")
     assert dataset.classes == ("road", "vehicle") and dataset.task == "binary"
@@ -60,18 +60,18 @@ def test_labels_are_merged_renamed_and_ignored_everywhere(tmp_path):
     assert store_here(dataset) == Path(dataset.store)
 
 
-def test_what_the_map_does_not_name_stays_and_gaps_close(tmp_path):
+def test_unmapped_labels_remain_classes_and_are_numbered_without_gaps(tmp_path):
     dataset = load_with_map(write_labels(tmp_path / "data", 0, 38, 75, 200), "road: [75, 38]\n")
     assert dataset.classes == ("background", "road", "class_200") and list_labels(dataset) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("text", ["crack: [255]", "crack: 1", "crack: [foreground]"])
-def test_the_foreground_of_a_set_of_0_and_255_can_be_named(tmp_path, text):
+def test_a_class_map_can_rename_the_foreground_of_masks_of_0_and_255(tmp_path, text):
     dataset = load_with_map(write_labels(tmp_path / "data", 0, 255), text)
     assert dataset.classes == ("background", "crack") and list_labels(dataset) == [0, 1]
 
 
-def test_ranges_and_any_put_labels_together(tmp_path):
+def test_ranges_and_any_merge_labels(tmp_path):
     root = write_labels(tmp_path / "data", 0, 1, 2, 7, 9, 255)
     dataset = load_with_map(root, "low: 1-6\nhigh: [7 - 9]")
     assert dataset.classes == ("background", "low", "high") and list_labels(dataset) == [0, 1, 2, 255]
@@ -90,7 +90,7 @@ def test_ranges_and_any_put_labels_together(tmp_path):
     ("text", "classes", "labels"),
     [("thing: any", ("background", "thing"), [0, 1]), ("a: 1-2\nb: 3-999", ("background", "a", "b"), [0, 1, 2])],
 )
-def test_numbers_beyond_255_are_taken_by_ranges(tmp_path, text, classes, labels):
+def test_ranges_map_numbers_above_255(tmp_path, text, classes, labels):
     root = write_labels(tmp_path / "data", 0, 1)
     for i, path in enumerate(sorted((root / "masks").iterdir())):
         deep = np.zeros((12, 16), np.uint16)
@@ -103,7 +103,7 @@ def test_numbers_beyond_255_are_taken_by_ranges(tmp_path, text, classes, labels)
     assert "labels must be below 255 (255 = ignore), found 900" in problems[0]
 
 
-def test_the_order_of_lines_changes_nothing(tmp_path):
+def test_the_order_of_lines_in_a_class_map_does_not_matter(tmp_path):
     root = write_labels(tmp_path / "data", 0, 1, 2, 3)
     first, second = load_with_map(root, "b: [3]\na: [1, 9]\n"), load_with_map(root, "a: [9, 1]\nb: 3\n")
     assert first.classes == second.classes == ("background", "a", "class_2", "b") and first.digest == second.digest
@@ -116,7 +116,7 @@ def test_classes_of_shapes_are_mapped_by_their_names(tmp_path):
     assert np.array_equal(get_mask(dataset), annotated.truth(0) > 0)
 
 
-def test_what_does_not_fit_the_data_is_reject(tmp_path):
+def test_a_class_map_that_does_not_fit_the_data_is_refused(tmp_path):
     root = write_labels(tmp_path / "data", 0, 1, 2, 3, classes=NAMES)
     reject(root, "vehicle: [care]", "no class is called 'care', did you mean `car`?", "sky, road, car, truck")
     reject(root, "a: [car]\nb: [02]", "b: 2 (car) can become one class, found in a too")
@@ -147,7 +147,7 @@ def test_what_does_not_fit_the_data_is_reject(tmp_path):
         ),
     ],
 )
-def test_a_wrong_file_gets_one_list_of_all_problems(tmp_path, text, words):
+def test_all_problems_of_a_class_map_are_listed_at_once(tmp_path, text, words):
     path = tmp_path / "map.yaml"
     path.write_text(text)
     with pytest.raises(ClassMapError) as caught:

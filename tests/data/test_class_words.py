@@ -32,7 +32,7 @@ from tests.support.folders import folder, has_warning, list_masks, load_folder, 
         (("road", "car", "another", "bgr"), ("road", "car", "another", "bgr"), (0, 1, 2, 3), None),
     ],
 )
-def test_names_of_a_background_come_first_and_void_is_ignored(names, ordered, labels, note):
+def test_a_background_becomes_class_0_and_void_is_ignored(names, ordered, labels, note):
     notes: list[str] = []
     classes, table = put_background_first(names, notes)
     assert classes == ordered and tuple(table[: len(names)]) == labels
@@ -40,7 +40,7 @@ def test_names_of_a_background_come_first_and_void_is_ignored(names, ordered, la
 
 
 @given(st.lists(st.sampled_from(["void", "ignore", "bg", "other", "none", "a", "b", "c"]), min_size=2, unique=True))
-def test_nothing_but_the_order_of_classes_changes(names):
+def test_only_the_order_of_classes_changes(names):
     classes, table = put_background_first(names, [])
     assert {*classes} <= {*names} and len(classes) == len({*table[: len(names)]} - {IGNORE})
     assert [classes[label] for label in table[: len(names)] if label != IGNORE] == [n for n in names if n in classes]
@@ -48,14 +48,14 @@ def test_nothing_but_the_order_of_classes_changes(names):
 
 
 @pytest.mark.parametrize("source", ["classes.txt", "colors.txt", "labelmap.txt", "colours with classes.txt"])
-def test_every_list_of_names_is_ordered_alike(tmp_path, source):
+def test_every_source_of_class_names_puts_the_background_first(tmp_path, source):
     """Three rows of leaf in each image, whatever the files number it."""
     coloured = source != "classes.txt"
     leaf, ground = (np.array([0, 99, 0], np.uint8), np.zeros(3, np.uint8)) if coloured else (np.uint8(0), np.uint8(1))
     rows = [np.arange(12)[:, None] < 3 + i for i in range(4)]
     area = [np.broadcast_to(row, (12, 16)) for row in rows]
-    drawn = [Image.fromarray(np.where(a[..., None] if coloured else a, leaf, ground).astype(np.uint8)) for a in area]
-    root = folder(tmp_path / "data", dict(zip("abcd", drawn, strict=True)))
+    masks = [Image.fromarray(np.where(a[..., None] if coloured else a, leaf, ground).astype(np.uint8)) for a in area]
+    root = folder(tmp_path / "data", dict(zip("abcd", masks, strict=True)))
     if coloured:
         name = "labelmap.txt" if source == "labelmap.txt" else "colors.txt"
         (root / name).write_text("leaf:0,99,0::\nbackground:0,0,0::\n")
@@ -68,7 +68,7 @@ def test_every_list_of_names_is_ordered_alike(tmp_path, source):
     assert load_folder(root) == dataset
 
 
-def test_a_class_map_decides_by_the_names_that_it_gives(tmp_path):
+def test_the_names_in_a_class_map_decide_which_class_is_background(tmp_path):
     root = folder(tmp_path / "data", {s: mask(0, 1, 2) for s in "abcd"}, classes="water\nsoil\nother")
 
     assert load_folder(root).classes == ("other", "water", "soil")
@@ -84,7 +84,7 @@ def test_a_class_map_decides_by_the_names_that_it_gives(tmp_path):
         ("yolo", {"'cat', 'dog'": "'dog', 'background'"}, ("background", "dog"), {0, 1}),
     ],
 )
-def test_shapes_called_void_are_ignored_and_bg_is_what_they_are_drawn_on(tmp_path, name, renamed, classes, labels):
+def test_shapes_called_void_are_ignored_and_those_called_bg_are_background(tmp_path, name, renamed, classes, labels):
     annotated.FORMATS[name](tmp_path / "data")
     for path in [*(tmp_path / "data").rglob("*.json"), *(tmp_path / "data").rglob("*.yaml")]:
         for before, after in renamed.items():

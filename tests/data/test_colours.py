@@ -71,14 +71,14 @@ def test_a_faulty_table_is_refused_with_its_name_and_line(tmp_path, name, text, 
     assert name in problems and words in problems
 
 
-def test_a_colour_that_the_map_lacks_is_shown_with_its_place(tmp_path):
+def test_a_colour_missing_from_the_map_is_reported_with_its_place(tmp_path):
     root = write_colours(tmp_path / "data", "labelmap.txt", "background:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n")
     path = root / "masks" / "p3.png"
     image = Image.open(path).copy()
     image.putpixel((7, 2), (9, 8, 7))
     image.save(path)
-    found = "colours must be those of the map of colours, found (9, 8, 7) at x=7, y=2; add it to the map"
-    assert f"masks/p3.png: {found}" in join_problems(root)
+    problem = "colours must be those of the map of colours, found (9, 8, 7) at x=7, y=2; add it to the map"
+    assert f"masks/p3.png: {problem}" in join_problems(root)
 
 
 def test_a_class_map_may_be_a_table(tmp_path):
@@ -88,8 +88,8 @@ def test_a_class_map_may_be_a_table(tmp_path):
     for number, text in enumerate(("label,class\n1,animal\ndog,animal\n", "Class;Label\nanimal;cat\nanimal;2\n;\n")):
         (tmp_path / f"map{number}.csv").write_text(text)
         class_map = read_class_map(tmp_path / f"map{number}.csv")
-        found = load_folder(root, class_map=class_map)
-        assert found.classes == ("background", "animal") and found.images[0].pixels[1] == np.count_nonzero(
+        dataset = load_folder(root, class_map=class_map)
+        assert dataset.classes == ("background", "animal") and dataset.images[0].pixels[1] == np.count_nonzero(
             annotated.truth(0)
         )
 

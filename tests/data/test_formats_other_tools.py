@@ -1,4 +1,4 @@
-"""Exports of other tools: what they are is said with the one step to what is read, and none is parsed."""
+"""Exports of other tools: each is recognised and refused with the step that makes it readable; none is parsed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def write_export(root: Path, name: str, images: str = "images/{stem}.jpg") -> Pa
 
 @pytest.mark.parametrize("images", ["images/{stem}.jpg", "{stem}.png"])
 @pytest.mark.parametrize("name", EXPORTS)
-def test_an_export_is_recognised_with_the_step_to_what_is_read(tmp_path, name, images):
+def test_an_export_is_refused_with_its_tool_and_the_step_that_makes_it_readable(tmp_path, name, images):
     file, _, tool, step = EXPORTS[name]
     path = write_export(tmp_path / "data", name, images)
     (problem,) = find_problems(tmp_path / "data")
@@ -90,16 +90,16 @@ def test_an_export_is_recognised_with_the_step_to_what_is_read(tmp_path, name, i
         assert find_problems(path)[0].endswith(problem.split("; ", 1)[1])
 
 
-def test_the_step_for_yolos_labels_reads_them(tmp_path):
+def test_the_printed_step_makes_yolo_labels_readable(tmp_path):
     root = write_export(tmp_path / "data", "YOLO's labels").parents[1]
     subprocess.run(find_problems(root)[0].split("images/: ")[1], shell=True, cwd=root, check=True)
     assert load_folder(root).classes == ("background", "object")
 
 
-def test_the_options_for_bdds_masks_read_them_and_its_split(tmp_path):
+def test_the_printed_options_read_the_masks_and_the_split_of_bdd100k(tmp_path):
     root = write_export(tmp_path / "top" / "data", "BDD100K", "images/10k/train/{stem}.jpg").parents[1]
-    words = shlex.split(find_problems(tmp_path / "top")[0].partition("PNG: ")[2])
-    assert words[::2] == ["--images", "--masks"]
+    options = shlex.split(find_problems(tmp_path / "top")[0].partition("PNG: ")[2])
+    assert options[::2] == ["--images", "--masks"]
     images = root / "images" / "10k"
     for side in ("val", "test"):
         (images / side).mkdir()
@@ -108,12 +108,12 @@ def test_the_options_for_bdds_masks_read_them_and_its_split(tmp_path):
         (folder := root / "labels" / "sem_seg" / "masks" / side).mkdir(parents=True)
         for stem in stems:
             Image.fromarray(truth(0)).save(folder / f"{stem}.png")
-    patterns = Patterns(images=words[1], masks=words[3])
+    patterns = Patterns(images=options[1], masks=options[3])
     dataset = load_folder(tmp_path / "top", patterns=patterns)
     assert [image.split for image in dataset.images] == ["train"] * len(STEMS) + ["val"]
 
 
-def test_masks_as_arrays_are_recognised_where_the_folders_are_those_of_masks(tmp_path):
+def test_arrays_in_a_folder_of_masks_are_recognised(tmp_path):
     written(tmp_path / "data", "images/{stem}.png")
     (tmp_path / "data" / "masks").mkdir()
     for index, stem in enumerate(STEMS):
@@ -122,7 +122,7 @@ def test_masks_as_arrays_are_recognised_where_the_folders_are_those_of_masks(tmp
     assert problem.startswith("masks/p0.npy: ") and "write PNGs into masks/" in problem
 
 
-def test_an_xml_that_would_grow_without_end_is_not_parsed(tmp_path):
+def test_xml_with_exponentially_growing_entities_is_not_parsed(tmp_path):
     path = write_export(tmp_path / "data", "CVAT")
     entities = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 30))
     path.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><annotations><image name="&a29;"/></annotations>')
@@ -131,7 +131,7 @@ def test_an_xml_that_would_grow_without_end_is_not_parsed(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["annotations/instances.json", "data.yaml", "manifest.csv"])
-def test_annotations_that_are_a_link_to_nothing_are_said_to_be_so(tmp_path, file):
+def test_annotations_that_are_a_broken_link_are_reported_as_such(tmp_path, file):
     written(tmp_path / "data", "images/{stem}.png")
     (tmp_path / "data" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "data" / file).symlink_to("gone")
@@ -150,14 +150,14 @@ def data(tmp_path, monkeypatch) -> Path:
     return tmp_path / "data"
 
 
-def load_after_the_lines(data: Path, title: str, images: str, masks: str = "masks/{stem}.png") -> Dataset:
+def load_after_documented_lines(data: Path, title: str, images: str, masks: str = "masks/{stem}.png") -> Dataset:
     """Run the Python of a section of the page, and return the set that these patterns then find."""
     exec(DOCS.read_text("utf-8").split(f"### {title}")[1].split("```python\n")[1].split("```")[0], {})
     return load_folder(data, patterns=Patterns(images=images, masks=masks))
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".mat"])
-def test_the_lines_for_arrays_write_them_as_masks(data, suffix):
+def test_the_documented_lines_write_arrays_as_masks(data, suffix):
     written(data, "image/{stem}.png")
     (folder := data / "groundTruth").mkdir()
     for index, stem in enumerate(STEMS):
@@ -165,20 +165,20 @@ def test_the_lines_for_arrays_write_them_as_masks(data, suffix):
             np.save(folder / f"{stem}.npy", truth(index))
         else:
             savemat(folder / f"{stem}.mat", {"groundTruth": {"Segmentation": truth(index), "Boundaries": truth(index)}})
-    assert np.array_equal(get_mask(load_after_the_lines(data, "Arrays", "image/*")), truth(0))
+    assert np.array_equal(get_mask(load_after_documented_lines(data, "Arrays", "image/*")), truth(0))
 
 
-def test_the_lines_for_masks_of_another_size_resize_them(data):
+def test_the_documented_lines_resize_masks_of_another_size(data):
     written(data, "images/a/{stem}.jpg")
     written(data, masks="masks/a/{stem}.png", as_mask=lambda m: Image.fromarray(m.repeat(3, 0).repeat(2, 1)))
     (problem, *_) = find_problems(data)
     assert "must have its image's size 64×48 (upright), found 128×144" in problem
     assert "without resizing smoothly (docs/formats.md#masks-of-another-size has the lines that do)" in problem
-    dataset = load_after_the_lines(data, "Masks of another size", "images", "masks_resized")
+    dataset = load_after_documented_lines(data, "Masks of another size", "images", "masks_resized")
     assert np.array_equal(get_mask(dataset), truth(0))
 
 
-def test_the_lines_for_panoptic_annotations_write_their_masks(data):
+def test_the_documented_lines_write_masks_of_panoptic_annotations(data):
     written(data, "train2017/{stem}.jpg")
     (data / "panoptic_train2017").mkdir()
     segments = [{"id": 70000 * label, "category_id": 10 * label} for label in (1, 2)]
@@ -194,12 +194,12 @@ def test_the_lines_for_panoptic_annotations_write_their_masks(data):
     (data / "panoptic_train2017.json").write_text(json.dumps(content))
     (problem,) = find_problems(data)
     assert "found COCO's panoptic ones; write PNGs into masks/ (docs/formats.md#panoptic-masks" in problem
-    dataset = load_after_the_lines(data, "Panoptic masks", "train2017/*")
+    dataset = load_after_documented_lines(data, "Panoptic masks", "train2017/*")
     assert dataset.classes == ("cat", "dog")
     assert np.array_equal(get_mask(dataset), np.array([255, 0, 1])[truth(0)])
 
 
-def test_the_lines_for_imagescopes_regions_write_their_masks(data):
+def test_the_documented_lines_write_masks_of_imagescopes_regions(data):
     written(data, "Tissue Images/{stem}.tif")
     (data / "Annotations").mkdir()
     corners = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((1, 1), (4, 1), (4, 3), (1, 3)))
@@ -208,12 +208,12 @@ def test_the_lines_for_imagescopes_regions_write_their_masks(data):
         (data / "Annotations" / f"{stem}.xml").write_text(
             f"<Annotations><Annotation><Regions>{region}</Regions></Annotation></Annotations>"
         )
-    dataset = load_after_the_lines(data, "ImageScope's regions", "Tissue Images/*")
+    dataset = load_after_documented_lines(data, "ImageScope's regions", "Tissue Images/*")
     assert dataset.images[0].pixels[1] == 12
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the lines leave images open
-def test_the_lines_for_run_length_tables_write_their_masks(data):
+def test_the_documented_lines_write_masks_of_run_length_tables(data):
     """As Kaggle has them."""
     written(data, "train_images/{stem}.jpg")
     with (data / "train.csv").open("w", newline="") as file:
@@ -223,22 +223,22 @@ def test_the_lines_for_run_length_tables_write_their_masks(data):
             edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) > 0).T.ravel(), 0])).reshape(-1, 2)
             table.writerow([f"{stem}.jpg", " ".join(f"{a + 1} {b - a}" for a, b in edges)])
         table.writerow([f"{STEMS[0]}.jpg", ""])
-    dataset = load_after_the_lines(data, "Run-length tables", "train_images/*")
+    dataset = load_after_documented_lines(data, "Run-length tables", "train_images/*")
     assert np.array_equal(get_mask(dataset, 3), truth(3) > 0)
 
 
 # --- Roboflow ----------------------------------------------------------------------------------------------------
 
 
-def roboflow(root: Path, table: str = "Pixel Value, Class\n0, background\n1, cat\n2, dog\n") -> Path:
+def write_roboflow(root: Path, table: str = "Pixel Value, Class\n0, background\n1, cat\n2, dog\n") -> Path:
     written(root, "{side}/{stem}_jpg.rf.0a.jpg", "{side}/{stem}_jpg.rf.0a_mask.png")
     for side in set(SIDES):
         (root / side / "_classes.csv").write_text(table)
     return root
 
 
-def test_roboflows_table_names_the_classes_and_classes_txt_comes_before_it(tmp_path):
-    root = roboflow(tmp_path / "data")
+def test_roboflows_table_names_the_classes_unless_there_is_classes_txt(tmp_path):
+    root = write_roboflow(tmp_path / "data")
     dataset = load_folder(root)
     assert dataset.classes == CLASSES and dataset.format == "pairs"
     assert np.array_equal(get_mask(dataset), truth(0))
@@ -246,11 +246,11 @@ def test_roboflows_table_names_the_classes_and_classes_txt_comes_before_it(tmp_p
     assert load_folder(root).classes == ("a", "b", "c")
 
 
-def test_names_that_a_table_of_roboflow_cannot_give_are_a_problem(tmp_path):
-    root = roboflow(tmp_path / "a", "Pixel Value, Class\n0, background\n2, dog\n")
+def test_a_table_of_roboflow_with_gaps_or_contradictions_is_refused(tmp_path):
+    root = write_roboflow(tmp_path / "a", "Pixel Value, Class\n0, background\n2, dog\n")
     assert any("_classes.csv: classes must be numbered from 0 without gaps" in line for line in find_problems(root))
-    root = roboflow(tmp_path / "b")
+    root = write_roboflow(tmp_path / "b")
     (root / "val" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n2, cat\n")
     assert any("alike in all 3 files" in line for line in find_problems(root))
-    root = roboflow(tmp_path / "c", "filename, cat, dog\na.jpg, 1, 0\n")  # of another kind of export
+    root = write_roboflow(tmp_path / "c", "filename, cat, dog\na.jpg, 1, 0\n")  # of another kind of export
     assert load_folder(root).classes == ("class_0", "class_1", "class_2")

@@ -50,7 +50,7 @@ def test_patterns_find_images_and_their_masks(tmp_path, files, patterns):
     assert dataset.images[0].stem in {"a", "a ø", "img_a", "casea/image"} and dataset.warnings == ()
 
 
-def test_files_of_two_folders_are_paired_by_their_names_less_words(tmp_path):
+def test_files_of_two_folders_are_paired_by_names_without_words_like_image(tmp_path):
     root = laid_out(tmp_path / "data", *five("img/{}_image.png", "lab/{}_annotation.png"))
     (root / "lab" / "a_annotation.yaml").write_text("x: 1\n")
     dataset = load(root, "img", "lab")
@@ -69,7 +69,7 @@ def test_patterns_without_a_stem_pair_files_by_their_names(tmp_path):
     assert "gt/um_road_a.png is the mask of img/um_a.png" in " ".join(dataset.warnings)
 
 
-def test_pictures_made_of_images_are_passed_over(tmp_path):
+def test_pictures_derived_from_images_are_passed_over(tmp_path):
     """As ISIC 2017 is downloaded."""
     root = laid_out(tmp_path / "data", *five("S_Data/{}.jpg", "S_GroundTruth/{}_segmentation.png"))
     laid_out(root, *five("S_Data/{}_superpixels.png", "away/{}.png"))
@@ -85,19 +85,19 @@ def test_pictures_made_of_images_are_passed_over(tmp_path):
     reject(root, "S_Data", "S_GroundTruth", "S_Data/a_night.jpg: has no mask")  # one is an image without its mask
 
 
-def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):
+def test_without_data_the_folder_is_the_common_one_of_both_patterns(tmp_path, monkeypatch):
     root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/{}.png"))
     monkeypatch.chdir(root)
-    wanted = ("img/*.png", "lab/{stem}.png")
-    for request in (wanted, [f"{root}/{text}" for text in wanted], [f"../data/{text}" for text in wanted]):
+    expected = ("img/*.png", "lab/{stem}.png")
+    for request in (expected, [f"{root}/{text}" for text in expected], [f"../data/{text}" for text in expected]):
         data, patterns = get_requested_patterns(None, *request)
-        assert patterns is not None and (patterns.images, patterns.masks) == wanted
+        assert patterns is not None and (patterns.images, patterns.masks) == expected
         assert data is not None and Path(data).resolve() == root
     assert get_requested_patterns(None, "img/sub/*.png", "img/{stem}.png")[0] == "img"
-    assert get_requested_patterns(str(root), f"{root}/img/*.png", wanted[1])[1] == patterns
+    assert get_requested_patterns(str(root), f"{root}/img/*.png", expected[1])[1] == patterns
 
 
-def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
+def test_folder_wildcards_match_the_same_folders_for_image_and_mask(tmp_path):
     root = laid_out(tmp_path / "data", *five("i/x/{}.png", "m/x/{}.png"))
     laid_out(root, *five("i/y/{}.png", "m/y/{}.png"))
     assert len(load(root, "i/**/*.png", "m/**/{stem}.png").images) == 10
@@ -109,7 +109,7 @@ def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 
 
-def test_a_change_is_seen_and_the_set_is_made_again_where_its_pixels_are_missing(tmp_path):
+def test_changes_are_detected_and_a_missing_store_is_made_again(tmp_path):
     root, patterns = tmp_path / "data", ("img/*.png", "lab/**/{stem}.png")
     laid_out(root, *five("img/{}.png", "lab/deep/{}.png"))
     before = load(root, *patterns)
@@ -120,25 +120,25 @@ def test_a_change_is_seen_and_the_set_is_made_again_where_its_pixels_are_missing
     assert store_here(after) == Path(after.store)
 
 
-def test_what_patterns_cannot_mean_is_reject(tmp_path):
+def test_invalid_patterns_are_refused(tmp_path):
     root = laid_out(tmp_path / "data", *five("img/x/{}.jpg", "lab/{}_m.png"))
-    good = ("img/**/*.jpg", "lab/{stem}_m.png")
-    reject(root, good[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
-    reject(root, None, good[1], "got --masks alone")
-    reject(root, good[0], "lab/{name}.png", "knows {stem} alone", "{name}")
-    reject(root, good[0], "lab/a_m.png", "--masks must say which mask is whose")
-    reject(root, "imgs/*.jpg", good[1], "found nothing; patterns begin at")
-    reject(root, "img/*.tif", good[1], "found img/x/a.jpg, img/x/b.jpg and 3 more")
-    reject(root, good[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add lab/a.png")
+    valid = ("img/**/*.jpg", "lab/{stem}_m.png")
+    reject(root, valid[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
+    reject(root, None, valid[1], "got --masks alone")
+    reject(root, valid[0], "lab/{name}.png", "knows {stem} alone", "{name}")
+    reject(root, valid[0], "lab/a_m.png", "--masks must say which mask is whose")
+    reject(root, "imgs/*.jpg", valid[1], "found nothing; patterns begin at")
+    reject(root, "img/*.tif", valid[1], "found img/x/a.jpg, img/x/b.jpg and 3 more")
+    reject(root, valid[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add lab/a.png")
     reject(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
-    reject(root, "../x/*.jpg", good[1], "must name files below", "name a folder above")
-    reject(root, good[0], "img/x/{stem}.jpg", "as the mask of itself")
-    reject(root, "img/[z-a]\0*.jpg", good[1], "must name images")
-    reject(root, *good, "--format folder and --images with --masks exclude each other", format="folder")
+    reject(root, "../x/*.jpg", valid[1], "must name files below", "name a folder above")
+    reject(root, valid[0], "img/x/{stem}.jpg", "as the mask of itself")
+    reject(root, "img/[z-a]\0*.jpg", valid[1], "must name images")
+    reject(root, *valid, "--format folder and --images with --masks exclude each other", format="folder")
     with pytest.raises(SweeperError, match="is drawn"):
-        get_requested_patterns("synthetic:cracks", *good)
+        get_requested_patterns("synthetic:cracks", *valid)
     with pytest.raises(SweeperError, match=r"--images must name a file or folder of this machine; s3://b/\*.jpg is an"):
-        get_requested_patterns(None, "s3://b/*.jpg", good[1])
+        get_requested_patterns(None, "s3://b/*.jpg", valid[1])
     for i, stem in enumerate("abcde"):
         image(i).save(root / "lab" / f"{stem}.pcx")
-    reject(root, good[0], "lab/{stem}.pcx", "5 files, e.g. lab/a.pcx, lab/b.pcx: masks must be one of .png, .bmp")
+    reject(root, valid[0], "lab/{stem}.pcx", "5 files, e.g. lab/a.pcx, lab/b.pcx: masks must be one of .png, .bmp")

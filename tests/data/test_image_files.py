@@ -1,4 +1,4 @@
-"""Images that a user names for a prediction: links that lead to themselves or to nothing end no prediction."""
+"""Images to predict: files, folders, patterns and links, of which broken or circular ones do not end a prediction."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sweeper.data.text_tables import UnreadableFileError
 from tests.support.folders import image
 
 
-def folder(root: Path) -> Path:
-    """Return two images, and what may stand among them."""
+def write_images(root: Path) -> Path:
+    """Write two images among links, a pipe and a folder called like an image."""
     (root / "day 1").mkdir(parents=True)
     image(0).save(root / "a.png")
     image(1).save(root / "day 1" / "b.png")
@@ -29,7 +29,7 @@ def folder(root: Path) -> Path:
     return root
 
 
-def readable(arguments: list[str], without: Path | None = None) -> tuple[list[str], list[str]]:
+def list_readable(arguments: list[str], without: Path | None = None) -> tuple[list[str], list[str]]:
     """Return the names of the images that can be read, and of those that cannot."""
     good, bad = [], []
     for file in find_images(arguments, without):
@@ -42,34 +42,34 @@ def readable(arguments: list[str], without: Path | None = None) -> tuple[list[st
 
 
 @pytest.mark.parametrize("pattern", ["", "/**/*.png", "/**/*"])
-def test_links_that_lead_nowhere_or_back_and_pipes_are_named_and_the_others_read(tmp_path, pattern):
-    good, bad = readable([f"{folder(tmp_path / 'new')}{pattern}"])
+def test_broken_and_circular_links_and_pipes_are_listed_as_unreadable(tmp_path, pattern):
+    good, bad = list_readable([f"{write_images(tmp_path / 'new')}{pattern}"])
     assert good == ["a", "day 1/b"]
     assert bad == ["gone", "one", "pipe", "self", "two"]
 
 
-def test_a_pattern_passes_over_folders_and_follows_a_linked_one(tmp_path):
-    root = folder(tmp_path / "new")
-    (tmp_path / "new" / "day 2").symlink_to(folder(tmp_path / "else") / "day 1")
-    assert readable([f"{root}/*/b.png"]) == (["day 1/b", "day 2/b"], [])
-    assert readable([f"{root}/[af]*.png"]) == (["a"], [])
+def test_a_pattern_skips_folders_and_follows_links_to_folders(tmp_path):
+    root = write_images(tmp_path / "new")
+    (tmp_path / "new" / "day 2").symlink_to(write_images(tmp_path / "else") / "day 1")
+    assert list_readable([f"{root}/*/b.png"]) == (["day 1/b", "day 2/b"], [])
+    assert list_readable([f"{root}/[af]*.png"]) == (["a"], [])
 
 
-def test_a_link_to_itself_that_is_named_and_a_folder_of_answers_that_is_one(tmp_path):
-    root = folder(tmp_path / "new")
+def test_a_circular_link_is_refused_as_images_and_harmless_as_output_folder(tmp_path):
+    root = write_images(tmp_path / "new")
     with pytest.raises(UsageError, match="must be an image, a folder of images or a pattern; there is none"):
         find_images([str(root / "self.png")])
     with pytest.raises(UsageError, match="no image matches the pattern"):
         find_images([str(tmp_path / "none" / "**" / "*.png")])
-    assert readable([str(root)], without=root / "self.png")[0] == ["a", "day 1/b"]
+    assert list_readable([str(root)], without=root / "self.png")[0] == ["a", "day 1/b"]
 
 
-def test_each_name_of_an_image_has_an_answer_and_what_is_named_twice_has_one(tmp_path, monkeypatch):
-    root = folder(tmp_path / "new")
+def test_every_path_of_an_image_counts_and_repeated_arguments_count_once(tmp_path, monkeypatch):
+    root = write_images(tmp_path / "new")
     (root / "c.png").symlink_to("a.png")
     (root / "day 2").symlink_to("day 1")
     (tmp_path / "same").symlink_to("new")
-    every = ["a", "c", "day 1/b", "day 2/b"]
-    assert readable([str(root)])[0] == every
+    names = ["a", "c", "day 1/b", "day 2/b"]
+    assert list_readable([str(root)])[0] == names
     monkeypatch.chdir(tmp_path)
-    assert readable(["new", "new/a.png", str(root / "day 1" / "b.png"), "same", "./new/*.png"])[0] == every
+    assert list_readable(["new", "new/a.png", str(root / "day 1" / "b.png"), "same", "./new/*.png"])[0] == names

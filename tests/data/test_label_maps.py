@@ -1,4 +1,4 @@
-"""Distances to the boundaries of labels: what they are, how they are kept, and what a loss makes of them."""
+"""Distances to the boundaries of labels: what they are, how they are stored, and how a loss uses them."""
 
 from __future__ import annotations
 
@@ -52,34 +52,34 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PixelStore:
         return open_store(writer.publish("content"))
 
 
-def test_maps_are_made_once_and_read_again(store: PixelStore) -> None:
-    made = MapStore(store, (0, 1, 2))
-    first = made.get_maps(0)
+def test_maps_are_computed_once_and_then_read_from_their_file(store: PixelStore) -> None:
+    map_store = MapStore(store, (0, 1, 2))
+    first = map_store.get_maps(0)
     assert first.shape == (3, 30, 40) and not first.flags.writeable
-    assert np.array_equal(first, made.compute_maps(store.get_mask(0)))
-    file = made.folder / "0.npy"
+    assert np.array_equal(first, map_store.compute_maps(store.get_mask(0)))
+    file = map_store.folder / "0.npy"
     stamp = file.stat().st_mtime_ns
     assert np.array_equal(MapStore(store, (0, 1, 2)).get_maps(0), first) and file.stat().st_mtime_ns == stamp
-    assert not (made.folder / "1.npy").exists()  # nobody asked
+    assert not (map_store.folder / "1.npy").exists()  # not requested
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"junk" * 100])
-def test_a_damaged_file_is_made_again(store: PixelStore, damage: bytes) -> None:
+def test_a_damaged_map_file_is_computed_again(store: PixelStore, damage: bytes) -> None:
     expected = MapStore(store, (0, 1)).get_maps(1).copy()
     (MapStore(store, (0, 1)).folder / "1.npy").write_bytes(damage)
     assert np.array_equal(MapStore(store, (0, 1)).get_maps(1), expected)
 
 
-def test_a_place_that_cannot_be_written_is_said(store: PixelStore) -> None:
-    distances = MapStore(store, (2,))
-    distances.folder.write_text("a file where the folder should be")
+def test_a_folder_of_maps_that_cannot_be_written_is_an_error(store: PixelStore) -> None:
+    map_store = MapStore(store, (2,))
+    map_store.folder.write_text("a file where the folder should be")
     with pytest.raises(SweeperError, match="must be written to"):
-        distances.get_maps(0)
+        map_store.get_maps(0)
 
 
 @pytest.mark.parametrize(("augmentation", "size"), [("light", 16), ("light", 48), ("full", 24)])
 def test_maps_are_cut_flipped_and_turned_like_the_labels(store: PixelStore, augmentation: Any, size: int) -> None:
-    """Whole maps of which each pixel says where it was: the label there is the label here."""
+    """The sign of each distance must match the label of its pixel after the augmentation."""
     for step in range(3):
         keys: dict[str, Any] = {"size": size, "batch_size": 3, "seed": 5, "step": step, "augmentation": augmentation}
         _, masks, draws = training_batch(store, (0, 1, 2), **keys)
@@ -96,7 +96,7 @@ def test_maps_are_cut_flipped_and_turned_like_the_labels(store: PixelStore, augm
 
 @pytest.mark.parametrize("zoom", [0.8, 1.0, 1.25])
 def test_distances_are_in_pixels_of_the_turned_image(zoom: float) -> None:
-    """A pixel further from a straight boundary is a pixel further from it, whatever the turn and the zoom."""
+    """The distance to a straight boundary has a gradient of 1 per pixel, whatever the turn and the zoom."""
     half = np.arange(48) < np.full((48, 1), 24)
     maps = torch.from_numpy(compute_signed_distances(half, np.ones_like(half)))[None, None]
     one = torch.ones(1)
@@ -106,7 +106,7 @@ def test_distances_are_in_pixels_of_the_turned_image(zoom: float) -> None:
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_without_maps_the_loss_makes_them_itself(task: Any) -> None:
+def test_without_maps_the_loss_computes_them(task: Any) -> None:
     rng = torch.Generator().manual_seed(0)
     target = torch.randint(0, 3 if task == "multiclass" else 2, (2, 12, 12), generator=rng)
     target[..., :2, :] = IGNORE
@@ -119,7 +119,7 @@ def test_without_maps_the_loss_makes_them_itself(task: Any) -> None:
     assert loss(logits, target, distance=other) != loss(logits, target)
 
 
-def test_training_uses_the_kept_maps(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_uses_the_stored_maps(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.support.small_training import train
 
     def refuse(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What is said of the numbers in masks, and the class maps to paste: each is pasted here, and its set read."""
+"""Messages about the numbers in masks; the class maps that they print are pasted and must make the data readable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.pasting import paste
 
 
 def load_with_pasted_map(root: Path, text: str) -> Dataset:
-    """Return the set as it is with the first class map that a text prints."""
+    """Return the data set with the first class map that a text prints."""
     command = re.search(r"`(printf [^`]+ > (\S+))`, then --class-map \2", text)
     assert command, text
     assert paste(command[1], root.parent).returncode == 0
@@ -37,7 +37,7 @@ def get_shares(dataset: Dataset) -> list[float]:
         (range(1, 12), "1 of 12 classes (0 to 11) never occurs: class_0; "),
     ],
 )
-def test_labels_that_begin_above_0_get_the_map_that_numbers_them_from_0(tmp_path, labels, line):
+def test_labels_that_start_above_0_get_a_class_map_that_starts_at_0(tmp_path, labels, line):
     root = folder(tmp_path / "data", {stem: mask(*labels, height=24, shift=i) for i, stem in enumerate("abcd")})
     (warning,) = [text for text in load_folder(root).warnings if "never occur" in text]
     assert warning.startswith(line) and "declared" not in warning
@@ -51,7 +51,7 @@ def test_labels_that_begin_above_0_get_the_map_that_numbers_them_from_0(tmp_path
     assert not has_warning(dataset, "never occur")
 
 
-def test_gaps_above_0_and_declared_classes_get_no_map(tmp_path):
+def test_gaps_above_0_and_declared_classes_get_no_class_map(tmp_path):
     masks = {stem: mask(0, 2, shift=i) for i, stem in enumerate("abcd")}
     dataset = load_folder(folder(tmp_path / "data", masks))
     assert "1 of 3 classes (0 to 2) never occurs: class_1." in dataset.warnings
@@ -61,7 +61,7 @@ def test_gaps_above_0_and_declared_classes_get_no_map(tmp_path):
 
 
 def draw_levels(root: Path, shares: dict[int, float], *, only_in: int = 0) -> str:
-    """Write eight masks of 100×100 with a share of each level and return the problem that they are.
+    """Write eight masks of 100×100 with a share of each level and return the problem of this data set.
 
     Levels but the lowest and the highest are in the masks from number `only_in` on.
     """
@@ -88,7 +88,7 @@ def draw_levels(root: Path, shares: dict[int, float], *, only_in: int = 0) -> st
         {100: 0.1, 200: 0.2},
     ],
 )
-def test_grey_levels_are_classes_with_255_among_them(tmp_path, shares):
+def test_grey_levels_including_255_become_classes(tmp_path, shares):
     problem = draw_levels(tmp_path / "data", {0: 0.1} | shares)
     assert f"found {', '.join(map(str, [0, *shares]))} ({max(shares)} in masks/m0.png, " in problem
     dataset = load_with_pasted_map(tmp_path / "data", problem)
@@ -96,7 +96,7 @@ def test_grey_levels_are_classes_with_255_among_them(tmp_path, shares):
     assert get_shares(dataset) == pytest.approx([1 - sum(shares.values()), *shares.values()])
 
 
-def test_255_is_ignored_where_the_name_of_its_line_says_so(tmp_path):
+def test_255_is_ignored_if_its_line_in_the_class_map_is_called_ignore(tmp_path):
     problem = draw_levels(tmp_path / "data", {0: 0.1, 128: 0.1, 255: 0.3})
     assert "; or part the numbers: `printf 'background: 0-64\\nclass_1: 65-191\\nclass_2: 192-255\\n' > cl" in problem
     assert "(where 255 means no label, write ignore for the name of its line)" in problem
@@ -104,14 +104,14 @@ def test_255_is_ignored_where_the_name_of_its_line_says_so(tmp_path):
     assert dataset.classes == ("background", "class_1") and get_shares(dataset) == pytest.approx([0.6, 0.1])
 
 
-def test_levels_that_hardly_occur_are_first_put_into_two_classes(tmp_path):
+def test_for_rare_grey_levels_a_map_of_two_classes_is_printed_first(tmp_path):
     problem = draw_levels(tmp_path / "data", {0: 0.1, 100: 0.0005, 120: 0.0005, 128: 0.0005, 255: 0.3})
     assert problem.index("of two classes (0.5 % of what is no background is between)") < problem.index("or part the")
     dataset = load_with_pasted_map(tmp_path / "data", problem)
     assert dataset.classes == ("background", "object") and get_shares(dataset) == pytest.approx([0.6995, 0.3005])
 
 
-def test_levels_of_some_masks_among_masks_of_0_and_255_get_a_map(tmp_path):
+def test_grey_levels_in_some_masks_among_masks_of_0_and_255_get_a_class_map(tmp_path):
     problem = draw_levels(tmp_path / "data", {0: 0.1, 76: 0.1, 226: 0.2, 255: 0.3}, only_in=6)
     assert "255 must mean the same in all masks, found 0 and 255 alone in 6" in problem
     dataset = load_with_pasted_map(tmp_path / "data", problem)
@@ -119,7 +119,7 @@ def test_levels_of_some_masks_among_masks_of_0_and_255_get_a_map(tmp_path):
 
 
 @pytest.mark.parametrize("labels", [(0, 1, 2, 255), (0, 1, 2, 3, 40, 255)])
-def test_255_next_to_indices_stays_ignored(tmp_path, labels):
+def test_255_next_to_class_indices_is_ignored(tmp_path, labels):
     root = folder(tmp_path / "data", {stem: mask(*labels, shift=i) for i, stem in enumerate("abcd")})
     if 40 in labels:
         problems = join_problems(root)
@@ -131,7 +131,7 @@ def test_255_next_to_indices_stays_ignored(tmp_path, labels):
     assert {image.ignored for image in dataset.images} == {16} and min(get_shares(dataset)) == pytest.approx(1 / 12)
 
 
-def test_the_names_of_many_classes_are_printed_by_the_command_of_the_message(tmp_path):
+def test_the_printed_command_writes_the_names_of_many_classes(tmp_path):
     numbers = np.arange(70, dtype=np.uint8).reshape(7, 10)
     root = folder(tmp_path / "data", {stem: Image.fromarray(np.roll(numbers, i)) for i, stem in enumerate("abcd")})
     command = re.search(r"`(seq [^`]+)`", join_problems(root))

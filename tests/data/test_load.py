@@ -1,4 +1,4 @@
-"""What is named: a zip file, read like the folder that it holds; an address, or what no folder can be."""
+"""Sources of data: a zip file, read like the folder in it; addresses and impossible paths, which are refused."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def write_zip(root: Path, archive: Path, prefix: str = "") -> Path:
 
 
 def refuse(archive: Path) -> str:
-    """Return the problems of an archive, of which nothing may be left behind."""
+    """Return the problems of an archive and check that no file of it remains."""
     problems = join_problems(archive)
     assert not [path for path in archive.parent.rglob("*") if path.name.startswith((".writing", "evil"))]
     return problems
 
 
 @pytest.mark.parametrize("prefix", ["", "a set/ünder/"])
-def test_a_zip_is_the_folder_that_it_holds(tmp_path, prefix):
+def test_a_zip_gives_the_same_data_set_as_its_folder(tmp_path, prefix):
     root = folder(tmp_path / "data", classes="background\ncrack\n", split="stem,split\na,train\nb,\nc,\nd,test\n")
     plain = load_folder(root)
     archive = write_zip(root, tmp_path / "my set.ZIP", prefix)
@@ -41,7 +41,7 @@ def test_a_zip_is_the_folder_that_it_holds(tmp_path, prefix):
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {"sources", plain.digest.removeprefix("sha256:")}
 
 
-def test_a_zip_with_the_separators_of_windows_is_read(tmp_path):
+def test_a_zip_with_windows_separators_is_read(tmp_path):
     root = folder(tmp_path / "data")
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as content:
         for path in sorted(root.rglob("*.png")):
@@ -51,7 +51,7 @@ def test_a_zip_with_the_separators_of_windows_is_read(tmp_path):
     assert load_folder(tmp_path / "set.zip").digest == load_folder(root).digest
 
 
-def test_an_unchanged_zip_is_not_unpacked_again_and_a_changed_one_is(tmp_path, monkeypatch):
+def test_only_a_changed_zip_is_unpacked_again(tmp_path, monkeypatch):
     root = folder(tmp_path / "data")
     first = load_folder(write_zip(root, tmp_path / "set.zip"))
     with monkeypatch.context() as patched:
@@ -75,7 +75,7 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
     assert f"masks/: is missing next to images/ in {archive}, which holds images" in refuse(write_zip(root, archive))
 
 
-def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_made(tmp_path):
+def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_created(tmp_path):
     archive, link = write_zip(folder(tmp_path / "data"), tmp_path / "set.zip"), zipfile.ZipInfo("images/link.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(archive, "a") as content:
@@ -86,7 +86,7 @@ def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_made
     assert not Path("/evil.png").exists() and not (tmp_path.parent / "evil.png").exists()
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
+def test_an_archive_with_two_files_of_one_name_is_refused(tmp_path):
     archive = write_zip(folder(tmp_path / "data"), tmp_path / "set.zip")
     with zipfile.ZipFile(archive, "a") as content, pytest.warns(UserWarning, match="Duplicate"):
         content.write(tmp_path / "data" / "masks" / "a.png", "masks/a.png")
@@ -113,26 +113,26 @@ def test_damaged_and_locked_archives_are_refused(tmp_path, fault):
 
 
 @pytest.mark.parametrize(
-    ("address", "named"),
+    ("address", "printed"),
     [("s3:/bucket/set", "s3://bucket/set"), ("https://me:secret@host/set.zip", "https://***@host/set.zip")],
 )
-def test_an_address_is_called_one_unless_a_folder_has_its_name(tmp_path, monkeypatch, address, named):
+def test_an_address_is_refused_unless_a_folder_has_its_name(tmp_path, monkeypatch, address, printed):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="DATA must name a file or folder of this machine") as caught:
         load_dataset(address, tmp_path)
-    assert f"{named} is an address: copy" in str(caught.value) and "secret" not in str(caught.value)
+    assert f"{printed} is an address: copy" in str(caught.value) and "secret" not in str(caught.value)
     folder(tmp_path / address)
     assert len(load_dataset(address, tmp_path / "cache").images) == 4
 
 
 @pytest.mark.parametrize("source", ["n" * 300, "n" * 300 + ".json", "a\0b", "nothing.yaml"])
-def test_a_source_that_no_folder_can_be_is_a_problem(tmp_path, monkeypatch, source):
+def test_an_impossible_path_is_a_problem(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError):
         load_dataset(source, tmp_path / "cache")
 
 
-def test_a_folder_of_nearly_this_name_is_suggested(tmp_path, monkeypatch):
+def test_a_folder_of_a_similar_name_is_suggested(tmp_path, monkeypatch):
     folder(tmp_path / "cracks")
     assert join_problems(tmp_path / "crack").endswith(f"found nothing there, did you mean `{tmp_path}/cracks`?")
     monkeypatch.chdir(tmp_path)
@@ -144,7 +144,7 @@ def test_a_folder_of_nearly_this_name_is_suggested(tmp_path, monkeypatch):
         load_dataset("zzz", Path("cache"))
 
 
-def test_the_images_of_a_data_set_are_answered_by_the_whole(tmp_path):
+def test_for_a_part_of_a_data_set_the_whole_is_suggested(tmp_path):
     root = folder(tmp_path / "cracks")
     assert join_problems(root / "images") == f"{root}/images is a part of a data set; give the whole, {root}"
     (root / "notes").mkdir()

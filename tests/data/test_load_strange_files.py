@@ -1,4 +1,4 @@
-"""What stands in a data folder in place of a file: nothing outside is read or quoted, nothing is waited for."""
+"""Links, pipes and devices in place of files: nothing outside the data folder is read or quoted, nothing blocks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support import annotated
 from tests.support.folders import join_problems, load_folder
 
 pytestmark = pytest.mark.timeout(120)
-"""A test that waits for a pipe, or reads without end, ends."""
+"""Ends a test that waits for a pipe or reads without end."""
 
 SECRET = "stem,split,root:x:0:0:hunter2"
 
-READ = {
+FORMAT_FILES = {
     "folder": ["split.csv", "classes.txt", "colors.txt", "labelmap.txt", "images/p0.png", "masks/p3.png"],
     "coco": ["annotations/instances_default.json"],
     "labelme": ["p0.json", "labels.txt"],
@@ -31,7 +31,7 @@ READ = {
     "manifest": ["manifest.csv"],
     "voc": ["ImageSets/Segmentation/train.txt", "class_names.txt", "JPEGImages/p0.png"],
 }
-FILES = [(name, file) for name, files in READ.items() for file in files]
+FILES = [(name, file) for name, files in FORMAT_FILES.items() for file in files]
 """Format, and a file that it reads."""
 
 
@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-def make_room(tmp_path: Path, name: str, file: str) -> Path:
+def prepare_place(tmp_path: Path, name: str, file: str) -> Path:
     """Return a place for something strange, in a data set without that file."""
     annotated.FORMATS[name](tmp_path / "data")
     path = tmp_path / "data" / file
@@ -61,8 +61,8 @@ def make_room(tmp_path: Path, name: str, file: str) -> Path:
 
 
 @pytest.mark.parametrize(("name", "file"), FILES)
-def test_no_file_outside_is_read_by_a_link_to_it_or_to_its_folder(tmp_path, name, file):
-    path = make_room(tmp_path, name, file)
+def test_no_file_outside_the_data_folder_is_read_through_a_link(tmp_path, name, file):
+    path = prepare_place(tmp_path, name, file)
     outside = tmp_path / "outside" / path.name
     outside.parent.mkdir()
     outside.write_text(SECRET)
@@ -78,9 +78,9 @@ def test_no_file_outside_is_read_by_a_link_to_it_or_to_its_folder(tmp_path, name
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "file"), FILES)
-def test_what_is_no_file_is_a_problem_and_is_not_waited_for(tmp_path, name, file, kind):
+def test_anything_but_a_regular_file_is_a_problem_and_does_not_block(tmp_path, name, file, kind):
     make, words = KINDS[kind]
-    path = make_room(tmp_path, name, file)
+    path = prepare_place(tmp_path, name, file)
     make(path)
     if kind.endswith(("nothing", "itself")) and path.name in ("data.yaml", "instances_default.json", "manifest.csv"):
         words = "found a link that leads nowhere"  # nothing says which format it is
@@ -89,12 +89,12 @@ def test_what_is_no_file_is_a_problem_and_is_not_waited_for(tmp_path, name, file
 
 
 @pytest.mark.parametrize("name", ["split.csv", "classes.txt", "colors.txt"])
-def test_a_folder_in_place_of_a_side_file_is_a_problem(tmp_path, name):
-    make_room(tmp_path, "folder", name).mkdir()
+def test_a_folder_in_place_of_a_text_file_is_a_problem(tmp_path, name):
+    prepare_place(tmp_path, "folder", name).mkdir()
     assert f"{name}: must be a regular file, found a folder" in join_problems(tmp_path / "data")
 
 
-def test_a_link_within_the_folder_is_followed_also_where_the_folder_is_one(tmp_path):
+def test_a_link_inside_the_data_folder_is_followed_even_if_the_folder_is_a_link(tmp_path):
     annotated.folder(tmp_path / "data")
     (tmp_path / "data" / ".names").write_text("background\na\nb\n")
     (tmp_path / "data" / "classes.txt").unlink()
@@ -115,49 +115,49 @@ def test_a_list_in_a_hidden_folder_is_not_read(tmp_path):
 
 
 OPENED: list[str] = []
-"""Paths that anything opens below `BELOW`, each time."""
-BELOW: list[str] = []
+"""Paths below the watched folder, once for each time that anything opens them."""
+WATCHED: list[str] = []
 
 
-def note_opening(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "open" and BELOW:
+def record_opening(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and WATCHED:
         path, mode, flags = arguments
         inner = mode is None and isinstance(flags, int) and flags & os.O_NONBLOCK  # that of `open_file`
-        if not inner and isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(BELOW[0]):
+        if not inner and isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(WATCHED[0]):
             OPENED.append(os.fsdecode(path))
 
 
 @pytest.fixture(scope="module")
-def noting() -> None:
-    """Note openings until the process ends; below nothing but what a test says."""
-    sys.addaudithook(note_opening)
+def recorded_openings() -> None:
+    """Record openings below the watched folder until the process ends."""
+    sys.addaudithook(record_opening)
 
 
-@pytest.mark.usefixtures("noting")
+@pytest.mark.usefixtures("recorded_openings")
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_file_of_every_format_is_opened_by_the_one_function(tmp_path, monkeypatch, name):
+def test_every_file_of_every_format_is_opened_by_open_file(tmp_path, monkeypatch, name):
     """Python reports each opening to an audit hook, whoever opens: ours, Pillow, tifffile, json, csv or yaml."""
     annotated.FORMATS[name](tmp_path / "data")
     opened: list[str] = []
 
-    def noted(path: Path) -> object:
+    def record_and_open(path: Path) -> object:
         opened.append(str(path))
         return open_file(path)
 
     for module in [module for key, module in sys.modules.items() if key.startswith("sweeper.data")]:
         if getattr(module, "open_file", None) is open_file:
-            monkeypatch.setattr(module, "open_file", noted)
+            monkeypatch.setattr(module, "open_file", record_and_open)
     OPENED.clear()
-    BELOW[:] = [f"{tmp_path}/data/"]
+    WATCHED[:] = [f"{tmp_path}/data/"]
     try:
         load_folder(tmp_path / "data")
     finally:
-        BELOW.clear()
+        WATCHED.clear()
     assert len(OPENED) >= len(annotated.STEMS)
     assert sorted(OPENED) == sorted(opened)
 
 
-def test_a_file_that_becomes_a_pipe_or_grows_after_it_was_listed_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_became_a_pipe_or_grew_after_it_was_listed_is_refused(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UnreadableFileError, match="must be a regular file, found a pipe"):
         open_file(tmp_path / "pipe")
@@ -166,12 +166,12 @@ def test_a_file_that_becomes_a_pipe_or_grows_after_it_was_listed_is_refused(tmp_
     faults: list[str] = []
     assert read_text(tmp_path / "large.txt", faults) is None
     assert faults == ["large.txt: must be 32 MiB at most, found 32 MiB; divide it, or name the right file"]
-    unknown = os.stat_result((0o100600, *[0] * 9))
-    monkeypatch.setattr(text_tables.os, "fstat", lambda _: unknown)  # a size of 0, as files of /proc have
+    status = os.stat_result((0o100600, *[0] * 9))
+    monkeypatch.setattr(text_tables.os, "fstat", lambda _: status)  # a size of 0, as files of /proc have
     assert read_text(tmp_path / "large.txt", faults) is None and len(faults) == 2
 
 
-def test_names_that_would_steer_a_terminal_are_escaped_in_all_messages(tmp_path):
+def test_control_characters_in_names_are_escaped_in_all_messages(tmp_path):
     root, lines = tmp_path / "data", []
     annotated.FORMATS["folder"](root)
     for place in ("images", "masks"):

@@ -1,4 +1,4 @@
-"""Masks in colours without a map: the map to paste is pasted here, and its set read."""
+"""Coloured masks without a map of colours: the printed map is pasted and must make the data set readable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0,
 def draw_colours(
     root: Path, *colours: tuple[int, int, int], suffix: str = ".png", number: int = 6, classes: str = ""
 ) -> Path:
-    """Write masks of 24×32 in the first colour, with a row of each of the others; the last one is in one mask alone."""
+    """Write masks of 24×32 in the first colour, with a row of each of the others; the last one is only in one mask."""
     folder(root, dict.fromkeys("abcdefghijkl"[:number]), classes=classes)
     for index, stem in enumerate("abcdefghijkl"[:number]):
         pixels = np.full((24, 32, 3), colours[0], np.uint8)
@@ -45,7 +45,7 @@ def load_with_pasted_map(root: Path, problem: str) -> Dataset:
     return load_folder(root)
 
 
-def test_a_map_of_the_colours_is_printed_and_the_set_is_read_once_it_is_pasted(tmp_path):
+def test_the_printed_map_of_colours_makes_the_data_set_readable(tmp_path):
     root = draw_colours(tmp_path / "my data", (0, 0, 0), (128, 255, 255), (255, 255, 255), (9, 200, 0))
     problem = get_problem(root)
     assert problem.startswith(
@@ -67,7 +67,7 @@ def test_the_most_common_colour_is_the_background_where_none_is_black(tmp_path, 
     assert sweeper("profile", root)[0] == 0
 
 
-def test_masks_of_one_colour_that_look_like_numbers_have_it_in_the_map(tmp_path):
+def test_the_colour_of_a_plain_grey_mask_is_in_the_printed_map(tmp_path):
     root = draw_colours(tmp_path / "data", (0, 0, 0), (255, 0, 0))
     Image.new("RGB", (32, 24), (255, 255, 255)).save(root / "masks" / "c.png")
     dataset = load_with_pasted_map(root, get_problem(root))
@@ -107,7 +107,7 @@ def test_palettes_that_disagree_are_read_by_colours_and_not_by_numbers(tmp_path)
     assert [image.pixels for image in dataset.images] == [(23 * 32, 32)] * 6
 
 
-def test_a_colour_that_a_palette_has_twice_does_not_disagree(tmp_path):
+def test_a_repeated_colour_in_a_palette_is_no_disagreement(tmp_path):
     root = sort_palettes(draw_colours(tmp_path / "data", (0, 0, 0), (255, 0, 0)), (0, 0, 0), (255, 0, 0))
     for path in (root / "masks").iterdir():
         with Image.open(path) as image:
@@ -116,9 +116,9 @@ def test_a_colour_that_a_palette_has_twice_does_not_disagree(tmp_path):
     assert len(load_dataset(str(root), tmp_path / "cache").classes) == 2
 
 
-def test_a_palette_of_which_the_map_lacks_a_colour_is_not_read_by_its_numbers(tmp_path):
-    three = (0, 0, 0), (255, 0, 0), (0, 0, 255)
-    root = sort_palettes(draw_colours(tmp_path / "data", *three), *three)
+def test_a_palette_with_a_colour_missing_from_the_map_is_refused(tmp_path):
+    colours = (0, 0, 0), (255, 0, 0), (0, 0, 255)
+    root = sort_palettes(draw_colours(tmp_path / "data", *colours), *colours)
     (root / "colors.txt").write_text("background:0,0,0::\ncrack:255,0,0::\n")
     assert (
         "masks/f.png: all colours of a palette must be in the map of colours, found (0, 0, 255), which is not, and "
@@ -126,7 +126,7 @@ def test_a_palette_of_which_the_map_lacks_a_colour_is_not_read_by_its_numbers(tm
     )
 
 
-def test_names_of_classes_txt_are_in_the_map(tmp_path):
+def test_the_printed_map_has_the_names_of_classes_txt(tmp_path):
     root = draw_colours(tmp_path / "data", *VOC[:3], classes="cat\nbackground\ntraffic light\n")
     dataset = load_with_pasted_map(root, get_problem(root))
     assert dataset.classes == ("background", "cat", "traffic light")
@@ -136,8 +136,8 @@ def test_names_of_classes_txt_are_in_the_map(tmp_path):
 
 def test_many_colours_are_no_classes(tmp_path):
     root = draw_colours(tmp_path / "data", *VOC[:3])
-    drawn = Image.fromarray(np.random.default_rng(0).integers(0, 2, (12, 16, 3), dtype=np.uint8) * 255)
-    drawn.resize((32, 24), Image.Resampling.BICUBIC).save(root / "masks" / "b.png")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 2, (12, 16, 3), dtype=np.uint8) * 255)
+    noise.resize((32, 24), Image.Resampling.BICUBIC).save(root / "masks" / "b.png")
     number = len(Image.open(root / "masks" / "b.png").getcolors(1 << 10))
     assert f"{number} colours in masks/b.png: smoothly resized or JPEG; export the masks again" in get_problem(root)
     many = [(i, 5 * i, 200) for i in range(22)]
@@ -146,13 +146,13 @@ def test_many_colours_are_no_classes(tmp_path):
     assert "22 colours in 6 masks: write colors.txt with one `name:r,g,b::` a line" in problem and "smoothly" in problem
 
 
-def test_of_a_large_set_a_part_is_looked_at(tmp_path, monkeypatch):
+def test_only_a_part_of_a_large_data_set_is_searched_for_colours(tmp_path, monkeypatch):
     monkeypatch.setattr(mask_colours, "_LOOKED_AT", 3 * 24 * 32)
     problem = get_problem(draw_colours(tmp_path / "data", *VOC[:3], number=9))
     assert "; name the 3 colours in 4 of 9 masks: " in problem
 
 
-def test_no_map_is_printed_where_none_would_be_read(tmp_path):
+def test_no_map_is_printed_for_masks_that_cannot_use_one(tmp_path):
     root = draw_colours(tmp_path / "data", *VOC[:3])
     for stem in "abcdef":
         (root / "masks" / f"{stem}.png").unlink()
@@ -162,7 +162,7 @@ def test_no_map_is_printed_where_none_would_be_read(tmp_path):
     assert get_problem(root).endswith("and one in 5 more masks; save class indices as an 8-bit PNG")
 
 
-def test_of_an_archive_the_folder_is_named(tmp_path):
+def test_for_an_archive_the_first_step_is_to_unpack_it(tmp_path):
     root = draw_colours(tmp_path / "data", *VOC[:3])
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for path in sorted(root.rglob("*.png")):

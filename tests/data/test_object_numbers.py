@@ -1,4 +1,4 @@
-"""Masks that number their objects are recognised and refused with a step that works; classes are left in peace."""
+"""Masks that number their objects are recognised and refused with a step that works; masks of classes are accepted."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def write_set(root: Path, draw: Draw, images: int = 10, suffix: str = ".png", cl
 
 
 def load_after_the_printed_step(root: Path) -> Dataset:
-    """Return what the set is after what its refusal says."""
+    """Run the step that the refusal of a data set prints and return the data set."""
     problems = join_problems(root)
     (command,) = set(re.findall(r"echo '[^']+' > \S+\.yaml", problems))
     assert "--class-map objects.yaml" in problems and "without classes.txt" not in problems
@@ -104,7 +104,7 @@ def load_after_the_printed_step(root: Path) -> Dataset:
         (draw_cells(lambda rng: 20, first=1000, step=20, dtype=np.uint16), 4, ""),
     ],
 )
-def test_numbered_objects_are_refused_and_become_one_class_by_the_printed_step(tmp_path, draw, images, classes, suffix):
+def test_the_printed_step_turns_numbered_objects_into_one_class(tmp_path, draw, images, classes, suffix):
     root = write_set(tmp_path / "data", draw, images, suffix, classes)
     dataset = load_after_the_printed_step(root)
     assert dataset.classes == ("background", "object")
@@ -122,25 +122,25 @@ def test_numbered_objects_are_refused_and_become_one_class_by_the_printed_step(t
         draw_cells(lambda rng: 8, order="largest"),
     ],
 )
-def test_classes_of_one_part_each_are_no_objects(tmp_path, draw):
+def test_classes_of_one_part_each_are_not_mistaken_for_objects(tmp_path, draw):
     dataset = load_folder(write_set(tmp_path / "data", draw))
     assert len(dataset.classes) > 6 and not has_warning(dataset, "objects")
 
 
-def test_names_for_all_numbers_make_them_classes(tmp_path):
+def test_numbers_that_all_have_names_are_classes(tmp_path):
     names = "".join(f"organ {i}\n" for i in range(7))
     root = write_set(tmp_path / "data", draw_cells(lambda rng: 6), classes=names)
     assert len(load_folder(root).classes) == 7
 
 
-def test_a_few_numbers_are_a_warning(tmp_path):
+def test_a_few_numbered_objects_cause_only_a_warning(tmp_path):
     root = write_set(tmp_path / "data", draw_cells(lambda rng: int(rng.integers(1, 5))))
     assert has_warning(load_folder(root), "1 to 4, which look like objects")
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["camvid", "facade_coco", "fruits_both"])
-def test_real_classes_without_names_are_no_objects(tmp_path, real_data, name):
+def test_real_classes_without_names_are_not_mistaken_for_objects(tmp_path, real_data, name):
     for folder in ("images", "masks"):
         shutil.copytree(real_data / name / folder, tmp_path / "data" / folder)
     assert not has_warning(load_folder(tmp_path / "data"), "objects")

@@ -41,7 +41,7 @@ def test_labels_survive_every_mask_kind(tmp_path):
         ([mask(0, 255).convert("1")] * 3, [(176, 16)] * 3, [0, 0, 0]),
     ],
 )
-def test_255_is_foreground_where_it_is_the_only_other_value_and_else_ignored(tmp_path, masks, pixels, ignored):
+def test_255_is_foreground_if_it_is_the_only_value_above_0_and_ignored_otherwise(tmp_path, masks, pixels, ignored):
     dataset = load_folder(folder(tmp_path / "data", dict(zip("abc", masks, strict=True))))
     assert dataset.classes == ("background", "foreground")
     assert [p.pixels for p in dataset.images] == pixels and [p.ignored for p in dataset.images] == ignored
@@ -87,7 +87,7 @@ def test_other_image_modes_become_rgb(tmp_path, mode):
         assert np.array_equal(stored, np.array(source.convert("L" if mode == "LA" else "RGB").convert("RGB")))
 
 
-def test_all_faults_of_a_set_are_named_at_once(tmp_path):
+def test_all_faults_of_a_data_set_are_listed_at_once(tmp_path):
     root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcdefghi"}, classes="x\ny\n")
     (root / "masks" / "a.png").unlink()
     mask(0, 1, height=11).save(root / "masks" / "b.png")
@@ -122,7 +122,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab29
 
 @pytest.mark.parametrize("kind", ["images", "masks"])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_pointers_of_git_lfs_are_called_so_in_one_line(tmp_path, kind, suffix):
+def test_git_lfs_pointers_are_reported_in_one_line(tmp_path, kind, suffix):
     root = folder(tmp_path / "data", dict.fromkeys("abcdef", mask(0, 1)))
     for stem in "abcde":
         (root / kind / f"{stem}.png").unlink()
@@ -135,14 +135,14 @@ def test_pointers_of_git_lfs_are_called_so_in_one_line(tmp_path, kind, suffix):
     assert len(others) == 1 and "at least 3 usable images" in others[0]
 
 
-def test_a_list_of_classes_may_be_such_a_pointer_too(tmp_path):
+def test_a_git_lfs_pointer_as_classes_txt_is_reported(tmp_path):
     (problem,) = find_problems(folder(tmp_path / "data", classes=POINTER))
     assert problem.startswith("classes.txt: must be the file itself, found a Git LFS pointer; run `git lfs pull`")
 
 
-def test_warnings_say_what_is_allowed_but_odd(tmp_path):
-    drawn = mask(0, 1, 0, 1)
-    masks = {"a": drawn, "b": drawn, "c": mask(0, 1), "d": mask(255), "e": mask(0), "f": mask(0)}
+def test_valid_but_odd_data_cause_warnings(tmp_path):
+    repeated = mask(0, 1, 0, 1)
+    masks = {"a": repeated, "b": repeated, "c": mask(0, 1), "d": mask(255), "e": mask(0), "f": mask(0)}
     masks["c"].putpixel((0, 9), 255)
     split = "stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\ne,,\nf,,\n"
     root = folder(tmp_path / "data", masks, classes="x\ny\nz\n", split=split)
@@ -151,12 +151,12 @@ def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     assert has_warning(dataset, "2 images have byte-identical masks: (a, b)")
     assert has_warning(dataset, "no labelled pixel", ": d.")
     assert has_warning(dataset, "1 group is on several sides of the given split: g (train: a; test: b)")
-    assert len(dataset.warnings) == 4  # e and f are equal by nature: nothing is drawn on them
+    assert len(dataset.warnings) == 4  # e and f are equal because they are empty
     shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
     assert has_warning(load_folder(root), "2 images have the same pixels: (a, c)")
 
 
-def test_a_split_in_another_table_is_not_read_and_a_warning_says_so(tmp_path):
+def test_a_warning_says_that_a_split_in_another_table_is_not_read(tmp_path):
     root = folder(tmp_path / "data")
     (root / "metadata.csv").write_text("image,mask,split\nimages/a.png,masks/a.png,test\n")
     dataset = load_folder(root)

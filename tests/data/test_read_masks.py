@@ -41,26 +41,26 @@ def refuse(*arguments: Any) -> str:
     return join_problems(write_set(*arguments))
 
 
-def tiff(values: np.ndarray, **options: Any) -> Callable[[Path], None]:
+def make_tiff(values: np.ndarray, **options: Any) -> Callable[[Path], None]:
     return lambda path: tifffile.imwrite(path, values, **options)
 
 
-def png(bits: int, values: np.ndarray) -> Callable[[Path], None]:
+def make_png(bits: int, values: np.ndarray) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(encode_png(values, bits)) and None
 
 
-def palette(colours: list[int], **options: Any) -> Callable[[Path], None]:
+def make_palette(colours: list[int], **options: Any) -> Callable[[Path], None]:
     image = Image.fromarray(TRUTH)
     image.putpalette(colours)
     return lambda path: image.save(path, **options)
 
 
 WHITE_ZERO = {
-    "bool": tiff(TRUTH.astype(bool)),
-    "8 bits": tiff(TRUTH, photometric="miniswhite"),
-    "full": tiff(TRUTH * 255, photometric="miniswhite"),
-    "deflate": tiff(TRUTH * 255, photometric="miniswhite", compression="zlib"),
-    "16 bits": tiff(TRUTH.astype(np.uint16), photometric="miniswhite"),
+    "bool": make_tiff(TRUTH.astype(bool)),
+    "8 bits": make_tiff(TRUTH, photometric="miniswhite"),
+    "full": make_tiff(TRUTH * 255, photometric="miniswhite"),
+    "deflate": make_tiff(TRUTH * 255, photometric="miniswhite", compression="zlib"),
+    "16 bits": make_tiff(TRUTH.astype(np.uint16), photometric="miniswhite"),
     # Pillow stores what looks like the image under that tag
     "lzw": lambda path: Image.fromarray(255 - TRUTH * 255).save(path, compression="tiff_lzw", tiffinfo={262: 0}),
     "fax": lambda path: Image.fromarray(TRUTH == 0).save(path, compression="group4", tiffinfo={262: 0}),
@@ -68,7 +68,7 @@ WHITE_ZERO = {
 
 
 @pytest.mark.parametrize("kind", WHITE_ZERO)
-def test_the_stored_number_counts_where_a_tag_says_that_0_is_white(tmp_path, kind):
+def test_stored_numbers_are_labels_even_if_a_tag_says_that_0_is_white(tmp_path, kind):
     probe = tmp_path / "probe.tif"
     WHITE_ZERO[kind](probe)
     with tifffile.TiffFile(probe) as file:
@@ -78,27 +78,27 @@ def test_the_stored_number_counts_where_a_tag_says_that_0_is_white(tmp_path, kin
     assert has_warning(dataset, "4 masks in which 0 is white", "0 is the background")
 
 
-def test_images_in_which_0_is_white_appear_as_they_should(tmp_path):
+def test_images_in_which_0_is_white_are_inverted(tmp_path):
     grey = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)
     for number, values in enumerate((grey.astype(np.uint8), grey, grey > 99)):
         path = tmp_path / f"{number}.tif"
         tifffile.imwrite(path, values, photometric="miniswhite")
-        most = 1 if values.dtype == bool else np.iinfo(values.dtype).max
+        maximum = 1 if values.dtype == bool else np.iinfo(values.dtype).max
         dtype = np.uint16 if values.dtype == np.uint16 else np.uint8
         scale = 255 if values.dtype == bool else 1
-        assert np.array_equal(read_image(path, 1, dtype)[:, :, 0], (most - values.astype(np.int64)) * scale)
+        assert np.array_equal(read_image(path, 1, dtype)[:, :, 0], (maximum - values.astype(np.int64)) * scale)
 
 
 @pytest.mark.parametrize(
     ("write", "suffix", "warned"),
     [
-        (palette([255] * 3 + [0] * 3, bits=1), ".png", True),
-        (palette([255] * 3 + [0] * 3), ".bmp", True),
-        (palette([v for v in range(255, -1, -1) for _ in "rgb"]), ".png", True),  # ImageJ's inverting table
-        (palette([v for v in range(255, -1, -1) for _ in "rgb"]), ".tif", True),
-        (palette([9, 200, 3, 255, 0, 0], transparency=0), ".png", False),
-        (palette([0] * 3 + [255] * 3), ".png", False),
-        (png(1, TRUTH), ".png", False),
+        (make_palette([255] * 3 + [0] * 3, bits=1), ".png", True),
+        (make_palette([255] * 3 + [0] * 3), ".bmp", True),
+        (make_palette([v for v in range(255, -1, -1) for _ in "rgb"]), ".png", True),  # ImageJ's inverting table
+        (make_palette([v for v in range(255, -1, -1) for _ in "rgb"]), ".tif", True),
+        (make_palette([9, 200, 3, 255, 0, 0], transparency=0), ".png", False),
+        (make_palette([0] * 3 + [255] * 3), ".png", False),
+        (make_png(1, TRUTH), ".png", False),
         (lambda path: Image.fromarray(TRUTH > 0).save(path), ".bmp", False),
         (lambda path: Image.fromarray(TRUTH > 0).save(path), ".gif", False),
     ],
@@ -112,21 +112,21 @@ def test_two_classes_survive_palettes_and_one_bit(tmp_path, write, suffix, warne
 @pytest.mark.parametrize(
     ("write", "suffix"),
     [
-        (png(2, INDEX), ".png"),
-        (png(4, INDEX), ".png"),
-        (tiff(INDEX, photometric="miniswhite"), ".tif"),
-        *((tiff(INDEX.astype(kind)), ".tif") for kind in (np.int64, np.uint32, np.float64, np.float16, np.int8)),
-        (tiff(INDEX.astype(np.float32)), ".tif"),
-        (tiff(np.repeat(INDEX[..., None].astype(np.uint16), 3, 2), photometric="rgb"), ".tif"),
+        (make_png(2, INDEX), ".png"),
+        (make_png(4, INDEX), ".png"),
+        (make_tiff(INDEX, photometric="miniswhite"), ".tif"),
+        *((make_tiff(INDEX.astype(kind)), ".tif") for kind in (np.int64, np.uint32, np.float64, np.float16, np.int8)),
+        (make_tiff(INDEX.astype(np.float32)), ".tif"),
+        (make_tiff(np.repeat(INDEX[..., None].astype(np.uint16), 3, 2), photometric="rgb"), ".tif"),
     ],
 )
-def test_class_indices_survive_every_kind_of_number(tmp_path, write, suffix):
+def test_class_indices_survive_every_data_type(tmp_path, write, suffix):
     dataset = load(tmp_path / "data", write, suffix)
     assert np.array_equal(get_mask(dataset), INDEX) and len(dataset.classes) == 3
 
 
 def test_a_bmp_that_pillow_would_misread_is_refused(tmp_path):
-    assert "a grey BMP must have 1 or 8 bits" in refuse(tmp_path / "data", palette([0] * 3 + [255] * 3), ".bmp")
+    assert "a grey BMP must have 1 or 8 bits" in refuse(tmp_path / "data", make_palette([0] * 3 + [255] * 3), ".bmp")
 
 
 # --- No data -----------------------------------------------------------------------------------------------------
@@ -166,17 +166,17 @@ def test_pixels_without_data_are_ignored(tmp_path, values, tag, compression):
 
 def test_no_data_is_never_the_foreground(tmp_path):
     half = remove_data(np.zeros_like(TRUTH, dtype=np.int16), -1)
-    problems = refuse(tmp_path / "data", tiff(half))
+    problems = refuse(tmp_path / "data", make_tiff(half))
     assert "at least two classes must occur, found label 0 alone and 255, which is ignored" in problems
 
 
-def test_a_tag_that_0_is_no_data_leaves_a_background(tmp_path):
-    dataset = load(tmp_path / "data", tiff(TRUTH, extratags=[(42113, "s", 0, "0", True)]))
+def test_0_is_background_even_if_a_tag_says_that_it_is_no_data(tmp_path):
+    dataset = load(tmp_path / "data", make_tiff(TRUTH, extratags=[(42113, "s", 0, "0", True)]))
     assert np.array_equal(get_mask(dataset), TRUTH) and has_warning(dataset, "0 is no data", "`ignore: 0`")
 
 
-def test_masks_of_shares_are_refused_with_the_threshold(tmp_path):
-    problems = refuse(tmp_path / "data", tiff(TRUTH * np.float32(0.7)))
+def test_masks_of_probabilities_are_refused_with_a_threshold(tmp_path):
+    problems = refuse(tmp_path / "data", make_tiff(TRUTH * np.float32(0.7)))
     assert "masks must hold whole numbers, found 0.7 at x=5, y=3" in problems and "p > 0.5" in problems
 
 
@@ -200,18 +200,18 @@ def write_pages(*kinds: int, dtype: Any = np.uint8, compression: str | None = "z
 
 @pytest.mark.parametrize("kinds", [(0, 1), (0, 1, 1), (0, 4), (0, 4, 5, 1), (1, 0)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-def test_overviews_and_validity_pages_are_no_further_masks(tmp_path, kinds, dtype):
+def test_overviews_and_validity_pages_of_a_mask_are_skipped(tmp_path, kinds, dtype):
     assert np.array_equal(get_mask(load(tmp_path / "data", write_pages(*kinds, dtype=dtype))), INDEX)
 
 
 @pytest.mark.parametrize("kinds", [(0, 0), (0, 2, 1), (0, 0, 4)])
-def test_stacks_stay_refused(tmp_path, kinds):
+def test_stacks_of_masks_are_refused(tmp_path, kinds):
     assert "must be a single image, found 2 frames" in refuse(tmp_path / "data", write_pages(*kinds))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
-def test_images_with_overviews_and_validity_pages_are_their_first_page(tmp_path, channels, dtype):
+def test_only_the_first_page_is_read_of_an_image_with_overviews(tmp_path, channels, dtype):
     shape = (24, 32) if channels == 1 else (24, 32, channels)
     pixels = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
     more: dict[str, Any] = {"photometric": "rgb" if channels == 3 else "minisblack", "planarconfig": "contig"}
@@ -227,7 +227,7 @@ def test_images_with_overviews_and_validity_pages_are_their_first_page(tmp_path,
     assert np.array_equal(image, np.maximum(pixels, 0).reshape(24, 32, channels))
 
 
-# --- Masks that lost numbers ---------------------------------------------------------------------------------------
+# --- Lossy and resized masks --------------------------------------------------------------------------------------
 
 
 def enlarge(values: np.ndarray) -> np.ndarray:
@@ -278,13 +278,13 @@ def test_lossy_masks_of_more_levels_are_refused_with_a_map_that_reads_them(tmp_p
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5, 4])
-@pytest.mark.parametrize("way", [Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
-def test_two_classes_that_were_resized_smoothly_are_read_or_refused_with_a_map_that_reads_them(tmp_path, way, factor):
+@pytest.mark.parametrize("method", [Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_smoothly_resized_masks_of_two_classes_are_read_or_refused_with_a_map(tmp_path, method, factor):
     discs = np.hypot(*(np.indices((64, 64)) - 31)) < 17.5
     size = (round(64 * factor),) * 2
 
     def write(path: Path) -> None:
-        Image.fromarray(discs.astype(np.uint8) * 255).resize(size, way).save(path)
+        Image.fromarray(discs.astype(np.uint8) * 255).resize(size, method).save(path)
         Image.new("RGB", size).save(path.parent.parent / "images" / f"{path.stem}.png")
 
     try:
@@ -310,7 +310,7 @@ def test_coloured_masks_must_be_lossless(tmp_path):
     assert "must be lossless where they are coloured, found JPEG; export it again as PNG" in problems
 
 
-def test_indices_beside_254_and_255_are_no_smeared_mask(tmp_path):
+def test_class_indices_with_254_and_255_are_not_read_as_a_lossy_mask(tmp_path):
     labels = INDEX.copy()
     labels[:3, :5] = np.arange(3, 18).reshape(3, 5)
     labels[20:, 30:] = 254, 255
@@ -318,19 +318,19 @@ def test_indices_beside_254_and_255_are_no_smeared_mask(tmp_path):
     assert "without classes.txt labels must be 0, 1, 2" in problems
 
 
-@pytest.mark.parametrize("most", [2, 15, 100, 255, 300, 65535])
+@pytest.mark.parametrize("maximum", [2, 15, 100, 255, 300, 65535])
 @pytest.mark.parametrize("kind", ["P2", "P3", "P5", "P6"])
-def test_a_pgm_or_ppm_is_read_by_its_numbers_whatever_the_largest(tmp_path, kind, most):
+def test_a_pgm_or_ppm_mask_is_read_by_its_numbers_whatever_its_maximum(tmp_path, kind, maximum):
     def write(path: Path) -> None:
         values = np.repeat(INDEX.ravel(), 1 if kind in ("P2", "P5") else 3)
         text = ("\n".join(map(str, values)) + "\n").encode()
-        binary = values.astype(">u2" if most > 255 else "u1").tobytes()
-        header = f"{kind}\n{INDEX.shape[1]} {INDEX.shape[0]}\n{most}\n".encode()
+        binary = values.astype(">u2" if maximum > 255 else "u1").tobytes()
+        header = f"{kind}\n{INDEX.shape[1]} {INDEX.shape[0]}\n{maximum}\n".encode()
         path.write_bytes(header + (text if kind in ("P2", "P3") else binary))
 
-    if kind in ("P3", "P6") and most > 255:  # Pillow keeps the high bytes alone
+    if kind in ("P3", "P6") and maximum > 255:  # Pillow keeps only the high bytes
         problems = refuse(tmp_path / "data", write, ".ppm")
-        assert f"coloured masks must store numbers up to 255, found {most}; save it as PNG" in problems
+        assert f"coloured masks must store numbers up to 255, found {maximum}; save it as PNG" in problems
     else:
         dataset = load(tmp_path / "data", write, ".pgm")
         assert np.array_equal(get_mask(dataset), INDEX)

@@ -15,12 +15,12 @@ from sweeper.data import open_store
 from sweeper.data.tiff import turn_upright
 from tests.support.folders import encode_png, folder, get_mask, has_warning, load_folder
 
-BACK = {6: 8, 8: 6}
-"""Orientation → the one that takes it back, where that is another."""
+INVERSE = {6: 8, 8: 6}
+"""Orientation → its inverse, if that is another orientation."""
 TRUTH = np.zeros((12, 16), np.uint8)
 TRUTH[1:4, 2:13] = 1
 TRUTH[4:9, 2:4] = 1
-"""Of the upright image; no turn makes it itself."""
+"""Mask of the upright image, which every turn changes."""
 
 
 def make_exif(orientation: int) -> Image.Exif:
@@ -31,7 +31,7 @@ def make_exif(orientation: int) -> Image.Exif:
 
 def turn_as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
     """Return the pixels as they are in a file with this orientation."""
-    return np.ascontiguousarray(turn_upright(upright, BACK.get(orientation, orientation)))
+    return np.ascontiguousarray(turn_upright(upright, INVERSE.get(orientation, orientation)))
 
 
 def draw_photo(seed: int, shape: tuple[int, int] = TRUTH.shape) -> np.ndarray:
@@ -49,7 +49,7 @@ def write_photos(root: Path, orientation: int, suffix: str = ".png", shape: tupl
 
 
 def load_with_masks(root: Path, label: np.ndarray, suffix: str = ".png", orientation: int = 1) -> Dataset:
-    """Return the set after each image got this mask, with an orientation of its own or none."""
+    """Return the set after each image got this mask, with or without an orientation tag."""
     options = {"exif": make_exif(orientation)} if orientation > 1 else {}
     for stem in "abcd":
         Image.fromarray(label).save(root / "masks" / f"{stem}{suffix}", **options)
@@ -58,7 +58,7 @@ def load_with_masks(root: Path, label: np.ndarray, suffix: str = ".png", orienta
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_mask_lies_on_its_pixels_whether_it_was_drawn_before_or_after_the_turn(tmp_path, orientation, suffix):
+def test_a_mask_fits_its_image_whether_it_was_drawn_before_or_after_the_turn(tmp_path, orientation, suffix):
     upright = load_with_masks(write_photos(tmp_path / "after", orientation, suffix), TRUTH)
     assert np.array_equal(get_mask(upright), TRUTH)
     if suffix in (".png", ".tif"):
@@ -80,7 +80,7 @@ def test_a_mask_that_fits_neither_way_is_refused_with_the_tag(tmp_path, orientat
         load_with_masks(root, TRUTH[:, :10])
 
 
-def test_square_images_leave_the_question_open(tmp_path):
+def test_square_images_with_a_turning_tag_cause_a_warning(tmp_path):
     square = np.pad(TRUTH, ((0, 4), (0, 0)))
     dataset = load_with_masks(write_photos(tmp_path / "data", 6, ".jpg", square.shape), square)
     assert np.array_equal(get_mask(dataset), square) and dataset.images[0].open_turn == 6
@@ -89,7 +89,7 @@ def test_square_images_leave_the_question_open(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_a_mask_with_an_orientation_of_its_own_is_turned_where_it_fits(tmp_path, orientation, suffix):
+def test_a_mask_with_an_orientation_tag_is_turned_if_it_then_fits(tmp_path, orientation, suffix):
     root = write_photos(tmp_path / "data", 1)
     dataset = load_with_masks(root, turn_as_stored(TRUTH, orientation), suffix, orientation)
     assert np.array_equal(get_mask(dataset), TRUTH)
@@ -116,7 +116,7 @@ def test_png_of_16_bits_per_colour_is_turned_too(tmp_path, orientation):
 @pytest.mark.parametrize("kind", ["labelme", "coco"])
 @pytest.mark.parametrize("written", ["upright", "stored", "none"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_shapes_are_drawn_where_the_size_of_their_file_says(tmp_path, orientation, written, kind):
+def test_the_size_in_an_annotation_file_decides_how_its_shapes_are_turned(tmp_path, orientation, written, kind):
     root = write_photos(tmp_path / "data", orientation, ".jpg")
     (root / "masks").rmdir()
     before = written == "stored" and orientation > 4

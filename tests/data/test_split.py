@@ -25,14 +25,14 @@ def find_side(split: Any, index: int) -> str:
     return next(name for name in ("train", "val", "test") if index in getattr(split, name))
 
 
-def test_ungiven_images_are_divided_60_20_20():
+def test_images_without_a_given_split_are_divided_60_20_20():
     split = divide_images(PLAIN, test_seed=0, seed=0)
     assert (len(split.train), len(split.val), len(split.test)) == (60, 20, 20)
 
 
 @settings(deadline=None, max_examples=80)
 @given(st.data())
-def test_every_split_is_a_partition_that_keeps_what_is_given(data):
+def test_every_split_is_a_partition_that_keeps_given_splits_and_groups(data):
     n = data.draw(st.integers(3, 40))
     groups = data.draw(st.lists(st.sampled_from([None, None, "p", "q", "r"]), min_size=n, max_size=n))
     splits = data.draw(st.lists(st.sampled_from([None, None, "train", "val", "test"]), min_size=n, max_size=n))
@@ -41,15 +41,15 @@ def test_every_split_is_a_partition_that_keeps_what_is_given(data):
     try:
         split = divide_images(dataset, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
     except DataError:
-        roomy = sum(1 for s, g in zip(splits, groups, strict=True) if s is None and g is None)
-        assert roomy < 3  # with three free images there is always a way
+        free = sum(1 for s, g in zip(splits, groups, strict=True) if s is None and g is None)
+        assert free < 3  # with three free images there is always a way
         return
     assert sorted(split.train + split.val + split.test) == list(range(n))
     assert all(list(side) == sorted(side) for side in (split.train, split.val, split.test))
-    for index, wanted in enumerate(splits):
-        if wanted in ("val", "test"):
-            assert find_side(split, index) == wanted
-        if wanted == "train" and "val" in splits and "test" in splits:
+    for index, expected in enumerate(splits):
+        if expected in ("val", "test"):
+            assert find_side(split, index) == expected
+        if expected == "train" and "val" in splits and "test" in splits:
             assert find_side(split, index) == "train"
     for name in {g for g in groups if g}:
         members = [i for i in range(n) if groups[i] == name]
@@ -71,12 +71,12 @@ def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
     amounts = rng.lognormal(3, 1.2, 100).astype(int).clip(1, 900)
     split = divide_images(counted([(1000 - a, int(a)) for a in amounts]), test_seed=seed, seed=seed)
     quartiles = np.argsort(np.argsort(amounts)) // 25
-    for side, wanted in ((split.train, 15), (split.val, 5), (split.test, 5)):
-        assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - wanted).max() <= 1
+    for side, expected in ((split.train, 15), (split.val, 5), (split.test, 5)):
+        assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_group_that_is_larger_than_what_is_wanted_is_trained_on(seed):
+def test_a_group_that_is_too_large_for_the_other_sides_is_trained_on(seed):
     sound, cracked = [(100, 0)] * 80, [(90, 10)] * 20
     groups: list[str | None] = ["sound"] * 80 + [f"kind{n // 5}" for n in range(20)]
     split = divide_images(counted(sound + cracked, groups=groups), test_seed=seed, seed=seed)
@@ -84,7 +84,7 @@ def test_a_group_that_is_larger_than_what_is_wanted_is_trained_on(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_trained_on_has_each_class_of_which_two_groups_are_left(seed):
+def test_every_side_has_foreground_even_if_there_are_few_groups(seed):
     sizes = {"sound": 95, "break": 8, "blowhole": 12, "fray": 3, "uneven": 10, "crack": 6}
     rows = [(100, 0) if kind == "sound" else (90, 10 + n) for kind, size in sizes.items() for n in range(size)]
     groups = [kind for kind, size in sizes.items() for _ in range(size)]
@@ -101,11 +101,11 @@ def test_missing_validation_is_a_quarter_of_training():
     assert first.val != second.val
 
 
-@pytest.mark.parametrize("loose", [0, 10])
-def test_a_missing_test_split_is_taken_from_the_unassigned_first_then_from_training(loose):
-    dataset = counted([(9, 1)] * 50, [None] * loose + ["train"] * (40 - loose) + ["val"] * 10)
+@pytest.mark.parametrize("unassigned", [0, 10])
+def test_a_missing_test_split_comes_from_unassigned_images_before_training_images(unassigned):
+    dataset = counted([(9, 1)] * 50, [None] * unassigned + ["train"] * (40 - unassigned) + ["val"] * 10)
     split = divide_images(dataset, test_seed=0, seed=0)
-    assert len(split.test) == 10 and max(split.test) < (loose or 40)
+    assert len(split.test) == 10 and max(split.test) < (unassigned or 40)
     assert split.val == tuple(range(40, 50))
     assert divide_images(dataset, test_seed=0, seed=9) == split
 
@@ -117,7 +117,7 @@ def test_too_few_groups_are_a_problem(splits):
         divide_images(counted([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
 
 
-def test_a_training_is_scored_on_what_costs_half_of_it_and_32_images_at_least():
+def test_scored_images_cost_half_of_the_training_and_are_at_least_32():
     dataset = counted([(9_000, 1_000)] * 100)  # 10,000 pixels each
     images = range(100)
     assert len(select_scored_images(dataset, images, work=1_000)) == 32
@@ -138,7 +138,7 @@ def test_a_subset_keeps_every_class_that_occurs():
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=25), st.integers(1, 25))
-def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(rows, count):
+def test_a_subset_has_the_requested_count_and_every_class_that_fits(rows, count):
     subset = select_stratified_subset(counted(rows), range(len(rows)), count)
     assert len(subset) == min(count, len(rows)) and list(subset) == sorted(set(subset))
     if count >= 4:
@@ -146,14 +146,14 @@ def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(ro
         assert ((table > 0).any(axis=0) == (table[list(subset)] > 0).any(axis=0)).all()
 
 
-# --- What a split cannot do ---------------------------------------------------------------------------------------
+# --- Warnings about a split ---------------------------------------------------------------------------------------
 
 
 def list_notes(dataset: Dataset) -> tuple[str, ...]:
     return list_split_warnings(dataset, divide_images(dataset, test_seed=0, seed=0))
 
 
-def test_sides_that_lack_a_class_are_named_with_what_that_means():
+def test_warnings_list_sides_that_lack_a_class_with_the_consequence():
     assert list_notes(counted([(80, 20, 5)] * 40)) == ()
     (first, second) = list_notes(counted([(80, 20, 5 if i == 17 else 0) for i in range(40)]))
     assert first.startswith("the validation split (8 images) has no pixel of: c2; its operating point is unknown")
@@ -163,7 +163,7 @@ def test_sides_that_lack_a_class_are_named_with_what_that_means():
     assert note.startswith("the training split (20 images) has no pixel of: c2; it is never learned")
 
 
-def test_a_small_set_is_told_how_little_its_test_says():
+def test_a_warning_says_that_a_small_test_split_is_only_a_hint():
     (note,) = list_notes(counted([(9, 1)] * 10))
     assert "10 images leave 2 images to test on" in note and "hint" in note
     assert list_notes(counted([(9, 1)] * FEW_SPLIT_GROUPS)) == ()
@@ -171,14 +171,14 @@ def test_a_small_set_is_told_how_little_its_test_says():
     assert "8 groups of images leave 10 images to test on" in note
 
 
-# --- Known splits -------------------------------------------------------------------------------------------------
+# --- Splits of earlier studies ------------------------------------------------------------------------------------
 
 SEEDS = ((0, 0), (0, 1000), (7, 7001))
-KNOWN = {
+STORED_HASHES = {
     "synthetic:cracks?images=60&size=64": ["8a4175a61f9f", "b07c4a30c4e6", "99214ef990c7"],
     "synthetic:street?images=60&size=64": ["652eadc1b5dc", "c177d9c681fb", "08d0e211d000"],
 }
-KNOWN_REAL = {
+STORED_HASHES_REAL = {
     "cracks_cfd": ["a3bc74b0a054", "ec2023170711", "838b1f0eb186"],
     "camvid": ["826dfea7a7e4"] * 3,
     "facade_coco": ["a02175865157", "c03faa0cc2f2", "29184c05e4a1"],
@@ -192,12 +192,12 @@ def hash_splits(dataset: Dataset) -> list[str]:
     return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
 
 
-@pytest.mark.parametrize("source", KNOWN)
-def test_splits_of_earlier_studies_stay_what_they_were(tmp_path, source):
-    assert hash_splits(load_dataset(source, tmp_path)) == KNOWN[source]
+@pytest.mark.parametrize("source", STORED_HASHES)
+def test_splits_equal_those_of_earlier_studies(tmp_path, source):
+    assert hash_splits(load_dataset(source, tmp_path)) == STORED_HASHES[source]
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", KNOWN_REAL)
-def test_splits_of_real_sets_stay_what_they_were(tmp_path, real_data, name):
-    assert hash_splits(load_dataset(str(real_data / name), tmp_path)) == KNOWN_REAL[name]
+@pytest.mark.parametrize("name", STORED_HASHES_REAL)
+def test_splits_of_real_data_sets_equal_those_of_earlier_studies(tmp_path, real_data, name):
+    assert hash_splits(load_dataset(str(real_data / name), tmp_path)) == STORED_HASHES_REAL[name]

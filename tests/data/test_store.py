@@ -1,4 +1,4 @@
-"""The decoded store: what goes in comes out, it is reused, and damage or a race never shows."""
+"""The store of decoded images: exact, reused while nothing changes, and made again after damage."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
 
 @pytest.mark.parametrize("name", ["images.bin", "masks.bin"])
 @pytest.mark.parametrize("size", [0, 100, 2 * 64 * 64 - 1])
-def test_a_file_that_is_cut_short_is_refused_where_reading_it_would_end_the_process(tmp_path, name, size):
+def test_reading_a_truncated_store_raises_an_error(tmp_path, name, size):
     writer = StoreWriter(tmp_path, 1)
     for _ in range(2):
         writer.append(np.ones((64, 64, 1), np.uint8), np.ones((64, 64), np.uint8))
@@ -77,7 +77,7 @@ def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     assert (again.source, again.store, again.digest) == ("data", first.store, first.digest)
 
 
-def rename_a_class_at_the_same_time(root):
+def rename_class_with_same_time(root):
     path = root / "classes.txt"
     stat = path.stat()
     path.write_text("z\ny\n")
@@ -89,19 +89,19 @@ CHANGES = {
     "mask": lambda root: mask(0, 0, 0, 0, 1).save(root / "masks" / "a.png"),
     "split": lambda root: (root / "split.csv").write_text("stem,split\na,train\nb,\nc,\nd,\n"),
     "added": lambda root: laid_out(root, ("images/e.png", "masks/e.png")),
-    "same size and time": rename_a_class_at_the_same_time,
+    "same size and time": rename_class_with_same_time,
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_change_is_seen_and_changes_the_digest(tmp_path, change):
+def test_every_change_is_detected_and_changes_the_digest(tmp_path, change):
     root = folder(tmp_path / "data", classes="x\ny\n")
     before = load_folder(root).digest
     CHANGES[change](root)
     assert load_folder(root).digest != before
 
 
-def test_the_digest_holds_content_alone(tmp_path):
+def test_the_digest_depends_only_on_content(tmp_path):
     root = folder(tmp_path / "data")
     first = load_folder(root)
     (root / "images" / "a.png").unlink()
@@ -120,7 +120,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 DAMAGES = {
-    "images gone": lambda store: (store / "images.bin").unlink(),
+    "images missing": lambda store: (store / "images.bin").unlink(),
     "masks short": lambda store: os.truncate(store / "masks.bin", 10),
     "index torn": lambda store: os.truncate(store / "index.json", 20),
     "index nonsense": lambda store: (store / "index.json").write_text('{"format": 2, "channels": 3, "sizes": [7]}'),
@@ -130,7 +130,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_store_is_rebuilt(tmp_path, damage):
+def test_a_damaged_store_is_made_again(tmp_path, damage):
     root = folder(tmp_path / "data")
     first = load_folder(root)
     store = Path(first.store)
@@ -145,7 +145,7 @@ def test_a_damaged_store_is_rebuilt(tmp_path, damage):
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(["sources", store.name])
 
 
-def test_a_damaged_note_is_not_believed_and_the_log_names_it(tmp_path):
+def test_a_damaged_note_is_ignored_and_logged(tmp_path):
     root = folder(tmp_path / "data")
     first = load_folder(root)
     (note,) = (tmp_path / "cache" / "sources").iterdir()
@@ -180,7 +180,7 @@ def test_processes_may_decode_at_the_same_time(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 2  # the store and the notes; nothing half-written
 
 
-def test_images_are_streamed_not_held(tmp_path, monkeypatch):
+def test_images_are_streamed_and_not_held_in_memory(tmp_path, monkeypatch):
     root = folder(tmp_path / "data", {f"{i:02d}": mask(0, 1) for i in range(40)})
     read, written = [], []
     read_image, append = reader.read_image, StoreWriter.append
@@ -201,8 +201,8 @@ def test_images_are_streamed_not_held(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_forgetting_gives_memory_back(tmp_path):
-    def resident() -> int:
+def test_release_memory_frees_the_pages_of_a_store(tmp_path):
+    def measure_resident() -> int:
         return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0])
 
     with StoreWriter(tmp_path, 3) as writer:
@@ -210,8 +210,8 @@ def test_forgetting_gives_memory_back(tmp_path):
         for _ in range(24):
             writer.append(image, labels)
         store = writer.finish()
-        before = resident()
+        before = measure_resident()
         assert all(store.get_image(i).sum() for i in range(24))
-        read = resident()
+        read = measure_resident()
         store.release_memory()
-        assert read - before > 50_000 > resident() - before
+        assert read - before > 50_000 > measure_resident() - before

@@ -1,4 +1,4 @@
-"""Synthetic scenes: deterministic, true to their shares, readable as files, and asked for correctly."""
+"""Synthetic scenes: deterministic, true to their shares, readable as files, with parameters that are checked."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sweeper.data.synthetic import SCENES, draw_image, get_parameters, label_pie
 
 
 def measure_share(text: str) -> float:
-    """Foreground of a whole set."""
+    """Return the share of foreground of a data set."""
     scenes = parse_scene(text)
     return float(np.mean([(draw_image(scenes, i).mask > 0).mean() for i in range(scenes.canvas.images)]))
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_an_image_depends_on_seed_and_index_alone(name):
+def test_an_image_depends_only_on_seed_and_index(name):
     few, many = parse_scene(f"{name}?images=3&size=64"), parse_scene(f"{name}?images=900&size=64")
     first, second = draw_image(few, 2), draw_image(many, 2)
     assert np.array_equal(first.image, second.image) and np.array_equal(first.mask, second.mask)
@@ -32,7 +32,7 @@ def test_an_image_depends_on_seed_and_index_alone(name):
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_a_set_is_what_was_drawn_in_its_store_and_as_files(tmp_path, name):
+def test_store_and_files_contain_the_drawn_images(tmp_path, name):
     source = f"synthetic:{name}?images=4&size=64"
     dataset = load_dataset(source, tmp_path / "cache")
     assert (dataset.name, dataset.source, dataset.synthetic) == (name, source, True)
@@ -50,10 +50,10 @@ def test_a_set_is_what_was_drawn_in_its_store_and_as_files(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"), [("cracks", 0.005), ("cracks", 0.01), ("cracks", 0.03), ("blobs", 0.05), ("blobs", 0.3)]
+    ("name", "share"), [("cracks", 0.005), ("cracks", 0.01), ("cracks", 0.03), ("blobs", 0.05), ("blobs", 0.3)]
 )
-def test_scenes_keep_their_share(name, wanted):
-    assert measure_share(f"{name}?images=30&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
+def test_scenes_keep_their_share(name, share):
+    assert measure_share(f"{name}?images=30&foreground={share}") == pytest.approx(share, rel=0.25)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_scenes_keep_their_share(name, wanted):
         ("cracks?foregrond=0.1", ["found 'foregrond', did you mean `foreground`?; write one of"]),
     ],
 )
-def test_a_wrong_scene_names_rule_and_value(text, words):
+def test_the_error_of_an_invalid_scene_states_rule_and_value(text, words):
     with pytest.raises(DataError) as caught:
         parse_scene(text)
     assert caught.value.exit_status == 2
@@ -84,7 +84,7 @@ def test_a_wrong_scene_names_rule_and_value(text, words):
 
 # --- The test bench -------------------------------------------------------------------------------------------
 
-KNOWN = {
+STORED_DIGESTS = {
     "cracks?images=6&size=96": "d4a3cde16bcadb01",
     "blobs?images=6&size=96": "7ba99cb0222bea6b",
     "street?images=6&size=96": "d3ac744ceed48084",
@@ -95,12 +95,12 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_scenes_of_earlier_studies_stay_what_they_were_bit_for_bit(tmp_path, name):
-    assert load_dataset(f"synthetic:{name}", tmp_path).digest.removeprefix("sha256:")[:16] == KNOWN[name]
+@pytest.mark.parametrize("name", STORED_DIGESTS)
+def test_scenes_equal_those_of_earlier_studies_bit_for_bit(tmp_path, name):
+    assert load_dataset(f"synthetic:{name}", tmp_path).digest.removeprefix("sha256:")[:16] == STORED_DIGESTS[name]
 
 
-def test_the_same_set_has_the_same_name_however_it_is_written():
+def test_equal_scenes_have_equal_names_however_they_are_written():
     scenes = parse_scene("cracks?missing=0&shift=2&images=0160")
     assert scenes.name == parse_scene("cracks?shift=2.0").name and parse_scene(scenes.name) == scenes
 
@@ -110,7 +110,7 @@ def draw_masks(text: str, count: int = 12) -> list[np.ndarray]:
     return [draw_image(scenes, i).mask for i in range(count)]
 
 
-def test_spread_is_about_the_images_not_the_set():
+def test_spread_varies_the_share_of_images_and_not_of_the_data_set():
     wide = [(labels > 0).mean() for labels in draw_masks("shapes?spread=1&images=60", 60)]
     assert np.std(wide) / np.mean(wide) == pytest.approx(0.35, abs=0.06)
     assert np.mean(wide) == pytest.approx(0.05, rel=0.12)
@@ -118,7 +118,7 @@ def test_spread_is_about_the_images_not_the_set():
 
 @pytest.mark.parametrize(("diameter", "elongation"), [(6, 1), (40, 1), (24, 16)])
 @pytest.mark.slow
-def test_objects_have_the_size_and_the_thinness_that_were_asked_for(diameter, elongation):
+def test_objects_have_the_requested_size_and_elongation(diameter, elongation):
     widths, areas = [], []
     for labels in draw_masks(f"shapes?object={diameter}&elongation={elongation}&foreground=0.2&size=192", 6):
         pieces = label_pieces(labels)
@@ -131,16 +131,16 @@ def test_objects_have_the_size_and_the_thinness_that_were_asked_for(diameter, el
 
 
 @pytest.mark.parametrize(("classes", "ratio"), [(2, 1), (3, 1), (5, 3), (12, 1), (4, 10)])
-def test_classes_have_their_ratio_to_the_pixel(classes, ratio):
+def test_classes_have_exactly_the_requested_ratio(classes, ratio):
     masks = draw_masks(f"shapes?classes={classes}&ratio={ratio}&foreground=0.3", 3)
     shares = ratio ** -np.arange(classes - 1.0)
-    wanted = np.round(0.3 * shares / shares.sum() * 128 * 128)
+    expected = np.round(0.3 * shares / shares.sum() * 128 * 128)
     for labels in masks:
-        assert np.bincount(labels.ravel(), minlength=classes)[1:].tolist() == wanted.tolist()
+        assert np.bincount(labels.ravel(), minlength=classes)[1:].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_label_noise_leaves_the_image_as_it_is(name):
+def test_label_noise_does_not_change_the_image(name):
     clean, noisy = (draw_image(parse_scene(f"{name}?size=64{more}"), 1) for more in ("", "&shift=3&missing=0.5"))
     assert np.array_equal(clean.image, noisy.image)
     assert not np.array_equal(clean.mask, noisy.mask)
@@ -148,7 +148,7 @@ def test_label_noise_leaves_the_image_as_it_is(name):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 500), st.floats(0.5, 20))
-def test_a_shift_is_as_long_as_asked(seed, shift):
+def test_a_shift_has_the_requested_length(seed, shift):
     labels = np.zeros((64, 64), np.uint8)
     labels[30:34, 31:36] = 1
     moved = spoil_labels(np.random.default_rng(seed), labels, shift, 0)
@@ -157,37 +157,37 @@ def test_a_shift_is_as_long_as_asked(seed, shift):
     assert np.hypot(*(after - before)) == pytest.approx(shift, abs=0.75)
 
 
-def test_pieces_are_what_touches_and_is_of_one_class():
+def test_a_piece_is_connected_and_of_one_class():
     labels = np.array([[1, 0, 2, 2, 0], [0, 1, 2, 0, 0], [0, 0, 0, 0, 1], [0, 1, 1, 0, 1]], np.uint8)
     assert label_pieces(labels).tolist() == [[1, 0, 4, 4, 0], [0, 1, 4, 0, 0], [0, 0, 0, 0, 2], [0, 3, 3, 0, 2]]
 
 
 @pytest.mark.parametrize("missing", [0.1, 0.37, 1.0])
 @pytest.mark.slow
-def test_missing_objects_are_missing_whole_and_in_their_share(missing):
-    gone = total = 0
+def test_objects_are_erased_whole_and_in_the_requested_share(missing):
+    erased = total = 0
     for index in range(40):
         scenes = parse_scene(f"shapes?missing={missing}&foreground=0.1&seed=5")
-        whole = label_pieces(draw_image(parse_scene("shapes?foreground=0.1&seed=5"), index).mask)
-        left = draw_image(scenes, index).mask
-        for piece in range(1, whole.max() + 1):
-            shares = (left[whole == piece] > 0).mean()
+        pieces = label_pieces(draw_image(parse_scene("shapes?foreground=0.1&seed=5"), index).mask)
+        noisy = draw_image(scenes, index).mask
+        for piece in range(1, pieces.max() + 1):
+            shares = (noisy[pieces == piece] > 0).mean()
             assert shares in (0, 1)
-            gone += shares == 0
+            erased += shares == 0
             total += 1
-    assert gone / total == pytest.approx(missing, abs=0.02)
+    assert erased / total == pytest.approx(missing, abs=0.02)
 
 
-def test_help_and_documentation_name_every_parameter(capsys):
+def test_help_and_documentation_list_every_parameter(capsys):
     from sweeper.cli.synth import command
 
     with pytest.raises(SystemExit):
         command.main(["--help"])
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     text = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text("utf-8")
     for name in SCENES:
         for key in get_parameters(name):
-            assert f"{key}=" in shown and f"`{key}`" in text
+            assert f"{key}=" in output and f"`{key}`" in text
 
 
 def test_a_folder_with_files_is_not_written_into(tmp_path):

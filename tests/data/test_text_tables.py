@@ -1,4 +1,4 @@
-"""Text files of a data set: split.csv, also as the report writes it, and classes.txt, each with all that is wrong."""
+"""Text files of a data set, with all their faults at once: split.csv, also as the report writes it, and classes.txt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_named_images(**changes: object) -> Dataset:
 
 
 @pytest.mark.parametrize("folds", [None, 3])
-def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, folds: int | None) -> None:
+def test_the_written_table_gives_the_same_test_images_when_read(tmp_path: Path, folds: int | None) -> None:
     dataset = make_named_images(excluded=("-left", "out"))
     split = divide_for_training(dataset, study_seed=0, folds=folds, seed=0)
     write_split(dataset, split, tmp_path / "split.csv")
@@ -42,8 +42,8 @@ def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, fol
         assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "+", "-", "@"))]
 
 
-def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
-    """What it leaves open stays open, so that seeds continue dividing it again."""
+def test_the_written_table_keeps_given_splits(tmp_path: Path) -> None:
+    """Of the other images only the test split is written, so that seeds continue to divide the rest."""
     open_set = make_named_images()
     images = [open_set.images[0].model_copy(update={"split": "val"}), *open_set.images[1:]]
     dataset = open_set.model_copy(update={"images": tuple(images)})
@@ -53,14 +53,16 @@ def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
     assert {side.split for stem, side in sides.items() if stem != STEMS[0]} == {"test", None}
 
 
-def sides_of(tmp_path: Path, text: str) -> tuple[dict[str, tuple[str | None, str | None]], list[str]]:
+def read_sides(tmp_path: Path, text: str) -> tuple[dict[str, tuple[str | None, str | None]], list[str]]:
     path, problems = tmp_path / "split.csv", []
     path.write_text(text)
     return {stem: tuple(side) for stem, side in read_split_csv(path, "abcd", problems).items()}, problems
 
 
 def test_splits_and_groups_are_read(tmp_path: Path) -> None:
-    sides, problems = sides_of(tmp_path, "note,group,stem,split\nx,g,a,training\n,,b,Validation\n,g,c, Train\n,h,d,\n")
+    sides, problems = read_sides(
+        tmp_path, "note,group,stem,split\nx,g,a,training\n,,b,Validation\n,g,c, Train\n,h,d,\n"
+    )
     assert sides == {"a": ("train", "g"), "b": ("val", None), "c": ("train", "g"), "d": (None, "h")} and not problems
 
 
@@ -97,8 +99,8 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path, raw: bytes) -> None:
         ("\n", ["columns"]),
     ],
 )
-def test_faults_of_split_csv_are_named_together(tmp_path: Path, text: str, words: list[str]) -> None:
-    _, problems = sides_of(tmp_path, text)
+def test_faults_of_split_csv_are_listed_together(tmp_path: Path, text: str, words: list[str]) -> None:
+    _, problems = read_sides(tmp_path, text)
     assert len(problems) == len(words)
     assert all(word in problem and "split.csv" in problem for word, problem in zip(words, problems, strict=True))
 
@@ -114,7 +116,7 @@ def test_faults_of_split_csv_are_named_together(tmp_path: Path, text: str, words
         ("".join(f"c{i}\n" for i in range(256)), ["2 to 255 classes, found 256"]),
     ],
 )
-def test_faults_of_classes_txt_are_named_together(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_faults_of_classes_txt_are_listed_together(tmp_path: Path, text: str, words: list[str]) -> None:
     path, problems = tmp_path / "classes.txt", []
     path.write_text(text)
     assert read_classes(path, problems) is None
@@ -123,12 +125,12 @@ def test_faults_of_classes_txt_are_named_together(tmp_path: Path, text: str, wor
 
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=80) | st.text(alphabet="stem,plit\n\"' aé;\r", max_size=60).map(str.encode))
-def test_the_tables_never_raise(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_reading_the_tables_never_raises(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("tables") / "x"
     path.write_bytes(content)
-    found: list[str] = []
-    names = read_classes(path, found)
-    assert (names is None) == bool(found)
-    found.clear()
-    sides = read_split_csv(path, ["a", "b"], found)
-    assert found or set(sides) == {"a", "b"}
+    problems: list[str] = []
+    names = read_classes(path, problems)
+    assert (names is None) == bool(problems)
+    problems.clear()
+    sides = read_split_csv(path, ["a", "b"], problems)
+    assert problems or set(sides) == {"a", "b"}

@@ -1,4 +1,4 @@
-"""Images left out, and shrunk to exact pixels: the rest as if read alone, honest about the labels, and made again."""
+"""Data sets with images excluded or shrunk: exact, with warnings about lost labels, and made again if missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (max(pa
 SPLIT = "stem,split,group\na,train,g\nb,,\nc,val,\nd,test,\ne,,h\n"
 
 
-def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
+def test_excluding_images_gives_the_data_set_of_the_remaining_files(tmp_path):
     masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
     dataset = load_folder(folder(tmp_path / "whole", masks, split=SPLIT))
     smaller = drop_images(dataset, ["b"], tmp_path / "cache")
@@ -47,7 +47,7 @@ def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
     assert load_dataset(str(tmp_path / "whole"), tmp_path / "other").digest == smaller.digest != dataset.digest
 
 
-def test_a_list_is_read_line_by_line_and_all_its_faults_are_named(tmp_path):
+def test_a_list_of_exclusions_is_read_by_line_and_all_its_faults_are_listed(tmp_path):
     dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
     with pytest.raises(DataError) as caught:
         drop_images(dataset, ["x", "y", "00000", "00001"], tmp_path)
@@ -86,13 +86,13 @@ def list_covered_pixels(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ((20, 30), 64, (20, 30)),
     ],
 )
-def test_the_shorter_side_is_what_was_asked_for_and_nothing_grows(old, side, new):
+def test_the_shorter_side_gets_the_requested_size_and_nothing_is_enlarged(old, side, new):
     assert compute_shrunk_size(*old, side) == new
 
 
 @settings(deadline=None, max_examples=60)
 @given(SIDES, SIDES, st.sampled_from([1, 3, 5]), st.sampled_from([np.uint8, np.uint16]), st.integers(0, 99))
-def test_a_pixel_is_the_mean_of_what_it_covers(rows, columns, channels, dtype, seed):
+def test_a_shrunk_pixel_is_the_mean_of_the_area_that_it_covers(rows, columns, channels, dtype, seed):
     old, size = (rows[0], columns[0]), (rows[1], columns[1])
     image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (*old, channels), dtype=dtype)
     expected = np.floor(list_covered_pixels(image, size).astype(np.float64).mean(axis=2) + 0.5)
@@ -102,7 +102,7 @@ def test_a_pixel_is_the_mean_of_what_it_covers(rows, columns, channels, dtype, s
 
 @settings(deadline=None, max_examples=60)
 @given(SIDES, SIDES, st.integers(0, 99))
-def test_a_label_is_the_one_that_covers_most_and_the_rarer_one_of_two(rows, columns, seed):
+def test_a_shrunk_label_covers_most_of_its_area_and_ties_go_to_the_rarer_label(rows, columns, seed):
     old, size = (rows[0], columns[0]), (rows[1], columns[1])
     mask = np.random.default_rng(seed).choice(np.array([0, 0, 1, 2, IGNORE], np.uint8), old)
     total = np.bincount(mask.ravel(), minlength=256)
@@ -114,7 +114,7 @@ def test_a_label_is_the_one_that_covers_most_and_the_rarer_one_of_two(rows, colu
         assert small[row, column] == min(best, key=lambda label: (label == IGNORE, total[label], label))
 
 
-def test_components_that_grow_together_are_not_lost():
+def test_components_that_merge_do_not_count_as_lost():
     mask = np.zeros((8, 8), np.uint8)
     mask[0:3, 0:3] = mask[0:3, 4:7] = 1
     mask[7, 7] = 1
@@ -124,7 +124,7 @@ def test_components_that_grow_together_are_not_lost():
 
 
 def write_scenes(root: Path) -> Path:
-    """Four images of 48 × 72 with a crack of one pixel and a block of 12 × 12."""
+    """Write four images of 48 × 72 with a crack of one pixel and a block of 12 × 12."""
     masks = {}
     for number in range(4):
         labels = np.zeros((48, 72), np.uint8)
@@ -134,7 +134,7 @@ def write_scenes(root: Path) -> Path:
     return folder(root, masks, classes="ground\ncrack\nblock\n")
 
 
-def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
+def test_the_loss_of_a_thin_crack_is_reported_with_numbers(tmp_path):
     dataset = load_folder(write_scenes(tmp_path / "d"))
     small = resize_dataset(dataset, 16, tmp_path / "cache")
     assert small.resized == 16 and {(p.height, p.width) for p in small.images} == {(16, 24)}
@@ -146,7 +146,7 @@ def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     assert has_warning(small, "1 of 3 declared classes never occurs: crack")
 
 
-def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
+def test_images_that_are_small_enough_are_not_changed(tmp_path):
     root = write_scenes(tmp_path / "d")
     for name in ("images", "masks"):
         path = root / name / "0.png"
@@ -166,7 +166,7 @@ def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
     assert "changes nothing" in untouched.warnings[-1]
 
 
-def test_nothing_is_made_twice_and_splits_notes_and_exclusions_stay(tmp_path, monkeypatch):
+def test_variants_are_made_once_and_keep_splits_warnings_and_exclusions(tmp_path, monkeypatch):
     root = write_scenes(tmp_path / "d")
     (root / "split.csv").write_text("stem,split,group\n0,train,a\n1,val,\n2,test,\n3,train,a\n")
     whole = load_folder(root)
@@ -181,7 +181,7 @@ def test_nothing_is_made_twice_and_splits_notes_and_exclusions_stay(tmp_path, mo
     assert drop_images(whole, ["3"], tmp_path / "cache") == dataset
 
 
-def test_a_single_class_left_is_a_problem(tmp_path):
+def test_a_single_remaining_class_is_a_problem(tmp_path):
     root = write_scenes(tmp_path / "d")
     for path in (root / "masks").iterdir():
         mask = np.array(Image.open(path))
@@ -193,7 +193,7 @@ def test_a_single_class_left_is_a_problem(tmp_path):
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
 
 
-def test_a_study_keeps_what_was_said_of_its_data_where_the_images_move_and_tells_changes(tmp_path):
+def test_a_study_keeps_its_data_options_if_images_move_and_reports_changes(tmp_path):
     root, files, cache = tmp_path / "data", tmp_path / "files", {"cache": tmp_path / "cache"}
     annotated.written(root, "images/{stem}.png", "masks/{stem}.png")
     files.mkdir()
@@ -208,10 +208,10 @@ def test_a_study_keeps_what_was_said_of_its_data_where_the_images_move_and_tells
     other = resolve_dataset_request(Settings(class_map=files / "pet", resize=32, **cache), first, Recorder())
     shutil.rmtree(files)
     moved = root.rename(tmp_path / "moved")
-    again = resolve_dataset_request(Settings(data=str(moved), **cache), first, Recorder())
-    assert again == first.model_copy(update={"source": str(moved), "name": "moved"})
-    assert (again.class_map, again.excluded, again.resized) == ({"animal": ("1", "2")}, ("p0",), 24)
-    plans = [new_plan(conditions=builders.conditions(one)) for one in (first, again, other)]
+    resumed = resolve_dataset_request(Settings(data=str(moved), **cache), first, Recorder())
+    assert resumed == first.model_copy(update={"source": str(moved), "name": "moved"})
+    assert (resumed.class_map, resumed.excluded, resumed.resized) == ({"animal": ("1", "2")}, ("p0",), 24)
+    plans = [new_plan(conditions=builders.conditions(one)) for one in (first, resumed, other)]
     assert list_plan_differences(*plans[:2]) == []
     differences = list_plan_differences(plans[0], plans[2])
     assert {"class map: animal = 1, 2 → pet = 1, 2", "resize: 24 → 32"} <= {*differences}
@@ -222,7 +222,7 @@ def test_a_study_keeps_what_was_said_of_its_data_where_the_images_move_and_tells
     assert resolve_dataset_request(renamed, first, Recorder()).digest == first.digest
 
 
-def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
+def test_a_study_keeps_its_format_if_another_one_would_be_detected(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
     annotated.coco(root)
     first = resolve_dataset_request(Settings(data=str(root), format="coco", cache=cache), None, Recorder())
@@ -231,7 +231,7 @@ def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
     assert resolve_dataset_request(Settings(cache=cache), first, Recorder()).format == "coco"
 
 
-def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused(tmp_path):
+def test_a_missing_store_is_made_again_and_other_images_are_refused(tmp_path):
     cache = tmp_path / "cache"
     dataset = resize_dataset(
         drop_images(load_dataset("synthetic:cracks?images=5&size=64", cache), ["00001"], cache), 32, cache
@@ -248,7 +248,7 @@ def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused
 
 
 @pytest.mark.real_data
-def test_real_cracks_bear_three_quarters_but_not_three_eighths_of_their_size(tmp_path, real_data):
+def test_real_cracks_survive_shrinking_to_240_but_not_to_120_pixels(tmp_path, real_data):
     dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
     assert not has_warning(resize_dataset(dataset, 240, tmp_path), "erases")
     (line,) = [line for line in resize_dataset(dataset, 120, tmp_path).warnings if "erases" in line]
