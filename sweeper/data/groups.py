@@ -38,6 +38,7 @@ _PART_FIRST = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 """Part, side, picture or day before an id: `slice_003_` of `slice_003_P01`, `20190101_` of `20190101_patient7`."""
+_SEPARATOR = re.compile(r"[\W_]")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
@@ -89,7 +90,8 @@ def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], st
     two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
     names = kinds or two or {*_divide_by_level(paths, _split_words).values()}
     if names:
-        why = r"they may be kinds of images; --groups '([^\W\d_]+)[^/]*$' keeps those of each together"
+        words = r"([^\d/]*[^\W\d_])[\W_]*\d" if any(map(_SEPARATOR.search, names)) else r"([^\W\d_]+)"
+        why = f"they may be kinds of images; --groups '{words}[^/]*$' keeps those of each together"
         if kinds:
             why = f"they may be kinds of images; --groups {FOLDER} keeps those of each together"
         elif two:
@@ -140,7 +142,9 @@ def _get_ids(stem: str, _: PurePosixPath) -> list[str]:
 
 
 def _split_words(stem: str, _: PurePosixPath) -> list[str]:
-    return [*re.findall(r"(?:^|/)([^\W\d_]+)[\W_][^/]*\d[^/]*$", stem), stem]
+    """Return the first word before a number, and all words before it: `video`, `video_anna` of `video_anna_001`."""
+    first = re.findall(r"(?:^|/)([^\W\d_]+)[\W_][^/]*\d[^/]*$", stem)
+    return [*first, *re.findall(r"(?:^|/)([^\d/]*[^\W\d_])[\W_]*\d[^/]*$", stem), stem]
 
 
 def _is_meaningless(text: str) -> bool:

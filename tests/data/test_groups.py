@@ -143,6 +143,10 @@ def test_names_without_ids_make_no_groups(tmp_path, names):
             "(anna, bert, cleo), and are trained on and tested one by one: they may be kinds of images",
         ),
         (
+            number_names(("video_anna", "video_bert", "video_cleo"), "{}_{}"),
+            "(video_anna, video_bert, video_cleo), and are trained on and tested one by one: they may be kinds",
+        ),
+        (
             number_names(("MT_Blowhole", "MT_Crack", "MT_Free"), "{}/s{}"),
             "one by one: they may be kinds of images; --groups folder keeps those of each together",
         ),
@@ -157,7 +161,7 @@ def test_uncertain_groups_are_reported_until_the_user_decides(tmp_path, names, w
     assert not has_warning(load_folder(root, groups="none"), "--groups")
     if "anna" in warning:
         pattern = warning.split("--groups '")[1].split("'")[0]
-        assert load_folder(root, groups=pattern).images[0].group == "anna"
+        assert load_folder(root, groups=pattern).images[0].group == names[0].rpartition("_")[0]
 
 
 def test_split_csv_and_given_splits_precede_groups_by_folder(tmp_path):
