@@ -159,6 +159,8 @@ def check_name_list(where: str, lines: Sequence[str], problems: list[str]) -> tu
     for number, name in enumerate(names, 1):
         if not name:
             faults.append(f"line {number} must hold a class name, found an empty line; the line number sets the index")
+        elif name.startswith("#"):
+            faults.append(f"line {number} must hold a class name, found the comment {name!r}; remove it")
         elif not name.isprintable():
             faults.append(f"line {number}: names must be printable, found {name!r}; rename the class")
         elif name in names[: number - 1]:

@@ -240,3 +240,13 @@ def test_file_names_may_be_in_another_case(tmp_path, name):
         path.rename(path.with_name(path.name.upper()))
     dataset = load_folder(root)
     assert has_true_masks(dataset) and dataset.classes == annotated.CLASSES
+
+
+def test_an_empty_name_of_a_file_is_refused_as_empty(tmp_path: Path) -> None:
+    annotated.manifest(tmp_path)
+    table = tmp_path / "manifest.csv"
+    head, first, *others = table.read_text("utf-8").splitlines()
+    image, _, *end = first.split(",")
+    table.write_text("\n".join([head, ",".join([image, "", *end]), *others]), "utf-8")
+    (problem,) = find_problems(tmp_path)
+    assert "line 2: mask: a file must be named, found ''; name it, or remove the entry" in problem

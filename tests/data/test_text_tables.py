@@ -113,6 +113,7 @@ def test_faults_of_split_csv_are_listed_together(tmp_path: Path, text: str, word
             ["line 2 must hold a", "line 3: names must differ", "line 4: names must be print"],
         ),
         ("c0\n", ["2 to 255 classes, found 1"]),
+        ("# classes\nroad\ncar\n", ["line 1 must hold a class name, found the comment '# classes'; remove it"]),
         ("".join(f"c{i}\n" for i in range(256)), ["2 to 255 classes, found 256"]),
     ],
 )

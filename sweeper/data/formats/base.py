@@ -385,6 +385,8 @@ def find_image(
         return others[0]
     reason = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
     fault = f"{source}: the file {text[:300]!r} must be in the data folder, found {reason}; add it"
+    if not base:
+        fault = f"{source}: a file must be named, found {text[:300]!r}; name it, or remove the entry"
     (place.problems if problems is None else problems).append(fault)
     return None
 
