@@ -23,7 +23,7 @@ from sweeper.evidence.replicates import Replicate
 from sweeper.storage import list_plan_differences
 from sweeper.training.checkpoint import make_checkpoint_key
 from sweeper.workflow.recipe_choice import load_metric_code
-from tests.report.test_markdown import text_of
+from tests.report.test_markdown import render_text
 from tests.support import builders
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
@@ -183,13 +183,13 @@ def test_a_report_compares_finalists_by_an_own_metric_if_its_code_exists(module:
     assert evidence.scale.score == "last_iou"
     for finalist in evidence.finalists:
         assert finalist.fg_iou is not None and finalist.score.estimate == pytest.approx(finalist.fg_iou.estimate)
-    text = text_of(sweep, study.recommendation.model_copy(update={"evidence": evidence}))
+    text = render_text(sweep, study.recommendation.model_copy(update={"evidence": evidence}))
     assert "test last_iou" in text and "was not where this report was written" not in text
     (tmp_path / "own_metrics_here.py").unlink()
     unregister_metrics()
     own_metric.register_metric(sweep.conditions.recipe.own_metric)
     assert own_metric.resolve_verdict_metric(name) == "miou"
-    assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, study.recommendation)
+    assert "own_metrics_here:last_iou was not where this report was written" in render_text(sweep, study.recommendation)
 
 
 def test_a_recommendation_is_not_used_after_its_metric_changed(

@@ -48,7 +48,7 @@ from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
 from sweeper.workflow.conclude import draw_conclusion
-from tests.report.test_markdown import CLEAR, recommended
+from tests.report.test_markdown import CLEAR, recommend
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
 from tests.support.pasting import run_text
@@ -361,7 +361,7 @@ def test_a_loss_that_needs_distance_maps_has_no_examples() -> None:
 
 def make_recommended_answer() -> RecommendedAnswer:
     """Return a study of two classes with a clear winner."""
-    conclusion = recommended(builders.evidence(CLEAR))
+    conclusion = recommend(builders.evidence(CLEAR))
     assert conclusion.recommended is not None
     return RecommendedAnswer(builders.sweep(), conclusion, conclusion.recommended)
 

@@ -13,49 +13,49 @@ from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.report import alternatives, confirmation
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, list_seed_scores
-from tests.report.test_markdown import CLEAR, opened, recommended, text_of
+from tests.report.test_markdown import CLEAR, drop_folded, recommend, render_text
 from tests.support import builders
 
 UI = "http://127.0.0.1:5000"
 
 
-def facts_of(sweep: SweepRecord | None = None, answered: Recommendation | None = None, **evidence: Any) -> ReportFacts:
-    answered = answered or recommended(builders.evidence(CLEAR, **evidence))
-    return collect_facts(sweep or builders.sweep(), answered)
+def make_facts(sweep: SweepRecord | None = None, answer: Recommendation | None = None, **evidence: Any) -> ReportFacts:
+    answer = answer or recommend(builders.evidence(CLEAR, **evidence))
+    return collect_facts(sweep or builders.sweep(), answer)
 
 
-def told(facts: ReportFacts) -> str:
-    return text_of(facts.sweep, facts.recommendation)
+def write_text(facts: ReportFacts) -> str:
+    return render_text(facts.sweep, facts.recommendation)
 
 
-def rows(table: str) -> list[list[str]]:
+def split_rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
 
 
 # --- Interim analyses and their level -----------------------------------------------------------------------
 
 
-def test_the_report_has_one_level_and_the_statistics_say_what_each_interval_is_at() -> None:
+def test_the_report_has_one_level_and_the_statistics_list_all() -> None:
     """The interval of a finalist that was dropped early has the level of its interim analysis."""
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
-    facts = facts_of(analyses=builders.ANALYSES, analysis_index=1, finalists=changed)
-    cells = {row[0]: row for row in rows(confirmation.make_finalists_table(facts))}
-    place = cells["loss"].index("vs cross-entropy [95\u00a0%]")
-    assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
-    assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040]"
+    facts = make_facts(analyses=builders.ANALYSES, analysis_index=1, finalists=changed)
+    cells = {row[0]: row for row in split_rows(confirmation.make_finalists_table(facts))}
+    column = cells["loss"].index("vs cross-entropy [95\u00a0%]")
+    assert cells["**`dice_focal`**"][column] == "+0.060 [+0.040, +0.080]"
+    assert cells["`dice_ce`"][column] == "+0.020 [0.000, +0.040]"
     gains = dict(format_card_lines(make_card(facts)))
     assert "test mIoU (95 % over all interim analyses)" in gains["Gain over tuned cross-entropy"]
-    text = told(facts)
-    assert "with intervals at 95 % over all interim analyses" in opened(text)
+    text = write_text(facts)
+    assert "with intervals at 95 % over all interim analyses" in drop_folded(text)
     assert "over all planned interim analyses: each alone is at 98.5 % to 99 %; every share" in text
-    assert not re.search(r"9[89](\.5)? %", opened(text))
-    assert "interim analyses: each alone" not in told(facts_of())
+    assert not re.search(r"9[89](\.5)? %", drop_folded(text))
+    assert "interim analyses: each alone" not in write_text(make_facts())
 
 
-def test_every_pair_is_compared_in_a_matrix_with_the_verdicts_winners_in_bold() -> None:
-    facts = facts_of()
-    table = rows(confirmation.make_pairs_table(facts))
+def test_the_matrix_of_pairs_has_the_verdicts_winners_in_bold() -> None:
+    facts = make_facts()
+    table = split_rows(confirmation.make_pairs_table(facts))
     names = [finalist.family for finalist in facts.finalists]
     assert table[0][1:] == [f"− `{name}`" for name in names] and len(names) > 2
     cells = [row[1:] for row in table[2:]]
@@ -69,107 +69,111 @@ def test_every_pair_is_compared_in_a_matrix_with_the_verdicts_winners_in_bold() 
             assert gap is None or cell.strip("*") == facts.format_gain(gap, *pair)
             assert cell.startswith("**") == (i != j and has_beaten(evidence, i, j))
     assert "**+0.060 [+0.040, +0.080]**" in cells[0]
-    assert "in bold where the row is better by the" in told(facts)
-    two = facts_of(answered=recommended(builders.evidence({"dice": 0.7, "cross_entropy": 0.6})))
+    assert "in bold where the row is better by the" in write_text(facts)
+    two = make_facts(answer=recommend(builders.evidence({"dice": 0.7, "cross_entropy": 0.6})))
     assert confirmation.make_pairs_table(two) == ""
 
 
-def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
+def test_interim_analyses_are_listed_with_their_error_and_outcome() -> None:
     sweep = builders.sweep(analyses_planned=builders.ANALYSES, analyses_taken=builders.ANALYSES_TAKEN)
-    text = confirmation.make_analyses_table(facts_of(sweep))
-    assert rows(text)[2:] == [
+    text = confirmation.make_analyses_table(make_facts(sweep))
+    assert split_rows(text)[2:] == [
         ["3", "undecided", "Not settled: two more seeds.", "1\u00a0%", "99\u00a0%"],
         ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
         ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
     ]
-    assert "### Interim analyses" in told(facts_of(sweep)) and "### Interim analyses" not in told(facts_of())
+    assert "### Interim analyses" in write_text(make_facts(sweep)) and "### Interim analyses" not in write_text(
+        make_facts()
+    )
 
 
-def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not_the_finalists() -> None:
+def test_trainings_at_other_budgets_or_seeds_are_not_the_finalists() -> None:
     sweep = builders.sweep()
-    facts = facts_of(sweep)
+    facts = make_facts(sweep)
     chosen = facts.finalists[0]
-    own = group_confirmations(facts, chosen)
-    assert tuple(run.spec.seed for run in own) == chosen.seeds
-    first = own[0]
+    runs = group_confirmations(facts, chosen)
+    assert tuple(run.spec.seed for run in runs) == chosen.seeds
+    first = runs[0]
     others = [
         first.model_copy(update={"value": 0.0, "spec": first.spec.model_copy(update={"number": 900 + i, **changes})})
         for i, changes in enumerate(({"steps": 7 * first.spec.steps}, {"seed": 999}))
     ]
-    more = facts_of(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
-    assert group_confirmations(more, chosen) == own
-    assert list_seed_scores(more, chosen) == list_seed_scores(facts, chosen)
+    more_facts = make_facts(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
+    assert group_confirmations(more_facts, chosen) == runs
+    assert list_seed_scores(more_facts, chosen) == list_seed_scores(facts, chosen)
 
 
 # --- The finalists, from the search to the test -------------------------------------------------------------
 
 
-def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
-    likely = {
+def test_the_most_that_a_finalist_can_cost_is_in_the_table_and_the_card() -> None:
+    finalists = {
         "dice_focal": {"regret": Regret(expected=0.001, bound=0.0042, within_rope=0.99, best=0.973)},
         "dice_ce": {"regret": Regret(expected=0.02, bound=0.05, within_rope=0.1, best=0.004)},
     }
-    facts = facts_of(finalists=likely)
-    head = dict(format_card_lines(make_card(facts)))
-    assert "costs at most 0.005 mIoU against the best of 3 finalists (95 %)" in head["Confidence"]
+    facts = make_facts(finalists=finalists)
+    card_rows = dict(format_card_lines(make_card(facts)))
+    assert "costs at most 0.005 mIoU against the best of 3 finalists (95 %)" in card_rows["Confidence"]
     for table, column, values in (
         (confirmation.format_finalists_detail, "probability of being best", ["97 %", "< 1 %", "–"]),
         (confirmation.make_finalists_table, "costs at most (95 %)", ["0.005", "0.050", "–"]),
     ):
-        cells = {row[0]: row for row in rows(table(facts))}
-        place = cells["loss"].index(column)
-        assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == values
+        cells = {row[0]: row for row in split_rows(table(facts))}
+        position = cells["loss"].index(column)
+        assert [cells[name][position] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == values
     bound = '"Costs at most" is a bound with a probability of 95 %, from a hierarchical model of all finalists'
-    assert bound in told(facts) and "probability" not in told(facts_of())
+    assert bound in write_text(facts) and "probability" not in write_text(make_facts())
 
 
-def test_finalists_at_a_fixed_threshold_chose_none() -> None:
-    fixed = facts_of(builders.sweep(conditions=builders.conditions(threshold="0.5")))
-    assert "Means over the seeds, at threshold 0.5; " in told(fixed)
-    assert "at the threshold that each training chose" in told(facts_of()) and "training chose" not in told(fixed)
+def test_finalists_at_a_fixed_threshold_chose_no_threshold() -> None:
+    fixed = make_facts(builders.sweep(conditions=builders.conditions(threshold="0.5")))
+    assert "Means over the seeds, at threshold 0.5; " in write_text(fixed)
+    assert "at the threshold that each training chose" in write_text(
+        make_facts()
+    ) and "training chose" not in write_text(fixed)
 
 
-def test_a_learning_rate_that_all_finalists_share_is_said_once() -> None:
-    drawn = {name: {"rates": RateRange(best=0.002, low=0.001, high=0.0042, shared=True)} for name in CLEAR}
+def test_a_learning_rate_that_all_finalists_share_is_stated_once() -> None:
+    shared = {name: {"rates": RateRange(best=0.002, low=0.001, high=0.0042, shared=True)} for name in CLEAR}
     table = confirmation.make_finalists_table
-    assert "learning rate" not in table(facts_of(finalists=drawn))
-    text = told(facts_of(finalists=drawn))
+    assert "learning rate" not in table(make_facts(finalists=shared))
+    text = write_text(make_facts(finalists=shared))
     assert (
         text.count("0.0042") == 1 and "Each seed drew one learning rate for all losses, from 0.001 to 0.0042." in text
     )
-    assert "All have the learning rate 0.003." in told(facts_of())
-    apart = facts_of(finalists=drawn | {"dice_ce": {"lr": 0.01}})
-    assert rows(table(apart))[0][2] == "learning rate" and "Each seed drew" not in told(apart)
+    assert "All have the learning rate 0.003." in write_text(make_facts())
+    different = make_facts(finalists=shared | {"dice_ce": {"lr": 0.01}})
+    assert split_rows(table(different))[0][2] == "learning rate" and "Each seed drew" not in write_text(different)
 
 
-def test_search_values_stand_beside_tuning_and_test() -> None:
-    changed = {
+def test_finalists_are_listed_with_their_search_values_and_trials() -> None:
+    finalists = {
         "dice_focal": {"search_value": 0.70, "trials_tried": 9, "trials_completed": 3},
         "dice_ce": {"search_value": 0.72, "trials_tried": 5, "trials_completed": 4},
     }
-    table = rows(confirmation.format_finalists_detail(facts_of(builders.sweep(), finalists=changed)))
+    table = split_rows(confirmation.format_finalists_detail(make_facts(builders.sweep(), finalists=finalists)))
     assert table[0][1:4] == ["trials (completed)", "search mIoU", "confirmation, validation"]
     assert table[2][:3] == ["**`dice_focal`**", "9 (3)", "0.700"] and table[3][1:3] == ["5 (4)", "0.720"]
 
 
-def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:
-    assert confirmation.explain_winners_curse(facts_of()) == []
-    same = builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200))
-    assert "scored 0.010 mIoU higher in the search" in confirmation.explain_winners_curse(facts_of(same))[0]
+def test_the_winners_curse_is_estimated_only_if_the_budgets_are_equal() -> None:
+    assert confirmation.explain_winners_curse(make_facts()) == []
+    equal_budgets = builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200))
+    assert "scored 0.010 mIoU higher in the search" in confirmation.explain_winners_curse(make_facts(equal_budgets))[0]
 
 
 # --- Preferences --------------------------------------------------------------------------------------------
 
 
-def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_beaten() -> None:
-    judged = (
+def test_a_preference_replaces_the_recommended_loss_only_if_it_is_beaten() -> None:
+    preferences = (
         builders.preference("misses", (0.6, 0.5, 0.4), points=(0.3, 0.2, 0.1)),
         builders.preference("false_alarms", (0.6, 0.62, 0.4), unbeaten=(0, 1)),
         builders.preference("boundaries", (0.6, 0.7, 0.4), points=(0.3, 0.2, 0.1)),
         builders.preference("probabilities", (0.05, 0.09, 0.02)),
     )
-    facts = facts_of(preferences=judged)
-    misses, alarms, boundaries, probabilities = rows(alternatives.make_preferences_table(facts))[2:]
+    facts = make_facts(preferences=preferences)
+    misses, alarms, boundaries, probabilities = split_rows(alternatives.make_preferences_table(facts))[2:]
     assert misses[:3] == [
         "missing little (a miss costs more than a false alarm)",
         "measure of misses",
@@ -181,16 +185,16 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     assert probabilities[2] == "**`cross_entropy`**" and probabilities[3].endswith("lower is better")
     assert probabilities[4] == "`dice_focal` +0.030 [+0.010, +0.050]"
     wide = builders.preference("misses", (0.6, 0.5, 0.4), leads=(None, builders.interval(0.1, 1.1), None))
-    table = alternatives.make_preferences_table(facts_of(preferences=(wide,)))
-    assert rows(table)[2][4] == "`dice_ce` +0.100 (too few seeds)"
-    old = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4), leads=()),))
-    assert rows(alternatives.make_preferences_table(old))[2][4] == "–"
-    text = told(facts)
+    table = alternatives.make_preferences_table(make_facts(preferences=(wide,)))
+    assert split_rows(table)[2][4] == "`dice_ce` +0.100 (too few seeds)"
+    old = make_facts(preferences=(builders.preference("misses", (0.6, 0.5, 0.4), leads=()),))
+    assert split_rows(alternatives.make_preferences_table(old))[2][4] == "–"
+    text = write_text(facts)
     assert "## If you care most about something else" in text
     assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
     assert text.index("## If you care") < text.index("## Finalists")
-    kept = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
-    assert "None of these changes the answer" in alternatives.explain_preferences(kept)
+    unbeaten = make_facts(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
+    assert "None of these changes the answer" in alternatives.explain_preferences(unbeaten)
 
 
 # --- The plain operating point ------------------------------------------------------------------------------
@@ -221,31 +225,29 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
         ),
     ],
 )
-def test_the_report_and_the_json_say_whether_the_answer_depends_on_the_threshold(
-    plain: dict[str, float], sentence: str
-) -> None:
+def test_report_and_json_say_if_the_answer_depends_on_the_threshold(plain: dict[str, float], sentence: str) -> None:
     tuned = builders.evidence(CLEAR)
     names = [finalist.family for finalist in tuned.finalists]
-    at = [
+    comparisons = [
         c.model_copy(update={"difference": builders.interval(plain[names[c.first]] - plain[names[c.second]])})
         for c in tuned.comparisons
     ]
-    rows_at = [f.model_copy(update={"miou_at_default": plain[f.family]}) for f in tuned.finalists]
-    answered = recommended(tuned.model_copy(update={"at_plain": tuple(at), "finalists": tuple(rows_at)}))
-    facts = facts_of(answered=answered)
-    text = told(facts).replace("\u00a0", " ")
+    finalists = [f.model_copy(update={"miou_at_default": plain[f.family]}) for f in tuned.finalists]
+    answer = recommend(tuned.model_copy(update={"at_plain": tuple(comparisons), "finalists": tuple(finalists)}))
+    facts = make_facts(answer=answer)
+    text = write_text(facts).replace("\u00a0", " ")
     assert sentence in text and "All have the learning rate 0.003. At threshold" in text
-    found = make_recommendation_json(facts.sweep, answered)["plain_point"]
-    assert found["depends"] == ("does not depend" not in sentence) and found["against"] == "cross_entropy"
-    assert found["difference"] == pytest.approx(plain["dice_focal"] - plain["cross_entropy"])
+    document = make_recommendation_json(facts.sweep, answer)["plain_point"]
+    assert document["depends"] == ("does not depend" not in sentence) and document["against"] == "cross_entropy"
+    assert document["difference"] == pytest.approx(plain["dice_focal"] - plain["cross_entropy"])
     worse = {f.family: plain[f.family] - f.score.estimate for f in tuned.finalists}
     worse = {family: by for family, by in worse.items() if by >= 0.001}
-    assert found["worse"] == pytest.approx(worse)
+    assert document["worse"] == pytest.approx(worse)
     assert ("scores worse than 0.5 with" in text) == bool(worse)
     assert all(f"`{family}` (by {by:.3f})" in text for family, by in worse.items())
 
 
-def test_nothing_is_said_of_the_plain_point_where_none_was_tuned() -> None:
-    facts = facts_of()
-    assert "the recommendation does" not in told(facts)
+def test_the_plain_point_is_not_mentioned_if_no_threshold_was_tuned() -> None:
+    facts = make_facts()
+    assert "the recommendation does" not in write_text(facts)
     assert make_recommendation_json(facts.sweep, facts.recommendation)["plain_point"] is None

@@ -19,15 +19,15 @@ from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confi
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
 from sweeper.report.figures.confirmation import _list_swept
 from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
-from tests.report.test_markdown import recommended
+from tests.report.test_markdown import recommend
 from tests.support import builders
 from tests.support.simulated_studies import cracks, street
 
-GROUNDS = ("#ffffff", "#16181b", "#0d1117")
+BACKGROUNDS = ("#ffffff", "#16181b", "#0d1117")
 """Of the page in either theme, and of GitHub's dark one."""
 
 
-class Written(NamedTuple):
+class Figures(NamedTuple):
     facts: ReportFacts
     drawn: dict[str, DrawnFigure | str]
     folder: Path
@@ -35,22 +35,22 @@ class Written(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     """Return the figures of one study, drawn once for all tests here, over those of an earlier report."""
     study, folder = street(), tmp_path_factory.mktemp("figures")
     (folder / "mosaic.svg").write_bytes(b"of an earlier version")
     facts = collect_facts(study.sweep, study.recommendation, pixels=study.pixels)
     before = dict(matplotlib.rcParams)
     drawn = draw_all(facts, folder)
-    return Written(facts, drawn, folder, dict(matplotlib.rcParams) != before)
+    return Figures(facts, drawn, folder, dict(matplotlib.rcParams) != before)
 
 
-def literal(levels: dict[str, float], pixels: Pixels | None = None, **changes: object) -> ReportFacts:
-    answer = recommended(builders.evidence(levels))
+def make_facts(levels: dict[str, float], pixels: Pixels | None = None, **changes: object) -> ReportFacts:
+    answer = recommend(builders.evidence(levels))
     return collect_facts(builders.sweep(**changes), answer, pixels=pixels)  # type: ignore[arg-type]
 
 
-def drawing(name: str, facts: ReportFacts) -> DrawnFigure:
+def draw(name: str, facts: ReportFacts) -> DrawnFigure:
     result = FIGURES[name].draw(facts)
     assert isinstance(result, DrawnFigure), result
     return result
@@ -59,76 +59,78 @@ def drawing(name: str, facts: ReportFacts) -> DrawnFigure:
 # --- The files ----------------------------------------------------------------------------------------------
 
 
-def contrast(colour: str, ground: str) -> float:
+def get_contrast(colour: str, background: str) -> float:
     """Return the contrast of two colours, 1 to 21, as WCAG 2.2 defines it."""
-    channels = np.array([to_rgb(colour), to_rgb(ground)])
+    channels = np.array([to_rgb(colour), to_rgb(background)])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     low, high = sorted(linear @ (0.2126, 0.7152, 0.0722))
     return float((high + 0.05) / (low + 0.05))
 
 
-def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(written: Written) -> None:
-    assert {name for name, result in written.drawn.items() if isinstance(result, DrawnFigure)} == {*FIGURES}
-    assert {path.name for path in written.folder.iterdir()} == {f"{name}.svg" for name in FIGURES}
+def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(figures: Figures) -> None:
+    assert {name for name, result in figures.drawn.items() if isinstance(result, DrawnFigure)} == {*FIGURES}
+    assert {path.name for path in figures.folder.iterdir()} == {f"{name}.svg" for name in FIGURES}
     for name in FIGURES:
-        root = ElementTree.parse(written.folder / f"{name}.svg").getroot()
+        root = ElementTree.parse(figures.folder / f"{name}.svg").getroot()
         assert root.get("width") == "720" and 150 < int(root.get("height") or 0) < 2000
         assert not [e for e in root.iter() if e.tag.endswith(("}text", "}script", "}a"))]
         links = [value for e in root.iter() for key, value in e.attrib.items() if key.endswith("href")]
         assert all(link.startswith(("#", "data:image/png")) for link in links)
-    assert not written.settings_changed
+    assert not figures.settings_changed
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "predictions"])
-def test_every_colour_can_be_seen_on_a_light_and_on_a_dark_ground(written: Written, name: str) -> None:
-    text = (written.folder / f"{name}.svg").read_text("utf-8")
+def test_every_colour_is_visible_on_light_and_dark_backgrounds(figures: Figures, name: str) -> None:
+    text = (figures.folder / f"{name}.svg").read_text("utf-8")
     styles = [style for style in re.findall(r'style="([^"]*)"', text) if "opacity" not in style]
     colours = {colour for style in styles for colour in re.findall(r"(?:fill|stroke): (#\w{6})", style)}
-    assert colours and not {(c, g) for c in colours for g in GROUNDS if contrast(c, g) < 3}
+    assert colours and not {
+        (colour, background) for colour in colours for background in BACKGROUNDS if get_contrast(colour, background) < 3
+    }
     assert "#000000" not in text and "#ffffff" not in text  # no ground of its own, and no colour was forgotten
 
 
-def test_the_same_study_gives_the_same_bytes(written: Written, tmp_path: Path) -> None:
-    save_figure(drawing("curves", written.facts), tmp_path / "curves.svg")
-    assert (tmp_path / "curves.svg").read_bytes() == (written.folder / "curves.svg").read_bytes()
+def test_the_same_study_gives_the_same_bytes(figures: Figures, tmp_path: Path) -> None:
+    save_figure(draw("curves", figures.facts), tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").read_bytes() == (figures.folder / "curves.svg").read_bytes()
 
 
 @pytest.mark.parametrize(
-    "own",
+    "settings",
     [
         {"text.usetex": True},
         {"font.size": 40, "font.family": "monospace", "axes.titlesize": "xx-large"},
         {"figure.dpi": 20, "savefig.dpi": 20, "savefig.bbox": "tight", "lines.linewidth": 9},
         {"axes.facecolor": "black", "axes.prop_cycle": matplotlib.cycler(color="r"), "svg.fonttype": "none"},
     ],
-    ids=lambda own: next(iter(own)),
+    ids=lambda settings: next(iter(settings)),
 )
 @pytest.mark.slow
-def test_a_users_matplotlibrc_changes_no_figure(written: Written, tmp_path: Path, own: dict[str, object]) -> None:
-    with matplotlib.rc_context(own):  # type: ignore[arg-type]
-        draw_all(written.facts, tmp_path)
-    for path in written.folder.iterdir():
+def test_a_users_matplotlibrc_changes_no_figure(figures: Figures, tmp_path: Path, settings: dict[str, object]) -> None:
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
+        draw_all(figures.facts, tmp_path)
+    for path in figures.folder.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 # --- What they show -----------------------------------------------------------------------------------------
 
 
-def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None:
-    drawn = drawing("gain", literal({"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}))
+def test_the_gain_figure_has_every_rival_its_interval_and_the_margin() -> None:
+    drawn = draw("gain", make_facts({"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}))
     (axes,) = drawn.figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dice_focal", "dice_ce"]
     spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
     assert [0.04, 0.08] in spans and [-0.01, 0.03] in spans
     assert "(± 0.01)" in drawn.caption and drawn.caption.endswith("Clearly better: `dice_focal`.")
-    assert isinstance(FIGURES["gain"].draw(literal({"cross_entropy": 0.65})), str)
+    assert isinstance(FIGURES["gain"].draw(make_facts({"cross_entropy": 0.65})), str)
 
 
-def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
+def test_the_caption_of_the_gain_figure_agrees_with_the_verdict() -> None:
     levels = {"dice_focal": 0.71, "cross_entropy": 0.65}
-    twice = {family: {"seeds": (1000, 1001)} for family in levels}
-    for evidence, said in (
-        (builders.evidence(levels, finalists=twice), "At least 3 common seeds are needed."),
+    two_seeds = {family: {"seeds": (1000, 1001)} for family in levels}
+    for evidence, sentence in (
+        (builders.evidence(levels, finalists=two_seeds), "At least 3 common seeds are needed."),
         (
             builders.evidence(levels, test_groups=1),
             "With 1 group of test images, chance cannot be separated from merit.",
@@ -140,34 +142,34 @@ def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
             "+0.080): better, but by less than the margin, 0.07.",
         ),
     ):
-        assert drawing("gain", collect_facts(builders.sweep(), recommended(evidence))).caption.endswith(said)
+        assert draw("gain", collect_facts(builders.sweep(), recommend(evidence))).caption.endswith(sentence)
 
 
-def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: Pixels) -> ReportFacts:
-    """Return two finalists with these foreground IoU (seeds, images), of whose first seed `kept` images were kept."""
+def make_two_finalists(first: npt.ArrayLike, second: npt.ArrayLike, mask_count: int, pixels: Pixels) -> ReportFacts:
+    """Return two finalists with these foreground IoU (seeds, images), with so many masks of the first seed."""
     runs = []
     for family, levels in (("dice_focal", np.asarray(first)), ("cross_entropy", np.asarray(second))):
-        for seed, own in zip((101, 102, 103), levels, strict=False):
-            masks = tuple(np.zeros((20, 20), np.uint8) for _ in range(kept))
-            shown = Predictions(images=tuple(range(kept)), masks=masks) if seed == 101 else None
-            run = builders.confirmation(family, seed, builders.counts_from_iou(own), len(runs))
-            runs.append(run.model_copy(update={"predictions": shown}))
-    return literal({"dice_focal": 0.71, "cross_entropy": 0.65}, seen, confirmations=runs)
+        for seed, ious in zip((101, 102, 103), levels, strict=False):
+            masks = tuple(np.zeros((20, 20), np.uint8) for _ in range(mask_count))
+            predictions = Predictions(images=tuple(range(mask_count)), masks=masks) if seed == 101 else None
+            run = builders.confirmation(family, seed, builders.counts_from_iou(ious), len(runs))
+            runs.append(run.model_copy(update={"predictions": predictions}))
+    return make_facts({"dice_focal": 0.71, "cross_entropy": 0.65}, pixels, confirmations=runs)
 
 
-def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_all_seeds() -> None:
+def test_predictions_are_the_largest_wins_a_median_and_the_largest_losses() -> None:
     gaps = np.array([0.0, 0.3, -0.2, 0.1, -0.3, 0.2, 0.05, 0.4])
     luck = np.array([0.0, -0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])  # of one seed, which another makes up for
     first = 0.5 + np.array([gaps + luck, gaps - luck, gaps])
-    asked: list[int] = []
+    indices: list[int] = []
 
-    def seen(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        asked.append(index)
+    def load_pixels(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        indices.append(index)
         return np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)
 
-    facts = side_by_side(first, np.full((3, 8), 0.5), 7, seen)
-    drawn = drawing("predictions", facts)
-    assert asked == [1, 5, 6, 2, 4]  # image 7 is ahead most, and nobody kept its predictions
+    facts = make_two_finalists(first, np.full((3, 8), 0.5), 7, load_pixels)
+    drawn = draw("predictions", facts)
+    assert indices == [1, 5, 6, 2, 4]  # image 7 is ahead most, and nobody kept its predictions
     panels = np.asarray(drawn.figure.axes).reshape(5, 4)
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["ahead", "ahead", "median", "behind", "behind"]
     scored = score_images(facts, *facts.finalists)
@@ -175,10 +177,12 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
     assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
 
 
-def test_differences_show_each_seed_and_each_test_image_in_order() -> None:
+def test_the_differences_figure_has_each_seed_and_each_image_in_order() -> None:
     gaps = np.array([0.0, 0.3, -0.2, 0.1])
-    facts = side_by_side(0.5 + np.tile(gaps, (3, 1)) + np.array([[0.0], [0.1], [-0.1]]), np.full((3, 4), 0.5), 0, None)
-    figure = drawing("differences", facts)
+    facts = make_two_finalists(
+        0.5 + np.tile(gaps, (3, 1)) + np.array([[0.0], [0.1], [-0.1]]), np.full((3, 4), 0.5), 0, None
+    )
+    figure = draw("differences", facts)
     seeds, images = figure.figure.axes
     assert [label.get_text() for label in seeds.get_yticklabels()] == [f.family for f in facts.finalists]
     dots = [line for line in seeds.lines if line.get_marker() == "o"]
@@ -186,20 +190,20 @@ def test_differences_show_each_seed_and_each_test_image_in_order() -> None:
     joined = [line for line in seeds.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 2]
     assert len([line for line in joined if list(line.get_ydata()) == [0, 1]]) == 3  # a line for each seed
     scored = score_images(facts, *facts.finalists)
-    apart = sorted((first - second for first, second in scored.values()), reverse=True)
+    gaps_in_order = sorted((first - second for first, second in scored.values()), reverse=True)
     bars = [patch.get_data().values for patch in images.patches]
-    assert bars[0] + bars[1] == pytest.approx(apart) and min(bars[0]) == 0 == max(bars[1])
+    assert bars[0] + bars[1] == pytest.approx(gaps_in_order) and min(bars[0]) == 0 == max(bars[1])
     assert "on each of 4 test images, sorted" in figure.caption
-    assert f"Their mean, {np.mean(apart):+.3f}" in figure.caption
+    assert f"Their mean, {np.mean(gaps_in_order):+.3f}" in figure.caption
     runs = [*facts.sweep.confirmations]
-    gone = {"test": None, "collapse": Collapse.DIVERGED}
-    runs[0] = runs[0].model_copy(update=gone)
-    lost = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, None, confirmations=runs)
-    text = drawing("differences", lost).caption
+    diverged = {"test": None, "collapse": Collapse.DIVERGED}
+    runs[0] = runs[0].model_copy(update=diverged)
+    diverged_facts = make_facts({"dice_focal": 0.71, "cross_entropy": 0.65}, None, confirmations=runs)
+    text = draw("differences", diverged_facts).caption
     assert "Not drawn, as they diverged, and counted in the verdict at the lowest score: `dice_focal` seed 101." in text
     assert "Not drawn" not in figure.caption
-    alone = literal({"dice": 0.7}, None)
-    assert FIGURES["differences"].draw(alone) == "fewer than two finalists were confirmed on two seeds"
+    single = make_facts({"dice": 0.7}, None)
+    assert FIGURES["differences"].draw(single) == "fewer than two finalists were confirmed on two seeds"
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\n"])
@@ -212,11 +216,11 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     assert format_class_label(data.classes, 1).strip()
 
 
-def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_group_counts_as_one() -> None:
+def test_the_curve_of_operating_points_weighs_groups_as_the_verdict_does() -> None:
     study = cracks()
     conditions = study.sweep.conditions
-    known = conditions.dataset.images
-    images = (*(info.model_copy(update={"group": "a"}) for info in known[:9]), *known[9:])
+    infos = conditions.dataset.images
+    images = (*(info.model_copy(update={"group": "a"}) for info in infos[:9]), *infos[9:])
     grouped = conditions.model_copy(
         update={
             "dataset": conditions.dataset.model_copy(update={"images": images}),
@@ -225,11 +229,11 @@ def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_gro
     )
     facts = collect_facts(study.sweep.model_copy(update={"conditions": grouped}), study.recommendation)
     for swept in _list_swept(facts):
-        own = group_confirmations(facts, swept.finalist)
-        groups = grouped.dataset.list_groups(own[0].test.images)  # type: ignore[union-attr]
+        runs = group_confirmations(facts, swept.finalist)
+        groups = grouped.dataset.list_groups(runs[0].test.images)  # type: ignore[union-attr]
         evidence = compute_evidence(
-            own, {own[0].spec.family: own[0]}, classes=facts.classes, groups=groups, metric="image_dice"
+            runs, {runs[0].spec.family: runs[0]}, classes=facts.classes, groups=groups, metric="image_dice"
         )
         assert np.mean(swept.own) == pytest.approx(evidence.finalists[0].score.estimate)
-        at_own = [swept.values[seed, place] for seed, place in enumerate(map(swept.find_nearest, swept.chosen))]
-        assert at_own == pytest.approx(swept.own)
+        scores = [swept.values[seed, place] for seed, place in enumerate(map(swept.find_nearest, swept.chosen))]
+        assert scores == pytest.approx(swept.own)

@@ -15,23 +15,23 @@ from sweeper.core.recipe import Recipe
 from sweeper.report import formatting as words
 
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-nasty = st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!-+=.:@ \n\t1ax"), st.characters()), max_size=30)
+hostile_text = st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!-+=.:@ \n\t1ax"), st.characters()), max_size=30)
 
 
-def shown(rendered: str) -> str:
+def get_visible_text(rendered: str) -> str:
     return html.unescape(rendered).replace("\u2060", "")
 
 
 @settings(deadline=None, max_examples=300)
-@given(nasty)
-def test_markdown_shows_an_escaped_name_as_it_is(text: str) -> None:
+@given(hostile_text)
+def test_markdown_renders_an_escaped_name_verbatim(text: str) -> None:
     line = words.make_one_line(text)
     rendered = GFM.render(words.escape_md(text)).strip()
-    assert shown(rendered) == (f"<p>{line}</p>" if line else "")
+    assert get_visible_text(rendered) == (f"<p>{line}</p>" if line else "")
 
 
 @settings(deadline=None, max_examples=200)
-@given(nasty)
+@given(hostile_text)
 def test_prose_and_code_make_nothing_but_text_and_code_spans(text: str) -> None:
     for rendered in (GFM.renderInline(words.escape_prose(text)), GFM.renderInline(words.format_code(text))):
         assert set(re.findall(r"</?\w+", rendered)) <= {"<code", "</code"}
@@ -54,13 +54,13 @@ def test_addresses_do_not_become_links_on_github(text: str) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(st.text(st.sampled_from("`a\n~ "), max_size=30))
-def test_a_fence_holds_any_text_verbatim(text: str) -> None:
+def test_a_fence_contains_any_text_verbatim(text: str) -> None:
     tokens = GFM.parse(words.make_fence(text, "python"))
     assert [t.type for t in tokens] == ["fence"]
     assert tokens[0].content.rstrip("\n") == text.rstrip("\n")
 
 
-def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
+def test_missing_numbers_are_dashes_and_no_number_has_many_digits() -> None:
     for write in (
         words.format_number,
         words.format_signed_number,
@@ -101,11 +101,11 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         ),
     ],
 )
-def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:
+def test_numbers_and_networks_are_formatted_as_people_write_them(written: str, expected: str) -> None:
     assert written == expected
 
 
-def test_a_link_cannot_be_broken_out_of() -> None:
+def test_text_cannot_break_out_of_a_link() -> None:
     link = words.run_link("1", "http://host:5000/) [x](y", "e/1", "run)1")
     assert GFM.renderInline(link).count("<a ") == 1
     assert "/#/experiments/e%2F1/runs/run%291?workflowType=machine_learning)" in link

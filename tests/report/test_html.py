@@ -17,7 +17,7 @@ from sweeper.report import formatting as words
 from sweeper.report import write_report
 from sweeper.report.figures import FIGURES
 from sweeper.report.html import make_html
-from tests.report.test_markdown import GFM, HOSTILE, assert_figures_agree, named
+from tests.report.test_markdown import GFM, HOSTILE, check_figures, name_everything
 from tests.support.marks import rest_slow
 from tests.support.simulated_studies import Study, cracks, street
 
@@ -86,13 +86,13 @@ def check_harmless(text: str) -> Document:
 
 
 @pytest.mark.parametrize("make", rest_slow([street, cracks]))
-def test_a_whole_report_has_every_figure_and_no_stray_value_and_is_one_page_of_the_same(
+def test_a_report_has_every_figure_and_its_page_has_the_same_headings(
     tmp_path: Path, make: Callable[[], Study]
 ) -> None:
     study = make()
     paths = write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
     markdown, text = paths.markdown.read_text("utf-8"), paths.html.read_text("utf-8")
-    assert_figures_agree(markdown, paths.figures)
+    check_figures(markdown, paths.figures)
     assert {*FIGURES} == {path.stem for path in paths.figures.iterdir()}
     assert not re.search(r"\b(nan|None(?! is)|inf)\b", markdown)
     for table in re.findall(r"<table>.*?</table>", GFM.render(markdown), re.DOTALL):
@@ -120,37 +120,37 @@ def test_the_policy_allows_this_stylesheet_and_nothing_else(tmp_path: Path) -> N
     assert not any("style" in attributes for _, attributes in Document(text).found)
 
 
-def page_of(names: tuple[str, str], text: str, folder: Path) -> Document:
+def write_page(names: tuple[str, str], text: str, folder: Path) -> Document:
     """Return the checked page of a report in which everything is called so."""
-    return check_harmless(write_report(*named(names, text), folder).html.read_text("utf-8"))
+    return check_harmless(write_report(*name_everything(names, text), folder).html.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Document:
-    return page_of(("background", "crack"), "word", tmp_path_factory.mktemp("plain"))
+def plain_page(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    return write_page(("background", "crack"), "word", tmp_path_factory.mktemp("plain"))
 
 
 @pytest.mark.parametrize("name", rest_slow(HOSTILE, 2, 3))
-def test_hostile_names_add_no_tag_and_no_attribute(tmp_path: Path, plain: Document, name: str) -> None:
-    hostile = page_of((name, name + "2"), name, tmp_path)
+def test_hostile_names_add_no_tag_and_no_attribute(tmp_path: Path, plain_page: Document, name: str) -> None:
+    hostile = write_page((name, name + "2"), name, tmp_path)
     # A plain code span may stay one in a sentence: it is inert.
-    kinds = [[t for t, _ in page.found if t != "code" or "`" not in name] for page in (plain, hostile)]
+    kinds = [[t for t, _ in page.found if t != "code" or "`" not in name] for page in (plain_page, hostile)]
     assert kinds[0] == kinds[1]
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!'\"=/ \n1aא\u202e\u2067"), st.characters()), max_size=40))
-def test_any_name_shows_as_itself(text: str) -> None:
-    shown = words.make_one_line(text)
+def test_any_name_is_displayed_verbatim(text: str) -> None:
+    line = words.make_one_line(text)
     page = make_html(
         f"# {words.escape_md(text)}\n\n{words.make_table(['a'], [[words.escape_md(text)]])}\n", Path("nowhere")
     )
     document = check_harmless(page)
-    plain = document.text.replace("\u2060", "")
-    assert plain.split() == [*(shown or "Report").split(), *shown.split(), "a", *shown.split()]
+    visible_text = document.text.replace("\u2060", "")
+    assert visible_text.split() == [*(line or "Report").split(), *line.split(), "a", *line.split()]
 
 
-def test_an_image_from_elsewhere_is_shown_by_its_description(tmp_path: Path) -> None:
+def test_an_image_from_another_folder_is_replaced_by_its_description(tmp_path: Path) -> None:
     (tmp_path / "here.svg").write_bytes(b"<svg/>")
     for source in ("http://evil.example/x.png", "figures/../x.svg", "figures/gone.svg", "javascript:alert(1)"):
         document = Document(make_html(f"# t\n\n![what <b> it](<{source}>)\n", tmp_path))
@@ -159,7 +159,7 @@ def test_an_image_from_elsewhere_is_shown_by_its_description(tmp_path: Path) -> 
     assert Document(make_html("![a](figures/here.svg)", tmp_path)).of("img")
 
 
-def test_raw_html_and_dangerous_links_stay_text(tmp_path: Path) -> None:
+def test_raw_html_and_dangerous_links_are_displayed_as_text(tmp_path: Path) -> None:
     document = check_harmless(
         make_html("# t\n\n<b onclick=x>hi</b> [x](javascript:alert(1)) <script>y</script>\n", tmp_path)
     )

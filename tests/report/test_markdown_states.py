@@ -16,7 +16,7 @@ from sweeper.report.facts import collect_facts
 from sweeper.report.markdown import render_report
 from sweeper.workflow.conclude import draw_conclusion
 from tests.report.test_html import check_harmless
-from tests.report.test_markdown import GFM, NO_FIGURES, head
+from tests.report.test_markdown import GFM, NO_FIGURES, get_head
 from tests.support import builders
 
 UI = "http://127.0.0.1:5000"
@@ -28,51 +28,51 @@ outcomes = st.sampled_from(["complete", "complete", "pruned", "failed", "diverge
 
 
 @st.composite
-def searched(draw: st.DrawFn, number: int) -> TrialResult:
+def draw_trials(draw: st.DrawFn, number: int) -> TrialResult:
     """Return a search trial that ended in any way."""
     family, outcome = draw(st.sampled_from(builders.ORDER)), draw(outcomes)
-    made = builders.trial(family, draw(values), number)
+    trial = builders.trial(family, draw(values), number)
     changes: dict[str, Any] = {
         "complete": {},
-        "pruned": {"state": "pruned", "evaluations": made.evaluations[:1]},
+        "pruned": {"state": "pruned", "evaluations": trial.evaluations[:1]},
         "failed": {"state": "failed", "value": None, "evaluations": (), "reason": draw(reasons)},
         "diverged": {"value": 0.0, "evaluations": (), "collapse": Collapse.DIVERGED, "seconds_per_step": None},
         "collapsed": {"collapse": Collapse.ALL_BACKGROUND, "collapse_at_default": Collapse.ALL_BACKGROUND},
         "bare": {"run_id": None, "seconds_per_step": None},
     }[outcome]
-    return made.model_copy(update=changes)
+    return trial.model_copy(update=changes)
 
 
 @st.composite
-def confirmed(draw: st.DrawFn, family: str, seed: int, number: int) -> TrialResult:
+def draw_confirmations(draw: st.DrawFn, family: str, seed: int, number: int) -> TrialResult:
     """Return a confirmation training that ended in any way."""
     outcome = draw(st.sampled_from(["complete", "complete", "complete", "failed", "diverged", "nothing found"]))
     if outcome == "diverged":
         return builders.diverged(family, seed, number)
     level = 0.0 if outcome == "nothing found" else draw(values)
-    made = builders.confirmation(family, seed, builders.counts_from_iou([level, 0.5, 0.1]), number)
+    run = builders.confirmation(family, seed, builders.counts_from_iou([level, 0.5, 0.1]), number)
     if outcome == "failed":
         lost = {"state": "failed", "value": None, "evaluations": (), "test": None, "predictions": None}
-        return made.model_copy(update=lost)
-    return made
+        return run.model_copy(update=lost)
+    return run
 
 
 @st.composite
-def studies(draw: st.DrawFn) -> SweepRecord:
+def draw_studies(draw: st.DrawFn) -> SweepRecord:
     """Return a binary study with up to 10 trials and any confirmations of its families."""
-    trials = [draw(searched(i)) for i in range(draw(st.integers(0, 10)))]
+    trials = [draw(draw_trials(i)) for i in range(draw(st.integers(0, 10)))]
     families = sorted({t.spec.family for t in trials if t.state == "complete"})
     chosen = [f for f in families if draw(st.booleans())][:4]
     seeds = draw(st.integers(1, 3))
-    runs = [draw(confirmed(f, 101 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
-    again = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "recheck"})}) for t in trials[:2]]
+    runs = [draw(draw_confirmations(f, 101 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
+    rechecks = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "recheck"})}) for t in trials[:2]]
     analyses = draw(st.sampled_from([(), builders.ANALYSES]))
     taken = draw(st.sampled_from([(), builders.ANALYSES_TAKEN]))
     return builders.sweep(
         trials,
         runs,
         DATA,
-        rechecks=draw(st.sampled_from([(), tuple(again)])),
+        rechecks=draw(st.sampled_from([(), tuple(rechecks)])),
         analyses_planned=analyses,
         analyses_taken=taken,
         timeout=draw(st.sampled_from([None, 60.0])),
@@ -82,23 +82,23 @@ def studies(draw: st.DrawFn) -> SweepRecord:
 
 
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(studies())
-def test_any_study_is_concluded_and_told(sweep: SweepRecord) -> None:
-    answered = draw_conclusion(sweep)
-    text = render_report(collect_facts(sweep, answered), NO_FIGURES, UI)
-    told = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    assert not re.search(r"\b(nan|None(?! of)|inf)\b", re.sub(r"`[^`]*`", "", told))
-    first = head(text)
+@given(draw_studies())
+def test_any_study_is_concluded_and_reported(sweep: SweepRecord) -> None:
+    answer = draw_conclusion(sweep)
+    text = render_report(collect_facts(sweep, answer), NO_FIGURES, UI)
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert not re.search(r"\b(nan|None(?! of)|inf)\b", re.sub(r"`[^`]*`", "", prose))
+    first_part = get_head(text)
     words = {
         Verdict.NONE: "No recommendation"
-        if not collect_facts(sweep, answered).has_learned_nothing
+        if not collect_facts(sweep, answer).has_learned_nothing
         else "Budget too small",
         Verdict.UNDECIDED: "undecided",
         Verdict.EQUIVALENT: "equivalent",
         Verdict.CLEAR_WINNER: "clear winner",
     }
-    assert words[answered.verdict] in first
-    assert answered.reasons
+    assert words[answer.verdict] in first_part
+    assert answer.reasons
     tables = re.findall(r"<table>.*?</table>", GFM.render(text), re.DOTALL)
     for table in tables:
         widths = {len(re.findall(r"<t[hd]", line)) for line in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)}
@@ -106,8 +106,10 @@ def test_any_study_is_concluded_and_told(sweep: SweepRecord) -> None:
 
 
 @settings(deadline=None, max_examples=3, suppress_health_check=list(HealthCheck))
-@given(studies())
-def test_any_study_is_drawn(tmp_path_factory: pytest.TempPathFactory, sweep: SweepRecord) -> None:
+@given(draw_studies())
+def test_any_study_has_figures_and_a_harmless_page(
+    tmp_path_factory: pytest.TempPathFactory, sweep: SweepRecord
+) -> None:
     paths = write_report(sweep, draw_conclusion(sweep), tmp_path_factory.mktemp("states"))
     check_harmless(paths.html.read_text("utf-8"))
     json.loads(paths.recommendation.read_text("utf-8"))

@@ -11,12 +11,12 @@ import pytest
 from sweeper.losses import FAMILIES
 from sweeper.report.facts import collect_facts
 from sweeper.report.paper import LIBRARIES, escape_latex, format_for_paper, make_loss_references
-from tests.report.test_markdown import CLEAR, named, opened, recommended, text_of
+from tests.report.test_markdown import CLEAR, drop_folded, name_everything, recommend, render_text
 from tests.support import builders
 
 
-def paper_of(evidence: dict[str, Any] | None = None, **changes: Any) -> str:
-    answer = recommended(builders.evidence(CLEAR, **(evidence or {})))
+def write_paper(evidence: dict[str, Any] | None = None, **changes: Any) -> str:
+    answer = recommend(builders.evidence(CLEAR, **(evidence or {})))
     return format_for_paper(collect_facts(builders.sweep(**changes), answer)).replace("\u00a0", " ")
 
 
@@ -37,10 +37,10 @@ def test_sweeper_is_cited_as_its_citation_file_says() -> None:
     assert title is not None and f"title = {{{title[1]}}}" in LIBRARIES["sweeper"]
 
 
-def test_paragraph_table_and_references_hold_together() -> None:
-    text = paper_of({"analyses": builders.ANALYSES, "analysis_index": 1})
+def test_paragraph_table_and_references_agree() -> None:
+    text = write_paper({"analyses": builders.ANALYSES, "analysis_index": 1})
     assert "3 finalists were trained again on 3 new seeds, 200 steps each, and scored on 24 images that the" in text
-    assert r"chosen with sweeper~0.1.0~\cite{sweeper}." in text and "sweeper~0" not in paper_of(versions={})
+    assert r"chosen with sweeper~0.1.0~\cite{sweeper}." in text and "sweeper~0" not in write_paper(versions={})
     assert r"intervals are at 95 \% over all interim analyses" in text
     assert r"\texttt{dice\_focal}~\cite{zhu2019} is recommended (verdict: clear winner)" in text
     assert r"\texttt{dice\_ce} & 0.670 [0.650, 0.690] & +0.020 [0.000, +0.040] \\" in text
@@ -49,22 +49,22 @@ def test_paragraph_table_and_references_hold_together() -> None:
     assert cited == set(re.findall(r"^@misc\{(\w+),$", text, re.MULTILINE)) == {"sweeper", "optuna", "smp", "zhu2019"}
 
 
-def test_a_study_says_what_it_did() -> None:
-    script = paper_of(conditions=builders.conditions(command="python own.py"))
+def test_the_paragraph_says_how_the_study_was_made() -> None:
+    script = write_paper(conditions=builders.conditions(command="python own.py"))
     assert "our training script, at most" in script and "smp" not in script
-    assert "in 4 folds, which the search had seen" in paper_of(
+    assert "in 4 folds, which the search had seen" in write_paper(
         {"folds": 4}, conditions=builders.conditions().model_copy(update={"folds": 4})
     )
-    plain = paper_of(conditions=builders.conditions(threshold="0.5"))
+    plain = write_paper(conditions=builders.conditions(threshold="0.5"))
     assert "each training at threshold 0.5." in plain and "chosen" not in plain.split("finalists")[1].split("\n")[0]
     assert make_loss_references("my_loss") == {}
 
 
-def test_the_section_is_folded_and_only_where_losses_were_compared() -> None:
-    compared = text_of(builders.sweep(), recommended(builders.evidence(CLEAR)))
-    assert "## For a paper" in compared and "```latex" not in opened(compared)
-    alone = text_of(builders.sweep(), recommended(builders.evidence({"dice": 0.7})))
-    assert "For a paper" not in alone
+def test_the_section_is_folded_and_only_exists_if_losses_were_compared() -> None:
+    compared = render_text(builders.sweep(), recommend(builders.evidence(CLEAR)))
+    assert "## For a paper" in compared and "```latex" not in drop_folded(compared)
+    single = render_text(builders.sweep(), recommend(builders.evidence({"dice": 0.7})))
+    assert "For a paper" not in single
     assert escape_latex("a_b & 50 % ~ \\x") == r"a\_b \& 50 \% \textasciitilde{} \textbackslash{}x"
-    sweep, answer = named(("background", "cr_ack"), "\\input{x}")
+    sweep, answer = name_everything(("background", "cr_ack"), "\\input{x}")
     assert "\\input{x}" not in format_for_paper(collect_facts(sweep, answer))
