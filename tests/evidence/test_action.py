@@ -135,7 +135,7 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], str, str, str]] = [
 @pytest.mark.parametrize(
     ("levels", "settings", "action", "recommended", "head"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
 )
-def test_each_case_has_its_action_its_loss_and_its_headline(
+def test_each_case_has_its_action_loss_and_headline(
     levels: dict[str, float], settings: dict[str, Any], action: str, recommended: str, head: str
 ) -> None:
     record = evidence(levels, **settings)
@@ -155,7 +155,7 @@ COLLAPSED_ONCE = {"finalists": {"cross_entropy": {"collapses": 1}}}
         ({"dice": 0.6, "cross_entropy": 0.45}, {"half": 0.3}, "as it collapsed or learned nothing"),
     ],
 )
-def test_without_cross_entropy_there_is_no_action_and_a_reason_says_why(
+def test_without_a_usable_cross_entropy_no_action_is_recommended(
     levels: dict[str, float], settings: dict[str, Any], reason: str
 ) -> None:
     record = evidence(levels, **settings)
@@ -166,7 +166,7 @@ def test_without_cross_entropy_there_is_no_action_and_a_reason_says_why(
 
 
 @pytest.mark.parametrize("levels", [{"dice": 0.4, "cross_entropy": 0.3}, {"cross_entropy": 0.7}, {"dice": 0.7}])
-def test_where_nothing_was_learned_or_compared_there_is_no_action(levels: dict[str, float]) -> None:
+def test_no_action_is_recommended_if_nothing_was_learned_or_compared(levels: dict[str, float]) -> None:
     decision = decide_verdict(evidence(levels), ORDER)
     assert (decision.action, decision.head) == (None, "")
 
@@ -180,10 +180,10 @@ def test_the_headline_gives_the_seeds_or_images_that_would_settle_it() -> None:
         "Keep cross-entropy for now: dice_ce may gain up to 0.038; 4 more seeds would settle it."
     )
     assert make_head(se_seed=0.0, se_image=0.01).endswith("; about 94 test images would settle it.")
-    two = decide_verdict(evidence(NEAR, half=0.3, finalists=limit_seeds(2, *NEAR)), ORDER)
-    assert two.head == "Keep cross-entropy for now: at least 3 common seeds are needed."
-    one = decide_verdict(evidence(NEAR, half=0.3, test_images=1), ORDER)
-    assert one.head == "Keep cross-entropy for now: 1 test image shows nothing."
+    two_seeds = decide_verdict(evidence(NEAR, half=0.3, finalists=limit_seeds(2, *NEAR)), ORDER)
+    assert two_seeds.head == "Keep cross-entropy for now: at least 3 common seeds are needed."
+    one_image = decide_verdict(evidence(NEAR, half=0.3, test_images=1), ORDER)
+    assert one_image.head == "Keep cross-entropy for now: 1 test image shows nothing."
 
 
 def limit_seeds(number: int, *families: str) -> dict[str, dict[str, Any]]:
@@ -191,7 +191,7 @@ def limit_seeds(number: int, *families: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_no_seeds_are_asked_for_where_all_test_images_are_of_one_group(number: int) -> None:
+def test_no_seeds_are_requested_if_all_test_images_are_of_one_group(number: int) -> None:
     groups = {"test_images": 8, "test_groups": 1, "analyses": plan_analyses(2, 8)}
     one_group = evidence(NEAR, half=0.3, finalists=limit_seeds(number, *NEAR), **groups)
     decision = decide_verdict(one_group, ORDER, "sweeper run --study x --resume")
@@ -217,20 +217,20 @@ def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_paramete
     assert choose(tversky={"collapses": 1}) == "focal"
 
 
-def test_the_first_reason_to_keep_cross_entropy_names_the_best_other_loss() -> None:
+def test_the_first_reason_to_keep_cross_entropy_has_the_best_other_loss() -> None:
     decision = decide_verdict(evidence(NEAR, half=0.026), ORDER)
     assert decision.reasons[0] == (
         "Cross-entropy is kept: no finalist has an established gain of 0.01 mIoU; of the others dice_ce looks best, "
         "+0.009 mIoU (95 % interval −0.017 to +0.035)."
     )
-    levels, wide = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.695}, {("dice", "cross_entropy"): 0.03}
-    doubt = decide_verdict(evidence(levels, half=0.003, halves=wide), ORDER)
-    assert any("of the others dice is the least settled, −0.005 mIoU (" in reason for reason in doubt.reasons)
+    levels, halves = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.695}, {("dice", "cross_entropy"): 0.03}
+    unsettled = decide_verdict(evidence(levels, half=0.003, halves=halves), ORDER)
+    assert any("of the others dice is the least settled, −0.005 mIoU (" in reason for reason in unsettled.reasons)
     changed = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)
     assert changed.reasons[0].startswith("dice is better than cross_entropy by +0.050 mIoU")
 
 
-def test_a_finalist_that_was_dropped_before_it_had_a_bound_is_not_called_the_best_other() -> None:
+def test_a_finalist_dropped_without_a_bound_is_not_the_best_other_loss() -> None:
     levels = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.683}
     record = change_pairs(
         evidence(levels, half=0.003, finalists=limit_seeds(2, "dice")),
@@ -243,7 +243,7 @@ def test_a_finalist_that_was_dropped_before_it_had_a_bound_is_not_called_the_bes
     assert bounded.head == "Keep cross-entropy for now: it may cost up to 0.015."
 
 
-def test_a_bound_holds_only_where_the_loss_learns_every_class() -> None:
+def test_a_bound_is_limited_to_trainings_that_predict_every_class() -> None:
     """Differences on seeds on which it does not are as large as the class, and a rival with fewer seeds shows none."""
     levels, name = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.683}, evidence(GAIN).classes[1]
     regret = Regret(expected=0.003, bound=0.0143, within_rope=0.9, best=0.3)
@@ -257,9 +257,9 @@ def test_a_bound_holds_only_where_the_loss_learns_every_class() -> None:
         )
         return decide_verdict(dropped, ORDER)
 
-    some = decide(cross_entropy=1)
-    assert some.head == f"Keep cross-entropy for now: it may cost up to 0.015 in trainings that predict {name}."
-    assert f"at most 0.015 mIoU in trainings that predict {name} (with" in " ".join(some.reasons)
+    partial = decide(cross_entropy=1)
+    assert partial.head == f"Keep cross-entropy for now: it may cost up to 0.015 in trainings that predict {name}."
+    assert f"at most 0.015 mIoU in trainings that predict {name} (with" in " ".join(partial.reasons)
     for missed in ({}, {"cross_entropy": 3}, {"dice_ce": 1}):
         assert decide(**missed).head == "Keep cross-entropy for now: it may cost up to 0.015.", missed
     steps = [" ".join(decide(**dict.fromkeys(levels, n)).next_steps) for n in (0, 1, 3)]
@@ -279,7 +279,7 @@ def test_a_bound_holds_only_where_the_loss_learns_every_class() -> None:
         (NEAR, {"after": -0.06, "trend": "shrinks"}, ""),
     ],
 )
-def test_the_headline_adds_what_more_steps_certainly_change_about_the_gain(
+def test_the_headline_adds_an_established_effect_of_more_steps(
     levels: dict[str, float], gap: dict[str, Any], added: str
 ) -> None:
     record = evidence(levels, half=0.026)
@@ -288,7 +288,7 @@ def test_the_headline_adds_what_more_steps_certainly_change_about_the_gain(
     assert add_longer_look(decision.head, record, decision.action, look) == decision.head + added
 
 
-def test_while_cross_entropy_is_kept_headline_and_next_step_give_the_seeds_that_settle_the_action() -> None:
+def test_headline_and_next_step_give_the_seeds_that_settle_the_action() -> None:
     """To settle an equivalence takes more than to know that a worse loss gains little."""
     levels = {"cross_entropy": 0.711, "tversky": 0.7, "dice": 0.66}
     two = limit_seeds(2, "dice")
@@ -306,9 +306,7 @@ def test_while_cross_entropy_is_kept_headline_and_next_step_give_the_seeds_that_
 
 
 @pytest.mark.parametrize(("dice", "error", "rivals"), [(0.74, 0.01, "dice"), (0.708, 0.0008, "dice and tversky")])
-def test_one_gain_of_the_margin_settles_the_action_else_all_that_may_gain_must_be_bounded(
-    dice: float, error: float, rivals: str
-) -> None:
+def test_one_gain_or_bounds_of_all_gains_settle_the_action(dice: float, error: float, rivals: str) -> None:
     levels = {"dice": dice, "tversky": 0.704, "cross_entropy": 0.7}
     open_gaps = evidence(levels, half=0.05, analyses=ANALYSES, analysis_index=1)
     decision = decide_verdict(set_errors(open_gaps, se_seed=error, se_image=0.0005), ORDER)
@@ -317,7 +315,7 @@ def test_one_gain_of_the_margin_settles_the_action_else_all_that_may_gain_must_b
     assert more is not None and f"cross_entropy against {rivals}: some {int(more[1]) + 3} seeds in place of 3" in step
 
 
-def test_a_change_asks_for_no_seeds_of_a_loss_that_the_race_dropped() -> None:
+def test_a_change_requests_no_seeds_for_a_dropped_loss() -> None:
     levels = {"dice": 0.76, "tversky": 0.72, "cross_entropy": 0.7}
     two = limit_seeds(2, "tversky")
     decision = decide_verdict(evidence(levels, half=0.05, finalists=two, analyses=ANALYSES, analysis_index=1), ORDER)

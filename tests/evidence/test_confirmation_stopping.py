@@ -40,19 +40,19 @@ def test_all_finalists_that_may_be_the_best_continue() -> None:
     assert "as what dice can cost is open" in step.reason
 
 
-ALIKE = {"dice": 0.701, "focal": 0.701, "tversky": 0.695, "cross_entropy": 0.7}
-KEPT = {"dice": 0.72, "focal": 0.715, "tversky": 0.69, "cross_entropy": 0.7}
+SIMILAR = {"dice": 0.701, "focal": 0.701, "tversky": 0.695, "cross_entropy": 0.7}
+KEEP = {"dice": 0.72, "focal": 0.715, "tversky": 0.69, "cross_entropy": 0.7}
 
 
-def test_while_cross_entropy_is_kept_only_losses_whose_gain_may_still_be_established_continue() -> None:
-    record = make_three_seeds(KEPT, 0.008, 0.002)
+def test_only_losses_that_may_still_gain_over_cross_entropy_continue() -> None:
+    record = make_three_seeds(KEEP, 0.008, 0.002)
     assert decide_verdict(record, ORDER).action == "keep"
     assert list_continuing(record) == {"dice", "focal", "cross_entropy"}
     assert "as a gain may still be established (" in decide_step(record).reason
     assert "dice, focal and cross_entropy, up to 4 seeds." in decide_step(record).reason
 
 
-def test_while_cross_entropy_is_kept_a_finalist_that_is_hardly_the_best_gets_no_more_seeds() -> None:
+def test_an_unlikely_best_is_dropped_while_cross_entropy_is_kept() -> None:
     levels = {"dice": 0.76, "tversky": 0.72, "cross_entropy": 0.7}
     two = {"finalists": {family: {"seeds": EIGHT[:2]} for family in levels}, "analysis_index": PLACE[2]}
     record = make_three_seeds(levels, 0.008, 0.002, **two)
@@ -62,7 +62,7 @@ def test_while_cross_entropy_is_kept_a_finalist_that_is_hardly_the_best_gets_no_
     assert list_continuing(close) == {"dice", "tversky", "cross_entropy"}
 
 
-def test_a_likely_change_is_waited_for_unless_probable_is_enough() -> None:
+def test_a_likely_change_continues_the_confirmation_unless_probable_is_enough() -> None:
     record = make_three_seeds({"dice": 0.725, "cross_entropy": 0.7}, 0.006, 0.001, half=0.03)
     dice, plain = record.finalists
     safe = {"regret": Regret(expected=0.004, bound=0.009, within_rope=0.98, best=0.2)}
@@ -71,7 +71,7 @@ def test_a_likely_change_is_waited_for_unless_probable_is_enough() -> None:
     assert not decide_next_step(record, decide_verdict(record, ORDER), "probable").continues
 
 
-def test_an_unbeaten_finalist_that_is_hardly_the_best_is_left_out_unless_a_winner_is_likely() -> None:
+def test_an_unlikely_best_is_dropped_unless_a_clear_winner_is_likely() -> None:
     noisy = make_three_seeds({"dice": 0.715, "focal": 0.71, "tversky": 0.63}, 0.009, 0.002, half=0.09)
     assert noisy.finalists[2].regret.best < CONTENDER
     assert list_continuing(noisy) == {"dice", "focal"}
@@ -109,10 +109,10 @@ def make_planned(levels: dict[str, float], **changes: Any) -> Evidence:
         ),
         (make_three_seeds(SAFE, 0.003, 0.002, half=0.0095), "settled", "is a safe choice, and the chance"),
         (make_three_seeds(AHEAD, 0.005, 0.002, half=0.045), "probable", "dice costs at most"),
-        (make_three_seeds(KEPT | {"dice": 0.76}, 0.008, 0.002), "settled", "a change to dice has an established gain."),
-        (make_three_seeds(ALIKE, 0.001, 0.001, half=0.0085), "settled", "keeping cross-entropy costs at most 0.011"),
-        (make_three_seeds(KEPT, 0.03, 0.03), "settled", "chance that up to 8 seeds establish a gain is less than 1 %."),
-        (make_three_seeds(KEPT, 0.02, 0.004, **FEW), "settled", "3 groups, too few to show more, and the chance"),
+        (make_three_seeds(KEEP | {"dice": 0.76}, 0.008, 0.002), "settled", "a change to dice has an established gain."),
+        (make_three_seeds(SIMILAR, 0.001, 0.001, half=0.0085), "settled", "keeping cross-entropy costs at most 0.011"),
+        (make_three_seeds(KEEP, 0.03, 0.03), "settled", "chance that up to 8 seeds establish a gain is less than 1 %."),
+        (make_three_seeds(KEEP, 0.02, 0.004, **FEW), "settled", "3 groups, too few to show more, and the chance"),
     ],
 )
 def test_the_confirmation_ends_when_more_seeds_would_hardly_change_the_answer(
@@ -162,41 +162,43 @@ def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
     assert compute_chance(make_gap(0.03, 0.0, 0.05)) == 0
 
 
-def test_a_seed_variance_that_is_too_small_to_be_true_is_not_believed() -> None:
+def test_a_seed_variance_that_is_implausibly_small_is_corrected() -> None:
     # Three seeds that agree by luck: the interaction, known from many images, says how far apart they belong.
-    lucky, honest = make_gap(0.02, 0.0005, 0.002), make_gap(0.02, 0.0005, 0.002, se_both=0.02)
-    assert compute_chance(honest) < compute_chance(lucky) < compute_chance(make_gap(0.02, 0.0005, 0.002, borrowed=4.0))
+    lucky, corrected = make_gap(0.02, 0.0005, 0.002), make_gap(0.02, 0.0005, 0.002, se_both=0.02)
+    assert (
+        compute_chance(corrected) < compute_chance(lucky) < compute_chance(make_gap(0.02, 0.0005, 0.002, borrowed=4.0))
+    )
 
 
 def test_the_chance_agrees_with_a_simulation() -> None:
     # Truth drawn around the estimate as the flat prior has it, with the variance known: many d.o.f. stand in for that.
     rng = np.random.default_rng(3)
     analyses = (InterimAnalysis(seeds=60, error=0.05), InterimAnalysis(seeds=120, error=0.05))
-    estimate, sd, won, plays = 0.02, 0.06, 0, 4000
-    for _ in range(plays):
+    estimate, sd, won, repeats = 0.02, 0.06, 0, 4000
+    for _ in range(repeats):
         truth = rng.normal(estimate, sd / np.sqrt(60))
         new = rng.normal(truth, sd, 60)
         mean = (estimate + new.mean()) / 2
         half = compute_half_width(sd**2 / 120, 120, 0.003**2, 200)
         won += mean >= 0.01 and mean > half
     chance = compute_chance(make_gap(estimate, sd / np.sqrt(60), 0.003), 60, 200, analyses[1:])
-    assert chance == pytest.approx(won / plays, abs=0.05)
+    assert chance == pytest.approx(won / repeats, abs=0.05)
     assert 0.05 < chance < 0.95
 
 
-def test_to_beat_all_is_less_likely_than_to_beat_one_and_likelier_than_if_they_shared_nothing() -> None:
+def test_beating_all_is_less_likely_than_one_but_more_than_independent() -> None:
     gap = make_gap(0.02, 0.009, 0.002)
-    alone = compute_chance(gap)
-    assert 0.2 < alone < 0.8
+    single = compute_chance(gap)
+    assert 0.2 < single < 0.8
     for rivals in (2, 3, 5):
         chance = compute_chance_of_winner([(gap, 3)] * rivals, 24, 0.01, ANALYSES[1:])
-        assert alone**rivals + 0.03 < chance < alone - 0.03
+        assert single**rivals + 0.03 < chance < single - 0.03
     hopeless = make_gap(0.03, 0.0, 0.05)
     assert compute_chance_of_winner([(gap, 3), (hopeless, 3)], 24, 0.01, ANALYSES[1:]) == 0
 
 
 @pytest.mark.parametrize(("se_seed", "can_win"), [(0.004, True), (0.009, False)])
-def test_a_comparison_that_has_all_its_seeds_can_no_longer_change(se_seed: float, can_win: bool) -> None:
+def test_a_comparison_with_all_its_seeds_no_longer_changes(se_seed: float, can_win: bool) -> None:
     gap = make_gap(0.02, 0.006, 0.002)
     chance = compute_chance_of_winner([(gap, 3), (make_gap(0.02, se_seed, 0.002), 8)], 24, 0.01, ANALYSES[1:])
     assert (chance > 0.2) == can_win
@@ -221,7 +223,7 @@ def test_only_an_open_verdict_is_called_open_at_the_last_analysis(
     assert ("open" in reason) == (strength == "open") and not decide_step(record).continues
 
 
-def test_a_change_does_not_end_the_confirmation_while_another_loss_is_expected_to_gain_more() -> None:
+def test_a_change_does_not_end_the_confirmation_if_another_may_gain_more() -> None:
     """On six classes dice_focal gained +0.020 on each seed; dice_ce gained +0.116, but one seed lagged."""
     levels = {"dice_ce": 0.816, "dice_focal": 0.72, "cross_entropy": 0.7}
     halves = {("dice_ce", other): 0.16 for other in levels}

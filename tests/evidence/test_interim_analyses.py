@@ -11,7 +11,7 @@ from sweeper.evidence.interim_analyses import compute_level, find_analysis, plan
 ANALYSES = plan_analyses(2, 8)
 
 
-def test_the_race_s_interim_analyses_spend_the_error_as_planned_and_nothing_on_two_seeds() -> None:
+def test_the_planned_analyses_spend_no_error_on_two_seeds() -> None:
     spent = [(2, 0), (3, 0.02), (4, 0.01), (5, 0.008), (6, 0.006), (8, 0.006)]
     assert [(analysis.seeds, round(analysis.spends, 6)) for analysis in ANALYSES] == spent
     assert plan_analyses(3, 8) == ANALYSES[1:]  # a MIN of one's own stays a minimum, and changes no level
@@ -27,7 +27,7 @@ def test_the_race_s_interim_analyses_spend_the_error_as_planned_and_nothing_on_t
         (5, 34, [5, 6, 8, 13, 21, 34]),
     ],
 )
-def test_every_plan_spends_five_per_cent_on_what_can_show_anything(least: int, most: int, seeds: list[int]) -> None:
+def test_every_plan_spends_five_per_cent_on_three_or_more_seeds(least: int, most: int, seeds: list[int]) -> None:
     analyses = plan_analyses(least, most)
     assert [analysis.seeds for analysis in analyses] == seeds
     spending = [analysis for analysis in analyses if analysis.spends]
@@ -39,19 +39,19 @@ def test_every_plan_spends_five_per_cent_on_what_can_show_anything(least: int, m
 
 
 @pytest.mark.parametrize(("least", "most"), [(3, 8), (3, 5), (2, 13)])
-def test_every_interim_analysis_lets_through_what_it_spends(least: int, most: int) -> None:
+def test_every_interim_analysis_rejects_as_often_as_it_spends(least: int, most: int) -> None:
     analyses, paths = plan_analyses(least, most), 60_000
     values = np.random.default_rng(7).standard_normal((paths, most))
-    alive = np.ones(paths, dtype=bool)
+    undecided = np.ones(paths, dtype=bool)
     for analysis in (analysis for analysis in analyses if analysis.spends):
         p = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1).pvalue
-        through = int((alive & (p < analysis.error)).sum())
+        rejected = int((undecided & (p < analysis.error)).sum())
         low, high = stats.binom.interval(1 - 1e-4, paths, analysis.spends)
-        assert low <= through <= high, f"{analysis}: {through / paths:.4f}"
-        alive &= p >= analysis.error
+        assert low <= rejected <= high, f"{analysis}: {rejected / paths:.4f}"
+        undecided &= p >= analysis.error
 
 
-def test_one_sided_ends_of_all_interim_analyses_hold_together_in_95_per_cent() -> None:
+def test_one_sided_bounds_of_all_interim_analyses_hold_jointly_in_95_per_cent() -> None:
     """They are those of intervals at twice the error: what one side spends, and no more."""
     paths = 60_000
     values = np.random.default_rng(8).standard_normal((paths, 8))
@@ -62,7 +62,7 @@ def test_one_sided_ends_of_all_interim_analyses_hold_together_in_95_per_cent() -
     assert 0.03 < wrong.mean() < 0.05
 
 
-def test_a_number_of_seeds_belongs_to_the_first_interim_analysis_that_has_as_many() -> None:
+def test_a_number_of_seeds_belongs_to_the_first_analysis_with_as_many() -> None:
     assert [find_analysis(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 7, 8, 9)] == [0, 1, 2, 3, 4, 5, 5, 5]
     assert find_analysis((), 3) == 0
     assert compute_level((), 3) == 0.95

@@ -19,7 +19,7 @@ from sweeper.evidence.intervals import (
 from tests.support.builders import simulated_confirmations
 
 
-def test_with_one_source_of_error_the_critical_value_is_students() -> None:
+def test_the_critical_value_is_students_for_one_source_of_error() -> None:
     assert compute_half_width(1e-4, 3, 0.0, 24) == pytest.approx(0.01 * student.ppf(0.975, 2))
     assert compute_half_width(0.0, 3, 1e-4, 24) == pytest.approx(0.01 * student.ppf(0.975, 23))
     assert compute_half_width(1e-4, 3, 0.0, 24, borrowed=4.0) == pytest.approx(0.01 * student.ppf(0.975, 6))
@@ -46,7 +46,7 @@ def compute_miou(summed: np.ndarray) -> np.ndarray:
     return np.asarray(metrics.compute_objective(summed, np.array([True, True])))
 
 
-def test_influences_give_the_standard_error_that_resampling_gives() -> None:
+def test_the_standard_error_from_influences_is_that_of_resampling() -> None:
     # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
     for seed, images in ((0, 24), (1, 40), (2, 120)):
         runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), images=images)
@@ -56,12 +56,12 @@ def test_influences_give_the_standard_error_that_resampling_gives() -> None:
         values = compute_miou(np.einsum("bn,rnkc->brkc", drawn, counts))
         resampled = (values[:, :3] - values[:, 3:]).mean(axis=1).std() * np.sqrt(images / (images - 1))
         columns = table.shares.mean(axis=0)
-        alone = np.sqrt(np.square(columns).sum() / (images * (images - 1)))
-        assert alone == pytest.approx(resampled, rel=0.05)
+        standard_error = np.sqrt(np.square(columns).sum() / (images * (images - 1)))
+        assert standard_error == pytest.approx(resampled, rel=0.05)
         np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
 
 
-def test_an_images_influence_on_miou_is_the_derivative_along_its_counts() -> None:
+def test_the_influence_of_an_image_on_miou_is_the_derivative() -> None:
     rng = np.random.default_rng(3)
     counts = rng.integers(0, 500, (4, 9, 5, 3))
     counts[:, 1:, 4] = 0  # a class of a single image
@@ -87,15 +87,17 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     assert true == pytest.approx(0.09 / seeds + 0.64 / images + 4 / (seeds * images), rel=0.08)
     assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
     # Where the interaction is all there is, nothing is left to the choice of images (except for chance, upwards).
-    alone = np.random.default_rng(1).normal(size=(300, seeds, images))
-    parts_alone = [compute_variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
-    total = np.mean([p.v_seed + p.v_image for p in parts_alone])
+    interactions = np.random.default_rng(1).normal(size=(300, seeds, images))
+    parts_of_all = [
+        compute_variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in interactions
+    ]
+    total = np.mean([p.v_seed + p.v_image for p in parts_of_all])
     assert total == pytest.approx(1 / (seeds * images), rel=0.35)  # counted twice it would be 2 / (S n)
-    assert all(p.v_both <= p.v_seed for p in parts_alone)
+    assert all(p.v_both <= p.v_seed for p in parts_of_all)
 
 
 @pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
-def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, images: int) -> None:
+def test_a_table_too_small_for_a_variance_gives_the_full_range(seeds: int, images: int) -> None:
     interval = compute_paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
     assert (interval.low, interval.high) == (-1, 1)
     assert max(interval.se_seed, interval.se_image) == 1

@@ -36,7 +36,7 @@ class Truth:
         return results
 
 
-def look(
+def look_at(
     before: list[TrialResult], longer: list[TrialResult], recommended: str = "dice", rope: float = 0.01
 ) -> LongerLook | None:
     evidence = weigh(before, rope=rope)
@@ -48,9 +48,9 @@ def find_gap(
     truth: Truth, levels: dict[str, float], longer: dict[str, float], seeds: int = 3, more: int = 1, **changes: Any
 ) -> LongerGap:
     before = truth.runs(levels, range(101, 101 + seeds))
-    looked = look(before, truth.runs(longer, range(901, 901 + more), steps=400, **changes))
-    assert (looked.times, looked.steps) == (4, 400)
-    return looked.gaps[0]
+    result = look_at(before, truth.runs(longer, range(901, 901 + more), steps=400, **changes))
+    assert (result.times, result.steps) == (4, 400)
+    return result.gaps[0]
 
 
 def get_half_width(interval: Interval) -> float:
@@ -58,7 +58,7 @@ def get_half_width(interval: Interval) -> float:
 
 
 @pytest.mark.parametrize(("seeds", "more"), rest_slow([(3, 1), (5, 1), (3, 3), (2, 2)]))
-def test_a_gap_that_did_not_change_is_seldom_called_changed(seeds: int, more: int) -> None:
+def test_an_unchanged_gap_is_seldom_called_changed(seeds: int, more: int) -> None:
     changed = 0
     for repeat in range(120):
         gap = find_gap(Truth(repeat), LEVELS, LEVELS, seeds, more)
@@ -67,15 +67,15 @@ def test_a_gap_that_did_not_change_is_seldom_called_changed(seeds: int, more: in
     assert changed <= 10  # 5 % are 6
 
 
-def test_three_seeds_mostly_show_that_a_gap_is_gone_and_hardly_ever_of_one_that_keeps() -> None:
+def test_three_seeds_mostly_detect_a_gap_that_disappeared() -> None:
     equal = {"dice": 0.7, "cross_entropy": 0.7}
     trends = [find_gap(Truth(repeat), LEVELS, equal, more=3).trend for repeat in range(30)]
     assert trends.count("gone") >= 18 and "grows" not in trends
-    kept = [find_gap(Truth(repeat), LEVELS, LEVELS, more=3).trend for repeat in range(30)]
-    assert kept.count("gone") <= 1
+    unchanged = [find_gap(Truth(repeat), LEVELS, LEVELS, more=3).trend for repeat in range(30)]
+    assert unchanged.count("gone") <= 1
 
 
-def test_seeds_make_the_error_smaller_and_noisy_longer_trainings_make_it_larger() -> None:
+def test_seeds_reduce_the_error_and_noisy_longer_trainings_increase_it() -> None:
     one, three = (find_gap(Truth(0), LEVELS, LEVELS, more=more) for more in (1, 3))
     assert get_half_width(three.change) < get_half_width(one.change) and get_half_width(three.after) < get_half_width(
         one.after
@@ -84,7 +84,7 @@ def test_seeds_make_the_error_smaller_and_noisy_longer_trainings_make_it_larger(
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
     truth.luck = 0.1
-    noisy = look(before, truth.runs(LEVELS, range(901, 904), steps=400))
+    noisy = look_at(before, truth.runs(LEVELS, range(901, 904), steps=400))
     assert get_half_width(noisy.gaps[0].change) > 2 * get_half_width(three.change)
 
 
@@ -125,31 +125,35 @@ def test_the_trend_follows_from_the_gap_before_and_after_and_its_error(
         ((False,) * 2, (True, True, False), False),
     ],
 )
-def test_a_class_is_newly_learned_if_every_longer_training_and_no_confirmation_predicts_it(
+def test_a_class_is_newly_learned_if_only_longer_trainings_predict_it(
     longer: tuple[bool, ...], before: tuple[bool, ...], is_learned: bool
 ) -> None:
     truth, rare = Truth(0), (BINARY[1],)
     first, second = truth.runs(LEVELS, range(101, 104)), truth.runs(LEVELS, range(901, 903), steps=400)
-    for runs, lacks in ((first, before), (second, longer)):
+    for runs, missing in ((first, before), (second, longer)):
         dice = [k for k, run in enumerate(runs) if run.spec.family == "dice"]
-        for k, lack in zip(dice, lacks, strict=True):
-            runs[k] = runs[k].model_copy(update={"never_predicted": rare * lack})
-    assert look(first, second).gaps[0].learned == rare * is_learned
+        for k, is_missing in zip(dice, missing, strict=True):
+            runs[k] = runs[k].model_copy(update={"never_predicted": rare * is_missing})
+    assert look_at(first, second).gaps[0].learned == rare * is_learned
 
 
-def test_there_is_no_longer_look_unless_the_recommended_loss_and_another_share_a_longer_seed() -> None:
+def test_a_longer_look_needs_two_losses_on_a_common_longer_seed() -> None:
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
     dice, other = (truth.runs({name: level}, range(901, 902), steps=400) for name, level in LEVELS.items())
-    apart = truth.runs({"cross_entropy": 0.5}, range(902, 903), steps=400)
-    assert look(before, dice) is None and look(before, other) is None and look(before, [*dice, *apart]) is None
-    assert look(before, [*dice, *other]) is not None
+    other_seed = truth.runs({"cross_entropy": 0.5}, range(902, 903), steps=400)
+    assert (
+        look_at(before, dice) is None
+        and look_at(before, other) is None
+        and look_at(before, [*dice, *other_seed]) is None
+    )
+    assert look_at(before, [*dice, *other]) is not None
 
 
-def test_a_longer_training_that_diverged_counts_with_nothing_right() -> None:
+def test_a_diverged_longer_training_counts_as_all_wrong() -> None:
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
     longer = truth.runs(LEVELS, range(901, 902), steps=400)
     longer[0] = longer[0].model_copy(update={"test": None, "collapse": Collapse.DIVERGED, "evaluations": ()})
-    looked = look(before, longer)
-    assert looked.gaps[0].after.estimate < -0.3 and looked.catches_up
+    result = look_at(before, longer)
+    assert result.gaps[0].after.estimate < -0.3 and result.catches_up

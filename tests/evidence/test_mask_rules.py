@@ -48,11 +48,11 @@ def make_runs(slope: float, bias: float, family: str = "dice_focal", images: int
 
 
 def judge_rules(
-    confirmations: list[TrialResult], classes: tuple[str, ...] = ("ground", "crack"), **more: Any
+    confirmations: list[TrialResult], classes: tuple[str, ...] = ("ground", "crack"), **settings: Any
 ) -> tuple[Evidence, DecisionRules | None]:
     search = {run.spec.family: builders.trial(run.spec.family, 0.7, spec=run.spec) for run in confirmations}
     evidence = compute_evidence(confirmations, search, classes=classes)
-    return evidence, score_decision_rules(confirmations, evidence, **more)
+    return evidence, score_decision_rules(confirmations, evidence, **settings)
 
 
 def add_rules(evidence: Evidence, rules: DecisionRules | None) -> Evidence:
@@ -63,7 +63,7 @@ def get_rule(rules: DecisionRules, name: str, metric: str) -> DecisionRule:
     return next(r for r in rules.rules if (r.name, r.metric) == (name, metric))
 
 
-def test_calibration_corrects_shifted_logits_and_a_threshold_for_each_image_gains() -> None:
+def test_calibration_corrects_logits_and_a_threshold_for_each_image_gains() -> None:
     evidence, rules = judge_rules(make_runs(0.6, -2.0, "dice") + make_runs(1.0, 0.0, "cross_entropy"))
     dice = [f.family for f in evidence.finalists].index("dice")
     assert (rules.slopes[dice], rules.biases[dice]) == pytest.approx((0.6, -2.0), abs=0.1)
@@ -80,12 +80,12 @@ def test_calibration_corrects_shifted_logits_and_a_threshold_for_each_image_gain
         assert ranked.gains[i].low > 0
 
 
-def test_the_score_of_a_rule_is_that_of_its_answers() -> None:
+def test_the_score_of_a_rule_is_that_of_its_masks() -> None:
     """The mean of images' Dice and its gain, worked out image by image."""
-    made = make_runs(0.6, -1.0)
-    _, rules = judge_rules(made)
+    runs = make_runs(0.6, -1.0)
+    _, rules = judge_rules(runs)
     plain, ranked = [], []
-    for run in made:
+    for run in runs:
         p = fit_calibration(run.val.data.sum(axis=0)).bin_probabilities
         for histogram in run.test.data.astype(int):
             edge = find_best_edges(histogram.sum(axis=0)[None], p)[0]
@@ -96,9 +96,9 @@ def test_the_score_of_a_rule_is_that_of_its_answers() -> None:
     assert get_rule(rules, "rank_dice", "image_dice").gains[0].estimate == pytest.approx(
         np.mean(ranked) - np.mean(plain)
     )
-    gain = np.subtract(ranked, plain).reshape(len(made), -1)
+    gain = np.subtract(ranked, plain).reshape(len(runs), -1)
     assert get_rule(rules, "rank_dice", "image_dice").gains[0].se_seed == pytest.approx(
-        gain.mean(axis=1).std(ddof=1) / np.sqrt(len(made))
+        gain.mean(axis=1).std(ddof=1) / np.sqrt(len(runs))
     )
 
 
@@ -112,35 +112,35 @@ def test_a_common_edge_counts_what_an_operating_point_counts() -> None:
 @pytest.mark.parametrize("groups", [None, ["a"] * 13 + ["b"] * 2 + [None] * 15])
 def test_the_dice_of_an_average_image_is_that_of_the_verdict(groups: list[str | None] | None) -> None:
     """With images without foreground, groups of other sizes, and a run that gave no answer."""
-    made = [*make_runs(1.0, 0.0), builders.diverged("dice_focal", 999, 9)]
-    for run in made[:-1]:
+    runs = [*make_runs(1.0, 0.0), builders.diverged("dice_focal", 999, 9)]
+    for run in runs[:-1]:
         run.test.data[:4, 0] += run.test.data[:4, 1]
         run.test.data[:4, 1] = 0
         run.test.data[:2, 0, 0] += run.test.data[:2, 0].sum(axis=-1)
         run.test.data[:2, 0, 1:] = 0
-    search = {"dice_focal": builders.trial("dice_focal", 0.7, spec=made[0].spec)}
-    _, rules = judge_rules(made, groups=groups)
-    evidence = compute_evidence(made, search, classes=("ground", "crack"), metric="image_dice", groups=groups)
+    search = {"dice_focal": builders.trial("dice_focal", 0.7, spec=runs[0].spec)}
+    _, rules = judge_rules(runs, groups=groups)
+    evidence = compute_evidence(runs, search, classes=("ground", "crack"), metric="image_dice", groups=groups)
     verdict, tuned = evidence.finalists[0].score, get_rule(rules, "tuned", "image_dice").scores[0]
     assert tuned.estimate == pytest.approx(verdict.estimate)
     assert (tuned.se_seed, tuned.se_image) == pytest.approx((verdict.se_seed, verdict.se_image), rel=1e-6)
     assert get_rule(rules, "rank_dice", "image_dice").scores[0].estimate < 1
-    empty = find_best_edges(made[0].test.data[:2].sum(axis=1), Calibration().bin_probabilities)
+    empty = find_best_edges(runs[0].test.data[:2].sum(axis=1), Calibration().bin_probabilities)
     assert (empty == BINS - 1).all()  # of which RankDice says nothing
 
 
-def test_a_gain_needs_three_seeds_and_has_the_level_of_all_finalists_together() -> None:
-    made = make_runs(0.6, -2.0, "dice") + make_runs(0.6, -2.0, "cross_entropy")
-    evidence, rules = judge_rules(made)
+def test_a_gain_needs_three_seeds_and_is_corrected_for_all_finalists() -> None:
+    runs = make_runs(0.6, -2.0, "dice") + make_runs(0.6, -2.0, "cross_entropy")
+    evidence, rules = judge_rules(runs)
     assert rules.level == 0.975
     ranked, gain = get_rule(rules, "rank_dice", "image_dice"), get_gain_over_threshold(add_rules(evidence, rules), 0)
-    single = judge_rules(made[:3] if evidence.finalists[0].family == "dice" else made[3:])[1]
-    alone = get_rule(single, "rank_dice", "image_dice").over_tuned[0]
+    single = judge_rules(runs[:3] if evidence.finalists[0].family == "dice" else runs[3:])[1]
+    single_gain = get_rule(single, "rank_dice", "image_dice").over_tuned[0]
     assert gain == ranked.over_tuned[0]
     assert single.level == 0.95
-    assert alone.estimate == pytest.approx(gain.estimate) and alone.se_seed == pytest.approx(gain.se_seed)
-    assert gain.low < alone.low < alone.high < gain.high
-    fewer = judge_rules([run for run in made if run.spec.seed != builders.CONFIRM_SEEDS[0]])
+    assert single_gain.estimate == pytest.approx(gain.estimate) and single_gain.se_seed == pytest.approx(gain.se_seed)
+    assert gain.low < single_gain.low < single_gain.high < gain.high
+    fewer = judge_rules([run for run in runs if run.spec.seed != builders.CONFIRM_SEEDS[0]])
     assert len(fewer[0].finalists[0].seeds) == 2
     assert get_gain_over_threshold(add_rules(*fewer), 0) is None
 
@@ -168,8 +168,8 @@ def test_card_report_and_code_give_the_gain_of_a_threshold_for_each_image() -> N
     assert row["gain"] == {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high, "level": 0.95}
     assert (row["slope"], row["bias"]) == pytest.approx((0.6, -2.0), abs=0.1)
     open_gains = {"over_tuned": (gain.model_copy(update={"low": -0.01}),)}
-    unsure = rules.model_copy(update={"rules": tuple(rule.model_copy(update=open_gains) for rule in rules.rules)})
-    facts = collect_facts(sweep, answer.model_copy(update={"evidence": add_rules(answer.evidence, unsure)}))
+    open_rules = rules.model_copy(update={"rules": tuple(rule.model_copy(update=open_gains) for rule in rules.rules)})
+    facts = collect_facts(sweep, answer.model_copy(update={"evidence": add_rules(answer.evidence, open_rules)}))
     decision = dict(format_card_lines(make_card(facts)))["Decide with"]
     assert "one for each image (RankDice) has no established gain: " in decision
     two = builders.sweep(trials, runs[:2], builders.dataset(images=150))
@@ -177,10 +177,10 @@ def test_card_report_and_code_give_the_gain_of_a_threshold_for_each_image() -> N
     assert row["rule"] == "tuned" and row["gain"] is None and row["slope"] == pytest.approx(0.6, abs=0.1)
 
 
-def test_for_several_classes_and_without_validation_counts_plain_and_tuned_are_compared() -> None:
+def test_only_plain_and_tuned_are_compared_without_binary_validation_counts() -> None:
     counts = builders.point_counts([[[50, 3, 4], [20, 4, 3], [10, 2, 2]]] * 6)
-    made = [builders.confirmation("dice_focal", seed, counts, n) for n, seed in enumerate(builders.CONFIRM_SEEDS)]
-    _, rules = judge_rules(made, ("a", "b", "c"))
+    runs = [builders.confirmation("dice_focal", seed, counts, n) for n, seed in enumerate(builders.CONFIRM_SEEDS)]
+    _, rules = judge_rules(runs, ("a", "b", "c"))
     assert not rules.slopes and not rules.ece
     assert [(r.name, r.metric) for r in rules.rules] == [("plain", "miou"), ("tuned", "miou")]
     without = [run.model_copy(update={"val": None}) for run in make_runs(1.0, 0.0)]
@@ -188,7 +188,7 @@ def test_for_several_classes_and_without_validation_counts_plain_and_tuned_are_c
     assert {r.name for r in rules.rules} == {"plain", "tuned"}
 
 
-def test_of_several_classes_each_gets_the_pixels_of_its_highest_expected_score() -> None:
+def test_each_class_gets_the_pixels_of_its_highest_expected_score() -> None:
     torch = pytest.importorskip("torch")
     from bench.decision_rules import rank_classes
 

@@ -43,7 +43,7 @@ def control_misses(held_out: HeldOut, share: float, before: float = 0.98) -> Mis
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
-def test_the_threshold_is_that_of_a_plain_search_with_the_finite_sample_correction(share: float) -> None:
+def test_the_threshold_is_that_of_a_search_with_the_finite_sample_correction(share: float) -> None:
     """The rule as MAPIE and the paper's own code have it: the n-sample risk is to be at most ((n + 1) α − 1) / n."""
     held_out = draw_held_out(np.random.default_rng(0), 40, without=6)
     control = control_misses(held_out, share)
@@ -65,22 +65,22 @@ def test_the_threshold_is_that_of_a_plain_search_with_the_finite_sample_correcti
 
 
 @pytest.mark.slow
-def test_new_images_miss_what_was_allowed_on_average() -> None:
+def test_new_images_keep_the_limit_on_average() -> None:
     rng = np.random.default_rng(1)
-    new = [compute_missed_curve(draw_held_out(rng, 1)) for _ in range(1500)]
-    risks, sure = [], []
+    curves = [compute_missed_curve(draw_held_out(rng, 1)) for _ in range(1500)]
+    risks, sure_risks = [], []
     for _ in range(300):
         control = control_misses(draw_held_out(rng, 30), 0.1)
-        risks.append(np.mean([curve[THRESHOLDS.index(control.point)] for curve in new]))
+        risks.append(np.mean([curve[THRESHOLDS.index(control.point)] for curve in curves]))
         assert control.sure_point <= control.point
-        sure.append(np.mean([curve[THRESHOLDS.index(control.sure_point)] for curve in new]))
+        sure_risks.append(np.mean([curve[THRESHOLDS.index(control.sure_point)] for curve in curves]))
     error = np.std(risks) / math.sqrt(len(risks))
     assert 0.1 - 1 / 31 - 3 * error < np.mean(risks) < 0.1 + 3 * error
-    assert binom.sf(int(np.sum(np.array(sure) > 0.1)), len(sure), 0.05) > 0.001  # 95 % of calibrations
+    assert binom.sf(int(np.sum(np.array(sure_risks) > 0.1)), len(sure_risks), 0.05) > 0.001  # 95 % of calibrations
 
 
-def compute_missed_curve(one: HeldOut) -> npt.NDArray[np.float64]:
-    foreground = one.counts.data[0, 1].astype(float)
+def compute_missed_curve(image: HeldOut) -> npt.NDArray[np.float64]:
+    foreground = image.counts.data[0, 1].astype(float)
     return np.asarray(foreground.cumsum()[:-1] / foreground.sum())
 
 
@@ -94,16 +94,16 @@ def test_related_images_count_as_one() -> None:
         control_misses(held_out, 0.05)
 
 
-def test_a_limit_that_cannot_be_kept_is_refused_with_its_reason() -> None:
+def test_a_limit_that_cannot_be_kept_is_rejected_with_its_reason() -> None:
     held_out = draw_held_out(np.random.default_rng(3), 24)
     assert control_misses(held_out, 0.04).point < control_misses(held_out, 0.0401 + 0.05).point
-    blind = held_out.counts.data.copy()
-    blind[:, 1, 0] += 20  # pixels below every threshold
-    blinded = HeldOut(counts=held_out.counts.model_copy(update={"data": blind}), groups=held_out.groups)
+    data = held_out.counts.data.copy()
+    data[:, 1, 0] += 20  # pixels below every threshold
+    undetectable = HeldOut(counts=held_out.counts.model_copy(update={"data": data}), groups=held_out.groups)
     for images, limit, classes, words in (
         (held_out, MissLimit(share=0.03), CLASSES, r"needs 33 test images .* with crack, found 24: .* = 4\.0 %"),
         (draw_held_out(np.random.default_rng(3), 3, without=3), MissLimit(share=0.2), CLASSES, "found 0"),
-        (blinded, MissLimit(share=0.1), CLASSES, r"cannot be kept by this network: even at .* misses \d+\.\d %"),
+        (undetectable, MissLimit(share=0.1), CLASSES, r"cannot be kept by this network: even at .* misses \d+\.\d %"),
         (held_out, MissLimit(share=0.1, class_name="crak"), CLASSES, "got 'crak', did you mean `crack`"),
         (held_out, MissLimit(share=0.1), ("a", "b", "c"), "got no name"),
     ):
@@ -119,14 +119,14 @@ def test_between_two_thresholds_the_more_cautious_one_is_used(name: str, usual: 
     bolder = THRESHOLDS[THRESHOLDS.index(last) + (1 if name == "crack" else -1)]
     for share in (0.05, 0.9):  # the next bolder threshold breaks the former limit, and keeps the latter
         limit = MissLimit(share=share, class_name=name)
-        for part in (0.2, 0.8):
-            control = find_controlled_point(held_out, limit, CLASSES, last + part * (bolder - last))
+        for fraction in (0.2, 0.8):
+            control = find_controlled_point(held_out, limit, CLASSES, last + fraction * (bolder - last))
             assert (control.point, control.before) == (last, last)
-    kept_as_it_is = find_controlled_point(held_out, limit, CLASSES, bolder)
-    assert kept_as_it_is.point == bolder and kept_as_it_is.missed == kept_as_it_is.missed_before
+    unchanged = find_controlled_point(held_out, limit, CLASSES, bolder)
+    assert unchanged.point == bolder and unchanged.missed == unchanged.missed_before
 
 
-def test_of_several_classes_tau_is_raised_until_the_limit_holds() -> None:
+def test_tau_is_raised_until_the_limit_of_a_class_holds() -> None:
     """Of a class that is missed less at a high τ; a τ at which fewer are missed again counts as the worse before it."""
     shares = np.array([0.4, 0.3, 0.28, 0.2, 0.22, 0.1, 0.06, 0.02, 0.01])  # by rising τ
     labels = np.full(30, 1000)
@@ -148,7 +148,7 @@ def test_of_several_classes_tau_is_raised_until_the_limit_holds() -> None:
     assert find_controlled_point(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.2).point == 0.0
 
 
-def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:
+def test_the_p_value_is_between_the_exact_one_and_e_times_it() -> None:
     n, share = 50, 0.1
     for hits in range(5):
         p = float(compute_hoeffding_bentkus(np.array([hits / n]), n, share)[0])
@@ -164,18 +164,18 @@ def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:
 @pytest.mark.parametrize(
     ("text", "share", "name"), [("10%", 0.1, None), ("0.1", 0.1, None), ("a=b=2.5%", 0.025, "a=b")]
 )
-def test_the_limit_is_read_from_text(text: str, share: float, name: str | None) -> None:
+def test_the_limit_is_parsed_from_text(text: str, share: float, name: str | None) -> None:
     limit = MissLimit.parse(text)
     assert (limit.share, limit.class_name) == (pytest.approx(share), name)
 
 
 @pytest.mark.parametrize("text", ["", "crack=", "0", "100%", "1", "nan", "-1%", "10 percent"])
-def test_a_limit_that_is_no_share_is_refused(text: str) -> None:
+def test_a_limit_that_is_not_a_share_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be .*like crack=10%"):
         MissLimit.parse(text)
 
 
-def test_the_sentences_speak_of_groups_where_images_come_in_groups() -> None:
+def test_the_sentences_mention_groups_if_images_come_in_groups() -> None:
     text = " ".join(
         format_miss_control(
             control_misses(draw_held_out(np.random.default_rng(2), 60, groups=12), 0.9, 0.5), "threshold"

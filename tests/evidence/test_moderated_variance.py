@@ -22,19 +22,19 @@ def test_the_trigamma_function_is_inverted(x: float) -> None:
     assert _invert_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-5)
 
 
-def test_similar_variances_lend_the_most_by_smyths_formula() -> None:
+def test_similar_variances_borrow_the_most_by_smyths_formula() -> None:
     variances, seeds = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.0]), np.full(6, 3)
-    drawn, borrowed = moderate_variances(variances, seeds, 4)
+    moderated, borrowed = moderate_variances(variances, seeds, 4)
     assert borrowed == MAX_BORROWED
-    np.testing.assert_allclose(drawn, (2 * variances + 4 * 1.0) / 6)
+    np.testing.assert_allclose(moderated, (2 * variances + 4 * 1.0) / 6)
 
 
-def test_no_more_is_lent_than_the_contrasts_contain() -> None:
+def test_no_more_is_borrowed_than_the_contrasts_contain() -> None:
     assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 3), 3)[1] == 2  # (K − 2)(S − 1)
     assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 8), 3)[1] == MAX_BORROWED
 
 
-def test_a_loss_that_collapses_once_does_not_hide_what_others_gain() -> None:
+def test_one_collapse_does_not_hide_the_gain_of_other_losses() -> None:
     """Scores of five seeds; the pair's own differences are 0.03 ± 0.006, whatever a third loss does."""
     rng = np.random.default_rng(1)
     base = 0.6 + 0.01 * rng.standard_normal(5)
@@ -59,7 +59,7 @@ def test_two_finalists_or_no_variance_change_nothing(variances: list[float], los
     np.testing.assert_array_equal(moderated, variances)
 
 
-def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
+def test_the_spread_of_the_variances_limits_what_is_borrowed() -> None:
     """One loss 25 times as noisy: half of the pairs are, and the quiet ones keep to themselves."""
     rng = np.random.default_rng(0)
     borrowed = []
@@ -67,11 +67,11 @@ def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
         chi = rng.chisquare(7, 6) / 7
         borrowed.append(moderate_variances(chi * np.array([1, 1, 1, 625, 625, 625]), np.full(6, 8), 4)[1])
     assert np.median(borrowed) < 1
-    alike = [moderate_variances(rng.chisquare(7, 6) / 7, np.full(6, 8), 4)[1] for _ in range(200)]
-    assert np.median(alike) == MAX_BORROWED
+    similar = [moderate_variances(rng.chisquare(7, 6) / 7, np.full(6, 8), 4)[1] for _ in range(200)]
+    assert np.median(similar) == MAX_BORROWED
 
 
-def test_the_comparisons_of_a_sweep_have_the_degrees_of_freedom_that_they_report() -> None:
+def test_comparisons_report_the_degrees_of_freedom_that_they_use() -> None:
     runs = simulate(FOUR, 2)
     evidence = weigh(runs)
     gaps = [c.difference for c in evidence.comparisons]

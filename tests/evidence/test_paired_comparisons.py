@@ -34,7 +34,7 @@ THREE = {"dice": 0.62, "cross_entropy": 0.55, "dice_ce": 0.6}
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+def test_intervals_cover_the_truth_as_often_as_their_level() -> None:
     # Images are drawn from a population of known mIoU; seeds add their own level to each training.
     rng, covered, repeats = np.random.default_rng(11), 0, 250
     for _ in range(repeats):
@@ -101,25 +101,25 @@ def change_tests(runs: list[TrialResult], change: Callable[[ImageCounts], dict[s
     return [run.model_copy(update={"test": run.test.model_copy(update=change(run.test))}) for run in runs]
 
 
-def test_a_missing_seed_leaves_the_comparison_on_the_common_ones() -> None:
+def test_losses_are_compared_on_their_common_seeds() -> None:
     runs = simulate(THREE)
-    lost = next(run for run in runs if run.spec.family == "dice")
-    without = [run for run in runs if run is not lost]
-    evidence = weigh([*without, failed_trial("dice", 90, spec=lost.spec)])
+    missing = next(run for run in runs if run.spec.family == "dice")
+    without = [run for run in runs if run is not missing]
+    evidence = weigh([*without, failed_trial("dice", 90, spec=missing.spec)])
     assert evidence == weigh(without)
     assert [len(f.seeds) for f in evidence.finalists if f.family == "dice"] == [2]
-    common = [r for r in runs if r.spec.seed != lost.spec.seed and r.spec.family in {"dice", "cross_entropy"}]
-    left, alone = get_gap(evidence, "dice", "cross_entropy"), get_gap(weigh(common), "dice", "cross_entropy")
-    assert (left.estimate, left.se_image) == (alone.estimate, alone.se_image) and left.borrowed == 1
+    common = [r for r in runs if r.spec.seed != missing.spec.seed and r.spec.family in {"dice", "cross_entropy"}]
+    gap, expected = get_gap(evidence, "dice", "cross_entropy"), get_gap(weigh(common), "dice", "cross_entropy")
+    assert (gap.estimate, gap.se_image) == (expected.estimate, expected.se_image) and gap.borrowed == 1
 
 
-def test_the_last_of_two_trainings_of_one_seed_counts() -> None:
+def test_only_the_last_training_of_a_seed_counts() -> None:
     first = confirmation("dice", 101, counts_from_iou([0.2] * 5), 0)
-    again = confirmation("dice", 101, counts_from_iou([0.8] * 5), 9)
-    assert weigh([again, first]) == weigh([again])
+    last = confirmation("dice", 101, counts_from_iou([0.8] * 5), 9)
+    assert weigh([last, first]) == weigh([last])
 
 
-def test_a_diverged_training_scores_its_counts_or_zero_and_is_counted() -> None:
+def test_a_diverged_training_scores_its_counts_or_zero() -> None:
     runs = [r for r in simulate(THREE) if r.spec.family != "dice"]
     evidence = weigh([*runs, *(diverged("dice", seed, 50 + i) for i, seed in enumerate(CONFIRM_SEEDS))])
     last = evidence.finalists[-1]
@@ -132,9 +132,9 @@ def test_a_diverged_training_scores_its_counts_or_zero_and_is_counted() -> None:
     dice = weigh(with_counts).finalists[0]
     assert dice.miou.estimate == pytest.approx(metrics.compute_scores(metrics.count_at_point(counts, 0.5)).miou)
     assert (dice.collapses, dice.val_score) == (3, 0.0)
-    everyone = weigh([diverged(f, s, 3 * i + s) for i, f in enumerate(("dice", "focal")) for s in CONFIRM_SEEDS])
-    assert everyone.test_images == 0 and [f.miou.estimate for f in everyone.finalists] == [0, 0]
-    assert (get_gap(everyone, "dice", "focal").low, get_gap(everyone, "dice", "focal").high) == (-1, 1)
+    all_diverged = weigh([diverged(f, s, 3 * i + s) for i, f in enumerate(("dice", "focal")) for s in CONFIRM_SEEDS])
+    assert all_diverged.test_images == 0 and [f.miou.estimate for f in all_diverged.finalists] == [0, 0]
+    assert (get_gap(all_diverged, "dice", "focal").low, get_gap(all_diverged, "dice", "focal").high) == (-1, 1)
 
 
 def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
@@ -144,7 +144,7 @@ def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
         assert (evidence.finalists, evidence.comparisons, evidence.baseline) == ((), (), None)
 
 
-def test_the_gain_of_the_last_quarter_comes_from_the_curve() -> None:
+def test_the_gain_of_the_last_quarter_is_computed_from_the_curve() -> None:
     assert compute_last_quarter_gain(confirmation(rise=0.03)) == pytest.approx(0.03)
     ten = tuple(evaluation(step, step / 100) for step in (20, 40, 60, 80, 100))  # 0.01 in each step
     assert compute_last_quarter_gain(trial(evaluations=ten)) == pytest.approx(0.25)
@@ -156,8 +156,8 @@ def test_the_gain_of_the_last_quarter_comes_from_the_curve() -> None:
 def test_every_collapse_that_makes_a_run_useless_is_counted() -> None:
     for kind in Collapse:
         runs = [confirmation("dice", s, number=i, collapse=kind) for i, s in enumerate(CONFIRM_SEEDS)]
-        of_use = kind in {Collapse.NONE, Collapse.CLASS_NEVER_PREDICTED}
-        assert weigh(runs).finalists[0].collapses == (0 if of_use else 3)
+        is_useful = kind in {Collapse.NONE, Collapse.CLASS_NEVER_PREDICTED}
+        assert weigh(runs).finalists[0].collapses == (0 if is_useful else 3)
 
 
 # --- Groups of images -------------------------------------------------------------------------------------
@@ -184,31 +184,31 @@ def test_images_of_a_group_count_as_one() -> None:
     assert (grouped.test_images, grouped.test_groups) == (48, 24)
     for one, two in zip(once.comparisons, grouped.comparisons, strict=True):
         assert two.difference.low == pytest.approx(one.difference.low)
-    blind = weigh(double_images(runs))
-    assert blind.test_groups is None
-    assert blind.finalists[0].miou.se_image < 0.8 * grouped.finalists[0].miou.se_image
+    ungrouped = weigh(double_images(runs))
+    assert ungrouped.test_groups is None
+    assert ungrouped.finalists[0].miou.se_image < 0.8 * grouped.finalists[0].miou.se_image
 
 
-def test_an_image_without_a_group_is_a_group_of_its_own() -> None:
+def test_an_image_without_a_group_is_a_separate_group() -> None:
     runs = simulate(THREE)
-    for alone in ([None] * 24, [f"g{i}" for i in range(24)]):
-        assert weigh(runs, groups=alone) == weigh(runs)
+    for groups in ([None] * 24, [f"g{i}" for i in range(24)]):
+        assert weigh(runs, groups=groups) == weigh(runs)
     assert weigh(runs, groups=["a", "a", *[None] * 22]).test_groups == 23
     five = weigh(runs, groups=[f"g{i % 5}" for i in range(24)])
     assert (five.test_groups, five.few_groups) == (5, None)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_few_groups_count_as_the_images_and_a_caveat_gives_their_number(count: int) -> None:
-    alone, few = weigh(simulate(THREE)), weigh(simulate(THREE), groups=[f"g{i % count}" for i in range(24)])
+def test_few_groups_are_the_units_and_a_caveat_gives_their_number(count: int) -> None:
+    ungrouped, few = weigh(simulate(THREE)), weigh(simulate(THREE), groups=[f"g{i % count}" for i in range(24)])
     assert (few.test_groups, few.few_groups) == (count, count)
     wide = [c.difference.high - c.difference.low for c in few.comparisons]
-    narrow = [c.difference.high - c.difference.low for c in alone.comparisons]
+    narrow = [c.difference.high - c.difference.low for c in ungrouped.comparisons]
     assert (count == 1) == all(width == 2 for width in wide)  # a single unit: nothing is known
     assert wide != narrow
     text = " ".join(list_evidence_caveats(few))
     assert f"only {count} group" in text and "so that they are wide" in text
-    assert "only" not in list_evidence_caveats(alone)[0]
+    assert "only" not in list_evidence_caveats(ungrouped)[0]
 
 
 def test_the_verdict_is_in_the_requested_metric() -> None:
@@ -229,7 +229,7 @@ def test_the_verdict_is_in_the_requested_metric() -> None:
     assert "IoU per image" in decide_verdict(by_images, ORDER).reasons[0]
 
 
-def test_the_gain_over_cross_entropy_at_its_plain_threshold_is_paired_by_seed() -> None:
+def test_the_gain_over_plain_cross_entropy_is_paired_by_seed() -> None:
     counts = [counts_from_iou([0.5, 0.6, 0.4]), counts_from_iou([0.55, 0.62, 0.5]), counts_from_iou([0.4, 0.5, 0.45])]
     low = THRESHOLDS[0]  # a bad point: at 0.5 cross-entropy scores higher
     runs = [

@@ -27,7 +27,7 @@ def weigh_first(
     return weigh([run for run in runs if run.spec.seed in EIGHT[: numbers[run.spec.family]]], analyses=analyses)
 
 
-def test_differences_are_at_the_level_of_their_interim_analysis_and_scores_at_95() -> None:
+def test_differences_have_the_level_of_their_analysis_and_scores_95() -> None:
     runs = simulate_eight({"dice": 0.6, "cross_entropy": 0.55})
     for seeds, number in PLACE.items():
         evidence = weigh_first(runs, seeds)
@@ -43,7 +43,7 @@ def test_differences_are_at_the_level_of_their_interim_analysis_and_scores_at_95
     assert get_gap(plain, "dice", "cross_entropy").low > get_gap(weigh_first(runs, 3), "dice", "cross_entropy").low
 
 
-def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_interim_analysis() -> None:
+def test_a_dropped_finalist_keeps_its_seeds_and_level() -> None:
     runs = simulate_eight({"dice": 0.7, "focal": 0.69, "cross_entropy": 0.3})
     seeds = {"dice": 5, "focal": 5, "cross_entropy": 3}
     before, after = weigh_first(runs, 3), weigh_first(runs, seeds)
@@ -53,7 +53,7 @@ def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_interi
     assert get_gap(after, "dice", "focal") != get_gap(before, "dice", "focal")
 
 
-def test_two_seeds_establish_nothing_however_clear_they_are_and_three_do() -> None:
+def test_two_seeds_never_establish_a_difference_and_three_do() -> None:
     runs = simulate_eight(
         {"dice": 0.7, "cross_entropy": 0.3, "focal": 0.3}, seed_sd=1e-4, interaction_sd=1e-3, image_sd=0.01
     )
@@ -68,12 +68,12 @@ def test_two_seeds_establish_nothing_however_clear_they_are_and_three_do() -> No
     assert (decide_verdict(two, ORDER).action, decide_verdict(three, ORDER).action) == ("keep", "change")
     assert decide_verdict(two, ORDER).head == "Keep cross-entropy for now: at least 3 common seeds are needed."
     assert two.finalists[0].regret.bound < 0.01  # what dice costs may be reported
-    same = simulate_eight({"dice": 0.7, "focal": 0.7}, seed_sd=1e-5, interaction_sd=1e-4, image_sd=0.01)
-    assert decide_verdict(weigh_first(same, 2), ORDER).verdict is Verdict.UNDECIDED
-    assert decide_verdict(weigh_first(same, 3), ORDER).verdict is Verdict.EQUIVALENT
+    equal = simulate_eight({"dice": 0.7, "focal": 0.7}, seed_sd=1e-5, interaction_sd=1e-4, image_sd=0.01)
+    assert decide_verdict(weigh_first(equal, 2), ORDER).verdict is Verdict.UNDECIDED
+    assert decide_verdict(weigh_first(equal, 3), ORDER).verdict is Verdict.EQUIVALENT
 
 
-def test_a_finalist_with_fewer_seeds_is_ranked_on_those_that_it_shares() -> None:
+def test_a_finalist_with_fewer_seeds_is_ranked_on_common_seeds() -> None:
     """Its two seeds were lucky ones for all losses: its mean is the highest, and on those seeds others score higher."""
     lucky = {101: 0.2, 102: 0.2} | dict.fromkeys(EIGHT[2:], 0.0)
     runs = [
@@ -91,14 +91,14 @@ def test_a_finalist_with_fewer_seeds_is_ranked_on_those_that_it_shares() -> None
 
 def test_finalists_without_a_common_seed_are_ranked_by_their_means() -> None:
     runs = simulate_eight({"dice": 0.5, "focal": 0.6})
-    apart = [r for r in runs if (r.spec.family == "dice") == (r.spec.seed < 105)]
-    evidence = weigh(apart)
+    separate = [r for r in runs if (r.spec.family == "dice") == (r.spec.seed < 105)]
+    evidence = weigh(separate)
     assert [f.family for f in evidence.finalists] == ["focal", "dice"]
     gap = get_gap(evidence, "focal", "dice")
     assert (gap.low, gap.high) == (-1.0, 1.0)
 
 
-def test_non_inferiority_is_judged_by_a_one_sided_end() -> None:
+def test_non_inferiority_is_judged_by_a_one_sided_bound() -> None:
     """The two-sided end is beyond the ROPE, the one-sided within: safe, but not equivalent."""
     evidence = make_three_seeds({"dice": 0.702, "focal": 0.7}, 0.003, 0.002, half=0.0121)
     bounded = change_pairs(evidence, lambda pair: {"at_most_one_sided": pair.difference.estimate + 0.0079})

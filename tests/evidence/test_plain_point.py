@@ -68,7 +68,7 @@ def weigh_levels(levels: dict[str, tuple[float, float]], **changes: float) -> Ev
         ({"dice_ce": (0.5, 0.6), "tversky": (0.4, 0.55), "dice": (0.45, 0.5)}, "dice_ce", "dice", "dice_ce", False),
     ],
 )  # fmt: skip
-def test_the_answer_depends_on_the_threshold_if_at_0_5_another_is_better_or_the_gain_is_gone(
+def test_the_answer_depends_on_the_threshold_if_it_changes_at_0_5(
     levels: dict[str, tuple[float, float]], recommended: str, against: str, best: str, depends: bool
 ) -> None:
     evidence = weigh_levels(levels)
@@ -87,7 +87,7 @@ def test_tuned_points_that_score_worse_on_test_are_listed_by_how_much() -> None:
     assert plain.worse["dice_ce"] == pytest.approx(0.025, abs=0.002)
 
 
-def test_without_tuned_points_or_another_finalist_there_is_no_comparison() -> None:
+def test_a_comparison_needs_tuned_points_and_two_finalists() -> None:
     levels = {"dice_ce": (0.6, 0.7), "cross_entropy": (0.5, 0.65)}
     assert weigh_levels(levels, point=0.5).at_plain == ()
     assert compare_at_plain_point(weigh_levels(levels, point=0.5), 0) is None

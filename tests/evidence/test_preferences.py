@@ -54,8 +54,8 @@ def make_runs(family: str, recall: float, precision: float, number: int, **chang
         tp = np.clip(np.rint(size * (recall + rng.normal(0, 0.005))).astype(int), 0, size)
         fp = np.rint(tp * (1 / precision - 1)).astype(int)
         counts = histogram_counts(tp.tolist(), fp.tolist(), (size - tp).tolist(), (9000 - fp).tolist())
-        one = {"detail": make_detail(jitter=s)} | changes
-        run = confirmation(family, seed, counts, number * 10 + s, **one)
+        fields = {"detail": make_detail(jitter=s)} | changes
+        run = confirmation(family, seed, counts, number * 10 + s, **fields)
         results.append(run.model_copy(update={"val": counts}))
     return results
 
@@ -86,8 +86,8 @@ def test_costly_misses_and_costly_false_alarms_choose_differently() -> None:
     assert preferences["misses"].leads[focal] is None
     assert find_rival(preferences["misses"], focal, None) == (dice, preferences["misses"].leads[dice])
     value = preferences["misses"].scores[focal]
-    wanted = 5 * 0.6 * 0.95 / (4 * 0.6 + 0.95)
-    assert value.estimate == pytest.approx(wanted, abs=0.01) and value.low < value.estimate < value.high
+    expected = 5 * 0.6 * 0.95 / (4 * 0.6 + 0.95)
+    assert value.estimate == pytest.approx(expected, abs=0.01) and value.low < value.estimate < value.high
 
 
 def test_the_threshold_for_f2_is_chosen_on_the_validation_of_each_run() -> None:
@@ -121,7 +121,7 @@ def test_of_calibration_errors_the_lowest_is_best() -> None:
     assert preference.scores[dice].estimate == pytest.approx(0.01)
 
 
-def test_the_calibration_errors_standard_error_over_images_is_that_of_resampling() -> None:
+def test_the_standard_error_of_the_calibration_error_is_that_of_resampling() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(50, 200, (2, 40, 3))
     right = rng.binomial(pixels, 0.7) + (pixels // 10)
@@ -129,8 +129,8 @@ def test_the_calibration_errors_standard_error_over_images_is_that_of_resampling
     table = make_image_table(confidence, compute_pooled_calibration_error).select_rows([0], [1])
     drawn = rng.multinomial(40, np.full(40, 1 / 40), 8000)
     resampled = compute_pooled_calibration_error(np.einsum("bn,rnkc->brkc", drawn, confidence))
-    alone = np.sqrt(np.square(table.shares).sum() / (40 * 39))
-    assert alone == pytest.approx((resampled[:, 0] - resampled[:, 1]).std() * np.sqrt(40 / 39), rel=0.05)
+    standard_error = np.sqrt(np.square(table.shares).sum() / (40 * 39))
+    assert standard_error == pytest.approx((resampled[:, 0] - resampled[:, 1]).std() * np.sqrt(40 / 39), rel=0.05)
 
 
 def test_a_loss_that_learned_nothing_is_never_the_answer() -> None:
@@ -143,7 +143,7 @@ def test_a_loss_that_learned_nothing_is_never_the_answer() -> None:
     assert judge_preferences(nothing, weigh(nothing), None) == ()
 
 
-def test_clear_differences_of_boundaries_and_lines_decide() -> None:
+def test_clear_differences_of_boundaries_and_lines_choose_the_loss() -> None:
     results = make_runs("focal", 0.8, 0.8, 0, detail=make_detail(boundary=0.4, line=0.9))
     results += make_runs("dice", 0.8, 0.8, 1, detail=make_detail(boundary=0.6, line=0.7))
     assert "thin_structures" not in judge(results, make_thin_profile(0.49)) | judge(results)
@@ -166,7 +166,7 @@ def test_of_two_equal_losses_one_is_seldom_called_beaten() -> None:
     assert beaten <= 9
 
 
-def test_the_worst_present_class_is_the_rare_one() -> None:
+def test_the_rare_class_is_the_worst_present_one() -> None:
     def street(shift: int, family: str, number: int) -> list[TrialResult]:
         rows = [[[900, 10, 10], [60 + shift, 10, 10], [30 - 2 * shift, 10, 10], [0, 3, 0]]] * IMAGES
         return [confirmation(family, s, point_counts(rows), number * 10 + s) for s in SEEDS]
@@ -208,9 +208,9 @@ def test_the_lead_of_the_better_loss_is_above_zero_in_every_measure() -> None:
     preferences = judge(make_runs("focal", 0.9, 0.9, 0) + make_runs("dice", 0.6, 0.6, 1))
     for preference in preferences.values():
         rival = 1 - preference.best
-        lead, apart = preference.leads[rival], preference.scores[preference.best].estimate
-        apart = abs(apart - preference.scores[rival].estimate)
-        assert lead.low <= lead.estimate <= lead.high and lead.estimate == pytest.approx(apart)
+        lead, difference = preference.leads[rival], preference.scores[preference.best].estimate
+        difference = abs(difference - preference.scores[rival].estimate)
+        assert lead.low <= lead.estimate <= lead.high and lead.estimate == pytest.approx(difference)
         behind = find_rival(preference, rival, rival)
         assert behind[0] == preference.best and behind[1].estimate == -lead.estimate
 
@@ -218,22 +218,22 @@ def test_the_lead_of_the_better_loss_is_above_zero_in_every_measure() -> None:
 def test_images_of_one_group_count_as_one() -> None:
     levels = {"dice": 0.6, "focal": 0.5}
     results = builders.simulated_confirmations(levels, np.random.default_rng(0), images=30)
-    alone, twins = judge(results), judge(results, groups=[f"g{i // 10}" for i in range(30)])
-    for name, preference in alone.items():
-        for one, two in zip(preference.scores, twins[name].scores, strict=True):
+    ungrouped, grouped = judge(results), judge(results, groups=[f"g{i // 10}" for i in range(30)])
+    for name, preference in ungrouped.items():
+        for one, two in zip(preference.scores, grouped[name].scores, strict=True):
             assert two.estimate == pytest.approx(one.estimate) and two.high - two.low > one.high - one.low
 
 
 # --- the table ---
 
 
-def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_json_says_what_it_replaces() -> None:
-    judged_by = (
+def test_the_json_says_which_loss_a_preference_replaces() -> None:
+    preferences = (
         builders.preference("misses", (0.7, 0.72, 0.5), unbeaten=(0, 1), points=(0.3, 0.2, 0.1)),
         builders.preference("probabilities", (0.1, 0.01, 0.2)),
     )
     levels = {"dice_ce": 0.8, "cross_entropy": 0.7, "dice": 0.6}
-    evidence = builders.evidence(levels, preferences=judged_by)
+    evidence = builders.evidence(levels, preferences=preferences)
     answer = make_recommendation(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
     assert find_recommended_index(answer) == 0 and [i for _, i in choose_by_preference(answer)] == [0, 1]
     misses, probabilities = make_recommendation_json(builders.sweep(), answer)["preferences"]

@@ -59,13 +59,13 @@ def test_a_collapse_in_the_search_counts_for_the_rate() -> None:
     assert list_evidence_caveats(record)[-1].startswith("cross_entropy never collapsed, in 3 or more trainings")
 
 
-def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
+def test_few_images_rare_classes_and_few_trainings_are_caveats() -> None:
     runs = simulate(THREE, images=40)
-    kept = np.ones((40, 2, 1), int)
-    kept[3:, 1] = 0  # foreground in three images only
-    rare = change_tests(runs, lambda test: {"data": test.data * kept})
+    mask = np.ones((40, 2, 1), int)
+    mask[3:, 1] = 0  # foreground in three images only
+    rare = change_tests(runs, lambda test: {"data": test.data * mask})
     collapsed = [run.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for run in runs]
-    for weighed, words in (
+    for record, words in (
         (
             weigh(simulate(THREE)),
             [
@@ -80,5 +80,5 @@ def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
         (weigh(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "71 %"]),
         (weigh(collapsed), []),
     ):
-        caveats = list_evidence_caveats(weighed)
+        caveats = list_evidence_caveats(record)
         assert len(caveats) == len(words) and all(map(str.__contains__, caveats, words))

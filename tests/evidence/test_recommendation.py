@@ -82,12 +82,12 @@ def test_the_clear_winner_is_recommended_with_its_code_and_median_threshold() ->
     assert Recommendation.model_validate_json(result.model_dump_json()) == result
 
 
-def test_the_winners_curse_is_search_minus_test_of_the_recommended() -> None:
+def test_the_winners_curse_is_search_minus_test_score() -> None:
     clear = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"search_value": 0.78}})
     assert recommend(clear).winners_curse == pytest.approx(0.03)
     # Undecided: the curse of the one recommended meanwhile, not of the highest.
-    meanwhile = evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.2, finalists={"dice": {"search_value": 0.9}})
-    assert recommend(meanwhile).winners_curse == pytest.approx(0.01)
+    undecided = evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.2, finalists={"dice": {"search_value": 0.9}})
+    assert recommend(undecided).winners_curse == pytest.approx(0.01)
 
 
 # --- The document -------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_the_document_has_every_promised_key() -> None:
     assert result["verdict"] in {v.value for v in Verdict}
 
 
-def test_the_document_has_the_action_and_a_record_without_one_is_still_read() -> None:
+def test_the_document_has_the_action_and_old_records_load_without_one() -> None:
     keep = "Keep cross-entropy: no other finalist gains more than 0.01 mIoU."
     for levels, action, head in (
         ({"dice": 0.75, "cross_entropy": 0.7}, "change", "Change to dice: +0.050 mIoU."),
@@ -118,7 +118,7 @@ def test_the_document_has_the_action_and_a_record_without_one_is_still_read() ->
     assert Recommendation.model_validate(stored).action is None
 
 
-def test_the_numbers_of_the_document_are_those_of_the_evidence() -> None:
+def test_the_document_has_the_numbers_of_the_evidence() -> None:
     record = sweep()
     weighed = weigh_record(record)
     for i, (row, finalist) in enumerate(
@@ -141,7 +141,7 @@ def test_the_numbers_of_the_document_are_those_of_the_evidence() -> None:
     assert [f["vs_baseline"] for f in without["finalists"]] == [None, None] and len(without["comparisons"]) == 1
 
 
-def test_trials_are_counted_by_state_and_family_and_collapses_over_search_and_confirmation() -> None:
+def test_trials_are_counted_by_state_and_collapses_by_family() -> None:
     record = sweep()
     record = record.model_copy(update={"trials": (*record.trials, trial("dice", 0.5, 7)), "abandoned": 2})
     search = make_document(record, None)["search"]
@@ -154,7 +154,7 @@ def test_trials_are_counted_by_state_and_family_and_collapses_over_search_and_co
     assert result["collapse_kinds"]["dice"] == {"all_background": 1, "diverged": 1}
 
 
-def test_multiclass_documents_have_a_tau_means_over_classes_and_null_for_the_absent() -> None:
+def test_multiclass_documents_have_tau_class_means_and_null_for_absent_classes() -> None:
     counts = np.random.default_rng(0).integers(1, 50, (4, 3, 3))
     counts[:, 2] = 0
     confirmations = [

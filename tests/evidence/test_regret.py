@@ -32,7 +32,7 @@ def test_variances_of_pairs_give_the_covariance_of_the_contrasts() -> None:
     np.testing.assert_allclose(regret._make_covariance(pairs, basis), basis.T @ covariance @ basis, atol=1e-9)
 
 
-def test_with_much_data_the_posterior_of_two_is_the_normal_one_of_their_difference() -> None:
+def test_the_posterior_of_two_losses_with_much_data_is_normal() -> None:
     means, weights = draw_exact([0.0, -0.004], v_seed=0.003**2)
     assert weights.sum() == pytest.approx(1)
     chance = float(weights[means[:, 0] > means[:, 1]].sum())
@@ -56,7 +56,7 @@ def compute_chance_of_lead(gap: float, variances: list[float]) -> float:
     return sum(w * norm.cdf(gap * share / np.sqrt(share * v)) for w, v, share in shares)
 
 
-def test_a_variance_of_five_images_is_as_uncertain_as_a_chi_squared_of_four_degrees_of_freedom() -> None:
+def test_the_variance_of_five_images_has_four_degrees_of_freedom() -> None:
     means, weights = draw_exact([0.0, -0.004], v_seed=1e-12, v_image=0.003**2, images=5)
     chance = float(weights[means[:, 0] > means[:, 1]].sum())
     shares = (np.arange(regret.SCALES) + 0.5) / regret.SCALES
@@ -66,13 +66,13 @@ def test_a_variance_of_five_images_is_as_uncertain_as_a_chi_squared_of_four_degr
     assert float(weights[means[:, 0] > means[:, 1]].sum()) > expected + 0.02
 
 
-def test_losses_that_differ_by_far_more_than_the_prior_expects_cost_no_less_than_was_measured() -> None:
+def test_a_gap_beyond_the_prior_is_not_underestimated() -> None:
     means, weights = draw_exact([0.0, -0.223], v_seed=0.12**2, freedom=5)
     cost = means.max(axis=1) - means[:, 1]
     assert float(weights[cost <= 0.223].sum()) < regret.BOUND
 
 
-def test_probabilities_and_bounds_fit_together() -> None:
+def test_probabilities_and_bounds_agree() -> None:
     evidence = weigh(simulate(FOUR))
     rows = [f.regret for f in evidence.finalists]
     assert len(rows) == 4
@@ -85,7 +85,7 @@ def test_probabilities_and_bounds_fit_together() -> None:
     assert rows[-1].best < 0.01 and rows[-1].bound > 0.05
 
 
-def test_equal_finalists_are_drawn_together_and_a_single_outlier_is_not() -> None:
+def test_equal_finalists_are_shrunk_together_but_not_an_outlier() -> None:
     def compare_gaps(levels: dict[str, float]) -> tuple[float, float]:
         """Return the measured gap of the first and the last loss, and that of the posterior."""
         evidence = weigh(simulate(levels, 3))
@@ -99,28 +99,28 @@ def test_equal_finalists_are_drawn_together_and_a_single_outlier_is_not() -> Non
     assert posterior > 0.9 * measured
 
 
-def test_without_two_losses_two_seeds_and_two_images_there_is_no_regret() -> None:
-    alone = [r for r in simulate(FOUR) if r.spec.family == "dice"]
-    assert compute_regrets(weigh(alone)) is None and weigh(alone).finalists[0].regret is None
+def test_a_regret_needs_two_losses_two_seeds_and_two_images() -> None:
+    dice_runs = [r for r in simulate(FOUR) if r.spec.family == "dice"]
+    assert compute_regrets(weigh(dice_runs)) is None and weigh(dice_runs).finalists[0].regret is None
     assert compute_regrets(weigh([r for r in simulate(FOUR) if r.spec.seed == 101])) is None
-    one = simulate(FOUR, images=1)
-    assert {f.regret for f in weigh(one).finalists} == {None}
+    one_image = simulate(FOUR, images=1)
+    assert {f.regret for f in weigh(one_image).finalists} == {None}
 
 
-def test_two_seeds_that_agree_by_luck_do_not_make_the_posterior_narrow() -> None:
+def test_two_seeds_that_agree_by_chance_do_not_narrow_the_posterior() -> None:
     """Without the prior of 3 degrees of freedom their posterior would be as narrow as their luck."""
-    alike = simulate({"dice": 0.6, "focal": 0.59}, seed_sd=1e-6, interaction_sd=1e-3, images=400)
-    two = weigh([r for r in alike if r.spec.seed != 103])
-    means, weights = draw_posterior(two)
-    gap = two.comparisons[0].difference
+    runs = simulate({"dice": 0.6, "focal": 0.59}, seed_sd=1e-6, interaction_sd=1e-3, images=400)
+    two_seeds = weigh([r for r in runs if r.spec.seed != 103])
+    means, weights = draw_posterior(two_seeds)
+    gap = two_seeds.comparisons[0].difference
     spread = means[:, 0] - means[:, 1]
     sd = float(np.sqrt(weights @ (spread - weights @ spread) ** 2))
     assert gap.se_seed < 1e-3 and sd > 0.004  # ROPE 0.01: 1.5 × 0.01 / √2, on 3 of 4 degrees of freedom, is 0.009
 
 
-def test_the_bound_holds_as_often_as_it_promises() -> None:
+def test_the_bound_holds_as_often_as_its_level() -> None:
     """Of the one with the least expected regret, over losses that differ by 0.01 (standard deviation)."""
-    rng, held, sweeps = np.random.default_rng(4), 0, 150
+    rng, hits, sweeps = np.random.default_rng(4), 0, 150
     for _ in range(sweeps):
         gaps = 0.01 * rng.standard_normal(4)
         runs = simulation.make_results(*simulation.draw_counts(simulation.STREET, 4, rng, gaps=gaps, seeds=3))
@@ -130,15 +130,15 @@ def test_the_bound_holds_as_often_as_it_promises() -> None:
             classes=simulation.STREET.classes,
         ).finalists
         best = min(finalists, key=lambda finalist: finalist.regret.expected)
-        held += gaps.max() - gaps[ORDER.index(best.family)] <= best.regret.bound
-    assert held >= 0.88 * sweeps
+        hits += gaps.max() - gaps[ORDER.index(best.family)] <= best.regret.bound
+    assert hits >= 0.88 * sweeps
 
 
-def test_the_gain_is_drawn_towards_the_others_and_that_of_the_baseline_is_0() -> None:
+def test_the_gain_is_shrunk_and_that_of_the_baseline_is_0() -> None:
     evidence = weigh(simulate({"dice": 0.66, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}, images=60))
     best, base = evidence.finalists[0], evidence.finalists[evidence.baseline]
     raw = best.miou.estimate - base.miou.estimate
     assert best.family == "dice" and base.regret.gain == 0
     assert 0 < best.regret.gain < raw
-    alone = weigh([r for r in simulate(FOUR) if r.spec.family != "cross_entropy"])
-    assert all(f.regret.gain is None for f in alone.finalists)
+    without_baseline = weigh([r for r in simulate(FOUR) if r.spec.family != "cross_entropy"])
+    assert all(f.regret.gain is None for f in without_baseline.finalists)

@@ -32,9 +32,9 @@ def test_gains_of_the_last_third_are_reported() -> None:
 
 
 def test_a_search_with_too_few_complete_trials_is_not_described() -> None:
-    lost = diverged("dice", 0, 1).model_copy(update={"spec": spec("dice", 1)})
+    diverged_trial = diverged("dice", 0, 1).model_copy(update={"spec": spec("dice", 1)})
     stopped = trial("dice", 0.5, 2).model_copy(update={"state": "pruned"})
-    assert describe_search([failed_trial("dice", 0), lost, stopped], 0.01, "mIoU") == ()
+    assert describe_search([failed_trial("dice", 0), diverged_trial, stopped], 0.01, "mIoU") == ()
     assert len(describe_search([trial("dice", 0.7)], 0.01, "mIoU")) == 1  # which cannot show what more would bring
 
 
@@ -46,12 +46,12 @@ def test_the_expected_gain_is_that_of_random_halves(values: list[float]) -> None
 
 
 @pytest.mark.parametrize("draw", ["exponential", "normal"])
-def test_the_expected_gain_foretells_what_as_many_draws_bring(draw: str) -> None:
+def test_the_expected_gain_predicts_the_gain_of_as_many_draws(draw: str) -> None:
     rng = np.random.default_rng(0)
     values = getattr(rng, draw)(size=(2000, 80))
-    foretold = np.mean([estimate_expected_gain(v[:40]) for v in values])
-    came = np.mean(values.max(axis=1) - values[:, :40].max(axis=1))
-    assert foretold == pytest.approx(came, rel=0.25) and foretold > 0.9 * came
+    expected = np.mean([estimate_expected_gain(v[:40]) for v in values])
+    actual = np.mean(values.max(axis=1) - values[:, :40].max(axis=1))
+    assert expected == pytest.approx(actual, rel=0.25) and expected > 0.9 * actual
 
 
 def test_trainings_that_were_evaluated_once_are_not_called_flat() -> None:

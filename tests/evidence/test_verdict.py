@@ -32,10 +32,10 @@ def join_reasons(decision: Decision) -> str:
 
 THREE = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}
 FAR = {("tversky", "dice"): 0.02}
-APART = {"focal": 0.706, "dice_ce": 0.703, "dice": 0.698}
+SPREAD = {"focal": 0.706, "dice_ce": 0.703, "dice": 0.698}
 WIDE = {("focal", "dice"): 0.009}
-GONE = {"finalists": {"cross_entropy": {"collapses": 3}}}
-SHAKY = {"dice_focal": 0.75, "dice": 0.745, "cross_entropy": 0.741}
+ALWAYS_COLLAPSED = {"finalists": {"cross_entropy": {"collapses": 3}}}
+NEAR = {"dice_focal": 0.75, "dice": 0.745, "cross_entropy": 0.741}
 
 
 def collapse_once(*names: str) -> dict[str, Any]:
@@ -57,17 +57,23 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
     ("the simplest scores lower by the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.25}, OPEN, "focal"),
     ("all within the ROPE", {"dice_focal": 0.703, "dice": 0.702, "focal": 0.7}, {"half": 0.005}, SAME, "focal"),
     ("the best two are equivalent", {"dice_focal": 0.753, "dice": 0.75, "focal": 0.6}, {"half": 0.005}, SAME, "dice"),
-    ("near the best, not near each other", APART, {"half": 0.0039, "halves": WIDE}, SAFE, "focal"),
+    ("near the best, not near each other", SPREAD, {"half": 0.0039, "halves": WIDE}, SAFE, "focal"),
     ("identical scores without variance", {"dice": 0.7, "cross_entropy": 0.7}, {"half": 0.0}, SAME, "cross_entropy"),
     ("identical scores with variance", {"dice": 0.7, "cross_entropy": 0.7}, {"half": 0.03}, OPEN, "cross_entropy"),
-    ("one that always collapsed is beaten", {"dice": 0.75, "cross_entropy": 0.49}, GONE, CLEAR, "dice"),
-    ("is not beaten", {"dice": 0.75, "cross_entropy": 0.6}, {"half": 0.3} | GONE, OPEN, "dice"),
-    ("is equivalent", {"dice": 0.7, "cross_entropy": 0.7}, {"half": 0.0} | GONE, SAFE, "dice"),
-    ("to two that are", {"dice": 0.7, "focal": 0.7, "cross_entropy": 0.7}, {"half": 0.0} | GONE, SAFE, "focal"),
-    ("is alone", {"cross_entropy": 0.75}, GONE, NONE, None),
-    ("the simplest is named", SHAKY, {"half": 0.1}, OPEN, "cross_entropy"),
-    ("unless it collapsed", SHAKY, {"half": 0.1} | collapse_once("cross_entropy"), OPEN, "dice"),
-    ("as all did", SHAKY, {"half": 0.1} | collapse_once(*SHAKY), OPEN, "cross_entropy"),
+    ("one that always collapsed is beaten", {"dice": 0.75, "cross_entropy": 0.49}, ALWAYS_COLLAPSED, CLEAR, "dice"),
+    ("is not beaten", {"dice": 0.75, "cross_entropy": 0.6}, {"half": 0.3} | ALWAYS_COLLAPSED, OPEN, "dice"),
+    ("is equivalent", {"dice": 0.7, "cross_entropy": 0.7}, {"half": 0.0} | ALWAYS_COLLAPSED, SAFE, "dice"),
+    (
+        "to two that are",
+        {"dice": 0.7, "focal": 0.7, "cross_entropy": 0.7},
+        {"half": 0.0} | ALWAYS_COLLAPSED,
+        SAFE,
+        "focal",
+    ),
+    ("is alone", {"cross_entropy": 0.75}, ALWAYS_COLLAPSED, NONE, None),
+    ("the simplest is named", NEAR, {"half": 0.1}, OPEN, "cross_entropy"),
+    ("unless it collapsed", NEAR, {"half": 0.1} | collapse_once("cross_entropy"), OPEN, "dice"),
+    ("as all did", NEAR, {"half": 0.1} | collapse_once(*NEAR), OPEN, "cross_entropy"),
     ("one that learned nothing", {"dice": 0.6, "cross_entropy": 0.45}, {"half": 0.3}, OPEN, "dice"),
     (
         "of two that collapsed",
@@ -93,7 +99,7 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
 @pytest.mark.parametrize(
     ("levels", "settings", "verdict", "recommended"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
 )
-def test_each_case_has_its_verdict_and_its_loss(
+def test_each_case_has_its_verdict_and_loss(
     levels: dict[str, float], settings: dict[str, Any], verdict: Verdict, recommended: str | None
 ) -> None:
     record = evidence(levels, **settings)
@@ -104,36 +110,36 @@ def test_each_case_has_its_verdict_and_its_loss(
     assert not decision.provisional
 
 
-def test_where_nothing_completed_or_was_compared_there_is_no_claim() -> None:
+def test_nothing_is_claimed_if_nothing_completed_or_was_compared() -> None:
     for record in (None, evidence({})):
         decision = decide_verdict(record, ORDER)
         assert (decision.verdict, decision.recommended) == (NONE, None) and decision.next_steps
         assert "No confirmation training completed" in join_reasons(decision)
-    alone = decide_verdict(evidence({"dice": 0.7}), ORDER)
-    assert (alone.verdict, alone.recommended) == (OPEN, 0) and alone.next_steps
-    assert "nothing was compared" in join_reasons(alone)
+    single = decide_verdict(evidence({"dice": 0.7}), ORDER)
+    assert (single.verdict, single.recommended) == (OPEN, 0) and single.next_steps
+    assert "nothing was compared" in join_reasons(single)
 
 
 # --- Collapse -----------------------------------------------------------------------------------------------
 
 
 def test_the_reasons_say_which_loss_collapsed_and_why_another_is_recommended() -> None:
-    always = evidence({"dice": 0.75, "cross_entropy": 0.6}, half=0.3, **GONE)
+    always = evidence({"dice": 0.75, "cross_entropy": 0.6}, half=0.3, **ALWAYS_COLLAPSED)
     assert "3 of 3 confirmation trainings of cross_entropy collapsed" in join_reasons(decide_verdict(always, ORDER))
     # Not beaten, so that dice is not proven best, and not eligible.
-    assert decide(evidence({"cross_entropy": 0.8, "dice": 0.75, "focal": 0.6}, **GONE)) == (OPEN, "dice")
-    shaky = join_reasons(decide_verdict(evidence(SHAKY, half=0.1, **collapse_once("cross_entropy")), ORDER))
+    assert decide(evidence({"cross_entropy": 0.8, "dice": 0.75, "focal": 0.6}, **ALWAYS_COLLAPSED)) == (OPEN, "dice")
+    reasons = join_reasons(decide_verdict(evidence(NEAR, half=0.1, **collapse_once("cross_entropy")), ORDER))
     sentence = "Of dice_focal, dice and cross_entropy, dice is recommended: none of its trainings collapsed and it is"
-    assert sentence in shaky
-    gone = {f: {"collapses": 3} for f in ("dice", "cross_entropy")}
-    everyone = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists=gone), ORDER)
-    assert (everyone.verdict, everyone.recommended) == (NONE, None)
-    assert "dice and cross_entropy collapsed" in join_reasons(everyone) and "0.490" in join_reasons(everyone)
+    assert sentence in reasons
+    collapsed = {f: {"collapses": 3} for f in ("dice", "cross_entropy")}
+    all_collapsed = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists=collapsed), ORDER)
+    assert (all_collapsed.verdict, all_collapsed.recommended) == (NONE, None)
+    assert "dice and cross_entropy collapsed" in join_reasons(all_collapsed) and "0.490" in join_reasons(all_collapsed)
 
 
-def test_a_loss_that_collapsed_is_no_clear_winner() -> None:
-    for where in ("collapses", "collapses_in_search"):
-        decision = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {where: 1}}), ORDER)
+def test_a_loss_that_collapsed_is_not_a_clear_winner() -> None:
+    for field in ("collapses", "collapses_in_search"):
+        decision = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {field: 1}}), ORDER)
         assert (decision.verdict, decision.recommended, decision.strength) == (OPEN, 0, "open")
         assert "a clear winner never collapses" in join_reasons(decision)
 
@@ -141,15 +147,15 @@ def test_a_loss_that_collapsed_is_no_clear_winner() -> None:
 # --- Whom to name -------------------------------------------------------------------------------------------
 
 
-def make_costs(*expected: float, within: float = 0.5) -> dict[str, dict[str, Any]]:
-    regrets = [Regret(expected=e, bound=3 * e, within_rope=within, best=0.3) for e in expected]
+def make_costs(*expected: float, probability: float = 0.5) -> dict[str, dict[str, Any]]:
+    regrets = [Regret(expected=e, bound=3 * e, within_rope=probability, best=0.3) for e in expected]
     return {name: {"regret": regret} for name, regret in zip(LEVELS, regrets, strict=True)}
 
 
 LEVELS = {"dice": 0.705, "focal": 0.703, "weighted_ce": 0.701}
 
 
-def test_of_several_losses_the_cheapest_is_recommended_and_of_equal_ones_the_simplest() -> None:
+def test_the_loss_of_least_cost_is_recommended_and_of_equal_ones_the_simplest() -> None:
     assert decide(evidence(LEVELS, half=0.05, finalists=make_costs(0.001, 0.004, 0.006)))[1] == "dice"
     assert decide(evidence(LEVELS, half=0.05, finalists=make_costs(0.0015, 0.001, 0.006)))[1] == "focal"
     assert decide(evidence(LEVELS, half=0.05, finalists=make_costs(0.0015, 0.001, 0.0019)))[1] == "weighted_ce"
@@ -158,7 +164,7 @@ def test_of_several_losses_the_cheapest_is_recommended_and_of_equal_ones_the_sim
     assert sentence in words
 
 
-def test_a_loss_that_needs_a_special_operating_point_is_passed_over() -> None:
+def test_a_loss_that_needs_a_special_operating_point_is_not_recommended() -> None:
     plain = make_costs(0.001, 0.001, 0.001)
     plain["weighted_ce"] |= {"miou_at_default": 0.6}
     plain["focal"] |= {"miou_at_default": 0.7}
@@ -194,7 +200,7 @@ def test_the_printed_bound_agrees_with_the_strength_of_the_verdict(bound: float,
     assert f"dice costs at most {words}" in join_reasons(decision) and "94" not in join_reasons(decision)
 
 
-def test_one_function_under_several_names_is_equivalent_and_needs_no_seeds() -> None:
+def test_equal_losses_are_equivalent_and_need_no_seeds() -> None:
     names = {"cross_entropy": {"other_names": ("dice_ce", "weighted_ce")}}
     decision = decide_verdict(evidence({"cross_entropy": 0.7}, finalists=names), ORDER)
     assert (decision.verdict, decision.strength, decision.recommended) == (Verdict.EQUIVALENT, "shown", 0)
@@ -205,21 +211,23 @@ def test_one_function_under_several_names_is_equivalent_and_needs_no_seeds() -> 
 
 
 def test_the_posterior_does_not_establish_a_verdict() -> None:
-    sure = make_costs(0.0, 0.02, 0.03, within=1.0)
-    assert decide_verdict(evidence(LEVELS, half=0.05, finalists=sure), ORDER).strength == "probable"
-    few = evidence(LEVELS, half=0.05, finalists=sure, test_groups=4, few_groups=4)  # which cannot stand for others
-    assert decide_verdict(few, ORDER).strength == "open"
-    unsure = make_costs(0.02, 0.02, 0.02, within=0.1)
-    assert decide_verdict(evidence(LEVELS, half=0.005, finalists=unsure), ORDER).strength == "shown"
+    certain = make_costs(0.0, 0.02, 0.03, probability=1.0)
+    assert decide_verdict(evidence(LEVELS, half=0.05, finalists=certain), ORDER).strength == "probable"
+    few_groups = evidence(
+        LEVELS, half=0.05, finalists=certain, test_groups=4, few_groups=4
+    )  # which cannot stand for others
+    assert decide_verdict(few_groups, ORDER).strength == "open"
+    uncertain = make_costs(0.02, 0.02, 0.02, probability=0.1)
+    assert decide_verdict(evidence(LEVELS, half=0.005, finalists=uncertain), ORDER).strength == "shown"
 
 
-def test_a_loss_beaten_at_an_early_interim_analysis_stays_beaten_and_ends_of_earlier_intervals_count() -> None:
+def test_results_of_earlier_interim_analyses_still_count() -> None:
     record, ends = evidence({"dice": 0.705, "focal": 0.7}, half=0.05), {"at_least": -0.004, "at_most": 0.008}
     assert decide(change_pairs(record, lambda pair: {"won": pair.first == 0, **ends})) == (CLEAR, "dice")
     assert decide(change_pairs(record, lambda pair: {"won": False, **ends}))[0] is SAME
 
 
-def test_where_no_finalist_beats_a_constant_answer_nothing_is_recommended() -> None:
+def test_nothing_is_recommended_if_no_finalist_beats_a_constant_answer() -> None:
     for levels in ({"dice": 0.4, "cross_entropy": 0.3}, {"dice": 0.49}, {"dice": 0.492}):
         decision = decide_verdict(evidence(levels, constant_miou=0.49), ORDER)
         assert (decision.verdict, decision.recommended, decision.provisional) == (NONE, None, False)
@@ -228,8 +236,8 @@ def test_where_no_finalist_beats_a_constant_answer_nothing_is_recommended() -> N
         )
         assert any("`--steps`" in step for step in decision.next_steps)
     # One that scores high, but of which every training collapsed on validation, does not count as having learned.
-    gone = evidence({"focal": 0.8, "dice": 0.48}, constant_miou=0.49, finalists={"focal": {"collapses": 3}})
-    assert decide(gone) == (NONE, None)
+    collapsed = evidence({"focal": 0.8, "dice": 0.48}, constant_miou=0.49, finalists={"focal": {"collapses": 3}})
+    assert decide(collapsed) == (NONE, None)
 
 
 # --- Provisional -------------------------------------------------------------------------------------------------
@@ -261,9 +269,7 @@ def test_a_rising_baseline_makes_a_settled_verdict_provisional(
 
 @pytest.mark.parametrize("levels", [{"dice": 0.9, "cross_entropy": 0.5}, {"dice": 0.7, "cross_entropy": 0.7}])
 @pytest.mark.parametrize("half", [0.001, 0.02])
-def test_one_common_seed_or_one_image_settles_nothing_whatever_the_interval(
-    levels: dict[str, float], half: float
-) -> None:
+def test_one_common_seed_or_one_image_never_settles_a_comparison(levels: dict[str, float], half: float) -> None:
     seeds = {family: {"seeds": (101,)} for family in levels}
     one_seed = decide_verdict(evidence(levels, half=half, finalists=seeds), ORDER)
     one_image = decide_verdict(evidence(levels, half=half, test_images=1), ORDER)

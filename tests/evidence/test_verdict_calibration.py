@@ -36,7 +36,7 @@ LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))
 """False winners among SWEEPS that a true rate of 5 % exceeds once in 10,000 tests."""
 
 
-def played(
+def simulate(
     drawn_from: simulation.Scenario, losses: int, sweeps: int, key: int, **broken: object
 ) -> list[PlayedConfirmation]:
     rng, search = np.random.default_rng(key), simulation.make_search_trials(losses)
@@ -45,14 +45,14 @@ def played(
     return [play_confirmation(simulation.make_results(*sweep), search, **keywords) for sweep in drawn]
 
 
-def wrong(scenario: simulation.Scenario, losses: int, endings: list[PlayedConfirmation]) -> int:
+def count_wrong(scenario: simulation.Scenario, losses: int, endings: list[PlayedConfirmation]) -> int:
     return count_false_winners(scenario, losses, Counter(p.winner for p in endings))
 
 
 # --- The simulator ------------------------------------------------------------------------------------------
 
 
-def test_simulated_losses_that_are_meant_to_be_equal_are() -> None:
+def test_simulated_equal_losses_have_equal_scores() -> None:
     for scenario in (simulation.BINARY, simulation.UNEQUAL, simulation.TAILS):
         one, two = simulation.simulate_population(scenario, 2, 30)
         assert one == pytest.approx(two, abs=0.002)
@@ -60,7 +60,7 @@ def test_simulated_losses_that_are_meant_to_be_equal_are() -> None:
     assert one - two == pytest.approx(0.15 * (0.5 - simulation.COLLAPSED) / 2, abs=0.018)
 
 
-def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
+def test_simulated_gaps_are_gaps_in_miou_and_counts_are_consistent() -> None:
     rng = np.random.default_rng(0)
     means = [
         simulation.compute_miou(simulation.draw_counts(simulation.BINARY, 2, rng, gap=0.03)[0]).mean(axis=1)
@@ -73,15 +73,17 @@ def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
     counts, _ = simulation.draw_counts(simulation.RARE, 3, rng)
     assert (counts >= 0).all()
     assert (counts[..., 1].sum(axis=-1) == counts[..., 2].sum(axis=-1)).all()  # what one has too much another lacks
-    holds = counts[0, 0, :, 2, [0, 2]].sum(axis=0) > 0
-    assert 2 <= holds.sum() < 16 and counts[:, :, ~holds, 2, 1].any()  # false alarms where there is nothing of it
+    has_class = counts[0, 0, :, 2, [0, 2]].sum(axis=0) > 0
+    assert (
+        2 <= has_class.sum() < 16 and counts[:, :, ~has_class, 2, 1].any()
+    )  # false alarms where there is nothing of it
 
 
-def test_what_a_seed_does_to_all_losses_alike_does_not_reach_their_differences() -> None:
+def test_the_common_effect_of_a_seed_cancels_in_differences() -> None:
     rng = np.random.default_rng(2)
     means = np.stack([simulation.compute_miou(simulation.draw_counts(simulation.STREET, 2, rng)[0]) for _ in range(60)])
-    alone, paired = means.var(axis=2, ddof=1).mean(), (means[:, 0] - means[:, 1]).var(axis=1, ddof=1).mean()
-    assert 0.53 <= 1 - paired / (2 * alone) <= 0.99  # what pairing took away in real sweeps
+    unpaired, paired = means.var(axis=2, ddof=1).mean(), (means[:, 0] - means[:, 1]).var(axis=1, ddof=1).mean()
+    assert 0.53 <= 1 - paired / (2 * unpaired) <= 0.99  # what pairing took away in real sweeps
 
 
 # --- The product's rule -------------------------------------------------------------------------------------
@@ -96,11 +98,11 @@ def test_what_a_seed_does_to_all_losses_alike_does_not_reach_their_differences()
 def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
     scenario: simulation.Scenario, losses: int
 ) -> None:
-    assert wrong(scenario, losses, played(scenario, losses, SWEEPS, 7)) <= LIMIT
+    assert count_wrong(scenario, losses, simulate(scenario, losses, SWEEPS, 7)) <= LIMIT
 
 
 @pytest.mark.slow
-def test_equal_losses_seldom_lead_away_from_cross_entropy_and_a_clear_gain_does() -> None:
+def test_equal_losses_seldom_cause_a_change_and_a_clear_gain_does() -> None:
     assert count_actions(Task(simulation.STREET, 4, SWEEPS, (11,))).winners["change"] <= LIMIT
     gain = count_actions(Task(simulation.BINARY, 2, 30, (12,), gap=0.05))
     assert gain.winners["change"] == 30 and np.concatenate(gain.mious).max() == 0
@@ -108,7 +110,7 @@ def test_equal_losses_seldom_lead_away_from_cross_entropy_and_a_clear_gain_does(
 
 @pytest.mark.slow
 def test_equal_losses_seldom_give_a_clear_winner_by_a_mean_over_images() -> None:
-    assert wrong(simulation.TAILS, 4, played(simulation.TAILS, 4, SWEEPS, 8, metric="image_dice")) <= LIMIT
+    assert count_wrong(simulation.TAILS, 4, simulate(simulation.TAILS, 4, SWEEPS, 8, metric="image_dice")) <= LIMIT
 
 
 @pytest.mark.slow
@@ -125,18 +127,18 @@ def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
     assert tally.winners[ORDER[1]] == 0
 
 
-def test_a_confirmation_ends_early_once_it_is_known_what_the_named_loss_costs() -> None:
-    endings = played(simulation.BINARY, 4, 40, 5)
+def test_a_confirmation_ends_early_if_the_cost_of_the_loss_is_known() -> None:
+    endings = simulate(simulation.BINARY, 4, 40, 5)
     assert Counter(p.ending for p in endings)["enough"] > 20
     assert np.mean([p.trainings for p in endings]) < 5 * 4
 
 
 @pytest.mark.slow
-def test_losses_that_differ_get_an_answer_that_holds() -> None:
+def test_different_losses_get_a_correct_answer() -> None:
     tally = count_choices(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
-    cost, held = np.concatenate(tally.mious).mean(axis=0)
+    cost, share_correct = np.concatenate(tally.mious).mean(axis=0)
     assert cost < 0.008  # cross-entropy is kept where no gain is shown
-    assert held > 0.85
+    assert share_correct > 0.85
     assert tally.winners["probable"] + tally.winners["safe"] + tally.winners["clear_winner"] <= 6
 
 
@@ -150,11 +152,11 @@ def test_a_loss_that_is_worse_by_more_than_the_margin_is_seldom_called_safe() ->
 
 
 @pytest.mark.slow
-def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
-    three = simulation.FEW_GROUPS[0]
-    broken = wrong(three, 2, played(three, 2, 120, 3, scenario=simulation.BINARY))
-    assert broken > 0.12 * 120
-    assert wrong(three, 2, played(three, 2, 120, 3)) <= binom.isf(1e-4, 120, 0.05)
+def test_a_rule_that_ignores_groups_fails_this_test() -> None:
+    few_groups = simulation.FEW_GROUPS[0]
+    errors = count_wrong(few_groups, 2, simulate(few_groups, 2, 120, 3, scenario=simulation.BINARY))
+    assert errors > 0.12 * 120
+    assert count_wrong(few_groups, 2, simulate(few_groups, 2, 120, 3)) <= binom.isf(1e-4, 120, 0.05)
 
 
 def test_the_upper_limit_is_clopper_and_pearsons() -> None:

@@ -18,13 +18,13 @@ from tests.evidence.weighing import ANALYSES, change_pairs, make_gap, make_three
 from tests.support.builders import ORDER, evidence
 
 
-def test_the_needed_half_width_is_the_nearer_way_to_an_answer() -> None:
+def test_the_needed_half_width_is_that_of_the_nearest_answer() -> None:
     assert compute_needed_half_width(0.03, 0.01) == 0.03
     assert compute_needed_half_width(-0.03, 0.01) == 0.03
     assert compute_needed_half_width(0.004, 0.01) == pytest.approx(0.006)
 
 
-def test_the_proposed_number_of_seeds_or_images_is_the_smallest_that_suffices() -> None:
+def test_the_proposed_number_of_seeds_or_images_is_the_smallest() -> None:
     noisy = make_gap(0.03, 0.02, 0.004)
     needed = count_seeds_needed(noisy, 3, 24, 0.03)
     assert needed > 3
@@ -54,13 +54,13 @@ def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, es
     assert step.startswith("cross_entropy against dice: ") and sentence in step  # kept until a change is established
 
 
-def test_images_that_would_settle_it_by_what_they_do_to_trainings_forbid_nothing() -> None:
+def test_more_images_are_proposed_if_they_reduce_the_interaction() -> None:
     evidence = make_three_seeds({"dice": 0.7099, "cross_entropy": 0.7}, 0.002, 0.0, half=0.1, analyses=())
     (step,) = decide_verdict(set_errors(evidence, se_both=0.002), ORDER).next_steps
     assert "test images in place of 24 would settle it" in step and "forbids" not in step
 
 
-def test_rivals_that_need_seeds_share_a_sentence_with_the_largest_number() -> None:
+def test_rivals_that_need_seeds_share_a_sentence() -> None:
     levels = evidence({"dice": 0.7305, "focal": 0.7, "tversky": 0.7}, half=0.1)
     noisy = change_pairs(
         set_errors(levels, se_seed=0.02, se_image=0.002),
@@ -72,14 +72,14 @@ def test_rivals_that_need_seeds_share_a_sentence_with_the_largest_number() -> No
     assert step.startswith("dice against ") and f": some {more} seeds in place of 3" in step
 
 
-def test_next_steps_leave_out_pairs_that_cannot_change_the_answer() -> None:
+def test_next_steps_omit_pairs_that_cannot_change_the_answer() -> None:
     # focal and tversky are both open against the best; what stands between the two of them does not matter.
     levels = {"cross_entropy": 0.705, "focal": 0.702, "tversky": 0.7}
     steps = decide_verdict(evidence(levels, half=0.02), ORDER).next_steps
     assert steps and not any("focal against tversky" in step for step in steps)
 
 
-def test_planned_widths_split_the_variance_into_what_seeds_images_and_both_shrink() -> None:
+def test_planned_widths_split_the_variance_by_source() -> None:
     now, gap = (3, 24), make_gap(0.02, 0.005, 0.004, se_both=0.003)
     assert plan_half_width(gap, now, now) == pytest.approx(compute_half_width(0.005**2, 3, 0.004**2, 24))
     twice = plan_half_width(gap, now, (6, 48))
@@ -89,7 +89,7 @@ def test_planned_widths_split_the_variance_into_what_seeds_images_and_both_shrin
     assert at_analysis > plan_half_width(gap, now, (8, 24))
 
 
-def test_the_seeds_that_would_settle_it_have_the_level_of_their_interim_analysis_and_are_an_option() -> None:
+def test_needed_seeds_count_at_the_level_of_their_interim_analysis() -> None:
     noisy = make_gap(0.03, 0.02, 0.002)
     seeds = count_seeds_needed(noisy, 3, 24, 0.03, analyses=ANALYSES)
     assert seeds > max(8, count_seeds_needed(noisy, 3, 24, 0.03))
@@ -103,10 +103,10 @@ def test_fewer_seeds_than_planned_are_one_analysis() -> None:
     """The plan ended before them as futile, and would only end again."""
     evidence = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.011, 0.002)
     (sentence,) = decide_verdict(evidence, ORDER, "sweeper run --study x --resume").next_steps
-    wanted = re.fullmatch(r".*some (\d+) seeds in place of 3 \(`[^`]* --confirm-seeds (\d+)`\) would .*", sentence)
-    assert wanted is not None and 3 < int(wanted[1]) < 8 and wanted[1] == wanted[2]
+    match = re.fullmatch(r".*some (\d+) seeds in place of 3 \(`[^`]* --confirm-seeds (\d+)`\) would .*", sentence)
+    assert match is not None and 3 < int(match[1]) < 8 and match[1] == match[2]
 
 
-def test_where_images_come_in_groups_more_groups_are_requested() -> None:
+def test_more_groups_are_requested_if_images_come_in_groups() -> None:
     evidence = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.0005, 0.03, test_groups=12)
     assert "groups of test images in place of 12 would settle it" in decide_verdict(evidence, ORDER).next_steps[0]
