@@ -1,4 +1,4 @@
-"""The ladder before the search ends where the classes are learned, where their gap has settled, or never."""
+"""The ladder before the search ends when the classes are learned, when the gap is stable, or at its last rung."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make_result(
 
 
 def climb(ious: Ious, space: SearchSpace = SPACE_OF_CLASSES, conditions: Conditions = CONDITIONS) -> LadderProgress:
-    """Return the ladder, climbed as far as it goes."""
+    """Return the ladder after all trainings that it requests."""
     results = list[TrialResult]()
     while True:
         ladder = climb_ladder(results, space, conditions, 60.0, first=100, margin=0.01)
@@ -102,12 +102,12 @@ def select_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
         (select_families("dice_ce"), ("dice_ce",)),
     ],
 )
-def test_the_two_losses_of_the_ladder_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:
+def test_the_losses_of_the_ladder_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:
     assert choose_ladder_pair(space) == pair
     assert [spec.family for spec in make_probe_specs(space, CONDITIONS, 60.0, 100)] == list(pair)
 
 
-def test_the_other_loss_has_the_class_weights_that_were_best_on_similar_data() -> None:
+def test_the_second_loss_has_the_best_class_weights_of_similar_data() -> None:
     """Without weights rare classes are learned late by every loss: street's persons not in 100 steps."""
     multiclass = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[1]
     binary = make_probe_specs(SPACE, CONDITIONS, 16.0, 100)[1]
@@ -129,20 +129,20 @@ def test_the_other_loss_has_the_class_weights_that_were_best_on_similar_data() -
     ("steps", "ends"),
     [({}, 100), ({"sign": 200}, 200), ({"pole": 400, "sign": 200}, 400), ({"car": 101, "sign": 1600}, 1600)],
 )
-def test_the_ladder_ends_where_every_class_with_enough_pixels_is_learned(steps: dict[str, int], ends: int) -> None:
+def test_the_ladder_ends_when_every_class_with_enough_pixels_is_learned(steps: dict[str, int], ends: int) -> None:
     ladder = climb(learn_from(steps, gain=lambda trained: trained / 1_000))  # the gap never settles
     assert list_heights(ladder)[-1] == ends
     assert ladder.rungs[-1].not_learned == () and all(rung.not_learned for rung in ladder.rungs[:-1])
 
 
-def test_a_class_that_one_of_the_two_losses_learns_is_learned() -> None:
+def test_a_class_is_learned_if_one_of_the_two_losses_learns_it() -> None:
     def ious(family: str, _: int) -> list[float]:
         return [0.5, 0.4, 0.3, 0.0] if family == "cross_entropy" else [0.5, 0.0, 0.0, 0.3]
 
     assert list_heights(climb(ious)) == [100]
 
 
-def test_a_class_that_only_one_operating_point_finds_is_learned() -> None:
+def test_a_class_is_learned_if_one_operating_point_predicts_it() -> None:
     spec = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
     assert find_unlearned_classes([make_result(spec, [0.5, 0.0, 0.1, 0.1], [0.5, 0.3, 0.0, 0.0])], CONDITIONS) == ()
 
@@ -161,7 +161,7 @@ def test_a_class_is_learned_above_a_floor(ious: list[float | None], missing: tup
     assert find_unlearned_classes([make_result(spec, ious)], CONDITIONS) == missing
 
 
-def test_an_answer_that_is_constant_has_learned_no_class() -> None:
+def test_a_constant_answer_has_learned_no_class() -> None:
     """A class of three tenths of the pixels has an IoU of 0.3 where the whole image is taken for it."""
     conditions = builders.conditions(builders.counted([[70, 30]] * 30))
     spec = make_probe_specs(SPACE, conditions, 2.3, 100)[0]
@@ -178,23 +178,23 @@ def test_an_answer_that_is_constant_has_learned_no_class() -> None:
         ([[9_000, 900, 100]] * 6 + [[9_000, 1_000, 0]] * 24, 3),  # 0.2 %, in a fifth of the images
     ],
 )
-def test_a_class_with_too_few_pixels_is_not_waited_for(pixels: list[list[int]], learnable: int) -> None:
+def test_a_class_with_too_few_pixels_does_not_prolong_the_ladder(pixels: list[list[int]], learnable: int) -> None:
     conditions = builders.conditions(builders.counted(pixels))
     ladder = climb(lambda *_: [0.5, 0.5, 0.5 * (learnable == 3)], conditions=conditions)
     assert list_heights(ladder) == [100] and ladder.rungs[0].learnable == learnable
 
 
-def test_the_ladder_ends_where_the_gap_has_settled_and_most_classes_are_learned() -> None:
+def test_the_ladder_ends_when_the_gap_is_stable_and_most_classes_are_learned() -> None:
     ladder = climb(learn_from({"sign": 10_000}, gain=lambda trained: 0.2 if trained == 100 else 0.1))
     assert list_heights(ladder) == [100, 200, 400] and ladder.rungs[-1].not_learned == ("sign",)
     assert [round(rung.gap or 0.0, 3) for rung in ladder.rungs] == [0.05, 0.025, 0.025]
 
 
-def test_the_ladder_continues_while_the_gap_moves() -> None:
+def test_the_ladder_continues_while_the_gap_changes() -> None:
     assert list_heights(climb(learn_from({"sign": 10_000}, gain=lambda trained: trained / 2_000)))[-1] == 1600
 
 
-def test_a_gap_is_not_settled_while_classes_are_learned_for_the_first_time() -> None:
+def test_a_gap_is_not_stable_while_new_classes_are_learned() -> None:
     ladder = climb(learn_from({"pole": 200, "car": 800, "sign": 10_000}))
     assert list_heights(ladder) == [100, 200, 400, 800, 1600]  # 200: pole is new; 400: two of four; 800: car is new
 
@@ -205,12 +205,12 @@ def test_a_gap_between_losses_that_learned_few_classes_is_not_comparable() -> No
 
 
 def test_a_single_loss_climbs_until_its_classes_are_learned() -> None:
-    alone = select_families("dice_ce")
-    assert list_heights(climb(learn_from({"sign": 400}), alone)) == [100, 200, 400]
-    assert list_heights(climb(learn_from({"sign": 10_000}), alone))[-1] == 1600
+    space = select_families("dice_ce")
+    assert list_heights(climb(learn_from({"sign": 400}), space)) == [100, 200, 400]
+    assert list_heights(climb(learn_from({"sign": 10_000}), space))[-1] == 1600
 
 
-def test_where_one_of_the_two_losses_fails_the_ladder_continues_with_the_other() -> None:
+def test_the_ladder_continues_with_one_loss_if_the_other_fails() -> None:
     results = list[TrialResult]()
     while specs := climb_ladder(results, SPACE_OF_CLASSES, CONDITIONS, 60.0, first=100, margin=0.01).lacking:
         results += [builders.failed_trial(specs[0].family, spec=specs[0])]
@@ -223,19 +223,19 @@ def test_where_one_of_the_two_losses_fails_the_ladder_continues_with_the_other()
 PLAN = new_plan(SPACE_OF_CLASSES, CONDITIONS)
 
 
-def make_sweep(ious: Ious, **more: int) -> tuple[FakeExecutor, Recorder]:
-    return FakeExecutor(lambda spec: make_result(spec, ious(spec.family, spec.steps)), **more), Recorder()
+def make_sweep(ious: Ious, **settings: int) -> tuple[FakeExecutor, Recorder]:
+    return FakeExecutor(lambda spec: make_result(spec, ious(spec.family, spec.steps)), **settings), Recorder()
 
 
 def read_probe(study: optuna.Study) -> BudgetProbe:
     return studies.read_budget_probe(study.user_attrs)
 
 
-RARE = learn_from({"pole": 10_000, "sign": 10_000})
+TWO_RARE_CLASSES = learn_from({"pole": 10_000, "sign": 10_000})
 
 
-def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_listed() -> None:
-    study, (executor, display) = new_study(), make_sweep(RARE)
+def test_no_search_begins_if_too_few_classes_are_learned() -> None:
+    study, (executor, display) = new_study(), make_sweep(TWO_RARE_CLASSES)
     train(study, executor, display, trials=9, finds_steps=True, plan=PLAN)
     assert {spec.purpose for spec in executor.specs} == {"probe"} and len(executor.specs) == 10
     words = "after 1600 steps 2 of 4 classes are not learned by any loss (pole and sign)"
@@ -243,47 +243,48 @@ def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_list
     probe = read_probe(study)
     assert not probe.learned and len(probe.rungs) == 5
     parts = {"budget": probe.sentence, "learned": False, "rungs": probe.rungs, "conditions": CONDITIONS}
-    probed = tuple(studies.list_extra_results(study, "probe"))
-    answer = draw_conclusion(builders.sweep(trials=(), confirmations=(), probes=probed, **parts))
+    probes = tuple(studies.list_extra_results(study, "probe"))
+    answer = draw_conclusion(builders.sweep(trials=(), confirmations=(), probes=probes, **parts))
     assert answer.not_learned == ("pole", "sign")
     assert "pole and sign" in answer.reasons[0] and "--steps 6400" in answer.next_steps[0]
 
 
 @pytest.mark.parametrize("after", range(10))
-def test_a_ladder_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int) -> None:
-    whole, (executor, _) = new_study(), make_sweep(RARE)
-    train(whole, executor, trials=9, finds_steps=True, plan=PLAN)
-    study, (crashing, _) = new_study(), make_sweep(RARE, crash_after=after, workers=1 + after % 2)
+def test_an_interrupted_ladder_ends_like_an_uninterrupted_one(after: int) -> None:
+    uninterrupted, (executor, _) = new_study(), make_sweep(TWO_RARE_CLASSES)
+    train(uninterrupted, executor, trials=9, finds_steps=True, plan=PLAN)
+    study, (crashing, _) = new_study(), make_sweep(TWO_RARE_CLASSES, crash_after=after, workers=1 + after % 2)
     with pytest.raises(CrashError):
         train(study, crashing, trials=9, finds_steps=True, plan=PLAN)
-    rest, _ = make_sweep(RARE)
-    train(study, rest, trials=9, finds_steps=True, plan=PLAN)
-    assert read_probe(study) == read_probe(whole) and len(rest.specs) == 10 - after
+    resumed, _ = make_sweep(TWO_RARE_CLASSES)
+    train(study, resumed, trials=9, finds_steps=True, plan=PLAN)
+    assert read_probe(study) == read_probe(uninterrupted) and len(resumed.specs) == 10 - after
 
 
 @pytest.mark.parametrize(("steps", "searched"), [(300, None), (900, 400)])
-def test_where_the_time_ends_on_the_ladder_the_last_comparable_rung_counts(steps: int, searched: int | None) -> None:
+def test_the_last_comparable_rung_counts_if_the_time_ends_on_the_ladder(steps: int, searched: int | None) -> None:
     """Each step takes a second: up to 400 steps of both are 1,400 s, a quarter of 5,600."""
-    gone = [0.0]
-    ious = learn_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
+    elapsed = [0.0]
+    ious = learn_from({"pole": 400, "sign": 10_000}, gain=lambda steps: steps / 1_000)
 
-    def trained(spec: TrialSpec) -> TrialResult:
-        gone[0] += spec.steps
+    def train_spec(spec: TrialSpec) -> TrialResult:
+        elapsed[0] += spec.steps
         return make_result(spec, ious(spec.family, spec.steps)).model_copy(update={"seconds": float(spec.steps)})
 
     study, display = new_study(), Recorder()
     limit = 4.0 * 2 * steps + 60
-    executor = FakeExecutor(trained)
-    probing: dict[str, Any] = {"finds_steps": True, "plan": PLAN, "minutes": 9_999}
-    train(study, executor, display, trials=9, timeout=limit, clock=lambda: gone[0], **probing)
+    executor = FakeExecutor(train_spec)
+    settings: dict[str, Any] = {"finds_steps": True, "plan": PLAN, "minutes": 9_999}
+    train(study, executor, display, trials=9, timeout=limit, clock=lambda: elapsed[0], **settings)
     probe = read_probe(study)
     assert (probe.steps if probe.learned else None) == searched
     assert any("was not found out" in line for line in display.warnings)
     if searched is None:  # with more time the ladder is climbed on, and nothing twice
-        again = FakeExecutor(trained)
+        second_executor = FakeExecutor(train_spec)
         before = len(executor.specs)
-        train(study, again, trials=1, timeout=1e6, **probing)
-        assert before == 4 and {spec.steps for spec in again.specs if spec.purpose == "probe"} == {400, 800, 1600}
+        train(study, second_executor, trials=1, timeout=1e6, **settings)
+        probed = {spec.steps for spec in second_executor.specs if spec.purpose == "probe"}
+        assert before == 4 and probed == {400, 800, 1600}
 
 
 # --- what it leaves time for ---
@@ -293,8 +294,8 @@ def make_slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
     """Return trainings with this many seconds a step."""
 
     def train_one(spec: TrialSpec) -> TrialResult:
-        made = make_result(spec, ious(spec.family, spec.steps)) if spec.purpose == "probe" else fake_result(spec)
-        return made.model_copy(update={"seconds": seconds * spec.steps})
+        result = make_result(spec, ious(spec.family, spec.steps)) if spec.purpose == "probe" else fake_result(spec)
+        return result.model_copy(update={"seconds": seconds * spec.steps})
 
     return train_one
 
@@ -302,15 +303,15 @@ def make_slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
 @pytest.mark.parametrize(
     ("seconds", "highest", "fits"), [(0.01, 1600, True), (0.05, 800, True), (0.1, 400, True), (0.2, 400, False)]
 )
-def test_no_rung_is_climbed_at_which_nothing_could_be_compared(seconds: float, highest: int, fits: bool) -> None:
-    """From 400 steps on a comparison says something: a rung above that is of use only where one fits in 5 minutes."""
-    ious = learn_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
+def test_no_rung_is_trained_whose_comparison_would_not_fit(seconds: float, highest: int, fits: bool) -> None:
+    """Losses are comparable from 400 steps on: a higher rung is useful only if a comparison there fits in 5 minutes."""
+    ious = learn_from({"pole": 400, "sign": 10_000}, gain=lambda steps: steps / 1_000)
 
-    def trained(spec: TrialSpec) -> TrialResult:
-        made = make_result(spec, ious(spec.family, spec.steps))
-        return made.model_copy(update={"seconds": seconds * spec.steps})
+    def train_spec(spec: TrialSpec) -> TrialResult:
+        result = make_result(spec, ious(spec.family, spec.steps))
+        return result.model_copy(update={"seconds": seconds * spec.steps})
 
-    study, executor = new_study(), FakeExecutor(trained, workers=2)
+    study, executor = new_study(), FakeExecutor(train_spec, workers=2)
     train(study, executor, trials=50, settles=True, finds_steps=True, plan=PLAN, minutes=5)
     probe = read_probe(study)
     assert max(rung.steps for rung in probe.rungs) == highest
@@ -330,7 +331,7 @@ def list_plan(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("minutes", [None, 60])
-def test_where_the_first_steps_are_enough_and_all_fits_everything_stays(minutes: int | None) -> None:
+def test_a_plan_that_fits_at_the_first_steps_is_not_changed(minutes: int | None) -> None:
     study, executor = new_study(), FakeExecutor(make_slow(learn_two_classes(100), 0.01))
     context = train(study, executor, trials=50, finds_steps=True, settles=True, minutes=minutes)
     assert context.plan.conditions.recipe.steps == 100 and context.request.trials == 50
@@ -339,7 +340,7 @@ def test_where_the_first_steps_are_enough_and_all_fits_everything_stays(minutes:
     assert context.request.analyses[-1].seeds == (3 if minutes is None else 8)  # as `train` has them, where nothing is
 
 
-def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_given() -> None:
+def test_only_a_limit_of_minutes_reduces_the_losses_at_the_first_steps() -> None:
     for minutes, losses in ((None, 7), (600, 7), (25, 5), (22, 3)):
         study = new_study()
         executor = FakeExecutor(make_slow(learn_two_classes(100), 1.0))
@@ -347,7 +348,7 @@ def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_giv
         assert len(context.plan.space.families) == losses, minutes
 
 
-def test_where_steps_are_slow_fewer_losses_are_searched_and_only_these_are_queued() -> None:
+def test_fewer_losses_are_searched_if_steps_are_slow() -> None:
     study, display = new_study(), Recorder()
     executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12), workers=2)
     context = train(study, executor, display, trials=50, finds_steps=True, settles=True, minutes=5)
@@ -358,25 +359,25 @@ def test_where_steps_are_slow_fewer_losses_are_searched_and_only_these_are_queue
     assert len(searched) == 3 and studies.list_extra_results(study, "confirm")
     words = "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses"
     assert any(words in line for line in display.lines)
-    again = FakeExecutor(make_slow(learn_two_classes(400), 0.12))
-    resumed = train(study, again, trials=50, finds_steps=True, settles=True, minutes=5, plan=context.plan)
-    assert again.specs == [] and list_plan(study, resumed) == list_plan(study, context)
+    second_executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12))
+    resumed = train(study, second_executor, trials=50, finds_steps=True, settles=True, minutes=5, plan=context.plan)
+    assert second_executor.specs == [] and list_plan(study, resumed) == list_plan(study, context)
 
 
 @pytest.mark.parametrize("after", range(0, 11, 2))
-def test_an_interruption_does_not_change_what_is_searched_after_the_ladder(after: int) -> None:
-    more: dict[str, Any] = {"trials": 50, "finds_steps": True, "settles": True, "minutes": 9}
-    whole, study = new_study(), new_study()
-    ended = train(whole, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), **more)
+def test_an_interruption_does_not_change_the_search_after_the_ladder(after: int) -> None:
+    settings: dict[str, Any] = {"trials": 50, "finds_steps": True, "settles": True, "minutes": 9}
+    uninterrupted, study = new_study(), new_study()
+    expected = train(uninterrupted, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), **settings)
     with pytest.raises(CrashError):
-        train(study, FakeExecutor(make_slow(learn_two_classes(400), 0.1), crash_after=after), **more)
+        train(study, FakeExecutor(make_slow(learn_two_classes(400), 0.1), crash_after=after), **settings)
     probe = studies.read_budget_probe(study.user_attrs)
-    plan = new_plan() if probe is None or probe.steps is None else ended.plan  # as it is stored by then
-    context = train(study, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), plan=plan, **more)
-    assert list_plan(study, context) == list_plan(whole, ended)
+    plan = new_plan() if probe is None or probe.steps is None else expected.plan  # as it is stored by then
+    context = train(study, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), plan=plan, **settings)
+    assert list_plan(study, context) == list_plan(uninterrupted, expected)
 
 
-def test_no_trial_is_stopped_before_the_rung_below() -> None:
+def test_no_trial_is_stopped_before_the_previous_rung() -> None:
     study, display = new_study(), Recorder()
     executor = FakeExecutor(make_slow(learn_two_classes(400), 0.001))
     train(study, executor, display, trials=30, finds_steps=True)
@@ -386,11 +387,11 @@ def test_no_trial_is_stopped_before_the_rung_below() -> None:
     assert read_probe(study).earliest == 200
 
 
-def test_a_comparison_that_takes_too_long_is_refused_with_the_minutes_that_are_enough() -> None:
+def test_a_comparison_that_takes_too_long_is_rejected_with_the_needed_minutes() -> None:
     """The ladder to 400 steps fits, a comparison there does not."""
     study, display = new_study(), Recorder()
-    made = make_slow(learn_two_classes(400), 0.25)
-    executor = FakeExecutor(made, workers=2)
+    train_spec = make_slow(learn_two_classes(400), 0.25)
+    executor = FakeExecutor(train_spec, workers=2)
     train(study, executor, display, trials=50, finds_steps=True, settles=True, minutes=4)
     probe = read_probe(study)
     assert not probe.learned and {spec.purpose for spec in executor.specs} == {"probe"}
@@ -402,8 +403,8 @@ def test_a_comparison_that_takes_too_long_is_refused_with_the_minutes_that_are_e
     assert len(studies.search_results(study)) == len(context.plan.space.families) == 5
 
 
-def test_a_rung_that_takes_too_long_is_not_begun_and_its_minutes_are_reported() -> None:
-    study, executor = new_study(), FakeExecutor(make_slow(RARE, 0.4), workers=2)
+def test_a_rung_that_takes_too_long_is_skipped_and_its_minutes_reported() -> None:
+    study, executor = new_study(), FakeExecutor(make_slow(TWO_RARE_CLASSES, 0.4), workers=2)
     train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN)
     probe = read_probe(study)
     assert [rung.steps for rung in probe.rungs] == [100, 200]

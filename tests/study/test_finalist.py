@@ -1,4 +1,4 @@
-"""Finalists are confirmed at one learning rate for all, and never compared with themselves; trainings cost nothing."""
+"""Choice of the finalists, their learning rates, and losses that are equal under two names; trainings are simulated."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def train_peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], Trial
         result = fake_result(spec)
         level = LEVELS[spec.family] - 0.05 * (math.log10(spec.lr / best) / width) ** 2
         shift = max(0.01, level) - (result.value or 0.0)
-        seen = tuple(e.model_copy(update={"value": e.value + shift}) for e in result.evaluations)
-        return result.model_copy(update={"value": max(0.01, level), "evaluations": seen})
+        evaluations = tuple(e.model_copy(update={"value": e.value + shift}) for e in result.evaluations)
+        return result.model_copy(update={"value": max(0.01, level), "evaluations": evaluations})
 
     return train_one
 
@@ -45,11 +45,11 @@ def train_peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], Trial
 # --- learning rates ---
 
 
-def list_places(rates: Sequence[float], drawn: RateRange) -> list[float]:
-    return [math.log(lr / drawn.low) / math.log(drawn.high / drawn.low) for lr in rates]
+def list_places(rates: Sequence[float], rate_range: RateRange) -> list[float]:
+    return [math.log(lr / rate_range.low) / math.log(rate_range.high / rate_range.low) for lr in rates]
 
 
-def test_seeds_draw_the_same_rates_for_all_finalists_around_the_common_optimum() -> None:
+def test_all_finalists_of_a_seed_share_a_rate_near_the_common_optimum() -> None:
     study, plan = new_study(), make_plan()
     train(study, FakeExecutor(train_peaked(2e-3, 0.5)), trials=28, plan=plan)
     by_seed: dict[int, set[float]] = {}
@@ -65,7 +65,7 @@ def test_seeds_draw_the_same_rates_for_all_finalists_around_the_common_optimum()
         assert finalist.seed_lrs == tuple(draw_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
 
 
-def test_a_loss_with_another_best_rate_draws_from_its_own_range() -> None:
+def test_a_loss_with_another_best_rate_draws_from_a_separate_range() -> None:
     def train_one(spec: TrialSpec) -> TrialResult:
         return train_peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
 
@@ -76,15 +76,15 @@ def test_a_loss_with_another_best_rate_draws_from_its_own_range() -> None:
     assert fit is not None and {(r.spec.family, r.spec.lr) for r in rechecks} >= {("dice", fit.best)}
     assert any("another learning rate than the common" in line and "dice" in line for line in display.lines)
     evidence = draw_conclusion(recorded(study, plan)).evidence
-    of = {f.family: f for f in evidence.finalists}
-    assert of["dice"].rates is not None and not of["dice"].rates.shared
-    assert max(of["dice"].seed_lrs) < min(min(f.seed_lrs) for name, f in of.items() if name != "dice")
-    other = next(f for name, f in of.items() if name != "dice")
-    places = [list_places(f.seed_lrs, f.rates) for f in (of["dice"], other) if f.rates is not None]
+    by_family = {f.family: f for f in evidence.finalists}
+    assert by_family["dice"].rates is not None and not by_family["dice"].rates.shared
+    assert max(by_family["dice"].seed_lrs) < min(min(f.seed_lrs) for name, f in by_family.items() if name != "dice")
+    other = next(f for name, f in by_family.items() if name != "dice")
+    places = [list_places(f.seed_lrs, f.rates) for f in (by_family["dice"], other) if f.rates is not None]
     assert places[0] == pytest.approx(places[1], abs=0.02)  # the same quantiles of its own range
 
 
-def test_a_rate_that_scores_better_by_luck_only_is_given_up() -> None:
+def test_a_rate_that_scores_better_by_luck_is_not_used() -> None:
     def train_one(spec: TrialSpec) -> TrialResult:
         result = train_peaked(2e-3, 0.8)(spec)
         lucky = spec.family == "dice" and spec.purpose == "search" and spec.lr < 7e-4
@@ -96,7 +96,7 @@ def test_a_rate_that_scores_better_by_luck_only_is_given_up() -> None:
     assert all(f.rates is not None and f.rates.shared for f in evidence.finalists)
 
 
-def test_a_recheck_that_fails_is_given_up_and_the_common_rate_is_used() -> None:
+def test_the_common_rate_is_used_if_a_recheck_fails() -> None:
     def train_one(spec: TrialSpec) -> TrialResult | Answer:
         if spec.purpose == "recheck":
             return WorkerLost(spec, "worker killed by signal 9")
@@ -108,7 +108,7 @@ def test_a_recheck_that_fails_is_given_up_and_the_common_rate_is_used() -> None:
     assert {r.state for r in studies.list_extra_results(study, "confirm")} == {"complete"}
 
 
-def test_the_common_rate_stays_once_the_confirmation_has_begun() -> None:
+def test_the_common_rate_is_fixed_once_the_confirmation_has_begun() -> None:
     study, plan = new_study(), make_plan()
     train(study, FakeExecutor(train_peaked(2e-3)), trials=21, plan=plan)
     before, confirmed = studies.read_common_rate(study.user_attrs), studies.list_extra_results(study, "confirm")
@@ -139,7 +139,7 @@ def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "entered"),
+    ("values", "expected"),
     [
         ({"dice": 0.7, "dice_ce": 0.68, "focal": 0.67, "cross_entropy": 0.4}, ["dice", "dice_ce", "cross_entropy"]),
         ({"dice": 0.7, "cross_entropy": 0.68, "focal": 0.6, "tversky": 0.5}, ["dice", "cross_entropy", "focal"]),
@@ -149,12 +149,12 @@ def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
         ({}, []),
     ],
 )
-def test_cross_entropy_and_the_two_best_others_are_confirmed(values: dict[str, float], entered: list[str]) -> None:
+def test_cross_entropy_and_the_two_best_others_are_confirmed(values: dict[str, float], expected: list[str]) -> None:
     trials = [builders.trial(family, value, n) for n, (family, value) in enumerate(values.items())]
-    assert [finalist.family for finalist in select_finalist_families(trials)] == entered
+    assert [finalist.family for finalist in select_finalist_families(trials)] == expected
 
 
-def test_stopped_and_diverged_trials_are_no_finalists() -> None:
+def test_stopped_and_diverged_trials_are_not_finalists() -> None:
     trials = [
         builders.trial("cross_entropy", 0.50, 0),
         builders.trial("dice", 0.60, 1),
@@ -170,23 +170,23 @@ def test_stopped_and_diverged_trials_are_no_finalists() -> None:
 # --- nothing is compared with itself ---
 
 
-def train_alike(spec: TrialSpec) -> TrialResult:
+def train_equivalent(spec: TrialSpec) -> TrialResult:
     """`weighted_ce` is cross-entropy here: the same value at the same seed and rate. In the search it was lucky."""
-    twin = spec.model_copy(update={"family": "cross_entropy"}) if spec.family == "weighted_ce" else spec
-    result = train_peaked(1e-3, 2.0)(twin)
+    simpler = spec.model_copy(update={"family": "cross_entropy"}) if spec.family == "weighted_ce" else spec
+    result = train_peaked(1e-3, 2.0)(simpler)
     lucky = spec.purpose == "search" and spec.family == "weighted_ce" and spec.lr < 1e-3
     value = (result.value or 0.0) + (0.3 if lucky else 0.0)
-    seen = tuple(e.model_copy(update={"value": value}) for e in result.evaluations)
-    return result.model_copy(update={"spec": spec, "value": value, "evaluations": seen})
+    evaluations = tuple(e.model_copy(update={"value": value}) for e in result.evaluations)
+    return result.model_copy(update={"spec": spec, "value": value, "evaluations": evaluations})
 
 
-def measure_alike(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
+def measure_equivalent(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
     return [0.004 if (q.family, q.is_family) == ("weighted_ce", "cross_entropy") else 1.0 for q in questions]
 
 
 def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
     study, display, plan = new_study(), Recorder(), make_plan()
-    train(study, FakeExecutor(train_alike), display, trials=28, plan=plan, measure=measure_alike)
+    train(study, FakeExecutor(train_equivalent), display, trials=28, plan=plan, measure=measure_equivalent)
     names = {r.spec.family for r in studies.list_extra_results(study, "confirm")}
     assert "cross_entropy" in names and "weighted_ce" not in names
     assert any("is equivalent to cross_entropy on these data" in line for line in display.lines)
@@ -199,16 +199,16 @@ def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
     assert "the search found no use for its `pos_weight`" in sentence
 
 
-def test_a_resume_reads_the_equivalent_losses_from_the_study() -> None:
+def test_a_resume_uses_the_stored_equivalent_losses() -> None:
     study, plan = new_study(), make_plan()
-    train(study, FakeExecutor(train_alike), trials=28, plan=plan, measure=measure_alike)
+    train(study, FakeExecutor(train_equivalent), trials=28, plan=plan, measure=measure_equivalent)
     sweep = recorded(study, plan)
     trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     finalists = choose_finalists(trials, sweep.rechecks, sweep.rate_fit, plan.space, plan.conditions)
     for finalist in finalists:
         assert [r for r in sweep.confirmations if r.spec.loss == finalist.trial.spec.loss]
 
-    def never(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
+    def fail_to_measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         raise AssertionError("a resume reads what was found")
 
-    train(study, FakeExecutor(train_alike), trials=28, plan=plan, measure=never)
+    train(study, FakeExecutor(train_equivalent), trials=28, plan=plan, measure=fail_to_measure)

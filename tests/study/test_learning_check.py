@@ -1,4 +1,4 @@
-"""A sweep that cannot learn says so before it searches, and no confirmation is spent on losses that learned nothing."""
+"""A sweep that learns nothing ends before the search with a warning, and such losses are not confirmed."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def count_probes(executor: FakeExecutor) -> Counter[int]:
     return Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
 
 
-@pytest.mark.parametrize(("options", "finds"), [({}, True), ({"steps": 100}, False), ({"epochs": 3}, False)])
-def test_a_budget_is_probed_only_without_steps_or_epochs(options: dict[str, object], finds: bool) -> None:
-    assert resolve_request(options).finds_steps == finds
+@pytest.mark.parametrize(("options", "is_probed"), [({}, True), ({"steps": 100}, False), ({"epochs": 3}, False)])
+def test_a_budget_is_probed_only_without_steps_or_epochs(options: dict[str, object], is_probed: bool) -> None:
+    assert resolve_request(options).finds_steps == is_probed
 
 
 def test_the_steps_are_raised_until_a_loss_learns() -> None:
@@ -50,8 +50,8 @@ def train_with_gain(miou: float) -> Callable[[TrialSpec], TrialResult]:
     """Let binary answers beat a constant one by so much, from 200 steps on by 0.1."""
 
     def train_one(spec: TrialSpec) -> TrialResult:
-        more = miou if spec.steps < 200 else 0.1
-        hits = round(2 * more * 1000)  # of 1000 foreground pixels; the background's IoU grows by next to nothing
+        gain = miou if spec.steps < 200 else 0.1
+        hits = round(2 * gain * 1000)  # of 1000 foreground pixels; the background's IoU grows by next to nothing
         foreground, background = (hits, 0, 1000 - hits), (999_000, 1000 - hits, 0)
         data = np.array([[[background, foreground]]], dtype=np.uint32)
         result = fake_result(spec)
@@ -63,7 +63,7 @@ def train_with_gain(miou: float) -> Callable[[TrialSpec], TrialResult]:
 
 
 @pytest.mark.parametrize(("gain", "steps"), [(0.004, 200), (0.02, 200), (0.03, 100)])
-def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
+def test_steps_are_raised_until_a_loss_clearly_beats_a_constant_answer(gain: float, steps: int) -> None:
     """A search among losses that hardly beat a constant answer shows nothing, and costs as much as any other."""
     study, executor, display = new_study(), FakeExecutor(train_with_gain(gain)), Recorder()
     context = train(study, executor, display, trials=7, finds_steps=True)
@@ -71,7 +71,7 @@ def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None
     assert any("no loss clearly beats a constant answer after 100" in line for line in display.lines) == (steps > 100)
 
 
-def test_where_nothing_learns_nothing_is_searched() -> None:
+def test_no_search_begins_if_no_loss_learns() -> None:
     study, executor, display = new_study(), FakeExecutor(learn_from(10_000)), Recorder()
     train(study, executor, display, trials=50, finds_steps=True)
     assert count_probes(executor) == {100: 2, 200: 2, 400: 2, 800: 2, 1600: 2}
@@ -84,13 +84,13 @@ def test_where_nothing_learns_nothing_is_searched() -> None:
     assert "--steps " in answer.next_steps[0]
 
 
-def test_where_all_probes_fail_the_search_begins() -> None:
-    def fails(spec: TrialSpec) -> TrialResult:
+def test_the_search_begins_if_all_probes_fail() -> None:
+    def fail_probe(spec: TrialSpec) -> TrialResult:
         if spec.purpose != "probe":
             return fake_result(spec)
         return builders.failed_trial(spec.family, spec=spec)
 
-    study, executor = new_study(), FakeExecutor(fails)
+    study, executor = new_study(), FakeExecutor(fail_probe)
     context = train(study, executor, trials=7, finds_steps=True)
     assert count_probes(executor) == {100: 2}
     assert context.plan.conditions.recipe.steps == 100 and studies.read_budget_probe(study.user_attrs).learned
@@ -105,7 +105,7 @@ def test_a_study_that_has_begun_is_not_probed() -> None:
     assert not count_probes(executor) and studies.PROBED not in study.user_attrs
 
 
-def test_nothing_is_confirmed_where_no_trial_of_the_search_learned() -> None:
+def test_nothing_is_confirmed_if_no_trial_learned() -> None:
     study, executor, display = new_study(), FakeExecutor(learn_from(10_000)), Recorder()
     train(study, executor, display, trials=7)
     assert {spec.purpose for spec in executor.specs} == {"search"}

@@ -36,7 +36,7 @@ def make_curve(
     return [complete(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
 
 
-def test_without_a_training_the_common_rate_is_the_middle_of_the_range() -> None:
+def test_the_common_rate_without_trainings_is_the_middle_of_the_range() -> None:
     fit = fit_rates([], SEARCHED)
     assert fit.best == pytest.approx(1e-3) and fit.trainings == 0
     assert 0.3 < fit.spread < 0.6
@@ -99,15 +99,15 @@ def test_the_search_draws_near_the_common_rate_and_within_the_range() -> None:
 
 
 def test_the_confirmation_draws_evenly_around_the_common_rate() -> None:
-    drawn = choose_confirmation_range(1e-3, SEARCHED)
-    assert math.log10(drawn.high / drawn.low) == pytest.approx(2 * RATE_DECADES)
-    assert draw_rate(drawn, 0) == pytest.approx(1e-3, rel=1e-2)
-    logs = sorted(math.log10(draw_rate(drawn, number)) for number in range(7))
+    rates = choose_confirmation_range(1e-3, SEARCHED)
+    assert math.log10(rates.high / rates.low) == pytest.approx(2 * RATE_DECADES)
+    assert draw_rate(rates, 0) == pytest.approx(1e-3, rel=1e-2)
+    logs = sorted(math.log10(draw_rate(rates, number)) for number in range(7))
     assert np.diff(logs) == pytest.approx(np.full(6, 2 * RATE_DECADES / 8), abs=2e-3)
     edge = choose_confirmation_range(9e-3, SEARCHED)
     assert edge.high == SEARCHED.high and edge.low == pytest.approx(9e-3 / 10**RATE_DECADES)
 
 
-@pytest.mark.parametrize(("low", "high", "one"), [(1e-3, 1e-3, True), (1e-3, 1.4e-3, True), (1e-3, 2e-3, False)])
-def test_a_narrow_range_is_one_rate(low: float, high: float, one: bool) -> None:
-    assert is_one_rate(Coordinate(kind="log", low=low, high=high)) is one
+@pytest.mark.parametrize(("low", "high", "expected"), [(1e-3, 1e-3, True), (1e-3, 1.4e-3, True), (1e-3, 2e-3, False)])
+def test_a_narrow_range_is_one_rate(low: float, high: float, expected: bool) -> None:
+    assert is_one_rate(Coordinate(kind="log", low=low, high=high)) is expected

@@ -1,4 +1,4 @@
-"""Trainings that fail one after the other: the sweep stops while there are trials left, and continues later."""
+"""Trainings that fail in a row: the sweep stops with trials left, and a resume continues it."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def count_failures(*ends: TrialResult | str) -> FailureCount:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
-    most = IN_A_ROW + workers - 1
-    ends = ([FAILED, LOST] * most)[:most]
+def test_failures_and_lost_workers_in_a_row_count_equally(workers: int) -> None:
+    limit = IN_A_ROW + workers - 1
+    ends = ([FAILED, LOST] * limit)[:limit]
     count_failures(*ends).check_limit(workers)
-    with pytest.raises(ExecutorError, match=rf"{most + 1} trainings in a row failed, and at most {most} may"):
+    with pytest.raises(ExecutorError, match=rf"{limit + 1} trainings in a row failed, and at most {limit} may"):
         count_failures(*ends, FAILED).check_limit(workers)
 
 
 @pytest.mark.parametrize("good", [GOOD, so_far(GOOD, 1)])
-def test_a_result_ends_the_row_of_failures(good: TrialResult) -> None:
+def test_a_result_resets_the_count_of_failures(good: TrialResult) -> None:
     count_failures(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check_limit(1)
 
 
-def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> None:
-    """A rung that a training continues from ends no row: all may fail at the next one."""
+def test_trainings_that_fail_after_a_rung_are_failures_in_a_row() -> None:
+    """Reaching a rung does not reset the count of failures, as all trainings may fail at the next one."""
 
-    class Frail(FakeExecutor):
+    class FailingExecutor(FakeExecutor):
         def poll(self, timeout_seconds: float) -> list[Answer]:
             return [
                 answer
@@ -65,67 +65,67 @@ def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> No
     specs = [builders.spec("dice", n, seed=n, steps=100, purpose="confirm") for n in range(20)]
     batch = TrainingList(study, specs, recorder=Recorder())
     with pytest.raises(ExecutorError, match=rf"{IN_A_ROW + 1} trainings in a row failed"):
-        run_work(Frail(), batch, lambda: None)
+        run_work(FailingExecutor(), batch, lambda: None)
     assert all(r.state == "failed" for r in studies.list_extra_results(study, "confirm"))
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_trainings_left_by_work_that_is_over_do_not_disturb_the_next(lost: bool) -> None:
-    """Its workers come free as they answer, and their answers belong to nobody."""
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_trainings_of_ended_work_do_not_disturb_the_next(is_lost: bool) -> None:
+    """Its workers are free again when they answer, and their answers are discarded."""
 
-    class Ended(TrainingList):
+    class EndedList(TrainingList):
         @property
         def is_over(self) -> bool:
             return bool(studies.list_extra_results(study, "confirm"))
 
-    def trained(spec: TrialSpec) -> TrialResult | Answer:
-        return WorkerLost(spec, LOST) if lost and spec.purpose == "confirm" and spec.number else fake_result(spec)
+    def train_spec(spec: TrialSpec) -> TrialResult | Answer:
+        return WorkerLost(spec, LOST) if is_lost and spec.purpose == "confirm" and spec.number else fake_result(spec)
 
-    study, executor = new_study(), FakeExecutor(trained, workers=3)
+    study, executor = new_study(), FakeExecutor(train_spec, workers=3)
     specs = [builders.spec("dice", n, seed=n, steps=100, purpose="confirm") for n in range(3)]
-    assert run_work(executor, Ended(study, specs, recorder=Recorder()), lambda: None)
-    left = executor.workers - executor.free()
-    assert left
+    assert run_work(executor, EndedList(study, specs, recorder=Recorder()), lambda: None)
+    busy = executor.workers - executor.free()
+    assert busy
     longer = [spec.model_copy(update={"purpose": "longer"}) for spec in specs]
     assert run_work(executor, TrainingList(study, longer, recorder=Recorder()), lambda: None)
     assert [len(studies.list_extra_results(study, purpose)) for purpose in ("confirm", "longer")] == [1, 3]
 
 
-def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
-    class Closing(FakeExecutor):
+def test_a_backend_is_closed_if_the_request_is_rejected(tmp_path: Path) -> None:
+    class ClosableExecutor(FakeExecutor):
         closed = 0
 
         def close(self) -> None:
             self.closed += 1
 
-    backend, display = Closing(), Recorder()
+    backend, display = ClosableExecutor(), Recorder()
     settings = settings_in(tmp_path, resume=True)  # there is no such study
     with pytest.raises(UsageError):
         run_sweep(settings, display, display, clock=seven_oclock, cores=1, backend=backend)  # type: ignore[arg-type]
     assert backend.closed
 
 
-def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:
+def test_a_search_in_which_everything_fails_stops_and_can_be_resumed() -> None:
     study = new_study()
     enqueue_defaults(study, SPACE, 40)
-    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"), workers=3)
+    failing = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"), workers=3)
     with pytest.raises(ExecutorError, match="worker killed by signal 9"):
-        run_work(dies, new_search(study, 40), lambda: None)
+        run_work(failing, new_search(study, 40), lambda: None)
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert sum(is_counted(trial) for trial in study.get_trials()) <= (IN_A_ROW + 3) // 2
     run_work(FakeExecutor(), new_search(study, 40), lambda: None)
     assert sum(is_counted(trial) for trial in study.get_trials()) == 40
 
 
-def test_an_executor_without_workers_leaves_nothing_running() -> None:
-    class Gone(FakeExecutor):
+def test_an_executor_error_leaves_no_trial_running() -> None:
+    class BrokenExecutor(FakeExecutor):
         def poll(self, timeout_seconds: float) -> list[Answer]:
             raise ExecutorError("the cluster is gone")
 
     study, recorder = new_study(), Recorder()
     enqueue_defaults(study, SPACE, 9)
     with pytest.raises(ExecutorError, match="the cluster is gone"):
-        run_work(Gone(workers=2), new_search(study, 9, recorder), lambda: None)
+        run_work(BrokenExecutor(workers=2), new_search(study, 9, recorder), lambda: None)
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert len(recorder.dropped) == 2
     run_work(FakeExecutor(), new_search(study, 9), lambda: None)
@@ -135,10 +135,10 @@ def test_an_executor_without_workers_leaves_nothing_running() -> None:
 def test_failures_in_a_row_are_counted_across_phases() -> None:
     """The two probes are too few: they would not reach the limit, nor would the search without them."""
 
-    def fails(spec: TrialSpec) -> TrialResult:
+    def fail(spec: TrialSpec) -> TrialResult:
         return builders.failed_trial(spec.family, spec.number, spec=spec)
 
     study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
-        train(study, FakeExecutor(fails), trials=14, finds_steps=True)
+        train(study, FakeExecutor(fail), trials=14, finds_steps=True)
     assert len(studies.list_extra_results(study, "probe")) == 2 and len(studies.search_results(study)) == 7

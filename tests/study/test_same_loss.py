@@ -1,4 +1,4 @@
-"""Losses that are another name for a simpler one are not compared with it."""
+"""Losses that equal a simpler loss under another name are not compared with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_the_parent_process_measures_in_another_and_loads_no_torch(tmp_path: Path) -> None:
+def test_losses_are_measured_in_a_child_process_without_torch_in_the_parent(tmp_path: Path) -> None:
     script = tmp_path / "measure.py"
     script.write_text(MEASURE)
     run = subprocess.run([sys.executable, script, tmp_path / "cache"], capture_output=True, text=True, check=True)
@@ -54,7 +54,7 @@ def measure_by_closeness(close: set[tuple[str, str]]) -> object:
     return measure
 
 
-def test_a_trial_counts_as_the_simplest_family_with_its_gradients() -> None:
+def test_a_trial_counts_as_the_simplest_family_with_equal_gradients() -> None:
     trials = [
         builders.trial("cross_entropy", 0.5, 0),
         builders.trial("weighted_ce", 0.6, 1, spec=builders.spec("weighted_ce", 1, params={"pos_weight": 1.007})),
@@ -69,12 +69,13 @@ def test_a_trial_counts_as_the_simplest_family_with_its_gradients() -> None:
         (1, "weighted_ce", "cross_entropy", {}),
         (2, "dice_ce", "cross_entropy", {}),
     ]
-    named = relabel_equivalent_trials(trials, same.found)
-    assert [t.spec.family for t in named] == ["cross_entropy", "cross_entropy", "cross_entropy", "dice_ce"]
-    assert named[1].spec.params == {} and named[1].spec.lr == trials[1].spec.lr and named[1].value == trials[1].value
+    relabelled = relabel_equivalent_trials(trials, same.found)
+    assert [t.spec.family for t in relabelled] == ["cross_entropy", "cross_entropy", "cross_entropy", "dice_ce"]
+    assert (relabelled[1].spec.params, relabelled[1].spec.lr) == ({}, trials[1].spec.lr)
+    assert relabelled[1].value == trials[1].value
 
 
-def test_a_simpler_loss_takes_over_the_coordinates_that_it_has() -> None:
+def test_a_simpler_loss_keeps_the_parameters_that_it_has() -> None:
     measured: list[EquivalenceQuestion] = []
 
     def measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
@@ -86,16 +87,16 @@ def test_a_simpler_loss_takes_over_the_coordinates_that_it_has() -> None:
         builders.trial("dice_focal", 0.6, 2, spec=builders.spec("dice_focal", 2, params={"mix": 0.9, "gamma": 1.0})),
     ]
     assert find_equivalent_losses(trials, SPACE, CONDITIONS, measure).found == ()
-    of = {(q.trial, q.is_family): q.is_params for q in measured}
-    assert of[1, "weighted_ce"] == {"pos_weight": pytest.approx(3.0)}
-    assert of[1, "cross_entropy"] == {}
-    assert of[2, "focal"] == {"gamma": 1.0, "alpha": 0.5}
-    assert of[2, "dice_ce"] == {"mix": 0.9, "pos_weight": 1.0}
-    assert (1, "dice") not in of  # less simple than focal
+    params = {(q.trial, q.is_family): q.is_params for q in measured}
+    assert params[1, "weighted_ce"] == {"pos_weight": pytest.approx(3.0)}
+    assert params[1, "cross_entropy"] == {}
+    assert params[2, "focal"] == {"gamma": 1.0, "alpha": 0.5}
+    assert params[2, "dice_ce"] == {"mix": 0.9, "pos_weight": 1.0}
+    assert (1, "dice") not in params  # less simple than focal
 
 
 def test_stopped_and_diverged_trials_are_not_measured() -> None:
-    def never(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
+    def fail_to_measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         raise AssertionError("nothing is to be measured")
 
     one, two = (builders.spec("weighted_ce", number, params={"pos_weight": 1.0}) for number in (1, 2))
@@ -103,4 +104,4 @@ def test_stopped_and_diverged_trials_are_not_measured() -> None:
         builders.trial("weighted_ce", 0.6, 1, spec=one, state="pruned"),
         builders.trial("weighted_ce", 0.0, 2, spec=two, collapse=Collapse.DIVERGED),
     ]
-    assert find_equivalent_losses(trials, SPACE, CONDITIONS, never).found == ()
+    assert find_equivalent_losses(trials, SPACE, CONDITIONS, fail_to_measure).found == ()

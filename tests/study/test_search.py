@@ -1,4 +1,4 @@
-"""Which trials a search makes, whom it leaves out, when it ends; what it does with trainings that fail or die."""
+"""Which trials a search makes, which families it drops, when it ends, and how it handles failures and lost workers."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ FAMILIES = [family.family for family in SPACE.families]
 FLOORS = 3 * len(FAMILIES)
 
 
-def make_executor(**changed: float) -> FakeExecutor:
+def make_executor(**levels: float) -> FakeExecutor:
     """Return an executor whose trainings reach these levels at any learning rate."""
 
     def train_one(spec: TrialSpec) -> TrialResult:
         result = fake_result(spec)
-        value = {**LEVELS, **changed}[spec.family] + 0.001 * (spec.number % 7)
-        seen = tuple(e.model_copy(update={"value": value * e.step / spec.steps}) for e in result.evaluations)
-        return result.model_copy(update={"value": value, "evaluations": seen})
+        value = {**LEVELS, **levels}[spec.family] + 0.001 * (spec.number % 7)
+        evaluations = tuple(e.model_copy(update={"value": value * e.step / spec.steps}) for e in result.evaluations)
+        return result.model_copy(update={"value": value, "evaluations": evaluations})
 
     return FakeExecutor(train_one)
 
@@ -62,16 +62,16 @@ def make_executor(**changed: float) -> FakeExecutor:
 # --- what was trained before ---
 
 
-def test_trainings_of_the_probe_are_trials_and_not_repeated() -> None:
+def test_probe_trainings_become_trials_and_are_not_repeated() -> None:
     study, executor = new_study(), FakeExecutor()
     probes = [fake_result(spec) for spec in make_probe_specs(SPACE, builders.conditions(), 60.0, 100)]
     plain = make_default_choice(SPACE.families[FAMILIES.index("dice_ce")], SPACE, 60.0)
     probes[1] = fake_result(probes[1].spec.model_copy(update={"params": plain.params}))
-    places = [FAMILIES.index(result.spec.family) for result in probes]
+    numbers = [FAMILIES.index(result.spec.family) for result in probes]
     enqueue_defaults(study, SPACE, 9)
     assert run_work(executor, new_search(study, 9, reusable=probes), lambda: None)
-    assert [spec.number for spec in executor.specs] == [n for n in range(9) if n not in places]
-    for trial, before in zip([studies.search_results(study)[n] for n in places], probes, strict=True):
+    assert [spec.number for spec in executor.specs] == [n for n in range(9) if n not in numbers]
+    for trial, before in zip([studies.search_results(study)[n] for n in numbers], probes, strict=True):
         assert (trial.spec.purpose, trial.value, trial.evaluations) == ("search", before.value, before.evaluations)
         assert sorted(study.trials[trial.spec.number].intermediate_values) == [e.step for e in before.evaluations]
 
@@ -79,7 +79,7 @@ def test_trainings_of_the_probe_are_trials_and_not_repeated() -> None:
 # --- floors and learning rates ---
 
 
-def test_every_family_gets_its_defaults_and_its_floor_at_common_rates() -> None:
+def test_every_family_gets_its_defaults_and_minimum_of_trials() -> None:
     study, executor = new_study(), FakeExecutor()
     train(study, executor, trials=30)
     trials = [r.spec for r in studies.search_results(study)]
@@ -95,7 +95,7 @@ def test_every_family_gets_its_defaults_and_its_floor_at_common_rates() -> None:
     assert max(max(row) / min(row) for row in zip(*(rates[f][:3] for f in FAMILIES), strict=True)) < 1.6
 
 
-def test_families_begin_in_the_order_of_the_starts_and_try_these_after_their_defaults() -> None:
+def test_families_begin_in_the_order_of_the_starts() -> None:
     mixes = [{"dice_ce.mix": 0.2, "dice_ce.pos_weight_power": power} for power in (0.25, 0.75)]
     default = {"dice_ce.mix": 0.5, "dice_ce.pos_weight_power": 0.0}
     starts = [FamilyStart(family="dice_ce", params=params) for params in (mixes[0], default, mixes[1])]
@@ -111,19 +111,21 @@ def test_families_begin_in_the_order_of_the_starts_and_try_these_after_their_def
 
 
 def test_rates_follow_the_best_rate_of_complete_trials() -> None:
-    def peaked(spec: TrialSpec) -> TrialResult:
+    def train_peaked(spec: TrialSpec) -> TrialResult:
         value = LEVELS[spec.family] - 0.15 * math.log10(spec.lr / 5e-4) ** 2
         result = fake_result(spec)
-        seen = tuple(e.model_copy(update={"value": value * (0.9 + 0.1 * e.step / 100)}) for e in result.evaluations)
-        return result.model_copy(update={"value": value, "evaluations": seen})
+        evaluations = tuple(
+            e.model_copy(update={"value": value * (0.9 + 0.1 * e.step / 100)}) for e in result.evaluations
+        )
+        return result.model_copy(update={"value": value, "evaluations": evaluations})
 
     study = new_study()
-    train(study, FakeExecutor(peaked), trials=40)
+    train(study, FakeExecutor(train_peaked), trials=40)
     late = [r.spec.lr for r in studies.search_results(study)[FLOORS:]]
     assert max(late) < 1.6e-3 and min(late) >= SPACE.lr.low
 
 
-def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
+def test_a_family_far_behind_gets_only_its_minimum_of_trials() -> None:
     study = new_study()
     train(study, make_executor(focal=LEVELS["dice"] - 3 * MAX_LAG, weighted_ce=LEVELS["dice"] - 3 * MAX_LAG), trials=45)
     tried = Counter(r.spec.family for r in studies.search_results(study))
@@ -134,20 +136,20 @@ def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
 # --- its end ---
 
 
-def test_a_search_has_settled_without_a_gain_in_the_last_trials_beyond_the_floors() -> None:
-    def settled(values: dict[int, float], begun: int = 20, gain: float = 0.01) -> bool:
-        ended = [builders.trial("dice", value, number) for number, value in values.items()]
-        return has_search_settled(ended, 10, gain, waiting=set(range(begun)) - values.keys())
+def test_a_search_has_settled_without_a_gain_in_the_last_trials() -> None:
+    def is_settled(values: dict[int, float], started: int = 20, gain: float = 0.01) -> bool:
+        trials = [builders.trial("dice", value, number) for number, value in values.items()]
+        return has_search_settled(trials, 10, gain, waiting=set(range(started)) - values.keys())
 
     values = {0: 0.5, 5: 0.6, 11: 0.605}
-    assert settled(values)
-    assert not settled(values, 17)  # seven trials beyond the floors
-    assert not settled({**values, 13: 0.62})
-    assert settled({**values, 13: 0.62}, 30)
-    assert settled({}, gain=0.0)
+    assert is_settled(values)
+    assert not is_settled(values, 17)  # seven trials beyond the floors
+    assert not is_settled({**values, 13: 0.62})
+    assert is_settled({**values, 13: 0.62}, 30)
+    assert is_settled({}, gain=0.0)
 
 
-def test_without_a_total_the_search_ends_by_itself_and_a_total_is_reached() -> None:
+def test_a_search_ends_when_settled_or_at_its_total() -> None:
     study, display, fifty = new_study(), Recorder(), new_study()
     train(study, make_executor(), display, trials=50, settles=True)
     assert len(studies.search_results(study)) == FLOORS + PATIENCE
@@ -158,7 +160,7 @@ def test_without_a_total_the_search_ends_by_itself_and_a_total_is_reached() -> N
 
 
 @pytest.mark.parametrize("after", [5, 22, 27, 30])
-def test_an_interrupted_search_ends_where_it_would_have_ended(after: int) -> None:
+def test_an_interrupted_search_ends_like_an_uninterrupted_one(after: int) -> None:
     study = new_study()
     executor = make_executor()
     executor._left = after
@@ -178,9 +180,9 @@ def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None
     executor.workers = workers
     train(study, executor, trials=50, settles=True)
     complete = Counter(r.spec.family for r in studies.search_results(study) if r.state == "complete")
-    entered = [f.family for f in select_finalist_families(studies.search_results(study))]
-    assert entered == ["dice", "dice_ce", "cross_entropy"]
-    assert all(complete[family] >= 3 for family in entered)
+    finalists = [f.family for f in select_finalist_families(studies.search_results(study))]
+    assert finalists == ["dice", "dice_ce", "cross_entropy"]
+    assert all(complete[family] >= 3 for family in finalists)
     assert min(complete[family] for family in FAMILIES) == 1  # the others are not completed for nothing
     for finalist in select_finalist_families(studies.search_results(study)):
         assert (finalist.tried, finalist.completed) == (
@@ -189,7 +191,7 @@ def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None
         )
 
 
-def test_leaders_get_the_last_trials_of_a_small_search() -> None:
+def test_the_leading_losses_get_the_last_trials_of_a_small_search() -> None:
     study = new_study()
     train(study, make_executor(), trials=11)  # seven defaults, and four for the three that lack two each
     tried = Counter(r.spec.family for r in studies.search_results(study))
@@ -201,7 +203,7 @@ def test_leaders_get_the_last_trials_of_a_small_search() -> None:
 
 
 def train_at_skill(skill: float, spec: TrialSpec) -> TrialResult:
-    """Return a training that came so far from a constant answer to a perfect one, by its counts on validation."""
+    """Return a training with this skill (0: a constant answer, 1: a perfect one), by its counts on validation."""
     return fake_result(spec).model_copy(update={"val": builders.counts_from_iou([find_iou(skill)] * 8)})
 
 
@@ -217,20 +219,20 @@ def find_iou(skill: float) -> float:
     return high
 
 
-def test_two_skilled_trainings_or_one_far_ahead_show_that_the_task_is_learned() -> None:
+def test_a_task_is_learned_after_two_skilled_trainings_or_one_far_ahead() -> None:
     assert is_task_learned([SKILL, -math.inf, SKILL]) and is_task_learned([SINGLE_SKILL, 0.0])
     assert not is_task_learned([SINGLE_SKILL - 0.01, SKILL - 0.01]) and not is_task_learned([])
 
 
-def test_a_training_that_predicts_one_class_only_has_no_skill() -> None:
+def test_a_training_that_predicts_a_single_class_has_no_skill() -> None:
     spec = make_probe_specs(SPACE, builders.conditions(DATA), 60.0, 100)[0]
     assert compute_skill(train_at_skill(0.3, spec)) == pytest.approx(0.3, abs=0.02)
     constant = train_at_skill(0.3, spec).model_copy(update={"collapse": Collapse.ALL_BACKGROUND})
     assert compute_skill(constant) == -math.inf
 
 
-def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_help() -> None:
-    """Luck alone: the probe's first two read above the threshold, and nothing since."""
+def test_a_search_that_learned_nothing_ends_early_with_a_warning() -> None:
+    """By chance the first two probes are above the threshold, and no later training is."""
     lucky = iter([1, 1])
 
     def train_one(spec: TrialSpec) -> TrialResult:
@@ -241,12 +243,12 @@ def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_h
     assert FLOORS <= len(studies.search_results(study)) <= FLOORS + 1
     assert not studies.list_extra_results(study, "confirm")
     assert any("no loss clearly beats a constant answer in 100 steps" in line for line in display.warnings)
-    again = FakeExecutor(train_one)
-    train(study, again, trials=50, finds_steps=True)
-    assert again.specs == []
+    second_executor = FakeExecutor(train_one)
+    train(study, second_executor, trials=50, finds_steps=True)
+    assert second_executor.specs == []
 
 
-def test_with_steps_of_the_user_the_search_reaches_its_total() -> None:
+def test_the_search_reaches_its_total_if_the_user_sets_the_steps() -> None:
     study = new_study()
     train(study, FakeExecutor(lambda spec: train_at_skill(0.02, spec)), trials=30)
     assert len(studies.search_results(study)) == 30 and studies.list_extra_results(study, "confirm")
@@ -263,8 +265,8 @@ def test_remedies_begin_with_the_cheapest() -> None:
 # --- trials as work ---
 
 
-def search(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
-    """Return a search in which trainings of these numbers give something else."""
+def run_search(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
+    """Run a search in which the trainings of these numbers return something else."""
     recorder = Recorder()
     executor = FakeExecutor(lambda spec: (script or {}).get(spec.number, fake_result)(spec))
     enqueue_defaults(study, SPACE, trials)
@@ -272,7 +274,7 @@ def search(study: optuna.Study, trials: int, script: dict[int, Any] | None = Non
     return recorder
 
 
-def test_of_too_few_trials_the_last_is_of_cross_entropy() -> None:
+def test_the_last_of_too_few_trials_is_of_cross_entropy() -> None:
     starts = tuple(FamilyStart(family=family, params={}) for family in FAMILIES[::-1])  # cross-entropy comes last
     space, order = SPACE.model_copy(update={"starts": starts}), FAMILIES[::-1]
 
@@ -287,8 +289,8 @@ def test_of_too_few_trials_the_last_is_of_cross_entropy() -> None:
     assert queue(new_study(), 50) == order
 
 
-def test_with_a_time_limit_the_second_trial_is_of_cross_entropy() -> None:
-    """Whenever the time ends, the others can then be compared with it."""
+def test_the_second_trial_under_a_time_limit_is_of_cross_entropy() -> None:
+    """Whenever the time ends, the other losses can be compared with it."""
     starts = tuple(FamilyStart(family=family, params={}) for family in FAMILIES[::-1])  # cross-entropy comes last
     space, order = SPACE.model_copy(update={"starts": starts}), FAMILIES[::-1]
 
@@ -301,36 +303,36 @@ def test_with_a_time_limit_the_second_trial_is_of_cross_entropy() -> None:
     assert queue(study, 2) == [order[0], "cross_entropy"]
 
 
-def test_the_search_ends_at_its_total_and_a_second_one_continues_to_a_larger_total() -> None:
+def test_a_second_search_continues_to_a_larger_total() -> None:
     study = new_study()
-    search(study, 3)
+    run_search(study, 3)
     assert [t.params["loss"] for t in study.trials] == FAMILIES[:3]
-    search(study, 9)
+    run_search(study, 9)
     assert sum(is_counted(t) for t in study.trials) == 9
-    search(study, 12)
+    run_search(study, 12)
     assert sum(is_counted(t) for t in study.trials) == 12
-    search(study, 12)
+    run_search(study, 12)
     assert len(study.trials) == 12
 
 
-def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
-    left = [1]
+def test_a_lost_worker_costs_no_trial_and_a_trial_has_two_attempts() -> None:
+    losses_left = [1]
 
-    def dies(spec: TrialSpec) -> Answer | TrialResult:
-        return WorkerLost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
+    def lose_once(spec: TrialSpec) -> Answer | TrialResult:
+        return WorkerLost(spec, "worker killed by signal 9") if losses_left and losses_left.pop() else fake_result(spec)
 
     study = new_study()
-    recorder = search(study, 4, {1: dies})
+    recorder = run_search(study, 4, {1: lose_once})
     assert list_abandoned(study) == {4: 1}
     assert sum(is_counted(t) for t in study.trials) == 4
     assert study.trials[1].params == study.trials[4].params
     assert [s.number for s in recorder.dropped] == [1]
-    whole = new_study()
-    search(whole, 4)
-    assert [t.params for t in list_present_trials(study)] == [t.params for t in whole.trials]
+    uninterrupted = new_study()
+    run_search(uninterrupted, 4)
+    assert [t.params for t in list_present_trials(study)] == [t.params for t in uninterrupted.trials]
 
     study = new_study()
-    search(study, 4, {1: lambda spec: WorkerLost(spec, "worker killed by signal 9")})
+    run_search(study, 4, {1: lambda spec: WorkerLost(spec, "worker killed by signal 9")})
     assert list_abandoned(study) == {4: 1}
     failed = [t for t in study.trials if t.state == TrialState.FAIL and is_counted(t)]
     assert [t.number for t in failed] == [1]
@@ -346,40 +348,40 @@ def list_abandoned(study: optuna.Study) -> dict[int, int]:
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1, 1.5])
 def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: float) -> None:
     study = new_study()
-    search(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
+    run_search(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
     assert study.trials[3].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
     assert "must be in [0, 1]" in (read_result(study.trials[3]).reason or "")
 
 
-def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> None:
-    def fails(spec: TrialSpec) -> TrialResult:
+def test_a_resume_repeats_failed_trials_with_their_parameters() -> None:
+    def fail(spec: TrialSpec) -> TrialResult:
         return fake_result(spec).model_copy(update={"state": "failed", "value": None, "reason": "OSError: no room"})
 
-    def no_share(spec: TrialSpec) -> TrialResult:
+    def train_out_of_range(spec: TrialSpec) -> TrialResult:
         return fake_result(spec).model_copy(update={"value": 1.5})
 
-    study, whole = new_study(), new_study()
-    search(whole, 9)
-    search(study, 6, {1: fails, 4: fails, 5: no_share})
+    study, uninterrupted = new_study(), new_study()
+    run_search(uninterrupted, 9)
+    run_search(study, 6, {1: fail, 4: fail, 5: train_out_of_range})
     assert studies.reconcile_study(study) == 0
-    again = studies.retry_failed(study)
-    assert [(r.spec.number, r.reason) for r in again] == [(1, "OSError: no room"), (4, "OSError: no room")]
+    repeated = studies.retry_failed(study)
+    assert [(r.spec.number, r.reason) for r in repeated] == [(1, "OSError: no room"), (4, "OSError: no room")]
     assert studies.retry_failed(study) == []  # they are in the queue already
-    search(study, 9, {6: fails})
+    run_search(study, 9, {6: fail})
     retried = {t.user_attrs[RETRY_OF]: t for t in study.trials if RETRY_OF in t.user_attrs}
     assert {number: study.trials[number].params for number in retried} == {n: t.params for n, t in retried.items()}
     results = {r.spec.number: r for r in studies.search_results(study)}
     assert len(results) == 9 and results.keys() == {0, 2, 3, 5, 6, 7, 8, 9, 10}
     assert [n for n, r in results.items() if r.state == "failed"] == [5, 6]
-    assert [r.spec.number for r in studies.retry_failed(study)] == [6]  # at its next resume once more
-    assert study.trials[8].params == whole.trials[6].params
+    assert [r.spec.number for r in studies.retry_failed(study)] == [6]  # and again by the next resume
+    assert study.trials[8].params == uninterrupted.trials[6].params
 
 
-def test_work_waits_for_room_where_there_is_none_yet() -> None:
+def test_work_waits_until_an_executor_has_free_workers() -> None:
     """A cluster that lost its nodes, and gets others."""
 
-    class Slow(FakeExecutor):
+    class SlowExecutor(FakeExecutor):
         polls = 0
 
         def free(self) -> int:
@@ -390,11 +392,11 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
             return super().poll(timeout_seconds)
 
     study = new_study()
-    assert run_work(Slow(), new_search(study, 4), lambda: None)
+    assert run_work(SlowExecutor(), new_search(study, 4), lambda: None)
     assert sum(is_counted(t) for t in study.trials) == 4
 
 
-def test_a_stored_result_that_optuna_lacks_is_reported_at_the_next_start() -> None:
+def test_a_result_missing_in_optuna_is_reported_at_the_next_start() -> None:
     study = new_study()
     work = new_search(study, 3)
     job = work.next()
@@ -405,7 +407,7 @@ def test_a_stored_result_that_optuna_lacks_is_reported_at_the_next_start() -> No
     assert study.trials[1].state == TrialState.WAITING and len(study.trials) == 2
 
 
-def test_a_trial_stores_the_numbers_it_is_trained_with() -> None:
+def test_a_trial_stores_the_parameters_that_it_is_trained_with() -> None:
     """Optuna's own parameter of the weight is an exponent of the imbalance."""
     study = new_study()
     study.enqueue_trial({"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 0.003})
@@ -418,23 +420,23 @@ def test_a_trial_stores_the_numbers_it_is_trained_with() -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, seen = 0, list[int]()
-    read = RDBStorage._get_trials
+def test_a_trial_reads_no_more_rows_in_a_larger_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, row_counts = 0, list[int]()
+    get_trials = RDBStorage._get_trials
 
-    def counting(*arguments: Any, **settings: Any) -> Any:
+    def count_rows(*arguments: Any, **settings: Any) -> Any:
         nonlocal rows
-        trials = read(*arguments, **settings)
+        trials = get_trials(*arguments, **settings)
         rows += len(trials)
         return trials
 
-    class Sampled(Recorder):
+    class CountingRecorder(Recorder):
         def keep(self, result: TrialResult) -> None:
-            seen.append(rows)
+            row_counts.append(rows)
 
-    monkeypatch.setattr(RDBStorage, "_get_trials", counting)
+    monkeypatch.setattr(RDBStorage, "_get_trials", count_rows)
     study = studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", new_plan())
     enqueue_defaults(study, SPACE, 120)
-    assert run_work(FakeExecutor(), new_search(study, 120, Sampled()), lambda: None)
-    each = np.diff(seen)
-    assert each[-30:].mean() <= 1.5 * each[30:60].mean() + 5
+    assert run_work(FakeExecutor(), new_search(study, 120, CountingRecorder()), lambda: None)
+    rows_of_trials = np.diff(row_counts)
+    assert rows_of_trials[-30:].mean() <= 1.5 * rows_of_trials[30:60].mean() + 5

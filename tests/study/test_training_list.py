@@ -1,4 +1,4 @@
-"""Trainings that are known beforehand: what is done is not repeated, and numbers are as of one that was not cut off."""
+"""Lists of trainings: completed ones are not repeated, and a resume gives the numbers of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: 
     return TrainingList(study, specs, recorder=recorder or Recorder())
 
 
-def drain(work: TrainingList) -> list[TrialSpec]:
+def list_specs(work: TrainingList) -> list[TrialSpec]:
     return [job.spec for job in iter(work.next, None)]
 
 
@@ -51,27 +51,27 @@ def test_a_confirmed_training_is_not_repeated() -> None:
     assert len(select_confirmed(results, choose(two[0], better), conditions, 2)) == 2
 
 
-def test_a_batch_fills_the_open_numbers() -> None:
+def test_a_batch_uses_the_free_numbers() -> None:
     study = new_study()
     two = (make_complete(0, "cross_entropy", 0.9), make_complete(1, "dice", 0.8))
-    whole = drain(make_batch(study, *two, seeds=2))
-    assert [spec.number for spec in whole] == [0, 1, 2, 3]
+    specs = list_specs(make_batch(study, *two, seeds=2))
+    assert [spec.number for spec in specs] == [0, 1, 2, 3]
     for number in (0, 2):
-        studies.store_extra(study, fake_result(whole[number]))
-    assert drain(make_batch(study, *two, seeds=3))[:3] == [
-        whole[1],
-        whole[3],
-        whole[0].model_copy(update={"number": 4, "seed": derive_confirmation_seed(0, 2), "keep_predictions": 0}),
+        studies.store_extra(study, fake_result(specs[number]))
+    assert list_specs(make_batch(study, *two, seeds=3))[:3] == [
+        specs[1],
+        specs[3],
+        specs[0].model_copy(update={"number": 4, "seed": derive_confirmation_seed(0, 2), "keep_predictions": 0}),
     ]
 
 
-def test_a_training_whose_worker_dies_twice_is_kept_as_failed() -> None:
+def test_a_training_whose_worker_dies_twice_is_stored_as_failed() -> None:
     study, recorder = new_study(), Recorder()
-    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"))
+    failing = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"))
     work = make_batch(study, make_complete(0, "dice", 0.9), seeds=1, recorder=recorder)
-    assert run_work(dies, work, lambda: None)
+    assert run_work(failing, work, lambda: None)
     (result,) = studies.list_extra_results(study, "confirm")
-    assert (result.state, len(dies.specs)) == ("failed", 2)
+    assert (result.state, len(failing.specs)) == ("failed", 2)
     assert "each of 2 attempts" in (result.reason or "")
 
 
