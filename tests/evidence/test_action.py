@@ -1,4 +1,4 @@
-"""Keep cross-entropy or change: who is recommended, in which words, on literal evidence."""
+"""Keep cross-entropy or change: which loss is recommended, and the headline, on literal evidence."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_paramete
         return record.finalists[decide_verdict(record, ORDER).recommended].family
 
     assert choose() == "tversky"  # one parameter, where the others have two
-    assert choose(tversky={"points": (0.9, 0.9, 0.9)}) == "focal"  # of two alike the first in the order
+    assert choose(tversky={"points": (0.9, 0.9, 0.9)}) == "focal"  # of two equal ones the first in the order
     assert choose(dice_ce={"at_defaults": True, "points": (0.9, 0.9, 0.9)}) == "dice_ce"
     assert choose(tversky={"collapses": 1}) == "focal"
 

@@ -171,7 +171,7 @@ def test_a_seed_variance_that_is_implausibly_small_is_corrected() -> None:
 
 
 def test_the_chance_agrees_with_a_simulation() -> None:
-    # Truth drawn around the estimate as the flat prior has it, with the variance known: many d.o.f. stand in for that.
+    # Truth drawn around the estimate as the flat prior has it, with a known variance: approximated by many d.o.f.
     rng = np.random.default_rng(3)
     analyses = (InterimAnalysis(seeds=60, error=0.05), InterimAnalysis(seeds=120, error=0.05))
     estimate, sd, won, repeats = 0.02, 0.06, 0, 4000

@@ -1,4 +1,4 @@
-"""The planned interim analyses: after how many seeds, and what each may let through."""
+"""The planned interim analyses: their seeds, and the error that each may spend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals on tables whose truth is known."""
+"""Confidence intervals on tables whose true values are known."""
 
 from __future__ import annotations
 

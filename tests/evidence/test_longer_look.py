@@ -1,4 +1,4 @@
-"""What more steps change, on counts whose truth is known."""
+"""How gaps between losses change with more steps, on counts whose true values are known."""
 
 from __future__ import annotations
 

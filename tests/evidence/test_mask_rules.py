@@ -1,4 +1,4 @@
-"""Losses × rules: what each rule reads of the same runs, that all is paired, and what remains unknown."""
+"""Rules that turn probabilities into masks: scores of each loss and rule on the same runs, and paired gains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--miss-at-most`: the threshold is that of an independent search, and keeps the limit on images that are drawn."""
+"""`--miss-at-most`: the threshold equals that of an independent search, and keeps the limit on simulated images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLASSES = ("ground", "crack")
 
 
 def draw_held_out(rng: np.random.Generator, images: int, *, groups: int = 0, without: int = 0) -> HeldOut:
-    """Histograms of images whose cracks are found more or less well; a group's images are alike."""
+    """Histograms of images whose cracks are detected with varying success; images of a group are similar."""
     level = rng.normal(1.5, 1.0, groups or images)
     edges = np.linspace(-12, 12, BINS + 1)[1:-1]
     data = np.zeros((images, 2, BINS), dtype=np.uint32)

@@ -1,4 +1,4 @@
-"""Variances over few seeds, moderated by those of the other pairs."""
+"""Variances of differences over few seeds, moderated by those of the other pairs of losses."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_two_finalists_or_no_variance_change_nothing(variances: list[float], los
 
 
 def test_the_spread_of_the_variances_limits_what_is_borrowed() -> None:
-    """One loss 25 times as noisy: half of the pairs are, and the quiet ones keep to themselves."""
+    """One loss 25 times as noisy: so are half of the pairs, and the others borrow nothing from them."""
     rng = np.random.default_rng(0)
     borrowed = []
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Intervals and the weighing of confirmations, on counts whose truth is known."""
+"""Paired comparisons of confirmations and their intervals, on counts whose true values are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weighing at an interim analysis: levels, who was dropped, two seeds, the ranking on common seeds."""
+"""Paired comparisons at an interim analysis: levels, dropped finalists, two seeds, and the ranking on common seeds."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_non_inferiority_is_judged_by_a_one_sided_bound() -> None:
 
 @pytest.mark.parametrize(("losses", "is_shared"), [(2, False), (3, False), (4, True), (6, True)])
 def test_more_than_two_losses_that_may_beat_the_baseline_share_the_error(losses: int, is_shared: bool) -> None:
-    """Of a lead whose interval only just lies above 0; over another loss it is won whatever their number."""
+    """A lead whose interval is barely above 0 is then not won; over another loss it is, whatever their number."""
     noise = np.random.default_rng(1).normal(size=(losses, 5))
     noise[0] = noise[-1] + np.array([-1.0, 1.0, -1.0, 1.0, 0.0])
 

@@ -1,4 +1,4 @@
-"""Does the recommendation depend on the tuned points: of counts whose scores at both are known."""
+"""Whether the recommendation depends on the tuned points, on counts whose scores at both points are known."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def weigh_levels(levels: dict[str, tuple[float, float]], **changes: float) -> Ev
         # Cross-entropy is recommended, and needs its threshold: 0.5 would be 0.04 mIoU behind.
         ({"dice_ce": (0.58, 0.6), "cross_entropy": (0.5, 0.6)}, "cross_entropy", "dice_ce", "dice_ce", True),
         ({"dice_ce": (0.5, 0.6), "cross_entropy": (0.52, 0.6)}, "cross_entropy", "dice_ce", "cross_entropy", False),
-        # Without cross-entropy the best other one stands in its place.
+        # Without cross-entropy the best other loss replaces it.
         ({"dice_ce": (0.5, 0.6), "tversky": (0.4, 0.55), "dice": (0.45, 0.5)}, "dice_ce", "dice", "dice_ce", False),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What to choose if something else than mIoU matters most: measured values, paired intervals, who may stay."""
+"""The choice if another measure than mIoU matters most: values, paired intervals, and which loss is unbeaten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences of a verdict, and of what limits it."""
+"""Sentences that give the reasons of a verdict and its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What taking a finalist can cost: the regret from the hierarchical model."""
+"""The regret: what choosing a finalist can cost, from the hierarchical model."""
 
 from __future__ import annotations
 

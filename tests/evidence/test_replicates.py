@@ -1,4 +1,4 @@
-"""Trainings of one seed side by side, and the table of seeds × images where each seed is a rotation over folds."""
+"""Replicates: the trainings of one seed, and the table of seeds × images if each seed is trained on all folds."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
         SAFE,
         "focal",
     ),
-    ("is alone", {"cross_entropy": 0.75}, ALWAYS_COLLAPSED, NONE, None),
-    ("the simplest is named", NEAR, {"half": 0.1}, OPEN, "cross_entropy"),
+    ("the only finalist", {"cross_entropy": 0.75}, ALWAYS_COLLAPSED, NONE, None),
+    ("the simplest is recommended", NEAR, {"half": 0.1}, OPEN, "cross_entropy"),
     ("unless it collapsed", NEAR, {"half": 0.1} | collapse_once("cross_entropy"), OPEN, "dice"),
     ("as all did", NEAR, {"half": 0.1} | collapse_once(*NEAR), OPEN, "cross_entropy"),
     ("one that learned nothing", {"dice": 0.6, "cross_entropy": 0.45}, {"half": 0.3}, OPEN, "dice"),
@@ -215,7 +215,7 @@ def test_the_posterior_does_not_establish_a_verdict() -> None:
     assert decide_verdict(evidence(LEVELS, half=0.05, finalists=certain), ORDER).strength == "probable"
     few_groups = evidence(
         LEVELS, half=0.05, finalists=certain, test_groups=4, few_groups=4
-    )  # which cannot stand for others
+    )  # which cannot represent others
     assert decide_verdict(few_groups, ORDER).strength == "open"
     uncertain = make_costs(0.02, 0.02, 0.02, probability=0.1)
     assert decide_verdict(evidence(LEVELS, half=0.005, finalists=uncertain), ORDER).strength == "shown"

@@ -137,7 +137,7 @@ def test_a_confirmation_ends_early_if_the_cost_of_the_loss_is_known() -> None:
 def test_different_losses_get_a_correct_answer() -> None:
     tally = count_choices(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
     cost, share_correct = np.concatenate(tally.mious).mean(axis=0)
-    assert cost < 0.008  # cross-entropy is kept where no gain is shown
+    assert cost < 0.008  # cross-entropy is kept where no gain is established
     assert share_correct > 0.85
     assert tally.winners["probable"] + tally.winners["safe"] + tally.winners["clear_winner"] <= 6
 

@@ -31,7 +31,7 @@ def test_the_proposed_number_of_seeds_or_images_is_the_smallest() -> None:
     half = [compute_half_width(noisy.se_seed**2 * 3 / n, n, noisy.se_image**2, 24) for n in (needed, needed - 1)]
     assert half[0] < 0.03 <= half[1]
     few = make_gap(0.03, 0.001, 0.03)
-    assert count_seeds_needed(few, 3, 24, 0.03) is None  # image variance alone forbids it
+    assert count_seeds_needed(few, 3, 24, 0.03) is None  # the variance of the images is too large for it
     needed = count_images_needed(few, 3, 24, 0.03)
     half = [compute_half_width(few.se_seed**2, 3, few.se_image**2 * 24 / n, n) for n in (needed, needed - 1)]
     assert half[0] < 0.03 <= half[1]
@@ -73,7 +73,7 @@ def test_rivals_that_need_seeds_share_a_sentence() -> None:
 
 
 def test_next_steps_omit_pairs_that_cannot_change_the_answer() -> None:
-    # focal and tversky are both open against the best; what stands between the two of them does not matter.
+    # focal and tversky are both open against the best; how they compare with each other does not matter.
     levels = {"cross_entropy": 0.705, "focal": 0.702, "tversky": 0.7}
     steps = decide_verdict(evidence(levels, half=0.02), ORDER).next_steps
     assert steps and not any("focal against tversky" in step for step in steps)

@@ -1,4 +1,4 @@
-"""Evidence that several test modules read: weighed from simulated confirmations, or literal with known errors."""
+"""Evidence for several test modules: computed from simulated confirmations, or literal with known errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer card: one record for the report, the terminal and MLflow's note, short, and true to the evidence."""
+"""The answer card: one short record for the report, the terminal and MLflow, in agreement with the evidence."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
         "Train with `focal`: no finalist is better by more than 0.01 mIoU.",
         "safe choice",
     ),
-    "alone": (
+    "single finalist": (
         builders.evidence({"dice": 0.7}),
         Verdict.UNDECIDED,
         "Nothing was compared: `dice` alone was confirmed.",
@@ -337,7 +337,7 @@ def make_wordy_study() -> Recommendation:
 
 @pytest.mark.slow
 def test_the_card_and_the_unfolded_part_are_short_in_every_study() -> None:
-    """Simulated ones, one of each verdict, and one of which all is said that can be."""
+    """Simulated studies, one of each verdict, and one with as many remarks as possible."""
     studies = [(study.sweep, study.recommendation) for study in (cracks(), street())]
     studies += [(builders.sweep(), recommend(evidence)) for evidence, *_ in CASES.values()]
     for sweep, answer in (*studies, (builders.sweep(), make_wordy_study())):

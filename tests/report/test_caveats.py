@@ -1,4 +1,4 @@
-"""What limits the answer is computed from the study, and said only where it applies."""
+"""The caveats of an answer are computed from the study, and are listed only where they apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's tables and sentences of the confirmation, said from the records."""
+"""The report's tables and sentences about the confirmation, from literal records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the imbalance has to do with a result: only what the numbers carry."""
+"""The explanation of a result by the imbalance of the data: each sentence follows from numbers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_operating_point_explains_only_the_gap_that_it_closes(
 ) -> None:
     changes = {name: {"miou_at_default": p} for name, p in zip(("dice", "cross_entropy"), plain, strict=True)}
     levels = dict(zip(("dice", "cross_entropy"), tuned, strict=True))
-    chosen = 0 if tuned[0] >= tuned[1] else 1  # finalists stand by falling score
+    chosen = 0 if tuned[0] >= tuned[1] else 1  # finalists are sorted by falling score
     text = explain(evidence(levels, finalists=changes), chosen=chosen)
     assert words in text
     assert ("is the operating point, not the loss" in text) == ("is the operating point, not the loss" in words)

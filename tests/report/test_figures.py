@@ -1,4 +1,4 @@
-"""The figures: files that can be read on any ground, captions whose numbers come from the records."""
+"""The figures: files that are legible on any background, and captions with numbers from the records."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_predictions_are_the_largest_wins_a_median_and_the_largest_losses() -> N
 
     facts = make_two_finalists(first, np.full((3, 8), 0.5), 7, load_pixels)
     drawn = draw("predictions", facts)
-    assert indices == [1, 5, 6, 2, 4]  # image 7 is ahead most, and nobody kept its predictions
+    assert indices == [1, 5, 6, 2, 4]  # the largest win is on image 7, whose predictions were not stored
     panels = np.asarray(drawn.figure.axes).reshape(5, 4)
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["ahead", "ahead", "median", "behind", "behind"]
     scored = score_images(facts, *facts.finalists)

@@ -1,4 +1,4 @@
-"""The HTML report: the same words as the markdown, in one file that loads, runs and hides nothing."""
+"""The HTML report: the same content as the markdown, in one file without scripts or external resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The written report: what it says follows from the records, nothing in it is markup from data."""
+"""The written report: its statements follow from the records, and no text of the data becomes markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a study came to, it can be concluded and reported: generated studies, most of them in a sorry state."""
+"""Any study can be concluded and reported: generated studies, most of them with failed or missing trainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a paper needs: every shipped loss has a source that can be cited, and the paragraph says what was done."""
+"""The section for a paper: every shipped loss has a source to cite, and the paragraph describes the study."""
 
 from __future__ import annotations
 

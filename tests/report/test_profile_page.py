@@ -1,4 +1,4 @@
-"""The profile page: every part is there, names are only ever data, figures lie inside, and nothing runs."""
+"""The profile page: it has every part, escapes all names, embeds its figures, and has no scripts."""
 
 from __future__ import annotations
 

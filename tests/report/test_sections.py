@@ -32,7 +32,7 @@ ENDS = [
     ("complete", Collapse.DIVERGED, (), True),
     ("complete", Collapse.CLASS_NEVER_PREDICTED, ("crack",), False),
     ("pruned", Collapse.NONE, (), False),
-    ("pruned", Collapse.ALL_BACKGROUND, ("crack",), False),  # who knows what it would have learned
+    ("pruned", Collapse.ALL_BACKGROUND, ("crack",), False),  # it may have learned more later
     ("pruned", Collapse.CLASS_NEVER_PREDICTED, ("crack",), False),
     ("failed", Collapse.NONE, (), False),
 ]

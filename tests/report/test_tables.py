@@ -26,12 +26,12 @@ def test_a_row_has_the_values_of_the_last_evaluation() -> None:
     assert (row["miou_at_default"], row["point"], row["steps_done"]) == (last.default.miou, last.point, last.step)
     assert (row["params.gamma"], row["params.alpha"], row["lr"]) == (2.0, 0.25, 0.003)
     assert pd.isna(row["params.mix"]) and pd.isna(row["test_miou"])
-    run = builders.confirmation(test=builders.counts_from_iou([0.5] * 5))  # which alone has a test score
+    run = builders.confirmation(test=builders.counts_from_iou([0.5] * 5))  # only a confirmation has a test score
     assert make_trials_frame(builders.sweep([], [run]))["test_fg_iou"][0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_values_from_a_part_of_the_images_have_separate_columns() -> None:
-    """The stopped trial read higher on its part than the complete one on all, and is the worse on the same images."""
+    """The stopped trial scores higher on its part than the complete one on all images, but lower on the same ones."""
     done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
     stopped = builders.trial("focal", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
     frame = make_trials_frame(builders.sweep([done, stopped], []))
@@ -69,7 +69,7 @@ def test_no_text_becomes_a_formula_in_a_spreadsheet(tmp_path: Path, name: str) -
 
 
 def test_a_reason_may_contain_bytes_that_are_not_text(tmp_path: Path) -> None:
-    """The name of a file may, which Python reads as lone surrogates."""
+    """The name of a file may, which Python decodes to lone surrogates."""
     frame = make_trials_frame(builders.sweep([builders.failed_trial(reason="no \udcff.png")], []))
     write_csv(frame, tmp_path / "trials.csv")
     assert frame["reason"][0] == "no ?.png"
