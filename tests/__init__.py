@@ -1,4 +1,4 @@
-"""The tests, and what holds for this process and all that it starts: set before torch and NumPy are imported."""
+"""The tests, and the environment of their processes: set before torch and NumPy are imported."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Fixtures that everyone may use."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tiny networks lose time to threads that wait for each other, above all on a busy machine."""
+def set_one_thread() -> None:
+    """Let torch use one thread: tiny networks lose time to threads that wait for each other."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def settled_process() -> Iterator[None]:
+def restore_torch_settings() -> Iterator[None]:
     """Restore torch's settings after each test.
 
     Commands that train in this process take all its cores and round tiny numbers to 0; no other test may see that, as
@@ -60,11 +60,11 @@ def settled_process() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def places_named_in_the_environment() -> Iterator[None]:
-    """Yield no test leaves an address or folder to the tests and processes after it."""
-    before = _named_places()
+def check_environment() -> Iterator[None]:
+    """Check that no test leaves an address or folder to later tests and processes."""
+    before = _list_places()
     yield
-    after = _named_places()
+    after = _list_places()
     if after != before:
         for name in after.keys() - before.keys():
             del os.environ[name]
@@ -72,7 +72,7 @@ def places_named_in_the_environment() -> Iterator[None]:
     assert after == before
 
 
-def _named_places() -> dict[str, str]:
+def _list_places() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("SWEEPER_", "MLFLOW_TRACKING"))}
 
 
@@ -93,7 +93,7 @@ def real_data() -> Path:
     """Folder of the real images."""
     folder = os.environ.get("SWEEPER_REAL_DATA")
     if not folder:
-        pytest.skip(reason="SWEEPER_REAL_DATA does not say where the real images are")
+        pytest.skip(reason="set SWEEPER_REAL_DATA to the folder of the real images")
     return Path(folder).resolve()
 
 
