@@ -1,4 +1,4 @@
-"""Losses as they are written, their parameters, and what a comparison costs."""
+"""Parsing of losses, their parameters, and the forecast cost of a comparison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from sweeper.core.errors import UsageError
 from sweeper.scripts.comparison_plan import forecast_confirmation, parse_losses
-from tests.scripts.test_confirm import make, make_plan
+from tests.scripts.test_confirm import make_plan, make_script
 
 
 def test_losses_are_parsed() -> None:
@@ -33,19 +33,19 @@ def test_losses_that_cannot_be_compared_are_refused(text: str, words: str) -> No
         parse_losses(text)
 
 
-def test_missing_parameters_come_from_the_literature_and_unknown_ones_are_refused() -> None:
-    plan = make_plan(make(), "weighted_ce,tversky:fn_weight=0.6")
+def test_missing_parameters_get_published_values_and_unknown_ones_are_refused() -> None:
+    plan = make_plan(make_script(), "weighted_ce,tversky:fn_weight=0.6")
     filled = {loss.family: loss.params for loss in plan.losses}
     assert filled["tversky"] == {"fn_weight": 0.6} and filled["weighted_ce"]["pos_weight"] > 1
     with pytest.raises(UsageError, match="`pos_weight` is not a hyper-parameter"):
-        make_plan(make(classes=4), "dice_ce:pos_weight=3")  # right for two classes
+        make_plan(make_script(classes=4), "dice_ce:pos_weight=3")  # right for two classes
 
 
 def test_the_forecast_has_cost_and_precision() -> None:
-    plan = make_plan(make(), "dice,tversky", rates=(1 / 3, 1.0, 3.0))
+    plan = make_plan(make_script(), "dice,tversky", rates=(1 / 3, 1.0, 3.0))
     losses, cost, width = forecast_confirmation(plan, 2)
     assert "3 losses: cross_entropy, dice and tversky; each loss tries 0.333, 1 and 3 times your rate on 0.25" in losses
     assert cost == "Cost: 12 to 18 whole trainings, 5.6 to 8.6 min at 2 trainings a time"
     assert width.startswith("A difference will be known to ± 0.049 after 3 seeds and ± 0.0") and "paired" in width
-    *_, width = forecast_confirmation(make_plan(make(kind="number", pairing="none"), "dice"), 1)
+    *_, width = forecast_confirmation(make_plan(make_script(kind="number", pairing="none"), "dice"), 1)
     assert "± 2.8 after 3 seeds" in width and "in standard deviations of the scores" in width and "unpaired" in width

@@ -49,7 +49,7 @@ class Script:
         self.environments: list[Mapping[str, str]] = []
 
     def quality(self, trial: dict[str, Any]) -> float:
-        """Return the planted quality; both losses share what a seed brings."""
+        """Return the planted quality; both losses share the effect of a seed."""
         rng = np.random.default_rng([trial["seed"], 0])
         of_loss = np.random.default_rng([trial["seed"], zlib.crc32(trial["family"].encode())])
         gap = self.gaps.get(trial["family"], 0.0)
@@ -61,7 +61,7 @@ class Script:
     last: tuple[str, ...] = ()
 
     def end(self, _trial: dict[str, Any]) -> ScriptEnd:
-        """Return how it ends."""
+        """Return the end of the training."""
         return ScriptEnd(self.status, 1.5, False, 100, self.last)
 
     def names(self, trial: dict[str, Any], split: str) -> list[str]:
@@ -75,22 +75,22 @@ class Script:
         trial = json.loads((folder / "trial.json").read_text())
         self.trained.append(trial)
         self.environments.append(environment)
-        ended = self.end(trial)
-        sofar = {"calls": 40, "pixels": None, "length": 10.0, "runs": {"wandb": "team/cracks/1a"}}
+        end = self.end(trial)
+        progress = {"calls": 40, "pixels": None, "length": 10.0, "runs": {"wandb": "team/cracks/1a"}}
         names = [f"class{n}" for n in range(self.classes)]
         events: list[dict[str, Any]] = [
             {"event": "start", "seconds": 0.0, "version": 1, "classes": names, "ignore_index": 255, "world": 1},
-            {"event": "epoch", "seconds": 1.0, "done": 10.0, **sofar},
+            {"event": "epoch", "seconds": 1.0, "done": 10.0, **progress},
         ]
-        if ended.status == 0:
+        if end.status == 0:
             for split in trial["splits"]:
                 images = self.names(trial, split) if self.kind != "number" else [""]
                 data = self.make_scores(trial, split, images)
                 np.savez(folder / f"{split}.npz", names=np.array(images), data=data)
                 line = {"split": split, "what": self.kind, "images": len(images), "number": 1, "finite": self.finite}
-                events.append({"event": "scores", "seconds": 1.4, **line, **sofar})
+                events.append({"event": "scores", "seconds": 1.4, **line, **progress})
         (folder / RESULTS).write_text("".join(json.dumps(event) + "\n" for event in events))
-        return ended
+        return end
 
     def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
         """Return the scores of some images, by the kind."""
@@ -111,13 +111,13 @@ class Script:
         return data
 
 
-def make(base: type[Script] = Script, **changes: Any) -> Script:
+def make_script(base: type[Script] = Script, **changes: Any) -> Script:
     """Return a script of a kind with other attributes or methods."""
     return type("Made", (base,), changes)()
 
 
 Compare = Callable[..., Confirmation]
-AGAIN = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db --out 'my reports'"
+RESUME_COMMAND = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db --out 'my reports'"
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
         plan = make_plan(script, losses, **changes)
         starts = ScriptStarter(["train"], workers=workers, **options)
         training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("log", lambda _: None))
-        return confirm_losses("own", tmp_path / "own", plan, training, resume_command=AGAIN)
+        return confirm_losses("own", tmp_path / "own", plan, training, resume_command=RESUME_COMMAND)
 
     return run
 
@@ -152,19 +152,19 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
         seconds_per_training=60.0,
         notes=(),
     )
-    whole = {
+    fields = {
         "command": "train", "losses": parse_losses(losses), "seeds": 5, "rates": (1.0,), "rate_share": 0.25,
         "folds": None, "metric": "miou", "sources": {}, "commit": None, "probe": probe, **changes,
     }  # fmt: skip
-    plan = ConfirmationPlan(**whole)
+    plan = ConfirmationPlan(**fields)
     return plan.model_copy(update={"losses": fill_losses(plan.losses, plan.task)})
 
 
 @pytest.mark.parametrize("kind", ["logits", "counts", "score", "number"])
 @pytest.mark.parametrize("pairing", ["exact", "none"])
 def test_a_planted_gain_is_found_from_every_kind_of_scores(compare: Compare, kind: str, pairing: str) -> None:
-    made = compare(make(kind=kind, pairing=pairing, noise=0.003), seeds=8)
-    document = made.document
+    confirmation = compare(make_script(kind=kind, pairing=pairing, noise=0.003), seeds=8)
+    document = confirmation.document
     assert (document.action, document.recommended) == ("change", "dice") and document.settled
     assert document.head.startswith("Change to dice: +0.")
     assert f"({100 * document.judgement.level:.3g} %) over cross_entropy in your own training." in document.head
@@ -177,28 +177,28 @@ def test_a_planted_gain_is_found_from_every_kind_of_scores(compare: Compare, kin
 
 
 def test_several_classes_are_compared(compare: Compare) -> None:
-    document = compare(make(classes=4, noise=0.004)).document
+    document = compare(make_script(classes=4, noise=0.004)).document
     assert document.action == "change" and {row.point for row in document.trainings} <= {*TAUS}
 
 
 def test_equal_losses_keep_cross_entropy(compare: Compare) -> None:
-    document = compare(make(gaps={}, noise=0.001)).document
+    document = compare(make_script(gaps={}, noise=0.001)).document
     assert document.action == "keep" and document.settled and document.seeds == 3
     assert document.head.startswith("Keep cross_entropy: no other loss gains more than 0.0")
     assert f"({100 * document.judgement.level:.3g} %, one-sided) in your own training." in document.head
 
 
 def test_an_open_comparison_names_the_command_that_would_settle_it(compare: Compare) -> None:
-    document = compare(make(gaps={"dice": 0.03}, noise=0.03)).document
+    document = compare(make_script(gaps={"dice": 0.03}, noise=0.03)).document
     assert (document.action, document.settled, document.seeds) == ("keep", False, 5)
     assert "Keep cross_entropy for now: dice may gain up to 0.0" in document.head
     assert f"({100 * document.judgement.level:.3g} %, one-sided) in your own training." in document.head
-    assert document.next_command == f"{AGAIN} --seeds 8"
+    assert document.next_command == f"{RESUME_COMMAND} --seeds 8"
     assert document.next_question == "More seeds would settle it"
 
 
 def test_worse_losses_get_no_more_seeds(compare: Compare) -> None:
-    document = compare(make(gaps={"dice": -0.2}, noise=0.004)).document
+    document = compare(make_script(gaps={"dice": -0.2}, noise=0.004)).document
     assert (document.action, document.settled, document.seeds) == ("keep", True, 3)
     assert "gains more than 0.000 mIoU" in document.head
 
@@ -215,12 +215,12 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
             return Script.quality(self, {**trial, "seed": trial["seed"] + shift})
 
         monkeypatch.setattr(confirm, "FIRST_SEED", 1000)
-        script = make(gaps={}, quality=quality, kind="number", noise=0.05)
+        script = make_script(gaps={}, quality=quality, kind="number", noise=0.05)
         monkeypatch.setattr(starter, "run_script", script.run)
         plan = make_plan(script, "dice")
         trainings = ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
-        made = confirm_losses("a", tmp_path / f"{sweep}", plan, trainings, resume_command=AGAIN)
-        changes += made.document.action == "change"
+        confirmation = confirm_losses("a", tmp_path / f"{sweep}", plan, trainings, resume_command=RESUME_COMMAND)
+        changes += confirmation.document.action == "change"
     assert changes < 20
 
 
@@ -229,7 +229,7 @@ def test_each_loss_gets_its_best_rate(compare: Compare) -> None:
         best = 3.0 if trial["family"] == "dice" else 1 / 3
         return Script.quality(self, trial) - 0.2 * abs(np.log(trial["lr_factor"] / best))
 
-    script = make(quality=quality, noise=0.004)
+    script = make_script(quality=quality, noise=0.004)
     document = compare(script, rates=(1 / 3, 1.0, 3.0)).document
     assert {row.name: row.lr_factor for row in document.losses} == {"cross_entropy": pytest.approx(1 / 3), "dice": 3.0}
     tuned = [trial for trial in script.trained if trial["kind"] == "search"]
@@ -243,14 +243,16 @@ def test_a_rate_at_which_the_script_fails_is_not_chosen(compare: Compare) -> Non
     def end(self: Script, trial: dict[str, Any]) -> ScriptEnd:
         return ScriptEnd(int(trial["lr_factor"] == 3), 1.0, False, 9, ("loss is NaN",))
 
-    document = compare(make(end=end), rates=(1.0, 3.0)).document
+    document = compare(make_script(end=end), rates=(1.0, 3.0)).document
     assert {row.lr_factor for row in document.losses} == {1.0}
     assert document.losses[0].rates["3"] is None and "3 × the rate) failed" in str(document.notes)
 
 
 def test_a_loss_that_fails_at_every_rate_ends_the_comparison(compare: Compare) -> None:
     with pytest.raises(ScriptError, match=r"dice, all its rates(?s:.*)status 1(?s:.*)\n    Remove that folder"):
-        compare(make(end=lambda s, t: ScriptEnd(int(t["family"] == "dice"), 1.0, False, 9, ())), rates=(1.0, 3.0))
+        compare(
+            make_script(end=lambda s, t: ScriptEnd(int(t["family"] == "dice"), 1.0, False, 9, ())), rates=(1.0, 3.0)
+        )
 
 
 class Diverging(Script):
@@ -265,7 +267,7 @@ class Diverging(Script):
         return super().end(trial)
 
 
-def test_a_training_that_diverged_counts_with_all_answers_wrong(compare: Compare) -> None:
+def test_a_diverged_training_counts_with_a_score_of_zero(compare: Compare) -> None:
     document = compare(Diverging(lambda trial: trial["seed"] == 1001)).document
     assert {(row.state, row.test) for row in document.trainings if row.seed == 1001} == {("diverged", 0.0)}
     assert "dice (seed 1001, 1 × the rate) diverged" in str(document.notes)
@@ -305,7 +307,7 @@ def test_losses_that_never_learn_are_compared(compare: Compare, kind: str, pairi
                 scores[:, 0, 100], scores[:, 1, 100] = PIXELS, 100
             return scores
 
-    document = compare(make(Constant, kind=kind, pairing=pairing), "dice,jaccard").document
+    document = compare(make_script(Constant, kind=kind, pairing=pairing), "dice,jaccard").document
     assert (document.action, document.recommended, document.settled) == ("change", "dice", True)
     rows = {row.name: row for row in document.judgement.methods}
     assert rows["cross_entropy"].score == rows["jaccard"].score < rows["dice"].score
@@ -319,18 +321,18 @@ def test_networks_that_predict_one_class_at_the_plain_point_are_compared(compare
             scores[..., 400] = 0
             return scores
 
-    document = compare(make(Low, noise=0.004)).document
+    document = compare(make_script(Low, noise=0.004)).document
     assert (document.action, document.plain) == ("change", None)
     assert any(note.startswith("At threshold 0.5 all trainings answer alike") for note in document.notes)
 
 
-def test_nothing_to_compare_is_an_error(compare: Compare) -> None:
+def test_a_comparison_whose_trainings_all_diverge_is_an_error(compare: Compare) -> None:
     with pytest.raises(ScriptError, match="all trainings of cross_entropy and dice diverged"):
-        compare(make(finite=False))
+        compare(make_script(finite=False))
 
 
-def test_folds_are_one_training_over_all_images(compare: Compare) -> None:
-    script = make(noise=0.004)
+def test_the_folds_of_a_seed_count_as_one_training_over_all_images(compare: Compare) -> None:
+    script = make_script(noise=0.004)
     document = compare(script, folds=3).document
     assert document.action == "change" and document.judgement.images == 12
     assert any("multiplied by K/(K − 1), here K = 3" in caveat for caveat in document.judgement.caveats)
@@ -339,7 +341,7 @@ def test_folds_are_one_training_over_all_images(compare: Compare) -> None:
 
 @pytest.mark.parametrize("kind", ["logits", "counts"])
 @pytest.mark.parametrize("rates", [(1.0,), (0.5, 1.0)])
-def test_labels_that_are_drawn_are_refused_after_the_second_training(
+def test_labels_drawn_at_random_are_refused_after_the_second_training(
     compare: Compare, kind: str, rates: tuple[float, ...]
 ) -> None:
     class Drawn(Script):
@@ -351,7 +353,7 @@ def test_labels_that_are_drawn_are_refused_after_the_second_training(
                 scores[0, 0, 100] += len(self.trained)
             return scores
 
-    script = make(Drawn, kind=kind)
+    script = make_script(Drawn, kind=kind)
     text = r"dice, seed 1(?s:.*)'v1' of val has 1,001 pixels of class 0 in one and 1,002 in another; draw the data with"
     for _ in range(2):  # the second time nothing is trained
         with pytest.raises(ScriptError, match=text):
@@ -361,7 +363,9 @@ def test_labels_that_are_drawn_are_refused_after_the_second_training(
 
 @pytest.mark.parametrize("kind", ["logits", "score"])
 def test_test_images_drawn_with_the_seed_are_refused(compare: Compare, kind: str) -> None:
-    script = make(kind=kind, names=lambda self, trial, split: [f"{name} of {trial['seed']}" for name in NAMES[split]])
+    script = make_script(
+        kind=kind, names=lambda self, trial, split: [f"{name} of {trial['seed']}" for name in NAMES[split]]
+    )
     with pytest.raises(ScriptError, match="images of test must be the same in each training, and 't0 of 1000' is in"):
         compare(script)
     assert len(script.trained) == 3
@@ -371,11 +375,11 @@ def test_validation_images_may_be_drawn_with_the_seed(compare: Compare) -> None:
     def names(_: Script, trial: dict[str, Any], split: str) -> list[str]:
         return [f"v{trial['seed']}"] if split == "val" else NAMES[split]
 
-    assert compare(make(names=names, noise=0.004)).document.action == "change"
+    assert compare(make_script(names=names, noise=0.004)).document.action == "change"
 
 
 def test_folds_that_share_test_images_are_refused_at_once(compare: Compare) -> None:
-    script = make(names=lambda self, trial, split: NAMES[split])
+    script = make_script(names=lambda self, trial, split: NAMES[split])
     text = "each image must be tested in one fold, and 12 images are in two, such as 't0'"
     with pytest.raises(ScriptError, match=text):
         compare(script, folds=3)
@@ -386,10 +390,10 @@ def test_folds_that_share_test_images_are_refused_at_once(compare: Compare) -> N
     ("status", "last", "times"),
     [(1, "torch.OutOfMemoryError: CUDA out of memory. Tried", 2), (-9, "", 2), (1, "KeyError: 'mask'", 1)],
 )
-def test_only_a_device_fault_or_full_memory_is_tried_again(
+def test_a_training_is_repeated_only_after_a_device_fault_or_full_memory(
     compare: Compare, status: int, last: str, times: int
 ) -> None:
-    script = make(end=lambda s, t: ScriptEnd(status, 1.0, False, 9, (last,)))
+    script = make_script(end=lambda s, t: ScriptEnd(status, 1.0, False, 9, (last,)))
     text = "--resume continues if the script stays as it is; after a change"
     if "KeyError" in last:
         text = rf"Its last lines:\n      {last}\n    {text}"
@@ -400,7 +404,9 @@ def test_only_a_device_fault_or_full_memory_is_tried_again(
 
 def test_a_wait_for_processes_of_a_script_is_reported_once(compare: Compare) -> None:
     lines: list[str] = []
-    document = compare(make(end=lambda s, t: ScriptEnd(0, 36.2, False, 9, (), 30.0), noise=0.003), log=lines.append)
+    document = compare(
+        make_script(end=lambda s, t: ScriptEnd(0, 36.2, False, 9, (), 30.0), noise=0.003), log=lines.append
+    )
     words = "cross_entropy, seed 1000: it left processes that hold its output open: waited 30 s"
     assert [line for line in lines if "left" in line] == [words]
     assert {row.seconds for row in document.document.trainings} == {36.2}
@@ -410,7 +416,7 @@ def test_a_crash_loses_no_finished_training(compare: Compare, tmp_path: Path) ->
     def end(self: Script, trial: dict[str, Any]) -> ScriptEnd:
         return ScriptEnd(int(trial["seed"] == 1002 and self.crashes), 1.0, False, 9, ("KeyError",))
 
-    script = make(end=end, crashes=True, noise=0.003)
+    script = make_script(end=end, crashes=True, noise=0.003)
     with pytest.raises(ScriptError, match="cross_entropy, seed 1002"):
         compare(script)
     assert len(script.trained) == 5
@@ -418,18 +424,18 @@ def test_a_crash_loses_no_finished_training(compare: Compare, tmp_path: Path) ->
     resumed = compare(script).document
     assert len(script.trained) == 5 + 2
     (tmp_path / "own").rename(tmp_path / "before")
-    assert compare(make(noise=0.003)).document.judgement == resumed.judgement
+    assert compare(make_script(noise=0.003)).document.judgement == resumed.judgement
 
 
 def test_several_trainings_at_a_time_give_the_same_answer(compare: Compare, tmp_path: Path) -> None:
-    one = compare(make(), "dice,jaccard").document
+    sequential = compare(make_script(), "dice,jaccard").document
     (tmp_path / "own").rename(tmp_path / "before")
-    several = compare(make(), "dice,jaccard", workers=4).document
-    assert several.judgement == one.judgement and several.head == one.head
+    parallel = compare(make_script(), "dice,jaccard", workers=4).document
+    assert parallel.judgement == sequential.judgement and parallel.head == sequential.head
 
 
-def test_nothing_is_begun_after_a_stop(compare: Compare) -> None:
-    script = make(noise=0.003)
+def test_no_training_begins_after_a_stop(compare: Compare) -> None:
+    script = make_script(noise=0.003)
     with pytest.raises(InterruptedSweepError):
         compare(script, is_stopped=lambda: len(script.trained) >= 2)
     assert len(script.trained) == 2
@@ -437,8 +443,10 @@ def test_nothing_is_begun_after_a_stop(compare: Compare) -> None:
     assert len(script.trained) == 2 + 5  # the one in work at the stop is trained again
 
 
-def test_scores_that_need_a_margin_are_kept(compare: Compare) -> None:
-    script = make(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]), noise=0.004)
+def test_scores_are_kept_when_the_margin_is_missing(compare: Compare) -> None:
+    script = make_script(
+        kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]), noise=0.004
+    )
     with pytest.raises(UsageError, match=r"scores must lie within 0 to 1, got 5\d.* --out 'my reports' --margin 1`"):
         compare(script)
     assert len(script.trained) == 1
@@ -454,21 +462,21 @@ def test_a_resume_keeps_the_margin_unless_another_is_given(tmp_path: Path, monke
 
 
 def test_a_missing_margin_is_refused_after_the_first_short_training(compare: Compare) -> None:
-    script = make(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]))
+    script = make_script(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]))
     with pytest.raises(UsageError, match="--margin 1"):
         compare(script, rates=(0.5, 1.0))
     assert [trial["kind"] for trial in script.trained] == ["search"]
 
 
-def test_a_comparison_that_was_moved_is_judged_without_a_training(
+def test_a_moved_comparison_is_judged_without_a_training(
     compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = make(noise=0.003)
+    script = make_script(noise=0.003)
     before = compare(script).document
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     plan = make_plan(script, "dice")
     moved = ScriptTrainings(ScriptStarter(["train"]), tmp_path / "elsewhere", plan.task)
-    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, resume_command=AGAIN).document
+    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, resume_command=RESUME_COMMAND).document
     assert after.judgement == before.judgement and len(script.trained) == 6
 
 
@@ -481,20 +489,22 @@ def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UsageError, match="of 0 GPUs"):
         share_gpus(1, 1)
-    script = make()
+    script = make_script()
     compare(script)
     assert all(int(environment["MASTER_PORT"]) > 1023 for environment in script.environments)
 
 
 def test_the_files_agree_with_the_answer(compare: Compare, tmp_path: Path) -> None:
-    made = compare(make(noise=0.004, ignore_index=-7), rates=(0.5, 1.0))
+    confirmation = compare(make_script(noise=0.004, ignore_index=-7), rates=(0.5, 1.0))
     out = tmp_path / "report"
-    write_confirmation(made, out)
-    document = made.document
-    path = write_judgement(made.judgement, out, lead=make_lead(document), end=make_end(document, AGAIN))
+    write_confirmation(confirmation, out)
+    document = confirmation.document
+    path = write_judgement(
+        confirmation.judgement, out, lead=make_lead(document), end=make_end(document, RESUME_COMMAND)
+    )
     text = path.read_text("utf-8")
     assert text.startswith("# Losses in `train`\n\n**Change to dice: ") and "**`dice`**" in text
-    for part in ("## Tuning of the rate", "## Notes", AGAIN, "[loss.py](loss.py)"):
+    for part in ("## Tuning of the rate", "## Notes", RESUME_COMMAND, "[loss.py](loss.py)"):
         assert part in text
     assert "Whether the methods were tuned alike is not known" not in text and "All losses were tuned alike" in text
     loss_text = (out / "loss.py").read_text("utf-8")
@@ -531,14 +541,14 @@ def start_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 def test_a_comparison_is_resumed_only_by_its_plan(
     sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
 ) -> None:
-    start_instead(make(end=lambda *_: ScriptEnd(-15, 1.0, True, 0, ())))
+    start_instead(make_script(end=lambda *_: ScriptEnd(-15, 1.0, True, 0, ())))
     status, out, error = sweeper(*WORDS, "--dry-run")
     assert status == 0 and "Losses can be compared in this script" in out and "Cost: 8 to 12 whole trainings" in error
     status, out, error = sweeper(*WORDS, *CHEAP, "--time-limit", "1")
     assert status == 2 and "it must end within 1 s" in error and "\n    --resume continues if the script" in error
     status, _, error = sweeper(*WORDS, *CHEAP)
-    begun = "a comparison 'train-losses' was begun; `sweeper confirm --name train-losses --resume`"
-    assert status == 2 and begun in error
+    refusal = "a comparison 'train-losses' was begun; `sweeper confirm --name train-losses --resume`"
+    assert status == 2 and refusal in error
     resume = ("confirm", "--name", "train-losses", "--resume")
     status, _, error = sweeper(*resume, "--folds", "3", "--seeds", "3")
     assert status == 2 and "folds was None, and is now 3" in error
@@ -562,7 +572,7 @@ def test_the_time_limit_is_also_that_of_the_probe(sweeper: Sweeper, monkeypatch:
 def test_an_error_after_the_trainings_gives_the_run_of_the_comparison_its_status(
     sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
 ) -> None:
-    start_instead(make(noise=0.001))
+    start_instead(make_script(noise=0.001))
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "train-losses").write_text("where the report's folder should be")
     assert sweeper(*WORDS, *CHEAP)[0] != 0

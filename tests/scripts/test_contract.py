@@ -1,4 +1,4 @@
-"""The folder of a training: what is put there, and that what a script writes is checked line by line."""
+"""The folder of a training: its files, and the check of each line that a script writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sweeper.scripts.contract import (
 )
 from tests.support.schemas import problems
 
-BEGAN = {"event": "start", "seconds": 0.1, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1}
+START = {"event": "start", "seconds": 0.1, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1}
 CALL = {"event": "loss", "seconds": 0.2, "call": 1, "target": "ab", "logits": [0.1, 1.0, 2.0]}
 
 
@@ -49,9 +49,9 @@ def test_a_loss_that_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "one").exists()
 
 
-def test_an_incomplete_last_line_is_not_read(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
     assert read_events(tmp_path) == ()
-    write_events(tmp_path, BEGAN, CALL)
+    write_events(tmp_path, START, CALL)
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write('{"event": "lo')
     assert [event.event for event in read_events(tmp_path)] == ["start", "loss"]
@@ -66,19 +66,19 @@ def test_an_incomplete_last_line_is_not_read(tmp_path: Path) -> None:
         json.dumps({**CALL, "logits": [1.0, 2.0]}),
         json.dumps({**CALL, "logits": [0.0, 1.0, float("nan")]}),
         json.dumps({**CALL, "seconds": float("inf")}),
-        json.dumps({**BEGAN, "classes": ["one"]}),
+        json.dumps({**START, "classes": ["one"]}),
         json.dumps({"event": "epoch", "seconds": 1, "done": 1, "calls": -1, "pixels": None, "length": None}),
     ],
 )
 def test_a_line_outside_the_contract_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
     with pytest.raises(ScriptError, match="line 2 must be one of the contract"):
-        read_events(write_events(tmp_path, BEGAN, line))
+        read_events(write_events(tmp_path, START, line))
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(contract.MOST_BYTES, "results.jsonl", 200)
     with pytest.raises(ScriptError, match="at most 200 bytes"):
-        read_events(write_events(tmp_path, BEGAN, CALL, CALL))
+        read_events(write_events(tmp_path, START, CALL, CALL))
 
 
 def make_counts(n: int, *shape: int) -> dict[str, Any]:
@@ -86,28 +86,28 @@ def make_counts(n: int, *shape: int) -> dict[str, Any]:
 
 
 def test_files_of_several_ranks_become_one_table(tmp_path: Path) -> None:
-    one, two = make_counts(2, 2, 512), make_counts(2, 2, 512)
-    two["names"], two["data"][1] = np.array(["image1", "image2"]), 5
-    np.savez(tmp_path / "val.npz", sums=np.array([3.0, 4.0]), **one)
-    np.savez(tmp_path / "val.1.npz", sums=np.array([4.0000001, 6.0]), **two)
+    first, second = make_counts(2, 2, 512), make_counts(2, 2, 512)
+    second["names"], second["data"][1] = np.array(["image1", "image2"]), 5
+    np.savez(tmp_path / "val.npz", sums=np.array([3.0, 4.0]), **first)
+    np.savez(tmp_path / "val.1.npz", sums=np.array([4.0000001, 6.0]), **second)
     scores = read_split_scores(tmp_path, "val", "logits", 2)
     assert scores.names == ("image0", "image1", "image2")
     assert scores.data[:, 0, 0].tolist() == [1, 1, 5] and scores.sums.tolist() == [3.0, 4.0, 6.0]
 
 
-def test_other_logits_of_one_name_are_added_as_a_part_of_the_image(tmp_path: Path) -> None:
+def test_other_logits_of_one_name_count_as_another_part_of_the_image(tmp_path: Path) -> None:
     np.savez(tmp_path / "val.npz", sums=np.array([3.0]), **make_counts(1, 9, 3, 3))
     np.savez(tmp_path / "val.1.npz", sums=np.array([3.5]), **make_counts(1, 9, 3, 3))
     assert (read_split_scores(tmp_path, "val", "logits", 3).data == 2).all()
 
 
-def test_scores_are_equal_by_name(tmp_path: Path) -> None:
+def test_scores_are_compared_by_the_names_of_images(tmp_path: Path) -> None:
     for folder, order in (("one", [0, 1, 2]), ("two", [2, 0, 1])):
         (tmp_path / folder).mkdir()
         names, data = np.array(["a", "b", "c"])[order], np.array([0.1, 0.2, 0.3])[order]
         np.savez(tmp_path / folder / "test.npz", names=names, data=data)
-    one, two = (read_split_scores(tmp_path / folder, "test", "score", 2) for folder in ("one", "two"))
-    assert one.is_equal(two) and not one.is_equal(two._replace(data=two.data[::-1]))
+    first, second = (read_split_scores(tmp_path / folder, "test", "score", 2) for folder in ("one", "two"))
+    assert first.is_equal(second) and not first.is_equal(second._replace(data=second.data[::-1]))
 
 
 HOSTILE = {

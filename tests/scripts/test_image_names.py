@@ -51,5 +51,5 @@ def test_a_patient_on_two_sides_of_the_split_of_the_script_is_a_warning() -> Non
     divided = divide_as_script(grouped, ["p1/scan2"], ["p2/scan2", "v1.2", "v1.3"])
     (warning,) = set(divided.warnings) - set(grouped.warnings)
     assert warning.startswith("1 group is on several sides of the given split: p1 (train: p1/scan1; val: p1/scan2)")
-    again = divide_as_script(divided, ["p2/scan2"], ["v1.2", "v1.3"])  # the split before is not used
-    assert not [text for text in again.warnings if "several sides" in text]
+    divided_again = divide_as_script(divided, ["p2/scan2"], ["v1.2", "v1.3"])  # the split before is not used
+    assert not [text for text in divided_again.warnings if "several sides" in text]

@@ -26,7 +26,7 @@ def make_words(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def list_left(folder: Path) -> list[int]:
+def list_processes(folder: Path) -> list[int]:
     return [process.pid for process in psutil.process_iter() if belongs_to(process, folder)]
 
 
@@ -46,9 +46,9 @@ def test_placeholders_of_a_command_become_the_values_of_the_trial(tmp_path: Path
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kept", ['{"a": 1}', "{a.b}", "{}", "{1,2}"])
-def test_other_braces_stay_as_they_are(tmp_path: Path, kept: str) -> None:
-    assert fill_places(split_command(f"run '{kept}'"), TRIAL, tmp_path) == ["run", kept]
+@pytest.mark.parametrize("braces", ['{"a": 1}', "{a.b}", "{}", "{1,2}"])
+def test_other_braces_are_not_replaced(tmp_path: Path, braces: str) -> None:
+    assert fill_places(split_command(f"run '{braces}'"), TRIAL, tmp_path) == ["run", braces]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_other_braces_stay_as_they_are(tmp_path: Path, kept: str) -> None:
         ("python train.py {rate}", "takes {seed}, {lr_factor}"),
     ],
 )
-def test_text_of_no_single_command_is_refused(command: str, words: str) -> None:
+def test_text_that_is_not_a_single_command_is_refused(command: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_command(command)
     assert words in str(caught.value)
@@ -83,8 +83,8 @@ def test_a_script_finds_its_folder_and_the_helper(tmp_path: Path, monkeypatch: p
     code = "import os, json; print(json.dumps([os.environ['SWEEPER_TRIAL'], os.environ['PYTHONPATH'], os.getcwd()]))"
     ended = run_script(make_words(code), tmp_path, seconds=60)
     assert (ended.status, ended.is_late) == (0, False)
-    seen = json.loads((tmp_path / "log.txt").read_text())
-    assert seen == [str(tmp_path), f"{tmp_path}/python{os.pathsep}/mine", str(Path.cwd())]
+    printed = json.loads((tmp_path / "log.txt").read_text())
+    assert printed == [str(tmp_path), f"{tmp_path}/python{os.pathsep}/mine", str(Path.cwd())]
 
 
 def test_a_missing_program_is_refused_with_its_name(tmp_path: Path) -> None:
@@ -119,24 +119,24 @@ print('ready', flush=True)
 @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit(0)"], ids=["that hangs", "that ends"])
 @pytest.mark.slow
 def test_a_script_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    """Neither of one that ignores SIGTERM, nor what it started in a group of its own."""
+    """Neither the script, which ignores SIGTERM, nor what it started in another process group runs on."""
     monkeypatch.setattr(launch, "TERM_SECONDS", 0.5)
     monkeypatch.setattr(launch, "UPLOAD_SECONDS", 0.5)
     ended = run_script(make_words(STUBBORN.format(end=end)), tmp_path, seconds=3)
     assert ended.is_late == ("sleep" in end) and ended.last == ("ready",)
-    assert list_left(tmp_path) == []
+    assert list_processes(tmp_path) == []
 
 
 def test_a_stopped_caller_leaves_no_process(tmp_path: Path) -> None:
-    def stopped() -> bool:
+    def interrupt_once_started() -> bool:
         if (tmp_path / "here").exists():
             raise KeyboardInterrupt
         return False
 
     code = f"import pathlib, time; pathlib.Path({str(tmp_path / 'here')!r}).touch(); time.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
-        run_script(make_words(code), tmp_path, seconds=300, is_done=stopped)
-    assert list_left(tmp_path) == []
+        run_script(make_words(code), tmp_path, seconds=300, is_done=interrupt_once_started)
+    assert list_processes(tmp_path) == []
 
 
 LEAVING = (
@@ -150,11 +150,11 @@ def test_a_signal_during_the_wait_for_processes_of_a_script_ends_them(tmp_path: 
     process = subprocess.Popen([sys.executable, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
     # the script has ended
     wait_until(lambda: (tmp_path / "pid").is_file() and not psutil.Process(process.pid).children(), 120, process)
-    left = int((tmp_path / "pid").read_text())
-    assert psutil.pid_exists(left)
+    pid = int((tmp_path / "pid").read_text())
+    assert psutil.pid_exists(pid)
     process.send_signal(number)
     assert process.wait(20) == 128 + number
-    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.slow
@@ -164,7 +164,7 @@ def test_the_wait_for_processes_of_a_script_is_measured_and_reported(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "UPLOAD_SECONDS", 2.0)
     ended = run_script(make_words(LEAVING), tmp_path, seconds=300)
-    assert ended.seconds > ended.waited >= 2 and list_left(tmp_path) == []
+    assert ended.seconds > ended.waited >= 2 and list_processes(tmp_path) == []
     assert ended.remark == "it left processes that hold its output open: waited 2 s"
     assert run_script(make_words("print(1)"), tmp_path, seconds=300).remark == ""
 
@@ -172,7 +172,7 @@ def test_the_wait_for_processes_of_a_script_is_measured_and_reported(
 def test_after_a_stop_processes_of_a_script_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ended = run_script(make_words(LEAVING), tmp_path, seconds=300, is_done=(tmp_path / "pid").exists, grace=0.0)
-    assert list_left(tmp_path) == [] and ended.waited < launch.UPLOAD_SECONDS
+    assert list_processes(tmp_path) == [] and ended.waited < launch.UPLOAD_SECONDS
 
 
 def test_a_script_that_is_done_is_ended_after_its_grace(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def list_params(name: str, task: Any) -> dict[str, float]:
     """Return the family's defaults; of what has none, another value than 1."""
     free = FAMILIES[name].coordinates[task]
     return {
-        key: 1.5 if one.default is None else one.default
-        for key, one in free.items()
+        key: 1.5 if coordinate.default is None else coordinate.default
+        for key, coordinate in free.items()
         if key not in ("alpha", "fp_weight")
     }
 
@@ -35,40 +35,40 @@ def test_the_loss_of_the_file_equals_that_of_the_registry(name: str, task: Any) 
     assert {line.split()[1] for line in text.splitlines() if re.match(r"\s*(import|from) ", line)} <= {
         "__future__", "math", "collections.abc", "functools", "typing", "torch", "torch.nn",
     }  # fmt: skip
-    made = run_text(text)
+    namespace = run_text(text)
     torch.manual_seed(1)
     target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
     target[0, :3] = 255
     logits = torch.randn(2, 3 if frequencies else 1, 16, 16).requires_grad_()
-    twin = logits.detach().clone().requires_grad_()
-    one = made["criterion"](logits, target)
-    two = build_loss(name, task=task, class_frequencies=frequencies, **params)(twin, target)
-    one.backward()
-    two.backward()
-    assert one.item() == two.item() and torch.equal(logits.grad, twin.grad)
+    copy = logits.detach().clone().requires_grad_()
+    loss = namespace["criterion"](logits, target)
+    expected = build_loss(name, task=task, class_frequencies=frequencies, **params)(copy, target)
+    loss.backward()
+    expected.backward()
+    assert loss.item() == expected.item() and torch.equal(logits.grad, copy.grad)
     if not FAMILIES[name].images_only:
         volume = logits.detach().unflatten(2, (4, 4)), target.unflatten(1, (4, 4))
-        assert made["criterion"](*volume) == one
+        assert namespace["criterion"](*volume) == loss
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_the_loss_of_the_file_accepts_and_refuses_what_the_registry_does(name: str, task: Any) -> None:
     frequencies = None if task == "binary" else (90.0, 8.0, 2.0)
-    made = run_text(make_loss_text(name, list_params(name, task), task, frequencies))
+    namespace = run_text(make_loss_text(name, list_params(name, task), task, frequencies))
     target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
     logits = torch.randn(2, 3 if frequencies else 1, 16, 16)
-    right = made["criterion"](logits, target)
-    assert made["criterion"](logits, target.unsqueeze(1)) == right
-    with pytest.raises(ValueError, match="target must be integer class indices") as refused:
-        made["criterion"](logits, target.unsqueeze(1).float())
-    with pytest.raises(LossError) as other_refused:
+    expected = namespace["criterion"](logits, target)
+    assert namespace["criterion"](logits, target.unsqueeze(1)) == expected
+    with pytest.raises(ValueError, match="target must be integer class indices") as file_error:
+        namespace["criterion"](logits, target.unsqueeze(1).float())
+    with pytest.raises(LossError) as registry_error:
         build_loss(name, task=task, class_frequencies=frequencies, **list_params(name, task))(logits, target.float())
-    assert str(refused.value) == str(other_refused.value)
+    assert str(file_error.value) == str(registry_error.value)
     if frequencies is None:
-        torch.testing.assert_close(made["criterion"](torch.cat([0 * logits, logits], 1), target), right)
-    for other in (logits[:1], logits[:, :, :8], torch.randn(2, 1 if frequencies else 3, 16, 16)):
+        torch.testing.assert_close(namespace["criterion"](torch.cat([0 * logits, logits], 1), target), expected)
+    for misshapen in (logits[:1], logits[:, :, :8], torch.randn(2, 1 if frequencies else 3, 16, 16)):
         with pytest.raises(ValueError, match="logits must be"):
-            made["criterion"](other, target)
+            namespace["criterion"](misshapen, target)
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
@@ -78,21 +78,21 @@ def test_a_file_may_have_another_ignored_label(name: str, task: Any) -> None:
     target[0, :5] = 255
     values, points = [], []
     for label in (255, -100):
-        made = run_text(make_loss_text(name, list_params(name, task), task, (90.0, 8.0, 2.0)[:classes], label))
+        namespace = run_text(make_loss_text(name, list_params(name, task), task, (90.0, 8.0, 2.0)[:classes], label))
         labels = torch.where(target == 255, label, target)
-        values.append(made["criterion"](logits, labels))
+        values.append(namespace["criterion"](logits, labels))
         if task == "binary":
-            points.append(made["choose_threshold"]([(logits, labels)]))
+            points.append(namespace["choose_threshold"]([(logits, labels)]))
         else:
-            points.append(made["choose_tau"]([(logits, labels)], torch.log(torch.tensor([0.9, 0.08, 0.02]))))
+            points.append(namespace["choose_tau"]([(logits, labels)], torch.log(torch.tensor([0.9, 0.08, 0.02]))))
     assert values[0] == values[1] and points[0] == points[1]
 
 
 def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:
-    made = run_text(make_loss_text("dice", {}, None))
+    namespace = run_text(make_loss_text("dice", {}, None))
     for channels, task in ((1, "binary"), (4, "multiclass")):
         logits, target = torch.randn(2, channels, 8, 8), torch.randint(0, max(2, channels), (2, 8, 8))
-        assert made["criterion"](logits, target) == build_loss("dice", task=task)(logits, target)  # type: ignore[arg-type]
+        assert namespace["criterion"](logits, target) == build_loss("dice", task=task)(logits, target)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.needs_map])

@@ -1,4 +1,4 @@
-"""What is concluded from five starts. The starts are literals here; tests/e2e/test_own_training.py makes real ones."""
+"""The conclusions from five starts, given as literals; tests/e2e/test_own_training.py makes real starts."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Script:
         return f"{trial.seed}-{call}"
 
     def logits(self, trial: TrialDocument, call: int) -> tuple[float, float, float] | None:
-        trained = 0.0 if call == 1 else 0.01 * call * trial.lr_factor * (2 if trial.family == "dice" else 1)
-        return trial.seed + trained, 1.0, 3.0
+        change = 0.0 if call == 1 else 0.01 * call * trial.lr_factor * (2 if trial.family == "dice" else 1)
+        return trial.seed + change, 1.0, 3.0
 
     drawn: dict[Path, str] = {}  # noqa: RUF012
     """Image of a split that each start has drawn."""
@@ -75,10 +75,10 @@ class Script:
         self.starts += 1
         self.trials.append(trial)
         events: list[Event] = []
-        sofar = {"calls": self.calls, "pixels": self.pixels, "length": self.length}
+        progress = {"calls": self.calls, "pixels": self.pixels, "length": self.length}
         if self.begins:
-            began = {"version": self.version, "classes": self.classes, "ignore_index": 255, "world": 1}
-            events.append(TrialBegan(event="start", seconds=0.0, **began))
+            start = {"version": self.version, "classes": self.classes, "ignore_index": 255, "world": 1}
+            events.append(TrialBegan(event="start", seconds=0.0, **start))
         for n in range(1, (min(self.most, trial.calls) if self.most else self.calls) + 1):
             call = LossCall(
                 event="loss",
@@ -95,11 +95,11 @@ class Script:
             events += [
                 SplitScored(
                     event="scores", seconds=0.9, split=split, what=self.what, images=2, number=1, finite=self.finite,
-                    **sofar,
+                    **progress,
                 )
                 for split in self.names
             ]  # fmt: skip
-            events.append(EpochDone(event="epoch", seconds=1.1, done=1, **sofar))
+            events.append(EpochDone(event="epoch", seconds=1.1, done=1, **progress))
         return ScriptStart(folder, trial, self.ended, tuple(events))
 
 
@@ -108,7 +108,7 @@ Probe = Callable[..., ProbeDocument]
 
 @pytest.fixture
 def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
-    """Probes a `Script` without starting anything."""
+    """Probe a `Script` without starting anything."""
     monkeypatch.chdir(tmp_path)
 
     def run(script: Script, *, command: str = "python train.py", **options: Any) -> ProbeDocument:
@@ -133,12 +133,12 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
     return run
 
 
-def make(**changes: Any) -> Script:
+def make_script(**changes: Any) -> Script:
     """Return a script with other attributes or methods."""
     return type("Made", (Script,), changes)()
 
 
-def test_a_script_that_behaves_is_described(examine: Probe, tmp_path: Path) -> None:
+def test_a_correct_script_is_described(examine: Probe, tmp_path: Path) -> None:
     script, lines = Script(), []
     document = examine(script, log=lines.append)
     assert script.starts == 5 and len(lines) == 5 and "30 times the rate" in lines[2]
@@ -160,7 +160,8 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "leaves its training": ({"ended": ScriptEnd(0, 31, False, 9, (), 30.0), "names": {}}, 2, "end it with `wait`"),
     "calls once": ({"calls": 1}, 1, "must call the loss 2 times or more, got 1; let its loop run to t.length(…)"),
     "calls less for another seed": (
-        {"run": lambda s, w, t, f, n: Script.run(make(calls=4 - t.seed), w, t, f, n)}, 0, "3 times or more, got 2",
+        {"run": lambda s, w, t, f, n: Script.run(make_script(calls=4 - t.seed), w, t, f, n)}, 0,
+        "3 times or more, got 2",
     ),
     "an old helper": ({"version": 0}, 1, "of version 1, got 0; write it again"),
     "a problem": ({"problem": "targets must be class labels"}, 1, "targets must be class labels"),
@@ -206,35 +207,35 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_script_in_which_losses_cannot_be_compared_is_refused(examine: Probe, tmp_path: Path, name: str) -> None:
     changes, starts, words = REFUSED[name]
-    script = make(**changes)
-    with pytest.raises(ScriptError) as caught:
+    script = make_script(**changes)
+    with pytest.raises(ScriptError) as error:
         examine(script)
-    assert words in str(caught.value) and caught.value.exit_status == 2 and script.starts == starts
+    assert words in str(error.value) and error.value.exit_status == 2 and script.starts == starts
     assert len(list((tmp_path / ".sweeper").iterdir())) == 1  # its logs are kept
 
 
-def accumulate(every: int, **more: Any) -> Script:
+def make_accumulating_script(every: int, **more: Any) -> Script:
     """Return a script whose optimiser steps at every n-th call only."""
 
     def logits(_: Script, trial: TrialDocument, call: int) -> tuple[float, float, float]:
         steps = (call - 1) // every
         return trial.seed + steps * trial.lr_factor * (2 if trial.family == "dice" else 1), 1.0, 3.0
 
-    return make(**{"most": 99, "logits": logits, **more})
+    return make_script(**{"most": 99, "logits": logits, **more})
 
 
 @pytest.mark.parametrize(("every", "starts"), [(3, 5), (4, 7), (8, 7), (15, 7), (16, 9), (63, 9)])
 def test_accumulated_gradients_get_more_calls(examine: Probe, every: int, starts: int) -> None:
-    script, lines = accumulate(every), []
+    script, lines = make_accumulating_script(every), []
     assert examine(script, log=lines.append).pairing == "exact" and script.starts == starts
     assert ("4 calls of the loss are the same at 30 times the rate: once more with 16" in lines) == (every > 3)
     assert {trial.calls for trial in script.trials[-2:]} == {max(4, every + 1)}
 
 
 def test_a_script_of_few_calls_is_examined_to_its_end(examine: Probe) -> None:
-    assert examine(accumulate(8, most=10)).pairing == "exact"
+    assert examine(make_accumulating_script(8, most=10)).pairing == "exact"
     for most in (10, 4):
-        script = accumulate(10, most=most)
+        script = make_accumulating_script(10, most=most)
         with pytest.raises(ScriptError, match=f"and {most} calls of the loss are the same"):
             examine(script)
         assert script.starts == 5
@@ -242,14 +243,14 @@ def test_a_script_of_few_calls_is_examined_to_its_end(examine: Probe) -> None:
 
 @pytest.mark.parametrize(("late", "starts"), [(4, 5), (5, 7), (16, 7), (17, 9), (64, 9)])
 def test_scores_that_are_equal_at_first_get_more_calls(examine: Probe, late: int, starts: int) -> None:
-    script, lines = make(most=99, score=lambda s, t, split: 0.5 * (t.family == "dice" and t.calls >= late)), []
+    script, lines = make_script(most=99, score=lambda s, t, split: 0.5 * (t.family == "dice" and t.calls >= late)), []
     assert examine(script, log=lines.append).pairing == "exact" and script.starts == starts
     assert any(line.startswith("scores after 4 calls of the loss are the same") for line in lines) == (late > 4)
 
 
 @pytest.mark.parametrize("calls", [2, 3])
 def test_a_script_that_calls_the_loss_two_or_three_times_can_be_compared(examine: Probe, calls: int) -> None:
-    script = make(calls=calls)
+    script = make_script(calls=calls)
     document = examine(script)
     assert document.pairing == "exact" and document.seconds_per_step == pytest.approx(0.1)
     assert [trial.calls for trial in script.trials] == [4, *[calls] * 4]
@@ -257,22 +258,22 @@ def test_a_script_that_calls_the_loss_two_or_three_times_can_be_compared(examine
 
 def test_the_error_has_the_last_lines_of_the_log(examine: Probe) -> None:
     with pytest.raises(ScriptError, match=r"Its last lines:\n      one\n      two$"):
-        examine(make(ended=ScriptEnd(1, 1, False, 9, ("one", "two")), calls=3))
+        examine(make_script(ended=ScriptEnd(1, 1, False, 9, ("one", "two")), calls=3))
 
 
 def test_a_failed_import_is_answered_with_the_command_that_copies_the_helper(examine: Probe) -> None:
     ended = ScriptEnd(1, 1, False, 9, ("ModuleNotFoundError: No module named 'sweeper_trial'",))
     text = "status 1 before it called trial.*copy it there by `sweeper probe --write-helper"
     with pytest.raises(ScriptError, match=text):
-        examine(make(ended=ended, begins=False, calls=0))
+        examine(make_script(ended=ended, begins=False, calls=0))
 
 
 def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Probe) -> None:
     with pytest.raises(ScriptError, match="images of test must be the same in each training of a seed, and 'c3' is"):
-        examine(draw("test", lambda script, _: f"c{script.starts if script.starts > 3 else 3}"))
+        examine(make_drawing_script("test", lambda script, _: f"c{script.starts if script.starts > 3 else 3}"))
 
 
-def draw(split: str, choose: Callable[[Script, TrialDocument], str]) -> Script:
+def make_drawing_script(split: str, choose: Callable[[Script, TrialDocument], str]) -> Script:
     """Return a script that draws the image of a split."""
 
     class Drawn(Script):
@@ -288,18 +289,18 @@ def draw(split: str, choose: Callable[[Script, TrialDocument], str]) -> Script:
 
 
 def test_test_images_drawn_with_the_seed_are_refused(examine: Probe) -> None:
-    script = draw("test", lambda _, trial: f"c{trial.seed}")
+    script = make_drawing_script("test", lambda _, trial: f"c{trial.seed}")
     with pytest.raises(ScriptError, match="images of test must be the same in each training, and 'c1' is in one of"):
         examine(script)
     assert script.starts == 4
 
 
 def test_validation_images_drawn_with_the_seed_are_noted(examine: Probe) -> None:
-    assert examine(draw("val", lambda _, trial: f"c{trial.seed}")).drawn == ("val",)
+    assert examine(make_drawing_script("val", lambda _, trial: f"c{trial.seed}")).drawn == ("val",)
     assert examine(Script()).drawn == ()
 
 
-def test_a_training_that_diverges_at_the_high_rate_only_follows_the_rate(examine: Probe) -> None:
+def test_a_training_that_diverges_only_at_the_high_rate_follows_the_rate(examine: Probe) -> None:
     class Diverges(Script):
         def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             start = super().run(words, trial, folder, seconds)
@@ -310,7 +311,7 @@ def test_a_training_that_diverges_at_the_high_rate_only_follows_the_rate(examine
     assert examine(Diverges()).pairing == "exact"
 
 
-def test_another_status_after_the_last_call_is_no_crash(examine: Probe) -> None:
+def test_a_nonzero_status_after_the_last_call_is_no_crash(examine: Probe) -> None:
     class Catches(Script):
         def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             start = super().run(words, trial, folder, seconds)
@@ -319,7 +320,7 @@ def test_another_status_after_the_last_call_is_no_crash(examine: Probe) -> None:
     assert examine(Catches()).pairing == "exact"
 
 
-def noisy(noise: float, *, effect: float = 1.0, first: bool = False) -> Script:
+def make_noisy_script(noise: float, *, effect: float = 1.0, first: bool = False) -> Script:
     """Return a script whose arithmetic does not repeat; `first`: nor does its first batch."""
 
     class Noisy(Script):
@@ -331,43 +332,43 @@ def noisy(noise: float, *, effect: float = 1.0, first: bool = False) -> Script:
 
 
 def test_trainings_that_differ_only_later_are_paired_by_their_start(examine: Probe) -> None:
-    document = examine(noisy(1e-5))
+    document = examine(make_noisy_script(1e-5))
     assert document.pairing == "start" and len(document.notes) == 1 and "does not repeat" in document.notes[0]
 
 
 def test_an_effect_within_the_noise_is_a_note(examine: Probe) -> None:
-    document = examine(noisy(1e-2, effect=1e-4))
+    document = examine(make_noisy_script(1e-2, effect=1e-4))
     assert document.pairing == "start"
     notes = [note.split(" is not")[0] for note in document.notes[1:]]
     assert notes == ["whether the rate arrives", "whether the loss arrives"]
 
 
 def test_trainings_whose_first_batch_differs_for_one_seed_are_unpaired(examine: Probe) -> None:
-    document = examine(noisy(0.3, first=True))
+    document = examine(make_noisy_script(0.3, first=True))
     assert document.pairing == "none" and "compared unpaired" in document.notes[0]
 
 
 def test_a_share_in_the_command_shortens_trainings(examine: Probe) -> None:
-    document = examine(make(length=None), command="python train.py {share}")
-    assert document.may_shorten and document.notes == () and not examine(make(length=None)).may_shorten
+    document = examine(make_script(length=None), command="python train.py {share}")
+    assert document.may_shorten and document.notes == () and not examine(make_script(length=None)).may_shorten
 
 
 def test_logits_after_a_sigmoid_are_a_note(examine: Probe) -> None:
-    (note,) = examine(make(bounded=True)).notes
+    (note,) = examine(make_script(bounded=True)).notes
     assert note.startswith("all logits lie within 0 and 1, as after a sigmoid or softmax")
 
 
 def test_oddities_of_a_script_are_notes(examine: Probe) -> None:
-    flood = make(length=None, pixels=(900, 0, 0), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
+    flood = make_script(length=None, pixels=(900, 0, 0), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
     notes = examine(flood).notes
-    waits = make(ended=ScriptEnd(0, 36.0, False, 100, ("x",), 30.0))
+    waits = make_script(ended=ScriptEnd(0, 36.0, False, 100, ("x",), 30.0))
     assert examine(waits).notes[0].startswith("it left processes that hold its output open: waited 30 s")
     for words in ("t.length is never called", "no pixel of 'bird' was in 4 batches", "printed 100 MB"):
         assert any(words in note for note in notes), notes
 
 
 def test_one_number_for_all_images_is_a_note(examine: Probe) -> None:
-    document = examine(make(what="number", names={"val": ("",), "test": ("",)}))
+    document = examine(make_script(what="number", names={"val": ("",), "test": ("",)}))
     assert document.scores == {"val": "number", "test": "number"}
     assert "one number for all images came of val and test" in str(document.notes)
     assert "  scores   val: number of all images; test: number of all images\n" in document.text

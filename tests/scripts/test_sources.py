@@ -1,4 +1,4 @@
-"""Which files a script is of, and which of them changed."""
+"""The source files of a script, and which of them changed."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from sweeper.scripts.trainings import ScriptTrainings
 from sweeper.tracking import NOTE, connect_to_mlflow, list_prepared_studies
 from sweeper.tracking.prepared_views import TAG
 from sweeper.workflow.tracked_comparison import ComparisonRuns
-from tests.scripts.test_confirm import Script, make, make_plan
+from tests.scripts.test_confirm import Script, make_plan, make_script
 from tests.support import mlflow_template
 
 Track = Callable[..., ComparisonRuns]
@@ -71,7 +71,7 @@ def read_runs(folder: Path) -> tuple[Run, list[Run]]:
 
 
 def test_each_training_is_a_run_below_that_of_the_comparison(track: Track, tmp_path: Path) -> None:
-    script = make(noise=0.001)
+    script = make_script(noise=0.001)
     track(script, plan_comparison(script, rates=(0.5, 1.0)))
     parent, runs = read_runs(tmp_path)
     assert [run.info.run_name for run in runs] == [
@@ -98,7 +98,7 @@ def test_each_training_is_a_run_below_that_of_the_comparison(track: Track, tmp_p
 
 
 def test_a_repetition_writes_nothing_twice_and_more_seeds_are_added(track: Track, tmp_path: Path) -> None:
-    script = make(gaps={}, noise=0.05)
+    script = make_script(gaps={}, noise=0.05)
     plan = plan_comparison(script, rates=(1.0,), seeds=3)
     track(script, plan)
     before = {run.info.run_id for run in read_runs(tmp_path)[1]}
@@ -112,13 +112,13 @@ def test_a_repetition_writes_nothing_twice_and_more_seeds_are_added(track: Track
 def test_a_study_of_the_same_name_keeps_its_views(track: Track, tmp_path: Path) -> None:
     client = connect_to_mlflow(get_address(tmp_path))
     client.set_experiment_tag(client.create_experiment("own"), f"{TAG}sweep", "its own")
-    script = make(noise=0.001)
+    script = make_script(noise=0.001)
     track(script, plan_comparison(script, rates=(1.0,)))
     assert client.get_experiment_by_name("own").tags[f"{TAG}sweep"] == "its own"
 
 
 def test_another_comparison_of_the_same_name_has_other_runs(track: Track, tmp_path: Path) -> None:
-    script = make(noise=0.001)
+    script = make_script(noise=0.001)
     plan = plan_comparison(script, rates=(1.0,))
     track(script, plan)
     track(script, plan.model_copy(update={"created": "2026-11-29"}))
@@ -130,7 +130,7 @@ def test_another_comparison_of_the_same_name_has_other_runs(track: Track, tmp_pa
 def test_losses_of_one_family_differ_by_their_names_and_scores_of_the_script_are_values(
     track: Track, tmp_path: Path
 ) -> None:
-    script = make(kind="score", gaps={})
+    script = make_script(kind="score", gaps={})
     losses = "tversky:fn_weight=0.6,tversky:fn_weight=0.7"
     track(script, make_plan(script, losses, rates=(1.0,)).model_copy(update={"created": "2026-11-28"}))
     _, runs = read_runs(tmp_path)
@@ -159,7 +159,7 @@ def test_a_diverged_training_is_marked_and_a_failed_one_has_its_reason(track: Tr
 def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_lacks(
     track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script, warnings = make(noise=0.001), list[str]()
+    script, warnings = make_script(noise=0.001), list[str]()
     plan = plan_comparison(script, rates=(1.0,))
     with monkeypatch.context() as away:
 
