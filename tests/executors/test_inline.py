@@ -16,28 +16,28 @@ from tests.support.faulty import launch_fails, no_memory
 from tests.support.small_training import SMALL, spec
 
 
-def inline(dataset: Dataset, checkpoints: Path) -> InlineBackend:
+def open_inline(dataset: Dataset, checkpoints: Path) -> InlineBackend:
     return InlineBackend("cpu").open(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
 
 
-def test_a_process_that_lost_its_device_begins_nothing_more(
+def test_a_process_that_lost_its_device_begins_no_further_training(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executor = inline(tiny, tmp_path)
+    executor = open_inline(tiny, tmp_path)
     monkeypatch.setattr("sweeper.training.engine.StudyTraining.advance", launch_fails)
     executor.submit(TrainingJob(spec(), 1))
-    (told,) = executor.poll(1)
-    assert isinstance(told, WorkerLost)
+    (event,) = executor.poll(1)
+    assert isinstance(event, WorkerLost)
     with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
         executor.free()
 
 
-def test_no_memory_for_the_first_network_is_no_mistake_in_the_options(
+def test_lack_of_memory_for_the_first_network_is_an_executor_error(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segmentation_models_pytorch.create_model", no_memory)
     with pytest.raises(ExecutorError, match="could not be built in this process"):
-        inline(tiny, tmp_path)
+        open_inline(tiny, tmp_path)
 
 
 def test_a_backend_closes_what_it_opened(tiny: Dataset, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Workers that hang, die, run out of memory or answer nonsense: what it costs and what is said."""
+"""Workers that hang, die, run out of memory or answer nonsense: the cost and the messages."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from tests.support.small_training import SMALL, spec
 from tests.support.sweeping import Recorder
 
 
-def open_for(dataset: Dataset, backend: ProcessBackend, folder: Path) -> ProcessBackend:
+def open_backend(dataset: Dataset, backend: ProcessBackend, folder: Path) -> ProcessBackend:
     return backend.open(Conditions(dataset=dataset, recipe=SMALL, seed=0), folder)
 
 
-def trains(executor: ProcessBackend, workers: int = 1) -> bool:
+def can_train(executor: ProcessBackend, workers: int = 1) -> bool:
     """Return whether so many workers are idle, and one of them trains."""
     assert executor.free() == workers
     executor.submit(TrainingJob(spec(), 1))
@@ -47,76 +47,74 @@ def trains(executor: ProcessBackend, workers: int = 1) -> bool:
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_when_configured_is_started_once_more(
+def test_a_worker_that_dies_when_configured_is_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_serve_worker", faulty.dies_when_configured)
     monkeypatch.chdir(tmp_path)
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
-        assert trains(open_for(tiny, backend, tmp_path), workers=2)
+        assert can_train(open_backend(tiny, backend, tmp_path), workers=2)
     assert log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
 @pytest.mark.slow
-def test_without_a_fork_server_each_worker_is_started_anew(
+def test_without_a_fork_server_each_worker_is_started_from_scratch(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_long() -> None:
+    def fail_path_too_long() -> None:
         raise OSError("AF_UNIX path too long")
 
-    monkeypatch.setattr(launch.forkserver, "ensure_running", too_long)
+    monkeypatch.setattr(launch.forkserver, "ensure_running", fail_path_too_long)
     with closing(ProcessBackend("cpu", 2, 2, print)) as backend:
-        assert trains(open_for(tiny, backend, tmp_path), workers=2)
+        assert can_train(open_backend(tiny, backend, tmp_path), workers=2)
 
 
-def server_of_forks() -> int:
-    """Process number of the process that workers are forked from."""
-    number = launch.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    assert isinstance(number, int)
-    return number
+def get_fork_server_pid() -> int:
+    """Return the id of the process that workers are forked from."""
+    pid = launch.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    assert isinstance(pid, int)
+    return pid
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
-def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed_meanwhile(
+def test_a_worker_starts_even_if_its_fork_server_is_killed_meanwhile(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = multiprocessing.process.BaseProcess.start
+    original_start = multiprocessing.process.BaseProcess.start
     victims = list[int]()
 
     def start(process: multiprocessing.process.BaseProcess) -> None:
         if not victims:  # it takes the request, and is killed before it can answer
-            victims.append(server_of_forks())
+            victims.append(get_fork_server_pid())
             os.kill(victims[0], signal.SIGSTOP)
             threading.Timer(0.5, os.kill, (victims[0], signal.SIGKILL)).start()
-        own(process)
+        original_start(process)
 
     log = list[str]()
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
-        executor = open_for(tiny, backend, tmp_path)
+        executor = open_backend(tiny, backend, tmp_path)
         monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
         executor.submit(TrainingJob(spec(), 1))
         executor._workers[0].process.kill()
         assert [type(event) for event in executor.poll(60)] == [WorkerLost]
-        assert trains(executor), log
+        assert can_train(executor), log
     assert len(victims) == 1 and log == ["worker killed by signal 9 (out of memory?); starting another"] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
 @pytest.mark.slow
-def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_all_the_same(
-    tmp_path: Path, tiny: Dataset
-) -> None:
+def test_workers_outlive_their_fork_server_and_end_on_closing(tmp_path: Path, tiny: Dataset) -> None:
     with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
-        executor = open_for(tiny, backend, tmp_path)
+        executor = open_backend(tiny, backend, tmp_path)
         worker = psutil.Process(executor._workers[0].process.pid)
-        os.kill(server_of_forks(), signal.SIGKILL)
-        assert trains(executor)
+        os.kill(get_fork_server_pid(), signal.SIGKILL)
+        assert can_train(executor)
     assert psutil.wait_procs([worker], timeout=60)[1] == []
 
 
-def test_libraries_that_cannot_be_loaded_do_not_end_the_process_that_workers_are_forked_from(tmp_path: Path) -> None:
+def test_the_fork_server_survives_libraries_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "segmentation_models_pytorch.py").write_text("raise OSError('libcudart.so.12: cannot open')")
     done = subprocess.run(
         [sys.executable, "-c", "import sweeper.training.preload"],
@@ -128,11 +126,11 @@ def test_libraries_that_cannot_be_loaded_do_not_end_the_process_that_workers_are
     assert done.returncode == 0, done.stderr
 
 
-def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: object) -> None:
+def test_failure_to_start_any_worker_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
         raise EOFError
 
-    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refused)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"no worker could be started \(killed\); try --executor inline"),
@@ -156,10 +154,10 @@ def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
 ) -> None:
     monkeypatch.setattr(processes, "_serve_worker", faulty.ends_between_two_trainings)
     monkeypatch.chdir(tmp_path)
-    study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
+    study, plan = create_study_of_rates(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
-        assert run_work(*search_of(study, plan, backend, tmp_path), lambda: None)
+        assert run_work(*open_search(study, plan, backend, tmp_path), lambda: None)
     assert [t.state for t in study.get_trials() if is_counted(t)] == [TrialState.COMPLETE] * 2
     assert sum(ABANDONED in t.user_attrs for t in study.get_trials()) == 1
     assert len(log) == 1 and "no room for the answer" in log[0] and "starting another" in log[0]
@@ -170,16 +168,16 @@ def test_a_failed_training_gets_its_worker_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
-    study, plan = study_of(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
+    study, plan = create_study_of_rates(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
     with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
-        executor, work = search_of(study, plan, backend, tmp_path)
+        executor, work = open_search(study, plan, backend, tmp_path)
         before = executor._workers[0].process.pid
         assert run_work(executor, work, lambda: None)
         assert executor._workers[0].process.pid != before
     assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-def work_of(study: optuna.Study, plan: studies.StudyPlan, folder: Path) -> LossSearch:
+def make_search(study: optuna.Study, plan: studies.StudyPlan, folder: Path) -> LossSearch:
     """Return the search of all that is queued in the study."""
     trials = len(study.get_trials())
     return LossSearch(
@@ -187,14 +185,14 @@ def work_of(study: optuna.Study, plan: studies.StudyPlan, folder: Path) -> LossS
     )
 
 
-def search_of(
+def open_search(
     study: optuna.Study, plan: studies.StudyPlan, backend: ProcessBackend, folder: Path
 ) -> tuple[ProcessBackend, LossSearch]:
-    """Workers that are ready, and their work."""
-    return backend.open(plan.conditions, folder / "checkpoints"), work_of(study, plan, folder / "checkpoints")
+    """Return workers that are ready, and their work."""
+    return backend.open(plan.conditions, folder / "checkpoints"), make_search(study, plan, folder / "checkpoints")
 
 
-def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.StudyPlan]:
+def create_study_of_rates(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.StudyPlan]:
     """Return a study of `dice` at these learning rates, one evaluation each."""
     lr = Coordinate(kind="log", low=1e-4, high=1e-1)
     space = SearchSpace(name="one", task="binary", lr=lr, families=(FamilySpace(family="dice", coordinates={}),))
@@ -207,16 +205,16 @@ def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna
 
 
 @pytest.mark.slow
-def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
+def test_a_worker_place_that_always_fails_is_dropped_and_the_others_continue(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_serve_worker", faulty.second_place_is_broken)
     monkeypatch.setattr(processes, "FAILURES", 2)
     monkeypatch.chdir(tmp_path)
-    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
+    study, plan = create_study_of_rates(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
-        executor, work = search_of(study, plan, backend, tmp_path)
+        executor, work = open_search(study, plan, backend, tmp_path)
         assert run_work(executor, work, lambda: None)
         assert len(executor._workers) == 1
     assert "the last of 2 failures in a row; continuing with 1 worker" in log[-1]
@@ -225,17 +223,19 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_their_reasons(
+def test_thirteen_trials_with_every_fault_complete_or_fail_with_their_reason(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
-    study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
+    study, plan = create_study_of_rates(
+        tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:]
+    )
     watch = Watchdog(least_seconds=20)
     watch._known["search", "rung"].append(0.5)  # as after a night of trainings
     backend = ProcessBackend("cpu", 2, 2, print, watch)
     with closing(backend):
-        assert run_work(*search_of(study, plan, backend, tmp_path), lambda: None)
+        assert run_work(*open_search(study, plan, backend, tmp_path), lambda: None)
     trials = [t for t in study.get_trials() if is_counted(t)]
     by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
     assert len(trials) == len(by_rate) == 13

@@ -33,26 +33,26 @@ def spec(number: int, fault: str | None = None) -> TrialSpec:
     return spec_with(number=number, lr=rate)
 
 
-def inline(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
+def make_inline_backend(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     patch.setattr(job, "StudyTraining", faulty.FaultyTraining)
     return InlineBackend("cpu")
 
 
-def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
+def make_process_backend(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     patch.setattr(processes, "_serve_worker", faulty.serve)
     return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20))
 
 
-def ray(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
+def make_ray_backend(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     return SubprocessBackend(faulty.ray_with_faults, lambda line: None)
 
 
-EXECUTORS = [inline, of_processes]
+EXECUTORS = [make_inline_backend, make_process_backend]
 """Ray's actors keep the same rules in test_ray_cluster.py: two clusters at a time disturb each other."""
 
 
 @pytest.fixture
-def made(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Executor]]:
+def make_executor(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Executor]]:
     """Make an executor ready for the tiny data set."""
     with ExitStack() as stack:
 
@@ -78,9 +78,9 @@ def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None =
     """Return all answers to the jobs of these trainings, each begun when there is room and continued rung by rung.
 
     Args:
-        executor: made ready.
+        executor: ready.
         specs: in their order.
-        until: by number, the step at which a training is left; else it continues to its end.
+        until: by number, the step at which a training pauses; others continue to their end.
     """
     answers: list[Answer] = []
     queue, running, end = [TrainingJob(spec, 1) for spec in specs], 0, time.monotonic() + LONGEST
@@ -89,102 +89,102 @@ def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None =
         while queue and executor.free():
             executor.submit(queue.pop(0))
             running += 1
-        for told in executor.poll(0.5):
-            answers.append(told)
+        for answer in executor.poll(0.5):
+            answers.append(answer)
             running -= 1
-            if isinstance(told, JobResult) and not told.finished:
-                spec, step = told.result.spec, told.result.evaluations[-1].step
+            if isinstance(answer, JobResult) and not answer.finished:
+                spec, step = answer.result.spec, answer.result.evaluations[-1].step
                 if step < (until or {}).get(spec.number, spec.steps):
                     queue.insert(0, TrainingJob(spec, step + 1))
     return answers
 
 
-def of(answers: list[Answer], number: int) -> list[Answer]:
-    """Return those about one training."""
+def select_answers(answers: list[Answer], number: int) -> list[Answer]:
+    """Return the answers about one training."""
     return [a for a in answers if (a.spec if isinstance(a, WorkerLost) else a.result.spec).number == number]
 
 
-def end_of(answers: list[Answer], number: int) -> Answer:
-    """Return the last one about a training."""
-    return of(answers, number)[-1]
+def get_last_answer(answers: list[Answer], number: int) -> Answer:
+    """Return the last answer about a training."""
+    return select_answers(answers, number)[-1]
 
 
-def result_of(answers: list[Answer], number: int) -> TrialResult:
-    """Return what a training gave so far."""
-    told = end_of(answers, number)
-    assert isinstance(told, JobResult)
-    return told.result
+def get_result(answers: list[Answer], number: int) -> TrialResult:
+    """Return the result of a training so far."""
+    answer = get_last_answer(answers, number)
+    assert isinstance(answer, JobResult)
+    return answer.result
 
 
-def values(answers: list[Answer], number: int) -> list[tuple[int, float]]:
-    """(step, value) of a training's evaluations."""
-    return [(e.step, e.value) for e in result_of(answers, number).evaluations]
+def list_values(answers: list[Answer], number: int) -> list[tuple[int, float]]:
+    """Return (step, value) of each evaluation of a training."""
+    return [(e.step, e.value) for e in get_result(answers, number).evaluations]
 
 
 RUNGS = SMALL.rungs(SMALL.steps)
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_each_job_is_answered_with_all_evaluations_so_far(kind: object, made: Callable[..., Executor]) -> None:
-    executor = made(kind)
+def test_each_job_is_answered_with_all_evaluations_so_far(kind: object, make_executor: Callable[..., Executor]) -> None:
+    executor = make_executor(kind)
     room = executor.free()
     answers = run(executor, spec(0), spec(1))
     for number in (0, 1):
-        own = [told.result for told in of(answers, number) if isinstance(told, JobResult)]
-        assert [[e.step for e in r.evaluations] for r in own] == [list(RUNGS[: n + 1]) for n in range(len(RUNGS))]
-        assert [r.state for r in own] == ["pruned"] * (len(RUNGS) - 1) + ["complete"]
-        assert all(r.spec == spec(number) for r in own)
-    assert values(answers, 0) == values(answers, 1)  # one configuration, one seed: the same numbers
+        results = [answer.result for answer in select_answers(answers, number) if isinstance(answer, JobResult)]
+        assert [[e.step for e in r.evaluations] for r in results] == [list(RUNGS[: n + 1]) for n in range(len(RUNGS))]
+        assert [r.state for r in results] == ["pruned"] * (len(RUNGS) - 1) + ["complete"]
+        assert all(r.spec == spec(number) for r in results)
+    assert list_values(answers, 0) == list_values(answers, 1)  # one configuration, one seed: the same numbers
     wait_for_room(executor)
     assert executor.free() == room
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_a_training_that_is_left_goes_on_where_it_was(kind: object, made: Callable[..., Executor]) -> None:
-    executor = made(kind)
+def test_a_paused_training_continues_where_it_paused(kind: object, make_executor: Callable[..., Executor]) -> None:
+    executor = make_executor(kind)
     before = run(executor, spec(0), until={0: 1})
-    assert result_of(before, 0).state == "pruned" and len(values(before, 0)) == 1
+    assert get_result(before, 0).state == "pruned" and len(list_values(before, 0)) == 1
     between = run(executor, spec(1))
     after = run(executor, spec(0))
-    assert result_of(after, 0).state == result_of(between, 1).state == "complete"
-    assert values(after, 0) == values(between, 1)
+    assert get_result(after, 0).state == get_result(between, 1).state == "complete"
+    assert list_values(after, 0) == list_values(between, 1)
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_a_training_that_raises_gives_a_failed_result(kind: object, made: Callable[..., Executor]) -> None:
-    answers = run(made(kind), spec(0, "raises"), spec(1))
-    failed = result_of(answers, 0)
+def test_a_training_that_raises_gives_a_failed_result(kind: object, make_executor: Callable[..., Executor]) -> None:
+    answers = run(make_executor(kind), spec(0, "raises"), spec(1))
+    failed = get_result(answers, 0)
     assert failed.state == "failed" and "a fault of the loss" in (failed.reason or "")
-    assert result_of(answers, 1).state == "complete"
+    assert get_result(answers, 1).state == "complete"
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Executor]) -> None:
-    answers = run(made(kind), spec(0, "full"), spec(1))
-    lost = end_of(answers, 0)
+def test_out_of_memory_costs_one_training(kind: object, make_executor: Callable[..., Executor]) -> None:
+    answers = run(make_executor(kind), spec(0, "full"), spec(1))
+    lost = get_last_answer(answers, 0)
     assert isinstance(lost, WorkerLost) and "no room" in lost.reason
-    assert result_of(answers, 1).state == "complete"
+    assert get_result(answers, 1).state == "complete"
 
 
-@pytest.mark.parametrize("kind", [of_processes])
-def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
-    answers = run(made(kind), spec(0, "segfault"), spec(1))
-    assert isinstance(end_of(answers, 0), WorkerLost)
-    assert result_of(answers, 1).state == "complete"
+@pytest.mark.parametrize("kind", [make_process_backend])
+def test_a_worker_that_dies_is_replaced(kind: object, make_executor: Callable[..., Executor]) -> None:
+    answers = run(make_executor(kind), spec(0, "segfault"), spec(1))
+    assert isinstance(get_last_answer(answers, 0), WorkerLost)
+    assert get_result(answers, 1).state == "complete"
 
 
 def test_an_idle_worker_writes_the_training_in_memory_to_its_checkpoint(
-    made: Callable[..., Executor], tmp_path: Path
+    make_executor: Callable[..., Executor], tmp_path: Path
 ) -> None:
     """It may be killed, as at the end of a session. A training that is complete leaves none."""
-    executor, path = made(of_processes), get_checkpoint_path(tmp_path / "checkpoints", spec(0))
+    executor, path = make_executor(make_process_backend), get_checkpoint_path(tmp_path / "checkpoints", spec(0))
     run(executor, spec(0), until={0: 1})
     wait_until(lambda: executor.poll(0.1) or path.exists(), LONGEST)
     run(executor, spec(0))
     assert not path.exists()
 
 
-def test_a_training_goes_on_where_it_is_in_memory(
+def test_a_paused_training_continues_on_the_worker_that_holds_it(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
@@ -198,16 +198,20 @@ def test_a_training_goes_on_where_it_is_in_memory(
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_closing_twice_ends_what_runs_and_raises_nothing(kind: object, made: Callable[..., Executor]) -> None:
-    executor = made(kind)
+def test_closing_twice_ends_running_trainings_and_raises_nothing(
+    kind: object, make_executor: Callable[..., Executor]
+) -> None:
+    executor = make_executor(kind)
     executor.submit(TrainingJob(spec(0), 1))
     executor.close()
     executor.close()
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_an_idle_executor_waits_and_tells_nothing(kind: object, made: Callable[..., Executor]) -> None:
-    executor = made(kind)
+def test_polling_an_idle_executor_waits_and_returns_nothing(
+    kind: object, make_executor: Callable[..., Executor]
+) -> None:
+    executor = make_executor(kind)
     began = time.monotonic()
     assert executor.poll(0.2) == []
     assert time.monotonic() - began > 0.15  # else those who poll keep a core busy
@@ -216,10 +220,10 @@ def test_an_idle_executor_waits_and_tells_nothing(kind: object, made: Callable[.
 
 RULES = [
     test_each_job_is_answered_with_all_evaluations_so_far,
-    test_a_training_that_is_left_goes_on_where_it_was,
+    test_a_paused_training_continues_where_it_paused,
     test_a_training_that_raises_gives_a_failed_result,
     test_out_of_memory_costs_one_training,
     test_a_worker_that_dies_is_replaced,
-    test_closing_twice_ends_what_runs_and_raises_nothing,
-    test_an_idle_executor_waits_and_tells_nothing,
+    test_closing_twice_ends_running_trainings_and_raises_nothing,
+    test_polling_an_idle_executor_waits_and_returns_nothing,
 ]

@@ -1,4 +1,4 @@
-"""How long a worker is waited for."""
+"""The limit of a wait for a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Clock:
         return self.now
 
 
-def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "rung") -> None:
+def wait(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "rung") -> None:
     dog.start_waiting("w", purpose, stage)  # type: ignore[arg-type]
     clock.now += seconds
     dog.stop_waiting("w")
@@ -26,7 +26,7 @@ def test_a_wait_of_twenty_times_the_usual_is_a_hang() -> None:
     clock = Clock()
     dog = Watchdog(clock=clock)
     for seconds in (8.0, 10.0, 500.0):
-        waited(dog, clock, seconds)
+        wait(dog, clock, seconds)
     dog.start_waiting("w", "search", "rung")
     clock.now += 200
     assert dog.explain_hang("w") is None
@@ -34,47 +34,47 @@ def test_a_wait_of_twenty_times_the_usual_is_a_hang() -> None:
     assert dog.explain_hang("w") == "worker hung: nothing came from it for 201 s, and 200 s is the most that is waited"
 
 
-def test_a_wait_of_another_kind_has_time_until_it_is_known_and_none_below_a_minute_is_a_hang() -> None:
+def test_the_limit_is_an_hour_for_a_kind_of_wait_without_history_and_never_below_a_minute() -> None:
     clock = Clock()
     dog = Watchdog(clock=clock)
     assert dog.get_limit("search", "rung") == 3600
-    waited(dog, clock, 0.01)
+    wait(dog, clock, 0.01)
     assert dog.get_limit("search", "rung") == 60
     dog = Watchdog(clock=clock)
-    waited(dog, clock, 10)
+    wait(dog, clock, 10)
     assert dog.get_limit("confirm", "last") == 3600
-    waited(dog, clock, 30, "confirm", "last")
+    wait(dog, clock, 30, "confirm", "last")
     assert dog.get_limit("confirm", "last") == 600
     assert dog.get_limit("search", "rung") == 200
 
 
-def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
+def test_a_suspended_process_takes_no_worker_for_hung() -> None:
     """As on a laptop that sleeps: parent and workers are stopped together, and continue together."""
     clock = Clock()
-    ran = RunningClock(clock)
-    dog = Watchdog(clock=ran)
-    waited(dog, clock, 1)
+    running_clock = RunningClock(clock)
+    dog = Watchdog(clock=running_clock)
+    wait(dog, clock, 1)
     dog.start_waiting("w", "search", "rung")
     for _ in range(4):
         clock.now += 8 * 3600
         assert dog.explain_hang("w") is None
         for _ in range(5):
             clock.now += 1
-            ran()
+            running_clock()
     for _ in range(60):
         clock.now += 1
-        ran()
+        running_clock()
     assert dog.explain_hang("w") is not None
 
 
-def test_who_waits_itself_or_is_gone_is_not_watched() -> None:
+def test_idle_and_forgotten_workers_are_not_watched() -> None:
     clock = Clock()
     dog = Watchdog(clock=clock)
-    waited(dog, clock, 1)
+    wait(dog, clock, 1)
     clock.now += 1e6
     assert dog.explain_hang("w") is None
     dog.start_waiting("w", "search", "rung")
     dog.forget_worker("w")
     clock.now += 1e6
     assert dog.explain_hang("w") is None
-    assert dog.get_limit("search", "rung") == 60  # what became of it is no usual wait
+    assert dog.get_limit("search", "rung") == 60  # the wait for a forgotten worker is not counted

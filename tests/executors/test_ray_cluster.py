@@ -34,7 +34,7 @@ from sweeper.workflow import executor_choice  # noqa: E402
 from sweeper.workflow.executor_choice import connect_to_ray, make_backend  # noqa: E402
 from sweeper.workflow.settings import Settings  # noqa: E402
 from tests.executors import test_protocol as conformance  # noqa: E402
-from tests.executors.test_processes import study_of, work_of  # noqa: E402
+from tests.executors.test_processes import create_study_of_rates, make_search  # noqa: E402
 from tests.support import faulty  # noqa: E402
 from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
-def tests_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def add_tests_to_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ray's workers import the tests' own trainers: Ray does not pass pytest's path on."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
@@ -53,15 +53,15 @@ def cluster() -> Iterator[Any]:
     """Yield a head with one core, to which nodes can be added."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield made
-    made.global_state.disconnect()  # collected after its servers are gone, it waits for them without end
+    ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield ray_cluster
+    ray_cluster.global_state.disconnect()  # collected after its servers are gone, it waits for them without end
     ray.shutdown()
-    made.shutdown()
+    ray_cluster.shutdown()
 
 
 class Removing(Recorder):
-    """Takes a node away after the third result, once there is an actor on each node."""
+    """Removes a node after the third result, once there is an actor on each node."""
 
     def __init__(self, cluster: Any, node: Any) -> None:
         super().__init__()
@@ -93,15 +93,15 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsy
     assert sys.stdout is not sys.stderr and capsys.readouterr().out == ""  # Ray's own words went elsewhere
 
 
-def ready(backend: SubprocessBackend, plan: studies.StudyPlan, folder: Path, actors: int = 2) -> Executor:
-    """Wait for so many actors."""
+def open_with_actors(backend: SubprocessBackend, plan: studies.StudyPlan, folder: Path, actors: int = 2) -> Executor:
+    """Open the backend, and wait for so many actors."""
     folder.mkdir(exist_ok=True)
     executor = backend.open(plan.conditions, folder)
     wait_until(lambda: executor.poll(0.5) or executor.free() == actors, 300)
     return executor
 
 
-def test_a_crash_and_a_hang_in_an_actor_of_a_cluster_that_this_machine_alone_reaches_cost_an_attempt(
+def test_a_crash_or_hang_of_an_actor_of_a_local_cluster_costs_an_attempt(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the other faults cost is a rule of all executors."""
@@ -110,13 +110,13 @@ def test_a_crash_and_a_hang_in_an_actor_of_a_cluster_that_this_machine_alone_rea
     monkeypatch.delenv(LOOPBACK)
     before = set(psutil.Process().children(recursive=True))
     faults = ("hangs", "segfault")
-    study, plan = study_of(tmp_path, tiny, [*map(faulty.rate_of, faults), 0.002])
+    study, plan = create_study_of_rates(tmp_path, tiny, [*map(faulty.rate_of, faults), 0.002])
     log = list[str]()
     with closing(make_backend(Settings(executor="ray"), 2, log.append)) as backend:
         assert isinstance(backend, SubprocessBackend)
-        executor = ready(backend, plan, tmp_path / "checkpoints")
+        executor = open_with_actors(backend, plan, tmp_path / "checkpoints")
         assert list_listening(set(psutil.Process().children(recursive=True)) - before) == {"127.0.0.1"}
-        assert run_work(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
+        assert run_work(executor, make_search(study, plan, tmp_path / "checkpoints"), lambda: None)
         assert executor.workers == 2
     trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if is_counted(t)}
     assert trials[0.002].state == TrialState.COMPLETE
@@ -133,15 +133,15 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 def list_listening(processes: set[psutil.Process]) -> set[str]:
     """Return the addresses that processes listen on."""
-    found = set[str]()
+    addresses = set[str]()
     for process in processes:
         with suppress(psutil.Error):  # it ended meanwhile
             listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
-            found |= {c.laddr.ip.removeprefix("::ffff:") for c in listening}
-    return found
+            addresses |= {c.laddr.ip.removeprefix("::ffff:") for c in listening}
+    return addresses
 
 
-def test_an_actor_whose_code_its_node_lacks_says_which_module(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_node_without_the_code_has_the_missing_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONPATH")
     words = r"a Ray actor ended while it was made \(ModuleNotFoundError: No module named 'tests.*'\); each node needs"
     with (
@@ -153,17 +153,15 @@ def test_an_actor_whose_code_its_node_lacks_says_which_module(monkeypatch: pytes
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("word", ["raylet/raylet", "gcs/gcs_server", "spawn_main"])
-def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
-    word: str, tmp_path: Path, tiny: Dataset
-) -> None:
-    """Or the process that talks to it."""
-    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004])
+def test_a_killed_cluster_ends_the_session_and_leaves_no_process(word: str, tmp_path: Path, tiny: Dataset) -> None:
+    """So does the death of the process that connects to the cluster."""
+    study, plan = create_study_of_rates(tmp_path, tiny, [0.002, 0.003, 0.004])
     long = plan.conditions.recipe.model_copy(update={"steps": 200_000})
     plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
     make = partial(connect_to_ray, Settings(device="cpu", workers=2), 2)
     before = set(psutil.Process().children(recursive=True))  # a fork server of earlier tests is among them
     with closing(SubprocessBackend(make, print)) as backend:
-        executor = ready(backend, plan, tmp_path / "checkpoints")
+        executor = open_with_actors(backend, plan, tmp_path / "checkpoints")
         # multiprocessing's tracker belongs to this process, and ends with it.
         family = [
             process
@@ -180,11 +178,11 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
                             process.kill()
 
         with pytest.raises(ExecutorError, match=r"Ray|raylet"):
-            run_work(executor, work_of(study, plan, tmp_path / "checkpoints"), kill)
+            run_work(executor, make_search(study, plan, tmp_path / "checkpoints"), kill)
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert study.get_trials(states=(TrialState.WAITING,))
-    left = psutil.wait_procs(family, timeout=300)[1]  # those of Ray that outlive its head end by themselves
-    assert [process.cmdline() for process in left] == []
+    surviving = psutil.wait_procs(family, timeout=300)[1]  # those of Ray that outlive its head end by themselves
+    assert [process.cmdline() for process in surviving] == []
 
 
 @pytest.mark.parametrize(
@@ -213,12 +211,12 @@ def test_an_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
         sweep_in(tmp_path, ray_address="127.0.0.1:1")
 
 
-made_ready = conformance.made
+make_executor = conformance.make_executor
 """A fixture of the rules."""
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("rule", conformance.RULES, ids=lambda rule: rule.__name__)
-def test_rays_actors_keep_the_rules_of_all_executors(rule: Any, made_ready: Any) -> None:
+def test_ray_actors_follow_the_rules_of_all_executors(rule: Any, make_executor: Any) -> None:
     """Each of them needs a cluster of its own."""
-    rule(conformance.ray, made_ready)
+    rule(conformance.make_ray_backend, make_executor)

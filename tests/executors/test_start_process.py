@@ -90,7 +90,7 @@ def test_no_command_imports_modules_of_the_working_folder(tmp_path: Path, data: 
         assert hostile_modules.imported(data) == []
 
 
-def test_python_m_sweeper_takes_the_folder_off_its_path_as_soon_as_it_can(tmp_path: Path) -> None:
+def test_python_m_sweeper_removes_the_working_folder_from_its_path(tmp_path: Path) -> None:
     """Python itself puts it there, and imports modules of its own before ours is run."""
     hostile_modules.lay(tmp_path, hostile_modules.OTHERS)
     done = sweeper(tmp_path, "studies")
@@ -107,7 +107,7 @@ def test_python_m_sweeper_takes_the_folder_off_its_path_as_soon_as_it_can(tmp_pa
         (3, "worker ended with status 3"),
     ],
 )
-def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
+def test_the_end_of_a_worker_is_explained(code: int, text: str) -> None:
     class Ended:
         exitcode = code
 

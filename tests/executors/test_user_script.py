@@ -32,7 +32,7 @@ CONDITIONS = Conditions(dataset=DATA, recipe=make_script_recipe(Settings(), "tra
 
 
 class FakeScript:
-    """What a script writes; it finds 80 of 100 pixels of each image."""
+    """A script that finds 80 of 100 foreground pixels of each image."""
 
     what = "logits"
     names: dict[str, list[str]] = {"val": STEMS[:3], "test": STEMS[3:7]}  # noqa: RUF012
@@ -48,10 +48,10 @@ class FakeScript:
     def run(self, _words: object, folder: Path, *, is_done: Callable[[], bool], **_: Any) -> ScriptEnd:
         trial = json.loads((folder / "trial.json").read_text())
         self.trained.append(trial)
-        sofar = {"seconds": 1.0, "calls": 9, "pixels": None, "length": 8.0, "runs": self.runs}
+        progress = {"seconds": 1.0, "calls": 9, "pixels": None, "length": 8.0, "runs": self.runs}
         lines: list[dict[str, Any]] = [
             {"event": "start", "seconds": 0, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1},
-            {"event": "epoch", "done": 8, **sofar},
+            {"event": "epoch", "done": 8, **progress},
         ]
         for split in trial["splits"]:
             data = np.zeros((len(self.names[split]), 2, BINS), dtype=int)
@@ -61,7 +61,7 @@ class FakeScript:
                 data = np.ones((len(data), 2, 3), dtype=int)
             np.savez(folder / f"{split}.npz", names=np.array(self.names[split]), data=data)
             more = {"what": self.what, "images": len(data), "number": 1, "finite": self.finite}
-            lines.append({"event": "scores", "split": split, **more, **sofar})
+            lines.append({"event": "scores", "split": split, **more, **progress})
         (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         return ScriptEnd(self.status, 2.0, False, 0, ("out of luck",))
 
@@ -85,7 +85,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeScri
 Train = Callable[[FakeScript, TrialSpec], TrialResult]
 
 
-def test_a_trial_trains_a_share_of_the_length_at_a_factor_of_the_rate_and_is_scored_on_validation(train: Train) -> None:
+def test_a_trial_has_its_share_of_the_length_its_rate_factor_and_validation_scores(train: Train) -> None:
     script = FakeScript()
     spec = builders.spec("dice_ce", seed=5, params={"mix": 0.5, "pos_weight": 2.0}, lr=1.5, steps=25)
     result = train(script, spec)
@@ -105,8 +105,8 @@ def test_a_confirmation_has_the_counts_of_each_image_in_the_data_sets_order(trai
     assert result.val is not None and result.val.images == (0, 1, 2)
     assert result.test is not None and result.test.images == (3, 4, 5, 6)
     assert count_at_point(result.test, 0.5)[0].tolist() == [[900, 20, 0], [80, 0, 20]]
-    again = train(script, builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={}))
-    assert again.test == result.test and script.trained[-1]["resumed"]
+    repeated = train(script, builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={}))
+    assert repeated.test == result.test and script.trained[-1]["resumed"]
 
 
 @pytest.mark.parametrize(
@@ -118,24 +118,24 @@ def test_a_confirmation_has_the_counts_of_each_image_in_the_data_sets_order(trai
         ({"names": {"val": ["other"]}}, "images of val must be named as in the data"),
     ],
 )
-def test_a_training_that_cannot_be_used_has_failed_and_says_why(
+def test_a_training_with_unusable_scores_fails_with_its_reason(
     train: Train, changes: dict[str, Any], reason: str
 ) -> None:
     result = train(FakeScript(**changes), builders.spec("dice", steps=25, params={}))
     assert result.state == "failed" and result.reason is not None and reason in result.reason
 
 
-def test_the_run_that_a_script_wrote_itself_is_noted(train: Train) -> None:
+def test_the_run_that_a_script_logs_itself_is_recorded(train: Train) -> None:
     script, spec = FakeScript(runs={"wandb": "team/cracks/1a"}), builders.spec("dice", steps=25)
     assert train(script, spec).own_runs == {"wandb": "team/cracks/1a"}
 
 
-def test_a_training_that_diverged_is_a_result(train: Train) -> None:
+def test_a_diverged_training_is_a_result(train: Train) -> None:
     result = train(FakeScript(finite=False), builders.spec("dice", purpose="confirm", steps=100, params={}))
     assert (result.state, result.value, result.collapse, result.test) == ("complete", 0.0, Collapse.DIVERGED, None)
 
 
-def test_a_training_of_other_labels_than_the_first_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_with_other_labels_than_the_first_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = FakeScript(backgrounds=(900, 900, 901))
     monkeypatch.setattr(starter, "run_script", script.run)
     with closing(ScriptBackend("train")) as backend:
@@ -149,9 +149,7 @@ def test_a_training_of_other_labels_than_the_first_has_failed(tmp_path: Path, mo
     assert "of val has 900 pixels of class 0 in one and 901 in another" in str(results[2].reason)
 
 
-def test_closing_ends_what_runs_and_its_training_is_lost_not_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closing_ends_a_running_training_as_lost_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = threading.Event()
 
     def wait(_words: object, _folder: Path, *, is_done: Callable[[], bool], **_: Any) -> ScriptEnd:
@@ -169,7 +167,7 @@ def test_closing_ends_what_runs_and_its_training_is_lost_not_failed(
     assert [type(answer) for answer in answers] == [WorkerLost]
 
 
-def test_what_another_training_left_in_the_folder_is_not_continued(train: Train) -> None:
+def test_files_of_another_training_in_the_folder_are_not_continued(train: Train) -> None:
     script = FakeScript()
     train(script, builders.spec("dice", steps=25, params={}))
     train(script, builders.spec("dice", steps=25, params={}, lr=2.0))
