@@ -16,7 +16,7 @@ from tests.support.folders import folder
 DATA = "synthetic:street?images=10&size=64"
 
 
-def test_advise_orders_losses_and_says_how_to_check(sweeper):
+def test_advise_orders_losses_and_has_the_command_that_checks(sweeper):
     status, out, _ = sweeper("advise", DATA)
     assert status == 0
     lines = out.splitlines()
@@ -25,7 +25,7 @@ def test_advise_orders_losses_and_says_how_to_check(sweeper):
     assert f"`sweeper run {shlex.quote(DATA)}` checks it" in lines[-1]
 
 
-def test_advise_writes_a_space_that_run_takes(sweeper, tmp_path):
+def test_advise_writes_a_space_that_run_accepts(sweeper, tmp_path):
     status, out, err = sweeper("advise", DATA, "--json", "--space-out", "space.yaml")
     assert status == 0 and "space.yaml" in err
     document = json.loads(out)
@@ -37,8 +37,8 @@ def test_advise_writes_a_space_that_run_takes(sweeper, tmp_path):
 NOISE = np.random.default_rng(0)
 UNLIKE: dict[str, list[np.ndarray]] = {
     "noise": [NOISE.integers(0, 2, (64, 64)) for _ in range(6)],
-    "a pixel of 40,000": [np.pad([[1]], ((at, 199 - at), (99, 100))) for at in range(20, 80, 10)],
-    "mostly empty": [np.pad(np.full((20, 20), at % 3 == 0), 22) for at in range(12)],
+    "a pixel of 40,000": [np.pad([[1]], ((index, 199 - index), (99, 100))) for index in range(20, 80, 10)],
+    "mostly empty": [np.pad(np.full((20, 20), index % 3 == 0), 22) for index in range(12)],
     "20 classes": [np.kron(NOISE.integers(0, 20, (8, 8)), np.ones((12, 12))) for _ in range(6)],
 }
 
@@ -46,7 +46,8 @@ UNLIKE: dict[str, list[np.ndarray]] = {
 @pytest.mark.parametrize("name", UNLIKE)
 def test_on_data_unlike_the_ledger_advise_claims_no_gain_and_leaves_no_family_out(sweeper, tmp_path, name):
     root = folder(
-        tmp_path / "data", {f"{at:02}": Image.fromarray(mask.astype(np.uint8)) for at, mask in enumerate(UNLIKE[name])}
+        tmp_path / "data",
+        {f"{index:02}": Image.fromarray(mask.astype(np.uint8)) for index, mask in enumerate(UNLIKE[name])},
     )
     status, out, err = sweeper("advise", root, "--space-out", "space.yaml")
     assert status == 0 and "The data are unlike anything measured: the nearest set, " in out and "gains" not in out, err
@@ -59,10 +60,10 @@ def test_on_data_unlike_the_ledger_advise_claims_no_gain_and_leaves_no_family_ou
 
 
 @pytest.mark.parametrize("data", [DATA, "synthetic:cracks?images=10&size=64", "synthetic:blobs?images=6&size=64"])
-def test_profile_says_of_the_loss_what_advise_says(sweeper, tmp_path, data):
+def test_profile_and_advise_make_the_same_statement_about_the_loss(sweeper, tmp_path, data):
     example = Path(__file__).parents[2] / "reports" / "example" / "recommendation.json"
-    for own in (0, 1):
-        if own:  # a study of theirs counts in both
+    for has_own_study in (False, True):
+        if has_own_study:  # it counts in both
             (tmp_path / "reports" / "mine").mkdir(parents=True)
             (tmp_path / "reports" / "mine" / "recommendation.json").write_bytes(example.read_bytes())
         stake = json.loads(sweeper("advise", data, "--json")[1])["stake"]
@@ -71,7 +72,7 @@ def test_profile_says_of_the_loss_what_advise_says(sweeper, tmp_path, data):
         assert stake in json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))["consequences"]
 
 
-def test_own_studies_join_unless_they_are_left_out(sweeper, tmp_path):
+def test_advise_uses_own_studies_unless_they_are_excluded(sweeper, tmp_path):
     example = Path(__file__).parents[2] / "reports" / "example" / "recommendation.json"
     (tmp_path / "reports" / "mine").mkdir(parents=True)
     (tmp_path / "reports" / "mine" / "recommendation.json").write_bytes(example.read_bytes())

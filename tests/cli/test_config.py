@@ -25,7 +25,7 @@ steps: 200
 """
 
 
-def parsed(folder: Path, text: str, *arguments: str) -> click.Context:
+def parse_config(folder: Path, text: str, *arguments: str) -> click.Context:
     path = folder / "sweeper.yaml"
     path.write_text(text, "utf-8")
     return command.make_context(
@@ -38,7 +38,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
 ) -> None:
     monkeypatch.setenv("SWEEPER_TRIALS", "30")
     monkeypatch.setenv("SWEEPER_STEPS", "300")
-    values = parsed(tmp_path, FILE, "--steps", "400").params
+    values = parse_config(tmp_path, FILE, "--steps", "400").params
     assert (values["steps"], values["trials"], values["batch_size"], values["fixed_lr"]) == (400, 30, 4, True)
     settings = Settings(**{name: values[name] for name in Settings.model_fields if name != "precision"})
     assert list_stored_options(settings) == {
@@ -48,7 +48,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "words"),
     [
         ("trails: 3", "trails: unknown option, did you mean `trials`?"),
         ("config: other.yaml", "config: unknown option"),
@@ -60,14 +60,14 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
         ("trials: &a 3", "must not use anchors"),
     ],
 )
-def test_mistakes_of_the_file_are_told_before_anything_is_done(tmp_path: Path, text: str, said: str) -> None:
+def test_mistakes_of_the_file_are_reported_before_the_run(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parsed(tmp_path, text)
-    assert len(caught.value.problems) == 1 and said in caught.value.problems[0]
+        parse_config(tmp_path, text)
+    assert len(caught.value.problems) == 1 and words in caught.value.problems[0]
 
 
 @pytest.mark.parametrize(
-    ("text", "option", "read"),
+    ("text", "option", "value"),
     [
         ("trials: 010", "trials", 10),
         ("study: 2026-01-31", "study", "2026-01-31"),
@@ -75,25 +75,25 @@ def test_mistakes_of_the_file_are_told_before_anything_is_done(tmp_path: Path, t
         ("", "trials", None),
     ],
 )
-def test_a_value_is_read_as_it_is_written(tmp_path: Path, text: str, option: str, read: object) -> None:
-    assert parsed(tmp_path, text).params[option] == read
+def test_a_value_keeps_its_written_form(tmp_path: Path, text: str, option: str, value: object) -> None:
+    assert parse_config(tmp_path, text).params[option] == value
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("timeout: 1:30", "must be a duration"), ("trials: many", r"\(from --config .*sweeper.yaml\)")]
+    ("text", "words"), [("timeout: 1:30", "must be a duration"), ("trials: many", r"\(from --config .*sweeper.yaml\)")]
 )
-def test_a_wrong_value_is_told_as_on_the_command_line_with_its_file(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(click.BadParameter, match=said):
-        parsed(tmp_path, text)
+def test_a_wrong_value_is_reported_as_on_the_command_line_with_its_file(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(click.BadParameter, match=words):
+        parse_config(tmp_path, text)
 
 
 def test_an_empty_variable_is_refused_over_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEPER_TRIALS", "")
     with pytest.raises(click.UsageError, match="SWEEPER_TRIALS"):
-        parsed(tmp_path, "trials: 3")
+        parse_config(tmp_path, "trials: 3")
 
 
-def test_a_run_takes_what_the_file_says(sweeper: Any, tmp_path: Path) -> None:
+def test_a_run_uses_the_values_of_the_file(sweeper: Any, tmp_path: Path) -> None:
     (tmp_path / "sweeper.yaml").write_text("data: nowhere\nexecutor: inline\n", "utf-8")
     status, _, err = sweeper("run", "--config", "sweeper.yaml")
     assert status == 2 and "nowhere: must be a folder" in err

@@ -1,4 +1,4 @@
-"""`sweeper judge`: what it prints, writes and ends with."""
+"""`sweeper judge`: its output, its files and its exit status."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_pa
     assert not problems(json.loads((out / "judgement.json").read_text("utf-8")))
 
 
-def test_a_method_of_which_no_error_is_known_is_drawn_and_names_are_data(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_a_method_without_an_error_is_drawn_and_names_are_escaped(sweeper: Sweeper, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>|[x](http://y)"
     scores = tmp_path / "scores.csv"
     scores.write_text(f"method,score\n{hostile},0.71\n{hostile},0.72\n{hostile},0.74\nb,0.6\n")
@@ -46,12 +46,12 @@ def test_a_method_of_which_no_error_is_known_is_drawn_and_names_are_data(sweeper
 @pytest.mark.parametrize(
     "words", [("nowhere.csv",), (str(SCORES), "--column", "size=x"), (str(SCORES), "--margin", "-1")]
 )
-def test_what_cannot_be_judged_is_status_2(sweeper: Sweeper, words: tuple[str, ...]) -> None:
+def test_invalid_tables_and_options_end_with_status_2(sweeper: Sweeper, words: tuple[str, ...]) -> None:
     status, out, error = sweeper("judge", *words)
     assert status == 2 and not out and error
 
 
-def test_nothing_heavy_is_loaded_for_an_answer() -> None:
+def test_judge_loads_no_heavy_library() -> None:
     call = "import contextlib, io; f = io.StringIO(); o = contextlib.redirect_stdout(f); o.__enter__(); "
     call += f"from sweeper.cli.judge import command; command(['{SCORES}'], standalone_mode=False); "
     call += "o.__exit__(None, None, None)"

@@ -1,4 +1,4 @@
-"""The command line as a whole: what is wrong is said in words, values come from variables, errors are documents."""
+"""The command line as a whole: mistakes are explained, variables set options, errors are JSON documents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["zzz"], "`sweeper --help` lists them"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what(
+def test_wrong_usage_ends_with_status_2_and_an_explanation(
     tmp_path: Path, sweeper: Sweeper, arguments: list[str], words: str
 ) -> None:
     inline = ["--executor", "inline"] if arguments[0] == "run" else []
@@ -55,7 +55,7 @@ def test_wrong_usage_ends_with_2_and_says_what(
     assert arguments[0] == "run" or list(tmp_path.iterdir()) == []
 
 
-def test_a_slip_in_a_study_is_answered_with_the_name_that_is_spelt_alike(tmp_path: Path, sweeper: Sweeper) -> None:
+def test_report_answers_a_misspelt_study_with_the_similar_name(tmp_path: Path, sweeper: Sweeper) -> None:
     studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "done", new_plan())
     status, out, err = sweeper("report", "don")
     assert (status, out) == (2, "") and "did you mean `done`?" in err
@@ -66,15 +66,15 @@ def test_options_can_be_set_by_variables_which_the_command_line_overrides(
 ) -> None:
     dry = ("run", "--executor", "inline", "--dry-run")
     monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
-    with monkeypatch.context() as own:
-        own.setenv("SWEEPER_TIME_LIMIT", "60")  # as for `sweeper confirm`: nobody asks for it here
+    with monkeypatch.context() as patch:
+        patch.setenv("SWEEPER_TIME_LIMIT", "60")  # as for `sweeper confirm`: nobody asks for it here
         status, _, err = sweeper(*dry)
         assert status == 2 and "clouds" in err
     status, _, err = sweeper(*dry, "--time-limit", "60")
     assert status == 2 and "--time-limit needs --command" in err
     for name, value in (("SWEEPER_CONFIRM_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
-        with monkeypatch.context() as own:
-            own.setenv(name, value)
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
             status, _, err = sweeper(*dry)
             assert status == 2 and value in err
     monkeypatch.setenv("SWEEPER_DATA", "")  # not the default
@@ -86,27 +86,29 @@ def test_options_can_be_set_by_variables_which_the_command_line_overrides(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_nobody_foresaw_is_one_line_without_secrets_and_status_1(
+def test_an_unexpected_error_is_one_line_without_secrets_and_status_1(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(*_: object, **__: object) -> None:
+    def raise_error(*_: object, **__: object) -> None:
         raise RuntimeError("the sky fell on postgresql://me:canary@host/db")
 
-    monkeypatch.setattr("sweeper.storage.open_storage", breaks)
+    monkeypatch.setattr("sweeper.storage.open_storage", raise_error)
     status, _, err = sweeper("report", "s")
     assert status == 1
     assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
-    more = sweeper("run", "--resume", "--study", "s", "--executor", "inline", "-v")[2]
-    assert "Traceback" in more and "me:***@host" in err and "me:***@host" in more and "canary" not in err + more
+    verbose = sweeper("run", "--resume", "--study", "s", "--executor", "inline", "-v")[2]
+    assert (
+        "Traceback" in verbose and "me:***@host" in err and "me:***@host" in verbose and "canary" not in err + verbose
+    )
 
 
-def test_a_full_disk_is_no_mistake_in_sweeper(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(*_: object, **__: object) -> None:
+def test_a_full_disk_is_not_reported_as_a_mistake_in_sweeper(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_full_disk(*_: object, **__: object) -> None:
         error = OSError(errno.ENOSPC, "No space left on device")
         error.add_note("sweeper confirm --name own --resume")
         raise error
 
-    monkeypatch.setattr("sweeper.scripts.probe.probe_script", breaks)
+    monkeypatch.setattr("sweeper.scripts.probe.probe_script", raise_full_disk)
     status, _, err = sweeper("probe", "--command", "python train.py")
     assert status == 1 and "the current folder, . (" in err and "cannot be written: [Errno 28]" in err
     assert "mistake in sweeper" not in err and "this continues it: sweeper confirm --name own --resume." in err
@@ -127,16 +129,16 @@ def test_an_error_is_a_document_under_json(sweeper: Sweeper, tmp_path: Path) -> 
 
 def test_every_command_has_help_and_refuses_empty_values() -> None:
     for name, text in COMMANDS.items():
-        shown = CliRunner().invoke(cli, [name, "--help"])
-        assert shown.exit_code == 0 and len(shown.output) > 100, name
+        result = CliRunner().invoke(cli, [name, "--help"])
+        assert result.exit_code == 0 and len(result.output) > 100, name
         assert text
         assert isinstance(cli.get_command(click.Context(cli), name), SweeperCommand), name
 
 
 def test_the_shell_completes_commands_and_options() -> None:
     for line, expected in (("sweeper stu", "plain,studies\n"), ("sweeper run --confirm-st", "plain,--confirm-steps\n")):
-        asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SWEEPER_COMPLETE": "bash_complete"}
-        assert CliRunner().invoke(cli, [], env=asked, prog_name="sweeper").output == expected
+        environment = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SWEEPER_COMPLETE": "bash_complete"}
+        assert CliRunner().invoke(cli, [], env=environment, prog_name="sweeper").output == expected
 
 
 @pytest.mark.parametrize("command", ["report", "train", "export", "mlflow", "backup", "predict"])
@@ -153,7 +155,7 @@ def test_a_command_without_its_study_lists_the_newest(tmp_path: Path, sweeper: S
     assert (status, out) == (2, "") and f"{needed}; `sweeper studies` lists them" in err
 
 
-def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_that_is_not_installed_has_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(name: str) -> str:
         if name == "sweeper":
             raise metadata.PackageNotFoundError(name)
@@ -161,5 +163,5 @@ def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch: pytest.
 
     monkeypatch.setattr(metadata, "version", find)
     version.read_versions.cache_clear()
-    assert version.versions()["sweeper"] == version.__version__
-    version.versions.cache_clear()
+    assert version.read_versions()["sweeper"] == version.__version__
+    version.read_versions.cache_clear()

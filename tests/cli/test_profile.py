@@ -30,7 +30,7 @@ def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     assert (tmp_path / "c" / "sources").is_dir() and not (tmp_path / ".sweeper").exists()
 
 
-def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweeper, tmp_path):
+def test_profile_accepts_patterns_and_a_class_map_and_reports_assumptions(sweeper, tmp_path):
     root = folder(tmp_path / "data", {stem: mask(0, 1, 2, 3, shift=i) for i, stem in enumerate("abcd")})
     (root / "images").rename(root / "fotos")
     (tmp_path / "map.yaml").write_text("road: [2, 3]\nignore: 1\n")
@@ -52,13 +52,13 @@ def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweepe
     assert status == 2 and "1 problem in the class map" in err
 
 
-def test_a_split_that_cannot_be_made_is_called_so_once(sweeper, tmp_path):
+def test_an_impossible_split_is_reported_once(sweeper, tmp_path):
     split = "stem,split,group\na,,x\nb,,x\nc,,y\nd,,y\n"
     status, out, _ = sweeper("profile", folder(tmp_path / "data", split=split))
     assert status == 0 and "\nsplit: train, validation and test need a group of images each, found 2" in out
 
 
-def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
+def test_profile_accepts_the_data_set_that_synth_writes(sweeper, tmp_path):
     status, out, _ = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
     assert status == 0
     assert "4 images" in out
@@ -71,7 +71,7 @@ def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
     assert status == 2 and "new or empty" in err
 
 
-def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
+def test_profile_reports_wrong_labels_and_exclude_drops_them(sweeper, tmp_path):
     assert sweeper("synth", "blobs?images=6&size=96", tmp_path / "d")[0] == 0
     (tmp_path / "d" / "masks" / "00003.png").write_bytes((tmp_path / "d" / "masks" / "00001.png").read_bytes())
     status, out, _ = sweeper("profile", tmp_path / "d")
@@ -88,7 +88,7 @@ def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
     assert (tmp_path / "d" / "images" / "00003.png").exists()
 
 
-def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monkeypatch):
+def test_profile_at_a_smaller_size_warns_of_erased_objects(sweeper, tmp_path, monkeypatch):
     root = tmp_path / "d"
     assert sweeper("synth", "shapes?images=4&size=64&object=6&elongation=16", root)[0] == 0
     native = json.loads(sweeper("profile", root, "--json")[1])
@@ -102,7 +102,7 @@ def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    ("found", "asked", "status"),
+    ("severity", "options", "status"),
     [
         ("error", [], 0),
         ("error", ["--fail-on", "warning"], 1),
@@ -110,10 +110,10 @@ def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monke
         ("warning", ["--fail-on", "warning"], 1),
     ],
 )
-def test_a_profile_fails_on_what_was_asked(
-    sweeper, monkeypatch: pytest.MonkeyPatch, found: Any, asked: list[str], status: int
+def test_a_profile_fails_on_the_requested_severity(
+    sweeper, monkeypatch: pytest.MonkeyPatch, severity: Any, options: list[str], status: int
 ) -> None:
-    finding = Finding(kind="x", severity=found, text="Something is found.")
+    finding = Finding(kind="x", severity=severity, text="Something is found.")
     monkeypatch.setattr("sweeper.cli.profile.examine_labels", lambda *_: [finding])
-    ended, out, err = sweeper("profile", "synthetic:cracks?images=20&size=64", *asked)
-    assert ended == status and f"{found}: Something is found." in out, err
+    exit_status, out, err = sweeper("profile", "synthetic:cracks?images=20&size=64", *options)
+    assert exit_status == status and f"{severity}: Something is found." in out, err

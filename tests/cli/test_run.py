@@ -1,4 +1,4 @@
-"""The command line as people and scripts meet it: real processes, exit statuses, streams, signals."""
+"""The command line in real processes: exit statuses, streams, signals."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
     return sweeper(folder, "run", *QUICK, "--trials", "3", "--study", "s", "--json", "--workers", "2")
 
 
-def test_a_run_prints_one_document_tells_progress_in_plain_lines_and_leaves_files_where_the_contract_says(
+def test_a_run_prints_a_document_logs_progress_and_writes_the_files_of_the_contract(
     run: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     assert run.returncode == 0, run.stderr
@@ -100,11 +100,13 @@ def test_a_run_prints_one_document_tells_progress_in_plain_lines_and_leaves_file
 
 
 @pytest.mark.slow
-def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedProcess[str], folder: Path) -> None:
-    again = sweeper(folder, "run", *QUICK, "--study", "s")
-    assert again.returncode == 2
-    assert "--resume" in again.stderr and "--study" in again.stderr
-    assert again.stdout == ""
+def test_an_existing_study_name_is_refused_with_both_remedies(
+    run: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    repeated = sweeper(folder, "run", *QUICK, "--study", "s")
+    assert repeated.returncode == 2
+    assert "--resume" in repeated.stderr and "--study" in repeated.stderr
+    assert repeated.stdout == ""
 
 
 def test_the_largest_seed_can_be_trained_with() -> None:
@@ -112,9 +114,7 @@ def test_the_largest_seed_can_be_trained_with() -> None:
     assert torch.Generator().manual_seed(last).initial_seed() == last < 2**63
 
 
-def test_a_dry_run_says_what_would_be_done_refuses_what_the_run_would_and_leaves_nothing(
-    tmp_path: Path, sweeper: Any
-) -> None:
+def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tmp_path: Path, sweeper: Any) -> None:
     dry = ("run", *QUICK, "--executor", "inline", "--dry-run")
     status, out, err = sweeper(*dry, "--trials", "9", "--precision", "auto")
     assert status == 0, err
@@ -122,8 +122,8 @@ def test_a_dry_run_says_what_would_be_done_refuses_what_the_run_would_and_leaves
     assert "4 to 6 trainings of 8 steps to confirm them" in out
     assert re.search(r"recipe: .*(float32|bfloat16) \(measured; --precision \1 repeats it\)", out)
     assert "device: CPU" in err and "recipe: " not in err  # each is said once
-    given = ("--steps", "8", "--longer", "16", "--confirm-seeds", "2..5", "--precision", "float32", "--json")
-    status, out, _ = sweeper(*dry, *given)
+    options = ("--steps", "8", "--longer", "16", "--confirm-seeds", "2..5", "--precision", "float32", "--json")
+    status, out, _ = sweeper(*dry, *options)
     document = json.loads(out)
     assert not document["is_precision_measured"]
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
@@ -136,29 +136,29 @@ def test_a_dry_run_says_what_would_be_done_refuses_what_the_run_would_and_leaves
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_verdicts_exit_codes_are_documented_and_no_others() -> None:
+def test_the_documented_exit_codes_are_those_of_the_verdicts() -> None:
     codes = VERDICT_CODES
     assert set(codes) == set(Verdict) and len(set(codes.values())) == len(codes)
     assert not set(codes.values()) - {0} & {1, 2, 3, 129, 130, 143}
     readme = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text("utf-8")
-    said = ", ".join(f"{code} {verdict.value.replace('_', ' ')}" for verdict, code in codes.items() if code)
-    assert said in readme
+    listed = ", ".join(f"{code} {verdict.value.replace('_', ' ')}" for verdict, code in codes.items() if code)
+    assert listed in readme
 
 
 @pytest.mark.parametrize(("by_verdict", "status"), [([], 0), (["--exit-code-by-verdict"], 12)])
-def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
+def test_a_run_ends_with_the_code_of_its_verdict_on_request(
     sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verdict: list[str], status: int
 ) -> None:
     paths = ReportPaths(tmp_path, "toy")
     paths.folder.mkdir()
     paths.recommendation.write_text("{}")
-    found = make_recommendation(
+    recommendation = make_recommendation(
         builders.evidence({"dice": 0.7}, baseline=None), task="binary", order=builders.ORDER, snippet=lambda *_: ""
     )
-    outcome = Outcome(builders.sweep(), found, paths)
+    outcome = Outcome(builders.sweep(), recommendation, paths)
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
-    ended, out, _ = sweeper("run", "--executor", "inline", *by_verdict)
-    assert ended == status and "Nothing was compared: dice alone was confirmed." in out
+    exit_status, out, _ = sweeper("run", "--executor", "inline", *by_verdict)
+    assert exit_status == status and "Nothing was compared: dice alone was confirmed." in out
 
 
 @pytest.mark.slow

@@ -14,21 +14,21 @@ from sweeper.workflow.settings import Settings, list_options
 Sweeper = Callable[..., tuple[int, str, str]]
 
 
-def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper: Sweeper) -> None:
-    known = list_options()
+def test_help_all_lists_every_option_once_and_help_the_common_ones(sweeper: Sweeper) -> None:
+    options = list_options()
     every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
     written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
     others = {"--config", "--dry-run", "--json", "--exit-code-by-verdict", "--verbose", "--quiet"}
     others |= {"--help", "--help-all"}
-    of_settings = {f"--{name.replace('_', '-')}": option for name, option in known.items()}
+    of_settings = {f"--{name.replace('_', '-')}": option for name, option in options.items()}
     assert sorted(written[every]) == sorted({*of_settings, *others})
     assert set(written[common]) == {name for name, option in of_settings.items() if option.often} | others
-    assert all(f"\n{option.section}:\n" in every for option in known.values())
+    assert all(f"\n{option.section}:\n" in every for option in options.values())
     assert "--help-all" in common and len(written[common]) - len(others) <= 20
 
 
 @pytest.mark.parametrize("name", list(list_options()))
-def test_the_command_line_takes_what_settings_take(name: str) -> None:
+def test_the_command_line_accepts_what_settings_accept(name: str) -> None:
     # A limit that is refused late is reported after minutes; one that is refused too early cannot be used.
     kind, field = make_setting_option(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
     limits = {type(part).__name__.lower(): part for part in field.metadata if type(part).__name__ in {"Ge", "Le"}}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the handler waits for nobody, and what hangs ends all the same."""
+"""Ctrl-C and SIGTERM: the handler never blocks, and a process that hangs ends, too."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_sigterm_ends_a_process_whatever_it_waits_for(tmp_path: Path, hang: str)
             process.kill()
 
 
-def test_the_handler_says_nothing_itself() -> None:
-    """It runs amid anything: a write of its own could wait for what it interrupted."""
-    heard, go_on = list[threading.Thread](), threading.Event()
+def test_the_signal_handler_logs_from_another_thread() -> None:
+    """A handler interrupts any code: a write in it could wait for the code that it interrupted."""
+    log_threads, may_continue = list[threading.Thread](), threading.Event()
 
     def log(_: str) -> None:
-        heard.append(threading.current_thread())
-        go_on.wait(60)
+        log_threads.append(threading.current_thread())
+        may_continue.wait(60)
 
     with StopRequest(log) as stop:
         stop.defer_signals()
@@ -62,8 +62,8 @@ def test_the_handler_says_nothing_itself() -> None:
         assert stop.status == 143
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        go_on.set()
-    assert heard == [stop._thread]
+        may_continue.set()
+    assert log_threads == [stop._thread]
 
 
 def test_a_signal_whose_error_a_library_caught_is_not_lost() -> None:
@@ -75,7 +75,7 @@ def test_a_signal_whose_error_a_library_caught_is_not_lost() -> None:
     assert caught.value.exit_status == 143
 
 
-def test_a_process_of_which_a_sweep_is_a_part_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_contains_a_sweep_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.cli.signals.END_SECONDS", 1000)
     with StopRequest(lambda _: None) as stop:
         stop.defer_signals()

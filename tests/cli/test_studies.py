@@ -17,7 +17,7 @@ URL = "sqlite:///sweeper.db"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def two_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a folder with two studies: `done`, which was trained, and `begun`."""
     monkeypatch.chdir(tmp_path)
     storage = studies.open_storage(URL)
@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "file").write_bytes(b"12345678")
 
 
-def test_studies_are_listed_with_state_verdict_and_best(here: None, sweeper) -> None:
+def test_studies_are_listed_with_state_verdict_and_best(two_studies: None, sweeper) -> None:
     status, out, _ = sweeper("studies", "--json")
     document = json.loads(out)
     rows = {row["study"]: row for row in document["studies"]}
@@ -47,7 +47,7 @@ def test_studies_are_listed_with_state_verdict_and_best(here: None, sweeper) -> 
     assert "change, " in out and "finished" in out and "9/9" in out and "2 studies in sqlite:///sweeper.db" in out
 
 
-def test_a_deleted_study_leaves_its_report_and_nothing_else(here: None, sweeper) -> None:
+def test_a_deleted_study_leaves_its_report_and_nothing_else(two_studies: None, sweeper) -> None:
     status, out, err = sweeper("studies", "delete", "done")
     assert status == 2 and "add --yes" in err and "done" in studies.list_study_names(studies.open_storage(URL))
     status, out, err = sweeper("studies", "delete", "done", "--yes")
@@ -61,7 +61,7 @@ def test_a_deleted_study_leaves_its_report_and_nothing_else(here: None, sweeper)
     assert studies.create_study(storage, "done", new_plan()).trials == []
 
 
-def test_a_study_that_is_run_stays_and_so_do_networks_that_may_be_of_another_of_that_name(here: None, sweeper) -> None:
+def test_delete_keeps_a_running_study_and_networks_of_a_possible_namesake(two_studies: None, sweeper) -> None:
     """Two storages in one folder may each hold a study `done`."""
     folder = get_weights_dir(Path(".sweeper/cache"), "done")
     folder.mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_a_study_that_is_run_stays_and_so_do_networks_that_may_be_of_another_of_
     assert list(folder.iterdir()) and get_checkpoints_dir(Path(".sweeper/cache"), "done").exists()
 
 
-def test_of_a_link_the_link_is_deleted(here: None, sweeper) -> None:
+def test_delete_removes_a_link_and_keeps_its_target(two_studies: None, sweeper) -> None:
     folder = get_checkpoints_dir(Path(".sweeper/cache"), "done")
     folder.rename("elsewhere")
     folder.symlink_to(Path("elsewhere").resolve())
@@ -83,25 +83,25 @@ def test_of_a_link_the_link_is_deleted(here: None, sweeper) -> None:
     assert status == 0 and not folder.is_symlink() and (Path("elsewhere") / "file").exists(), err
 
 
-def test_one_study_that_cannot_be_weighed_hides_no_other(here: None, sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(sweep: object) -> None:
+def test_a_damaged_study_hides_no_other_study(two_studies: None, sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_error(sweep: object) -> None:
         raise ValueError("nothing to weigh")
 
-    monkeypatch.setattr("sweeper.workflow.study_state.draw_conclusion", fails)
+    monkeypatch.setattr("sweeper.workflow.study_state.draw_conclusion", raise_error)
     status, out, _ = sweeper("studies", "--json")
     rows = {row["study"]: row for row in json.loads(out)["studies"]}
     assert status == 0 and rows["begun"]["state"] == "unknown"
     assert (rows["done"]["state"], rows["done"]["problem"]) == ("damaged", "nothing to weigh")
 
 
-def test_a_study_that_is_not_there_is_not_made_by_deleting_it(here: None, sweeper) -> None:
+def test_deleting_a_missing_study_does_not_create_it(two_studies: None, sweeper) -> None:
     for _ in range(2):
         status, _, err = sweeper("studies", "delete", "dune", "--yes")
         assert status == 2 and "there is no study 'dune' in this storage" in err
     assert "dune" not in sweeper("studies")[1]
 
 
-def test_a_study_that_was_cut_off_while_being_made_is_deleted_and_a_foreign_one_is_not(here: None, sweeper) -> None:
+def test_delete_removes_a_half_made_study_and_refuses_a_foreign_one(two_studies: None, sweeper) -> None:
     storage = studies.open_storage(URL)
     optuna.create_study(storage=storage, study_name="cut")
     optuna.create_study(storage=storage, study_name="foreign").add_trial(optuna.trial.create_trial(value=0.5))

@@ -1,4 +1,4 @@
-"""On a terminal long lines are broken between words; elsewhere they are as they are."""
+"""Long lines are broken between words on a terminal, and only there."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("width", [40, 72])
 def test_a_terminal_gets_lines_that_end_with_words(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    monkeypatch.setattr(sys, "stderr", output := Terminal())
     echo_lines(f"short\n{LINE}", err=True)
-    first, *others = shown.getvalue().splitlines()
+    first, *others = output.getvalue().splitlines()
     assert first == "short" and len(others) > 1
     assert all(len(line) <= width for line in others) and all(line.startswith("    ") for line in others[1:])
     assert " ".join(line.strip() for line in others) == LINE.strip()
 
 
-def test_what_is_no_terminal_gets_the_line_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_pipe_gets_the_line_unbroken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setenv("COLUMNS", "40")
     echo_lines(LINE)
     assert capsys.readouterr().out == f"{LINE}\n"
@@ -48,14 +48,14 @@ def test_an_error_on_a_real_terminal_is_broken_between_words(tmp_path: Path) -> 
     environment = {**os.environ, "COLUMNS": "50", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=follower, stderr=follower) as running:
         os.close(follower)
-        shown = b""
+        output = b""
         try:
             while part := os.read(leader, 4096):
-                shown += part
+                output += part
         except OSError:  # the last writer is gone
             pass
     os.close(leader)
     assert running.returncode == 2
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output.decode())
     lines = text[text.index("sweeper: ") :].splitlines()
     assert len(lines) > 2 and max(map(len, lines)) <= 50
