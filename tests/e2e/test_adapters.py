@@ -23,7 +23,7 @@ FEW = ("--losses", "dice", "--rates", "none", "--seeds", "3", "--workers", "2", 
 
 
 @pytest.fixture(autouse=True)
-def installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def make_sweeper_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make sweeper importable as where it is installed."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -61,11 +61,11 @@ def test_a_framework_trains_with_the_loss(package: str, images: int, tmp_path: P
 
 def check_losses(command: str, folder: Path, images: int) -> dict[Split, SplitScores]:
     """Check that each split has logits of this number of images, and others under another loss; return the first."""
-    one, two = (train_once(command, folder / f, family=f).read_scores() for f in ("dice", "cross_entropy"))
-    assert {split: len(scores.names) for split, scores in one.items()} == {"val": images, "test": images}
-    assert {scores.what for scores in one.values()} == {"logits"}
-    assert not any(scores.is_equal(two[split]) for split, scores in one.items())
-    return one
+    first, second = (train_once(command, folder / f, family=f).read_scores() for f in ("dice", "cross_entropy"))
+    assert {split: len(scores.names) for split, scores in first.items()} == {"val": images, "test": images}
+    assert {scores.what for scores in first.values()} == {"logits"}
+    assert not any(scores.is_equal(second[split]) for split, scores in first.items())
+    return first
 
 
 @pytest.mark.slow
@@ -92,8 +92,8 @@ def write_tiny_dataset(folder: Path) -> None:
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / "imagesTr" / f"c{n:02d}_0000.png")
         Image.fromarray(disc.astype(np.uint8)).save(root / "labelsTr" / f"c{n:02d}.png")
     labels = {"background": 0, "thing": 1}
-    described = {"channel_names": {"0": "grey"}, "labels": labels, "numTraining": 10, "file_ending": ".png"}
-    (root / "dataset.json").write_text(json.dumps(described))
+    metadata = {"channel_names": {"0": "grey"}, "labels": labels, "numTraining": 10, "file_ending": ".png"}
+    (root / "dataset.json").write_text(json.dumps(metadata))
 
 
 def shrink_network(plans: Path) -> None:
@@ -137,7 +137,7 @@ def test_losses_are_compared_in_nnunet(sweeper: Sweeper, tmp_path: Path, nnunet:
     document = json.loads(out)
     check_answer(document, images=2)
     assert document["probe"]["length"] == 20
-    check_places(tmp_path, list_tested(tmp_path))
+    check_places(tmp_path, list_tested_cases(tmp_path))
 
 
 def check_places(folder: Path, tested: set[str]) -> None:
@@ -147,7 +147,7 @@ def check_places(folder: Path, tested: set[str]) -> None:
     assert {image.split(".")[0] for image in split[0]["val"]} == tested
 
 
-def list_tested(folder: Path) -> set[str]:
+def list_tested_cases(folder: Path) -> set[str]:
     """Return the cases that the first training was tested on."""
     scored = next(iter(sorted((folder / ".sweeper" / "confirm" / "nn").glob("confirm-*/test.npz"))))
     with np.load(scored) as file:

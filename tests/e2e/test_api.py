@@ -21,10 +21,10 @@ from sweeper.workflow.settings import Settings
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/how-to/notebook.ipynb"
 SCRIPT = """
 import sweeper
-found = sweeper.run(
+sweep = sweeper.run(
     "synthetic:blobs?images=24&size=64", study="s", trials=2, steps=4, size=32, batch_size=2, confirm_seeds=1, workers=2
 )
-print(found.study, len(found.trials), found.recommendation.verdict.value, sep=" | ")
+print(sweep.study, len(sweep.trials), sweep.recommendation.verdict.value, sep=" | ")
 """
 
 
@@ -63,20 +63,20 @@ def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path
 
 
 def test_a_sweep_may_run_in_a_thread(tmp_path: Path, monkeypatch: Any) -> None:
-    """Python lets the main thread alone set signal handlers."""
-    seen: list[Settings] = []
+    """Only the main thread of Python may set signal handlers."""
+    received: list[Settings] = []
 
     def refuse(settings: Settings, display: object, stop: Any, **_: object) -> None:
         stop.defer_signals()
         assert stop.status is None
-        seen.append(settings)
+        received.append(settings)
         raise RequestError("the sweep", ["enough"])
 
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", refuse)
     options = {"executor": "inline", "out": str(tmp_path), "workers": "auto", "threshold": 0.5}
     with ThreadPoolExecutor(1) as pool, pytest.raises(RequestError):
         pool.submit(api.run, tmp_path, **options).result()
-    assert (seen[0].out, seen[0].data, seen[0].threshold) == (tmp_path, str(tmp_path), "0.5")
+    assert (received[0].out, received[0].data, received[0].threshold) == (tmp_path, str(tmp_path), "0.5")
 
 
 @pytest.mark.slow
@@ -117,8 +117,8 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: Any) -> None:
     space: dict[str, Any] = {}
     for cell in cells:
         exec(compile("".join(cell["source"]), "notebook", "exec"), space)
-    shown = space["found"]._repr_markdown_()
-    assert shown.startswith("# Loss recommendation") and "```python" in shown
+    report = space["found"]._repr_markdown_()
+    assert report.startswith("# Loss recommendation") and "```python" in report
     assert {*space["search"]["purpose"]} == {"search"} and {*space["best"].index} <= {*space["search"]["family"]}
 
 

@@ -64,15 +64,15 @@ def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -
 
 
 @pytest.mark.parametrize("after", [10, 12, 15, 25])
-def test_a_rotation_that_was_cut_off_is_finished_and_not_repeated(after: int) -> None:
-    whole = train(faking.new_study())
+def test_a_resume_finishes_an_interrupted_rotation_without_repeating_folds(after: int) -> None:
+    uncut = train(faking.new_study())
     study = faking.new_study()
     with pytest.raises(faking.CrashError):
         train(study, crash_after=after)
-    assert [r.spec for r in train(study)] == [r.spec for r in whole]
+    assert [r.spec for r in train(study)] == [r.spec for r in uncut]
 
 
-def test_a_fold_that_fails_costs_its_seed_and_is_a_reason() -> None:
+def test_a_failed_fold_excludes_its_seed_and_is_a_reason() -> None:
     def train_one(spec: TrialSpec) -> TrialResult:
         if spec.purpose == "confirm" and spec.family == "dice" and spec.fold == 1:
             return builders.failed_trial("dice", spec=spec)
@@ -91,8 +91,8 @@ def test_every_output_says_that_the_images_were_not_held_out(tmp_path: Path) -> 
     with pytest.raises(InterruptedSweepError):
         sweep_in(tmp_path, cut := Recorder(stop_after=9), **CONFIRM)
     assert 0 < sum(result.spec.purpose == "confirm" for result in cut.results) < 12
-    again: dict[str, Any] = {"trials": 4, "steps": None, "confirm_steps": None, "data": None}
-    outcome = sweep_in(tmp_path, shown := Recorder(), figures=True, resume=True, **again)
+    options: dict[str, Any] = {"trials": 4, "steps": None, "confirm_steps": None, "data": None}
+    outcome = sweep_in(tmp_path, display := Recorder(), figures=True, resume=True, **options)
     text = outcome.paths.markdown.read_text("utf-8")
     head, caveats = text.split("## Why")[0], text.split("## Caveats")[1]
     assert "not held out: the search saw these images" in head and "not held out" in caveats
@@ -103,5 +103,5 @@ def test_every_output_says_that_the_images_were_not_held_out(tmp_path: Path) -> 
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     parent = client.get_run(outcome.sweep.parent_run_id or "")
     assert parent.data.tags["sweeper.held_out"] == "false" and "not held out" in parent.data.tags["mlflow.note.content"]
-    assert any("not held out" in warning for warning in shown.warnings)
-    assert any("each a rotation over 3 folds" in line for line in shown.lines)
+    assert any("not held out" in warning for warning in display.warnings)
+    assert any("each a rotation over 3 folds" in line for line in display.lines)

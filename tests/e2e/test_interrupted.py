@@ -1,4 +1,4 @@
-"""An interrupted study becomes the study that it would have been.
+"""An interrupted study ends as if it had not been interrupted.
 
 It is killed between two writes, or by a signal, and resumed by the printed command, which takes the first one's
 workers, threads and precision. One that was stopped or killed is in `sweeper.db` and `mlflow.db` themselves.
@@ -77,7 +77,7 @@ def list_results(sweep: SweepRecord) -> list[TrialResult]:
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_loses_no_training_and_the_printed_command_resumes_it_alike(
+def test_a_killed_sweep_loses_no_training_and_resumes_to_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SWEEPER_PRECISION", "SWEEPER_THREADS", "OMP_NUM_THREADS"):
@@ -89,9 +89,9 @@ def test_a_killed_sweep_loses_no_training_and_the_printed_command_resumes_it_ali
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(60)
     assert (cut / "sweeper.db-wal").stat().st_size > 0
-    kept, recovered = load_study(copy_stores(cut, tmp_path / "copy")), load_study(cut)
+    copied, recovered = load_study(copy_stores(cut, tmp_path / "copy")), load_study(cut)
     assert sorted(path.name for path in cut.glob("sweeper.db*")) == ["sweeper.db"]
-    assert list_results(kept) == list_results(recovered) and len(kept.trials) >= 2
+    assert list_results(copied) == list_results(recovered) and len(copied.trials) >= 2
     storage = studies.open_storage(f"sqlite:///{cut}/sweeper.db")
     machine, recipe = studies.read_machine(storage, "s"), studies.read_plan(storage, "s").conditions.recipe
     assert (machine["device"], machine["executor"], machine["workers"]) == ("cpu", "processes", 1)
@@ -123,11 +123,13 @@ def test_after_ctrl_c_a_copy_of_two_files_has_everything_and_resumes(tmp_path: P
     assert process.wait(240) == 130, (folder / "err.txt").read_text()
     assert sorted(path.name for path in folder.glob("*.db*")) == ["mlflow.db", "sweeper.db"]
     copy = copy_stores(folder, tmp_path / "copy")
-    kept = load_study(copy)
-    assert kept == load_study(folder) and not kept.concluded
-    assert len(kept.trials) >= 2 and list_runs(copy) == list_runs(folder) and len(list_runs(copy)) > len(kept.trials)
+    copied = load_study(copy)
+    assert copied == load_study(folder) and not copied.concluded
+    assert (
+        len(copied.trials) >= 2 and list_runs(copy) == list_runs(folder) and len(list_runs(copy)) > len(copied.trials)
+    )
     done = sweeper(copy, "run", "--study", "s", "--resume", "--tracking-uri", "sqlite:///mlflow-2.db")
     assert done.returncode == 0, done.stderr
     after = load_study(copy)
-    assert all(result in list_results(after) for result in list_results(kept))
+    assert all(result in list_results(after) for result in list_results(copied))
     assert len(after.trials) == 8 and after.concluded

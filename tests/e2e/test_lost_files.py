@@ -1,4 +1,4 @@
-"""Files that are deleted or replaced while a sweep writes to them: it ends, and says so."""
+"""Files that are deleted or replaced while a sweep writes to them: it ends with an explanation."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def test_a_database_deleted_during_a_sweep_ends_it_with_the_next_step(tmp_path: 
     assert len(display.results) == 3
 
 
-def change(store: Path) -> None:
-    """Change one bit of one pixel."""
+def flip_bit(store: Path) -> None:
+    """Flip one bit of one pixel."""
     pixels = bytearray((store / "images.bin").read_bytes())
     pixels[100] ^= 128
     with (store / "images.bin").open("r+b") as file:
         file.write(pixels)
 
 
-def cut_short(store: Path) -> None:
+def truncate(store: Path) -> None:
     """Cut the file short, as a full disk or a synchronising service may."""
     os.truncate(store / "images.bin", 100)
 
@@ -84,7 +84,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return sweep_in(tmp_path_factory.mktemp("undisturbed"), Recorder(), **SWEEP)
 
 
-WAYS = [("inline", change, None), ("processes", change, None), ("inline", change, 3), ("inline", cut_short, None)]
+WAYS = [("inline", flip_bit, None), ("processes", flip_bit, None), ("inline", flip_bit, 3), ("inline", truncate, None)]
 
 
 @pytest.mark.timeout(900)
@@ -101,11 +101,11 @@ def test_trainings_on_changed_images_are_dropped_and_repeated_by_a_resume(
     assert "sweeper run --study study --resume" in messages
     study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert studies.list_all_results(study) == []
-    again = sweep_in(tmp_path, Recorder(), resume=True, executor=executor, trials=SWEEP["trials"])
-    assert dump_results(again) == dump_results(undisturbed) and again.sweep.confirmations
-    assert again.sweep.analyses_taken == undisturbed.sweep.analyses_taken
-    runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(again.sweep.experiment_id)])
-    assert len(runs) == 1 + len(dump_results(again))
+    resumed = sweep_in(tmp_path, Recorder(), resume=True, executor=executor, trials=SWEEP["trials"])
+    assert dump_results(resumed) == dump_results(undisturbed) and resumed.sweep.confirmations
+    assert resumed.sweep.analyses_taken == undisturbed.sweep.analyses_taken
+    runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(resumed.sweep.experiment_id)])
+    assert len(runs) == 1 + len(dump_results(resumed))
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_a_resume_drops_trainings_of_a_killed_session_on_changed_images(
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.lead.is_changed", lambda store: 1 / 0)  # as SIGKILL, which checks nothing
     with pytest.raises(ZeroDivisionError):
-        sweep_in(tmp_path, Changing(tmp_path / "cache", change, 3), **SWEEP)
+        sweep_in(tmp_path, Changing(tmp_path / "cache", flip_bit, 3), **SWEEP)
     monkeypatch.undo()
     with pytest.raises(InterruptedSweepError):
         sweep_in(tmp_path, display := Recorder(stop_after=1), resume=True, trials=SWEEP["trials"])
@@ -137,7 +137,7 @@ def replace(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "word"), [(rename, "its folder was renamed"), (replace, "was replaced by another file")]
 )
-def test_a_database_that_was_renamed_or_replaced_is_reported_and_not_made_again(
+def test_a_renamed_or_replaced_database_is_reported_and_not_recreated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[[Path], None], word: str
 ) -> None:
     folder = tmp_path / "above" / "old"
@@ -176,6 +176,6 @@ def test_the_command_printed_for_a_renamed_folder_works_when_pasted(
     assert process.wait(60) == 1
     output = (tmp_path / Path(place.replace("old", "new name")) / "err.txt").read_text()
     command = RESUMES.findall(output)[-1]
-    again = paste(command, tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "resume" in command and "so that this process ends here" not in again.stderr
+    resumed = paste(command, tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resume" in command and "so that this process ends here" not in resumed.stderr

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDY = "many"
 
 
-def work(url: str, number: int, trials: int, barrier: Barrier) -> None:
+def search_study(url: str, number: int, trials: int, barrier: Barrier) -> None:
     """Open (or make) the database, make a study, and search it."""
     barrier.wait()
     study = studies.create_study(studies.open_storage(url), f"{STUDY}-{number}", new_plan())
@@ -36,10 +36,12 @@ def work(url: str, number: int, trials: int, barrier: Barrier) -> None:
 
 
 def main(url: str, processes: int, trials: int) -> int:
-    """Run them all; how many died."""
+    """Run all processes, and return how many of them failed."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(processes)
-    children = [context.Process(target=work, args=(url, number, trials, barrier)) for number in range(processes)]
+    children = [
+        context.Process(target=search_study, args=(url, number, trials, barrier)) for number in range(processes)
+    ]
     for child in children:
         child.start()
     for child in children:

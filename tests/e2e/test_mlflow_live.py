@@ -64,5 +64,5 @@ def test_a_kill_without_the_server_and_a_resume_write_every_point_once_and_no_pa
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     assert {run.info.status for run in runs} == {"FINISHED"}
     written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]  # the server's files, too
-    for text in (*written, *(stream.encode() for one in (refused, done) for stream in (one.stdout, one.stderr))):
+    for text in (*written, *(stream.encode() for run in (refused, done) for stream in (run.stdout, run.stderr))):
         assert CANARY.encode() not in text

@@ -26,7 +26,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def found_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def make_helper_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the helper importable without sweeper's help, as where sweeper is installed."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -42,7 +42,7 @@ FAULTS = {
     "masks_of_255": "targets must have pixels of 'thing', and have none but 984 pixels that do not count",
     "scores_another_network": "scores of val must be of the network that was trained, and after ",
 }
-"""Those that need a real training. tests/scripts/test_probe.py tries every conclusion on literal starts."""
+"""Faults that need a real training. tests/scripts/test_probe.py tries every conclusion on literal starts."""
 
 
 @pytest.mark.parametrize("fault", rest_slow(FAULTS, 0, 4))
@@ -89,14 +89,14 @@ def test_losses_can_be_compared_in_the_first_script_of_the_page(sweeper: Sweeper
 def test_data_that_are_drawn_with_the_seed_are_refused_by_the_probe(sweeper: Sweeper, tmp_path: Path) -> None:
     text, fixed = get_first_script(), ".manual_seed(0)"
     assert fixed in text
-    drawn = text.replace(fixed, '.manual_seed(trial(classes=["background", "crack"]).seed)')
-    (tmp_path / "train.py").write_text(drawn, "utf-8")
+    changed = text.replace(fixed, '.manual_seed(trial(classes=["background", "crack"]).seed)')
+    (tmp_path / "train.py").write_text(changed, "utf-8")
     status, _, error = sweeper("probe", "--command", python("train.py"))
     assert status == 2 and "labels of an image must be the same in each training, and 'image 12' of val has" in error
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_training(tmp_path: Path) -> None:
+def test_two_processes_of_a_script_count_as_one_training(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     start = train_once(python(*launcher, SUPPORT / "ddp_training.py"), tmp_path / "one", classes=3)
     assert {split: len(scores.names) for split, scores in start.read_scores().items()} == {"val": 5, "test": 5}
@@ -109,7 +109,7 @@ def test_the_helper_is_written_and_nothing_is_started(sweeper: Sweeper, tmp_path
     assert (tmp_path / "sweeper_trial.py").read_bytes() == (ROOT / "sweeper_trial.py").read_bytes()
 
 
-def test_a_time_limit_of_nothing_is_refused(sweeper: Sweeper) -> None:
+def test_a_time_limit_of_zero_is_refused(sweeper: Sweeper) -> None:
     assert sweeper("probe", "--command", "python train.py", "--time-limit", "0")[0] == 2
 
 
@@ -162,13 +162,13 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
             assert mark not in (process / "environ").read_bytes()
     status, third, error = sweeper(*COMPARE, "--resume")
     assert status == 0, error
-    one, two = json.loads(whole), json.loads(third)
-    assert one["judgement"] == two["judgement"] and one["head"] == two["head"]
+    expected, resumed = json.loads(whole), json.loads(third)
+    assert expected["judgement"] == resumed["judgement"] and expected["head"] == resumed["head"]
     assert Path("reports/own_training-losses/report.md").is_file()
     client = MlflowClient(f"sqlite:///{places['killed'] / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("own_training-losses")
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(two["trainings"])
+    assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(resumed["trainings"])
     assert "MLflow: sweeper ui own_training-losses" in error
 
 

@@ -1,4 +1,4 @@
-"""Each training keeps what trained it."""
+"""Each training has the device and the versions that trained it."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_random_kills_lose_and_repeat_no_training(tmp_path: Path, kills: int) ->
     first = [*SHORT, "--trials", str(trials)]
     process = start(tmp_path, *arguments, *first)
     wait_for(tmp_path, f"[1/{trials}]", process, 300)
-    seen: dict[int, float] = {}
+    stored_before: dict[int, float] = {}
     extra: dict[str, object] = {}
     done = 0
     while done < kills:
@@ -102,22 +102,23 @@ def test_random_kills_lose_and_repeat_no_training(tmp_path: Path, kills: int) ->
             continue
         workers = list_workers(process)
         if workers and done % 3 != 2:  # drawn, six kills may all spare the parent
-            one, server = [rng.choice(workers)], list_servers(process)
-            for victim in rng.choice([one, server, one + server, server + one]):
+            worker, server = [rng.choice(workers)], list_servers(process)
+            for victim in rng.choice([worker, server, worker + server, server + worker]):
                 with suppress(psutil.NoSuchProcess):
                     victim.kill()
         else:
             process.kill()
             process.wait(10)
             psutil.wait_procs(workers, timeout=10)
-            kept = read_values(tmp_path)
-            assert {n: v for n, v in kept.items() if n in seen} == seen  # nothing finished is lost or changed
+            stored = read_values(tmp_path)
+            # No finished training is lost or changed.
+            assert {n: v for n, v in stored.items() if n in stored_before} == stored_before
             attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
             assert all(attributes[key] == value for key, value in extra.items())
-            seen = kept
+            stored_before = stored
             extra = {k: v for k, v in attributes.items() if k.startswith(("recheck/", "confirm/"))}
         done += 1
-    assert seen
+    assert stored_before
     process.kill()
     process.wait(10)
     last = sweeper(tmp_path, *arguments, "--resume", "--trials", str(trials), timeout=1800)

@@ -1,4 +1,4 @@
-"""The command that continues a study can be copied as it is shown, wherever the study is, and holds no secret."""
+"""The command that continues a study can be pasted as printed, wherever the study is stored, and has no secret."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("storage", "words"), [(STORAGE, ""), *PLACES])
-def test_the_command_has_the_storage_without_secrets_and_it_is_read_as_itself(
+def test_the_resume_command_parses_to_its_storage_and_has_no_secret(
     monkeypatch: pytest.MonkeyPatch, storage: str, words: str
 ) -> None:
-    shown = format_resume_command("my study", storage)
-    assert shown == f"sweeper run --study 'my study' --resume {words}".rstrip()
+    printed = format_resume_command("my study", storage)
+    assert printed == f"sweeper run --study 'my study' --resume {words}".rstrip()
     monkeypatch.setenv("SWEEPER_STORAGE", storage)
-    context = command.make_context("run", shlex.split(shown.replace("$SWEEPER_STORAGE", storage))[2:])
+    context = command.make_context("run", shlex.split(printed.replace("$SWEEPER_STORAGE", storage))[2:])
     assert (context.params["study"], context.params["storage"], context.params["resume"]) == ("my study", storage, True)
 
 
@@ -60,7 +60,7 @@ PLACES_OF_RUNS = [
         *((STORAGE, *row) for row in PLACES_OF_RUNS),
     ],
 )
-def test_every_message_that_resumes_has_the_storage_and_the_places(
+def test_every_message_with_a_resume_command_has_the_storage_and_the_places(
     tmp_path: Path, storage: str, places: dict[str, str], words: str
 ) -> None:
     options = Settings(**places).places
@@ -79,7 +79,7 @@ def test_every_message_that_resumes_has_the_storage_and_the_places(
 
 
 @pytest.mark.parametrize(
-    ("families", "asked", "total"),
+    ("families", "requested", "total"),
     [
         (("dice_focal",), 1, 7),  # one loss was confirmed, and the same trials again would change nothing
         (("cross_entropy",), 1, 7),
@@ -88,12 +88,12 @@ def test_every_message_that_resumes_has_the_storage_and_the_places(
         (("dice_focal", "cross_entropy"), 2, 0),
     ],
 )
-def test_where_the_baseline_or_a_rival_had_no_trial_the_next_step_tries_them(
-    families: tuple[str, ...], asked: int, total: int | None
+def test_the_next_step_tries_a_baseline_or_rival_that_had_no_trial(
+    families: tuple[str, ...], requested: int, total: int | None
 ) -> None:
     trials = [builders.trial(family, 0.6, number) for number, family in enumerate(families)]
     confirmed = builders.simulated_confirmations(dict.fromkeys(families, 0.6), np.random.default_rng(0), images=40)
-    sweep = builders.sweep(trials, confirmed, study="s", trials_asked=asked)
+    sweep = builders.sweep(trials, confirmed, study="s", trials_asked=requested)
     steps = draw_conclusion(sweep).next_steps
     if total == 0:
         assert not any("had no trial" in step for step in steps)
@@ -105,23 +105,23 @@ def test_where_the_baseline_or_a_rival_had_no_trial_the_next_step_tries_them(
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "export", "report"])
-def test_a_command_for_a_study_names_it_as_a_word_and_where_it_is(command: str) -> None:
+def test_a_command_for_a_study_quotes_its_name_and_has_its_storage_and_cache(command: str) -> None:
     places = format_places("http://me:hunter2@host", Path("out"), Path("a cache"), "wandb")
-    shown = format_study_command(command, "my [study]", "sqlite:///my.db", places)
+    printed = format_study_command(command, "my [study]", "sqlite:///my.db", places)
     cache = "" if command == "report" else " --cache 'a cache'"
-    assert shown == f"sweeper {command} 'my [study]' --storage sqlite:///my.db{cache}"
+    assert printed == f"sweeper {command} 'my [study]' --storage sqlite:///my.db{cache}"
     assert format_study_command(command, "s") == f"sweeper {command} s"
 
 
 @pytest.mark.parametrize(("places", "words"), PLACES_OF_RUNS)
-def test_the_places_of_a_run_are_read_as_themselves(places: dict[str, str], words: str) -> None:
+def test_the_places_of_a_run_parse_to_the_same_places(places: dict[str, str], words: str) -> None:
     assert Settings(**places).places == f" {words}"
     pasted = f"sweeper run --study s --resume {words}".replace("$SWEEPER_TRACKING_URI", "http://me:hunter2@host")
     context = command.make_context("run", shlex.split(pasted)[2:])
     assert {name: str(context.params[name]) for name in places} == places
 
 
-def test_an_address_with_a_password_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_with_a_password_is_printed_as_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@host")
     words = format_places("http://me:hunter2@host", Path("out"))
     assert words == ' --tracking-uri "$MLFLOW_TRACKING_URI" --out out'

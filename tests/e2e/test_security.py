@@ -71,7 +71,7 @@ def test_a_malicious_file_of_weights_runs_nothing_and_is_refused(tmp_path: Path,
     assert fired.exists()  # the bomb was live
 
 
-def test_no_shell_no_eval_no_unpickling() -> None:
+def test_the_package_uses_no_shell_eval_or_unpickling() -> None:
     dangerous = {"os.system", "os.popen", "eval", "exec", "yaml.load", "yaml.unsafe_load"}
     calls = [(path, node) for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
     for path, node in calls:
@@ -85,7 +85,7 @@ def test_no_shell_no_eval_no_unpickling() -> None:
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
 
 
-def test_all_yaml_files_are_read_by_the_strict_reader() -> None:
+def test_only_the_strict_reader_parses_yaml() -> None:
     text = Path(yolo.__file__).read_text("utf-8")
     assert "from sweeper.core.yaml_file import" in text and "import yaml" not in text
     users = [p for p in PACKAGE.rglob("*.py") if "import yaml" in p.read_text("utf-8")]
@@ -98,7 +98,7 @@ def test_all_yaml_files_are_read_by_the_strict_reader() -> None:
 @pytest.mark.parametrize(
     "name", ["../../etc", "/etc/passwd", "a/../../b", "..", "a\x00b", "C:\\x", "x" * 300, "~root", "%s{0}"]
 )
-def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
+def test_no_study_name_leads_out_of_its_folder(name: str, tmp_path: Path) -> None:
     assert ReportPaths(tmp_path, name).folder.resolve().parent == tmp_path.resolve()
     assert get_checkpoints_dir(tmp_path / "cache", name).resolve().parent == (tmp_path / "checkpoints").resolve()
     assert len(make_folder_name(name)) < 100
@@ -171,11 +171,11 @@ def test_the_command_line_of_the_ui_has_no_secret(monkeypatch: pytest.MonkeyPatc
 
     from sweeper.cli.ui import command
 
-    seen: list[Any] = []
-    monkeypatch.setattr(os, "execve", lambda *call: seen.append(call))
+    calls: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
     options = ["--tracking-uri", f"postgresql://me:{CANARY}@host/db", "--port", str(free_port())]
     CliRunner().invoke(command, options, catch_exceptions=False)
-    _, words, environment = seen[0]
+    _, words, environment = calls[0]
     assert CANARY not in " ".join(words)
     uri = environment["MLFLOW_BACKEND_STORE_URI"]
     assert uri.endswith("@host/db") and CANARY in uri

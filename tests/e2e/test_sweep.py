@@ -88,8 +88,8 @@ def test_the_files_of_the_report_agree_with_the_outcome(outcome: Outcome) -> Non
     assert sorted(rows) == sorted(
         f"{stem},{'test' if side == 'test' else ''}," for side, stems in split.items() for stem in stems
     )
-    kept = outcome.sweep.confirmations[0].predictions
-    assert split["test"] == [outcome.sweep.conditions.dataset.images[i].stem for i in kept.images]
+    predictions = outcome.sweep.confirmations[0].predictions
+    assert split["test"] == [outcome.sweep.conditions.dataset.images[i].stem for i in predictions.images]
     assert [analysis["seeds"] for analysis in document["analyses"]["planned"]] == [2]
     assert document["analyses"]["taken"][-1]["verdict"] == document["verdict"]
     table = pd.read_csv(outcome.paths.trials)
@@ -99,10 +99,10 @@ def test_the_files_of_the_report_agree_with_the_outcome(outcome: Outcome) -> Non
 
 
 @pytest.mark.slow
-def test_the_report_can_be_written_again_from_the_storage_alone(outcome: Outcome, folder: Path, tmp_path: Path) -> None:
-    again = report_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "study", out=tmp_path)
-    assert again.recommendation == outcome.recommendation
-    assert again.paths.markdown.read_text("utf-8") == outcome.paths.markdown.read_text("utf-8")
+def test_the_report_can_be_rewritten_from_the_storage(outcome: Outcome, folder: Path, tmp_path: Path) -> None:
+    rewritten = report_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "study", out=tmp_path)
+    assert rewritten.recommendation == outcome.recommendation
+    assert rewritten.paths.markdown.read_text("utf-8") == outcome.paths.markdown.read_text("utf-8")
     frame = sweeper.load_trials("study", f"sqlite:///{folder}/sweeper.db")
     search = frame[frame["purpose"] == "search"]
     assert sorted(search["family"][:7]) == sorted(SEARCHED) and search["value"].between(0, 1).all()
@@ -124,7 +124,7 @@ def test_no_search_trial_sees_the_test_split(outcome: Outcome) -> None:
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
-def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_before_them(tmp_path: Path) -> None:
+def test_swapped_labels_in_the_test_masks_change_only_the_test_scores(tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_scenes("cracks?images=15&size=64&foreground=0.05", data)
     stems = sorted(p.stem for p in (data / "images").iterdir())
@@ -140,15 +140,15 @@ def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_be
     swapped = sweep_in(tmp_path / "swapped", data=str(data), trials=7, steps=8, confirm_steps=8)
 
     assert honest.sweep.conditions.dataset.digest != swapped.sweep.conditions.dataset.digest
-    for one, two in zip(honest.sweep.trials, swapped.sweep.trials, strict=True):
-        assert one.spec == two.spec
-        assert [e.value for e in one.evaluations] == [e.value for e in two.evaluations]
-    for one, two in zip(honest.sweep.confirmations, swapped.sweep.confirmations, strict=True):
-        assert one.spec == two.spec
-        assert one.evaluations[-1].point == two.evaluations[-1].point
-        assert np.array_equal(one.val.data, two.val.data)
-        assert not np.array_equal(one.test.data, two.test.data)
-        assert np.array_equal(one.test.data.sum(axis=1), two.test.data.sum(axis=1))  # the same predictions
+    for first, second in zip(honest.sweep.trials, swapped.sweep.trials, strict=True):
+        assert first.spec == second.spec
+        assert [e.value for e in first.evaluations] == [e.value for e in second.evaluations]
+    for first, second in zip(honest.sweep.confirmations, swapped.sweep.confirmations, strict=True):
+        assert first.spec == second.spec
+        assert first.evaluations[-1].point == second.evaluations[-1].point
+        assert np.array_equal(first.val.data, second.val.data)
+        assert not np.array_equal(first.test.data, second.test.data)
+        assert np.array_equal(first.test.data.sum(axis=1), second.test.data.sum(axis=1))  # the same predictions
     before, after = honest.recommendation.evidence, swapped.recommendation.evidence
     assert {f.family: f.miou.estimate for f in before.finalists} != {f.family: f.miou.estimate for f in after.finalists}
     assert {f.family: f.val_score for f in before.finalists} == {f.family: f.val_score for f in after.finalists}
@@ -176,11 +176,13 @@ def test_an_unknown_encoder_is_refused_before_anything_is_trained(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(*_: object, **__: object) -> None:
+def test_the_report_of_a_sweep_without_completed_trials_recommends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_error(*_: object, **__: object) -> None:
         raise ValueError("this loss is broken")
 
-    monkeypatch.setattr("sweeper.training.training_steps.build_loss", breaks)
+    monkeypatch.setattr("sweeper.training.training_steps.build_loss", raise_error)
     with pytest.raises(NothingCompletedError, match="this loss is broken") as caught:
         sweep_in(tmp_path, trials=2)
     assert caught.value.exit_status == 3
@@ -210,19 +212,19 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --tracking-uri"
     command = rf"{re.escape(words)} \S+ --out \S+ --cache \S+ --timeout"
     with pytest.raises(NothingConfirmedError, match=command) as caught:
-        ended = {"timeout": "60", "timer": lambda: 61.0 if display.results else 0.0}
-        sweep_in(tmp_path, display, trials=4, space=TWO_LOSSES, **ended)
+        limit = {"timeout": "60", "timer": lambda: 61.0 if display.results else 0.0}
+        sweep_in(tmp_path, display, trials=4, space=TWO_LOSSES, **limit)
     assert caught.value.exit_status == 1
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
-    hurried = report_study(storage, "study", out=tmp_path / "reports")
-    assert hurried.sweep.timeout == 60 and hurried.sweep.cut
-    assert 0 < len(hurried.sweep.trials) <= 4 and "the search ended after" in hurried.sweep.cut[0]
-    document = json.loads(hurried.paths.recommendation.read_text("utf-8"))
-    assert (document["timeout"], document["cut"]) == (60, list(hurried.sweep.cut))
+    cut = report_study(storage, "study", out=tmp_path / "reports")
+    assert cut.sweep.timeout == 60 and cut.sweep.cut
+    assert 0 < len(cut.sweep.trials) <= 4 and "the search ended after" in cut.sweep.cut[0]
+    document = json.loads(cut.paths.recommendation.read_text("utf-8"))
+    assert (document["timeout"], document["cut"]) == (60, list(cut.sweep.cut))
     assert any("time limit (60 s)" in reason for reason in document["reasons"])
-    assert "--timeout 60" in hurried.sweep.command
-    whole = sweep_in(tmp_path, resume=True, trials=5, timeout="2h")
-    assert len(whole.sweep.trials) == 5 and whole.sweep.cut == () and whole.sweep.timeout == 7200
+    assert "--timeout 60" in cut.sweep.command
+    resumed = sweep_in(tmp_path, resume=True, trials=5, timeout="2h")
+    assert len(resumed.sweep.trials) == 5 and resumed.sweep.cut == () and resumed.sweep.timeout == 7200
 
 
 @pytest.mark.parametrize("side", ["val", "test"])

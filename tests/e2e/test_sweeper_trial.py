@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "one"
 
 
-def begin(folder: Path, **fields: Any) -> None:
+def write_trial(folder: Path, **fields: Any) -> None:
     values = {"kind": "confirm", "family": "cross_entropy", "params": {}, "seed": 3, **fields}
     write_trial_folder(folder, TrialDocument(**values))
 
@@ -55,7 +55,7 @@ def make_batch(classes: int, *sides: int) -> tuple[Tensor, Tensor]:
 
 def test_losses_of_neighbouring_pixels_refuse_volumes(folder: Path) -> None:
     assert {*sweeper_trial.IMAGES_ONLY} == {name for name, family in FAMILIES.items() if family.images_only}
-    begin(folder, family="soft_cldice", params={"skeleton_weight": 0.5})
+    write_trial(folder, family="soft_cldice", params={"skeleton_weight": 0.5})
     t, (z, y) = sweeper_trial.trial(TWO), make_batch(2, 4, 8, 8)
     with pytest.raises(sweeper_trial.TrialError, match="soft_cldice takes images only"):
         t.loss(z, y)
@@ -63,8 +63,8 @@ def test_losses_of_neighbouring_pixels_refuse_volumes(folder: Path) -> None:
         s.add(z, y, [*"abc"])
 
 
-def test_a_further_output_is_no_call_of_the_loss(folder: Path) -> None:
-    begin(folder, kind="probe", family="dice")
+def test_the_loss_of_an_auxiliary_output_does_not_count_as_a_call(folder: Path) -> None:
+    write_trial(folder, kind="probe", family="dice")
     t, (z, y) = sweeper_trial.trial(TWO), make_batch(2, 8, 8)
     assert torch.equal(t.auxiliary_loss(z, y), build_loss("dice", task="binary")(z, y))
     t.loss(z, y)
@@ -106,7 +106,7 @@ def test_without_sweeper_a_fully_ignored_batch_has_loss_0(monkeypatch: pytest.Mo
 
 
 def test_in_a_sweep_seed_rate_length_and_loss_are_those_of_the_trial(folder: Path) -> None:
-    begin(folder, lr_factor=3.0, share=0.25, family="dice", splits=("val",))
+    write_trial(folder, lr_factor=3.0, share=0.25, family="dice", splits=("val",))
     t = sweeper_trial.trial(TWO)
     assert (t.seed, t.lr(0.1), t.length(100), t.length(1), t.family) == (3, pytest.approx(0.3), 25, 1, "dice")
     assert t.wants("val") and not t.wants("test") and not t.stop_after(1)
@@ -129,7 +129,7 @@ SHAPES = {
 @pytest.mark.parametrize("family", ["cross_entropy", "dice"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_loss_of_every_usual_shape_is_that_of_sweeper(folder: Path, family: str, shape: str) -> None:
-    begin(folder, family=family)
+    write_trial(folder, family=family)
     z, y = make_batch(2, 4, 6)
     expected = build_loss(family, task="binary")(z, y)
     assert sweeper_trial.trial(TWO).loss(*SHAPES[shape](z, y)).item() == pytest.approx(expected.item(), rel=1e-6)
@@ -138,7 +138,7 @@ def test_the_loss_of_every_usual_shape_is_that_of_sweeper(folder: Path, family: 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Dynamo, about the calls at which it leaves the graph
 def test_a_compiled_step_of_the_training_has_the_same_loss(folder: Path) -> None:
-    begin(folder, calls=0)
+    write_trial(folder, calls=0)
     t, (z, y) = sweeper_trial.trial(TWO), make_batch(2, 8, 8)
     step = torch.compile(lambda scale: t.loss(scale * z, y), backend="eager")
     scales = torch.linspace(1, 2, 3, requires_grad=True)
@@ -148,7 +148,7 @@ def test_a_compiled_step_of_the_training_has_the_same_loss(folder: Path) -> None
 
 @pytest.mark.parametrize("ignored", [-100, 254, 255])
 def test_another_ignored_label_is_accepted(folder: Path, ignored: int) -> None:
-    begin(folder)
+    write_trial(folder)
     z, y = make_batch(4, 4, 6)
     labels = torch.where(y == 255, ignored, y)
     expected = build_loss("cross_entropy", task="multiclass")(z, y)
@@ -156,7 +156,7 @@ def test_another_ignored_label_is_accepted(folder: Path, ignored: int) -> None:
 
 
 def test_boolean_targets_and_half_precision_are_accepted(folder: Path) -> None:
-    begin(folder)
+    write_trial(folder)
     z, y = make_batch(2, 4, 6)
     t = sweeper_trial.trial(TWO)
     assert t.loss(z.half(), y == 1).dtype == torch.float32
@@ -177,8 +177,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_tensors_of_no_segmentation_are_refused_and_noted(folder: Path, name: str) -> None:
-    begin(folder)
+def test_invalid_logits_and_targets_are_refused_and_recorded(folder: Path, name: str) -> None:
+    write_trial(folder)
     z, y, words = WRONG[name]
     t = sweeper_trial.trial(TWO)
     with pytest.raises(sweeper_trial.TrialError) as caught:
@@ -190,7 +190,7 @@ def test_tensors_of_no_segmentation_are_refused_and_noted(folder: Path, name: st
 @pytest.mark.parametrize("classes", [TWO, FOUR], ids=["two classes", "four classes"])
 def test_counts_equal_those_of_the_evaluation_of_sweeper(folder: Path, classes: list[str]) -> None:
     pixels = tuple(10**k for k in range(len(classes)))
-    begin(folder, class_pixels=pixels)
+    write_trial(folder, class_pixels=pixels)
     k = len(classes)
     z, y = make_batch(k, 9, 11)
     z[0, 0, 5, 5] = float("nan")
@@ -209,7 +209,7 @@ def test_counts_equal_those_of_the_evaluation_of_sweeper(folder: Path, classes: 
 
 
 def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:
-    begin(folder)
+    write_trial(folder)
     z, y = make_batch(2, 9, 11)
     t = sweeper_trial.trial(TWO)
     for split, logits in (("val", z), ("test", torch.cat([z * 0, z], 1))):
@@ -220,7 +220,7 @@ def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:
 
 
 def test_slices_of_one_name_are_added_and_a_repeated_image_counts_once(folder: Path) -> None:
-    begin(folder)
+    write_trial(folder)
     z, y = make_batch(2, 9, 11)
     t = sweeper_trial.trial(TWO)
     with t.scoring("val") as s:
@@ -233,15 +233,15 @@ def test_slices_of_one_name_are_added_and_a_repeated_image_counts_once(folder: P
 
 @pytest.mark.parametrize("name", [7, b"a"])
 def test_one_image_may_have_one_name_of_any_type(folder: Path, name: object) -> None:
-    begin(folder)
+    write_trial(folder)
     z, y = make_batch(2, 4, 6)
     with sweeper_trial.trial(TWO).scoring("val") as s:
         s.add(z[:1], y[:1], name)
     assert read_split_scores(folder, "val", "logits", 2).names == (str(name),)
 
 
-def test_every_rank_has_its_own_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin(folder)
+def test_each_rank_writes_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_trial(folder)
     z, y = make_batch(2, 9, 11)
     for rank, places in (("0", [0, 1]), ("1", [2, 0])):  # a sampler fills up with the first image
         monkeypatch.setenv("RANK", rank)
@@ -253,7 +253,7 @@ def test_every_rank_has_its_own_file(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_counts_and_scores_of_the_script_are_stored(folder: Path) -> None:
-    begin(folder)
+    write_trial(folder)
     t = sweeper_trial.trial(TWO)
     t.counts("val", {"a": [[5, 1, 0], [2, 0, 1]], "é/b": torch.tensor([[1, 0, 0], [0, 0, 0]])})
     t.score("test", ["a", 7], torch.tensor([0.5, 1.0]))
@@ -265,7 +265,7 @@ def test_counts_and_scores_of_the_script_are_stored(folder: Path) -> None:
 
 
 def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
-    begin(folder)
+    write_trial(folder)
     t = sweeper_trial.trial(TWO)
     z, y = make_batch(2, 4, 4)
     for words, call in (
@@ -286,14 +286,14 @@ def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
 
 
 def test_classes_must_be_names(folder: Path) -> None:
-    begin(folder)
+    write_trial(folder)
     for classes in ("crack", ["crack"], ["crack", "crack"], [str(n) for n in range(300)]):
         with pytest.raises(sweeper_trial.TrialError, match="2 to 254 different names"):
             sweeper_trial.trial(classes)
 
 
-def test_a_start_of_the_probe_ends_with_its_last_call_and_no_except_stops_that(folder: Path) -> None:
-    begin(folder, kind="probe", calls=2, ends=True)
+def test_a_start_of_the_probe_ends_at_its_last_call_despite_except_exception(folder: Path) -> None:
+    write_trial(folder, kind="probe", calls=2, ends=True)
     t = sweeper_trial.trial(TWO)
     z, y = make_batch(2, 4, 6)
     assert t.length(100) == 2 and t.length(1) == 1
@@ -302,7 +302,7 @@ def test_a_start_of_the_probe_ends_with_its_last_call_and_no_except_stops_that(f
         try:
             t.loss(z, y)
         except Exception:
-            pytest.fail("taken")
+            pytest.fail("the exception was caught")
     assert caught.value.code == 0
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["start", "loss", "loss"]
@@ -312,15 +312,15 @@ def test_a_start_of_the_probe_ends_with_its_last_call_and_no_except_stops_that(f
 
 
 def test_logits_after_a_softmax_are_marked(folder: Path) -> None:
-    begin(folder, kind="probe")
+    write_trial(folder, kind="probe")
     t, (z, y) = sweeper_trial.trial(FOUR), make_batch(4, 4, 6)
     for logits in (z, z.softmax(1)):
         t.loss(logits, y)
     assert [event.bounded for event in read_events(folder) if event.event == "loss"] == [False, True]
 
 
-def test_a_probe_that_goes_through_counts_pixels_and_stops(folder: Path) -> None:
-    begin(folder, kind="probe", calls=2)
+def test_a_start_of_the_probe_that_trains_to_its_end_counts_pixels_and_stops(folder: Path) -> None:
+    write_trial(folder, kind="probe", calls=2)
     t = sweeper_trial.trial(TWO)
     z, y = make_batch(2, 4, 6)
     for stops in (False, True, True):
@@ -331,8 +331,8 @@ def test_a_probe_that_goes_through_counts_pixels_and_stops(folder: Path) -> None
     assert last.event == "epoch" and last.pixels == (3 * (y.numel() - ignored - things), 3 * things, 3 * ignored)
 
 
-def test_the_loss_of_a_validation_is_no_call_of_the_training(folder: Path) -> None:
-    begin(folder, kind="probe", calls=1, ends=True)
+def test_a_loss_without_gradients_does_not_count_as_a_call(folder: Path) -> None:
+    write_trial(folder, kind="probe", calls=1, ends=True)
     t = sweeper_trial.trial(TWO)
     z, y = make_batch(2, 4, 6)
     with torch.no_grad():
@@ -342,10 +342,10 @@ def test_the_loss_of_a_validation_is_no_call_of_the_training(folder: Path) -> No
         t.loss(z, y)
 
 
-def test_the_mlflow_run_of_the_script_is_noted_and_stays_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mlflow_run_of_the_script_is_recorded_and_not_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
-    begin(folder)
+    write_trial(folder)
     t = sweeper_trial.trial(TWO)
     t.score("val", ["a"], [0.5])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/own.db")
@@ -354,14 +354,14 @@ def test_the_mlflow_run_of_the_script_is_noted_and_stays_open(folder: Path, monk
         mlflow.log_metric("own", 1.0)
     metrics = mlflow.get_run(run.info.run_id).data.metrics
     t.score("test", ["b"], [0.5])  # its run has ended
-    one, two, three = (event.runs for event in read_events(folder) if isinstance(event, ScriptProgress))
-    assert one == {} and two == three == {"mlflow": run.info.run_id} and metrics == {"own": 1.0}
+    first, second, third = (event.runs for event in read_events(folder) if isinstance(event, ScriptProgress))
+    assert first == {} and second == third == {"mlflow": run.info.run_id} and metrics == {"own": 1.0}
 
 
 def test_a_tracker_that_fails_ends_no_training(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begin(folder)
+    write_trial(folder)
     tracker = ModuleType("mlflow")  # an older one, without what is asked
     monkeypatch.setitem(sys.modules, "mlflow", tracker)
     sweeper_trial.trial(TWO).score("val", ["a"], [0.5])
@@ -370,7 +370,7 @@ def test_a_tracker_that_fails_ends_no_training(
 
 
 def test_a_process_has_one_trial(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin(folder)
+    write_trial(folder)
     assert sweeper_trial.trial(TWO) is sweeper_trial.trial(TWO)
     assert [event.event for event in read_events(folder)] == ["start"]
     monkeypatch.delenv("SWEEPER_TRIAL")
@@ -378,7 +378,7 @@ def test_a_process_has_one_trial(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_helper_needs_neither_numpy_nor_sweeper(folder: Path) -> None:
-    begin(folder)
+    write_trial(folder)
     code = (
         "import sys; sys.modules['sweeper'] = sys.modules['numpy'] = None\nimport torch; from sweeper_trial import "
         "trial\nt = trial(['a', 'b', 'c']); z = torch.randn(2, 3, 8, 8); y = torch.randint(0, 3, (2, 8, 8))\n"
