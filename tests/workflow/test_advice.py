@@ -1,4 +1,4 @@
-"""What the search tries first, by the ledger of `sweeper advise`."""
+"""The first trials of a search, by the ledger of `sweeper advise`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def advise(space: SearchSpace, share: float = 0.05) -> SearchSpace:
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_a_family_of_the_ledger_begins_with_its_default_and_two_configurations_in_the_space(task: str) -> None:
+def test_a_family_of_the_ledger_starts_at_its_default_and_two_advised_configurations(task: str) -> None:
     space = advise(load_space(task, cast("Task", task)))
     first = list_first_trials(space)
     assert set(first) == {family.family for family in space.families}
@@ -51,7 +51,7 @@ def test_a_power_of_the_ledger_becomes_a_weight_where_the_space_searches_weights
     assert len(weights & powers) >= 2
 
 
-def test_fixed_parameters_and_families_without_advice_stay_as_they_are() -> None:
+def test_advice_does_not_change_fixed_parameters_and_families_without_advice() -> None:
     fixed = FamilySpace(
         family="dice_ce",
         coordinates={
@@ -68,7 +68,7 @@ def test_fixed_parameters_and_families_without_advice_stay_as_they_are() -> None
 
 
 @pytest.mark.parametrize("share", [1e-6, 1e-4, 1 - 1e-5])
-def test_on_data_unlike_the_ledger_the_search_begins_with_the_defaults_only(share: float) -> None:
+def test_on_data_unlike_the_ledger_the_search_starts_at_the_defaults_only(share: float) -> None:
     space = load_space("binary", "binary")
     first = list_first_trials(advise(space, share))
     assert first == {name: list_first_trials(space)[name] for name in first} and len(first) == len(space.families)

@@ -1,4 +1,4 @@
-"""Where steps are dear, trials become fewer, then losses, down to cross-entropy against two; what was given stays."""
+"""Where steps are costly, first trials are reduced, then losses, to cross-entropy and two; user options never are."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def list_breadths(minutes: Iterable[float], wish: StudyRequest = ANY) -> list[Br
 
 
 def test_where_everything_fits_nothing_is_reduced() -> None:
-    whole = find_breadth(1000)
-    assert (whole.trials, whole.confirm_steps, whole.seeds) == (50, 2 * STEPS, (2, 8))
-    assert set(whole.families) == {family.family for family in SPACE.families}
+    breadth = find_breadth(1000)
+    assert (breadth.trials, breadth.confirm_steps, breadth.seeds) == (50, 2 * STEPS, (2, 8))
+    assert set(breadth.families) == {family.family for family in SPACE.families}
 
 
 def test_trials_are_reduced_before_losses_down_to_cross_entropy_and_two_others() -> None:
-    many = list_breadths(quarters / 4 for quarters in range(240, 4, -1))
-    trials, losses = [breadth.trials for breadth in many], [len(breadth.families) for breadth in many]
-    of_these = [i for i, breadth in enumerate(many) if breadth.confirm_steps == 2 * STEPS]
+    breadths = list_breadths(quarters / 4 for quarters in range(240, 4, -1))
+    trials, losses = [breadth.trials for breadth in breadths], [len(breadth.families) for breadth in breadths]
+    of_these = [i for i, breadth in enumerate(breadths) if breadth.confirm_steps == 2 * STEPS]
     assert [trials[i] for i in of_these] == sorted((trials[i] for i in of_these), reverse=True)
-    assert all(losses[i] == len(SPACE.families) or trials[i] == losses[i] for i in range(len(many)))
+    assert all(losses[i] == len(SPACE.families) or trials[i] == losses[i] for i in range(len(breadths)))
     assert min(losses) == 3 and max(losses) == 7
-    least = many[-1]
+    least = breadths[-1]
     assert least.families == ("cross_entropy", "dice_ce", "tversky")  # the advice's first is the third
     assert (least.trials, least.confirm_steps, least.seeds) == (3, STEPS, (2, 2))
 
@@ -55,7 +55,7 @@ def test_a_loss_of_the_user_is_never_left_out() -> None:
 
 
 def test_three_seeds_at_the_steps_are_preferred_to_two_at_twice_the_steps() -> None:
-    """Two seeds show nothing."""
+    """Two seeds cannot establish a gain."""
     kinds = {(breadth.confirm_steps, breadth.seeds[1] >= 3) for breadth in list_breadths(range(1, 60))}
     assert kinds == {(2 * STEPS, True), (STEPS, True), (STEPS, False)}
 
@@ -69,7 +69,7 @@ def test_three_seeds_at_the_steps_are_preferred_to_two_at_twice_the_steps() -> N
         ANY._replace(trials=9, settles=False, confirm_steps=100, seeds=(5, 5)),
     ],
 )
-def test_given_options_are_never_reduced(wish: StudyRequest) -> None:
+def test_options_of_the_user_are_never_reduced(wish: StudyRequest) -> None:
     for breadth in list_breadths((*range(1, 30), 100, 1000), wish):
         if not wish.settles:
             assert (breadth.trials, len(breadth.families)) == (wish.trials, len(SPACE.families))
@@ -80,9 +80,9 @@ def test_given_options_are_never_reduced(wish: StudyRequest) -> None:
 
 def test_a_longer_look_is_preferred_to_breadth_where_a_gain_can_be_established() -> None:
     """Of the loss and cross-entropy at 4 times 400 or 800 steps, 160 or 320 s at a time."""
-    many = list_breadths(range(1, 1000), ANY._replace(longer=4))
-    least, first, most = many[0], next(breadth for breadth in many if breadth.has_longer), many[-1]
-    assert not least.has_longer and all(breadth.has_longer for breadth in many[many.index(first) :])
+    breadths = list_breadths(range(1, 1000), ANY._replace(longer=4))
+    least, first, most = breadths[0], next(breadth for breadth in breadths if breadth.has_longer), breadths[-1]
+    assert not least.has_longer and all(breadth.has_longer for breadth in breadths[breadths.index(first) :])
     assert len(first.families) < len(SPACE.families) and first.seeds == (2, 3)
     assert most.seeds == (2, 8) and most.trials == 50
     two = find_breadth(1000, ANY._replace(longer=4, seeds=(2, 2)))  # as few as the user wants
@@ -102,8 +102,8 @@ def test_the_pace_is_that_of_the_longest_trainings_on_at_most_two_workers() -> N
         builders.trial(spec=builders.spec(purpose="probe", steps=steps), seconds=seconds)
         for steps, seconds in ((100, 50.0), (100, 50.0), (200, 20.0), (200, 40.0))
     ]
-    one, two, many = (measure_pace(runs, workers) for workers in (1, 2, 8))
+    one, two, eight = (measure_pace(runs, workers) for workers in (1, 2, 8))
     assert one.seconds == two.seconds == pytest.approx(0.15)
-    assert (one.spent, two.spent, many.spent) == (160.0, 80.0, 80.0)
+    assert (one.spent, two.spent, eight.spent) == (160.0, 80.0, 80.0)
     assert one.add_rung(400).spent == pytest.approx(160 + 2 * 60)
     assert two.add_rung(400).spent == pytest.approx(80 + 60)

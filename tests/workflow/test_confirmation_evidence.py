@@ -1,4 +1,4 @@
-"""What is known of the finalists from before their confirmation."""
+"""The evidence on finalists from before their confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an encoder starts from: what is chosen, what is said of it, and that the hub never takes long."""
+"""The initial weights of an encoder: the choice, its log lines, and the time limit of the hub."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def test_no_hub_is_used_for_synthetic_images_or_without_pretrained_weights(
 
 
 @pytest.mark.parametrize("option", [None, "auto", "imagenet"])
-def test_available_weights_come_with_their_inputs(option: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_weights_determine_the_normalisation_of_inputs(
+    option: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: HALF)
     weights, lines = choose(option, "inceptionv4")
     assert weights == EncoderWeights("imagenet", HALF) and len(lines) == 1
@@ -84,7 +86,9 @@ def test_without_a_cache_an_offline_hub_costs_no_process(tmp_path: Path, monkeyp
         ("drips", "no answer within 3 s"),
     ],
 )
-def test_another_process_asks_the_hub_and_is_ended_in_time(manner: Manner, expected, tmp_path, monkeypatch, capfd):
+def test_another_process_downloads_from_the_hub_and_is_ended_in_time(
+    manner: Manner, expected, tmp_path, monkeypatch, capfd
+):
     files = {
         "config.json": json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3}).encode(),
         "model.safetensors": save({"conv1.weight": torch.zeros(99)}),

@@ -1,4 +1,4 @@
-"""An open study is led: what is kept of the request, and the answer so far, wherever it is published."""
+"""The session that leads a study: the stored request, and the answer so far wherever it is published."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_stored(family: str, value: float, purpose: str = "search", seed: int = 
 
 
 def test_each_answer_is_published_once() -> None:
-    """After four trials, after the search and at an analysis; what was trained before is in what is read."""
+    """After four trials, after the search and at an analysis."""
     published: list[str] = []
     results: list[TrialResult] = []
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""The longer look as a phase: whom it trains, on how many seeds, within the time, and as if nothing had cut it off."""
+"""The longer look as a phase: its losses, its seeds, the time limit, and its result after an interruption."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train_planted(spec: TrialSpec, **longer: float) -> TrialResult:
     return fake_result(spec, {**LEVELS, **longer} if spec.purpose == "longer" else LEVELS)
 
 
-def look(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Recommendation:
+def train_and_conclude(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Recommendation:
     train(study, executor or FakeExecutor(), trials=7, **{"longer": 4, **more})  # type: ignore[arg-type]
     return draw_conclusion(recorded(study))
 
@@ -61,7 +61,7 @@ def read_card(study: optuna.Study, answer: Recommendation) -> tuple[str, str, li
 
 def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_new_seed() -> None:
     study, executor = new_study(), FakeExecutor(workers=2)
-    look(study, executor)
+    train_and_conclude(study, executor)
     specs, seed = list_longer_specs(executor), derive_confirmation_seed(0, LONGER_FROM)
     assert [(s.family, s.seed, s.steps) for s in specs] == [("dice", seed, 800), ("cross_entropy", seed, 800)]
     assert len({s.lr for s in specs}) == 1 and seed not in {s.seed for s in executor.specs if s.purpose != "longer"}
@@ -71,7 +71,7 @@ def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_new_seed() ->
 
 def test_the_runner_up_is_trained_where_a_worker_is_free() -> None:
     study, executor = new_study(), FakeExecutor(workers=3)
-    answer = look(study, executor)
+    answer = train_and_conclude(study, executor)
     assert [s.family for s in list_longer_specs(executor)] == ["dice", "cross_entropy", "dice_ce"]
     pairs = [(gap.first, gap.second) for gap in answer.longer.gaps]
     assert pairs == [("dice", "cross_entropy"), ("dice_ce", "cross_entropy"), ("dice", "dice_ce")]
@@ -89,7 +89,7 @@ def test_the_runner_up_is_trained_where_a_worker_is_free() -> None:
 )
 def test_card_and_evidence_report_the_trend_of_a_gap(longer: dict[str, float], trend: str, seeds: int) -> None:
     study = new_study()
-    answer = look(study, FakeExecutor(partial(train_planted, **longer), workers=2))
+    answer = train_and_conclude(study, FakeExecutor(partial(train_planted, **longer), workers=2))
     assert answer.longer.times == 4
     gap = answer.longer.gaps[0]
     assert (gap.first, gap.second, gap.trend, gap.seeds) == ("dice", "cross_entropy", trend, seeds)
@@ -104,14 +104,14 @@ def test_card_and_evidence_report_the_trend_of_a_gap(longer: dict[str, float], t
 def test_where_cross_entropy_is_recommended_the_best_other_loss_is_trained_longer() -> None:
     levels = {**LEVELS, "cross_entropy": 0.7}
     study, executor = new_study(), FakeExecutor(lambda spec: fake_result(spec, levels), workers=2)
-    answer = look(study, executor)
+    answer = train_and_conclude(study, executor)
     assert [s.family for s in list_longer_specs(executor)] == ["cross_entropy", "dice"]
     assert not answer.longer.catches_up
     assert [(gap.first, gap.second) for gap in answer.longer.gaps] == [("dice", "cross_entropy")]
     assert read_card(study, answer)[1].startswith("`dice` over `cross_entropy` −0.")
 
 
-def test_there_is_no_longer_look_without_a_request_with_folds_or_without_a_comparison() -> None:
+def test_a_longer_look_needs_a_request_and_a_comparison_without_folds() -> None:
     for more in ({"longer": None}, {"trials": 1}):
         study = new_study()
         train(study, **{"trials": 7, "longer": 4, **more})  # type: ignore[arg-type]
@@ -124,24 +124,24 @@ def test_there_is_no_longer_look_without_a_request_with_folds_or_without_a_compa
 
 
 @pytest.mark.parametrize("after", rest_slow([3, 0, 1, 2, 4, 5]))
-def test_a_longer_look_that_was_cut_off_ends_as_one_that_was_not(after: int) -> None:
-    gone = partial(train_planted, cross_entropy=0.61)  # 3 seeds of 2
+def test_an_interrupted_longer_look_resumes_to_the_same_result(after: int) -> None:
+    train_until_caught_up = partial(train_planted, cross_entropy=0.61)  # 3 seeds of 2
     whole, study = new_study(), new_study()
-    uncut = FakeExecutor(gone)
-    expected = look(whole, uncut)
+    uncut = FakeExecutor(train_until_caught_up)
+    expected = train_and_conclude(whole, uncut)
     before = sum(spec.purpose != "longer" for spec in uncut.specs)
     with pytest.raises(CrashError):
-        look(study, FakeExecutor(gone, crash_after=before + after))
+        train_and_conclude(study, FakeExecutor(train_until_caught_up, crash_after=before + after))
     assert len(studies.list_extra_results(study, "longer")) == after
-    answer = look(study, FakeExecutor(gone))
+    answer = train_and_conclude(study, FakeExecutor(train_until_caught_up))
     assert answer.longer == expected.longer
     names = [{k: v for k, v in s.user_attrs.items() if k.startswith("longer/")} for s in (whole, study)]
     assert names[0] == names[1] and len(names[0]) == 6
 
 
-def test_an_old_study_is_reported_without_a_longer_look_and_a_resume_makes_it_once() -> None:
+def test_a_resume_adds_a_longer_look_to_an_old_study_once() -> None:
     study, plan = new_study(), new_plan()
-    before = look(study, longer=None)
+    before = train_and_conclude(study, longer=None)
     assert before.longer is None and any(reason.endswith(AT_THIS_BUDGET) for reason in before.reasons)
     assert any(step.startswith(MORE_STEPS) for step in before.next_steps)
     first = "Before you change: a gain can vanish with more steps. `sweeper run --study toy-"
@@ -152,38 +152,38 @@ def test_an_old_study_is_reported_without_a_longer_look_and_a_resume_makes_it_on
     left = count_trainings_left(plan, REQUEST, state)
     assert list(left) == ["longer"] and left["longer"].steps == 800
     assert plan_text(left, plan.conditions.recipe) == "0 to 7 trainings of 800 steps for the longer look"
-    after = look(study)
+    after = train_and_conclude(study)
     assert after.longer is not None and not any(step.startswith(MORE_STEPS) for step in after.next_steps)
     assert not any("--longer" in step for step in after.next_steps)
     assert len(after.reasons) == len(before.reasons) and not any(r.endswith(AT_THIS_BUDGET) for r in after.reasons)
     state = read_study_state(study, plan, REQUEST)
     assert state.finished and not count_trainings_left(plan, REQUEST, state)
-    again = FakeExecutor()
-    look(study, again)
-    assert again.specs == []
-    other = FakeExecutor()
-    answer = look(study, other, longer=16)
-    assert {s.steps for s in other.specs} == {3200} and answer.longer is not None and answer.longer.times == 16
+    repeated = FakeExecutor()
+    train_and_conclude(study, repeated)
+    assert repeated.specs == []
+    longest = FakeExecutor()
+    answer = train_and_conclude(study, longest, longer=16)
+    assert {s.steps for s in longest.specs} == {3200} and answer.longer is not None and answer.longer.times == 16
 
 
 # --- within the time ---
 
 
-def test_where_the_time_is_up_the_answer_says_that_the_longer_look_is_missing() -> None:
+def test_the_answer_reports_a_longer_look_that_the_time_limit_prevented() -> None:
     study, time, display = new_study(), Time(), Recorder()
-    answer = look(study, time.executor(), display=display, timeout=400, clock=time)
+    answer = train_and_conclude(study, time.executor(), display=display, timeout=400, clock=time)
     assert answer.recommended is not None and answer.longer is None
     words = "what 4 times the steps change (--longer) was not looked at"
     assert any(words in line for line in display.warnings) and any(words in reason for reason in answer.reasons)
     assert not read_study_state(study, new_plan(), REQUEST).finished
     time.now = 0.0
-    assert look(study, time.executor(), timeout=3600, clock=time).longer is not None
+    assert train_and_conclude(study, time.executor(), timeout=3600, clock=time).longer is not None
     assert recorded(study).cut == ()
 
 
 @pytest.mark.parametrize(("seconds", "trained"), [(3600, 5), (585, 3), (500, 2)])
 def test_the_time_limit_decides_on_the_second_seed_and_the_runner_up(seconds: int, trained: int) -> None:
     study, time = new_study(), Time()
-    look(study, time.executor(), timeout=seconds, clock=time)
+    train_and_conclude(study, time.executor(), timeout=seconds, clock=time)
     assert len(studies.list_extra_results(study, "longer")) == trained
     assert time.now <= seconds

@@ -60,7 +60,7 @@ def choose(
 
 
 @pytest.mark.parametrize(
-    ("times", "wanted"),
+    ("times", "expected"),
     [
         (INTEL, "float32"),
         (AMD, "bfloat16"),
@@ -71,13 +71,13 @@ def choose(
     ],
 )
 def test_bfloat16_is_chosen_only_if_it_is_faster_by_a_margin(
-    times: dict[Precision, float], wanted: str, conditions: Conditions, tmp_path: Path
+    times: dict[Precision, float], expected: str, conditions: Conditions, tmp_path: Path
 ) -> None:
-    assert choose_precision(times) == wanted
+    assert choose_precision(times) == expected
     precision, (line,), _ = choose(conditions, Machine(times), tmp_path)
-    assert precision == wanted
-    assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trainings use {wanted}" in line
-    assert f"--precision {wanted} fixes that for a repetition" in line
+    assert precision == expected
+    assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trainings use {expected}" in line
+    assert f"--precision {expected} fixes that for a repetition" in line
 
 
 def test_a_measurement_is_kept_for_the_machine_its_torch_and_its_recipe(

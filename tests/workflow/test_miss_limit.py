@@ -1,4 +1,4 @@
-"""`--miss-at-most` from the command line to the network: in the report, in what predicts, and in what is exported."""
+"""`--miss-at-most` in the report, in predictions and in exported networks."""
 
 from __future__ import annotations
 
@@ -83,37 +83,37 @@ def test_the_limit_is_refused_with_folds_and_where_no_network_is_kept(
 
 
 @pytest.mark.slow
-def test_a_trained_network_is_calibrated_on_its_test_images_and_again_where_it_is_used(
+def test_a_trained_network_is_calibrated_on_its_test_images_and_for_each_later_limit(
     study: studies.RetryingStorage, sweeper: Sweeper, tmp_path: Path, tiny: Dataset
 ) -> None:
-    made = trained(study, tmp_path, steps=40)
-    record = read_record(Path(made.weights))
+    training = trained(study, tmp_path, steps=40)
+    record = read_record(Path(training.weights))
     assert record.held_out.counts.images == divide_images(tiny, test_seed=0, seed=0).test
     with pytest.raises(UsageError, match="found 3"):
         read_weights_held_out(record, MissLimit(share=0.1))
-    kept = read_weights_held_out(record, MissLimit(share=0.4))
+    control = read_weights_held_out(record, MissLimit(share=0.4))
     # As one that learned, it is what predicts and what is exported, at any limit.
     learned = record.model_copy(update={"collapse": Collapse.NONE})
-    weights = Path(made.weights)
+    weights = Path(training.weights)
     other = weights.with_name("again.safetensors")
     copy_with_record(weights, learned, other)
     other.replace(weights)
     cache, tight, loose = tmp_path / "cache", MissLimit(share=0.4), MissLimit(share=0.6)
     assert load_from_file(weights).record.misses is None
     tightened = load_from_file(weights, tight).record, load_from_study(study, "s", cache, tight).record
-    assert [record.misses for record in tightened] == [kept, kept]
+    assert [record.misses for record in tightened] == [control, control]
     network = load_from_study(study, "s", cache, loose)
     assert network == load_from_file(weights, loose)._replace(study="s")
     looser = network.record
     assert looser.misses.share == 0.6 and looser.point == looser.misses.point
-    assert looser.misses.before == kept.before and looser.point >= kept.point
+    assert looser.misses.before == control.before and looser.point >= control.point
     write_images(tiny, (0,), tmp_path / "new")
     status, out, err = sweeper(
         *("predict", "--weights", weights, tmp_path / "new", "--out", tmp_path / "answers", "--device", "cpu"),
         *("--miss-at-most", "40%"),
     )
     assert status == 0, err
-    assert " ".join(format_miss_control(kept, "threshold")) in " ".join(out.replace("Limit:", "").split())
+    assert " ".join(format_miss_control(control, "threshold")) in " ".join(out.replace("Limit:", "").split())
     for limit, share in ((tight, 40), (loose, 60)):
         out = export_study(study, "s", out=tmp_path, cache=cache, limit=limit)
         point = read_record(out.weights).point

@@ -1,4 +1,4 @@
-"""MLflow's copy of a study, written again from its storage."""
+"""MLflow's copy of a study, rewritten from its storage."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_changes_nothing(
+def test_a_rewritten_store_equals_that_of_the_sweep_and_a_second_call_changes_nothing(
     finished: Path, tmp_path: Path
 ) -> None:
     before = read_contents(f"sqlite:///{finished}/mlflow.db")
@@ -107,7 +107,7 @@ def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(finis
         sync(finished, other)
 
 
-def test_the_command_reports_what_it_wrote(
+def test_the_mlflow_command_reports_the_runs_that_it_wrote(
     finished: Path, sweeper: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     options = ("--storage", f"sqlite:///{finished}/sweeper.db", "--out", tmp_path / "reports")

@@ -1,4 +1,4 @@
-"""What is asked of a study: what is given now, else what was given before."""
+"""The options of a study: those of this call, else those of earlier calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sweeper.workflow.settings import ROPE, TRIALS, Settings
 from tests.support.sweeping import settings_in
 
 
-def test_an_option_holds_until_it_is_given_again() -> None:
+def test_an_option_is_kept_until_it_is_set_again() -> None:
     before = list_stored_options(Settings(trials=20, confirm_seeds="3..5", timeout="90m"))
     now = list_stored_options(Settings(resume=True, trials=30))
     request = resolve_request({**before, **now})
@@ -39,7 +39,7 @@ def test_a_resume_keeps_workers_and_threads() -> None:
 def test_other_seeds_continue_a_study_that_ended_at_probable(tmp_path: Path) -> None:
     before = settings_in(tmp_path, until="probable", confirm_seeds="2..8")
     assert list_stored_options(before)["until"] == "probable"
-    more = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
-    assert resolve_request({**list_stored_options(before), **list_stored_options(more)}).until == "settled"
-    again = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
-    assert resolve_request({**list_stored_options(before), **list_stored_options(again)}).until == "probable"
+    with_seeds = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
+    assert resolve_request({**list_stored_options(before), **list_stored_options(with_seeds)}).until == "settled"
+    without_seeds = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
+    assert resolve_request({**list_stored_options(before), **list_stored_options(without_seeds)}).until == "probable"

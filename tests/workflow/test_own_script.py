@@ -1,4 +1,4 @@
-"""`sweeper run --command`: what is asked of it, and the space and recipe of its study."""
+"""`sweeper run --command`: its options, and the space and recipe of its study."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def make_settings(**options: Any) -> Settings:
 
 
 def test_options_of_sweepers_own_training_are_refused_in_one_list() -> None:
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as error:
         check_script_options(make_settings(data=None, encoder="resnet18", size=64, metric="boundary_iou", folds=3))
-    first, second, third = refused.value.problems
+    first, second, third = error.value.problems
     assert "--encoder, --size and --folds are for sweeper's own training" in first
     assert "sweeper confirm --folds" in first
     assert "--metric boundary_iou needs label maps" in second and "give its folder" in third
     check_script_options(make_settings(trials=5, steps=10, confirm_steps=50, metric="dice", workers=2, timeout="1h"))
 
 
-def test_a_study_by_a_script_has_given_steps_and_no_longer_look_without_a_request() -> None:
+def test_a_study_by_a_script_has_fixed_steps_and_no_longer_look_without_a_request() -> None:
     request = resolve_request(list_stored_options(make_settings()))
     assert (request.finds_steps, request.longer) == (False, None)
     assert resolve_request(list_stored_options(make_settings(longer="4"))).longer == 4
@@ -79,9 +79,9 @@ def test_the_space_has_factors_of_the_rate_and_losses_of_logits_and_labels() -> 
     lines: list[str] = []
     space = adapt_space(load_space("full"), lines.append)
     assert (space.lr.kind, space.lr.low, space.lr.high) == ("log", 0.1, 10.0)
-    left = [f.family for f in load_space("full").families if FAMILIES[f.family].needs_map is not None]
-    assert left and not {*left} & {f.family for f in space.families}
-    assert all(name in lines[0] for name in left)
+    excluded = [f.family for f in load_space("full").families if FAMILIES[f.family].needs_map is not None]
+    assert excluded and not {*excluded} & {f.family for f in space.families}
+    assert all(name in lines[0] for name in excluded)
 
 
 def test_options_of_a_script_need_a_command() -> None:
@@ -97,14 +97,14 @@ def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch:
     plan = make_plan(sources)
     Path("other.py").write_text("new")  # changes nothing that was there
     assert resolve_sources(COMMAND, plan) == sources
-    warned: list[str] = []
-    warn_of_changed_script(COMMAND, sources, warned.append)
-    assert not warned
+    warnings: list[str] = []
+    warn_of_changed_script(COMMAND, sources, warnings.append)
+    assert not warnings
     Path("train.py").write_text("two")
     with pytest.raises(StudyError, match=r"train\.py changed; put it back, or begin another study"):
         resolve_sources(COMMAND, plan)
-    warn_of_changed_script(COMMAND, sources, warned.append)
-    assert warned == ["train.py changed meanwhile: later trainings may be of another script"]
+    warn_of_changed_script(COMMAND, sources, warnings.append)
+    assert warnings == ["train.py changed meanwhile: later trainings may be of another script"]
 
 
 def test_a_password_in_the_command_is_hidden() -> None:
@@ -148,5 +148,5 @@ def test_classes_must_be_those_of_the_data_in_their_order(
     else:
         divided = divide_by_script(data, make_settings(), None, lambda _: None)
         assert [image.split for image in divided.images[:3]] == ["val", "test", "train"]
-        again = divide_by_script(data, make_settings(), divided, lambda _: None)
-        assert divided.script_ignores == again.script_ignores == -1
+        resumed = divide_by_script(data, make_settings(), divided, lambda _: None)
+        assert divided.script_ignores == resumed.script_ignores == -1

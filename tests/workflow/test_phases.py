@@ -1,4 +1,4 @@
-"""What a sweep asks for and keeps: interim analyses, time limit. The trainings cost nothing."""
+"""The phases of a sweep: interim analyses, interruptions, the time limit. The trainings cost nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def list_purposes(executor: FakeExecutor) -> list[str]:
     return list(dict.fromkeys(spec.purpose for spec in executor.specs))
 
 
-# --- the whole way ---
+# --- a whole sweep ---
 
 
 def test_search_and_confirmation_end_with_the_conclusion_of_the_last_interim_analysis() -> None:
@@ -56,11 +56,11 @@ def test_search_and_confirmation_end_with_the_conclusion_of_the_last_interim_ana
 
 @pytest.mark.parametrize("workers", [2, 5])
 def test_the_number_and_order_of_workers_do_not_change_the_answer(workers: int) -> None:
-    alone, many = new_study(), new_study()
-    train(alone, trials=7)
-    train(many, FakeExecutor(workers=workers, backwards=True), trials=7)
-    assert read_outcome(many)[TAKEN] == read_outcome(alone)[TAKEN]
-    assert draw_conclusion(recorded(many)) == draw_conclusion(recorded(alone))
+    sequential, parallel = new_study(), new_study()
+    train(sequential, trials=7)
+    train(parallel, FakeExecutor(workers=workers, backwards=True), trials=7)
+    assert read_outcome(parallel)[TAKEN] == read_outcome(sequential)[TAKEN]
+    assert draw_conclusion(recorded(parallel)) == draw_conclusion(recorded(sequential))
 
 
 def test_idle_workers_begin_the_next_seed_which_counts_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,12 +72,12 @@ def test_idle_workers_begin_the_next_seed_which_counts_once_it_is_planned(monkey
     # One of two workers has nothing of the first seed left to do; nobody repeats what it began.
     assert {seed for _, seed in begun[:3]} == {0} and begun[3][1] == 1
     assert len(begun) == len(set(begun))
-    assert [len(seen) for seen in judge.seen] == [3, 5]
+    assert [len(analysed) for analysed in judge.seen] == [3, 5]
     evidence = draw_conclusion(recorded(study)).evidence
     assert {f.family: len(f.seeds) for f in evidence.finalists} == {"dice": 2, "cross_entropy": 2, "dice_ce": 1}
 
 
-def test_a_training_begun_ahead_ends_early_if_its_finalist_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_ahead_of_the_plan_ends_early_if_its_finalist_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide("dice", "cross_entropy"), decide()))
     study, display = new_study(), Recorder()
     train(study, FakeExecutor(workers=7), display, trials=7, analyses=THREE)
@@ -100,7 +100,7 @@ WAYS = [(after, ("signal", "crash")[(after + turn) % 2]) for turn in (0, 1) for 
 
 
 @pytest.mark.parametrize(("after", "how"), rest_slow(WAYS, TOTAL - 1, 0))
-def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, how: str) -> None:
+def test_a_sweep_interrupted_anywhere_resumes_to_the_same_result(after: int, how: str) -> None:
     study = new_study()
     workers = 1 + after % 3
     if how == "signal":
@@ -111,10 +111,10 @@ def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, 
             train(study, FakeExecutor(workers=workers, crash_after=after), trials=7)
     done = len(studies.list_all_results(study))
     assert after <= done < TOTAL
-    again = FakeExecutor()
-    train(study, again, trials=7)
+    resumed = FakeExecutor()
+    train(study, resumed, trials=7)
     assert read_outcome(study) == read_outcome(WHOLE)
-    assert len(again.specs) == TOTAL - done  # nothing that was finished is trained twice
+    assert len(resumed.specs) == TOTAL - done  # nothing that was finished is trained twice
 
 
 def test_a_leader_that_lost_the_study_begins_no_training_and_leaves_the_running_ones() -> None:
@@ -194,7 +194,7 @@ def test_a_dropped_finalist_continues_if_an_interim_analysis_chooses_it(monkeypa
 @pytest.mark.parametrize(
     "analyses", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
 )
-def test_under_another_plan_the_report_weighs_the_trainings_of_the_last_interim_analysis(
+def test_under_another_plan_the_report_uses_the_trainings_of_the_last_analysis(
     analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS)))
@@ -203,11 +203,11 @@ def test_under_another_plan_the_report_weighs_the_trainings_of_the_last_interim_
     judge, executor = Scripted(decide()), FakeExecutor()
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, executor, trials=7, analyses=analyses)
-    (seen,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
+    (analysed,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
     evidence = draw_conclusion(recorded(study)).evidence
     assert executor.specs == []
     weighed = sorted(f"{f.family} {s - derive_confirmation_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
-    assert weighed == seen and len(seen) == 3 * min(3, analyses[-1].seeds)
+    assert weighed == analysed and len(analysed) == 3 * min(3, analyses[-1].seeds)
     before = read_outcome(study)
     train(study, trials=7, analyses=analyses)
     assert read_outcome(study) == before and len(judge.seen) == 1  # replayed
@@ -218,30 +218,30 @@ def test_a_confirmation_that_ended_at_probable_continues_without_that_option(mon
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS), decide()))
     train(study, trials=7, analyses=THREE, until="probable")
     assert len(studies.list_extra_results(study, "confirm")) == 6
-    again = Scripted(decide(*LEVELS), decide(*LEVELS))
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", again)
+    judge = Scripted(decide(*LEVELS), decide(*LEVELS))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, trials=7, analyses=THREE)
-    assert [len(seen) for seen in again.seen] == [6, 9]  # two seeds are analysed again, then three
+    assert [len(analysed) for analysed in judge.seen] == [6, 9]  # two seeds are analysed again, then three
     assert read_analyses(study.user_attrs).until == "settled"
 
 
-def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_another_plan_a_dropped_finalist_keeps_its_trained_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide("dice", "cross_entropy")))
     study = new_study()
     train(study, trials=7, analyses=THREE[:2])
     judge = Scripted(decide("dice", "cross_entropy"))
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, trials=7, analyses=THREE)
-    assert [len(seen) for seen in judge.seen] == [5, 7]
+    assert [len(analysed) for analysed in judge.seen] == [5, 7]
     assert "dice_ce 0" in judge.seen[0] and "dice_ce 1" not in judge.seen[1]
 
 
 def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_again() -> None:
-    def broken(spec: TrialSpec) -> TrialResult | Answer:
+    def fail_dice(spec: TrialSpec) -> TrialResult | Answer:
         fails = spec.purpose == "confirm" and spec.family == "dice"
         return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
 
-    study, first = new_study(), FakeExecutor(broken)
+    study, first = new_study(), FakeExecutor(fail_dice)
     train(study, first, trials=7)
     tries = Counter(s.key for s in first.specs if s.purpose == "confirm" and s.family == "dice")
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
@@ -317,23 +317,23 @@ def test_a_confirmation_cut_by_the_time_limit_reports_it_and_is_resumed() -> Non
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
     assert "time was up before the interim analysis at" in cut.analyses_taken[-1].reason
     assert draw_conclusion(cut).verdict == cut.analyses_taken[-1].verdict
-    again, whole = Time(), new_study()
-    train(study, again.executor(), trials=7, timeout=3600, clock=again)
+    resumed, whole = Time(), new_study()
+    train(study, resumed.executor(), trials=7, timeout=3600, clock=resumed)
     train(whole, Time().executor(), trials=7)
     assert read_outcome(study) == read_outcome(whole)
     assert recorded(study).cut == ()
 
 
-def test_a_confirmation_that_exceeds_the_time_is_given_up_and_trained_by_the_next_session() -> None:
+def test_a_confirmation_beyond_the_time_limit_is_dropped_and_trained_by_the_next_session() -> None:
     time = Time()
 
-    def slow(spec: TrialSpec) -> None:
+    def pass_time(spec: TrialSpec) -> None:
         if spec.purpose == "confirm" and spec.number == 5:
             time.now = 10_000.0
         time.now += 0.1
 
     study = new_study()
-    train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
+    train(study, FakeExecutor(began=pass_time), trials=7, timeout=5000, clock=time)
     analyses = read_analyses(study.user_attrs)
     assert len(studies.list_extra_results(study, "confirm")) == 5  # the sixth was given up
     assert analyses.stored == () and analyses.cut.seeds == 1

@@ -127,7 +127,7 @@ def test_compile_and_deterministic_exclude_each_other(before: str, now: str) -> 
     assert describe_recipe(choose_recipe(**{before: True})).endswith("compiled" if before == "compile" else before)
 
 
-def test_no_option_of_the_recipe_is_forgotten() -> None:
+def test_each_option_of_the_recipe_is_in_the_table_of_these_tests() -> None:
     fixed = {"evaluations", "weight_decay", "warmup", "decay", "average"}
     fixed |= {
         "command",  # test_own_script.py

@@ -1,4 +1,4 @@
-"""What is refused before any data are read, by `sweeper run` and `--dry-run` in the same words."""
+"""Requests that are refused before the data are opened, by `sweeper run` and `--dry-run` in the same words."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def run_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["sweeper", "run", *QUICK, *arguments])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as system_exit:
         main()
-    shown = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, shown.out, shown.err
+    output = capsys.readouterr()
+    assert isinstance(system_exit.value.code, int)
+    return system_exit.value.code, output.out, output.err
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_dry_run_refuses_what_the_run_refuses(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file"]
 
 
-def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
+def test_a_dry_run_makes_no_tables_of_optuna_in_a_foreign_database(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "own.db"
@@ -93,10 +93,10 @@ def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [Collapse.NONE, Collapse.NO_BETTER_THAN_CONSTANT])
-def test_a_dry_run_of_a_finished_study_announces_nothing(
+def test_a_dry_run_of_a_finished_study_plans_no_training(
     end: Collapse, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor one of a study that learned nothing, which has nothing to confirm."""
+    """So does one of a study that learned nothing, which has nothing to confirm."""
     monkeypatch.setattr("sweeper.training.scores.judge_collapse", lambda _: end)  # four steps learn what they learn
     monkeypatch.chdir(tmp_path)
     status, _, err = run_command(capsys, monkeypatch, "--study", "s", "--trials", "4", "--space", TWO_LOSSES)
@@ -104,15 +104,15 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
     resume = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
     for more, words in (([], "nothing is left to train"), (["--trials", "6"], "plan: 2 trials of")):
         monkeypatch.setattr(sys, "argv", [*resume, *more])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as system_exit:
             main()
         out = capsys.readouterr().out
-        assert ended.value.code == 0 and words in out
+        assert system_exit.value.code == 0 and words in out
     if end.learned:
-        assert "and 0 to" in out  # those that are there are not trained again
+        assert "and 0 to" in out  # finished ones are not trained again
 
 
-def test_places_that_can_be_made_are_accepted(tmp_path: Path) -> None:
+def test_places_that_can_be_created_are_accepted(tmp_path: Path) -> None:
     places = {"out": tmp_path / "a" / "b", "cache": tmp_path / "c", "storage": f"sqlite:///{tmp_path}/d/e.db"}
     check_places(Settings(**places, tracking_uri=f"sqlite:///{tmp_path}/f.db"))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
@@ -125,7 +125,7 @@ def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"nothing but text", bytes(8192)])
-def test_a_file_that_is_no_database_is_refused_and_stays_as_it_is(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_not_changed(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     path.write_bytes(content)
     with pytest.raises(SweeperError, match="file is not a database"):
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_database_is_refused_and_stays_as_it_is(content: bytes
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-def test_a_database_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_database_without_write_permission_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE t (x)")
@@ -144,7 +144,7 @@ def test_a_database_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["storage", "tracking_uri"])
-def test_a_database_whose_log_may_only_be_read_is_refused(
+def test_a_database_whose_log_has_no_write_permission_is_refused(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s.db"
@@ -189,7 +189,7 @@ def test_a_deleted_experiment_is_refused_before_anything_is_trained(
     check_tracking("sqlite:///mlflow.db", "gone")
 
 
-def test_a_store_that_cannot_be_read_is_refused_with_its_reason() -> None:
+def test_a_store_that_refuses_requests_is_refused_with_its_reason() -> None:
     class Refusing:
         def get_experiment_by_name(self, name: str) -> None:
             raise MlflowException(f"{name} is forbidden")
@@ -200,7 +200,7 @@ def test_a_store_that_cannot_be_read_is_refused_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("what", ["pickle", "text", "list", "folder", "nothing", "cut short", "safetensors", "device"])
-def test_encoder_weights_that_cannot_be_loaded_are_refused_before_data_are_read(what: str, tmp_path: Path) -> None:
+def test_invalid_encoder_weights_are_refused_before_the_data_are_opened(what: str, tmp_path: Path) -> None:
     path = tmp_path / ("w.safetensors" if what == "safetensors" else "w.pt")
     match what:
         case "pickle":

@@ -1,4 +1,4 @@
-"""How options are read: ranges of seeds, durations."""
+"""Parsing of options: ranges of seeds, durations."""
 
 from __future__ import annotations
 

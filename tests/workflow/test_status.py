@@ -1,4 +1,4 @@
-"""The sign of life: what a running sweep says of itself, and what `sweeper status` makes of it."""
+"""The sign of life: the status file that a running sweep writes, and the output of `sweeper status`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeper import storage as studies
 from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
 from sweeper.core.events import ResultStored, TrainingDropped, TrainingEvaluated
-from sweeper.workflow import status as life
+from sweeper.workflow import status as status_module
 from sweeper.workflow.phase_progress import PhaseCounts
 from sweeper.workflow.status import (
     BEAT_SECONDS,
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
 
 
 def get_ended_process() -> int:
-    """Return the id of a process that was."""
+    """Return the id of a process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return child.pid
@@ -137,15 +137,15 @@ def test_the_phases_of_a_sweep_reach_the_status_file(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     heartbeat = Heartbeat(path, "s")
     study = new_study()
-    seen: list[SweepLife] = []
+    states: list[SweepLife] = []
 
-    def fails(spec: Any) -> Any:
-        seen.append(read_state(path))
+    def fail(spec: Any) -> Any:
+        states.append(read_state(path))
         return builders.failed_trial(spec.family, spec.number, spec=spec)
 
-    train(study, FakeExecutor(fails), trials=4, heartbeat=heartbeat)
-    assert seen[0].phase == "search" and seen[0].total == 4
-    assert [life.failures for life in seen] == [0, 1, 2, 3] and read_state(path).failures == 4
+    train(study, FakeExecutor(fail), trials=4, heartbeat=heartbeat)
+    assert states[0].phase == "search" and states[0].total == 4
+    assert [state.failures for state in states] == [0, 1, 2, 3] and read_state(path).failures == 4
     phases: list[str] = []
     train(
         new_study(), FakeExecutor(began=lambda _: phases.append(read_state(path).phase)), trials=9, heartbeat=heartbeat
@@ -161,7 +161,7 @@ def test_a_misspelt_study_is_answered_with_the_similar_name(tmp_path: Path) -> N
     assert isinstance(result.exception, UsageError) and "did you mean `cracks-2026`?" in str(result.exception)
 
 
-def test_the_command_reports_as_text_and_as_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_reports_as_text_and_as_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = f"sqlite:///{tmp_path}/sweeper.db"
 
     def ask_status(*more: str) -> tuple[int, str]:
@@ -182,7 +182,7 @@ def test_the_command_reports_as_text_and_as_a_document(tmp_path: Path, monkeypat
         heartbeat.begin_phase(REPORT, 0)
         assert "running, report, last progress" in ask_status("a")[1]
         with monkeypatch.context() as patched:
-            patched.setattr(life, "QUIET_SECONDS", 0.0)
+            patched.setattr(status_module, "QUIET_SECONDS", 0.0)
             status, text = ask_status("a")
         assert status == 0 and text.startswith("silent") and "no sign of life for 0 s" in text
     with pytest.raises(RuntimeError), Heartbeat(get_status_file(storage, "b"), "b"):
@@ -196,7 +196,7 @@ def test_the_command_reports_as_text_and_as_a_document(tmp_path: Path, monkeypat
     assert "PROBLEM" in ask_status()[1] and "--resume" in ask_status()[1]
 
 
-def test_a_study_that_another_process_continued_is_not_called_gone(
+def test_a_study_that_another_process_continued_has_no_problem(
     postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -205,7 +205,7 @@ def test_a_study_that_another_process_continued_is_not_called_gone(
     studies.note_session(study)
     path = tmp_path / get_status_file(url, "s")
     Heartbeat(path, "s")  # and then it is killed
-    monkeypatch.setattr(life, "_is_alive", lambda _: False)
+    monkeypatch.setattr(status_module, "_is_alive", lambda _: False)
 
     def ask_status() -> tuple[int, str]:
         result = CliRunner().invoke(cli, ["status", "--storage", url], standalone_mode=False)
@@ -233,7 +233,7 @@ def test_status_starts_without_the_libraries_of_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", ["nonsense", "mysql://user:secret@host/base"])
-def test_an_address_of_no_storage_is_refused(sweeper: Any, storage: str) -> None:
+def test_status_refuses_an_invalid_storage_address(sweeper: Any, storage: str) -> None:
     with Heartbeat(get_status_file(storage, "s"), "s"):
         status, out, err = sweeper("status", "--storage", storage)
     assert status == 2 and "--storage must be sqlite:///FILE" in err and "secret" not in err + out

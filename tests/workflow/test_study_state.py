@@ -1,4 +1,4 @@
-"""One state of a study: whatever shows it says the same, at every moment of a study."""
+"""The state of a study: all displays agree, at every moment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ URL = "sqlite:///sweeper.db"
 NAME = "s"
 
 
-class Everybody(Recorder):
+class ComparedDisplays(Recorder):
     """A display, a status file and the answer so far of one session, compared whenever a training begins."""
 
     def __init__(self, plan: studies.StudyPlan, trials: int, **options: Any) -> None:
@@ -90,13 +90,13 @@ class Everybody(Recorder):
         request = resolve_request({"trials": self.trials})._replace(analyses=tuple(ANALYSES), **self.options)
         state = read_study_state(study, self.plan, request)
         self.live._live.stop()
-        shown = io.StringIO()
-        Console(file=shown, width=120).print(self.live._render())
-        bar, *table = re.findall(r"(?m)^(\w+) +[=-]+ (\d+)/(\d+)|^\w+ +(?:[\d.]{5}|\.\.\.) +(\d+)", shown.getvalue())
+        output = io.StringIO()
+        Console(file=output, width=120).print(self.live._render())
+        bar, *table = re.findall(r"(?m)^(\w+) +[=-]+ (\d+)/(\d+)|^\w+ +(?:[\d.]{5}|\.\.\.) +(\d+)", output.getvalue())
         assert bar[:3] == (life.phase, str(life.done), str(life.total)), "terminal and status"
         assert sum(int(line[3]) for line in table) == life.done, "bar and table"
-        held = {"search": state.search.done, "confirm": state.confirm.done}.get(life.phase, life.done)
-        assert held == life.done, "status and study"
+        counted = {"search": state.search.done, "confirm": state.confirm.done}.get(life.phase, life.done)
+        assert counted == life.done, "status and study"
         assert (row.trials, row.confirmations) == (state.search.done, state.confirm.done), "studies and study"
         if life.phase == "search":
             assert (row.trials, row.asked) == (life.done, life.total), "status and studies"
@@ -118,33 +118,33 @@ class Everybody(Recorder):
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def begin(trials: int = 7, plan: studies.StudyPlan | None = None, **options: Any) -> Everybody:
+def begin(trials: int = 7, plan: studies.StudyPlan | None = None, **options: Any) -> ComparedDisplays:
     plan = plan or new_plan()
     studies.create_study(studies.open_storage(URL), NAME, plan)
-    return Everybody(plan, trials, **options)
+    return ComparedDisplays(plan, trials, **options)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_all_displays_agree_whenever_a_training_begins(here: None, workers: int) -> None:
-    everybody = begin()
-    everybody.train(lambda **more: FakeExecutor(workers=workers, **more))
-    assert {("search", False), ("confirm", False), ("confirm", True)} <= set(everybody.moments)
-    [row] = list_study_rows(everybody.storage, URL)
-    assert (row.state, row.on) == ("finished", "test") and row.answer == everybody.published[-1]
-    assert "not finished" not in " ".join(draw_conclusion(everybody.sweep()).reasons)
+def test_all_displays_agree_whenever_a_training_begins(in_folder: None, workers: int) -> None:
+    displays = begin()
+    displays.train(lambda **more: FakeExecutor(workers=workers, **more))
+    assert {("search", False), ("confirm", False), ("confirm", True)} <= set(displays.moments)
+    [row] = list_study_rows(displays.storage, URL)
+    assert (row.state, row.on) == ("finished", "test") and row.answer == displays.published[-1]
+    assert "not finished" not in " ".join(draw_conclusion(displays.sweep()).reasons)
 
 
 @pytest.mark.parametrize("after", rest_slow([6, 15, 2, 11], 0, 2))
-def test_a_resume_counts_stored_trainings_and_publishes_the_last_answer_first(here: None, after: int) -> None:
+def test_a_resume_counts_stored_trainings_and_publishes_the_last_answer_first(in_folder: None, after: int) -> None:
     first = begin()
     with pytest.raises(CrashError):
         first.train(lambda **more: FakeExecutor(crash_after=after, **more))
     [before] = list_study_rows(first.storage, URL)
-    second = Everybody(first.plan, first.trials)
+    second = ComparedDisplays(first.plan, first.trials)
     second.train()
     assert second.published[0] == before.answer
     assert second.phases[0][:2] == ("search", before.trials)
@@ -152,27 +152,27 @@ def test_a_resume_counts_stored_trainings_and_publishes_the_last_answer_first(he
 
 
 @pytest.mark.slow
-def test_all_displays_count_failed_trainings_alike(here: None) -> None:
+def test_all_displays_agree_on_failed_trainings(in_folder: None) -> None:
     numbers = counter()
 
-    def fails(spec: TrialSpec) -> Any:
+    def fail_some(spec: TrialSpec) -> Any:
         if next(numbers) % 4 == 1:
             return builders.failed_trial(spec.family, spec.number, spec=spec)
         return fake_result(spec)
 
-    everybody = begin()
-    everybody.train(lambda **more: FakeExecutor(fails, **more))
-    again = Everybody(everybody.plan, everybody.trials + 2)
-    again.train()
-    assert ("search", True) in again.moments, "the answer of the first confirmation stays while more is searched"
+    displays = begin()
+    displays.train(lambda **more: FakeExecutor(fail_some, **more))
+    resumed = ComparedDisplays(displays.plan, displays.trials + 2)
+    resumed.train()
+    assert ("search", True) in resumed.moments, "the answer of the first confirmation stays while more is searched"
 
 
 @pytest.mark.slow
-def test_a_search_that_ends_by_itself_has_all_its_trials(here: None) -> None:
-    everybody = begin(trials=50, settles=True)
-    studies.load_study(everybody.storage, NAME).set_user_attr(studies.SETTLES, True)
-    everybody.train()
-    [row] = list_study_rows(everybody.storage, URL)
+def test_a_search_that_settles_has_all_its_trials(in_folder: None) -> None:
+    displays = begin(trials=50, settles=True)
+    studies.load_study(displays.storage, NAME).set_user_attr(studies.SETTLES, True)
+    displays.train()
+    [row] = list_study_rows(displays.storage, URL)
     assert row.trials == row.asked < 50
 
 
@@ -190,10 +190,10 @@ def test_no_loss_is_the_best_of_a_search_that_has_learned_nothing(concluded: boo
 
 
 @pytest.mark.slow
-def test_a_study_cut_by_the_time_limit_is_finished(here: None) -> None:
+def test_a_study_cut_by_the_time_limit_is_finished(in_folder: None) -> None:
     now = counter()
-    everybody = begin()
-    everybody.train(timeout=12.0, clock=lambda: 0.05 * next(now))
-    [row] = list_study_rows(everybody.storage, URL)
-    assert row.on != "test" or everybody.sweep().analyses_taken
+    displays = begin()
+    displays.train(timeout=12.0, clock=lambda: 0.05 * next(now))
+    [row] = list_study_rows(displays.storage, URL)
+    assert row.on != "test" or displays.sweep().analyses_taken
     assert "yet" not in row.answer and row.state == "finished"

@@ -24,7 +24,7 @@ from tests.scripts.test_confirm import Script, make_plan, make_script
 from tests.support import mlflow_template
 
 Track = Callable[..., ComparisonRuns]
-AGAIN = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db"
+RESUME_COMMAND = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db"
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
     def run(script: Script, plan: ConfirmationPlan, warnings: list[str] | None = None) -> ComparisonRuns:
         monkeypatch.setattr(starter, "run_script", script.run)
         warn = (warnings or []).append if warnings is None else warnings.append
-        runs = ComparisonRuns(get_address(tmp_path), "own", plan, warn, resume_command=AGAIN)
+        runs = ComparisonRuns(get_address(tmp_path), "own", plan, warn, resume_command=RESUME_COMMAND)
         starts = ScriptStarter(["train"], workers=2)
         trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, on_training_end=runs.write_training)
-        made = confirm_losses("own", tmp_path / "own", plan, trainings, resume_command=AGAIN)
-        runs.write_answer(made.document, tmp_path / "report")
+        confirmation = confirm_losses("own", tmp_path / "own", plan, trainings, resume_command=RESUME_COMMAND)
+        runs.write_answer(confirmation.document, tmp_path / "report")
         return runs
 
     return run
@@ -156,25 +156,25 @@ def test_a_diverged_training_is_marked_and_a_failed_one_has_its_reason(track: Tr
     assert failed[0].data.tags["sweeper.state"] == "failed"
 
 
-def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_lacks(
+def test_a_failing_store_stops_no_training_and_a_repetition_writes_the_missing_runs(
     track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, warnings = make_script(noise=0.001), list[str]()
     plan = plan_comparison(script, rates=(1.0,))
-    with monkeypatch.context() as away:
+    with monkeypatch.context() as patched:
 
         def fail(*_: object, **__: object) -> None:
             raise ConnectionError("away")
 
-        away.setattr(MlflowClient, "log_batch", fail)
-        with pytest.raises(UsageError, match=f"No training was started; correct it, then: {AGAIN}"):
+        patched.setattr(MlflowClient, "log_batch", fail)
+        with pytest.raises(UsageError, match=f"No training was started; correct it, then: {RESUME_COMMAND}"):
             track(script, plan, warnings)
         assert not script.trained
-    with monkeypatch.context() as away:
-        away.setattr(MlflowClient, "set_terminated", fail)
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "set_terminated", fail)
         track(script, plan, warnings)
     assert len(script.trained) == 6 and len(warnings) == 2  # once for the trainings, once for the answer
-    assert all("fails: away" in line and f"`{AGAIN}` writes" in line for line in warnings)
+    assert all("fails: away" in line and f"`{RESUME_COMMAND}` writes" in line for line in warnings)
     assert read_runs(tmp_path)[0].info.status == "RUNNING"
     track(script, plan, warnings)
     assert len(script.trained) == 6 and len(warnings) == 2
@@ -182,7 +182,7 @@ def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_la
     assert {run.info.status for run in [parent, *runs]} == {"FINISHED"} and len(runs) == 6
 
 
-def test_a_comparison_that_ends_early_gives_its_run_that_status(track: Track, tmp_path: Path) -> None:
+def test_the_run_of_a_comparison_that_ends_early_has_its_status(track: Track, tmp_path: Path) -> None:
     class Crashes(Script):
         def end(self, trial: dict[str, Any]) -> ScriptEnd:
             return ScriptEnd(1, 1.5, False, 100, ("oh",)) if trial["family"] == "dice" else super().end(trial)
@@ -191,6 +191,6 @@ def test_a_comparison_that_ends_early_gives_its_run_that_status(track: Track, tm
     plan = plan_comparison(script, rates=(1.0,))
     with pytest.raises(ScriptError):
         track(script, plan)
-    runs = ComparisonRuns(get_address(tmp_path), "own", plan, lambda _: None, resume_command=AGAIN)
+    runs = ComparisonRuns(get_address(tmp_path), "own", plan, lambda _: None, resume_command=RESUME_COMMAND)
     runs.close("KILLED")
     assert read_runs(tmp_path)[0].info.status == "KILLED"
