@@ -48,6 +48,7 @@ WORDS = re.compile("|".join(rf"\b(?:{pattern})(?!\w)" for pattern in BANNED), re
 
 VAGUE_CLASSES = re.compile(r"_?(?:Asked|Lost|Advanced|Found|Drawn|Probed|Held|Taken|There|Need|Way|Words|About|Given)")
 VAGUE_VARIABLES = re.compile(r"found|own|given|known|there|taken|told|asked|said")
+VAGUE_TESTS = re.compile(r"_(?:told|tells?|said|asked|goes_on|beside|lies|anew|mend(?:s|ed|ing)?|dearer|spoilt)(?=_|$)")
 
 
 def relative(path: Path) -> str:
@@ -116,7 +117,7 @@ def test_no_public_name_is_defined_in_two_modules() -> None:
 
 def test_names_say_what_they_hold() -> None:
     wrong = []
-    for path in [*PACKAGE, *SCRIPTS]:
+    for path in [*PACKAGE, *SCRIPTS, *TESTS]:
         tree = parse(path)
         fields = {  # they may be stored, or keys of documents
             field.target
@@ -128,7 +129,9 @@ def test_names_say_what_they_hold() -> None:
         for node in ast.walk(tree):
             if node in fields:
                 continue
-            if isinstance(node, ast.ClassDef) and VAGUE_CLASSES.fullmatch(node.name):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and VAGUE_TESTS.search(node.name):
+                wrong.append(f"{relative(path)}:{node.lineno}: {node.name}")
+            elif isinstance(node, ast.ClassDef) and VAGUE_CLASSES.fullmatch(node.name):
                 wrong.append(f"{relative(path)}:{node.lineno}: class {node.name}")
             elif isinstance(node, ast.arg) and VAGUE_VARIABLES.fullmatch(node.arg):
                 wrong.append(f"{relative(path)}:{node.lineno}: {node.arg}")

@@ -67,14 +67,14 @@ def draw_studies(draw: st.DrawFn) -> SweepRecord:
     runs = [draw(draw_confirmations(f, 101 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
     rechecks = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "recheck"})}) for t in trials[:2]]
     analyses = draw(st.sampled_from([(), builders.ANALYSES]))
-    taken = draw(st.sampled_from([(), builders.ANALYSES_TAKEN]))
+    analyses_taken = draw(st.sampled_from([(), builders.ANALYSES_TAKEN]))
     return builders.sweep(
         trials,
         runs,
         DATA,
         rechecks=draw(st.sampled_from([(), tuple(rechecks)])),
         analyses_planned=analyses,
-        analyses_taken=taken,
+        analyses_taken=analyses_taken,
         timeout=draw(st.sampled_from([None, 60.0])),
         experiment_id=draw(st.sampled_from([None, "1"])),
         trials_asked=draw(st.integers(0, 20)),

@@ -344,7 +344,7 @@ def test_the_folds_of_a_seed_count_as_one_training_over_all_images(compare: Comp
 def test_labels_drawn_at_random_are_refused_after_the_second_training(
     compare: Compare, kind: str, rates: tuple[float, ...]
 ) -> None:
-    class Drawn(Script):
+    class RandomLabels(Script):
         def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
             scores = super().make_scores(trial, split, images)
             if kind == "counts":
@@ -353,7 +353,7 @@ def test_labels_drawn_at_random_are_refused_after_the_second_training(
                 scores[0, 0, 100] += len(self.trained)
             return scores
 
-    script = make_script(Drawn, kind=kind)
+    script = make_script(RandomLabels, kind=kind)
     text = r"dice, seed 1(?s:.*)'v1' of val has 1,001 pixels of class 0 in one and 1,002 in another; draw the data with"
     for _ in range(2):  # the second time nothing is trained
         with pytest.raises(ScriptError, match=text):

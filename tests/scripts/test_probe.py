@@ -276,14 +276,14 @@ def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Pro
 def make_drawing_script(split: str, choose: Callable[[Script, TrialDocument], str]) -> Script:
     """Return a script that draws the image of a split."""
 
-    class Drawn(Script):
+    class DrawingScript(Script):
         draws = split
 
         def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             self.drawn[folder] = choose(self, trial)
             return super().run(words, trial, folder, seconds)
 
-    script = Drawn()
+    script = DrawingScript()
     script.drawn = {}
     return script
 
