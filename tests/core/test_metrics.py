@@ -102,7 +102,7 @@ def test_an_operating_point_that_is_not_stored_is_refused() -> None:
         metrics.count_at_point(point_counts(np.ones((2, 3, 3))), 0.3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(seed=seeds)
 def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -175,7 +175,7 @@ def test_secrets_of_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) 
 
 
 COMMANDS = [
-    ["doctor", "--json", "--tracking-uri", "{}"],
+    pytest.param(["doctor", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     ["status", "--json", "--storage={}"],
     pytest.param(["run", "--dry-run", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     ["run", "--steps", "{}"],
