@@ -14,7 +14,7 @@ import torch
 from sweeper.cli.main import main
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
-from tests.support.postgres_server import Server, running_server
+from tests.support.postgres_server import Server, run_server
 from tests.support.schemas import check_printed
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test asks for weights of the internet
@@ -118,7 +118,7 @@ def sweeper(
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """Yield a PostgreSQL server; `fresh()` gives the address of an empty database."""
-    with running_server() as server:
+    with run_server() as server:
         yield server
 
 

@@ -45,7 +45,7 @@ def sweeper(
     folder: Path, *arguments: str, timeout: float = 240, program: Sequence[str] = ("-m", "sweeper")
 ) -> subprocess.CompletedProcess[str]:
     if arguments[0] == "run" and "--tracking-uri" not in arguments and not (folder / "sweeper.db").exists():
-        mlflow_template.lay(folder)
+        mlflow_template.write_store(folder)
     return subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=folder,
@@ -60,7 +60,7 @@ def sweeper(
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sweeper", *arguments]
     if not (folder / "sweeper.db").exists():
-        mlflow_template.lay(folder)
+        mlflow_template.write_store(folder)
     with (folder / "err.txt").open("w") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, text=True, start_new_session=True)
 

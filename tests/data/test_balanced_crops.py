@@ -28,7 +28,7 @@ from sweeper.training.batches import cut_crops, draw_crops
 from sweeper.training.training_context import open_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.support import builders
-from tests.support.sweeping import sweep_in
+from tests.support.sweeping import run_small_sweep
 
 CPU = torch.device("cpu")
 BALANCED = Recipe(size=16, batch_size=3, steps=8, confirm_steps=8, evaluations=2, crops="balanced")
@@ -209,12 +209,12 @@ def test_the_snippet_states_its_crops_and_predicts_for_whole_images() -> None:
 def test_a_sweep_weights_classes_by_its_crops_and_reports_it(tmp_path: Path) -> None:
     options: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "crops": "balanced"}
     options |= {"size": 32, "batch_size": 4, "steps": 16, "confirm_steps": 16}
-    outcome = sweep_in(tmp_path, **options)
+    outcome = run_small_sweep(tmp_path, **options)
     conditions, sweep = outcome.sweep.conditions, outcome.sweep
     crop_pixels = conditions.count_pixels_seen(get_split(conditions, conditions.seed).train)
     assert sweep.imbalance == pytest.approx(crop_pixels[0] / crop_pixels[1])
     assert sweep.imbalance < 0.9 * sweep.profile.imbalance
     report = outcome.paths.markdown.read_text("utf-8")
     assert "Crops are balanced: a third of each batch" in report and "32² balanced crops" in report
-    resumed = sweep_in(tmp_path, resume=True, **options | {"trials": 8, "data": None})
+    resumed = run_small_sweep(tmp_path, resume=True, **options | {"trials": 8, "data": None})
     assert resumed.sweep.conditions.crop_pixels == conditions.crop_pixels

@@ -18,7 +18,7 @@ from sweeper.data import load_dataset
 from sweeper.data.cache import CachedRow, clear_cache, hold_store, list_entries
 from sweeper.system.whole_files import DAY
 from sweeper.workflow.run import run_sweep
-from tests.support.sweeping import Recorder, settings_in
+from tests.support.sweeping import Recorder, make_settings
 
 ONE, TWO = "synthetic:cracks?images=3&size=64", "synthetic:blobs?images=4&size=64"
 
@@ -137,6 +137,6 @@ def test_a_running_sweep_holds_its_store(tmp_path):
             self.in_use = [entry.in_use for entry in list_entries(tmp_path / "cache")]
 
     display = CacheRecorder()
-    settings = settings_in(tmp_path, trials=1, confirm_seeds=1)
+    settings = make_settings(tmp_path, trials=1, confirm_seeds=1)
     run_sweep(settings, display, display, clock=lambda: datetime.now(UTC), cores=1)
     assert display.in_use == [True]

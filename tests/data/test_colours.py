@@ -15,7 +15,7 @@ from tests.support.folders import get_mask, join_problems, load_folder
 
 def write_colours(root: Path, name: str, text: str | bytes) -> Path:
     """Write a set with masks in colours, the last with a palette in another order than any table's, and a table."""
-    annotated.written(root, "images/{stem}.png", "masks/{stem}.png", lambda m: annotated.palette(m).convert("RGB"))
+    annotated.write_images(root, "images/{stem}.png", "masks/{stem}.png", lambda m: annotated.palette(m).convert("RGB"))
     last = root / "masks" / f"{annotated.STEMS[-1]}.png"
     Image.open(last).convert("P", palette=Image.Palette.ADAPTIVE).save(last)
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -104,7 +104,7 @@ def test_a_class_map_may_be_a_table(tmp_path):
 )
 def test_a_manifest_from_a_spreadsheet_is_read(tmp_path, name, head, row, end):
     root = tmp_path / "data"
-    annotated.written(root, "a/{stem}.png", "b/{stem}_x.png")
+    annotated.write_images(root, "a/{stem}.png", "b/{stem}_x.png")
     rows = (row.format(f"a/{stem}.png", f"b/{stem}_x.png", i // 2) for i, stem in enumerate(annotated.STEMS))
     (root / name).write_text("".join([head, *rows, end]), encoding="utf-16" if "liste" in name else "utf-8")
     dataset = load_folder(root)

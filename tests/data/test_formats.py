@@ -276,7 +276,7 @@ def test_several_coco_files_give_the_split(tmp_path):
     root = tmp_path / "data"
     data = annotated.coco_data()
     for side, ids in (("train", range(1, 5)), ("valid", (5, 6)), ("test", (7, 8))):
-        annotated.made(root / side)
+        annotated.make_folders(root / side)
         for number in ids:
             photo(number - 1).save(root / side / f"p{number - 1}.png")
         part = {key: [e for e in data[key] if e.get("image_id", e["id"]) in ids] for key in ("images", "annotations")}
@@ -383,7 +383,7 @@ def test_voc_ignores_borders_and_images_without_mask(tmp_path):
 
 def test_images_of_the_voc_data_set_get_its_class_names(tmp_path):
     root = tmp_path / "data"
-    annotated.made(root / "JPEGImages", root / "SegmentationClass")
+    annotated.make_folders(root / "JPEGImages", root / "SegmentationClass")
     for index in range(8):
         photo(index).save(root / "JPEGImages" / f"2007_00000{index}.jpg")
         annotated.palette(truth(index)).save(root / "SegmentationClass" / f"2007_00000{index}.png")
@@ -398,7 +398,7 @@ def test_a_yolo_image_without_text_file_is_background(tmp_path):
         f"path: {root}\ntrain: train.txt\nval: [val/images]\ntest: test/images\nnames: {{0: cat, 1: dog}}\n"
     )
     (root / "train.txt").write_text("".join(f"./train/images/p{i}.png\n" for i in range(4)))
-    annotated.made(root / "val" / "images" / ".hidden")
+    annotated.make_folders(root / "val" / "images" / ".hidden")
     photo(9).save(root / "val" / "images" / ".hidden" / "p9.png")
     dataset = load_folder(root)
     assert not get_mask(dataset).any()
@@ -411,7 +411,7 @@ def test_cityscapes_label_ids_become_train_ids_and_train_ids_take_precedence(tmp
     def write(root: Path, kind: str, values: list[int]) -> Dataset:
         for index in range(4):
             stem = f"aachen_00000{index}_000019"
-            annotated.made(root / "leftImg8bit/train/aachen", root / "gtFine/train/aachen")
+            annotated.make_folders(root / "leftImg8bit/train/aachen", root / "gtFine/train/aachen")
             photo(index).save(root / f"leftImg8bit/train/aachen/{stem}_leftImg8bit.png")
             mask = np.array(values, dtype=np.uint8)[truth(index)]
             Image.fromarray(mask).save(root / f"gtFine/train/aachen/{stem}_gtFine_{kind}.png")
@@ -436,7 +436,7 @@ def test_cityscapes_label_ids_become_train_ids_and_train_ids_take_precedence(tmp
 def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):
     root = tmp_path / "data"
     for index, side in enumerate(("train", "train", "val", "test", "train_extra")):
-        annotated.made(root / "leftImg8bit" / side, root / "gtFine" / side, root / "gtCoarse" / side)
+        annotated.make_folders(root / "leftImg8bit" / side, root / "gtFine" / side, root / "gtCoarse" / side)
         photo(index).save(root / "leftImg8bit" / side / f"p{index}_leftImg8bit.png")
         Image.fromarray(truth(7)).save(root / "gtCoarse" / side / f"p{index}_gtCoarse_labelIds.png")
         if index < 3:
@@ -455,7 +455,7 @@ def test_cityscapes_test_images_with_withheld_labels_are_passed_over(tmp_path):
         for index, side in enumerate(("train", "train", "val", "test", "test")):
             at, stem = tmp_path / "data" / "{}" / side / "aachen", f"aachen_00000{index}_000019"
             images, labels = (Path(str(at).format(name)) for name in ("leftImg8bit", "gtFine"))
-            annotated.made(images, labels)
+            annotated.make_folders(images, labels)
             photo(index).save(images / f"{stem}_leftImg8bit.png")
             mask = np.array([0, 1, 3] if stem in unlabelled else [3, 7, 26], dtype=np.uint8)[truth(index)]
             Image.fromarray(mask).save(labels / f"{stem}_gtFine_labelIds.png")
@@ -472,7 +472,7 @@ def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):
     annotated.nnunet(root)
     meta = {"labels": {"background": 0, "cat": 1, "ignore": 2}, "file_ending": ".png", "channel_names": {}}
     (root / "dataset.json").write_text(json.dumps(meta))
-    annotated.made(root / "imagesTs", root / "labelsTs")
+    annotated.make_folders(root / "imagesTs", root / "labelsTs")
     for number in range(3):
         (root / "imagesTr" / f"p7_{number:04d}.png").rename(root / "imagesTs" / f"p7_{number:04d}.png")
     (root / "labelsTr" / "p7.png").rename(root / "labelsTs" / "p7.png")

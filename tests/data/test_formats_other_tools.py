@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from sweeper.core.records import Dataset, Patterns
-from tests.support.annotated import CLASSES, SIDES, STEMS, truth, written
+from tests.support.annotated import CLASSES, SIDES, STEMS, truth, write_images
 from tests.support.folders import find_problems, get_mask, load_folder
 
 DOCS = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -71,7 +71,7 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
 
 def write_export(root: Path, name: str, images: str = "images/{stem}.jpg") -> Path:
     """Return a folder of images and an export, at its place."""
-    written(root, images)
+    write_images(root, images)
     file, content, _, _ = EXPORTS[name]
     (root / file).parent.mkdir(parents=True, exist_ok=True)
     (root / file).write_text(content if isinstance(content, str) else json.dumps(content))
@@ -114,7 +114,7 @@ def test_the_printed_options_read_the_masks_and_the_split_of_bdd100k(tmp_path):
 
 
 def test_arrays_in_a_folder_of_masks_are_recognised(tmp_path):
-    written(tmp_path / "data", "images/{stem}.png")
+    write_images(tmp_path / "data", "images/{stem}.png")
     (tmp_path / "data" / "masks").mkdir()
     for index, stem in enumerate(STEMS):
         np.save(tmp_path / "data" / "masks" / f"{stem}.npy", truth(index))
@@ -132,7 +132,7 @@ def test_xml_with_exponentially_growing_entities_is_not_parsed(tmp_path):
 
 @pytest.mark.parametrize("file", ["annotations/instances.json", "data.yaml", "manifest.csv"])
 def test_annotations_that_are_a_broken_link_are_reported_as_such(tmp_path, file):
-    written(tmp_path / "data", "images/{stem}.png")
+    write_images(tmp_path / "data", "images/{stem}.png")
     (tmp_path / "data" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "data" / file).symlink_to("gone")
     (problem,) = find_problems(tmp_path / "data")
@@ -158,7 +158,7 @@ def load_after_documented_lines(data: Path, title: str, images: str, masks: str 
 
 @pytest.mark.parametrize("suffix", [".npy", ".mat"])
 def test_the_documented_lines_write_arrays_as_masks(data, suffix):
-    written(data, "image/{stem}.png")
+    write_images(data, "image/{stem}.png")
     (folder := data / "groundTruth").mkdir()
     for index, stem in enumerate(STEMS):
         if suffix == ".npy":
@@ -169,8 +169,8 @@ def test_the_documented_lines_write_arrays_as_masks(data, suffix):
 
 
 def test_the_documented_lines_resize_masks_of_another_size(data):
-    written(data, "images/a/{stem}.jpg")
-    written(data, masks="masks/a/{stem}.png", as_mask=lambda m: Image.fromarray(m.repeat(3, 0).repeat(2, 1)))
+    write_images(data, "images/a/{stem}.jpg")
+    write_images(data, masks="masks/a/{stem}.png", as_mask=lambda m: Image.fromarray(m.repeat(3, 0).repeat(2, 1)))
     (problem, *_) = find_problems(data)
     assert "must have its image's size 64×48 (upright), found 128×144" in problem
     assert "without resizing smoothly (docs/formats.md#masks-of-another-size has the lines that do)" in problem
@@ -179,7 +179,7 @@ def test_the_documented_lines_resize_masks_of_another_size(data):
 
 
 def test_the_documented_lines_write_masks_of_panoptic_annotations(data):
-    written(data, "train2017/{stem}.jpg")
+    write_images(data, "train2017/{stem}.jpg")
     (data / "panoptic_train2017").mkdir()
     segments = [{"id": 70000 * label, "category_id": 10 * label} for label in (1, 2)]
     for index, stem in enumerate(STEMS):
@@ -200,7 +200,7 @@ def test_the_documented_lines_write_masks_of_panoptic_annotations(data):
 
 
 def test_the_documented_lines_write_masks_of_imagescopes_regions(data):
-    written(data, "Tissue Images/{stem}.tif")
+    write_images(data, "Tissue Images/{stem}.tif")
     (data / "Annotations").mkdir()
     corners = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((1, 1), (4, 1), (4, 3), (1, 3)))
     region = f"<Region><Attributes/><Vertices>{corners}</Vertices></Region>"
@@ -215,7 +215,7 @@ def test_the_documented_lines_write_masks_of_imagescopes_regions(data):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the lines leave images open
 def test_the_documented_lines_write_masks_of_run_length_tables(data):
     """As Kaggle has them."""
-    written(data, "train_images/{stem}.jpg")
+    write_images(data, "train_images/{stem}.jpg")
     with (data / "train.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["ImageId", "EncodedPixels"])
@@ -231,7 +231,7 @@ def test_the_documented_lines_write_masks_of_run_length_tables(data):
 
 
 def write_roboflow(root: Path, table: str = "Pixel Value, Class\n0, background\n1, cat\n2, dog\n") -> Path:
-    written(root, "{side}/{stem}_jpg.rf.0a.jpg", "{side}/{stem}_jpg.rf.0a_mask.png")
+    write_images(root, "{side}/{stem}_jpg.rf.0a.jpg", "{side}/{stem}_jpg.rf.0a_mask.png")
     for side in set(SIDES):
         (root / side / "_classes.csv").write_text(table)
     return root

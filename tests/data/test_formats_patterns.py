@@ -13,7 +13,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
 from sweeper.data.formats.file_patterns import get_requested_patterns
 from sweeper.data.variants import store_here
-from tests.support.folders import five, image, laid_out, load_folder, mask
+from tests.support.folders import image, load_folder, mask, pair_five, write_pairs
 
 
 def load(root: Path, images: str | None, masks: str | None, **options: Any) -> Dataset:
@@ -44,14 +44,14 @@ def reject(root: Path, images: str | None, masks: str | None, *words: str, **opt
     ],
 )
 def test_patterns_find_images_and_their_masks(tmp_path, files, patterns):
-    dataset = load(laid_out(tmp_path / "data", *five(*files)), *patterns)
+    dataset = load(write_pairs(tmp_path / "data", *pair_five(*files)), *patterns)
     assert [p.pixels[1] for p in dataset.images] == [16] * 5
     assert dataset.format == "patterns" and dataset.read_as == f"--images {patterns[0]} --masks {patterns[1]}"
     assert dataset.images[0].stem in {"a", "a ø", "img_a", "casea/image"} and dataset.warnings == ()
 
 
 def test_files_of_two_folders_are_paired_by_names_without_words_like_image(tmp_path):
-    root = laid_out(tmp_path / "data", *five("img/{}_image.png", "lab/{}_annotation.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("img/{}_image.png", "lab/{}_annotation.png"))
     (root / "lab" / "a_annotation.yaml").write_text("x: 1\n")
     dataset = load(root, "img", "lab")
     assert [p.pixels[1] for p in dataset.images] == [16] * 5
@@ -63,7 +63,11 @@ def test_files_of_two_folders_are_paired_by_names_without_words_like_image(tmp_p
 
 
 def test_patterns_without_a_stem_pair_files_by_their_names(tmp_path):
-    root = laid_out(tmp_path / "data", *five("img/um_{}.png", "gt/um_road_{}.png"), *five("", "gt/um_lane_{}.png"))
+    root = write_pairs(
+        tmp_path / "data",
+        *pair_five("img/um_{}.png", "gt/um_road_{}.png"),
+        *pair_five("", "gt/um_lane_{}.png"),
+    )
     dataset = load(root, "img/*", "gt/*_road_*")
     assert [p.pixels[1] for p in dataset.images] == [16] * 5
     assert "gt/um_road_a.png is the mask of img/um_a.png" in " ".join(dataset.warnings)
@@ -71,8 +75,8 @@ def test_patterns_without_a_stem_pair_files_by_their_names(tmp_path):
 
 def test_pictures_derived_from_images_are_passed_over(tmp_path):
     """As ISIC 2017 is downloaded."""
-    root = laid_out(tmp_path / "data", *five("S_Data/{}.jpg", "S_GroundTruth/{}_segmentation.png"))
-    laid_out(root, *five("S_Data/{}_superpixels.png", "away/{}.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("S_Data/{}.jpg", "S_GroundTruth/{}_segmentation.png"))
+    write_pairs(root, *pair_five("S_Data/{}_superpixels.png", "away/{}.png"))
     shutil.rmtree(root / "away")
     for dataset in (load(root, "S_Data", "S_GroundTruth"), load_folder(root)):
         assert [p.stem for p in dataset.images] == [*"abcde"]
@@ -86,7 +90,7 @@ def test_pictures_derived_from_images_are_passed_over(tmp_path):
 
 
 def test_without_data_the_folder_is_the_common_one_of_both_patterns(tmp_path, monkeypatch):
-    root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/{}.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("img/{}.png", "lab/{}.png"))
     monkeypatch.chdir(root)
     expected = ("img/*.png", "lab/{stem}.png")
     for request in (expected, [f"{root}/{text}" for text in expected], [f"../data/{text}" for text in expected]):
@@ -98,20 +102,20 @@ def test_without_data_the_folder_is_the_common_one_of_both_patterns(tmp_path, mo
 
 
 def test_folder_wildcards_match_the_same_folders_for_image_and_mask(tmp_path):
-    root = laid_out(tmp_path / "data", *five("i/x/{}.png", "m/x/{}.png"))
-    laid_out(root, *five("i/y/{}.png", "m/y/{}.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("i/x/{}.png", "m/x/{}.png"))
+    write_pairs(root, *pair_five("i/y/{}.png", "m/y/{}.png"))
     assert len(load(root, "i/**/*.png", "m/**/{stem}.png").images) == 10
     reject(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
     reject(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add m/a.png")
     reject(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; say which is meant")
-    side = laid_out(tmp_path / "split", *five("i/{0}/train/{0}.png", "m/{0}/{0}.png"))
+    side = write_pairs(tmp_path / "split", *pair_five("i/{0}/train/{0}.png", "m/{0}/{0}.png"))
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 
 
 def test_changes_are_detected_and_a_missing_store_is_made_again(tmp_path):
     root, patterns = tmp_path / "data", ("img/*.png", "lab/**/{stem}.png")
-    laid_out(root, *five("img/{}.png", "lab/deep/{}.png"))
+    write_pairs(root, *pair_five("img/{}.png", "lab/deep/{}.png"))
     before = load(root, *patterns)
     mask(0, 1, 1).save(root / "lab" / "deep" / "b.png")
     after = load(root, *patterns)
@@ -121,7 +125,7 @@ def test_changes_are_detected_and_a_missing_store_is_made_again(tmp_path):
 
 
 def test_invalid_patterns_are_refused(tmp_path):
-    root = laid_out(tmp_path / "data", *five("img/x/{}.jpg", "lab/{}_m.png"))
+    root = write_pairs(tmp_path / "data", *pair_five("img/x/{}.jpg", "lab/{}_m.png"))
     valid = ("img/**/*.jpg", "lab/{stem}_m.png")
     reject(root, valid[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
     reject(root, None, valid[1], "got --masks alone")

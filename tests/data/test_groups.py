@@ -28,7 +28,7 @@ def write_images(root: Path, *names: str, masks: str = "masks/{}.png") -> Path:
         image = Path(name[1:]) if name.startswith("/") else Path("images") / f"{name}.png"
         mask = image.with_name(f"{image.stem}_mask.png") if name.startswith("/") else Path(masks.format(name))
         for path, picture in ((image, annotated.photo(index)), (mask, annotated.palette(annotated.truth(index)))):
-            annotated.made((root / path).parent)
+            annotated.make_folders((root / path).parent)
             picture.save(root / path)
     return root
 

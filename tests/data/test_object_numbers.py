@@ -66,7 +66,7 @@ def draw_parts(rng: np.random.Generator, _: int) -> tuple[np.ndarray, np.ndarray
 
 
 def write_set(root: Path, draw: Draw, images: int = 10, suffix: str = ".png", classes: str = "") -> Path:
-    annotated.made(root / "images", root / "masks")
+    annotated.make_folders(root / "images", root / "masks")
     for index in range(images):
         image, mask = draw(np.random.default_rng(index), index)
         Image.fromarray(image).save(root / "images" / f"a{index}.png")

@@ -16,9 +16,9 @@ from sweeper.core.records import Dataset
 from sweeper.data import divide_images, load_dataset, select_stratified_subset
 from sweeper.data.split import select_scored_images
 from sweeper.data.split_warnings import FEW_SPLIT_GROUPS, list_split_warnings
-from tests.support.builders import counted
+from tests.support.builders import counted_dataset
 
-PLAIN = counted([(90, 10)] * 100)
+PLAIN = counted_dataset([(90, 10)] * 100)
 
 
 def find_side(split: Any, index: int) -> str:
@@ -37,7 +37,7 @@ def test_every_split_is_a_partition_that_keeps_given_splits_and_groups(data):
     groups = data.draw(st.lists(st.sampled_from([None, None, "p", "q", "r"]), min_size=n, max_size=n))
     splits = data.draw(st.lists(st.sampled_from([None, None, "train", "val", "test"]), min_size=n, max_size=n))
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
-    dataset = counted(rows, splits, groups)
+    dataset = counted_dataset(rows, splits, groups)
     try:
         split = divide_images(dataset, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
     except DataError:
@@ -60,7 +60,7 @@ def test_every_split_is_a_partition_that_keeps_given_splits_and_groups(data):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_rare_class_reaches_every_side(seed):
     rows = [(80, 20, 5 if i % 10 == 0 else 0) for i in range(100)]
-    split = divide_images(counted(rows), test_seed=seed, seed=seed)
+    split = divide_images(counted_dataset(rows), test_seed=seed, seed=seed)
     rare = [sum(1 for i in side if rows[i][2]) for side in (split.train, split.val, split.test)]
     assert rare == [6, 2, 2]
 
@@ -69,7 +69,7 @@ def test_a_rare_class_reaches_every_side(seed):
 def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
     rng = np.random.default_rng(seed)
     amounts = rng.lognormal(3, 1.2, 100).astype(int).clip(1, 900)
-    split = divide_images(counted([(1000 - a, int(a)) for a in amounts]), test_seed=seed, seed=seed)
+    split = divide_images(counted_dataset([(1000 - a, int(a)) for a in amounts]), test_seed=seed, seed=seed)
     quartiles = np.argsort(np.argsort(amounts)) // 25
     for side, expected in ((split.train, 15), (split.val, 5), (split.test, 5)):
         assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - expected).max() <= 1
@@ -79,7 +79,7 @@ def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
 def test_a_group_that_is_too_large_for_the_other_sides_is_trained_on(seed):
     sound, cracked = [(100, 0)] * 80, [(90, 10)] * 20
     groups: list[str | None] = ["sound"] * 80 + [f"kind{n // 5}" for n in range(20)]
-    split = divide_images(counted(sound + cracked, groups=groups), test_seed=seed, seed=seed)
+    split = divide_images(counted_dataset(sound + cracked, groups=groups), test_seed=seed, seed=seed)
     assert {*range(80)} <= {*split.train} and split.val and split.test
 
 
@@ -88,13 +88,13 @@ def test_every_side_has_foreground_even_if_there_are_few_groups(seed):
     sizes = {"sound": 95, "break": 8, "blowhole": 12, "fray": 3, "uneven": 10, "crack": 6}
     rows = [(100, 0) if kind == "sound" else (90, 10 + n) for kind, size in sizes.items() for n in range(size)]
     groups = [kind for kind, size in sizes.items() for _ in range(size)]
-    split = divide_images(counted(rows, groups=groups), test_seed=seed, seed=seed)
+    split = divide_images(counted_dataset(rows, groups=groups), test_seed=seed, seed=seed)
     for side in (split.train, split.val, split.test):
         assert any(rows[i][1] for i in side)
 
 
 def test_missing_validation_is_a_quarter_of_training():
-    dataset = counted([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
+    dataset = counted_dataset([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
     first, second = (divide_images(dataset, test_seed=0, seed=seed) for seed in (0, 1))
     assert len(first.val) == 10 and max(first.val) < 40
     assert first.test == second.test == tuple(range(40, 50))
@@ -103,7 +103,7 @@ def test_missing_validation_is_a_quarter_of_training():
 
 @pytest.mark.parametrize("unassigned", [0, 10])
 def test_a_missing_test_split_comes_from_unassigned_images_before_training_images(unassigned):
-    dataset = counted([(9, 1)] * 50, [None] * unassigned + ["train"] * (40 - unassigned) + ["val"] * 10)
+    dataset = counted_dataset([(9, 1)] * 50, [None] * unassigned + ["train"] * (40 - unassigned) + ["val"] * 10)
     split = divide_images(dataset, test_seed=0, seed=0)
     assert len(split.test) == 10 and max(split.test) < (unassigned or 40)
     assert split.val == tuple(range(40, 50))
@@ -114,11 +114,11 @@ def test_a_missing_test_split_comes_from_unassigned_images_before_training_image
 def test_too_few_groups_are_a_problem(splits):
     groups = ["a"] * 5 + ["b"] * 5
     with pytest.raises(DataError, match=r"need a group of images each, found 2 \(images with a given split: train "):
-        divide_images(counted([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
+        divide_images(counted_dataset([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
 
 
 def test_scored_images_cost_half_of_the_training_and_are_at_least_32():
-    dataset = counted([(9_000, 1_000)] * 100)  # 10,000 pixels each
+    dataset = counted_dataset([(9_000, 1_000)] * 100)  # 10,000 pixels each
     images = range(100)
     assert len(select_scored_images(dataset, images, work=1_000)) == 32
     assert len(select_scored_images(dataset, images, work=400_000)) == 60  # of which a pixel is worth 3
@@ -129,7 +129,7 @@ def test_scored_images_cost_half_of_the_training_and_are_at_least_32():
 def test_a_subset_keeps_every_class_that_occurs():
     rows = [(90, 10, 0, 0, 0)] * 40
     rows[7], rows[23], rows[31] = (90, 0, 5, 0, 0), (90, 0, 0, 5, 0), (90, 0, 0, 2, 0)
-    dataset = counted(rows)
+    dataset = counted_dataset(rows)
     subset = select_stratified_subset(dataset, range(40), 6)
     assert {7, 23} <= set(subset)
     assert subset == select_stratified_subset(dataset, list(reversed(range(40))), 6)
@@ -139,7 +139,7 @@ def test_a_subset_keeps_every_class_that_occurs():
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=25), st.integers(1, 25))
 def test_a_subset_has_the_requested_count_and_every_class_that_fits(rows, count):
-    subset = select_stratified_subset(counted(rows), range(len(rows)), count)
+    subset = select_stratified_subset(counted_dataset(rows), range(len(rows)), count)
     assert len(subset) == min(count, len(rows)) and list(subset) == sorted(set(subset))
     if count >= 4:
         table = np.array(rows)
@@ -154,20 +154,20 @@ def list_notes(dataset: Dataset) -> tuple[str, ...]:
 
 
 def test_warnings_list_sides_that_lack_a_class_with_the_consequence():
-    assert list_notes(counted([(80, 20, 5)] * 40)) == ()
-    (first, second) = list_notes(counted([(80, 20, 5 if i == 17 else 0) for i in range(40)]))
+    assert list_notes(counted_dataset([(80, 20, 5)] * 40)) == ()
+    (first, second) = list_notes(counted_dataset([(80, 20, 5 if i == 17 else 0) for i in range(40)]))
     assert first.startswith("the validation split (8 images) has no pixel of: c2; its operating point is unknown")
     assert second.startswith("the test split (8 images) has no pixel of: c2; its score is unknown")
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
-    (note, _) = list_notes(counted([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
+    (note, _) = list_notes(counted_dataset([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
     assert note.startswith("the training split (20 images) has no pixel of: c2; it is never learned")
 
 
 def test_a_warning_says_that_a_small_test_split_is_only_a_hint():
-    (note,) = list_notes(counted([(9, 1)] * 10))
+    (note,) = list_notes(counted_dataset([(9, 1)] * 10))
     assert "10 images leave 2 images to test on" in note and "hint" in note
-    assert list_notes(counted([(9, 1)] * FEW_SPLIT_GROUPS)) == ()
-    (note,) = list_notes(counted([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
+    assert list_notes(counted_dataset([(9, 1)] * FEW_SPLIT_GROUPS)) == ()
+    (note,) = list_notes(counted_dataset([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
     assert "8 groups of images leave 10 images to test on" in note
 
 

@@ -18,7 +18,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
 from sweeper.data.store import StoreWriter, is_intact
-from tests.support.folders import folder, image, laid_out, load_folder, mask
+from tests.support.folders import folder, image, load_folder, mask, write_pairs
 
 
 @settings(deadline=None, max_examples=25)
@@ -88,7 +88,7 @@ CHANGES = {
     "image": lambda root: image(7).save(root / "images" / "a.png"),
     "mask": lambda root: mask(0, 0, 0, 0, 1).save(root / "masks" / "a.png"),
     "split": lambda root: (root / "split.csv").write_text("stem,split\na,train\nb,\nc,\nd,\n"),
-    "added": lambda root: laid_out(root, ("images/e.png", "masks/e.png")),
+    "added": lambda root: write_pairs(root, ("images/e.png", "masks/e.png")),
     "same size and time": rename_class_with_same_time,
 }
 

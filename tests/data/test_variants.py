@@ -195,7 +195,7 @@ def test_a_single_remaining_class_is_a_problem(tmp_path):
 
 def test_a_study_keeps_its_data_options_if_images_move_and_reports_changes(tmp_path):
     root, files, cache = tmp_path / "data", tmp_path / "files", {"cache": tmp_path / "cache"}
-    annotated.written(root, "images/{stem}.png", "masks/{stem}.png")
+    annotated.write_images(root, "images/{stem}.png", "masks/{stem}.png")
     files.mkdir()
     (files / "left_out").write_text("p0\n")
     for name in ("animal", "pet"):

@@ -19,7 +19,7 @@ from sweeper.storage import list_extra_results
 from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders, faking
-from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
+from tests.support.sweeping import TWO_LOSSES, Recorder, run_small_sweep
 
 CONFIRM = {"trials": 4, "confirm_seeds": "2", "folds": 3, "steps": 24, "confirm_steps": 24, "space": TWO_LOSSES}
 """Two finalists, as each of them is trained once per seed and fold."""
@@ -80,7 +80,7 @@ def test_a_failed_fold_excludes_its_seed_and_is_a_reason() -> None:
 
     study = faking.new_study()
     faking.train(study, faking.FakeExecutor(train_one), plan=PLAN)
-    answer = draw_conclusion(faking.recorded(study, PLAN))
+    answer = draw_conclusion(faking.record_sweep(study, PLAN))
     assert "dice" not in {f.family for f in answer.evidence.finalists}
     assert any("no seed of it has all 3 folds" in reason for reason in answer.reasons)
 
@@ -89,10 +89,10 @@ def test_a_failed_fold_excludes_its_seed_and_is_a_reason() -> None:
 def test_every_output_says_that_the_images_were_not_held_out(tmp_path: Path) -> None:
     """Of a small real sweep with three folds, cut off amid its confirmation and resumed."""
     with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, cut := Recorder(stop_after=9), **CONFIRM)
+        run_small_sweep(tmp_path, cut := Recorder(stop_after=9), **CONFIRM)
     assert 0 < sum(result.spec.purpose == "confirm" for result in cut.results) < 12
     options: dict[str, Any] = {"trials": 4, "steps": None, "confirm_steps": None, "data": None}
-    outcome = sweep_in(tmp_path, display := Recorder(), figures=True, resume=True, **options)
+    outcome = run_small_sweep(tmp_path, display := Recorder(), figures=True, resume=True, **options)
     text = outcome.paths.markdown.read_text("utf-8")
     head, caveats = text.split("## Why")[0], text.split("## Caveats")[1]
     assert "not held out: the search saw these images" in head and "not held out" in caveats

@@ -22,7 +22,7 @@ from tests.e2e.test_interrupted import FIRST
 from tests.support.faking import new_plan
 from tests.support.marks import rest_slow
 from tests.support.pasting import paste
-from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
+from tests.support.sweeping import TWO_LOSSES, Recorder, run_small_sweep
 
 
 @pytest.mark.slow
@@ -36,7 +36,7 @@ def test_a_database_deleted_during_a_sweep_ends_it_with_the_next_step(tmp_path: 
 
     display = Deleting()
     with pytest.raises(SweeperError, match=r"sweeper.db was deleted.* while the study was stored in it") as caught:
-        sweep_in(tmp_path, display)
+        run_small_sweep(tmp_path, display)
     assert caught.value.exit_status == 1 and "sweeper run --study study --resume" in str(caught.value)
     assert len(display.results) == 3
 
@@ -81,7 +81,7 @@ SWEEP: dict[str, Any] = {"trials": 5, "space": TWO_LOSSES}
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return sweep_in(tmp_path_factory.mktemp("undisturbed"), Recorder(), **SWEEP)
+    return run_small_sweep(tmp_path_factory.mktemp("undisturbed"), Recorder(), **SWEEP)
 
 
 WAYS = [("inline", flip_bit, None), ("processes", flip_bit, None), ("inline", flip_bit, 3), ("inline", truncate, None)]
@@ -95,13 +95,13 @@ def test_trainings_on_changed_images_are_dropped_and_repeated_by_a_resume(
     """To the same numbers, so that a seed gives one sweep to the last digit."""
     display = Changing(tmp_path / "cache", how, stop_after)
     with pytest.raises(SweeperError, match="stopped" if stop_after else "changed") as caught:
-        sweep_in(tmp_path, display, executor=executor, **SWEEP)
+        run_small_sweep(tmp_path, display, executor=executor, **SWEEP)
     messages = "\n".join([str(caught.value), *display.warnings])
     assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", messages)
     assert "sweeper run --study study --resume" in messages
     study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert studies.list_all_results(study) == []
-    resumed = sweep_in(tmp_path, Recorder(), resume=True, executor=executor, trials=SWEEP["trials"])
+    resumed = run_small_sweep(tmp_path, Recorder(), resume=True, executor=executor, trials=SWEEP["trials"])
     assert dump_results(resumed) == dump_results(undisturbed) and resumed.sweep.confirmations
     assert resumed.sweep.analyses_taken == undisturbed.sweep.analyses_taken
     runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(resumed.sweep.experiment_id)])
@@ -114,10 +114,10 @@ def test_a_resume_drops_trainings_of_a_killed_session_on_changed_images(
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.lead.is_changed", lambda store: 1 / 0)  # as SIGKILL, which checks nothing
     with pytest.raises(ZeroDivisionError):
-        sweep_in(tmp_path, Changing(tmp_path / "cache", flip_bit, 3), **SWEEP)
+        run_small_sweep(tmp_path, Changing(tmp_path / "cache", flip_bit, 3), **SWEEP)
     monkeypatch.undo()
     with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, display := Recorder(stop_after=1), resume=True, trials=SWEEP["trials"])
+        run_small_sweep(tmp_path, display := Recorder(stop_after=1), resume=True, trials=SWEEP["trials"])
     # The three that ended, and those that waited at a rung.
     assert any("dropped 5 trainings since they were last checked" in warning for warning in display.warnings)
 

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from sweeper.storage import load_sweep, open_storage
 from tests.cli.test_run import SHORT, start, sweeper, wait_for
 from tests.support.mlflow_server import Server
-from tests.support.tracked import points_of
+from tests.support.tracked import read_steps
 
 CANARY = "canary-0123456789abcdef"
 
@@ -60,7 +60,7 @@ def test_a_kill_without_the_server_and_a_resume_write_every_point_once_and_no_pa
         server.kill()
     client = MlflowClient(server.store)
     experiment = client.get_experiment_by_name("s")
-    assert points_of(server.store, experiment.experiment_id) == list_evaluations(folder, "s")
+    assert read_steps(server.store, experiment.experiment_id) == list_evaluations(folder, "s")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     assert {run.info.status for run in runs} == {"FINISHED"}
     written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]  # the server's files, too

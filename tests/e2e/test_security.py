@@ -112,8 +112,8 @@ def test_no_study_name_leads_out_of_its_folder(name: str, tmp_path: Path) -> Non
 def test_the_ui_answers_this_machine_only(tmp_path: Path) -> None:
     port = free_port()
     MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", warn=pytest.fail)
-    hostile_modules.lay(tmp_path)  # nor does it import what is there
-    command = [sys.executable, hostile_modules.console_script(tmp_path), "ui", "--port", str(port)]
+    hostile_modules.write_modules(tmp_path)  # nor does it import what is there
+    command = [sys.executable, hostile_modules.write_console_script(tmp_path), "ui", "--port", str(port)]
     with (tmp_path / "ui.txt").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
     address = f"127.0.0.1:{port}"
@@ -148,7 +148,7 @@ def test_the_ui_answers_this_machine_only(tmp_path: Path) -> None:
         connections = psutil.net_connections("tcp")
         listening = [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
         assert listening and set(listening) == {"127.0.0.1"}
-        assert hostile_modules.imported(tmp_path) == []
+        assert hostile_modules.list_imported(tmp_path) == []
     finally:
         os.killpg(process.pid, 9)
         process.wait(10)

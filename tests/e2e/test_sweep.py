@@ -20,7 +20,7 @@ from sweeper.core.records import Verdict
 from sweeper.data import divide_images, write_scenes
 from sweeper.space import load_space
 from sweeper.workflow.conclude import Outcome, draw_conclusion, report_study
-from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
+from tests.support.sweeping import TWO_LOSSES, Recorder, run_small_sweep
 
 SEARCHED = [family.family for family in load_space("binary", "binary").families]
 """The families of the default space, in its order."""
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path) -> Outcome:
-    return sweep_in(folder, trials=8, figures=True, no_advice=None, **LEARN)
+    return run_small_sweep(folder, trials=8, figures=True, no_advice=None, **LEARN)
 
 
 @pytest.mark.slow
@@ -132,12 +132,12 @@ def test_swapped_labels_in_the_test_masks_change_only_the_test_scores(tmp_path: 
     rows = [f"{stem},{side}" for stem, side in zip(stems, sides, strict=True)]
     (data / "split.csv").write_text("\n".join(["stem,split", *rows]) + "\n")
 
-    honest = sweep_in(tmp_path / "honest", data=str(data), trials=7, steps=8, confirm_steps=8)
+    honest = run_small_sweep(tmp_path / "honest", data=str(data), trials=7, steps=8, confirm_steps=8)
     for stem in stems[12:]:
         path = data / "masks" / f"{stem}.png"
         mask = np.asarray(Image.open(path))
         Image.fromarray((mask == 0).astype(np.uint8) * (255 if mask.max() > 1 else 1)).save(path)
-    swapped = sweep_in(tmp_path / "swapped", data=str(data), trials=7, steps=8, confirm_steps=8)
+    swapped = run_small_sweep(tmp_path / "swapped", data=str(data), trials=7, steps=8, confirm_steps=8)
 
     assert honest.sweep.conditions.dataset.digest != swapped.sweep.conditions.dataset.digest
     for first, second in zip(honest.sweep.trials, swapped.sweep.trials, strict=True):
@@ -159,19 +159,19 @@ def test_a_resume_is_refused_with_another_recipe_and_while_another_process_runs_
     outcome: Outcome, folder: Path
 ) -> None:
     with pytest.raises(StudyError, match="cannot be resumed") as caught:
-        sweep_in(folder, resume=True, steps=5, seed=3, no_advice=True)
+        run_small_sweep(folder, resume=True, steps=5, seed=3, no_advice=True)
     for words in ("recipe.steps: 16 → 5", "seed: 0 → 3", "best on similar data → without (--no-advice)"):
         assert words in str(caught.value)
     url = f"sqlite:///{folder}/sweeper.db"
     before = optuna.load_study(study_name="study", storage=url).user_attrs
     with studies.hold_study(url, "study"), pytest.raises(StudyError, match="being run by another process"):
-        sweep_in(folder, resume=True, no_advice=None, **(LEARN | {"confirm_steps": 999}))
+        run_small_sweep(folder, resume=True, no_advice=None, **(LEARN | {"confirm_steps": 999}))
     assert optuna.load_study(study_name="study", storage=url).user_attrs == before
 
 
 def test_an_unknown_encoder_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="resnet7"):
-        sweep_in(tmp_path, encoder="resnet7")
+        run_small_sweep(tmp_path, encoder="resnet7")
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}  # what was decoded serves the next try
 
 
@@ -184,7 +184,7 @@ def test_the_report_of_a_sweep_without_completed_trials_recommends_nothing(
 
     monkeypatch.setattr("sweeper.training.training_steps.build_loss", raise_error)
     with pytest.raises(NothingCompletedError, match="this loss is broken") as caught:
-        sweep_in(tmp_path, trials=2)
+        run_small_sweep(tmp_path, trials=2)
     assert caught.value.exit_status == 3
     sweep = studies.load_sweep(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert draw_conclusion(sweep).verdict == Verdict.NONE
@@ -196,7 +196,7 @@ def test_the_report_of_a_sweep_without_completed_trials_recommends_nothing(
 
 @pytest.mark.slow
 def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
-    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=2, confirm_seeds="1", **LEARN)
+    outcome = run_small_sweep(tmp_path, data="synthetic:street?images=15&size=64", trials=2, confirm_seeds="1", **LEARN)
     recommended = outcome.recommendation.recommended
     assert recommended.threshold is None and recommended.tau is not None
     assert {t.state for t in outcome.sweep.trials} <= {"complete", "pruned"}
@@ -213,7 +213,7 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     command = rf"{re.escape(words)} \S+ --out \S+ --cache \S+ --timeout"
     with pytest.raises(NothingConfirmedError, match=command) as caught:
         limit = {"timeout": "60", "timer": lambda: 61.0 if display.results else 0.0}
-        sweep_in(tmp_path, display, trials=4, space=TWO_LOSSES, **limit)
+        run_small_sweep(tmp_path, display, trials=4, space=TWO_LOSSES, **limit)
     assert caught.value.exit_status == 1
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     cut = report_study(storage, "study", out=tmp_path / "reports")
@@ -223,7 +223,7 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     assert (document["timeout"], document["cut"]) == (60, list(cut.sweep.cut))
     assert any("time limit (60 s)" in reason for reason in document["reasons"])
     assert "--timeout 60" in cut.sweep.command
-    resumed = sweep_in(tmp_path, resume=True, trials=5, timeout="2h")
+    resumed = run_small_sweep(tmp_path, resume=True, trials=5, timeout="2h")
     assert len(resumed.sweep.trials) == 5 and resumed.sweep.cut == () and resumed.sweep.timeout == 7200
 
 
@@ -238,10 +238,10 @@ def test_a_side_of_the_split_with_one_class_is_refused(tmp_path: Path, side: str
         if stem_side == side:
             Image.fromarray(np.zeros((64, 64), np.uint8)).save(data / "masks" / f"{stem}.png")
     with pytest.raises(DataError, match="at least two classes"):
-        sweep_in(tmp_path, data=str(data))
+        run_small_sweep(tmp_path, data=str(data))
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\x1b[31m"])
 def test_unfit_study_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StudyError, match="--study"):
-        sweep_in(tmp_path, study=name)
+        run_small_sweep(tmp_path, study=name)

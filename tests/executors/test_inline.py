@@ -12,7 +12,7 @@ from sweeper.core.errors import ExecutorError
 from sweeper.core.events import TrainingJob, WorkerLost
 from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
-from tests.support.faulty import launch_fails, no_memory
+from tests.support.faulty import raise_launch_failure, raise_out_of_memory
 from tests.support.small_training import SMALL, spec
 
 
@@ -24,7 +24,7 @@ def test_a_process_that_lost_its_device_begins_no_further_training(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = open_inline(tiny, tmp_path)
-    monkeypatch.setattr("sweeper.training.engine.StudyTraining.advance", launch_fails)
+    monkeypatch.setattr("sweeper.training.engine.StudyTraining.advance", raise_launch_failure)
     executor.submit(TrainingJob(spec(), 1))
     (event,) = executor.poll(1)
     assert isinstance(event, WorkerLost)
@@ -35,7 +35,7 @@ def test_a_process_that_lost_its_device_begins_no_further_training(
 def test_lack_of_memory_for_the_first_network_is_an_executor_error(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segmentation_models_pytorch.create_model", no_memory)
+    monkeypatch.setattr("segmentation_models_pytorch.create_model", raise_out_of_memory)
     with pytest.raises(ExecutorError, match="could not be built in this process"):
         open_inline(tiny, tmp_path)
 

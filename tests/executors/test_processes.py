@@ -50,7 +50,7 @@ def can_train(executor: ProcessBackend, workers: int = 1) -> bool:
 def test_a_worker_that_dies_when_configured_is_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve_worker", faulty.dies_when_configured)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.die_when_configured)
     monkeypatch.chdir(tmp_path)
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
@@ -140,7 +140,7 @@ def test_failure_to_start_any_worker_is_explained(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_serve_worker", faulty.never_starts)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.never_start)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
@@ -152,7 +152,7 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
 def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve_worker", faulty.ends_between_two_trainings)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.end_between_trainings)
     monkeypatch.chdir(tmp_path)
     study, plan = create_study_of_rates(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
@@ -168,7 +168,7 @@ def test_a_failed_training_gets_its_worker_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
-    study, plan = create_study_of_rates(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
+    study, plan = create_study_of_rates(tmp_path, tiny, [faulty.get_rate("raises"), 0.003])
     with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
         executor, work = open_search(study, plan, backend, tmp_path)
         before = executor._workers[0].process.pid
@@ -208,7 +208,7 @@ def create_study_of_rates(folder: Path, dataset: Dataset, rates: list[float]) ->
 def test_a_worker_place_that_always_fails_is_dropped_and_the_others_continue(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve_worker", faulty.second_place_is_broken)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.break_second_worker)
     monkeypatch.setattr(processes, "FAILURES", 2)
     monkeypatch.chdir(tmp_path)
     study, plan = create_study_of_rates(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
@@ -229,7 +229,7 @@ def test_thirteen_trials_with_every_fault_complete_or_fail_with_their_reason(
     monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
     study, plan = create_study_of_rates(
-        tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:]
+        tmp_path, tiny, sound[:2] + [faulty.get_rate(f) for f in faulty.FAULTS] + sound[2:]
     )
     watch = Watchdog(least_seconds=20)
     watch._known["search", "rung"].append(0.5)  # as after a night of trainings
@@ -240,14 +240,14 @@ def test_thirteen_trials_with_every_fault_complete_or_fail_with_their_reason(
     by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
     assert len(trials) == len(by_rate) == 13
     states = {rate: t.state for rate, t in by_rate.items()}
-    failing = [f for f in faulty.FAULTS if states[faulty.rate_of(f)] == TrialState.FAIL]
+    failing = [f for f in faulty.FAULTS if states[faulty.get_rate(f)] == TrialState.FAIL]
     assert failing == ["value", "raises", "memory", "hangs", "segfault", "full"]
     assert sum(s == TrialState.COMPLETE for s in states.values()) == 7
     for fault in ("nan", "inf"):
-        trial = by_rate[faulty.rate_of(fault)]
+        trial = by_rate[faulty.get_rate(fault)]
         assert trial.value == 0 and trial.user_attrs["collapse"] == Collapse.DIVERGED
     assert 0 < study.best_value <= 1
-    reasons = {f: read_result(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
+    reasons = {f: read_result(by_rate[faulty.get_rate(f)]).reason or "" for f in failing}
     for fault, words in {
         "value": "must be in [0, 1], got 1.5",
         "raises": "ValueError: a fault of the loss",
@@ -260,7 +260,7 @@ def test_thirteen_trials_with_every_fault_complete_or_fail_with_their_reason(
         assert ("on each of 2 attempts" in reasons[fault]) == (fault in {"memory", "hangs", "segfault", "full"})
     abandoned = [t for t in study.get_trials() if ABANDONED in t.user_attrs]
     rates = sorted(round(t.params["dice.lr"], 6) for t in abandoned)
-    assert rates == [faulty.rate_of(f) for f in ("memory", "hangs", "segfault", "full")]
+    assert rates == [faulty.get_rate(f) for f in ("memory", "hangs", "segfault", "full")]
     assert not [t for t in study.get_trials() if t.state in {TrialState.RUNNING, TrialState.WAITING}]
 
     outcome = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", out=tmp_path / "reports")

@@ -29,7 +29,7 @@ LONGEST = 240.0
 
 def spec(number: int, fault: str | None = None) -> TrialSpec:
     """Return a training of `SMALL`, with its evaluations; `fault` as in tests/support/faulty.py."""
-    rate = 0.003 if fault is None else faulty.rate_of(fault)
+    rate = 0.003 if fault is None else faulty.get_rate(fault)
     return spec_with(number=number, lr=rate)
 
 

@@ -36,7 +36,7 @@ from sweeper.workflow.settings import Settings  # noqa: E402
 from tests.executors import test_protocol as conformance  # noqa: E402
 from tests.executors.test_processes import create_study_of_rates, make_search  # noqa: E402
 from tests.support import faulty  # noqa: E402
-from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in  # noqa: E402
+from tests.support.sweeping import TWO_LOSSES, Recorder, run_small_sweep  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +80,7 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsy
     cluster.wait_for_nodes()
     capsys.readouterr()
     display = Removing(cluster, node)
-    outcome = sweep_in(
+    outcome = run_small_sweep(
         tmp_path, display, executor="ray", ray_address=cluster.address, space=TWO_LOSSES, trials=12, steps=16
     )
     assert display._removed
@@ -110,7 +110,7 @@ def test_a_crash_or_hang_of_an_actor_of_a_local_cluster_costs_an_attempt(
     monkeypatch.delenv(LOOPBACK)
     before = set(psutil.Process().children(recursive=True))
     faults = ("hangs", "segfault")
-    study, plan = create_study_of_rates(tmp_path, tiny, [*map(faulty.rate_of, faults), 0.002])
+    study, plan = create_study_of_rates(tmp_path, tiny, [*map(faulty.get_rate, faults), 0.002])
     log = list[str]()
     with closing(make_backend(Settings(executor="ray"), 2, log.append)) as backend:
         assert isinstance(backend, SubprocessBackend)
@@ -120,7 +120,7 @@ def test_a_crash_or_hang_of_an_actor_of_a_local_cluster_costs_an_attempt(
         assert executor.workers == 2
     trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if is_counted(t)}
     assert trials[0.002].state == TrialState.COMPLETE
-    reasons = {fault: read_result(trials[faulty.rate_of(fault)]).reason or "" for fault in faults}
+    reasons = {fault: read_result(trials[faulty.get_rate(fault)]).reason or "" for fault in faults}
     assert "worker hung" in reasons["hangs"] and "each of 2 attempts" in reasons["hangs"]
     assert "Ray lost the actor" in reasons["segfault"] and "each of 2 attempts" in reasons["segfault"]
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
@@ -206,9 +206,9 @@ def test_all_actors_find_room_on_the_gpus(gpus: int, actors: int | None, share: 
 
 def test_an_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be a Ray cluster that answers"):
-        sweep_in(tmp_path, executor="ray", ray_address="127.0.0.1:1")
+        run_small_sweep(tmp_path, executor="ray", ray_address="127.0.0.1:1")
     with pytest.raises(UsageError, match="is for --executor ray"):
-        sweep_in(tmp_path, ray_address="127.0.0.1:1")
+        run_small_sweep(tmp_path, ray_address="127.0.0.1:1")
 
 
 make_executor = conformance.make_executor

@@ -50,21 +50,21 @@ print(forkserver._forkserver._forkserver_pid == server)
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    hostile_modules.lay(folder)
+    hostile_modules.write_modules(folder)
     return folder
 
 
 def test_no_process_is_started_on_modules_of_the_working_folder(tmp_path: Path, data: Path) -> None:
-    command = [sys.executable, hostile_modules.console_script(tmp_path, START)]
+    command = [sys.executable, hostile_modules.write_console_script(tmp_path, START)]
     done = subprocess.run(command, cwd=data, capture_output=True, text=True, timeout=200, check=False)
     assert done.stdout.split() == ["forkserver", "spawn"], done.stderr
-    assert hostile_modules.imported(data) == []
+    assert hostile_modules.list_imported(data) == []
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
 def test_ctrl_c_does_not_end_processes_that_still_load_their_libraries(tmp_path: Path) -> None:
-    command = [sys.executable, hostile_modules.console_script(tmp_path, INTERRUPTED)]
+    command = [sys.executable, hostile_modules.write_console_script(tmp_path, INTERRUPTED)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.stderr == ""
     assert done.stdout.split() == ["forkserver", "spawn", "True"]
@@ -76,7 +76,7 @@ def test_ctrl_c_does_not_end_processes_that_still_load_their_libraries(tmp_path:
 def test_no_command_imports_modules_of_the_working_folder(tmp_path: Path, data: Path, executor: str) -> None:
     if executor == "ray":
         pytest.importorskip("ray")
-    program = [hostile_modules.console_script(tmp_path)]
+    program = [hostile_modules.write_console_script(tmp_path)]
     plan = new_plan()
     study = studies.create_study(studies.open_storage(f"sqlite:///{data}/sweeper.db"), "invented", plan)
     train(study, FakeExecutor(fake_result), plan=plan)
@@ -87,15 +87,15 @@ def test_no_command_imports_modules_of_the_working_folder(tmp_path: Path, data: 
     ):
         done = sweeper(data, *words, program=program, timeout=600)
         assert done.returncode == 0 or words[0] == "doctor", done.stderr
-        assert hostile_modules.imported(data) == []
+        assert hostile_modules.list_imported(data) == []
 
 
 def test_python_m_sweeper_removes_the_working_folder_from_its_path(tmp_path: Path) -> None:
     """Python itself puts it there, and imports modules of its own before ours is run."""
-    hostile_modules.lay(tmp_path, hostile_modules.OTHERS)
+    hostile_modules.write_modules(tmp_path, hostile_modules.OTHERS)
     done = sweeper(tmp_path, "studies")
     assert "there is no file" in done.stderr or done.returncode == 0, done.stderr
-    assert hostile_modules.imported(tmp_path) == []
+    assert hostile_modules.list_imported(tmp_path) == []
 
 
 @pytest.mark.parametrize(

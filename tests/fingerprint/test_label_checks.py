@@ -20,7 +20,7 @@ from sweeper.fingerprint.label_checks.edges import EdgeFit, measure_edge_fit
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, make_thumbnail, measure_all
 from sweeper.fingerprint.label_checks.near_duplicates import find_near_duplicates
 from sweeper.fingerprint.label_checks.rules import MISFIT_AGREEMENT, judge_labels
-from tests.support.builders import counted
+from tests.support.builders import counted_dataset
 
 BLOBS = parse_scene("blobs?images=12&size=96")
 
@@ -185,7 +185,7 @@ def make_set_with_shares(shares: np.ndarray) -> tuple[Dataset, list[ImageFeature
         make_blank_features(str(i))._replace(thumbnail=view.astype(np.float16), flat=False)
         for i, view in enumerate(views)
     ]
-    return counted([tuple(round(10_000 * share) for share in row) for row in shares]), features
+    return counted_dataset([tuple(round(10_000 * share) for share in row) for row in shares]), features
 
 
 @pytest.mark.parametrize("swapped", [1, 3])
@@ -228,7 +228,7 @@ def make_blank_features(name: str) -> ImageFeatures:
 
 
 def test_identical_masks_are_summarised_with_all_suspects():
-    dataset = counted([(90, 10)] * 16)
+    dataset = counted_dataset([(90, 10)] * 16)
     features = [make_blank_features(str(i))._replace(mask_digest=str(i // 2), flat=False) for i in range(16)]
     values = [-0.4, 12.0] * 4 + [9.0, 9.0, 0.1, 0.1]  # of the last ones, two pairs fit alike and two cannot be judged
     fits = [EdgeFit(value, None) for value in values] + [None] * 4
@@ -242,7 +242,7 @@ def test_identical_masks_are_summarised_with_all_suspects():
 
 
 def test_no_misfit_is_reported_if_no_labels_follow_edges():
-    dataset = counted([(90, 10)] * 4)
+    dataset = counted_dataset([(90, 10)] * 4)
     features = [make_blank_features(str(i))._replace(fit=EdgeFit(1.0 + i / 10, None)) for i in range(4)]
     assert select_findings(judge_labels(dataset, features), "misfit") == []
 

@@ -19,7 +19,7 @@ from sweeper.tracking import connect_to_mlflow
 from tests.judging.tables import draw_scores, find_problems
 from tests.project.test_architecture import loaded_by
 from tests.support.mlflow_server import Server
-from tests.support.mlflow_template import lay
+from tests.support.mlflow_template import write_store
 
 Sweeper = Callable[..., tuple[int, str, str]]
 NAMES = {"method": "loss"}
@@ -29,7 +29,7 @@ NAMES = {"method": "loss"}
 def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a store with the experiment `losses`: two losses, three seeds, a metric in each run."""
     folder = tmp_path_factory.mktemp("filled")
-    lay(folder)
+    write_store(folder)
     fill_store(connect_to_mlflow(f"sqlite:///{folder}/mlflow.db"))
     return folder / "mlflow.db"
 

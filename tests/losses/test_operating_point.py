@@ -18,7 +18,7 @@ from sweeper.training.counters import BinaryCounter, MulticlassCounter
 from sweeper.training.engine import StudyTraining
 from sweeper.training.training_context import open_context
 from tests.support.pasting import run_text
-from tests.support.small_training import SMALL, finished, spec
+from tests.support.small_training import SMALL, spec, train_to_end
 
 Batches = list[tuple[Tensor, Tensor]]
 SUMMED = ("miou", "fg_iou", "dice")
@@ -162,7 +162,7 @@ def test_the_point_of_a_trained_network_is_that_of_its_training(scene: str, requ
     dataset: Dataset = request.getfixturevalue(scene)
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
     training = StudyTraining(spec(lr=0.01), open_context(conditions, "cpu"))
-    last = finished(training).evaluations[-1]
+    last = train_to_end(training).evaluations[-1]
     evaluator, model = training._evaluator, training._steps.average.model
 
     def predict_batches() -> Iterator[tuple[Tensor, Tensor]]:

@@ -28,7 +28,7 @@ from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
 from tests.support.pasting import run_text
 from tests.support.small_training import SMALL, train
-from tests.support.sweeping import sweep_in
+from tests.support.sweeping import run_small_sweep
 
 Sweeper = Callable[..., tuple[int, str, str]]
 LOSSES = """
@@ -227,7 +227,7 @@ def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
 def test_a_sweep_in_workers_searches_and_reports_an_own_loss(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
     content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.01, 0.02]}}, "losses": {"dice": {}}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
-    outcome = sweep_in(
+    outcome = run_small_sweep(
         tmp_path, loss=f"{module}:SoftIoU", space="space.yaml", executor="processes", workers=1, trials=4
     )
     tried = {trial.spec.family: trial.spec.params for trial in outcome.sweep.trials}

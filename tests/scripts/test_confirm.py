@@ -527,7 +527,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
 def start_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
     """Let the command probe and start a `Script` in place of train.py."""
     (tmp_path / "train.py").write_text("x = 1\n")
-    mlflow_template.lay(tmp_path)
+    mlflow_template.write_store(tmp_path)
     monkeypatch.setattr(starter, "end_processes", lambda folder: None)
 
     def use(script: Script) -> None:

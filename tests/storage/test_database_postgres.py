@@ -22,8 +22,8 @@ from sweeper.storage.results import is_counted
 from sweeper.system import leases
 from sweeper.system import postgres as server_side
 from tests.support.faking import new_plan, train
-from tests.support.postgres_server import Server, running_server
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.postgres_server import Server, run_server
+from tests.support.sweeping import Recorder, run_small_sweep
 from tests.support.waiting import wait_until
 
 
@@ -64,7 +64,7 @@ def test_a_study_is_run_by_one_process_at_a_time(postgres: Server) -> None:
 @pytest.mark.slow
 def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
-    with running_server() as server:
+    with run_server() as server:
         url = server.fresh()
         storage = studies.open_storage(url)
         study = studies.create_study(storage, "s", new_plan())
@@ -110,7 +110,7 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
 @pytest.mark.slow
 def test_the_wait_for_an_absent_server_has_a_limit_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "PATIENCE_SECONDS", 0.5)
-    with running_server() as server:
+    with run_server() as server:
         warnings = list[str]()
         study = studies.create_study(studies.open_storage(server.fresh(), warn=warnings.append), "s", new_plan())
         monkeypatch.setattr(steady, "WARN_SECONDS", 0.2)
@@ -186,7 +186,7 @@ def test_a_sweep_with_both_stores_on_the_server_writes_no_password(postgres: Ser
     storage = postgres.fresh().replace("postgres@", "nowhere") + "&user=postgres&password=hun'ter\"2@w0r/d"
     tracking = postgres.fresh().replace("postgres@", "postgres:hun'ter\"2@")
     display = Recorder()
-    outcome = sweep_in(tmp_path, display, storage=storage, tracking_uri=tracking)
+    outcome = run_small_sweep(tmp_path, display, storage=storage, tracking_uri=tracking)
     client = MlflowClient(server_side.make_sqlalchemy_url(tracking))
     experiment = client.get_experiment_by_name("study")
     assert experiment is not None
@@ -207,4 +207,4 @@ def test_a_sweep_with_both_stores_on_the_server_writes_no_password(postgres: Ser
 def test_one_database_for_both_stores_is_refused(postgres: Server, tmp_path: Path) -> None:
     url = postgres.fresh()
     with pytest.raises(UsageError, match="two databases"):
-        sweep_in(tmp_path, storage=url, tracking_uri=url)
+        run_small_sweep(tmp_path, storage=url, tracking_uri=url)

@@ -163,7 +163,7 @@ def test_a_class_is_learned_above_a_floor(ious: list[float | None], missing: tup
 
 def test_a_constant_answer_has_learned_no_class() -> None:
     """A class of three tenths of the pixels has an IoU of 0.3 where the whole image is taken for it."""
-    conditions = builders.conditions(builders.counted([[70, 30]] * 30))
+    conditions = builders.conditions(builders.counted_dataset([[70, 30]] * 30))
     spec = make_probe_specs(SPACE, conditions, 2.3, 100)[0]
     assert find_unlearned_classes([make_result(spec, [0.7, 0.3])], conditions) == ("c1",)
     assert find_unlearned_classes([make_result(spec, [0.7, 0.31])], conditions) == ()
@@ -179,7 +179,7 @@ def test_a_constant_answer_has_learned_no_class() -> None:
     ],
 )
 def test_a_class_with_too_few_pixels_does_not_prolong_the_ladder(pixels: list[list[int]], learnable: int) -> None:
-    conditions = builders.conditions(builders.counted(pixels))
+    conditions = builders.conditions(builders.counted_dataset(pixels))
     ladder = climb(lambda *_: [0.5, 0.5, 0.5 * (learnable == 3)], conditions=conditions)
     assert list_heights(ladder) == [100] and ladder.rungs[0].learnable == learnable
 

@@ -20,7 +20,7 @@ from sweeper.study.learning_rates import draw_rate
 from sweeper.study.same_loss import EquivalenceQuestion, relabel_equivalent_trials
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
-from tests.support.faking import DATA, LEVELS, FakeExecutor, fake_result, new_plan, new_study, recorded, train
+from tests.support.faking import DATA, LEVELS, FakeExecutor, fake_result, new_plan, new_study, record_sweep, train
 from tests.support.sweeping import Recorder
 
 
@@ -57,7 +57,7 @@ def test_all_finalists_of_a_seed_share_a_rate_near_the_common_optimum() -> None:
         by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)
     assert all(len(rates) == 1 for rates in by_seed.values())
     assert len(set.union(*by_seed.values())) == len(by_seed)  # but each seed another
-    evidence = draw_conclusion(recorded(study, plan)).evidence
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
     for finalist in evidence.finalists:
         assert finalist.rates is not None and finalist.rates.shared
         assert finalist.rates.low <= 2e-3 <= finalist.rates.high
@@ -75,7 +75,7 @@ def test_a_loss_with_another_best_rate_draws_from_a_separate_range() -> None:
     rechecks = studies.list_extra_results(study, "recheck")
     assert fit is not None and {(r.spec.family, r.spec.lr) for r in rechecks} >= {("dice", fit.best)}
     assert any("another learning rate than the common" in line and "dice" in line for line in display.lines)
-    evidence = draw_conclusion(recorded(study, plan)).evidence
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
     by_family = {f.family: f for f in evidence.finalists}
     assert by_family["dice"].rates is not None and not by_family["dice"].rates.shared
     assert max(by_family["dice"].seed_lrs) < min(min(f.seed_lrs) for name, f in by_family.items() if name != "dice")
@@ -92,7 +92,7 @@ def test_a_rate_that_scores_better_by_luck_is_not_used() -> None:
 
     study, plan = new_study(), make_plan()
     train(study, FakeExecutor(train_one), trials=28, plan=plan)
-    evidence = draw_conclusion(recorded(study, plan)).evidence
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
     assert all(f.rates is not None and f.rates.shared for f in evidence.finalists)
 
 
@@ -122,7 +122,7 @@ def test_a_fixed_rate_is_the_common_optimum() -> None:
     train(study, FakeExecutor(train_peaked(2e-3)), trials=21, plan=plan)
     fit = studies.read_common_rate(study.user_attrs)
     assert fit is not None and {r.spec.lr for r in studies.list_extra_results(study, "confirm")} == {fit.best}
-    evidence = draw_conclusion(recorded(study, plan)).evidence
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
     assert all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
 
 
@@ -190,10 +190,10 @@ def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
     names = {r.spec.family for r in studies.list_extra_results(study, "confirm")}
     assert "cross_entropy" in names and "weighted_ce" not in names
     assert any("is equivalent to cross_entropy on these data" in line for line in display.lines)
-    evidence = draw_conclusion(recorded(study, plan)).evidence
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
     baseline = evidence.finalists[evidence.baseline]
     assert baseline.found_as is not None and baseline.found_as.family == "weighted_ce"
-    facts = collect_facts(recorded(study, plan), draw_conclusion(recorded(study, plan)))
+    facts = collect_facts(record_sweep(study, plan), draw_conclusion(record_sweep(study, plan)))
     sentence = explain_other_name(replace(facts, chosen=facts.baseline))
     assert f"as `weighted_ce` (`pos_weight` {format_significant(baseline.found_as.params['pos_weight'])}" in sentence
     assert "the search found no use for its `pos_weight`" in sentence
@@ -202,7 +202,7 @@ def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
 def test_a_resume_uses_the_stored_equivalent_losses() -> None:
     study, plan = new_study(), make_plan()
     train(study, FakeExecutor(train_equivalent), trials=28, plan=plan, measure=measure_equivalent)
-    sweep = recorded(study, plan)
+    sweep = record_sweep(study, plan)
     trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     finalists = choose_finalists(trials, sweep.rechecks, sweep.rate_fit, plan.space, plan.conditions)
     for finalist in finalists:

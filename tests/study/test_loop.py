@@ -18,9 +18,9 @@ from sweeper.study.search import enqueue_defaults
 from sweeper.study.training_list import TrainingList
 from sweeper.workflow.run import run_sweep
 from tests.support import builders
-from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, so_far, train
+from tests.support.faking import SPACE, FakeExecutor, cut_after, fake_result, new_plan, new_search, new_study, train
 from tests.support.small_training import spec
-from tests.support.sweeping import Recorder, settings_in, seven_oclock
+from tests.support.sweeping import Recorder, get_time, make_settings
 
 FAILED = builders.failed_trial("dice", 0)
 GOOD = fake_result(spec())
@@ -44,7 +44,7 @@ def test_failures_and_lost_workers_in_a_row_count_equally(workers: int) -> None:
         count_failures(*ends, FAILED).check_limit(workers)
 
 
-@pytest.mark.parametrize("good", [GOOD, so_far(GOOD, 1)])
+@pytest.mark.parametrize("good", [GOOD, cut_after(GOOD, 1)])
 def test_a_result_resets_the_count_of_failures(good: TrialResult) -> None:
     count_failures(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check_limit(1)
 
@@ -99,9 +99,9 @@ def test_a_backend_is_closed_if_the_request_is_rejected(tmp_path: Path) -> None:
             self.closed += 1
 
     backend, display = ClosableExecutor(), Recorder()
-    settings = settings_in(tmp_path, resume=True)  # there is no such study
+    settings = make_settings(tmp_path, resume=True)  # there is no such study
     with pytest.raises(UsageError):
-        run_sweep(settings, display, display, clock=seven_oclock, cores=1, backend=backend)  # type: ignore[arg-type]
+        run_sweep(settings, display, display, clock=get_time, cores=1, backend=backend)  # type: ignore[arg-type]
     assert backend.closed
 
 

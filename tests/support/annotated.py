@@ -51,13 +51,13 @@ def palette(mask: Labels) -> Image.Image:
     return image
 
 
-def made(*folders: Path) -> None:
+def make_folders(*folders: Path) -> None:
     """Make folders."""
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def written(
+def write_images(
     root: Path, images: str = "", masks: str = "", as_mask: Callable[[Labels], Image.Image] = Image.fromarray
 ) -> None:
     """Save images and masks at paths with {stem} and {side}, those that have a path."""
@@ -65,7 +65,7 @@ def written(
         for place, image in ((images, photo(index)), (masks, as_mask(truth(index)))):
             if place:
                 path = root / place.format(stem=stem, side=side)
-                made(path.parent)
+                make_folders(path.parent)
                 image.save(path)
 
 
@@ -74,7 +74,7 @@ def classes_txt(root: Path) -> None:
 
 
 def folder(root: Path) -> None:
-    written(root, "images/{stem}.png", "masks/{stem}.png")
+    write_images(root, "images/{stem}.png", "masks/{stem}.png")
     classes_txt(root)
 
 
@@ -106,7 +106,7 @@ def labelme_json(path: Path, index: int, **changes: Any) -> None:
 
 def labelme(root: Path) -> None:
     """Write a LabelMe set; the last image is inside its JSON."""
-    written(root, "{stem}.png")
+    write_images(root, "{stem}.png")
     for index, stem in enumerate(STEMS):
         labelme_json(root / f"{stem}.json", index)
     last = root / f"{STEMS[-1]}.png"
@@ -135,15 +135,15 @@ def coco_data(**changes: Any) -> dict[str, Any]:
 
 
 def coco(root: Path) -> None:
-    written(root, "images/{stem}.png")
-    made(root / "annotations")
+    write_images(root, "images/{stem}.png")
+    make_folders(root / "annotations")
     (root / "annotations" / "instances_default.json").write_text(json.dumps(coco_data()))
 
 
 def voc(root: Path) -> None:
     """Write a VOC set with lists."""
-    written(root, "JPEGImages/{stem}.png", "SegmentationClass/{stem}.png", palette)
-    made(root / "ImageSets" / "Segmentation")
+    write_images(root, "JPEGImages/{stem}.png", "SegmentationClass/{stem}.png", palette)
+    make_folders(root / "ImageSets" / "Segmentation")
     (root / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
     for side in set(SIDES):
         listed = [stem for stem, stems_side in zip(STEMS, SIDES, strict=True) if stems_side == side]
@@ -152,7 +152,7 @@ def voc(root: Path) -> None:
 
 def yolo(root: Path) -> None:
     """Write a YOLO set as Roboflow exports it."""
-    written(root, "{side}/images/{stem}.png")
+    write_images(root, "{side}/images/{stem}.png")
     (root / "data.yaml").write_text(
         "train: ../train/images\nval: ../val/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n"
     )
@@ -162,19 +162,19 @@ def yolo(root: Path) -> None:
             corners = [left, top, right - 1, top, right - 1, bottom - 1, left, bottom - 1]
             shares = [value / (WIDTH, HEIGHT)[n % 2] for n, value in enumerate(corners)]
             lines.append(" ".join([str(label - 1), *(f"{share:.9f}" for share in shares)]))
-        made(root / side / "labels")
+        make_folders(root / side / "labels")
         (root / side / "labels" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
 
 
 def cityscapes(root: Path) -> None:
     town = "{side}/town/{stem}"
-    written(root, f"leftImg8bit/{town}_leftImg8bit.png", f"gtFine/{town}_gtFine_labelIds.png")
+    write_images(root, f"leftImg8bit/{town}_leftImg8bit.png", f"gtFine/{town}_gtFine_labelIds.png")
     classes_txt(root)
 
 
 def nnunet(root: Path) -> None:
     """Write an nnU-Net set with three channels in a file each."""
-    made(root / "imagesTr", root / "labelsTr")
+    make_folders(root / "imagesTr", root / "labelsTr")
     labels = {name: number for number, name in enumerate(CLASSES)}
     meta = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": labels, "numTraining": len(STEMS)}
     (root / "dataset.json").write_text(json.dumps({**meta, "file_ending": ".png"}))
@@ -185,7 +185,7 @@ def nnunet(root: Path) -> None:
 
 
 def manifest(root: Path) -> None:
-    written(root, "a/{stem}.png", "b/{stem}_label.png")
+    write_images(root, "a/{stem}.png", "b/{stem}_label.png")
     classes_txt(root)
     rows = [f"a/{s}.png,b/{s}_label.png,{side},g{i}" for i, (s, side) in enumerate(zip(STEMS, SIDES, strict=True))]
     (root / "manifest.csv").write_text("\n".join(["image,mask,split,group", *rows]) + "\n")
@@ -193,7 +193,7 @@ def manifest(root: Path) -> None:
 
 def pairs(root: Path) -> None:
     """Write Carvana's layout: `photos/p0.png` and `photos_masks/p0_mask.gif`."""
-    written(root, "photos/{stem}.png", "photos_masks/{stem}_mask.gif")
+    write_images(root, "photos/{stem}.png", "photos_masks/{stem}_mask.gif")
     classes_txt(root)
 
 
@@ -213,7 +213,7 @@ FORMATS: dict[str, Callable[[Path], None]] = {
 
 def deep(root: Path, channels: int, dtype: type[np.uint8] | type[np.uint16]) -> None:
     """Write image and mask folders with TIFFs of many channels or 16 bits, (H, W, channels)."""
-    made(root / "images", root / "masks")
+    make_folders(root / "images", root / "masks")
     for index, stem in enumerate(STEMS):
         tifffile.imwrite(root / "images" / f"{stem}.tif", bands(index, channels, dtype), **layout(channels))
         Image.fromarray(truth(index)).save(root / "masks" / f"{stem}.png")

@@ -93,7 +93,7 @@ def dataset(
     return Dataset(**values | changes)
 
 
-def counted(
+def counted_dataset(
     pixels: Sequence[Sequence[int]], splits: Sequence[Any] | None = None, groups: Sequence[Any] | None = None
 ) -> Dataset:
     """Return a set with only label counts: of each image the pixels of the classes c0, c1 …, given split and group."""

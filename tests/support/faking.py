@@ -117,7 +117,7 @@ class FakeExecutor:
         job = self._jobs.pop(-1 if self._backwards else 0)
         key = job.spec.name
         final = self._made[key]
-        answer = final if isinstance(final, WorkerLost) else JobResult(so_far(final, job.until))
+        answer = final if isinstance(final, WorkerLost) else JobResult(cut_after(final, job.until))
         completed = len(self._between)
         self._between.clear()
         if isinstance(answer, WorkerLost) or answer.finished:
@@ -132,7 +132,7 @@ class FakeExecutor:
         return [answer]
 
 
-def so_far(result: TrialResult, until: int) -> TrialResult:
+def cut_after(result: TrialResult, until: int) -> TrialResult:
     """Return the result of a training at its first evaluation from this step on."""
     count = [e.step < until for e in result.evaluations].count(True) + 1
     if count >= len(result.evaluations):
@@ -219,7 +219,7 @@ def train(
     return context
 
 
-def recorded(study: optuna.Study, plan: studies.StudyPlan | None = None, **changes: Any) -> SweepRecord:
+def record_sweep(study: optuna.Study, plan: studies.StudyPlan | None = None, **changes: Any) -> SweepRecord:
     """Return the study as the report reads it."""
     plan, attributes = plan or new_plan(), study.user_attrs
     same = studies.read_equivalent_losses(attributes)

@@ -23,13 +23,13 @@ from sweeper.training.training_context import TrainingContext
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 
 
-def no_memory(*_: object, **__: object) -> NoReturn:
+def raise_out_of_memory(*_: object, **__: object) -> NoReturn:
     """Raise that memory ran out, in place of anything that a process does."""
     torch.empty(2**56)  # torch's own words, which differ between allocators
     raise AssertionError
 
 
-def launch_fails(*_: object, **__: object) -> NoReturn:
+def raise_launch_failure(*_: object, **__: object) -> NoReturn:
     """Raise as a GPU does that computes nothing any more."""
     raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
@@ -39,7 +39,7 @@ def fail_with_full_disk(*_: object, **__: object) -> NoReturn:
     raise OSError(28, "No space left on device")
 
 
-def rate_of(fault: str) -> float:
+def get_rate(fault: str) -> float:
     """Return the learning rate of the training that has this fault."""
     return round(0.001 + 0.0001 * FAULTS.index(fault), 6)
 
@@ -49,7 +49,7 @@ class FaultyTraining(StudyTraining):
 
     def __init__(self, spec: Any, *arguments: Any, **settings: Any) -> None:
         super().__init__(spec, *arguments, **settings)
-        self._fault = next((f for f in FAULTS if abs(spec.lr - rate_of(f)) < 1e-9), None)
+        self._fault = next((f for f in FAULTS if abs(spec.lr - get_rate(f)) < 1e-9), None)
         criterion = self._steps.criterion
         if self._fault in {"nan", "inf"}:
             factor = float(self._fault or "nan")
@@ -83,7 +83,7 @@ def serve(pipe: Connection, device: str) -> None:
     worker.serve_jobs(pipe, device)
 
 
-def dies_when_configured(pipe: Connection, device: str) -> None:
+def die_when_configured(pipe: Connection, device: str) -> None:
     """Run a worker whose first process, by a file in the current folder, dies once it is configured."""
     open_context = worker.open_context
 
@@ -95,7 +95,7 @@ def dies_when_configured(pipe: Connection, device: str) -> None:
     worker.serve_jobs(pipe, device)
 
 
-def never_starts(pipe: Connection, device: str) -> None:
+def never_start(pipe: Connection, device: str) -> None:
     """Run a worker that always dies at once."""
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -106,7 +106,7 @@ def _die_once(mark: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def ends_between_two_trainings(pipe: Connection, device: str) -> None:
+def end_between_trainings(pipe: Connection, device: str) -> None:
     """Run a worker whose first process, by a file in the current folder, fails after its first training."""
     run_job = job.WorkerTrainings.run_job
 
@@ -141,7 +141,7 @@ def connect_to_ray_with_faults(settings: object, cores: int, log: Callable[[str]
     return ray_with_faults(log)
 
 
-def second_place_is_broken(pipe: Connection, device: str) -> None:
+def break_second_worker(pipe: Connection, device: str) -> None:
     """Run a worker that fails everything, unless it was started first."""
     training_class, is_second = job.StudyTraining, False
     try:
@@ -152,7 +152,7 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
     class Broken(training_class):  # type: ignore[misc, valid-type]
         def advance(self) -> Evaluation:
             if is_second:
-                launch_fails()
+                raise_launch_failure()
             return super().advance()
 
     job.StudyTraining = Broken  # type: ignore[misc]

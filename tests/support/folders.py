@@ -75,7 +75,7 @@ def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = ""
     return root
 
 
-def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 1)) -> Path:
+def write_pairs(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 1)) -> Path:
     """Return a data set of images and masks at these paths; nothing is written for an empty path."""
     for i, names in enumerate(pairs):
         for name, content in zip(names, (image(i), mask(*labels, shift=i % 10)), strict=True):
@@ -85,7 +85,7 @@ def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 
     return root
 
 
-def five(images: str, masks: str) -> list[tuple[str, str]]:
+def pair_five(images: str, masks: str) -> list[tuple[str, str]]:
     """Return the paths of five images and their masks, in forms like `img/{}.png`."""
     return [(images.format(stem), masks.format(stem)) for stem in "abcde"]
 

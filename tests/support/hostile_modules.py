@@ -8,19 +8,19 @@ PYTHONS = ("types", "signal", "struct", "random", "json", "re", "enum", "socket"
 OTHERS = ("numpy", "torch", "pandas", "scipy", "mlflow", "optuna", "ray", "yaml", "click", "uvicorn", "sqlalchemy")
 
 
-def lay(folder: Path, names: tuple[str, ...] = PYTHONS + OTHERS) -> None:
+def write_modules(folder: Path, names: tuple[str, ...] = PYTHONS + OTHERS) -> None:
     """Write such files to a folder."""
     for name in names:
         mark = f"open({str(folder / (name + '.imported'))!r}, 'w').close()"
         (folder / f"{name}.py").write_text(f"{mark}\nraise ImportError('this file is among the data')\n")
 
 
-def imported(folder: Path) -> list[str]:
+def list_imported(folder: Path) -> list[str]:
     """Return the names of the files that were imported."""
     return sorted(path.stem for path in folder.glob("*.imported"))
 
 
-def console_script(folder: Path, text: str = "from sweeper.cli.main import main\n\nmain()\n") -> str:
+def write_console_script(folder: Path, text: str = "from sweeper.cli.main import main\n\nmain()\n") -> str:
     """Write a program to a separate folder, as pip does: Python's path begins with that folder. Return its path."""
     path = folder / "bin" / "program"
     path.parent.mkdir(parents=True)

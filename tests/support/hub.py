@@ -77,7 +77,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_hub(manner: Manner, files: dict[str, bytes]) -> Iterator[Hub]:
+def serve_hub(manner: Manner, files: dict[str, bytes]) -> Iterator[Hub]:
     """Run a hub until the block ends."""
     hub = Hub(manner, files)
     thread = threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True)

@@ -40,7 +40,7 @@ from tests.support.sweeping import Recorder
 NAME = "s"
 
 
-def crossing(spec: TrialSpec) -> TrialResult:
+def make_crossing_result(spec: TrialSpec) -> TrialResult:
     """Return a result whose curve crosses others, so that trials wait, continue and lose their lead."""
     result = fake_result(spec)
     if spec.purpose != "search":
@@ -87,11 +87,11 @@ def run_session(folder: Path, kind: str, kill_at: int | None = None) -> int:
     except MissingStudyError:
         study = studies.create_study(storage, NAME, plan)
     if kind == "sweep":
-        train(study, FakeExecutor(crossing), display, trials=9)
+        train(study, FakeExecutor(make_crossing_result), display, trials=9)
     else:
         studies.reconcile_study(study)
         enqueue_defaults(study, plan.space, 18)
-        run_work(FakeExecutor(crossing), new_search(study, 18, display, folder, plan.space), lambda: None)
+        run_work(FakeExecutor(make_crossing_result), new_search(study, 18, display, folder, plan.space), lambda: None)
     return writes.count
 
 

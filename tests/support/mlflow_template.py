@@ -24,7 +24,7 @@ def _make_database() -> bytes:
         shutil.rmtree(folder)
 
 
-def lay(folder: Path) -> None:
+def write_store(folder: Path) -> None:
     """Write the database to a new folder, as the MLflow store of a sweep in it."""
     name = get_sqlite_path(TRACKING)
     assert name is not None

@@ -56,7 +56,7 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def run_server() -> Iterator[Server]:
     """Yield a server for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         server = Server(Path(folder) / "data")

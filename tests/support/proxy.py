@@ -115,7 +115,7 @@ def _reset(end: socket.socket) -> None:
 
 
 @contextmanager
-def proxied(url: str) -> Iterator[tuple[Proxy, str]]:
+def run_proxy(url: str) -> Iterator[tuple[Proxy, str]]:
     """Yield a proxy before the PostgreSQL server of an address, and the address of the same database through it."""
     parameters = conninfo_to_dict(url)
     host, port = str(parameters["host"]), int(parameters.get("port") or 5432)

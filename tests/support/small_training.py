@@ -26,14 +26,14 @@ def spec(**changes: Any) -> TrialSpec:
     return TrialSpec(**{**values, **changes})
 
 
-def finished(training: StudyTraining) -> TrialResult:
+def train_to_end(training: StudyTraining) -> TrialResult:
     """Train to the end, and return the result."""
     while not training.is_finished:
         training.advance()
     return training.make_result("complete")
 
 
-def timeless(result: TrialResult) -> str:
+def format_without_times(result: TrialResult) -> str:
     """Return a result without its durations, as text."""
     durations = {"seconds": True, "seconds_per_step": True, "evaluations": {"__all__": {"seconds"}}}
     return result.model_dump_json(exclude=durations)
@@ -42,4 +42,4 @@ def timeless(result: TrialResult) -> str:
 def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
     """Return the result of a whole training; `changes` of its spec."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    return finished(StudyTraining(spec(**changes), open_context(conditions, "cpu"), clock=lambda: 0.0))
+    return train_to_end(StudyTraining(spec(**changes), open_context(conditions, "cpu"), clock=lambda: 0.0))

@@ -79,7 +79,7 @@ class Recorder:
         self.results.append(result)
 
 
-def settings_in(folder: Path, **changes: Any) -> Settings:
+def make_settings(folder: Path, **changes: Any) -> Settings:
     """Return settings of a sweep that stores everything below `folder` and takes some seconds."""
     values: dict[str, Any] = {
         "data": TINY,
@@ -111,12 +111,12 @@ def draw_one_figure(
     return dict.fromkeys(FIGURES, "this test draws one figure") | figures
 
 
-def seven_oclock() -> datetime:
+def get_time() -> datetime:
     """Return a constant time."""
     return datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
 
 
-def sweep_in(
+def run_small_sweep(
     folder: Path,
     display: Recorder | None = None,
     timer: Callable[[], float] = time.monotonic,
@@ -132,7 +132,7 @@ def sweep_in(
 
     def connect(uri: str) -> MlflowClient:
         if uri == f"sqlite:///{folder}/mlflow.db":
-            mlflow_template.lay(folder)
+            mlflow_template.write_store(folder)
         return connect_to_mlflow(uri)
 
     drawing = draw_all if figures else draw_one_figure
@@ -140,4 +140,4 @@ def sweep_in(
         patch("sweeper.tracking.tracker.connect_to_mlflow", connect),
         patch("sweeper.report.figures.draw_all", drawing),
     ):
-        return run_sweep(settings_in(folder, **changes), display, display, clock=seven_oclock, cores=1, timer=timer)
+        return run_sweep(make_settings(folder, **changes), display, display, clock=get_time, cores=1, timer=timer)

@@ -20,14 +20,14 @@ from tests.support import builders
 from tests.support.faking import SPACE, new_plan
 
 
-def study_named(name: str) -> optuna.Study:
+def make_study(name: str) -> optuna.Study:
     """Return an empty study in memory of three requested trials."""
     study = optuna.create_study(study_name=name, direction="maximize")
     study.set_user_attr("trials", studies.pack_value(3))
     return study
 
 
-def begun(
+def begin_tracking(
     uri: str,
     study: optuna.Study | str,
     conditions: Conditions | None = None,
@@ -42,11 +42,11 @@ def begun(
     """Return a tracker of a study, or of a new one with this name."""
     tracker = MlflowTracker(uri, warn=warn, **options)
     plan = new_plan(space, conditions or builders.conditions()).model_copy(update={"created": created})
-    tracker.begin_sweep(study_named(study) if isinstance(study, str) else study, plan, status=status, log_to=log_to)
+    tracker.begin_sweep(make_study(study) if isinstance(study, str) else study, plan, status=status, log_to=log_to)
     return tracker
 
 
-def keep(study: optuna.Study, result: TrialResult) -> None:
+def store_result(study: optuna.Study, result: TrialResult) -> None:
     """Store a result with the study, as the sweep does."""
     if result.spec.purpose != "search":
         studies.store_extra(study, result)
@@ -56,7 +56,7 @@ def keep(study: optuna.Study, result: TrialResult) -> None:
     results.store_result(study, result)
 
 
-def waits(study: optuna.Study, result: TrialResult) -> None:
+def store_waiting(study: optuna.Study, result: TrialResult) -> None:
     """Store the result of a trial that waits at a rung."""
     while len(study.trials) <= result.spec.number:
         study.ask()
@@ -69,14 +69,14 @@ def train(tracker: MlflowTracker, result: TrialResult) -> TrialResult:
     return result
 
 
-def run_of(tracker: MlflowTracker, spec: TrialSpec | None = None) -> Run:
+def get_run(tracker: MlflowTracker, spec: TrialSpec | None = None) -> Run:
     """Return what MLflow has of a training, or of the sweep, once it has everything."""
     assert tracker.wait_until_written() is None
     mirror = tracker.mirror
     return mirror.client.get_run(mirror.parent_run_id if spec is None else mirror.run_ids[spec.name])
 
 
-def points_of(uri: str, experiment: str) -> dict[str, list[int]]:
+def read_steps(uri: str, experiment: str) -> dict[str, list[int]]:
     """Return the steps of val/miou in each training's run, by its kind and number."""
     client = MlflowClient(uri)
     steps_of: dict[str, list[int]] = {}

@@ -25,7 +25,7 @@ from sweeper.system import disk_space as room
 from sweeper.system.disk_space import MB, check_room, explain_full_disk, get_file_system, keep_within_room
 from tests.cli.test_run import HURRIED, SHORT, sweeper
 from tests.support.folders import folder as write_folder
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.sweeping import Recorder, run_small_sweep
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -59,7 +59,7 @@ def test_a_sweep_without_disk_space_ends_before_training(tmp_path: Path, monkeyp
     set_free_space(monkeypatch, 450 * MB)
     display = Recorder()
     with pytest.raises(UsageError, match="must have 500 MB free, got 450 MB"):
-        sweep_in(tmp_path, display)
+        run_small_sweep(tmp_path, display)
     assert display.results == []
     names = [s.study_name for s in optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/sweeper.db")]
     assert names == []

@@ -25,8 +25,8 @@ from sweeper.system import postgres as server_side
 from sweeper.system.leases import Lease
 from sweeper.tracking.mlflow_connection import connect_to_mlflow as connect_mlflow
 from tests.support.postgres_server import Server
-from tests.support.proxy import Proxy, proxied
-from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
+from tests.support.proxy import Proxy, run_proxy
+from tests.support.sweeping import TWO_LOSSES, Recorder, run_small_sweep
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # each waits for a timeout
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow  # each waits for a timeout
 def proxied_database(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
     """Yield a proxy, the address of an empty database through it, and that past it."""
     direct = postgres.fresh()
-    with proxied(direct) as (proxy, url):
+    with run_proxy(direct) as (proxy, url):
         yield proxy, url, direct
 
 
@@ -108,7 +108,7 @@ def test_both_ends_of_every_connection_have_timeouts(
     """The engines of Optuna and MLflow open their connections themselves."""
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 30.0)  # making all their tables waits for the disk
     _, url, _ = proxied_database
-    with proxied(postgres.fresh()) as (_, other):
+    with run_proxy(postgres.fresh()) as (_, other):
         tracking = connect_mlflow(other)
         engines = [studies.open_storage(url).engine, tracking._tracking_client.store.engine]  # type: ignore[attr-defined]
         for engine in engines:
@@ -217,7 +217,7 @@ def test_a_leader_that_lost_its_study_reports_it_and_does_not_end_the_run_of_the
                 time.sleep(0.5)
 
     with pytest.raises(LostStudyError, match=r"another process runs it now.*sweeper run --study study --resume"):
-        sweep_in(tmp_path, Losing(), storage=url, trials=60, space=TWO_LOSSES)
+        run_small_sweep(tmp_path, Losing(), storage=url, trials=60, space=TWO_LOSSES)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DELETE FROM sweeper_leases WHERE purpose = 'study.study'")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -225,7 +225,7 @@ def test_a_leader_that_lost_its_study_reports_it_and_does_not_end_the_run_of_the
     assert experiment is not None
     statuses = {r.data.tags["sweeper.kind"]: r.info.status for r in client.search_runs([experiment.experiment_id])}
     assert statuses["sweep"] == "RUNNING"  # it is the other's
-    outcome = sweep_in(tmp_path, storage=url, resume=True, trials=7, data=None)
+    outcome = run_small_sweep(tmp_path, storage=url, resume=True, trials=7, data=None)
     assert outcome.sweep.trials
 
 

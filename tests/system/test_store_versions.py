@@ -24,7 +24,7 @@ from tests.support.faking import new_plan
 from tests.support.marks import rest_slow
 from tests.support.pasting import paste
 from tests.support.postgres_server import Server
-from tests.support.tracked import begun
+from tests.support.tracked import begin_tracking
 
 PRINTED = re.compile(r"(?:then|delete it|To restore it|restore it): (.+)")
 
@@ -32,7 +32,7 @@ PRINTED = re.compile(r"(?:then|delete it|To restore it|restore it): (.+)")
 def write_mlflow_store(folder: Path) -> Path:
     """Write MLflow's file to a new folder."""
     folder.mkdir(parents=True)
-    mlflow_template.lay(folder)
+    mlflow_template.write_store(folder)
     return folder / "mlflow.db"
 
 
@@ -169,20 +169,20 @@ def test_a_deleted_experiment_is_restored_by_the_printed_command(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     storage = create_study(f"sqlite:///{tmp_path}/sweeper.db")
     uri = request.getfixturevalue("postgres").fresh() if place == "postgresql" else f"sqlite:///{place}"
-    tracker = begun(uri, "my study")
+    tracker = begin_tracking(uri, "my study")
     assert tracker.wait_until_written() is None
     tracker.close()
     assert check_stores(storage, uri)[1].status in {"ok", "note"}
     tracker.mirror.client.delete_experiment(tracker.mirror.experiment_id)
     with pytest.raises(SweeperError, match="was deleted there, and its name is still taken") as caught:
-        begun(uri, "my study")
+        begin_tracking(uri, "my study")
     printed = PRINTED.findall(str(caught.value))[-1]
     check = check_stores(storage, uri)[1]
     assert check.status == "broken" and PRINTED.findall(check.advice) == [printed]
     (tmp_path / "any").mkdir()
     done = paste(printed, tmp_path / "any")
     assert done.returncode == 0, done.stderr
-    again = begun(uri, "my study")
+    again = begin_tracking(uri, "my study")
     assert again.mirror.parent_run_id == tracker.mirror.parent_run_id
     again.close()
 

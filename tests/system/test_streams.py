@@ -40,7 +40,7 @@ def call(folder: Path, *arguments: str, **settings: Any) -> subprocess.Completed
 @pytest.mark.timeout(900)
 @needs_full
 def test_a_log_on_a_full_disk_does_not_end_a_sweep(tmp_path: Path) -> None:
-    mlflow_template.lay(tmp_path)
+    mlflow_template.write_store(tmp_path)
     poor = {**os.environ, "PYTHONIOENCODING": "ascii"}
     options = ["run", *QUICK, "--study", "s", "--workers", "1", "--trials", "1", "-v"]
     with FULL.open("w") as full:

@@ -13,7 +13,7 @@ from sweeper.core.errors import UsageError
 from sweeper.tracking import MlflowTracker, SweepSummary
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from tests.support import builders
-from tests.support.tracked import begun, keep, run_of, study_named, train
+from tests.support.tracked import begin_tracking, get_run, make_study, store_result, train
 
 
 @pytest.mark.slow
@@ -50,21 +50,21 @@ def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_copied_store_writes_nothing_to_the_files_of_the_original(tmp_path: Path) -> None:
-    original, copy, study = tmp_path / "the original", tmp_path / "cöpy", study_named("Some Study")
+    original, copy, study = tmp_path / "the original", tmp_path / "cöpy", make_study("Some Study")
     original.mkdir()
-    tracker = begun(f"sqlite:///{original}/mlflow.db", study)
-    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
+    tracker = begin_tracking(f"sqlite:///{original}/mlflow.db", study)
+    store_result(study, train(tracker, builders.trial("dice", 0.5, 0)))
     report = original / "report"  # a folder, as SQLite creates and deletes files next to mlflow.db
     report.mkdir()
     (report / "report.md").write_text("words")
     tracker.end_sweep("FINISHED", SweepSummary("", {}, {}, report))
-    again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place nothing changed
+    again = begin_tracking(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place nothing changed
     assert again.wait_until_written() is None
     again.close()
     shutil.copytree(original, copy)
     with pytest.raises(
         UsageError, match=r"was moved or copied: .*the%20original/mlruns/.*--tracking-uri sqlite:///NEW"
     ):
-        begun(f"sqlite:///{copy}/mlflow.db", study)
-    new = begun(f"sqlite:///{copy}/new.db", study, warn=lambda _: None)
-    assert run_of(new, builders.spec("dice", 0)).info.artifact_uri.startswith(copy.as_uri())
+        begin_tracking(f"sqlite:///{copy}/mlflow.db", study)
+    new = begin_tracking(f"sqlite:///{copy}/new.db", study, warn=lambda _: None)
+    assert get_run(new, builders.spec("dice", 0)).info.artifact_uri.startswith(copy.as_uri())

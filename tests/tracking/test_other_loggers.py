@@ -16,7 +16,7 @@ from sweeper.tracking import other_loggers
 from sweeper.workflow.request_checks import check_request
 from sweeper.workflow.settings import Settings
 from tests.support import builders
-from tests.support.tracked import begun, run_of, study_named, train
+from tests.support.tracked import begin_tracking, get_run, make_study, train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the packages
 
@@ -30,7 +30,7 @@ def work_in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def track(log_to: Any, **options: Any) -> Any:
     """Return a tracker that wrote a trial and a confirmation, and the tracked results."""
-    tracker = begun("sqlite:///mlflow.db", study_named("seen"), log_to=log_to, **options)
+    tracker = begin_tracking("sqlite:///mlflow.db", make_study("seen"), log_to=log_to, **options)
     counts = builders.counts_from_iou([0.6])
     results = [builders.trial("dice_ce", 0.61), builders.confirmation("dice_ce", 101, counts)]
     for result in results:
@@ -48,7 +48,7 @@ def test_tensorboard_has_the_points_and_parameters_that_mlflow_has(tmp_path: Pat
     folders = sorted((tmp_path / "tensorboard/seen").iterdir())
     assert len(folders) == 2
     for result in results:
-        run = run_of(tracker, result.spec)
+        run = get_run(tracker, result.spec)
         name = result.spec.name.replace("/", "_")
         (folder,) = (each for each in folders if each.name.startswith(name))
         events = EventAccumulator(str(folder)).Reload()
@@ -77,7 +77,7 @@ def test_wandb_has_the_points_and_parameters_that_mlflow_has(tmp_path: Path) -> 
     runs = {read_offline_run(path).name: read_offline_run(path) for path in tmp_path.rglob("run-*.wandb")}
     assert len(runs) == 2
     for result in results:
-        run = run_of(tracker, result.spec)
+        run = get_run(tracker, result.spec)
         logged = runs[run.info.run_name]
         assert logged.config["loss.family"] == "dice_ce"
         for key, value in run.data.metrics.items():
@@ -93,7 +93,7 @@ def test_a_logger_that_fails_is_switched_off_and_mlflow_has_everything(monkeypat
 
     monkeypatch.setattr(other_loggers.TensorboardLogger, "__call__", fail)
     tracker, results = track("tensorboard", warn=warnings.append)
-    assert all(run_of(tracker, result.spec).data.metrics for result in results)
+    assert all(get_run(tracker, result.spec).data.metrics for result in results)
     assert len(warnings) == 1 and "--log-to tensorboard fails, and gets no more runs" in warnings[0]
     assert "No space left on device" in warnings[0] and "--resume --log-to tensorboard" in warnings[0]
 
@@ -104,7 +104,7 @@ def test_a_logger_that_hangs_delays_neither_mlflow_nor_the_end_for_long(monkeypa
     monkeypatch.setattr(other_loggers.TensorboardLogger, "__call__", lambda *_: threading.Event().wait())
     monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 0.5)
     tracker, results = track("tensorboard", warn=warnings.append)
-    assert all(run_of(tracker, result.spec).data.metrics for result in results)
+    assert all(get_run(tracker, result.spec).data.metrics for result in results)
     assert warnings == ["--log-to tensorboard lacks 2 runs; with --resume and that option all are written"]
 
 

@@ -29,7 +29,7 @@ from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from tests.support import builders
 from tests.support.mlflow_server import Server, free_port
-from tests.support.tracked import begun, train
+from tests.support.tracked import begin_tracking, train
 
 SPACE = load_space("binary", "binary")
 REST: dict[str, Any] = {"reasons": (), "next_steps": (), "provisional": False, "winners_curse": None}
@@ -66,7 +66,7 @@ def test_views_are_sorted_by_the_metric_of_the_search() -> None:
 
 def write_sweep(uri: str, study: str) -> str:
     """Write a sweep of three trials and a confirmation, and return the experiment's id."""
-    tracker = begun(uri, study, space=SPACE)
+    tracker = begin_tracking(uri, study, space=SPACE)
     families = ("weighted_ce", "dice_focal", "focal")
     trials = [builders.trial(family, 0.5 + 0.0625 * n, n) for n, family in enumerate(families)]
     for result in (*trials, builders.confirmation("dice", 101, val=0.65625)):

@@ -23,7 +23,15 @@ from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from sweeper.tracking.values import DesiredRun, RunValues, TrackedTraining
 from sweeper.tracking.values import run_of as desired_run
 from tests.support import builders
-from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
+from tests.support.tracked import (
+    begin_tracking,
+    get_run,
+    make_study,
+    read_steps,
+    store_result,
+    store_waiting,
+    train,
+)
 from tests.support.waiting import wait_until
 
 STEPS = [e.step for e in builders.trial("dice", 0.5, 0).evaluations]
@@ -83,7 +91,7 @@ def line(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 
 def make_hanging_tracker(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:
     """Return a tracker that has `trainings` to write, and whose first request hangs."""
-    tracker = begun(uri, study)
+    tracker = begin_tracking(uri, study)
     assert tracker.wait_until_written() is None
     line.open.clear()
     before = line.requests
@@ -129,7 +137,7 @@ def test_the_next_pass_completes_the_runs_whichever_request_was_lost(uri: str, l
     """A lost request of the experiment or the sweep's run is repeated by the next session, others by the same one."""
     complete = Tree(line := Line(connect_to_mlflow(uri)), uri, f"whole-{lost_part}")
     complete.sync()
-    assert points_of(uri, complete.mirror.experiment_id) == {"trial/00001": STEPS}
+    assert read_steps(uri, complete.mirror.experiment_id) == {"trial/00001": STEPS}
     for number in range(1, line.requests + 1):
         study, tree = f"{lost_part}-{number}", None
         other = Line(connect_to_mlflow(uri))
@@ -139,7 +147,7 @@ def test_the_next_pass_completes_the_runs_whichever_request_was_lost(uri: str, l
             tree.sync()
         tree = tree or Tree(other, uri, study)
         tree.sync()
-        assert points_of(uri, tree.mirror.experiment_id) == {"trial/00001": STEPS}
+        assert read_steps(uri, tree.mirror.experiment_id) == {"trial/00001": STEPS}
         runs = {r.data.tags["sweeper.kind"]: r for r in other.search_runs([tree.mirror.experiment_id])}
         run = runs["trial"]
         assert len(runs) == len(other.search_runs([tree.mirror.experiment_id])) == 2
@@ -158,23 +166,23 @@ def test_a_server_that_hangs_delays_no_training(uri: str, line: Line) -> None:
     tracker = make_hanging_tracker(uri, "hangs", line, trainings=20)
     line.open.set()
     assert tracker.wait_until_written() is None
-    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(20)}
+    assert read_steps(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(20)}
 
 
 def test_a_training_takes_few_requests_whatever_the_number_of_its_evaluations(uri: str, line: Line) -> None:
-    tracker = begun(uri, "batches")
+    tracker = begin_tracking(uri, "batches")
     assert tracker.wait_until_written() is None
     before = line.requests
     evaluations = tuple(builders.evaluation(step, 0.5) for step in range(1, 31))
     train(tracker, builders.trial("dice", 0.5, 0, evaluations=evaluations))
     assert tracker.wait_until_written() is None
     assert line.requests - before <= 5  # its own four, and one for the search's course
-    assert points_of(uri, tracker.mirror.experiment_id) == {"trial/00000": list(range(1, 31))}
+    assert read_steps(uri, tracker.mirror.experiment_id) == {"trial/00000": list(range(1, 31))}
 
 
 def test_an_unreachable_server_is_tried_rarely_and_gets_everything_when_it_answers(uri: str, line: Line) -> None:
-    study, warnings = study_named("away"), list[str]()
-    tracker = begun(uri, study, warn=warnings.append)
+    study, warnings = make_study("away"), list[str]()
+    tracker = begin_tracking(uri, study, warn=warnings.append)
     assert tracker.wait_until_written() is None
     line.cut = "request"
     before = line.requests
@@ -190,7 +198,7 @@ def test_an_unreachable_server_is_tried_rarely_and_gets_everything_when_it_answe
     line.cut = None
     assert tracker.wait_until_written() is None
     assert len(warnings) == 2 and "answers again" in warnings[1]
-    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(5)}
+    assert read_steps(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(5)}
     noted = study.user_attrs["mlflow_runs"].values()
     assert {MlflowClient(uri).get_run(run_id).data.tags["sweeper.trial"] for run_id in noted} == set("01234")
 
@@ -203,17 +211,17 @@ def read_artifacts(uri: str, tracker: MlflowTracker) -> dict[str, str]:
 
 
 def test_a_deleted_run_is_created_again_and_the_others_are_written(uri: str, line: Line) -> None:
-    study, warnings = study_named("refused"), list[str]()
-    tracker = begun(uri, study, warn=warnings.append)
+    study, warnings = make_study("refused"), list[str]()
+    tracker = begin_tracking(uri, study, warn=warnings.append)
     trial = builders.trial("dice", 0.5, 0)
     tracker.notify(TrainingPaused(trial.spec, cut_evaluations(trial, 1)))
-    deleted = run_of(tracker, trial.spec).info.run_id
+    deleted = get_run(tracker, trial.spec).info.run_id
     MlflowClient(uri).delete_run(deleted)
     for number in range(3):
-        keep(study, train(tracker, builders.trial("dice", 0.5, number)))
+        store_result(study, train(tracker, builders.trial("dice", 0.5, number)))
     tracker.end_sweep("KILLED")
-    assert run_of(tracker, trial.spec).info.run_id != deleted
-    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(3)}
+    assert get_run(tracker, trial.spec).info.run_id != deleted
+    assert read_steps(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(3)}
 
 
 def test_a_run_that_mlflow_refuses_delays_no_other_and_is_reported_at_the_end(
@@ -221,9 +229,9 @@ def test_a_run_that_mlflow_refuses_delays_no_other_and_is_reported_at_the_end(
 ) -> None:
     """A run that it refuses, and files on a full disk."""
     monkeypatch.setattr(tracker_module, "END_PATIENCE", 1.0)
-    study, warnings = study_named("never"), list[str]()
+    study, warnings = make_study("never"), list[str]()
     (tmp_path / "report.md").write_text("words")
-    tracker = begun(uri, study, warn=warnings.append)
+    tracker = begin_tracking(uri, study, warn=warnings.append)
     assert tracker.wait_until_written() is None
     create = line.create_run
 
@@ -237,43 +245,45 @@ def test_a_run_that_mlflow_refuses_delays_no_other_and_is_reported_at_the_end(
 
     line.create_run, line.log_artifact = create_most, fail_on_full_disk  # type: ignore[attr-defined]
     for number in range(4):
-        keep(study, train(tracker, builders.trial("dice", 0.5, number)))
+        store_result(study, train(tracker, builders.trial("dice", 0.5, number)))
     tracker.end_sweep("FINISHED", SweepSummary("", {}, {}, tmp_path))
     assert "1 run" in warnings[-1] and "1 file" in warnings[-1] and " left (" in warnings[-1]
     assert set(list_statuses(uri, tracker).values()) == {"FINISHED"}
-    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in (0, 2, 3)}
+    assert read_steps(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in (0, 2, 3)}
     del line.create_run, line.log_artifact
-    again = begun(uri, study, status="FINISHED")
+    again = begin_tracking(uri, study, status="FINISHED")
     again.end_sweep("FINISHED", SweepSummary("", {}, {}, tmp_path))
-    assert read_artifacts(uri, again) == {"report.md": "words"} and len(points_of(uri, again.mirror.experiment_id)) == 4
+    assert (
+        read_artifacts(uri, again) == {"report.md": "words"} and len(read_steps(uri, again.mirror.experiment_id)) == 4
+    )
 
 
 # --- The end ---
 
 
 def test_the_end_reports_unwritten_runs_and_the_command_that_writes_them(uri: str, line: Line) -> None:
-    study, warnings = study_named("end of all"), list[str]()
-    tracker = begun(uri, study, warn=warnings.append)
+    study, warnings = make_study("end of all"), list[str]()
+    tracker = begin_tracking(uri, study, warn=warnings.append)
     assert tracker.wait_until_written() is None
     line.cut = "request"
-    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
+    store_result(study, train(tracker, builders.trial("dice", 0.5, 0)))
     tracker.end_sweep("KILLED")
     assert "did not take everything: 2 runs left (cut)" in warnings[-1]
     assert "sweeper mlflow 'end of all'" in warnings[-1]
     line.cut = None
     time.sleep(0.1)
     assert list_statuses(uri, tracker) == {"sweep": "RUNNING"}  # nothing is written after the end
-    again = begun(uri, study, status="KILLED")
+    again = begin_tracking(uri, study, status="KILLED")
     assert again.wait_until_written() is None
     assert list_statuses(uri, again) == {"sweep": "KILLED", "trial0": "FINISHED"}
-    assert points_of(uri, again.mirror.experiment_id) == {"trial/00000": STEPS}
+    assert read_steps(uri, again.mirror.experiment_id) == {"trial/00000": STEPS}
 
 
 def test_the_wait_at_the_end_is_bounded_logged_and_can_be_stopped(
     uri: str, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     messages, stopped = list[str](), threading.Event()
-    tracker = begun(uri, "bounded", log=messages.append, stopped=stopped.is_set)
+    tracker = begin_tracking(uri, "bounded", log=messages.append, stopped=stopped.is_set)
     assert tracker.wait_until_written() is None
     monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1.0)
     monkeypatch.setattr(tracker_module, "LAST_SECONDS", 0.1)
@@ -304,11 +314,11 @@ def test_a_closed_tracker_writes_no_further_run(uri: str, line: Line) -> None:
 
 
 def test_another_store_than_the_last_is_warned_of(uri: str, tmp_path: Path) -> None:
-    study = study_named("moved")
-    begun(uri, study).close()
-    begun(uri, study).close()
+    study = make_study("moved")
+    begin_tracking(uri, study).close()
+    begin_tracking(uri, study).close()
     messages: list[str] = []
-    begun(f"sqlite:///{tmp_path}/other.db", study, warn=messages.append).close()
+    begin_tracking(f"sqlite:///{tmp_path}/other.db", study, warn=messages.append).close()
     assert len(messages) == 1 and "other.db is another store than the study's last, or a new one" in messages[0]
 
 
@@ -318,34 +328,34 @@ def cut_evaluations(result: TrialResult, evaluations: int) -> TrialResult:
 
 def pause(tracker: MlflowTracker, study: optuna.Study, trial: TrialResult, evaluations: int = 1) -> str:
     """Let a trial wait at a rung, and return the id of its run."""
-    waits(study, cut_evaluations(trial, evaluations))
+    store_waiting(study, cut_evaluations(trial, evaluations))
     tracker.notify(TrainingPaused(trial.spec, cut_evaluations(trial, evaluations)))
-    run = run_of(tracker, trial.spec)
+    run = get_run(tracker, trial.spec)
     assert run.info.status == "SCHEDULED" and run.data.tags["sweeper.state"] == "waiting"
     assert run.data.metrics["val/miou"] == trial.evaluations[evaluations - 1].chosen.miou
     return str(run.info.run_id)
 
 
 def test_a_paused_training_continues_in_its_run(uri: str) -> None:
-    study = study_named("pause")
-    tracker = begun(uri, study)
+    study = make_study("pause")
+    tracker = begin_tracking(uri, study)
     trials = [builders.trial("dice", 0.5, number) for number in range(3)]
     ids = [pause(tracker, study, trial) for trial in trials]
     pause(tracker, study, trials[0], 2)  # at the next rung
-    keep(study, train(tracker, trials[0]))  # in the same session
+    store_result(study, train(tracker, trials[0]))  # in the same session
     tracker.end_sweep("KILLED")
     assert list_statuses(uri, tracker) == {
         "sweep": "KILLED",
         "trial0": "FINISHED",
         **{f"trial{number}": "SCHEDULED" for number in (1, 2)},
     }
-    again = begun(uri, study)
+    again = begin_tracking(uri, study)
     train(again, trials[1])
     train(again, cut_evaluations(trials[2], 1).model_copy(update={"state": "pruned"}))  # it was not continued
     again.end_sweep("FINISHED")
     assert list_statuses(uri, again) == dict.fromkeys(("sweep", "trial0", "trial1", "trial2"), "FINISHED")
-    assert [run_of(again, trial.spec).info.run_id for trial in trials] == ids
-    assert points_of(uri, again.mirror.experiment_id) == {
+    assert [get_run(again, trial.spec).info.run_id for trial in trials] == ids
+    assert read_steps(uri, again.mirror.experiment_id) == {
         "trial/00000": STEPS,
         "trial/00001": STEPS,
         "trial/00002": STEPS[:1],
@@ -353,15 +363,15 @@ def test_a_paused_training_continues_in_its_run(uri: str) -> None:
 
 
 def test_a_long_training_is_written_while_it_runs_and_ends_in_the_same_run(uri: str) -> None:
-    study = study_named("live")
-    tracker = begun(uri, study)
+    study = make_study("live")
+    tracker = begin_tracking(uri, study)
     first = builders.confirmation("dice", 1)
     specs = [first.spec.model_copy(update={"number": number}) for number in range(3)]
     confirmed = [first.model_copy(update={"spec": spec}) for spec in specs]
     for training, seconds in zip(confirmed, (12.0, 9.0, 12.0), strict=True):
         result = cut_evaluations(training, 1).model_copy(update={"state": "pruned", "seconds": seconds})
         tracker.notify(TrainingContinued(training.spec, result))
-    run = run_of(tracker, confirmed[0].spec)
+    run = get_run(tracker, confirmed[0].spec)
     assert (run.info.status, run.data.tags["sweeper.state"]) == ("RUNNING", "running")
     result = cut_evaluations(confirmed[0], 2).model_copy(update={"state": "pruned", "seconds": 15.0})
     tracker.notify(TrainingContinued(confirmed[0].spec, result))  # too early
@@ -369,24 +379,24 @@ def test_a_long_training_is_written_while_it_runs_and_ends_in_the_same_run(uri: 
     assert list_statuses(uri, tracker) == {"sweep": "RUNNING"} | running  # the short one is not written
     experiment, steps = tracker.mirror.experiment_id, [e.step for e in confirmed[0].evaluations]
     name = f"confirm/{confirmed[0].spec.number:05d}"
-    assert points_of(uri, experiment)[name] == steps[:1]
-    keep(study, train(tracker, confirmed[0]))
+    assert read_steps(uri, experiment)[name] == steps[:1]
+    store_result(study, train(tracker, confirmed[0]))
     tracker.notify(TrainingDropped(confirmed[2].spec, "it is not needed any more", died=False))
     tracker.end_sweep("KILLED")
     assert list_statuses(uri, tracker) == {"sweep": "KILLED", f"confirm{confirmed[0].spec.number}": "FINISHED"}
-    assert points_of(uri, experiment) == {name: steps}
+    assert read_steps(uri, experiment) == {name: steps}
 
 
 def test_a_training_that_a_killed_sweep_was_running_is_not_a_run_of_its_resume(uri: str) -> None:
-    study = study_named("cut")
-    tracker, trial = begun(uri, study), builders.trial("dice", 0.5, 0)
+    study = make_study("cut")
+    tracker, trial = begin_tracking(uri, study), builders.trial("dice", 0.5, 0)
     result = cut_evaluations(trial, 1).model_copy(update={"state": "pruned", "seconds": 99.0})
     tracker.notify(TrainingContinued(trial.spec, result))
-    assert run_of(tracker, trial.spec).info.status == "RUNNING"
+    assert get_run(tracker, trial.spec).info.status == "RUNNING"
     tracker.close()  # kill -9
-    again = begun(uri, study)
+    again = begin_tracking(uri, study)
     assert list_statuses(uri, again) == {"sweep": "RUNNING"}
-    keep(study, train(again, trial))
+    store_result(study, train(again, trial))
     again.end_sweep("FINISHED")
     assert list_statuses(uri, again) == {"sweep": "FINISHED", "trial0": "FINISHED"}
 

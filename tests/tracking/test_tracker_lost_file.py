@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import builders, mlflow_template
-from tests.support.tracked import begun, keep, study_named, train
+from tests.support.tracked import begin_tracking, make_study, store_result, train
 from tests.support.waiting import wait_until
 
 
@@ -47,16 +47,16 @@ def empty_file(path: Path) -> None:
 def test_a_lost_file_is_reported_at_once_and_at_the_end_and_not_created_again(
     tmp_path: Path, damage: Callable[[Path], None], words: str, busy: bool
 ) -> None:
-    path, warnings, study = tmp_path / "m d" / "mlflow.db", list[str](), study_named("my study")
+    path, warnings, study = tmp_path / "m d" / "mlflow.db", list[str](), make_study("my study")
     path.parent.mkdir()
-    mlflow_template.lay(path.parent)
-    tracker = begun(f"sqlite:///{path}", study, warn=warnings.append)
-    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
+    mlflow_template.write_store(path.parent)
+    tracker = begin_tracking(f"sqlite:///{path}", study, warn=warnings.append)
+    store_result(study, train(tracker, builders.trial("dice", 0.5, 0)))
     assert tracker.wait_until_written() is None and warnings == []
     damage(path)
     size = path.stat().st_size if path.exists() else None
     if busy:
-        keep(study, train(tracker, builders.trial("dice", 0.5, 1)))
+        store_result(study, train(tracker, builders.trial("dice", 0.5, 1)))
     wait_until(lambda: tracker._log_warnings() or warnings)  # type: ignore[func-returns-value]
     command = f"sweeper mlflow 'my study' --tracking-uri 'sqlite:///{path}'"
     assert f"mlflow.db {words} while the sweep wrote to it" in warnings[0] and command in warnings[0]
@@ -68,24 +68,24 @@ def test_a_lost_file_is_reported_at_once_and_at_the_end_and_not_created_again(
 @pytest.mark.slow
 def test_a_file_that_is_lost_before_the_end_is_reported_although_all_was_written(tmp_path: Path) -> None:
     warnings = list[str]()
-    mlflow_template.lay(tmp_path)
-    tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
+    mlflow_template.write_store(tmp_path)
+    tracker = begin_tracking(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
     assert tracker.wait_until_written() is None
     (tmp_path / "mlflow.db").unlink()
     lacks = tracker.wait_until_written()
     assert lacks is not None and "was deleted" in lacks and "sweeper mlflow s" in lacks
     tracker.close()
-    again = begun(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
+    again = begin_tracking(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
     assert again.wait_until_written() is None
     again.close()
 
 
 def test_written_runs_are_in_the_database_file_itself(tmp_path: Path) -> None:
-    mlflow_template.lay(tmp_path)
-    study = study_named("s")
-    tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", study)
+    mlflow_template.write_store(tmp_path)
+    study = make_study("s")
+    tracker = begin_tracking(f"sqlite:///{tmp_path}/mlflow.db", study)
     for number in range(3):
-        keep(study, train(tracker, builders.trial("dice", 0.5, number)))
+        store_result(study, train(tracker, builders.trial("dice", 0.5, number)))
         assert tracker.wait_until_written() is None
         assert [path.name for path in tmp_path.glob("mlflow.db*")] == ["mlflow.db"]
         (copy := tmp_path / f"copy{number}").mkdir()

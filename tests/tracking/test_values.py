@@ -16,7 +16,7 @@ from sweeper.core.events import TrainingPaused
 from sweeper.core.records import Collapse
 from sweeper.tracking import NOTE, NOTE_LIMIT, SweepSummary, make_class_slugs
 from tests.support import builders
-from tests.support.tracked import begun, keep, run_of, study_named, train
+from tests.support.tracked import begin_tracking, get_run, make_study, store_result, train
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_runs_form_a_tree_with_the_documented_names(uri: str) -> None:
-    tracker = begun(uri, "tree")
+    tracker = begin_tracking(uri, "tree")
     trial = builders.trial("dice_focal", 0.7, 4)
     train(tracker, trial)
     tracker.end_sweep("FINISHED", SweepSummary("short", {}, {}, Path("no folder")))
 
-    child, parent = run_of(tracker, trial.spec), run_of(tracker)
+    child, parent = get_run(tracker, trial.spec), get_run(tracker)
     assert child.info.status == parent.info.status == "FINISHED"
     assert child.info.run_name == f"dice_focal #{trial.spec.number}"
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -56,23 +56,23 @@ def test_runs_form_a_tree_with_the_documented_names(uri: str) -> None:
 
 
 def test_every_run_has_its_user_and_program(uri: str) -> None:
-    tracker = begun(uri, "made by")
+    tracker = begin_tracking(uri, "made by")
     trial = train(tracker, builders.trial("dice", 0.7, 0))
-    for run in (run_of(tracker, trial.spec), run_of(tracker)):
+    for run in (get_run(tracker, trial.spec), get_run(tracker)):
         assert run.data.tags["mlflow.user"] == run.info.user_id == getpass.getuser()
         assert run.data.tags["mlflow.source.name"] == sys.argv[0]
         assert run.data.tags["mlflow.source.type"] == "LOCAL"
 
 
 def test_values_of_a_part_of_the_images_have_separate_names(uri: str) -> None:
-    tracker = begun(uri, "parts")
+    tracker = begin_tracking(uri, "parts")
     done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
     stopped = builders.trial("dice", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
     diverged = builders.trial("dice", 0.0, 2, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
     client, histories = MlflowClient(uri), []
     for trial in (done, stopped, diverged):
         train(tracker, trial)
-        run = run_of(tracker, trial.spec)
+        run = get_run(tracker, trial.spec)
         histories.append(
             {
                 name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
@@ -90,13 +90,13 @@ def test_values_of_a_part_of_the_images_have_separate_names(uri: str) -> None:
 
 @pytest.mark.parametrize("purpose", ["confirm", "recheck", "probe"])
 def test_other_trainings_have_another_kind_than_a_trial_of_the_same_number(uri: str, purpose: str) -> None:
-    tracker = begun(uri, f"kind-{purpose}")
+    tracker = begin_tracking(uri, f"kind-{purpose}")
     trial, other = builders.trial("dice", 0.6, 0), builders.confirmation("dice", 1999)
     spec = other.spec.model_copy(update={"purpose": purpose})
     other = other.model_copy(update={"spec": spec, "test": other.test if purpose == "confirm" else None})
     for result in (trial, other):
         train(tracker, result)
-    runs = [run_of(tracker, result.spec) for result in (trial, other)]
+    runs = [get_run(tracker, result.spec) for result in (trial, other)]
     assert [run.data.tags["sweeper.kind"] for run in runs] == ["trial", purpose]
     assert runs[1].data.params["seed"] == "1999"
     tested = {name for name in runs[1].data.metrics if name.startswith("test/")}
@@ -104,13 +104,13 @@ def test_other_trainings_have_another_kind_than_a_trial_of_the_same_number(uri: 
 
 
 def test_the_budget_of_a_probe_is_written_to_the_sweeps_run_once_decided(uri: str) -> None:
-    tracker = begun(uri, "probing")
-    params = run_of(tracker).data.params
+    tracker = begin_tracking(uri, "probing")
+    params = get_run(tracker).data.params
     assert "seed" in params and "recipe.steps" not in params
     decided = builders.conditions(steps=400, confirm_steps=800)
     tracker.update_plan(decided)
     tracker.update_plan(decided)  # as a resume does
-    params = run_of(tracker).data.params
+    params = get_run(tracker).data.params
     assert (params["recipe.steps"], params["recipe.confirm_steps"]) == ("400", "800")
 
 
@@ -124,10 +124,10 @@ def test_the_budget_of_a_probe_is_written_to_the_sweeps_run_once_decided(uri: st
     ],
 )
 def test_states_are_written_as_statuses_and_tags(uri: str, changes: dict[str, object], status: str) -> None:
-    tracker = begun(uri, f"states-{'-'.join(changes)}-{changes.get('state')}")
+    tracker = begin_tracking(uri, f"states-{'-'.join(changes)}-{changes.get('state')}")
     result = builders.trial("dice", 0.5, 1).model_copy(update=changes)
     train(tracker, result)
-    run = run_of(tracker, result.spec)
+    run = get_run(tracker, result.spec)
     assert run.info.status == status
     assert run.data.tags.get("sweeper.collapse") == ("diverged" if "collapse" in changes else None)
     assert run.data.tags.get("sweeper.reason") == changes.get("reason")
@@ -135,16 +135,16 @@ def test_states_are_written_as_statuses_and_tags(uri: str, changes: dict[str, ob
 
 
 def test_a_repeated_training_has_only_its_last_result(uri: str) -> None:
-    tracker = begun(uri, "again")
+    tracker = begin_tracking(uri, "again")
     good = builders.confirmation("dice", 101)
     bad = good.model_copy(
         update={"state": "failed", "value": None, "reason": "it raised", "evaluations": (), "test": None, "seconds": 1}
     )
     train(tracker, bad)
-    first = run_of(tracker, good.spec)
+    first = get_run(tracker, good.spec)
     assert first.info.status == "FAILED" and first.data.tags["sweeper.reason"] == "it raised"
     train(tracker, good)
-    run = run_of(tracker, good.spec)
+    run = get_run(tracker, good.spec)
     assert run.info.run_id == first.info.run_id and run.info.status == "FINISHED"
     assert "sweeper.reason" not in run.data.tags and run.data.tags["sweeper.state"] == "complete"
     assert run.data.metrics["seconds"] == good.seconds != 1
@@ -154,10 +154,10 @@ def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
     names = ("a|b", "a&b", "a(b", "été", "日本")
     assert make_class_slugs(names) == ("a_b", "a_b-2", "a_b-3", "ete", "x")
     classes = ("back ground", "a|b (c) & d")
-    tracker = begun(uri, "slugs", builders.conditions(data=builders.dataset(classes)))
+    tracker = begin_tracking(uri, "slugs", builders.conditions(data=builders.dataset(classes)))
     trial = builders.trial("dice", 0.5, 0)
     train(tracker, trial)
-    run = run_of(tracker, trial.spec)
+    run = get_run(tracker, trial.spec)
     assert run.data.metrics["val/iou/a_b_c_d"] >= 0
     assert run.data.tags["sweeper.class.a_b_c_d"] == "a|b (c) & d"
 
@@ -183,34 +183,34 @@ def test_any_classes_have_distinct_slugs_that_mlflow_takes(classes: list[str]) -
 
 
 def test_notes_are_cut_at_the_limit_of_mlflow(uri: str) -> None:
-    tracker = begun(uri, "notes")
+    tracker = begin_tracking(uri, "notes")
     tracker.set_description("x" * 9000)
-    note = run_of(tracker).data.tags[NOTE]
+    note = get_run(tracker).data.tags[NOTE]
     assert len(note) == NOTE_LIMIT and note.endswith("…")
 
 
 def test_runs_of_another_study_of_the_same_name_are_not_changed(uri: str) -> None:
-    first = begun(uri, "shared")
+    first = begin_tracking(uri, "shared")
     first.notify(TrainingPaused(builders.spec("dice", 0), builders.trial("dice", 0.5, 0)))
-    run = run_of(first, builders.spec("dice", 0))
-    second = begun(uri, "shared", created="2026-11-21T07:00:00+00:00")
-    assert run_of(second).info.run_id != run_of(first).info.run_id
+    run = get_run(first, builders.spec("dice", 0))
+    second = begin_tracking(uri, "shared", created="2026-11-21T07:00:00+00:00")
+    assert get_run(second).info.run_id != get_run(first).info.run_id
     train(second, builders.trial("dice", 0.5, 0))
-    assert run_of(second, builders.spec("dice", 0)).info.run_id != run.info.run_id
+    assert get_run(second, builders.spec("dice", 0)).info.run_id != run.info.run_id
     second.end_sweep("FINISHED")
-    statuses = [run_of(first, spec).info.status for spec in (builders.spec("dice", 0), None)]
+    statuses = [get_run(first, spec).info.status for spec in (builders.spec("dice", 0), None)]
     assert statuses == ["SCHEDULED", "RUNNING"]
 
 
 def test_a_resume_on_another_store_writes_all_runs_to_it(uri: str, tmp_path: Path) -> None:
-    study, trial = study_named("moved"), builders.trial("dice", 0.5, 0)
-    first = begun(uri, study)
-    keep(study, train(first, trial))
+    study, trial = make_study("moved"), builders.trial("dice", 0.5, 0)
+    first = begin_tracking(uri, study)
+    store_result(study, train(first, trial))
     first.end_sweep("KILLED")
     messages: list[str] = []
-    second = begun(f"sqlite:///{tmp_path}/other.db", study, warn=messages.append)
+    second = begin_tracking(f"sqlite:///{tmp_path}/other.db", study, warn=messages.append)
     assert len(messages) == 1 and "is another store than the study's last" in messages[0]
-    run = run_of(second, trial.spec)
-    assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == run_of(second).info.run_id
+    run = get_run(second, trial.spec)
+    assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == get_run(second).info.run_id
     assert study.user_attrs["mlflow_runs"] == {"search/00000": run.info.run_id}
-    assert study.user_attrs["parent_run_id"] == run_of(second).info.run_id != run_of(first).info.run_id
+    assert study.user_attrs["parent_run_id"] == get_run(second).info.run_id != get_run(first).info.run_id

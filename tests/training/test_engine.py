@@ -24,7 +24,7 @@ from sweeper.training.training_context import open_context
 from sweeper.training.training_steps import compute_rate_factor
 from tests.support.loss_cases import pick_required
 from tests.support.marks import rest_slow
-from tests.support.small_training import SMALL, finished, spec, train
+from tests.support.small_training import SMALL, spec, train, train_to_end
 
 KINDS = {"weighted_ce", "logit_adjusted", "dice_topk", "boundary"}
 """Families that stand for what a training hands to a loss: weights, the classes' prior, nothing, maps of the labels."""
@@ -100,7 +100,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
     training = StudyTraining(spec(), open_context(Conditions(dataset=tiny, recipe=recipe, seed=0), "cpu"))
-    *rungs, last = finished(training).evaluations
+    *rungs, last = train_to_end(training).evaluations
     # The network of the end, counted on only the image of the rungs.
     counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
     point, value = point_choice.find_best_point(counts, metric)
@@ -252,4 +252,4 @@ def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
     params = pick_required(family, "binary")
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
     training = StudyTraining(spec(family=family, params=params), open_context(conditions, "cuda"))
-    assert finished(training).collapse != Collapse.DIVERGED
+    assert train_to_end(training).collapse != Collapse.DIVERGED

@@ -20,7 +20,7 @@ from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.probe_steps import compile_for_study
 from sweeper.training.training_context import TrainingContext, open_context
-from tests.support.small_training import SMALL, finished, spec
+from tests.support.small_training import SMALL, spec, train_to_end
 
 pytestmark = pytest.mark.cuda
 
@@ -55,7 +55,7 @@ def test_trainings_in_one_process_give_the_results_of_separate_ones(
         fresh = open_gpu_context(tiny, engine=engine, precision=precision)
         for context in (fresh, shared):
             training = StudyTraining(one, context, clock=lambda: 0.0)
-            results.append(finished(training).model_dump_json())
+            results.append(train_to_end(training).model_dump_json())
     assert results[::2] == results[1::2]
 
 
@@ -65,7 +65,7 @@ def test_pixels_in_the_memory_of_the_gpu_are_those_of_the_processor(tiny: Datase
     resident, results = open_gpu_context(tiny, engine=engine), []
     for context in (replace(resident, resident=None), resident):
         training = StudyTraining(spec(steps=12), context, clock=lambda: 0.0)
-        results.append(finished(training).model_dump_json())
+        results.append(train_to_end(training).model_dump_json())
     assert results[0] == results[1]
 
 
@@ -77,7 +77,7 @@ def test_bfloat16_differs_less_than_seeds_do(tiny: Dataset) -> None:
         context = replace(open_gpu_context(tiny, **changes), resident=None)
         for seed in range(6):
             training = StudyTraining(spec(steps=120, seed=seed, lr=2e-3), context)
-            value = finished(training).value
+            value = train_to_end(training).value
             assert value is not None
             values.setdefault(precision, []).append(value)
     difference = fmean(a - b for a, b in zip(values["bfloat16"], values["float32"], strict=True))

@@ -24,7 +24,7 @@ from sweeper.training.model import build_model, make_normaliser
 from sweeper.training.training_context import open_context
 from tests.support.batches import training_batch
 from tests.support.marks import EXHAUSTIVE
-from tests.support.small_training import timeless
+from tests.support.small_training import format_without_times
 
 STEPS, RUNGS, RATE = 60, (15, 30, 45, 60), 5e-4
 RECIPE = Recipe(size=64, batch_size=4, steps=STEPS, confirm_steps=STEPS)
@@ -142,7 +142,7 @@ def train_all(backend: Backend, conditions: Conditions, specs: list[TrialSpec], 
             for answer in executor.poll(5.0):
                 assert isinstance(answer, JobResult) and answer.finished
                 running -= 1
-                by_key[answer.result.spec.key] = timeless(answer.result)
+                by_key[answer.result.spec.key] = format_without_times(answer.result)
     return by_key
 
 

@@ -42,7 +42,7 @@ from sweeper.workflow.settings import Settings
 from tests.support.batches import training_batch
 from tests.support.loss_cases import pick_required
 from tests.support.marks import rest_slow
-from tests.support.small_training import SMALL, finished, spec
+from tests.support.small_training import SMALL, spec, train_to_end
 
 CPU = torch.device("cpu")
 LONG = SMALL.model_copy(update={"steps": 12, "evaluations": 3})
@@ -101,7 +101,7 @@ def test_a_training_on_resident_pixels_gives_the_same_result(tiny: Dataset) -> N
     for pixels in (None, upload_store(store, CPU)):
         context = TrainingContext(conditions, store, CPU, pixels)
         training = StudyTraining(spec(steps=12, purpose="confirm"), context, clock=lambda: 0.0)
-        results.append(finished(training).model_dump_json())
+        results.append(train_to_end(training).model_dump_json())
     assert results[0] == results[1]
 
 
@@ -327,7 +327,7 @@ def test_recorded_steps_continue_from_a_checkpoint(tiny: Dataset, tmp_path: Path
             training.advance()
             if not part:
                 training.save(path)
-        values[recipes[1].engine] = finished(training).value
+        values[recipes[1].engine] = train_to_end(training).value
     assert values["graph"] == pytest.approx(values["eager"], abs=2e-3)
 
 
@@ -381,7 +381,7 @@ def test_every_kind_of_loss_trains_with_recorded_steps(
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
     context = open_context(conditions, "cuda")
     training = StudyTraining(spec(family=family, steps=12), context if fits else replace(context, resident=None))
-    result = finished(training)
+    result = train_to_end(training)
     assert result.value is not None and "recorded steps" in result.device
 
 

@@ -18,9 +18,9 @@ from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import _build_once
 from sweeper.training.training_context import TrainingContext, open_context
-from tests.support.faulty import fail_with_full_disk, launch_fails, no_memory
+from tests.support.faulty import fail_with_full_disk, raise_launch_failure, raise_out_of_memory
 from tests.support.marks import rest_slow
-from tests.support.small_training import SMALL, spec, timeless
+from tests.support.small_training import SMALL, format_without_times, spec
 
 CPU = torch.device("cpu")
 FOUR = SMALL.model_copy(update={"steps": 8})
@@ -37,7 +37,7 @@ def make_context(dataset: Dataset, **changes: Any) -> TrainingContext:
 def remove_durations(answer: JobResult | WorkerLost) -> str:
     """Return the result without its durations, as text."""
     assert isinstance(answer, JobResult)
-    return timeless(answer.result)
+    return format_without_times(answer.result)
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +170,8 @@ FAULTY_CALLS = {
 }
 
 
-CASES = [(place, no_memory) for place in FAULTY_CALLS] + [("training", launch_fails)]
-CASES += [(place, launch_fails) for place in FAULTY_CALLS if place != "training"]
+CASES = [(place, raise_out_of_memory) for place in FAULTY_CALLS] + [("training", raise_launch_failure)]
+CASES += [(place, raise_launch_failure) for place in FAULTY_CALLS if place != "training"]
 
 
 @pytest.mark.parametrize(("place", "fault"), rest_slow(CASES, 0, 7))
@@ -189,13 +189,13 @@ def test_a_fault_of_the_process_is_reported_wherever_it_is_raised(
         patch.setattr(FAULTY_CALLS[place], fault)
         trainings = WorkerTrainings(study, tmp_path)
         assert isinstance(trainings.run_job(TrainingJob(trial, trial.steps)), WorkerLost)
-        assert (trainings.broken is None) == (fault is no_memory)
+        assert (trainings.broken is None) == (fault is raise_out_of_memory)
     assert get_checkpoint_path(tmp_path, trial).exists() == (place == "restoring")  # the file is sound
     again = WorkerTrainings(study, tmp_path).run_job(TrainingJob(trial, trial.steps))
     assert isinstance(again, JobResult) and again.result.state == "complete"
 
 
-@pytest.mark.parametrize("fault", rest_slow([fail_with_full_disk, launch_fails, no_memory], 0, 2))
+@pytest.mark.parametrize("fault", rest_slow([fail_with_full_disk, raise_launch_failure, raise_out_of_memory], 0, 2))
 def test_a_result_survives_a_failure_to_write_files(
     fault: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ from tests.support.marks import rest_slow
 from tests.support.own_modules import own_module
 from tests.support.pasting import run_text
 from tests.support.small_training import SMALL, spec
-from tests.support.sweeping import sweep_in
+from tests.support.sweeping import run_small_sweep
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
@@ -295,11 +295,13 @@ def test_the_examples_of_the_page_on_own_code_are_accepted(tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_a_sweep_trains_an_own_network_and_is_not_resumed_with_changed_code(nets: str, tmp_path: Path) -> None:
-    outcome = sweep_in(tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3, encoder_depth=None)
+    outcome = run_small_sweep(
+        tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3, encoder_depth=None
+    )
     recipe = outcome.sweep.conditions.recipe
     assert recipe.model is not None and recipe.model.name == "own_nets:build"
     text = outcome.paths.markdown.read_text("utf-8")
     assert "own\\_nets:build" in text or "own_nets:build" in text
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
     with pytest.raises(StudyError, match="the source file of --model own_nets:build"):
-        sweep_in(tmp_path, resume=True, executor="processes", workers=1, trials=4)
+        run_small_sweep(tmp_path, resume=True, executor="processes", workers=1, trials=4)

@@ -26,7 +26,7 @@ from sweeper.training.pretrained import (
     get_encoder_inputs,
     is_imagenet_cached,
 )
-from tests.support.hub import Hub, Manner, running_hub
+from tests.support.hub import Hub, Manner, serve_hub
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 FILES = {
@@ -57,7 +57,7 @@ def run_hub(manner: Manner, monkeypatch: pytest.MonkeyPatch, files: dict[str, by
     """Run a hub that the library asks; an answer is awaited briefly only from one that hangs."""
     if manner == "hangs":
         monkeypatch.setattr(pretrained, "ANSWER_SECONDS", 1.0)
-    with running_hub(manner, files) as hub:
+    with serve_hub(manner, files) as hub:
         point_to(hub.address, monkeypatch)
         yield hub
 

@@ -15,7 +15,7 @@ from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD
 from sweeper.training.pretrained import EncoderInputs
 from sweeper.workflow import encoder_weights
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights, choose_weights, read_imagenet_inputs
-from tests.support.hub import Manner, running_hub
+from tests.support.hub import Manner, serve_hub
 
 HALF = EncoderInputs((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -99,7 +99,7 @@ def test_another_process_downloads_from_the_hub_and_is_ended_in_time(
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     lines: list[str] = []
-    with running_hub(manner, files) as hub:
+    with serve_hub(manner, files) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         assert read_imagenet_inputs("resnet18", lines.append) == expected
     assert len(lines) == (manner in {"serves", "drips"})

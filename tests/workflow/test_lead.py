@@ -17,7 +17,7 @@ from sweeper.workflow.lead import InterimReporter, _store_request
 from sweeper.workflow.status import get_status_file, read_life
 from tests.support import builders
 from tests.support.faking import new_study, train
-from tests.support.sweeping import Recorder, settings_in, sweep_in
+from tests.support.sweeping import Recorder, make_settings, run_small_sweep
 
 
 def make_stored(family: str, value: float, purpose: str = "search", seed: int = 0) -> ResultStored:
@@ -55,7 +55,7 @@ def test_a_stopped_sweep_leaves_its_answer_so_far(tmp_path: Path) -> None:
     # Something must be learned for a loss to be confirmed.
     blobs: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "confirm_seeds": "2..4"}
     with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
+        run_small_sweep(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
     page = next((tmp_path / "reports").glob("*/report.md"))
     life = read_life(get_status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
     assert life.answer and f"so far: {life.answer}" in cut.lines
@@ -65,16 +65,16 @@ def test_a_stopped_sweep_leaves_its_answer_so_far(tmp_path: Path) -> None:
     [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
     notes = [run.data.tags.get("mlflow.note.content", "") for run in client.search_runs([experiment.experiment_id])]
     assert any(life.answer in note and note.startswith("**Not finished.**") for note in notes)
-    done = sweep_in(tmp_path, resume=True, trials=4, steps=16, confirm_steps=16, **blobs)
+    done = run_small_sweep(tmp_path, resume=True, trials=4, steps=16, confirm_steps=16, **blobs)
     assert "Not finished" not in done.paths.markdown.read_text("utf-8")
 
 
 def test_a_smaller_total_does_not_change_the_command_that_repeats_a_study(tmp_path: Path) -> None:
     study = new_study()
-    _store_request(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
+    _store_request(study, make_settings(tmp_path, trials=7), 1, "elsewhere")
     train(study, trials=7)
     for trials, total in ((2, 7), (None, 7), (9, 9)):
-        request = _store_request(study, settings_in(tmp_path, trials=trials, resume=True), 1, "elsewhere")
+        request = _store_request(study, make_settings(tmp_path, trials=trials, resume=True), 1, "elsewhere")
         assert request.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
         assert f"--trials {total}" in study.user_attrs["command"]
 
@@ -91,5 +91,5 @@ def test_the_command_that_repeats_a_study_has_its_data(
     tmp_path: Path, options: dict[str, Any], data: list[str]
 ) -> None:
     study = new_study()
-    _store_request(study, settings_in(tmp_path, **options), 1, "synthetic:toy")
+    _store_request(study, make_settings(tmp_path, **options), 1, "synthetic:toy")
     assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == data

@@ -27,7 +27,7 @@ from tests.support.faking import (
     fake_result,
     new_plan,
     new_study,
-    recorded,
+    record_sweep,
     train,
 )
 from tests.support.marks import rest_slow
@@ -44,7 +44,7 @@ def train_planted(spec: TrialSpec, **longer: float) -> TrialResult:
 
 def train_and_conclude(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Recommendation:
     train(study, executor or FakeExecutor(), trials=7, **{"longer": 4, **more})  # type: ignore[arg-type]
-    return draw_conclusion(recorded(study))
+    return draw_conclusion(record_sweep(study))
 
 
 def list_longer_specs(executor: FakeExecutor) -> list[TrialSpec]:
@@ -53,7 +53,7 @@ def list_longer_specs(executor: FakeExecutor) -> list[TrialSpec]:
 
 def read_card(study: optuna.Study, answer: Recommendation) -> tuple[str, str, list[str]]:
     """Return the headline, the row of the longer look, and the caveats."""
-    facts = collect_facts(recorded(study), answer)
+    facts = collect_facts(record_sweep(study), answer)
     card = make_card(facts)
     row = next((row.text for row in card.rows if row.label == "At 4 times the steps"), "")
     return card.headline, row, list_caveats(facts)
@@ -66,7 +66,7 @@ def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_new_seed() ->
     assert [(s.family, s.seed, s.steps) for s in specs] == [("dice", seed, 800), ("cross_entropy", seed, 800)]
     assert len({s.lr for s in specs}) == 1 and seed not in {s.seed for s in executor.specs if s.purpose != "longer"}
     assert [r.spec for r in studies.list_extra_results(study, "longer")] == specs
-    assert all(r.test is not None for r in recorded(study).longer)
+    assert all(r.test is not None for r in record_sweep(study).longer)
 
 
 def test_the_runner_up_is_trained_where_a_worker_is_free() -> None:
@@ -115,8 +115,10 @@ def test_a_longer_look_needs_a_request_and_a_comparison_without_folds() -> None:
     for more in ({"longer": None}, {"trials": 1}):
         study = new_study()
         train(study, **{"trials": 7, "longer": 4, **more})  # type: ignore[arg-type]
-        assert draw_conclusion(recorded(study)).longer is None and not studies.list_extra_results(study, "longer")
-        assert "At 4 times" not in str(make_card(collect_facts(recorded(study), draw_conclusion(recorded(study)))))
+        assert draw_conclusion(record_sweep(study)).longer is None and not studies.list_extra_results(study, "longer")
+        assert "At 4 times" not in str(
+            make_card(collect_facts(record_sweep(study), draw_conclusion(record_sweep(study))))
+        )
     assert resolve_request({"longer": "4"}).longer == 4 and resolve_request({"longer": "4", "folds": 3}).longer is None
 
 
@@ -178,7 +180,7 @@ def test_the_answer_reports_a_longer_look_that_the_time_limit_prevented() -> Non
     assert not read_study_state(study, new_plan(), REQUEST).finished
     time.now = 0.0
     assert train_and_conclude(study, time.executor(), timeout=3600, clock=time).longer is not None
-    assert recorded(study).cut == ()
+    assert record_sweep(study).cut == ()
 
 
 @pytest.mark.parametrize(("seconds", "trained"), [(3600, 5), (585, 3), (500, 2)])

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError, SweeperError
 from sweeper.workflow.mlflow_sync import MlflowDocument, sync_mlflow
-from tests.support.sweeping import TWO_LOSSES, sweep_in
+from tests.support.sweeping import TWO_LOSSES, run_small_sweep
 
 pytestmark = pytest.mark.slow
 TIMES = {"sweeper.key", "mlflow.note.content", "mlflow.parentRunId"}
@@ -66,7 +66,7 @@ def sync(folder: Path, uri: str | None = None) -> MlflowDocument:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a small finished sweep."""
     folder = tmp_path_factory.mktemp("finished")
-    sweep_in(folder, space=TWO_LOSSES, trials=5)
+    run_small_sweep(folder, space=TWO_LOSSES, trials=5)
     return folder
 
 

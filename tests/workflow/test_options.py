@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sweeper.workflow.options import list_stored_options, resolve_request, restore_machine_options
 from sweeper.workflow.settings import ROPE, TRIALS, Settings
-from tests.support.sweeping import settings_in
+from tests.support.sweeping import make_settings
 
 
 def test_an_option_is_kept_until_it_is_set_again() -> None:
@@ -37,9 +37,9 @@ def test_a_resume_keeps_workers_and_threads() -> None:
 
 
 def test_other_seeds_continue_a_study_that_ended_at_probable(tmp_path: Path) -> None:
-    before = settings_in(tmp_path, until="probable", confirm_seeds="2..8")
+    before = make_settings(tmp_path, until="probable", confirm_seeds="2..8")
     assert list_stored_options(before)["until"] == "probable"
-    with_seeds = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
+    with_seeds = make_settings(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
     assert resolve_request({**list_stored_options(before), **list_stored_options(with_seeds)}).until == "settled"
-    without_seeds = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
+    without_seeds = make_settings(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
     assert resolve_request({**list_stored_options(before), **list_stored_options(without_seeds)}).until == "probable"

@@ -18,7 +18,7 @@ from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.study.race import RoundDecision
 from sweeper.workflow.conclude import draw_conclusion
-from tests.support.faking import ANALYSES, LEVELS, CrashError, FakeExecutor, fake_result, new_study, recorded, train
+from tests.support.faking import ANALYSES, LEVELS, CrashError, FakeExecutor, fake_result, new_study, record_sweep, train
 from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 
@@ -46,7 +46,7 @@ def test_search_and_confirmation_end_with_the_conclusion_of_the_last_interim_ana
     train(study, executor, display, trials=7)
     assert list_purposes(executor) == ["search", "confirm"]
     assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
-    sweep = recorded(study)
+    sweep = record_sweep(study)
     assert sweep.analyses_taken[-1].verdict == draw_conclusion(sweep).verdict
     evidence = draw_conclusion(sweep).evidence
     assert evidence.analyses == ANALYSES
@@ -60,7 +60,7 @@ def test_the_number_and_order_of_workers_do_not_change_the_answer(workers: int) 
     train(sequential, trials=7)
     train(parallel, FakeExecutor(workers=workers, backwards=True), trials=7)
     assert read_outcome(parallel)[TAKEN] == read_outcome(sequential)[TAKEN]
-    assert draw_conclusion(recorded(parallel)) == draw_conclusion(recorded(sequential))
+    assert draw_conclusion(record_sweep(parallel)) == draw_conclusion(record_sweep(sequential))
 
 
 def test_idle_workers_begin_the_next_seed_which_counts_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_idle_workers_begin_the_next_seed_which_counts_once_it_is_planned(monkey
     assert {seed for _, seed in begun[:3]} == {0} and begun[3][1] == 1
     assert len(begun) == len(set(begun))
     assert [len(analysed) for analysed in judge.seen] == [3, 5]
-    evidence = draw_conclusion(recorded(study)).evidence
+    evidence = draw_conclusion(record_sweep(study)).evidence
     assert {f.family: len(f.seeds) for f in evidence.finalists} == {"dice": 2, "cross_entropy": 2, "dice_ce": 1}
 
 
@@ -204,7 +204,7 @@ def test_under_another_plan_the_report_uses_the_trainings_of_the_last_analysis(
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, executor, trials=7, analyses=analyses)
     (analysed,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
-    evidence = draw_conclusion(recorded(study)).evidence
+    evidence = draw_conclusion(record_sweep(study)).evidence
     assert executor.specs == []
     weighed = sorted(f"{f.family} {s - derive_confirmation_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
     assert weighed == analysed and len(analysed) == 3 * min(3, analyses[-1].seeds)
@@ -245,14 +245,14 @@ def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_agai
     train(study, first, trials=7)
     tries = Counter(s.key for s in first.specs if s.purpose == "confirm" and s.family == "dice")
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
-    evidence = draw_conclusion(recorded(study)).evidence
+    evidence = draw_conclusion(record_sweep(study)).evidence
     assert "dice" not in {f.family for f in evidence.finalists}
-    answer = draw_conclusion(recorded(study))
+    answer = draw_conclusion(record_sweep(study))
     assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in answer.reasons)
     assert any("fix their cause" in step for step in answer.next_steps)
     train(study, trials=7)
-    evidence = draw_conclusion(recorded(study)).evidence
-    assert not any("was to be confirmed" in reason for reason in draw_conclusion(recorded(study)).reasons)
+    evidence = draw_conclusion(record_sweep(study)).evidence
+    assert not any("was to be confirmed" in reason for reason in draw_conclusion(record_sweep(study)).reasons)
     assert "dice" in {f.family for f in evidence.finalists}
     analysis = read_analyses(study.user_attrs).stored[0]
     used = [r for r in studies.list_extra_results(study, "confirm") if r.spec.number in analysis.used]
@@ -265,7 +265,7 @@ def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_agai
 def test_a_single_trial_is_confirmed_without_a_claim() -> None:
     study = new_study()
     train(study, trials=1)
-    answer = draw_conclusion(recorded(study))
+    answer = draw_conclusion(record_sweep(study))
     assert answer.verdict is Verdict.UNDECIDED and answer.reasons
     assert len(read_analyses(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
@@ -305,7 +305,7 @@ def test_each_phase_keeps_to_its_share_of_the_time() -> None:
     assert confirm and all(begun + 0.1 * spec.steps <= usable for begun, spec in confirm)
     assert time.now <= usable
     assert any(f"the search ended after {len(search)} of 50 trials" in warning for warning in display.warnings)
-    answer = draw_conclusion(recorded(study, timeout=600.0))
+    answer = draw_conclusion(record_sweep(study, timeout=600.0))
     assert any("time limit (600 s)" in reason for reason in answer.reasons)
     assert any("--timeout" in step for step in answer.next_steps)
 
@@ -313,7 +313,7 @@ def test_each_phase_keeps_to_its_share_of_the_time() -> None:
 def test_a_confirmation_cut_by_the_time_limit_reports_it_and_is_resumed() -> None:
     study, time, display = new_study(), Time(), Recorder()
     train(study, time.executor(), display, trials=7, timeout=200, clock=time)
-    cut = recorded(study)
+    cut = record_sweep(study)
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
     assert "time was up before the interim analysis at" in cut.analyses_taken[-1].reason
     assert draw_conclusion(cut).verdict == cut.analyses_taken[-1].verdict
@@ -321,7 +321,7 @@ def test_a_confirmation_cut_by_the_time_limit_reports_it_and_is_resumed() -> Non
     train(study, resumed.executor(), trials=7, timeout=3600, clock=resumed)
     train(whole, Time().executor(), trials=7)
     assert read_outcome(study) == read_outcome(whole)
-    assert recorded(study).cut == ()
+    assert record_sweep(study).cut == ()
 
 
 def test_a_confirmation_beyond_the_time_limit_is_dropped_and_trained_by_the_next_session() -> None:

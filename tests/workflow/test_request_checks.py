@@ -177,7 +177,7 @@ def test_a_deleted_experiment_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    mlflow_template.lay(tmp_path)
+    mlflow_template.write_store(tmp_path)
     client = MlflowClient("sqlite:///mlflow.db")
     number = client.create_experiment("gone")
     client.delete_experiment(number)

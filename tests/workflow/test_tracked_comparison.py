@@ -32,7 +32,7 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
     """Compare losses in a `Script`, and write that to the store of a folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(starter, "end_processes", lambda folder: None)
-    mlflow_template.lay(tmp_path)
+    mlflow_template.write_store(tmp_path)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.md").write_text("# Losses")
 
