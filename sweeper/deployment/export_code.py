@@ -1,7 +1,7 @@
 """Python text that rebuilds an exported network, or trains with the recommended loss outside of sweeper. No torch.
 
 Rebuilding needs only segmentation-models-pytorch; training is in a plain loop or in nnU-Net, and begins with the
-report's snippet (`criterion`, `optimizer_of`, `rate_factor`, `predict`).
+report's snippet (`criterion`, `make_optimizer`, `compute_rate_factor`, `predict`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import hashlib
 '''
 _BODY = '''
 
-def sealed(path):
-    """The path of a file whose header holds the digest of all its other bytes, if they are as they were written."""
+def check_file(path):
+    """Return the path of a file if its bytes have the digest in its header, so are as they were written."""
     before, key, after = Path(path).read_bytes().partition(b'"{seal}":"')
     if key and hashlib.blake2b(before + key + after[64:], digest_size=32).hexdigest().encode() != after[:64]:
         raise ValueError(f"{{path}} is not as it was written; copy it again")
@@ -36,14 +36,14 @@ def sealed(path):
 
 
 def load(path=Path(__file__).with_name("model.safetensors")):
-    """The network, ready to predict."""
+    """Return the network, ready to predict."""
 {network}
     return model.eval()
 
 
 @torch.no_grad()
-def logits_of(model, images):
-    """Logits (N, {outputs}, H, W) of images (N, {channels}, H, W) with values from 0 to {full_scale}, of any size."""
+def compute_logits(model, images):
+    """Return logits (N, {outputs}, H, W) of images (N, {channels}, H, W), values 0 to {full_scale}, any size."""
     height, width = images.shape[-2:]
     pad = (0, -width % {stride}, 0, -height % {stride})
     padded = torch.nn.functional.pad(images.float() / {full_scale}, pad)
@@ -52,8 +52,8 @@ def logits_of(model, images):
 
 
 def predict(model, images):
-    """Class indices (N, H, W) of such images."""
-    logits = logits_of(model, images)
+    """Return the class indices (N, H, W) of such images."""
+    logits = compute_logits(model, images)
     {answer}
 {more}'''
 _LIBRARY_NETWORK = """    model = smp.create_model(
@@ -64,16 +64,16 @@ _LIBRARY_NETWORK = """    model = smp.create_model(
         in_channels={channels},
         classes={outputs},{decoder}
     )
-    missing, unexpected = model.load_state_dict(load_file(sealed(path)), strict=False)
+    missing, unexpected = model.load_state_dict(load_file(check_file(path)), strict=False)
     # What is missing are stages of the encoder that a network of this depth never calls.
     if unexpected or not all(name.startswith("encoder.") for name in missing):
         raise ValueError(f"these weights do not fit: unexpected {{unexpected}}, missing {{missing}}")"""
 _USER_NETWORK = """    model = {function}(in_channels={channels}, classes={outputs})
-    model.load_state_dict(load_file(sealed(path)))"""
+    model.load_state_dict(load_file(check_file(path)))"""
 _PROBABILITIES = '''
 
-def probabilities(model, images):
-    """Calibrated probabilities {of}; slope and bias were fitted on validation images."""
+def compute_probabilities(model, images):
+    """Return calibrated probabilities {of}; slope and bias were fitted on validation images."""
     return {value}
 '''
 
@@ -96,11 +96,11 @@ def make_model_code(record: WeightsRecord) -> str:
     if isinstance(calibration, ClassCalibration):
         biases = f"torch.tensor({list(calibration.biases)!r}).view(-1, 1, 1)"
         constants += [f"SLOPE = {calibration.slope!r}", f"BIAS = {biases}"]
-        value = "(SLOPE * logits_of(model, images) + BIAS).softmax(1)"
+        value = "(SLOPE * compute_logits(model, images) + BIAS).softmax(1)"
         more = _PROBABILITIES.format(of="of the classes, (N, C, H, W)", value=value)
     elif calibration is not None:
         constants += [f"SLOPE = {calibration.slope!r}", f"BIAS = {calibration.bias!r}"]
-        value = "torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)"
+        value = "torch.sigmoid(SLOPE * compute_logits(model, images)[:, 0] + BIAS)"
         more = _PROBABILITIES.format(of="of the foreground, (N, H, W)", value=value)
     widths, code = record.decoder_channels, record.model
     imports = ["import math"] if binary else []
@@ -161,10 +161,10 @@ def start_at_prior(last_convolution):
 
 
 def fit(model, batches, steps, device="cpu"):
-    """Train; `batches` gives (images (N, C, H, W) float, masks (N, H, W) integers). The loss of each step."""
+    """Train on `batches` of images (N, C, H, W) float and masks (N, H, W) integers; return the loss of each step."""
     model = model.to(device).train()
-    optimizer = optimizer_of(model)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps))
+    optimizer = make_optimizer(model)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_rate_factor(step, steps))
     losses = []
     for _, (images, masks) in zip(range(steps), batches):
         loss = criterion(model(images.to(device)), masks.to(device))
@@ -178,8 +178,8 @@ def fit(model, batches, steps, device="cpu"):
     return losses
 
 
-def random_batches():
-    """In place of your data."""
+def draw_batches():
+    """Yield random images and masks, in place of your data."""
     while True:
         yield torch.rand(2, 3, 32, 32), torch.randint(0, {classes}, (2, 32, 32))
 
@@ -189,7 +189,7 @@ if __name__ == "__main__":
         torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, {outputs}, 1)
     )
     start_at_prior(network[-1])
-    print("loss by step:", [round(loss, 4) for loss in fit(network, random_batches(), steps=8)])
+    print("loss by step:", [round(loss, 4) for loss in fit(network, draw_batches(), steps=8)])
     print("labels:", predict(network(torch.rand(1, 3, 32, 32))).shape)
 '''
 
@@ -207,7 +207,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 {snippet}
 
 class SweeperLoss(torch.nn.Module):
-    """nnU-Net's shapes, logits (N, C, [D,] H, W) and target (N, 1, [D,] H, W), brought to the loss's."""
+    """The loss for nnU-Net's shapes, logits (N, C, [D,] H, W) and target (N, 1, [D,] H, W)."""
 
     def __init__(self, ignore_label):
         super().__init__()

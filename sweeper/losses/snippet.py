@@ -48,8 +48,8 @@ def make_snippet(
 ) -> str:
     """Return code that runs when pasted.
 
-    It defines `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step, steps)`, and `predict(logits)`.
-    Numbers are rounded to 4 significant digits.
+    It defines `criterion`, `make_optimizer(model)` with the schedule `compute_rate_factor(step, steps)`, and
+    `predict(logits)`. Numbers are rounded to 4 significant digits.
 
     Args:
         family: a name in `FAMILIES`.
@@ -60,7 +60,7 @@ def make_snippet(
             uses them if the task is multi-class.
         point: default operating point of `predict`, chosen on validation: a threshold in (0, 1) or τ. None = no
             `predict`.
-        optimizer: settings for `optimizer_of` and `rate_factor`. None = neither.
+        optimizer: settings for `make_optimizer` and `compute_rate_factor`. None = neither.
         image_frequencies: if crops were balanced, the frequencies in whole images, which `predict` uses; a comment says
             which crops `criterion` is for. None = the same as `class_frequencies`.
         each: slope and bias that calibrate the logits, for `predict_each`, which maximises each image's expected Dice
@@ -131,14 +131,14 @@ def _format_optimizer(settings: OptimizerSettings | None) -> list[str]:
     return [
         "",
         "",
-        "def optimizer_of(model):",
-        '    """AdamW at the peak learning rate; `rate_factor` has the warm-up and the linear decay."""',
+        "def make_optimizer(model):",
+        '    """Return AdamW at the peak learning rate; `compute_rate_factor` has warm-up and linear decay."""',
         f"    return torch.optim.AdamW(model.parameters(), lr={settings.lr:.3g}, "
         f"weight_decay={settings.weight_decay:.3g})",
         "",
         "",
-        "def rate_factor(step, steps):",
-        '    """For `LambdaLR(optimizer, lambda step: rate_factor(step, steps))`, stepped after each batch."""',
+        "def compute_rate_factor(step, steps):",
+        '    """Return the factor of the learning rate after `step` batches, for `LambdaLR`."""',
         f"    rise = (step + 1) / max(1, {settings.warmup:.3g} * steps)",
         f"    return min(1.0, rise, (steps - step) / max(1, {settings.decay:.3g} * steps))",
     ]
@@ -162,7 +162,7 @@ def _format_predict(
         return [
             *lines,
             "def predict(logits):",
-            '    """Class of each pixel, (N, H, W)."""',
+            '    """Return the class of each pixel, (N, H, W)."""',
             "    return logits.argmax(1)",
         ]
     if not binary and class_frequencies is not None:
@@ -178,7 +178,7 @@ def _format_predict(
         f"# Choose it on your network; {shown} was this one's: it {point_from or chosen}.",
         f"# By {title}: {name} = choose_{name}(((model(x), y) for x, y in validation_batches){prior}{by})",
         f"def predict(logits, {name}={shown}):",
-        f'    """{"1 where foreground" if binary else "Class of each pixel"}, (N, H, W)."""',
+        f'    """Return {"1 where foreground" if binary else "the class of each pixel"}, (N, H, W)."""',
         *(["    z = logits.float()", LOGIT, "    return (z.sigmoid() >= threshold).long()"] if binary else [answer]),
     ]
 
@@ -189,7 +189,7 @@ def _format_predict_each(slope: float, bias: float) -> list[str]:
         "",
         "",
         "def predict_each(logits):",
-        '    """RankDice (Dai & Li 2023), (N, H, W): of each image the pixels that maximise its expected Dice.',
+        '    """Return of each image the pixels that maximise its expected Dice (RankDice, Dai & Li 2023), (N, H, W).',
         "",
         "    For an average of the images' own Dice; nothing where the image is probably empty, which then scores 1.",
         '    Slope and bias, fitted on validation images, make calibrated probabilities of logits."""',
@@ -199,10 +199,10 @@ def _format_predict_each(slope: float, bias: float) -> list[str]:
         "    for z, mask in zip(z, masks):",
         f"        z = ({slope:.3g} * z {'-' if bias < 0 else '+'} {abs(bias):.3g}).flatten().clamp(-30, 30)",
         "        p, order = torch.sigmoid(z).sort(descending=True)",
-        "        taken, expected = torch.arange(1, len(p) + 1, device=p.device), torch.zeros_like(p)",
+        "        pixels, expected = torch.arange(1, len(p) + 1, device=p.device), torch.zeros_like(p)",
         "        for s in torch.arange(-torch.tensor(2e5 * len(p)).log(), 4, 0.5).exp().to(p):",
         "            left = 1 + p * torch.expm1(-s)",
-        "            expected += s * torch.exp(left.log().sum() - (taken + 1) * s) * (p / left).cumsum(0)",
+        "            expected += s * torch.exp(left.log().sum() - (pixels + 1) * s) * (p / left).cumsum(0)",
         "        if expected.max() >= torch.log1p(-p).sum().exp():  # else nothing: the chance that none is foreground",
         "            mask.view(-1)[order[: expected.argmax() + 1]] = 1",
         "    return masks",

@@ -88,7 +88,7 @@ def test_the_exported_network_predicts_as_the_confirmed_one(
         "import sys, numpy as np, torch; sys.path.insert(0, '.'); torch.set_num_threads(1)\nsys.modules['sweeper'] = "
         "None  # it is not needed\nimport model; from model import load, predict\nimages = "
         "torch.from_numpy(np.load('images.npy'))\nnp.save('answer.npy', predict(load(), images).numpy())\n"
-        "np.save('shares.npy', model.probabilities(load(), images).numpy())"
+        "np.save('shares.npy', model.compute_probabilities(load(), images).numpy())"
     )
     subprocess.run([sys.executable, "-c", code], cwd=out, check=True, capture_output=True, text=True)
     assert result.predictions is not None and result.predictions.images == test

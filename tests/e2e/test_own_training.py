@@ -251,7 +251,7 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper:
     status, out, error = sweeper("export", "cut", *where[:2], *where[4:])
     assert status == 0, error
     loss = (tmp_path / "reports" / "cut" / "export" / "loss.py").read_text("utf-8")
-    assert "build_loss" in loss and "optimizer_of" not in loss  # the optimiser is the script's
+    assert "build_loss" in loss and "make_optimizer" not in loss  # the optimiser is the script's
     space = (tmp_path / "reports" / "cut" / "export" / "loss.yaml").read_text("utf-8")
     assert "log:" in space  # a factor of the script's rate is no rate for sweeper's own training
     report = (tmp_path / "reports" / "cut" / "report.md").read_text("utf-8")

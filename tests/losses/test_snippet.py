@@ -85,11 +85,11 @@ def test_the_snippet_predicts_each_image_at_a_separate_threshold():
 def test_the_snippet_makes_the_optimiser_of_the_trainings():
     text = make_snippet("dice", {}, "binary", ["a", "b"], optimizer=OptimizerSettings(0.00145, 0.01, 0.05, 0.4))
     names = run_text(text)
-    optimizer = names["optimizer_of"](torch.nn.Linear(2, 2))
+    optimizer = names["make_optimizer"](torch.nn.Linear(2, 2))
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults["lr"] == 0.00145 and optimizer.defaults["weight_decay"] == 0.01
     for steps in (4, 50, 1000):
-        ours = [names["rate_factor"](step, steps) for step in range(steps)]
+        ours = [names["compute_rate_factor"](step, steps) for step in range(steps)]
         assert ours == pytest.approx([compute_rate_factor(step, steps, 0.05, 0.4) for step in range(steps)])
 
 

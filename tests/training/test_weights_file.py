@@ -93,13 +93,13 @@ def test_a_damaged_network_is_neither_exported_nor_used(network: Path, tmp_path:
 
 
 def test_exported_code_refuses_a_damaged_network(network: Path, tmp_path: Path) -> None:
-    sealed = run_text(make_model_code(read_record(network)), __file__=str(network))["sealed"]
-    assert sealed(network) == network
+    check_file = run_text(make_model_code(read_record(network)), __file__=str(network))["check_file"]
+    assert check_file(network) == network
     flip_bit(network, find_exponent_bit(network))
     with pytest.raises(ValueError, match="not as it was written"):
-        sealed(network)
+        check_file(network)
     save_file({"x": torch.zeros(1)}, tmp_path / "own.safetensors")  # the user's own, as after more training
-    assert sealed(tmp_path / "own.safetensors") == tmp_path / "own.safetensors"
+    assert check_file(tmp_path / "own.safetensors") == tmp_path / "own.safetensors"
 
 
 def test_a_file_without_a_seal_is_refused(network: Path) -> None:
