@@ -90,6 +90,7 @@ def test_no_command_imports_modules_of_the_working_folder(tmp_path: Path, data: 
         assert hostile_modules.list_imported(data) == []
 
 
+@pytest.mark.slow
 def test_python_m_sweeper_removes_the_working_folder_from_its_path(tmp_path: Path) -> None:
     """Python itself puts it there, and imports modules of its own before ours is run."""
     hostile_modules.write_modules(tmp_path, hostile_modules.OTHERS)

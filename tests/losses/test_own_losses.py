@@ -209,6 +209,7 @@ def test_an_own_loss_is_compared_with_others_and_a_resume_compares_its_source(
     assert not list_plan_differences(plan, plan)
 
 
+@pytest.mark.slow
 def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
     module: str, sweeper: Sweeper, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_logger_that_fails_is_switched_off_and_mlflow_has_everything(monkeypat
     assert "No space left on device" in warnings[0] and "--resume --log-to tensorboard" in warnings[0]
 
 
+@pytest.mark.slow
 def test_a_logger_that_hangs_delays_neither_mlflow_nor_the_end_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra `logs`")
     warnings: list[str] = []

@@ -313,6 +313,7 @@ def test_a_closed_tracker_writes_no_further_run(uri: str, line: Line) -> None:
 # --- Sessions ---
 
 
+@pytest.mark.slow
 def test_another_store_than_the_last_is_warned_of(uri: str, tmp_path: Path) -> None:
     study = make_study("moved")
     begin_tracking(uri, study).close()
