@@ -11,7 +11,7 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import format_miss_control
 from sweeper.evidence.reasons import list_evidence_caveats as evidence_caveats
 from sweeper.report.facts import ReportFacts, search_split
-from sweeper.report.formatting import describe_network, escape_md, escape_prose, format_code, format_number
+from sweeper.report.formatting import describe_network, escape_md, escape_prose, format_code, format_number, mark_names
 from sweeper.space import find_range_edge
 
 FEW_TRIALS = 3
@@ -100,7 +100,7 @@ def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
             f"{evidence.folds}/{evidence.folds - 1}."
         )
     for sentence in evidence_caveats(evidence):
-        yield escape_prose(sentence)
+        yield escape_prose(mark_names(sentence, facts.losses))
     if facts.sweep.conclusions > 1:
         yield (
             f"This study was concluded {facts.sweep.conclusions} times from different confirmations, or with other "
