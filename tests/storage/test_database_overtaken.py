@@ -18,7 +18,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import MissingStudyError, SweeperError
 from sweeper.system import leases
 from tests.support.faking import FakeExecutor, train
-from tests.support.killing import PLANS, Writes, crossing
+from tests.support.killing import PLANS, Writes, make_crossing_result
 
 leases.LEASE_SECONDS, leases.RENEW_SECONDS = 2.0, 0.3
 url, stop_at = sys.argv[1], int(sys.argv[2])
@@ -41,7 +41,7 @@ try:
     with studies.hold_study(url, "s") as lost:
         if stop_at:
             Stops(None)
-        train(study, FakeExecutor(crossing), trials=9, lost=lost)
+        train(study, FakeExecutor(make_crossing_result), trials=9, lost=lost)
     print("whole", len(studies.list_all_results(study)))
 except SweeperError as error:
     sys.exit(f"{type(error).__name__}: {error}")
