@@ -21,7 +21,7 @@ from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
-from sweeper.system.disk_space import write_failure
+from sweeper.system.disk_space import explain_write_failure
 from sweeper.system.names import check_names
 from sweeper.system.streams import check_output, make_streams_tolerant
 from sweeper.system.system_errors import explain_limit
@@ -143,8 +143,8 @@ def main() -> None:
         kept = " The same command continues from its last checkpoint, if one was written." if command == "train" else ""
         resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
         kept += f" What was finished is kept, and this continues it: {resume}." if resume else ""
-        words = explain_limit(error, sweep=command == "run") or write_failure(error, {"the current folder": Path()})
-        if words is not None:
+        limit = explain_limit(error, sweep=command == "run")
+        if words := limit or explain_write_failure(error, {"the current folder": Path()}):
             _end_with_error(type(error).__name__, f"{words}.{kept}", 1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)

@@ -120,7 +120,7 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
     return gone
 
 
-def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> str | None:
+def explain_write_failure(error: BaseException | None, places: Mapping[str, Path]) -> str | None:
     """Return a sentence on what could not be written, if an error or one of its causes is about writing.
 
     Args:
@@ -177,7 +177,7 @@ def explain_full_disk(
         raise
     except Exception as error:
         resume = format_resume_command(names[-1], storage, options) if names else None
-        if (what := write_failure(error, places)) is None:
+        if (what := explain_write_failure(error, places)) is None:
             if resume is not None:
                 error.add_note(resume)
             raise
