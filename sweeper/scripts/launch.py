@@ -20,6 +20,7 @@ from sweeper.scripts.contract import LOG, MODULES, TrialDocument
 
 PLACES = ("seed", "lr_factor", "share", "folder", "family", "fold")
 """Names that may stand in braces in a command."""
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 SHELL = ";&|<>"
 """Characters that connect or redirect commands in a shell, if they are not quoted."""
 KEPT_BYTES, LOG_TAIL = 2**20, 2**16
@@ -67,7 +68,8 @@ def split_command(command: str) -> list[str]:
         words = [*lexer]
     except ValueError as error:
         raise UsageError(f"--command must be words as a shell takes them, got {command!r}: {error}") from error
-    if not words or "=" in words[0] or any(word and not word.strip(SHELL) for word in words):
+    needs_shell = any(word and not word.strip(SHELL) for word in words)
+    if not words or needs_shell or _ASSIGNMENT.match(words[0]):
         raise UsageError(
             f"--command must be one program with its arguments, got {command!r}; for more, give a file to run, as "
             "--command 'bash train.sh'"

@@ -78,6 +78,10 @@ def test_quoted_characters_of_a_shell_are_words_of_the_command() -> None:
     ]  # fmt: skip
 
 
+def test_a_program_may_be_in_a_folder_with_an_equals_sign() -> None:
+    assert split_command("/runs/lr=0.1/train.sh --a=1") == ["/runs/lr=0.1/train.sh", "--a=1"]
+
+
 def test_a_script_finds_its_folder_and_the_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/mine")
     code = "import os, json; print(json.dumps([os.environ['SWEEPER_TRIAL'], os.environ['PYTHONPATH'], os.getcwd()]))"
