@@ -214,7 +214,7 @@ def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recomme
         return recommendation
     limit = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reason = f"The time limit ({limit}) cut this sweep short: {'; '.join(sweep.cut)}."
-    more = f"Give it more time: `{sweep.resume_command} --timeout …` continues it."
+    more = f"Give it more time: `{sweep.longer_command}` continues it."
     return _add_sentences(recommendation, [reason], [more])
 
 

@@ -315,8 +315,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
-            f"finished is kept, and this continues it: {session.resume_command}"
-            + " --timeout …" * bool(outcome.sweep.cut)
+            f"finished is kept, and this continues it: {outcome.sweep.longer_command}"
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome

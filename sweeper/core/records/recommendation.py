@@ -241,6 +241,11 @@ class SweepRecord(Record):
         return format_resume_command(self.study, self.storage, self.places)
 
     @property
+    def longer_command(self) -> str:
+        """The command that continues it for as long as its last time limit, if it has one."""
+        return self.resume_command + (f" --timeout {self.timeout:g}s" if self.timeout is not None else "")
+
+    @property
     def rerun(self) -> str:
         """The command that repeats its numbers, with all that was measured or found on this machine.
 
