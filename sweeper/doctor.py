@@ -20,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import SweeperError, check_address
 from sweeper.core.recipe import CPU_PRETRAINED
-from sweeper.core.redact import check_address, hide_address_secrets, redact
+from sweeper.core.redact import hide_address_secrets, redact
 from sweeper.core.text import format_count
 from sweeper.system.cores import GIB, count_available_cores, format_memory, get_available_memory
 from sweeper.system.disk_space import NETWORK, find_existing_parent, get_file_system

@@ -23,8 +23,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     process is gone, silent for 5 minutes, 3 trainings in a row failed, an error ended it), and 2 if nothing is known.
     It reads `.sweeper/status` next to the SQLite file (else in the working folder), and does not open the database.
     """
-    from sweeper.core.errors import UsageError
-    from sweeper.core.redact import check_address
+    from sweeper.core.errors import UsageError, check_address
     from sweeper.system.locks import require_database_file
     from sweeper.system.postgres import is_postgres
     from sweeper.workflow.status import (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from sweeper.core.redact import NO_ADDRESS, hide_address_secrets
 from sweeper.core.text import escape_for_display, format_count
 
 
@@ -44,6 +45,19 @@ def require_extra(what: str, packages: str, extra: str) -> Iterator[None]:
             f"{what} needs {packages}, which must be installed ({error}); in the checkout: "
             f"pip install -c constraints.txt -e '.[{extra}]'"
         ) from error
+
+
+def check_address(option: str, address: str) -> None:
+    """Refuse an address that cannot be parsed, before a library does so and quotes a part of its password.
+
+    Raises:
+        UsageError: with how to escape such characters.
+    """
+    if hide_address_secrets(address) == NO_ADDRESS:
+        raise UsageError(
+            f"{option} must be an address or a path, got {NO_ADDRESS}; in a password write signs that part addresses "
+            "as %XX: @ is %40, / is %2F, : is %3A, # is %23, ? is %3F"
+        )
 
 
 class ProblemListError(UsageError):

@@ -76,21 +76,6 @@ def hide_command_secrets(words: Sequence[str]) -> str:
     return shlex.join(map(redact, words))
 
 
-def check_address(option: str, address: str) -> None:
-    """Refuse an address that cannot be parsed, before a library does so and quotes a part of its password.
-
-    Raises:
-        UsageError: with how to escape such characters.
-    """
-    if hide_address_secrets(address) == NO_ADDRESS:
-        from sweeper.core.errors import UsageError  # whose messages need this module
-
-        raise UsageError(
-            f"{option} must be an address or a path, got {NO_ADDRESS}; in a password write signs that part addresses "
-            "as %XX: @ is %40, / is %2F, : is %3A, # is %23, ? is %3F"
-        )
-
-
 def remember_command_secrets(words: Iterable[str]) -> None:
     """Remember the addresses among the words of a command line, and the values of address options."""
     before = ""

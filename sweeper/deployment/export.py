@@ -10,9 +10,10 @@ import yaml
 
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
-from sweeper.core.paths import ReportPaths, get_weights_dir
+from sweeper.core.paths import ReportPaths
 from sweeper.core.records import MissLimit, Recommended, SweepRecord
 from sweeper.core.text import format_study_command
+from sweeper.core.training_files import get_weights_dir
 from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder

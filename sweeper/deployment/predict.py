@@ -14,9 +14,9 @@ from sweeper.core.base import Record
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.paths import get_weights_dir
 from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
 from sweeper.core.text import escape_for_display, format_count, format_study_command
+from sweeper.core.training_files import get_weights_dir
 from sweeper.data.image_files import ImageFile, find_images, read_for
 from sweeper.data.open_image import silence_pillow
 from sweeper.data.shrink import enlarge_mask
@@ -26,7 +26,7 @@ from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.miss_limit import read_weights_held_out
-from sweeper.workflow.phases import StopSignal
+from sweeper.workflow.run_context import StopSignal
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

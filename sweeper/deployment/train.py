@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 from sweeper.core.document import Document
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.paths import get_checkpoint_path, get_checkpoints_dir, get_final_weights_path, get_weights_dir
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, MetricScores, Split, Task, TrainedOn, TrialSpec
 from sweeper.core.text import format_count, format_study_command
+from sweeper.core.training_files import (
+    get_checkpoint_path,
+    get_checkpoints_dir,
+    get_final_weights_path,
+    get_weights_dir,
+)
 from sweeper.data.cache import hold_store
 from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
@@ -21,8 +26,8 @@ from sweeper.system.clocks import get_running_seconds
 from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.workflow.miss_limit import make_held_out
-from sweeper.workflow.phases import StopSignal
 from sweeper.workflow.prepare import MessageSink
+from sweeper.workflow.run_context import StopSignal
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import UsageError
-from sweeper.core.redact import check_address, hide_address_secrets
+from sweeper.core.errors import UsageError, check_address
+from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.judging.row_choice import Entries, parse_choice
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names

@@ -13,8 +13,8 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError
-from sweeper.core.redact import check_address, hide_address_secrets
+from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError, check_address
+from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_resume_command
 from sweeper.storage.plan import read_plan
 from sweeper.storage.resilient_storage import RetryingStorage, explain_damage, explain_damaged_file

@@ -29,9 +29,9 @@ from sweeper.core.events import (
     TrainingResumed,
     TrainingStarted,
 )
-from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.text import format_significant
+from sweeper.core.training_files import get_checkpoint_path
 from sweeper.space import FLOOR, TrialChoice, count_floor_trials, list_first_trials, suggest_choice
 from sweeper.storage.optuna_internals import ReplayedTrial, ask_skipping_queue, get_trial_id
 from sweeper.storage.record_format import FAMILY, PARAMETERS, WAITS

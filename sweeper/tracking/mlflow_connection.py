@@ -29,9 +29,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from sweeper.core.error_causes import get_cause, iterate_causes
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError, check_address
 from sweeper.core.paths import make_folder_name
-from sweeper.core.redact import check_address, hide_address_secrets
+from sweeper.core.redact import hide_address_secrets
 from sweeper.system.leases import hold_lease
 from sweeper.system.locks import get_sqlite_path, lock_database_creation
 from sweeper.system.postgres import is_postgres, make_named_url

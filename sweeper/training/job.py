@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
-from sweeper.core.paths import get_checkpoint_path, get_weights_dir_of, get_weights_path
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
+from sweeper.core.training_files import get_checkpoint_path, get_weights_dir_of, get_weights_path
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import explain_failure, is_device_lost, is_out_of_memory, is_process_fault

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.records import Breadth, BudgetProbe, Rung, SearchSpace, TrialResult
@@ -15,10 +14,8 @@ from sweeper.study.timekeeper import PROBE_SHARE
 from sweeper.study.training_list import TrainingList
 from sweeper.workflow.breadth import OTHER_SECONDS, compute_least_seconds, find_broadest, measure_pace, order_losses
 from sweeper.workflow.options import StudyRequest, apply_budget, store_request
+from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
-
-if TYPE_CHECKING:
-    from sweeper.workflow.phases import RunContext
 
 MORE = 1.05
 """Factor on the needed time, for the time limit that is suggested."""

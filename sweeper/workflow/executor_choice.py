@@ -21,7 +21,7 @@ from sweeper.workflow.settings import Settings, parse_duration
 
 if TYPE_CHECKING:
     from sweeper.workflow.conclude import Outcome
-    from sweeper.workflow.phases import Display, StopSignal
+    from sweeper.workflow.run_context import Display, StopSignal
 
 
 def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:

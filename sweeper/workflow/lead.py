@@ -17,10 +17,11 @@ from sweeper.core.errors import (
     SweeperError,
 )
 from sweeper.core.events import Observers, ResultStored, SweepEvent
-from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir_of
+from sweeper.core.paths import ReportPaths
 from sweeper.core.records import SweepRecord
 from sweeper.core.redact import hide_address_secrets, hide_command_secrets
 from sweeper.core.text import format_count, format_resume_command
+from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir_of
 from sweeper.data.store import is_changed
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.disk_space import warn_unsafe_for_sqlite
@@ -30,8 +31,9 @@ from sweeper.workflow.forecast import Forecast, count_trainings_left, format_ste
 from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from sweeper.workflow.options import StudyRequest, list_stored_options, read_request, store_request
 from sweeper.workflow.own_script import warn_of_changed_script
-from sweeper.workflow.phases import Display, RunContext, StopSignal, train_all
+from sweeper.workflow.phases import train_all
 from sweeper.workflow.prepare import PreparedStudy
+from sweeper.workflow.run_context import Display, RunContext, StopSignal
 from sweeper.workflow.settings import TRIALS, Settings
 from sweeper.workflow.status import REPORT, Heartbeat, get_status_file
 from sweeper.workflow.study_state import read_interim_answer, read_study_state

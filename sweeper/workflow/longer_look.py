@@ -10,7 +10,6 @@ margin. Where the gain over cross-entropy falls below the margin, so that one se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.records import Evidence, LongerLook, TrialSpec
@@ -24,10 +23,8 @@ from sweeper.study.confirmation_specs import make_longer_spec, select_confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.training_list import TrainingList
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look
+from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.study_state import has_looked_longer, make_longer_look_key
-
-if TYPE_CHECKING:
-    from sweeper.workflow.phases import RunContext
 
 
 def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:

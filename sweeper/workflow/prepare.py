@@ -12,9 +12,10 @@ from sweeper import storage as studies
 from sweeper.core.errors import DataError, StudyError
 from sweeper.core.events import WorkerHardware
 from sweeper.core.own_code import locate_code
-from sweeper.core.paths import get_checkpoints_dir, get_step_times_file, make_slug
+from sweeper.core.paths import get_step_times_file, make_slug
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, Rates, SearchSpace, UserLoss
+from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.data import load_dataset
 from sweeper.data.balanced_crops import estimate_pixels_in_crops
 from sweeper.data.cache import hold_store

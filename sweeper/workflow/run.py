@@ -16,10 +16,10 @@ from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import StudySession, run_study
 from sweeper.workflow.options import list_stored_options
-from sweeper.workflow.phases import Display, StopSignal
 from sweeper.workflow.prepare import prepare_study
 from sweeper.workflow.recipe_choice import describe_recipe
 from sweeper.workflow.request_checks import is_new_file, list_written_places, open_request
+from sweeper.workflow.run_context import Display, StopSignal
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
-from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir
+from sweeper.core.paths import ReportPaths
+from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.options import read_request

@@ -9,7 +9,8 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir
+from sweeper.core.paths import ReportPaths
+from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir
 from sweeper.workflow.status import Heartbeat, get_status_file
 from tests.support.faking import new_plan, train
 

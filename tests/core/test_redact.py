@@ -18,15 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.cli.main import main
-from sweeper.core.errors import UsageError
-from sweeper.core.redact import (
-    NO_ADDRESS,
-    check_address,
-    hide_address_secrets,
-    hide_command_secrets,
-    redact,
-    remember_addresses,
-)
+from sweeper.core.errors import UsageError, check_address
+from sweeper.core.redact import NO_ADDRESS, hide_address_secrets, hide_command_secrets, redact, remember_addresses
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from sweeper.core.calibration import ClassCalibration, fit_counts
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import JobResult, TrainingJob
 from sweeper.core.own_code import UserCode
-from sweeper.core.paths import get_checkpoints_dir, get_weights_dir, get_weights_dir_of, get_weights_path
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
+from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir, get_weights_dir_of, get_weights_path
 from sweeper.data import divide_images, open_store
 from sweeper.deployment import export
 from sweeper.deployment.export import export_study

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.core.paths import get_weights_dir
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels, Recipe
 from sweeper.core.records import Dataset
+from sweeper.core.training_files import get_weights_dir
 from sweeper.data import open_store
 from sweeper.deployment.export_code import make_model_code
 from sweeper.training.model import load_network

@@ -17,9 +17,9 @@ from torch import nn
 from sweeper.cli.signals import StopRequest
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.paths import get_weights_dir
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, TrialResult
+from sweeper.core.training_files import get_weights_dir
 from sweeper.data import load_dataset, open_store
 from sweeper.data.image_files import find_images
 from sweeper.data.shrink import enlarge_mask

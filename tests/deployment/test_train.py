@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from sweeper import storage as studies
 from sweeper.cli.train import format_training
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.paths import get_weights_dir
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, Split, TrialSpec
+from sweeper.core.training_files import get_weights_dir
 from sweeper.data import divide_images, load_dataset
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study

@@ -22,7 +22,8 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import ReportPaths, get_checkpoints_dir, make_folder_name
+from sweeper.core.paths import ReportPaths, make_folder_name
+from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.data.formats import yolo
 from sweeper.tracking import MlflowTracker
 from sweeper.training.encoder_file import load_encoder

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
-from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
+from sweeper.core.training_files import get_checkpoint_path
 from sweeper.executors import processes
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
 PACKAGE = Path(__file__).resolve().parents[2] / "sweeper"
 PACKAGES_OF = {
     "optuna": ("study/", "space/", "storage/"),
@@ -122,6 +126,27 @@ def test_packages_import_only_those_above_them_in_the_table() -> None:
 def test_the_number_of_packages_and_imports_is_limited() -> None:
     assert len(read_table()) <= 22
     assert len(list_arrows()) <= 110  # a package more: trainings by scripts of users
+
+
+def find_imported_module(name: str) -> Path | None:
+    """Return the module of sweeper that `import name` or `from … import …` loads: the name itself or its parent."""
+    for parts in (name.split("."), name.split(".")[:-1]):
+        file = PACKAGE.parent.joinpath(*parts)
+        for module in (file.with_suffix(".py"), file / "__init__.py"):
+            if module in FILES:
+                return module
+    return None
+
+
+def test_at_most_two_modules_import_each_other() -> None:
+    """No module of a circle of imports can be read without the others, those for type checking included."""
+    imports = np.zeros((len(FILES), len(FILES)), bool)
+    for row, path in enumerate(FILES):
+        for module in {find_imported_module(name) for name in list_imports(path, for_types=True)} - {None, path}:
+            imports[row, FILES.index(module)] = True
+    _, circles = connected_components(csr_array(imports), connection="strong")
+    names = np.array([str(path.relative_to(PACKAGE)) for path in FILES])
+    assert [names[circles == label].tolist() for label in np.flatnonzero(np.bincount(circles) > 2)] == []
 
 
 NAMES = {"PIL": "pillow", "markdown_it": "markdown-it-py"}

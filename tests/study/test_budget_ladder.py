@@ -22,7 +22,7 @@ from sweeper.study.budget_ladder import (
     make_probe_specs,
 )
 from sweeper.workflow.conclude import draw_conclusion
-from sweeper.workflow.phases import RunContext
+from sweeper.workflow.run_context import RunContext
 from tests.support import builders
 from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_plan, new_study, train
 from tests.support.sweeping import Recorder

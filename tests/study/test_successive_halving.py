@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
-from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.core.training_files import get_checkpoint_path
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF
 from sweeper.storage.results import is_counted, list_present_trials
 from sweeper.study.loop import run_work

@@ -31,7 +31,9 @@ from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import LossSearch
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.workflow.lead import InterimReporter
-from sweeper.workflow.phases import RunContext, StudyRequest, train_all
+from sweeper.workflow.options import StudyRequest
+from sweeper.workflow.phases import train_all
+from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.status import Heartbeat
 from tests.support import builders
 from tests.support.sweeping import Recorder

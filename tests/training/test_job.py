@@ -11,8 +11,8 @@ import torch
 
 from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
-from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import Conditions, Dataset
+from sweeper.core.training_files import get_checkpoint_path
 from sweeper.training.checkpoint import load_checkpoint
 from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerTrainings
