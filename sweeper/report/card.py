@@ -234,10 +234,11 @@ def format_gap(gap: LongerGap) -> str:
     """Format a gap's change and its meaning: `+0.170 in place of +0.184, keeps (1 seed, ± 0.040)`."""
     after, half = gap.after.estimate, (gap.change.high - gap.change.low) / 2
     word: str = gap.trend
+    is_established = all(interval.low > 0 or interval.high < 0 for interval in (gap.before, gap.after))
     if gap.trend == "gone":
         other = "cross-entropy" if gap.second == BASELINE else f"`{gap.second}`"
         word = f"is gone: {other} catches up"
-    elif gap.trend == "open" or (gap.trend == "keeps" and gap.before.estimate * after < 0):  # a new sign is no "keeps"
+    elif gap.trend == "open" or (gap.trend == "keeps" and not is_established):
         word = "no clear change: it is within its error"
     elif gap.before.estimate < 0 and gap.trend == "shrinks":
         word = "falls further behind"

@@ -360,6 +360,14 @@ def test_the_card_and_the_unfolded_part_are_short_in_every_study() -> None:
             "−0.007 in place of +0.007, no clear change: it is within its error (1 seed, ± 0.040)",
         ),
         (
+            {"before": 0.019, "after": 0.05},
+            "+0.050 in place of +0.019, no clear change: it is within its error (1 seed, ± 0.040)",
+        ),
+        (
+            {"before": 0.03, "after": 0.017},
+            "+0.017 in place of +0.030, no clear change: it is within its error (1 seed, ± 0.040)",
+        ),
+        (
             {"before": -0.008, "after": -0.028, "trend": "shrinks"},
             "−0.028 in place of −0.008, falls further behind (1 seed, ± 0.040)",
         ),
