@@ -204,7 +204,7 @@ def _format_error_sources(evidence: Contest, gap: Interval) -> str:
     if evidence.scope != "both":
         return f"{seeds} from seeds" if evidence.scope == "trainings" else f"{images} from images"
     if gap.se_image == 0:
-        return f"{seeds} from seeds; the part of the images was estimated below 0 and cut off there, so it is not known"
+        return f"{seeds} from seeds; the part of the images cannot be separated from it"
     if gap.se_image < printed:
         return f"{seeds} from seeds, hardly anything from images"
     if gap.se_seed < printed:

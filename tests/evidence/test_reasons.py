@@ -17,7 +17,7 @@ from tests.evidence.test_paired_comparisons import THREE, change_tests
 from tests.evidence.weighing import make_gap, simulate, weigh
 from tests.support.builders import BINARY, evidence
 
-UNKNOWN = "the part of the images was estimated below 0 and cut off there, so it is not known"
+UNKNOWN = "the part of the images cannot be separated from it"
 
 
 @pytest.mark.parametrize(
