@@ -97,7 +97,9 @@ def parse_duration(text: object) -> float:
 
 def _check_groups(how: str) -> str:
     try:
-        re.compile(how or "(")
+        if not how:
+            raise re.error("it is empty")
+        re.compile(how)
     except re.error as error:
         rule = "must be auto, none, folder or a regular expression whose first (…) is the group"
         raise ValueError(f"{rule}, got {how!r} ({error}); for example '(P[0-9]+)_'") from error

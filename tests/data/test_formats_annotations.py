@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -111,6 +112,30 @@ def test_a_fault_of_a_coco_file_causes_no_further_problems(tmp_path, fault):
     assert len({problem.partition("[")[0] for problem in find_problems(save_coco(tmp_path / "data", data))}) == 1
 
 
+def test_coordinates_of_coco_as_fractions_of_the_size_are_refused(tmp_path):
+    annotated.coco(tmp_path / "data")
+    data = annotated.coco_data()
+    for entry in data["annotations"]:
+        for ring in entry["segmentation"]:
+            ring[:] = [value / (WIDTH, HEIGHT)[n % 2] for n, value in enumerate(ring)]
+    problems = find_problems(save_coco(tmp_path / "data", data))
+    assert problems[0].startswith(
+        "annotations/instances_default.json: coordinates must be in pixels, found only numbers"
+    )
+
+
+def test_images_of_coco_may_be_named_as_in_an_address(tmp_path):
+    root = tmp_path / "data"
+    annotated.coco(root)
+    data = annotated.coco_data()
+    for folder, entry in zip(("", "images/", "upload/1/") * 3, data["images"], strict=False):
+        image = root / "images" / entry["file_name"]
+        image.rename(image.with_name(f"an ü {image.name}"))
+        entry["file_name"] = quote(f"{folder}an ü {image.name}")
+    dataset = load_folder(save_coco(root, data))
+    assert has_true_masks(dataset)
+
+
 # --- boxes among outlines ----------------------------------------------------------------------------------------
 
 
@@ -213,6 +238,19 @@ def test_folders_of_yolo_may_be_paths_of_another_machine(tmp_path, place):
     path.write_text(path.read_text().replace("..", place))
     dataset = load_folder(root)
     assert has_true_masks(dataset) and tuple(one.split for one in dataset.images) == annotated.SIDES
+
+
+def test_a_folder_of_yolo_on_two_sides_is_one_problem(tmp_path):
+    root = tmp_path / "data"
+    annotated.yolo(root)
+    path = root / "data.yaml"
+    path.write_text(path.read_text().replace("val: ../val", "val: ../train"))
+    (problem,) = find_problems(root)
+    assert problem == (
+        "data.yaml: an image must be on one side of the split, found 4 images in train and val (train/images/p0.png, "
+        "train/images/p1.png, train/images/p2.png and 1 more); give val images of its own, or remove it, and "
+        "sweeper divides the rest"
+    )
 
 
 def test_a_single_class_is_explained_by_missing_label_files_of_yolo(tmp_path):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Patterns, SplitName
@@ -365,20 +366,22 @@ def find_image(
     """Return the image that an annotation file refers to; None, and a problem, if there is no usable one.
 
     It is a file below the root: at the written path relative to a folder of `near`, else with its name in such a
-    folder, else the only one with that name, or with that name in another case. `source` is the annotation file's name;
-    `problems` defaults to those of `place`.
+    folder, else the only one with that name, or with that name in another case. A path that is quoted as in an address
+    (`%20`) is also looked for unquoted. `source` is the annotation file's name; `problems` defaults to those of
+    `place`.
     """
     text = normalise_text(written.replace("\\", "/"))
-    base = text.rsplit("/", 1)[-1]
-    for name in dict.fromkeys((text, base)):
+    plain = normalise_text(unquote(text))
+    base, plain_base = (path.rsplit("/", 1)[-1] for path in (text, plain))
+    for name in dict.fromkeys((text, plain, base, plain_base)):
         for folder in near:
             path = place.by_path.get(normalise_text(os.path.abspath(folder / name)))  # noqa: PTH100 (links stay what they are)
             if path is not None:
-                if name != text:
+                if name not in (text, plain):
                     place.tally.add(*ELSEWHERE, base)
                 return path
-    alike = place.image_files.get(base.casefold(), [])
-    others = [path for path in alike if normalise_text(path.name) == base] or alike
+    alike = place.image_files.get(base.casefold()) or place.image_files.get(plain_base.casefold(), [])
+    others = [path for path in alike if normalise_text(path.name) in (base, plain_base)] or alike
     if len(others) == 1:
         if "/" in text:
             place.tally.add(*ELSEWHERE, base)

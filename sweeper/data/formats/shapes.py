@@ -126,6 +126,11 @@ def make_shapes_result(
     """
     stems = make_unique_stems(place, [drawing.path for drawing in drawings])
     numbers = words or ClassNames((), {}, 0)
+    if _are_fractions(drawings):
+        place.problems.append(
+            f"{where}: coordinates must be in pixels, found only numbers from 0 to 1: if they are fractions of the "
+            "image's size, multiply x by its width and y by its height"
+        )
     samples = [
         Sample(
             stem,
@@ -141,6 +146,12 @@ def make_shapes_result(
     note_unused(place, [drawing.path for drawing in drawings if drawing.inside is None])
     names = None if words is None else words.names
     return ReadResult(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
+
+
+def _are_fractions(drawings: Sequence[ImageShapes]) -> bool:
+    """Return whether all outlines that should be in pixels lie in the first pixel of their image."""
+    rings = [ring for drawing in drawings if not drawing.shares for shape in drawing.shapes for ring in shape.rings]
+    return bool(rings) and all(0 <= value <= 1 for ring in rings for value in np.frombuffer(ring))
 
 
 class DrawableShape(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.core.records import SplitName
+from sweeper.core.text import format_count
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_image
 from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
@@ -68,11 +69,15 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
         return nothing
     words = number_words(place, names, names, place.format_name(path))
     splits: dict[Path, SplitName] = {}
+    repeated: dict[tuple[SplitName, SplitName], list[str]] = {}
     for key, split in _KEYS.items():
         for image in _list_images(place, path, data, key):
-            if splits.setdefault(image, split) != split:
-                sides = f"{splits[image]} and {split}"
-                place.add_problem(image, f"must be on one side of the split, found in {sides}; correct the lists")
+            if (first := splits.setdefault(image, split)) != split:
+                repeated.setdefault((first, split), []).append(place.format_name(image))
+    for (first, second), images in repeated.items():
+        rule = f"an image must be on one side of the split, found {format_count(len(images), 'image')} in {first} and "
+        step = f"give {second} images of its own, or remove it, and sweeper divides the rest"
+        place.add_problem(path, f"{rule}{second} ({abbreviate(images, 3)}); {step}")
     drawings = []
     for image, side in splits.items():
         labels = _find_label_file(place, image)
