@@ -40,7 +40,7 @@ def make_recipe(
         UsageError: if the options exclude each other or the data.
     """
     gpu = hardware.device != "cpu"
-    _check_model(settings)
+    check_exclusive_options(settings)
     user_model = None if settings.model is None else find_code(settings.model, "--model")
     batch_size = settings.batch_size or (16 if gpu else 8)
     steps = resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size) or (
@@ -60,7 +60,7 @@ def make_recipe(
             f"--metric {metric} needs objects, labelled pixels of another class than {dataset.classes[0]}, and found "
             f"none in {dataset.name}; check the masks (sweeper profile), or use --metric miou"
         )
-    _check_engine(settings, None, hardware)
+    _check_engine(settings, hardware)
     encoder, depth, start = (
         _choose_network(settings, hardware, weights) if user_model is None else ("", FULL_DEPTH, NOTHING)
     )
@@ -175,8 +175,8 @@ def resolve_resumed_recipe(
     settings: Settings, stored: Recipe, hardware: WorkerHardware, training_images: int
 ) -> Recipe:
     """Return the recipe of a resume: the stored one, changed by the options given now."""
-    _check_engine(settings, stored, hardware)
-    _check_model(settings, stored)
+    _check_engine(settings, hardware)
+    check_exclusive_options(settings, stored)
     changes = _read_recipe_options(settings)
     if settings.precision is None and hardware.device != "cpu":  # on a CPU the study's, as a measurement chose it
         changes["precision"] = hardware.precision
@@ -216,25 +216,34 @@ def load_metric_code(name: str | None) -> UserCode | None:
     )
 
 
-def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
-    """Refuse the user's network together with an architecture or encoder."""
-    name = settings.model or (stored.model.name if stored is not None and stored.model is not None else None)
+def check_exclusive_options(settings: Settings, stored: Recipe | None = None) -> None:
+    """Refuse options that exclude each other, or what a resumed study has `stored`.
+
+    Raises:
+        UsageError: with the options.
+    """
+    before = stored or Recipe()
+    _check_steps(settings.steps, settings.epochs)
+    name = settings.model or (before.model and before.model.name)
     others = ("arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights")
     options = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
-    if name is not None and options:
+    if name and options:
         raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(options)}; leave these out")
-
-
-def _check_engine(settings: Settings, stored: Recipe | None, hardware: WorkerHardware) -> None:
-    """Refuse an engine that this device lacks, and options that exclude each other."""
-    before = stored or Recipe()
-    if settings.engine == "graph" and hardware.device != "cuda":
-        raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine eager")
     if (settings.compile or before.compiled) and (settings.deterministic or before.deterministic):
         raise UsageError(
             "--compile and --deterministic exclude each other: what torch compiles may sum in another order on another "
             "machine; give one of them"
         )
+
+
+def _check_engine(settings: Settings, hardware: WorkerHardware) -> None:
+    if settings.engine == "graph" and hardware.device != "cuda":
+        raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine eager")
+
+
+def _check_steps(steps: int | None, epochs: int | None) -> None:
+    if steps is not None and epochs is not None:
+        raise UsageError(f"--steps and --epochs exclude each other, got {steps} and {epochs}; give one of them")
 
 
 def resolve_requested_steps(steps: int | None, epochs: int | None, images: int, batch_size: int) -> int | None:
@@ -243,6 +252,5 @@ def resolve_requested_steps(steps: int | None, epochs: int | None, images: int, 
     Raises:
         UsageError: if both are.
     """
-    if steps is not None and epochs is not None:
-        raise UsageError(f"--steps and --epochs exclude each other, got {steps} and {epochs}; give one of them")
+    _check_steps(steps, epochs)
     return steps if epochs is None else max(4, epochs * math.ceil(images / batch_size))

@@ -23,7 +23,7 @@ from sweeper.system.store_versions import find_deleted_experiment
 from sweeper.workflow.options import restore_machine_options
 from sweeper.workflow.own_losses import declare_loss
 from sweeper.workflow.own_script import check_script_options
-from sweeper.workflow.recipe_choice import load_metric_code
+from sweeper.workflow.recipe_choice import check_exclusive_options, load_metric_code
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     names = studies.list_study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
+    check_exclusive_options(settings)
     check_script_options(settings)
     if settings.loss is not None:
         declare_loss(settings.loss)  # before the space, which may contain its name

@@ -28,7 +28,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["run", "--data", "no-such-folder"], "no-such-folder"),
         (["run", "--space", "bnary", "--data", "nowhere"], "did you mean `binary`?"),
         (["run", "--storage", "mysql://host/db"], "sqlite"),
-        pytest.param(["run", "--steps", "8", "--epochs", "2"], "exclude", marks=pytest.mark.slow),
+        (["run", "--steps", "8", "--epochs", "2"], "exclude"),
         (["run", "--timeout", "soon"], "1h30m"),
         (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--workers", "²"], "auto"),
