@@ -27,7 +27,7 @@ from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import MAX_LISTED, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
-from sweeper.judging.table_traps import find_traps, note_background
+from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_unlearned
 
 Ints = npt.NDArray[np.intp]
 
@@ -66,6 +66,10 @@ class ScoreTable:
     notes: tuple[str, ...] = ()
     design: str | None = None
     """How the runs were tuned and seeded; None = unknown."""
+    classes: int = 0
+    """Number of classes; 0 = they are not distinguished."""
+    unlearned: tuple[str, ...] = ()
+    """Classes that no run learned."""
     folds: int | None = None
     """Number of folds that divide the images, if each run is one of them; None = runs are whole trainings."""
 
@@ -108,7 +112,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         raise ScoresError(source, problems)
     values = cells.make_table()
     background = note_background(rows) if scores.design is None else []
-    alone = cells.explain_single_image()
+    alone, unlearned = cells.explain_single_image(), cells.list_unlearned_classes()
     margin = USUAL_MARGIN if request.margin is None else request.margin
     compared = np.zeros(0) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
     if problems := [
@@ -130,9 +134,11 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         images=cells.images if "image" in rows.keys and not alone else 0,
         groups=None if alone else cells.groups,
         left_out=cells.left_out,
-        notes=(*alone, *rows.notes, *background, *scores.notes),
+        notes=(*alone, *note_unlearned(unlearned), *rows.notes, *background, *scores.notes),
         design=scores.design,
         folds=rows.folds,
+        classes=len(cells.classes) if "class" in rows.keys else 0,
+        unlearned=unlearned,
     )
 
 
@@ -315,6 +321,15 @@ class _RunCells:
         )
         is_of_images = "image" in self.rows.keys and table.images > 1
         return table if is_of_images else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
+
+    def list_unlearned_classes(self) -> tuple[str, ...]:
+        """Return the classes that no run learned; () where pixels are not counted by class."""
+        if not self.rows.of_counts or "class" not in self.rows.keys:
+            return ()
+        summed = self.data.sum(axis=1)
+        is_labelled = (summed[..., 0] + summed[..., 2] > 0).any(axis=0)
+        highest = np.nanmax(metrics.compute_iou(summed), axis=0, initial=0.0)
+        return tuple(self.classes[i] for i in np.flatnonzero(is_labelled & (highest <= LEARNED_IOU)))
 
     def explain_single_image(self) -> list[str]:
         """Return the caveat of a single image, or group, which says nothing about others."""

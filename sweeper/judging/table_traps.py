@@ -21,6 +21,8 @@ _SUMMARIES = {
 }
 """Names of rows that summarise others; _ and - are matched as blanks."""
 _BACKGROUND = {"background", "bg", "back ground"}
+LEARNED_IOU = 0.05
+"""Highest IoU of a class that counts as not learned."""
 _CODES = (-1.0, -99.0, -999.0, -9999.0)
 """Numbers that mean "failed" if scores are from 0 to 1."""
 
@@ -64,6 +66,16 @@ def note_background(rows: Rows) -> list[str]:
     return [
         f"The class {names[0]!r} counts in the mean as each other class does. To judge without it, leave its rows out, "
         f"in pandas: `table = table[table[{rows.key_titles['class']!r}] != {names[0]!r}]`"
+    ]
+
+
+def note_unlearned(names: Sequence[str]) -> list[str]:
+    """Return a note on classes that no run learned."""
+    if not names:
+        return []
+    return [
+        f"No run learned {join_words(names)} (the IoU is at most {LEARNED_IOU:g}): nothing is known about how the "
+        "methods treat them; train longer."
     ]
 
 

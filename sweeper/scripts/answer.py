@@ -14,6 +14,7 @@ from sweeper.core.records import Action, Contest
 from sweeper.core.text import capitalise, format_count, format_duration, join_words, replace_minus
 from sweeper.evidence.verdict_predicates import get_comparison, get_difference, has_beaten, has_enough_seeds
 from sweeper.judging.judgement import Judgement, JudgementDocument
+from sweeper.judging.table_traps import note_unlearned
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.trainings import TrainingRow
@@ -98,19 +99,27 @@ def format_head(judgement: Judgement) -> str:
     contest, decision = judgement.contest, judgement.decision
     base, digits, unit = contest.baseline or 0, contest.scale.digits, contest.scale.score
     level = f"{100 * judgement.level:.3g} %"
+    place = f"in your own training{_format_learned(judgement)}"
     if decision.action == "change":
         gap = get_difference(contest, decision.recommended or 0, base)
         numbers = replace_minus(f"{gap.estimate:+.{digits}f} [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}]")
-        return f"Change to {judgement.named}: {numbers} {unit} ({level}) over {BASELINE} in your own training."
+        return f"Change to {judgement.named}: {numbers} {unit} ({level}) over {BASELINE} {place}."
     others = [i for i in range(len(contest.finalists)) if i != base]
     if is_settled(contest):
         bound = max(0.0, *(get_comparison(contest, i, base).one_sided for i in others))
         limit = f"{bound:.{digits}f} {unit} ({level}, one-sided)"
-        return f"Keep {BASELINE}: no other loss gains more than {limit} in your own training."
+        return f"Keep {BASELINE}: no other loss gains more than {limit} {place}."
     best = next(i for i in others if not has_beaten(contest, base, i) and not _gains_little(contest, i, base))
     bound, name = get_comparison(contest, best, base).one_sided, contest.finalists[best].family
     limit = f"{bound:.{digits}f} {unit} ({level}, one-sided)"
-    return f"Keep {BASELINE} for now: {name} may gain up to {limit} in your own training."
+    return f"Keep {BASELINE} for now: {name} may gain up to {limit} {place}."
+
+
+def _format_learned(judgement: Judgement) -> str:
+    """Return how many classes were learned, if not all."""
+    table = judgement.table
+    learned = table.classes - len(table.unlearned)
+    return f", which learned {learned} of {table.classes} classes" if table.unlearned else ""
 
 
 class ComparisonResult(NamedTuple):
@@ -178,6 +187,7 @@ CLAIMS: dict[str, str] = {
 
 def _list_notes(result: ComparisonResult) -> Iterator[str]:
     plan, judgement, plain = result.plan, result.judgement, result.plain
+    yield from note_unlearned(judgement.table.unlearned)
     yield f"{CLAIMS[plan.probe.scores['test']]}."
     yield from (f"{capitalise(note)}." for note in plan.probe.notes)
     if bad := [row for row in (*result.tuned, *result.rows) if row.state != "trained"]:

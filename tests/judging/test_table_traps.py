@@ -143,3 +143,20 @@ def test_a_background_in_the_mean_has_a_caveat(classes: tuple[str, ...], notes: 
     caveats = judge_columns(add_classes(*classes)).caveats
     code = f"`table = table[table['Class'] != {classes[0]!r}]`"
     assert [caveat.endswith(code) for caveat in caveats if "counts in the mean" in caveat] == [True] * notes
+
+
+@pytest.mark.parametrize(
+    ("true_pixels", "names"),
+    [(0, ["pole"]), (5, ["pole"]), (10, [])],  # of 100 pixels
+)
+def test_classes_that_no_run_learned_have_a_caveat(true_pixels: int, names: list[str]) -> None:
+    rows = [
+        (method, seed, f"img{image}", name, right, 2 * image, 100 - right)
+        for method in ("a", "b")
+        for seed in range(3)
+        for image in range(5)
+        for name, right in (("road", 90 - seed - image), ("pole", true_pixels))
+    ]
+    columns = dict(zip(("method", "seed", "image", "class", "tp", "fp", "fn"), zip(*rows, strict=True), strict=True))
+    caveats = [caveat for caveat in judge_columns(columns).caveats if "learned" in caveat]
+    assert [caveat.partition(" (")[0] for caveat in caveats] == [f"No run learned {name}" for name in names]

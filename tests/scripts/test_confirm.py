@@ -181,6 +181,20 @@ def test_several_classes_are_compared(compare: Compare) -> None:
     assert document.action == "change" and {row.point for row in document.trainings} <= {*TAUS}
 
 
+@pytest.mark.parametrize("gaps", [{"dice": 0.08}, {}])
+def test_an_answer_names_the_classes_that_no_training_learned(compare: Compare, gaps: dict[str, float]) -> None:
+    class Short(Script):
+        def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+            scores = super().make_scores(trial, split, images)
+            scores[..., 3, 2] += scores[..., 3, 0]  # not predicted
+            scores[..., 3, :2] = 0
+            return scores
+
+    document = compare(make_script(Short, kind="counts", classes=4, noise=0.003, gaps=gaps)).document
+    assert document.head.endswith("in your own training, which learned 3 of 4 classes.")
+    assert document.notes[0].startswith("No run learned class3 (the IoU is at most 0.05)")
+
+
 def test_equal_losses_keep_cross_entropy(compare: Compare) -> None:
     document = compare(make_script(gaps={}, noise=0.001)).document
     assert document.action == "keep" and document.settled and document.seeds == 3

@@ -149,7 +149,7 @@ def make_shapes_result(
 
 
 def _are_fractions(drawings: Sequence[ImageShapes]) -> bool:
-    """Return whether all outlines that should be in pixels lie in the first pixel of their image."""
+    """Return whether all outlines that should be in pixels are within the first pixel of their image."""
     rings = [ring for drawing in drawings if not drawing.shares for shape in drawing.shapes for ring in shape.rings]
     return bool(rings) and all(0 <= value <= 1 for ring in rings for value in np.frombuffer(ring))
 
