@@ -223,9 +223,7 @@ def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ..
     """Forecast in lines what the comparison costs and how precise its answer will be."""
     first, last = plan.analyses[0], plan.analyses[-1]
     least, most = plan.count_trainings(first.seeds), plan.count_trainings(last.seeds)
-    cost = (
-        f"{math.ceil(least)} to {math.ceil(most)} whole trainings" if most > least else f"{math.ceil(most)} trainings"
-    )
+    cost = (f"{math.ceil(least)} to " if most > least else "") + f"{math.ceil(most)} whole trainings"
     if plan.probe.seconds_per_training is not None:
         each = plan.probe.seconds_per_training / workers
         cost += f", {format_duration_range(least * each, most * each)} at {format_count(workers, 'training')} a time"
