@@ -151,6 +151,8 @@ class _RunCells:
         self.problems += find_request_problems(self.methods, request)
         if len(self.methods) > MOST_METHODS:
             return
+        if not rows.keys.keys() & {"seed", "image", "class"}:
+            self._check_rows_as_runs(method, paired=request.paired_seeds)
         self.runs, run = self._identify_runs(rows, method)
         self.rows_by_method = [[r for r, (m, _) in enumerate(self.runs) if m == i] for i in range(len(self.methods))]
         if request.paired_seeds:
@@ -210,6 +212,27 @@ class _RunCells:
         both, run = _encode_distinct(method * len(seeds) + seed)
         return [(b // len(seeds), seeds[b % len(seeds)]) for b in both], run
 
+    def _check_rows_as_runs(self, method: Ints, *, paired: bool) -> None:
+        """Refuse rows as trainings if they have no seed to be paired by, or if a column may say what each row is."""
+        if paired:
+            self.problems.append("--paired-seeds needs a column `seed` (or --column seed=NAME), got none")
+        shared = {}
+        for name, values in self.rows.others.items():
+            texts, text = _encode_distinct(np.array([str(value) for value in values]))
+            methods = np.bincount(np.unique(text * len(self.methods) + method) // len(self.methods))
+            if len(texts) > 1 and 2 * np.sum(methods[text] == len(self.methods)) >= len(text):
+                shared[self.rows.titles[name]] = text
+        if shared and len({*zip(method.tolist(), *(text.tolist() for text in shared.values()), strict=True)}) == len(
+            method
+        ):
+            title = next(iter(shared))
+            image, seed = (shlex.quote(f"{key}={title}") for key in ("image", "seed"))
+            self.problems.append(
+                "without a column `seed` or `image` each row would be a separate training, but all methods have the "
+                f"same values of {title!r}; add --column {image} if it says which image, --column {seed} if it says "
+                "which training, else leave this column out"
+            )
+
     def _are_seeds_paired(self) -> None:
         """Check that methods with paired seeds have seeds in common."""
         seeds = [{name for m, name in self.runs if m == method} for method in range(len(self.methods))]
@@ -251,8 +274,9 @@ class _RunCells:
             if len({frozenset(texts[method == one].tolist()) for one in self.methods}) > 1:
                 continue  # it looks like another score
             title = self.rows.titles[name]
-            option = {key: shlex.quote(f"{key}={title}") for key in ("seed", "group", "class")}
+            option = {key: shlex.quote(f"{key}={title}") for key in ("seed", "image", "group", "class")}
             steps = [
+                *([f"--column {option['image']} if it says which image"] if "image" not in keys else []),
                 *([f"--column {option['group']} if it says whose an image is (a patient)"] if "image" in keys else []),
                 *([f"--column {option['class']} if it says which class"] if "class" not in keys else []),
                 *([f"--column {option['seed']} if it says which training"] if "seed" not in keys else []),
@@ -274,10 +298,12 @@ class _RunCells:
         names = [self._format_cell(*divmod(int(one), classes)) for one in lacking[: MAX_LISTED + 1]]
         method, seed = self.runs[first]
         run = self.methods[method] + (f", seed {seed}" if "seed" in self.rows.keys else "")
+        step = "score what is missing, or leave such images out with --common"
+        if leave_out or len(bad) == len(self.image_names):
+            step = "no image has the scores of all runs; is each image named alike in all of them?"
         self.problems.append(
             f"{format_count(runs * len(pairs) - len(cells), 'score is', 'scores are')} missing that other runs have, "
-            f"first of {run} ({abbreviate_names(names, len(lacking))}); score what is "
-            "missing, or leave such images out with --common"
+            f"first of {run} ({abbreviate_names(names, len(lacking))}); {step}"
         )
 
     def _check_labels(self) -> None:

@@ -203,6 +203,12 @@ def test_all_problems_are_in_one_list() -> None:
         (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method says nothing"),
         (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
         (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "tp, fp and fn must be ≥ 0"),
+        (lambda f: f.query("seed == 0")[["method", "image", "score"]].rename(columns={"image": "case no"}), {},
+         "same values of 'case no'; add --column 'image=case no' if it says which image, --column 'seed=case no' if"),
+        (lambda f: f.rename(columns={"image": "case", "seed": "run"})[1:], {}, "same values of 'run'; add --column"),
+        (lambda f: f.rename(columns={"image": "case"}), {}, "'case' distinguishes; add --column image=case if it says"),
+        (lambda f: f.drop(columns=["seed", "image"]), {"paired_seeds": True}, "--paired-seeds needs a column `seed`"),
+        (lambda f: f.assign(image=f["method"] + f["image"].astype(str)), {"common": True}, "no image has the scores"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_judged_is_refused_with_its_problem(
