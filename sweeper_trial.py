@@ -240,7 +240,7 @@ class Trial:
             call=self._calls,
             target=hashlib.sha256(_get_bytes(labels.to(torch.int16))).hexdigest()[:16],
             logits=numbers if all(map(math.isfinite, numbers)) else None,
-            bounded=bool(((logits >= 0) & (logits <= 1)).all()),
+            bounded=_is_bounded(logits),
         )
 
     # --- Files ---
@@ -270,7 +270,7 @@ class Trial:
         return (pixels / pixels.sum()).log().float().to(device)
 
     def _write_scores(
-        self, split: str, what: str, names: list[Any], *, data: Any, sums: Any = None, finite: bool = True
+        self, split: str, what: str, names: list[Any], *, data: Any, sums: Any = None, **notes: bool
     ) -> None:
         """Write a split's scores, each rank its own; outside sweeper print them."""
         if split not in ("val", "test"):
@@ -291,15 +291,15 @@ class Trial:
                 if value is not None:
                     file.writestr(f"{name}.npy", _encode_npy(value))
         part.replace(path)
-        more = {"split": split, "what": what, "images": len(names), "number": number, "finite": finite}
-        self._write("scores", **more, **self._get_totals())
+        more = {"split": split, "what": what, "images": len(names), "number": number}
+        self._write("scores", **more, **{"finite": True, **notes}, **self._get_totals())
 
 
 class Scoring:
     """Counts of one split, image by image, as sweeper's own evaluation makes them."""
 
     def __init__(self, trial: Trial, split: str) -> None:
-        self._trial, self._split, self._finite = trial, split, True
+        self._trial, self._split, self._finite, self._bounded = trial, split, True, True
         self._names: list[str] = []
         self._data: list[Tensor] = []
         self._sums: list[Tensor] = []
@@ -314,7 +314,8 @@ class Scoring:
     def close(self) -> None:
         """Write the scores, which the end of a `with` block does."""
         data, sums = (torch.cat(parts).cpu() if parts else None for parts in (self._data, self._sums))
-        self._trial._write_scores(self._split, "logits", self._names, data=data, sums=sums, finite=self._finite)
+        notes = {"finite": self._finite, "bounded": self._bounded}
+        self._trial._write_scores(self._split, "logits", self._names, data=data, sums=sums, **notes)
 
     @torch.no_grad()
     def add(self, logits: Tensor, target: Tensor, names: Any) -> None:
@@ -331,12 +332,18 @@ class Scoring:
         z, labels = self._trial._prepare(logits, target, True)
         k = len(self._trial.classes)
         self._finite &= bool(z.isfinite().all())
+        self._bounded = self._bounded and _is_bounded(logits)
         z = torch.nan_to_num(z.float())
         self._names += [str(name.item() if torch.is_tensor(name) else name) for name in names]
         self._sums.append(torch.where((labels != IGNORE).unsqueeze(1), z.abs(), 0.0).sum((1, 2, 3)).double().cpu())
         self._data.append(
             _count_bins(z, labels) if k == 2 else _count_at_taus(z, labels, self._trial._log_prior(z.device))
         )
+
+
+def _is_bounded(logits: Tensor) -> bool:
+    """Return whether all lie within 0 and 1, as after a sigmoid or softmax."""
+    return bool(((logits >= 0) & (logits <= 1)).all())
 
 
 def _count_bins(z: Tensor, labels: Tensor) -> Tensor:

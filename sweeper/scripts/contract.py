@@ -124,6 +124,8 @@ class SplitScored(ScriptProgress):
     number: int
     finite: bool
     """Whether all logits were finite."""
+    bounded: bool = False
+    """Whether all logits lie within 0 and 1, as after a sigmoid or softmax."""
 
 
 class ScriptProblem(EventLine):

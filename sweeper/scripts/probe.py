@@ -317,10 +317,14 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     for what, other in (("rate", done[2]), ("loss", done[4])):
         if pairing == "start" and _measure_gap(done[0], other, last) <= 3 * _measure_gap(done[0], whole, last):
             notes.append(f"whether the {what} arrives is not proven: it changes no more than that does")
-    if all(call.bounded for start in done for call in start.calls):
+    inputs = {
+        "t.loss": [call for start in done for call in start.calls],
+        "s.add": [event for start in done for event in start.list_events(SplitScored)],
+    }
+    if bounded := [name for name, events in inputs.items() if all(event.bounded for event in events)]:
         notes.append(
-            "all logits lie within 0 and 1, as after a sigmoid or softmax: each loss applies its own, and learns badly "
-            "from these; give t.loss and s.add the output before it"
+            f"all logits in {join_words(bounded)} lie within 0 and 1, as after a sigmoid, softmax or argmax; give the "
+            "output before it, because losses and thresholds need logits"
         )
     if final.length is None and "{share}" not in command:
         notes.append("t.length is never called, so that no training can be made shorter")

@@ -316,7 +316,11 @@ def test_logits_after_a_softmax_are_marked(folder: Path) -> None:
     t, (z, y) = sweeper_trial.trial(FOUR), make_batch(4, 4, 6)
     for logits in (z, z.softmax(1)):
         t.loss(logits, y)
-    assert [event.bounded for event in read_events(folder) if event.event == "loss"] == [False, True]
+        with t.scoring("val") as scores:
+            scores.add(logits, y, range(3))
+    events = read_events(folder)
+    assert [event.bounded for event in events if event.event == "loss"] == [False, True]
+    assert [event.bounded for event in events if event.event == "scores"] == [False, True]
 
 
 def test_a_start_of_the_probe_that_trains_to_its_end_counts_pixels_and_stops(folder: Path) -> None:

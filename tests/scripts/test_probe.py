@@ -47,6 +47,7 @@ class Script:
     version = 1
     problem: str | None = None
     bounded = False
+    scores_bounded = False
     finite = True
 
     def __init__(self) -> None:
@@ -95,7 +96,7 @@ class Script:
             events += [
                 SplitScored(
                     event="scores", seconds=0.9, split=split, what=self.what, images=2, number=1, finite=self.finite,
-                    **progress,
+                    bounded=self.scores_bounded, **progress,
                 )
                 for split in self.names
             ]  # fmt: skip
@@ -353,9 +354,10 @@ def test_a_share_in_the_command_shortens_trainings(examine: Probe) -> None:
     assert document.may_shorten and document.notes == () and not examine(make_script(length=None)).may_shorten
 
 
-def test_logits_after_a_sigmoid_are_a_note(examine: Probe) -> None:
-    (note,) = examine(make_script(bounded=True)).notes
-    assert note.startswith("all logits lie within 0 and 1, as after a sigmoid or softmax")
+@pytest.mark.parametrize(("attribute", "function"), [("bounded", "t.loss"), ("scores_bounded", "s.add")])
+def test_logits_after_a_sigmoid_are_a_note(examine: Probe, attribute: str, function: str) -> None:
+    (note,) = examine(make_script(**{attribute: True})).notes
+    assert note.startswith(f"all logits in {function} lie within 0 and 1, as after a sigmoid, softmax or argmax")
 
 
 def test_oddities_of_a_script_are_notes(examine: Probe) -> None:
