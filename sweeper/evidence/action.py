@@ -186,7 +186,10 @@ def explain_action(evidence: Evidence, action: Action | None) -> list[str]:
     base, other = evidence.baseline, find_best_other(evidence)
     if action is None:
         what = "was not confirmed" if base is None else "collapsed or learned nothing"
-        return [f"Neither keeping cross-entropy nor a change from it is recommended, as it {what}."]
+        return [
+            f"Cross-entropy {what}: the recommendation is based on the comparison of the other losses, not on a gain "
+            "over it."
+        ]
     if action == "change" or base is None or other is None:
         return []
     looks = "looks best" if has_highest_gain(evidence, other, base) else "is the least settled"

@@ -93,8 +93,8 @@ def _make_pairs_table(judgement: Judgement) -> str:
     contest, digits = judgement.decided_contest, judgement.table.scale.digits
 
     def format_image_error(gap: Interval) -> str:
-        cut_off = contest.scope == "both" and gap.se_image == 0
-        return "0 (cut off)" if cut_off else format_number(gap.se_image, digits)
+        is_cut_off = contest.scope == "both" and gap.se_image == 0
+        return "not separable" if is_cut_off else format_number(gap.se_image, digits)
 
     names = [format_code(each.family) for each in contest.finalists]
     pairs = [(i, j, get_difference(contest, i, j)) for i, j in combinations(range(len(names)), 2)]

@@ -150,9 +150,9 @@ COLLAPSED_ONCE = {"finalists": {"cross_entropy": {"collapses": 1}}}
 @pytest.mark.parametrize(
     ("levels", "settings", "reason"),
     [
-        ({"dice": 0.75, "focal": 0.7}, {}, "as it was not confirmed"),
-        (NEAR, {"half": 0.05} | COLLAPSED_ONCE, "as it collapsed or learned nothing"),
-        ({"dice": 0.6, "cross_entropy": 0.45}, {"half": 0.3}, "as it collapsed or learned nothing"),
+        ({"dice": 0.75, "focal": 0.7}, {}, "Cross-entropy was not confirmed: the recommendation"),
+        (NEAR, {"half": 0.05} | COLLAPSED_ONCE, "Cross-entropy collapsed or learned nothing: the"),
+        ({"dice": 0.6, "cross_entropy": 0.45}, {"half": 0.3}, "Cross-entropy collapsed or learned nothing: the"),
     ],
 )
 def test_without_a_usable_cross_entropy_no_action_is_recommended(
