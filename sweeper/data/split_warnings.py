@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset, Split
@@ -22,7 +22,7 @@ _WITHOUT = {
 
 def list_split_warnings(dataset: Dataset, split: Split) -> tuple[str, ...]:
     """Return warnings about this split's scores: sides that lack a class, and too few test images."""
-    notes = _list_missing_classes(dataset, {"training": split.train, "validation": split.val, "test": split.test})
+    notes = list_missing_classes(dataset, split)
     whole = len(_name_units(dataset, range(len(dataset.images))))
     has_test = any(image.split == "test" for image in dataset.images)
     if (len(split.test) < FEW_SPLIT_GROUPS // 5) if has_test else (whole < FEW_SPLIT_GROUPS):
@@ -53,18 +53,18 @@ def list_fold_warnings(dataset: Dataset, split: Split, folds: int) -> tuple[str,
                 f"{name} occurs in {units.pop()} only: where that is tested it was never learned, and counts as "
                 "missed; add images that show it"
             )
-    return (*notes, *_list_missing_classes(dataset, {"training": split.train, "validation": split.val}))
+    return (*notes, *list_missing_classes(dataset, split))
 
 
-def _list_missing_classes(dataset: Dataset, sides: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return the sides without any pixel of a class that occurs elsewhere, and the consequence."""
+def list_missing_classes(dataset: Dataset, split: Split) -> list[str]:
+    """Return the sides with images that lack a class which occurs elsewhere, and the consequence."""
     notes, everywhere = [], dataset.count_class_pixels()
-    for side, part in sides.items():
+    for side, part in (("training", split.train), ("validation", split.val), ("test", split.test)):
         shown = dataset.count_class_pixels(tuple(part))
         names = [
             n for n, is_present, here in zip(dataset.classes, everywhere, shown, strict=True) if is_present and not here
         ]
-        if names:
+        if part and names:
             notes.append(
                 f"the {side} split ({format_count(len(part), 'image')}) has no pixel of: {', '.join(names)}; "
                 f"{_WITHOUT[side]}; add images that show it"

@@ -8,6 +8,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import list_trainers
 from sweeper.core.text import format_significant, join_words
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.data.split_warnings import list_missing_classes
 from sweeper.evidence.miss_control import format_miss_control
 from sweeper.evidence.reasons import list_evidence_caveats as evidence_caveats
 from sweeper.report.facts import ReportFacts, search_split
@@ -151,6 +152,8 @@ def _list_search_caveats(facts: ReportFacts) -> Iterator[str]:
 def _list_data_caveats(facts: ReportFacts) -> Iterator[str]:
     for warning in facts.sweep.conditions.dataset.warnings:
         yield f"The data: {escape_prose(warning)}"
+    for note in list_missing_classes(facts.sweep.conditions.dataset, search_split(facts)):
+        yield escape_prose(f"{note[0].upper()}{note[1:]}.")
     absent = [c.name for c in facts.sweep.profile.classes if c.pixel_share == 0]
     if absent:
         yield f"Classes without a pixel, left out of every mean: {', '.join(escape_md(name) for name in absent)}."

@@ -45,6 +45,17 @@ def test_caveats_follow_from_the_study() -> None:
     assert "Classes without a pixel, left out of every mean: fence." in absent and "without a pixel" not in real
 
 
+def test_a_side_of_the_split_that_lacks_a_class_is_a_caveat() -> None:
+    data = builders.dataset()
+    images = [
+        image.model_copy(update={"split": split, "pixels": (400, 0) if split == "val" else image.pixels})
+        for image, split in zip(data.images, ["train"] * 4 + ["val"] * 3 + ["test"] * 3, strict=True)
+    ]
+    lacking = write_caveats(builders.sweep(data=builders.dataset(images=images)))
+    note = f"The validation split (3 images) has no pixel of: {data.classes[1]}; its operating point is unknown; add"
+    assert note in lacking and "no pixel of" not in write_caveats()
+
+
 def test_trainings_on_two_machines_are_a_caveat() -> None:
     trials = [builders.trial("dice_focal", 0.7, 0), builders.trial("focal", 0.6, 1)]
     assert "combinations of device" not in write_caveats(builders.sweep(trials))
