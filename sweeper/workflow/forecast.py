@@ -258,9 +258,9 @@ class Forecast:
         """Count and time the steps that were trained."""
         first = self.pace is None
         self._count_steps(event)
-        if first and (forecast := self.estimate_seconds_left()) is not None and self.pace is not None:
+        if first and self.pace is not None:
             self._log(
-                f"time: {format_answer_times(forecast)}, as {self._step} takes {format_duration(self.pace)}, "
+                f"time: {self.format_times()}, as {self._step} takes {format_duration(self.pace)}, "
                 f"evaluations included, and {format_parallel_trainings(self._workers())}"
             )
 

@@ -65,6 +65,14 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     assert len(lines) == 1
 
 
+def test_a_resume_after_the_confirmation_forecasts_only_the_end() -> None:
+    lines: list[str] = []
+    longer = {"longer": PlannedTrainings(least=0, most=2, first=0, steps=400)}
+    forecast = Forecast(longer, lambda: 2, log=lines.append)
+    forecast.notify(ResultStored(builders.trial("dice", 0.6, 0)))
+    assert lines[0].startswith("time: at most 55 s left in all, as a step takes 100 ms")
+
+
 def test_a_time_limit_bounds_the_forecast() -> None:
     forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
     one = builders.trial("dice", 0.6, 0)
