@@ -15,6 +15,7 @@ from sweeper.judging.rows import Rows, abbreviate_names, format_rows
 
 _BETWEEN_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])")
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|jpe?g|bmp|npy|npz)$")
+_LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 _SUMMARIES = {
     *("mean", "average", "avg", "std", "sd", "median", "total", "all", "overall", "summary"),
     *("macro avg", "micro avg", "weighted avg", "foreground mean", "mean foreground", "miou", "mdice"),
@@ -31,10 +32,7 @@ def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
     """Yield the mistakes of a table whose columns could be read."""
     for key in ("method", "image", "class"):
         if key in rows.keys:
-            names = list(dict.fromkeys(rows.keys[key].tolist()))
-            alike = find_alike(names)
-            if key == "image":
-                alike = [pair for pair in alike if not _are_in_one_run(rows, pair)]
+            alike = _find_alike_images(rows) if key == "image" else find_alike(rows.keys[key].tolist())
             yield from describe_alike(key, alike)
     for key, texts, least in (("image", rows.plain_images, 2), ("class", rows.keys.get("class"), 1)):
         if texts is not None:
@@ -86,29 +84,37 @@ def _normalise_words(name: str) -> str:
 def find_alike(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Find names that differ only by case, blanks, _ or - between letters, or a file extension."""
     by_plain: dict[str, list[str]] = {}
-    for name in names:
-        plain = _ENDINGS.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
-        by_plain.setdefault(" ".join(_BETWEEN_LETTERS.sub("", plain).replace("_", " ").split()), []).append(name)
+    for name in dict.fromkeys(names):
+        by_plain.setdefault(_simplify_name(name), []).append(name)
     return [tuple(each) for each in by_plain.values() if len(each) > 1]
+
+
+def _simplify_name(name: str) -> str:
+    plain = _ENDINGS.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
+    return " ".join(_BETWEEN_LETTERS.sub("", plain).replace("_", " ").split())
+
+
+def _find_alike_images(rows: Rows) -> list[tuple[str, ...]]:
+    """Find images whose names differ as above, by folders or leading zeros, unless a run has two of them."""
+    names, image = np.unique(rows.keys["image"], return_inverse=True)
+    last_parts = [re.split(r"[/\\]", name)[-1] for name in names.tolist()]
+    simple_names = [_LEADING_ZEROS.sub("", _simplify_name(part)) for part in last_parts]
+    simple_name, count = np.unique(simple_names, return_inverse=True, return_counts=True)[1:]
+    of_run = _number_runs(rows, ("method", "seed", "class")) * len(count) + simple_name[image]
+    of_run, times = np.unique(np.unique(of_run * len(names) + image) // len(names), return_counts=True)
+    alike = np.setdiff1d(np.flatnonzero(count > 1), of_run[times > 1] % len(count))
+    return [tuple(names[simple_name == one].tolist()) for one in alike]
 
 
 def describe_alike(key: str, alike: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Yield the problem of such names."""
     if alike:
-        what = "a test image" if key == "image" else f"a {key}"
+        what, more = ("a test image", ", folders and zeros") if key == "image" else (f"a {key}", "")
         pairs = abbreviate_names([join_words([*map(repr, pair)]) for pair in alike])
         yield (
             f"the name of {what} must be written in one way, got {pairs}; write them alike, or where they are not the "
-            "same, with names that differ in more than case, blanks and endings"
+            f"same, with names that differ in more than case, blanks, endings{more}"
         )
-
-
-def _are_in_one_run(rows: Rows, names: tuple[str, ...]) -> bool:
-    """Return whether a run has several of these images, which are then different ones."""
-    is_one = np.isin(rows.keys["image"], names)
-    runs = [rows.keys[key][is_one].tolist() for key in ("method", "seed", "class") if key in rows.keys]
-    cells = set(zip(*runs, rows.keys["image"][is_one].tolist(), strict=True))
-    return len(cells) > len(set(zip(*runs, strict=True)))
 
 
 def _find_codes(scores: Floats) -> Iterator[str]:
@@ -122,9 +128,9 @@ def _find_codes(scores: Floats) -> Iterator[str]:
         )
 
 
-def _number_runs(rows: Rows) -> npt.NDArray[np.intp]:
+def _number_runs(rows: Rows, keys: Sequence[str] = ("method", "seed")) -> npt.NDArray[np.intp]:
     of_run = np.zeros(rows.numbers.shape[1], dtype=np.intp)
-    for key in ("method", "seed"):
+    for key in keys:
         if key in rows.keys:
             names, code = np.unique(rows.keys[key], return_inverse=True)
             of_run = of_run * len(names) + code

@@ -84,6 +84,18 @@ def test_two_spellings_of_one_image_are_refused() -> None:
     assert not list_problems(both)  # each run has both, so that they are two
 
 
+@pytest.mark.parametrize(
+    ("name", "pair"), [("img0{}", "'img0' and 'img00'"), ("b/img{}.png", "'b/img0.png' and 'img0'")]
+)
+def test_images_that_differ_by_folders_or_leading_zeros_are_refused(name: str, pair: str) -> None:
+    rows = [(m, s, name.format(image[3:]) if m == "b" else image, x) for m, s, image, x in ROWS]
+    assert f"the name of a test image must be written in one way, got {pair}, " in list_problems(rows, common=True)
+
+
+def test_images_of_one_name_in_several_folders_of_a_run_are_judged() -> None:
+    assert not list_problems([(m, s, f"p{int(i[3:]) % 2}/{int(i[3:]) // 2}", x) for m, s, i, x in ROWS])
+
+
 @pytest.mark.parametrize("margin", [None, 1.0])
 def test_a_run_in_shares_of_one_next_to_per_cent_is_refused(margin: float | None) -> None:
     text = list_problems(change_scores(dict.fromkeys(range(15, 30), lambda x: 100 * x)), margin=margin)
