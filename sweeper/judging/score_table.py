@@ -300,7 +300,7 @@ class _RunCells:
         run = self.methods[method] + (f", seed {seed}" if "seed" in self.rows.keys else "")
         step = "score what is missing, or leave such images out with --common"
         if leave_out or len(bad) == len(self.image_names):
-            step = "no image has the scores of all runs; is each image named alike in all of them?"
+            step = "no image has the scores of all runs; are images and classes named alike in all of them?"
         self.problems.append(
             f"{format_count(runs * len(pairs) - len(cells), 'score is', 'scores are')} missing that other runs have, "
             f"first of {run} ({abbreviate_names(names, len(lacking))}); {step}"

@@ -19,6 +19,7 @@ from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.scripts.contract import (
     RESULTS,
     EpochDone,
+    LossCall,
     Split,
     SplitScored,
     TrialBegan,
@@ -317,7 +318,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     for what, other in (("rate", done[2]), ("loss", done[4])):
         if pairing == "start" and _measure_gap(done[0], other, last) <= 3 * _measure_gap(done[0], whole, last):
             notes.append(f"whether the {what} arrives is not proven: it changes no more than that does")
-    inputs = {
+    inputs: dict[str, Sequence[LossCall | SplitScored]] = {
         "t.loss": [call for start in done for call in start.calls],
         "s.add": [event for start in done for event in start.list_events(SplitScored)],
     }
