@@ -27,7 +27,7 @@ from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import MAX_LISTED, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
-from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_unlearned
+from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_seeds_in_names, note_unlearned
 
 Ints = npt.NDArray[np.intp]
 
@@ -111,7 +111,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     if problems := [*rows.problems, *cells.problems]:
         raise ScoresError(source, problems)
     values = cells.make_table()
-    background = note_background(rows) if scores.design is None else []
+    names = [*note_background(rows), *note_seeds_in_names(rows)] if scores.design is None else []
     alone, unlearned = cells.explain_single_image(), cells.list_unlearned_classes()
     margin = USUAL_MARGIN if request.margin is None else request.margin
     compared = np.zeros(0) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
@@ -134,7 +134,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         images=cells.images if "image" in rows.keys and not alone else 0,
         groups=None if alone else cells.groups,
         left_out=cells.left_out,
-        notes=(*alone, *note_unlearned(unlearned), *rows.notes, *background, *scores.notes),
+        notes=(*alone, *note_unlearned(unlearned), *rows.notes, *names, *scores.notes),
         design=scores.design,
         folds=rows.folds,
         classes=len(cells.classes) if "class" in rows.keys else 0,

@@ -16,6 +16,8 @@ from sweeper.judging.rows import Rows, abbreviate_names, format_rows
 _BETWEEN_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])")
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|jpe?g|bmp|npy|npz)$")
 _LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
+_SEED_IN_NAME = r"(.+?)[\W_]+(?:seed|run|rep|trial|s)[\W_]*(\d+)$"
+"""Method and seed in one name."""
 _SUMMARIES = {
     *("mean", "average", "avg", "std", "sd", "median", "total", "all", "overall", "summary"),
     *("macro avg", "micro avg", "weighted avg", "foreground mean", "mean foreground", "miou", "mdice"),
@@ -64,6 +66,21 @@ def note_background(rows: Rows) -> list[str]:
     return [
         f"The class {names[0]!r} counts in the mean as each other class does. To judge without it, leave its rows out, "
         f"in pandas: `table = table[table[{rows.key_titles['class']!r}] != {names[0]!r}]`"
+    ]
+
+
+def note_seeds_in_names(rows: Rows) -> list[str]:
+    """Return a note if the methods look like several trainings of fewer methods, `ce_s0` and `ce_s1`."""
+    methods = list(dict.fromkeys(rows.keys["method"].tolist()))
+    matches = [re.match(_SEED_IN_NAME, name) for name in methods]
+    groups = [match[1] for match in matches if match]
+    several = [name for name, match in zip(methods, matches, strict=True) if match and groups.count(match[1]) > 1]
+    if "seed" in rows.keys or len(groups) < len(methods) or not several:
+        return []
+    return [
+        f"{abbreviate_names([*map(repr, several)])} look like trainings of fewer methods, and are judged as methods. If "
+        "they are, give the seed a column, in pandas: `table[['method', 'seed']] = "
+        f"table[{rows.key_titles['method']!r}].str.extract({_SEED_IN_NAME!r})`"
     ]
 
 

@@ -127,6 +127,20 @@ def test_a_row_of_means_is_refused_as_an_image() -> None:
     assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'Mean'" in list_problems([*ROWS, *more])
 
 
+def test_seeds_in_the_names_of_methods_are_noted_with_code_that_separates_them() -> None:
+    methods, _, images, scores = zip(*((f"{m}_s{s}", s, i, x) for m, s, i, x in ROWS), strict=True)
+    columns = {"method": list(methods), "image": list(images), "score": list(scores)}
+    (note,) = (text for text in judge_columns(columns).caveats if "look like trainings of fewer methods" in text)
+    assert note.startswith("'a_s0', 'a_s1', 'a_s2' and 3 more")
+    table = run_text(note.split("`")[1], table=pd.DataFrame(columns))["table"]
+    assert set(table["method"]) == {"a", "b"} and set(table["seed"]) == {"0", "1", "2"}
+    networks = [(f"resnet_{len(m)}{s}", 0, i, x) for m, s, i, x in ROWS if m == "a"]
+    columns = dict(zip(("method", "seed", "image", "score"), zip(*networks, strict=True), strict=True))
+    assert "look like" not in str(
+        judge_columns({key: list(columns[key]) for key in ("method", "image", "score")}).caveats
+    )
+
+
 def add_classes(*classes: str) -> dict[str, list[Any]]:
     """Return the columns of a table in which each image has these classes."""
     rows = [(*row[:3], name, row[3] - 0.01 * place) for row in ROWS for place, name in enumerate(classes)]
