@@ -78,8 +78,8 @@ def note_seeds_in_names(rows: Rows) -> list[str]:
     if "seed" in rows.keys or len(groups) < len(methods) or not several:
         return []
     return [
-        f"{abbreviate_names([*map(repr, several)])} look like trainings of fewer methods, and are judged as methods. If "
-        "they are, give the seed a column, in pandas: `table[['method', 'seed']] = "
+        f"{abbreviate_names([*map(repr, several)])} look like trainings of fewer methods, and are judged as methods. "
+        "If they are, give the seed a column, in pandas: `table[['method', 'seed']] = "
         f"table[{rows.key_titles['method']!r}].str.extract({_SEED_IN_NAME!r})`"
     ]
 
