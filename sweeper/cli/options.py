@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sweeper.core.paths import expand_user
 from sweeper.core.records import MissLimit, Verdict
 from sweeper.core.redact import remember_command_secrets
 
@@ -109,6 +110,14 @@ class ParsedText(click.ParamType[Any]):
             return self._read(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class HomePath(click.Path):
+    """Path in which `~` is replaced, which no shell does after `--out=`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Replace `~`, then check the path."""
+        return super().convert(expand_user(str(value)), param, ctx)
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from sweeper.cli.options import Decorator, ParsedText, SweeperCommand
+from sweeper.cli.options import Decorator, HomePath, ParsedText, SweeperCommand
 from sweeper.workflow.settings import Option, Settings, list_options
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
         return FiniteNumber(*_get_limits(field.metadata))
     if Path in parts:
         file = option.metavar == "FILE"
-        return click.Path(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
+        return HomePath(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
     is_choice = get_origin(parts[0]) is Literal
     return ChoiceOrAuto(get_args(parts[0]), auto=option.auto) if is_choice else click.STRING
 

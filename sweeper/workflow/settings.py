@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 
 from sweeper.core import paths
 from sweeper.core.base import Record
@@ -326,6 +326,12 @@ class Settings(Record):
     """Folder of the reports."""
     cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")
     """Folder of the decoded images."""
+
+    @field_validator("class_map", "exclude", "out", "cache")
+    @classmethod
+    def _replace_home(cls, path: Path | None) -> Path | None:
+        """Replace `~`, which no shell does in a configuration file or after `--out=`."""
+        return path and paths.expand_user(str(path))
 
     @property
     def places(self) -> str:

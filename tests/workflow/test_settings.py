@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -44,3 +46,9 @@ def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
     for wrong in ({"confirm_seeds": "8..3"}, {"timeout": "soon"}):
         with pytest.raises(ValidationError):
             Settings(**wrong)
+
+
+def test_a_home_in_a_path_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = Settings(out="~/reports", cache="~/cache")
+    assert (settings.out, settings.cache) == (Path("/home/me/reports"), Path("/home/me/cache"))
