@@ -31,7 +31,7 @@ _MARKUP = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:=+\-/ ×→]+")
-_SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
+_SAFE_SPAN = re.compile(r"""(`[A-Za-z0-9_.,:=+\-/'" ]+`)""")
 
 
 # --- Numbers ------------------------------------------------------------------------------------------------

@@ -46,6 +46,11 @@ def test_names_of_losses_become_code_spans_as_whole_words_only() -> None:
     assert words.mark_names("a <b> c", {"<b>"}) == "a <b> c"
 
 
+def test_a_command_with_a_quoted_name_stays_code() -> None:
+    text = "`sweeper run --study 'two dice' --resume` or *"
+    assert words.escape_prose(words.mark_names(text, {"dice"})) == text.replace("*", r"\*")
+
+
 @pytest.mark.parametrize("text", ["www.evil.example", "https://evil.example", "mailto:a@b.example", "a@b.example"])
 def test_addresses_do_not_become_links_on_github(text: str) -> None:
     escaped = words.escape_md(text)
