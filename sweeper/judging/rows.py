@@ -129,8 +129,10 @@ class Rows:
         for key, name in names.items():
             if (key == "method" or key in request.columns) and name not in columns:
                 near = suggest_correction(name, columns) or f"; the columns are {join_words(list(columns))}"
-                if key == "method" and "?" not in near and score not in columns and not self.of_counts:
-                    near += self._suggest_melt(columns, names, request)
+                if key == "method" and "?" not in near:
+                    is_long = score in columns or self.of_counts
+                    melt = "" if is_long else self._suggest_melt(columns, names, request)
+                    near += melt or "; name it with --column method=NAME"
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
         self._check_score_column(columns, score, request, names)
         self._find_folds(columns, names, score, chosen="fold" in request.columns)

@@ -196,6 +196,7 @@ def test_all_problems_are_in_one_list() -> None:
         (lambda f: f.assign(seed=f["seed"] + 3 * (f["method"] == "b")), {"paired_seeds": True}, "no seed in common"),
         (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
         (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
+        (lambda f: f.rename(columns={"method": "loss"}), {}, "and score; name it with --column method=NAME"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
         (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "melt([], ['a', 'b'], "),
         (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "finite number, got '0,"),
