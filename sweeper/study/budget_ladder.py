@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from optuna.trial import FixedTrial
 
+from sweeper.core.metrics import compute_scores, count_at_point
 from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
@@ -95,11 +96,16 @@ def find_unlearned_classes(results: Iterable[TrialResult], conditions: Condition
 def _find_best_ious(result: TrialResult) -> tuple[float | None, ...]:
     """Return the IoU of each class at the training's own operating point or the plain one, whichever is higher.
 
-    A point that is best for the mean over classes may be bad for a common one.
+    A point that is best for the mean over classes may be bad for a common one. Classes that no validation image shows
+    are scored on the test images.
     """
     last = result.evaluations[-1]
-    pairs = zip(last.chosen.iou, last.default.iou, strict=True)
-    return tuple(None if tuned is None or plain is None else max(tuned, plain) for tuned, plain in pairs)
+    ious = zip(last.chosen.iou, last.default.iou, strict=True)
+    best = tuple(None if tuned is None or plain is None else max(tuned, plain) for tuned, plain in ious)
+    if result.test is None:
+        return best
+    test = compute_scores(count_at_point(result.test, last.point)).iou
+    return tuple(other if iou is None else iou for iou, other in zip(best, test, strict=True))
 
 
 def _find_learnable_classes(conditions: Conditions) -> frozenset[str]:

@@ -161,6 +161,16 @@ def test_a_class_is_learned_above_a_floor(ious: list[float | None], missing: tup
     assert find_unlearned_classes([make_result(spec, ious)], CONDITIONS) == missing
 
 
+@pytest.mark.parametrize(("hits", "missing"), [(0, ("sign",)), (9, ())])
+def test_a_class_without_validation_images_is_learned_by_its_score_on_the_test(
+    hits: int, missing: tuple[str, ...]
+) -> None:
+    spec = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
+    test = builders.point_counts([[[90, 9, 9], [0, 9, 9], [0, 9, 0], [hits, 1, 9]]])
+    result = make_result(spec, [0.9, 0.3, None, None]).model_copy(update={"test": test})
+    assert find_unlearned_classes([result], CONDITIONS) == missing
+
+
 def test_a_constant_answer_has_learned_no_class() -> None:
     """A class of three tenths of the pixels has an IoU of 0.3 where the whole image is taken for it."""
     conditions = builders.conditions(builders.counted_dataset([[70, 30]] * 30))
