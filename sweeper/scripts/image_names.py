@@ -8,6 +8,7 @@ from pathlib import PurePath
 from sweeper.core.errors import ScriptError
 from sweeper.core.records import Dataset, SplitName
 from sweeper.core.text import format_count
+from sweeper.data.label_values import abbreviate
 from sweeper.data.make_dataset import list_parted_groups
 
 
@@ -66,8 +67,13 @@ def divide_as_before(dataset: Dataset, before: Dataset) -> Dataset:
 def _assign_sides(dataset: Dataset, sides: Sequence[SplitName]) -> Dataset:
     before = list_parted_groups(dataset.images)  # warnings about the split that came with the data, which is not used
     images = [image.model_copy(update={"split": side}) for image, side in zip(dataset.images, sides, strict=True)]
-    warnings = *(text for text in dataset.warnings if text not in before), *list_parted_groups(images)
-    return dataset.model_copy(update={"images": tuple(images), "warnings": warnings})
+    warnings = [*(text for text in dataset.warnings if text not in before), *list_parted_groups(images)]
+    if other := [one.stem for one, side in zip(dataset.images, sides, strict=True) if one.split == "train" != side]:
+        warnings.append(
+            f"the script scores {format_count(len(other), 'image')} that the split of the data has for training: "
+            f"{abbreviate(other, 3)}. If the script also trains on them, their scores are too high."
+        )
+    return dataset.model_copy(update={"images": tuple(images), "warnings": tuple(warnings)})
 
 
 def _list_endings(stem: str) -> Iterator[str]:

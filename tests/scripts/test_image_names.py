@@ -53,3 +53,12 @@ def test_a_patient_on_two_sides_of_the_split_of_the_script_is_a_warning() -> Non
     assert warning.startswith("1 group is on several sides of the given split: p1 (train: p1/scan1; val: p1/scan2)")
     divided_again = divide_as_script(divided, ["p2/scan2"], ["v1.2", "v1.3"])  # the split before is not used
     assert not [text for text in divided_again.warnings if "several sides" in text]
+
+
+def test_a_warning_names_scored_images_that_the_data_have_for_training() -> None:
+    images = tuple(image.model_copy(update={"split": "train"}) for image in DATA.images[:2])
+    data = DATA.model_copy(update={"images": (*images, *DATA.images[2:])})
+    divided = divide_as_script(data, ["p1/scan2"], ["v1.2", "v1.3"])
+    (warning,) = set(divided.warnings) - set(data.warnings)
+    assert warning.startswith("the script scores 1 image that the split of the data has for training: p1/scan2.")
+    assert divide_as_before(data, divided) == divided
