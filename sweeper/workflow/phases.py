@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
@@ -23,9 +23,6 @@ from sweeper.workflow.budget import find_budget
 from sweeper.workflow.confirmation_evidence import make_round_judge
 from sweeper.workflow.longer_look import look_at_longer
 from sweeper.workflow.run_context import RunContext
-
-if TYPE_CHECKING:
-    pass
 
 
 def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], None]) -> None:
