@@ -16,8 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from typing import NamedTuple
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Patterns, SplitName
@@ -32,21 +31,14 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import (
     SPLITS,
     SplitAssignment,
-    UnreadableFileError,
     get_file_kind,
     normalise_text,
-    open_file,
     read_text,
 )
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
-_LOOKED_AT = 1 << 16
-"""Bytes searched at each end of a file."""
-_SOME = 50
-"""Most files of a folder that detection opens."""
 _HIDDEN = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -308,30 +300,6 @@ def _list_entries(folder: Path) -> list[tuple[str, bool]]:
         return sorted((one.name, is_folder(one)) for one in seen)
 
 
-def find_json(place: DataSource, keys: Sequence[bytes]) -> list[Path]:
-    """Return the JSON files that have two of three keys, among the first `_SOME` in each folder."""
-    files, seen = [], Counter[Path]()
-    for path in place.files if place.entry is None else (place.entry,):
-        if path.suffix.lower() == ".json":
-            seen[path.parent] += 1
-            if seen[path.parent] <= _SOME and _has_keys(path, keys):
-                files.append(path)
-    return files
-
-
-def _has_keys(path: Path, keys: Sequence[bytes]) -> bool:
-    """Return whether the beginning or the end of a JSON file has two of three keys; False if unreadable."""
-    try:
-        with open_file(path) as file:
-            text = file.read(_LOOKED_AT)
-            length = file.seek(0, os.SEEK_END)
-            file.seek(max(len(text), length - _LOOKED_AT))
-            text += b"\n" + file.read(_LOOKED_AT)
-    except (OSError, UnreadableFileError):
-        return False
-    return sum(b'"%b"' % key in text for key in keys) >= 2
-
-
 def find_split(parts: Iterable[str]) -> SplitName | None:
     """Return the split given by the last of these folder names that denotes one."""
     for part in reversed([*parts]):
@@ -358,49 +326,3 @@ def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
         step = "keep one of its annotations, or join them" if is_one else "rename or remove one"
         place.problems.append(f"{stem}: a stem may name one image, found {abbreviate(files)}; {step}")
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
-
-
-def find_image(
-    place: DataSource, written: str, near: Sequence[Path], source: str, problems: list[str] | None = None
-) -> Path | None:
-    """Return the image that an annotation file refers to; None, and a problem, if there is no usable one.
-
-    It is a file below the root: at the written path relative to a folder of `near`, else with its name in such a
-    folder, else the only one with that name, or with that name in another case. A path that is quoted as in an address
-    (`%20`) is also looked for unquoted. `source` is the annotation file's name; `problems` defaults to those of
-    `place`.
-    """
-    text = normalise_text(written.replace("\\", "/"))
-    plain = normalise_text(unquote(text))
-    base, plain_base = (path.rsplit("/", 1)[-1] for path in (text, plain))
-    for name in dict.fromkeys((text, plain, base, plain_base)):
-        for folder in near:
-            path = place.by_path.get(normalise_text(os.path.abspath(folder / name)))  # noqa: PTH100 (links stay what they are)
-            if path is not None:
-                if name not in (text, plain):
-                    place.tally.add(*ELSEWHERE, base)
-                return path
-    alike = place.image_files.get(base.casefold()) or place.image_files.get(plain_base.casefold(), [])
-    others = [path for path in alike if normalise_text(path.name) in (base, plain_base)] or alike
-    if len(others) == 1:
-        if "/" in text:
-            place.tally.add(*ELSEWHERE, base)
-        return others[0]
-    reason = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
-    fault = f"{source}: the file {text[:300]!r} must be in the data folder, found {reason}; add it"
-    if not base:
-        fault = f"{source}: a file must be named, found {text[:300]!r}; name it, or remove the entry"
-    (place.problems if problems is None else problems).append(fault)
-    return None
-
-
-def note_unused(place: DataSource, used: Sequence[Path]) -> None:
-    """Warn of images without an annotation in the folders of the used ones."""
-    folders = {path.parent for path in used}
-    every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
-    place.tally.add("image", "without an annotation, passed over", *map(place.format_name, every - {*used}))
-
-
-def number_list(value: Any) -> list[float] | None:
-    """Return a list of numbers from JSON; None if it is something else."""
-    return value if isinstance(value, list) and set(map(type, value)) <= {int, float} else None

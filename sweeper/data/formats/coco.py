@@ -20,17 +20,8 @@ from typing import Any
 
 from sweeper.core.records import SplitName
 from sweeper.core.text import join_words
-from sweeper.data.formats.base import (
-    AnnotationFormat,
-    DataSource,
-    FormatLayout,
-    ReadResult,
-    Size,
-    find_image,
-    find_json,
-    find_split,
-    number_list,
-)
+from sweeper.data.formats.annotation_files import find_image, find_json, number_list
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Size, find_split
 from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
 from sweeper.data.formats.word_labels import number_words
 from sweeper.data.label_values import abbreviate

@@ -14,16 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.data.formats.base import (
-    AnnotationFormat,
-    DataSource,
-    FormatLayout,
-    ReadResult,
-    find_image,
-    find_json,
-    find_split,
-    number_list,
-)
+from sweeper.data.formats.annotation_files import find_image, find_json, number_list
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_split
 from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result
 from sweeper.data.formats.word_labels import number_words
 from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, load_json, normalise_text

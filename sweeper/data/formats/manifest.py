@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from sweeper.data.formats.annotation_files import find_image
 from sweeper.data.formats.base import (
     AnnotationFormat,
     DataSource,
@@ -15,7 +16,6 @@ from sweeper.data.formats.base import (
     ReadResult,
     Sample,
     drop_repeated,
-    find_image,
     make_unique_stems,
 )
 from sweeper.data.formats.patterns import read_mask_file

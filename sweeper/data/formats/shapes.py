@@ -19,15 +19,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
 from sweeper.core.records import IGNORE
-from sweeper.data.formats.base import (
-    DataSource,
-    ReadResult,
-    Sample,
-    Size,
-    drop_repeated,
-    make_unique_stems,
-    note_unused,
-)
+from sweeper.data.formats.annotation_files import note_unused
+from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size, drop_repeated, make_unique_stems
 from sweeper.data.formats.word_labels import ClassNames
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import Source

@@ -19,7 +19,8 @@ import numpy as np
 from sweeper.core.records import SplitName
 from sweeper.core.text import format_count
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
-from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_image
+from sweeper.data.formats.annotation_files import find_image
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
 from sweeper.data.formats.word_labels import number_words
 from sweeper.data.label_values import abbreviate
