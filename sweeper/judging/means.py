@@ -30,15 +30,8 @@ from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows, read_numbers
-from sweeper.judging.score_table import (
-    MOST_CELLS,
-    MOST_METHODS,
-    USUAL_MARGIN,
-    ScoreTable,
-    find_margin_problems,
-    find_request_problems,
-    make_scale,
-)
+from sweeper.judging.run_cells import MOST_CELLS, MOST_METHODS, find_request_problems
+from sweeper.judging.score_table import USUAL_MARGIN, ScoreTable, find_margin_problems, make_scale
 from sweeper.judging.table_traps import describe_alike, find_alike, find_mixed_units
 
 SdOver = Literal["images", "seeds"]

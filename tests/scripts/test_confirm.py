@@ -190,9 +190,11 @@ def test_an_answer_names_the_classes_that_no_training_learned(compare: Compare, 
             scores[..., 3, :2] = 0
             return scores
 
-    document = compare(make_script(Short, kind="counts", classes=4, noise=0.003, gaps=gaps)).document
+    confirmation = compare(make_script(Short, kind="counts", classes=4, noise=0.003, gaps=gaps))
+    document = confirmation.document
     assert document.head.endswith("in your own training, which learned 3 of 4 classes.")
     assert document.notes[0].startswith("No run learned class3 (the IoU is at most 0.05)")
+    assert document.notes[0] not in confirmation.judgement.caveats  # the report prints both lists
 
 
 def test_equal_losses_keep_cross_entropy(compare: Compare) -> None:
