@@ -29,7 +29,7 @@ from sweeper.deployment.predict import PredictionsDocument
 from sweeper.deployment.train import TrainingDocument
 from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
-from sweeper.judging.judgement import JudgementDocument
+from sweeper.judging.judgement_document import JudgementDocument
 from sweeper.judging.plan import PlanDocument
 from sweeper.scripts.answer import ConfirmationDocument
 from sweeper.scripts.contract import TrialDocument

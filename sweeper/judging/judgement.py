@@ -1,29 +1,29 @@
-"""The judgement on a table of scores: verdict, reasons, what would settle it; for programs and for a terminal."""
+"""The judgement on a table of scores: verdict, reasons, what would settle it; and its text on a terminal."""
 
 from __future__ import annotations
 
 import math
 import shutil
 from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import ClassVar
 
-from sweeper.core.base import Record
-from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
-from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
+from sweeper.core.records import Contest, Interval, Verdict
 from sweeper.core.text import fill_words, format_count, format_upper_bound, replace_minus
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.reasons import list_evidence_caveats
 from sweeper.evidence.verdict import Decision, apply_verdict_rule
-from sweeper.evidence.verdict_predicates import get_difference, has_beaten, is_measured
 from sweeper.judging.claim import ClaimRow, check_claim
+from sweeper.judging.judgement_document import (
+    JudgementDocument,
+    make_difference_rows,
+    make_method_row,
+    make_networks_row,
+)
 from sweeper.judging.means import MeansRow, is_table_of_means, make_means_table
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
 from sweeper.judging.table_evidence import (
     MethodContest,
-    MethodEvidence,
     compute_table_evidence,
     restore_score_direction,
 )
@@ -31,91 +31,6 @@ from sweeper.judging.table_evidence import (
 TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning scores higher just for that."
 REASONS = 6
 """Number of reasons that are printed on a terminal; with many methods there is one for each."""
-
-
-class MethodDifferenceRow(Record):
-    """A difference with its interval; above 0 the first is better, whichever direction the score has."""
-
-    first: str
-    second: str
-    difference: float
-    ci_low: float | None = None
-    """Null = not known."""
-    ci_high: float | None = None
-    se_seed: float | None = None
-    """Standard error from other trainings; null = not known."""
-    se_image: float | None = None
-    """Standard error from other images; 0 where its square was estimated below 0, and cut off; null = not known. Its
-    square is multiplied by K/(K − 1) where K folds make up a run."""
-    shown: bool
-    """Whether the first beats the second: the interval lies above 0, and the difference is at least the margin."""
-
-
-class MethodRow(Record):
-    """One method, best first."""
-
-    name: str
-    runs: tuple[str, ...]
-    score: float
-    """Mean over its runs, in the score's own direction."""
-    ci_low: float | None
-    """At 95 %; null = not known."""
-    ci_high: float | None
-    regret: Regret | None
-    """Possible cost of taking it, against the best, in the score's unit."""
-
-
-class NetworksRow(Record):
-    """Conclusions about these networks on other images; they say nothing about the methods."""
-
-    verdict: Verdict
-    strength: Strength
-    named: str
-    reasons: tuple[str, ...]
-    next_steps: tuple[str, ...]
-    comparisons: tuple[MethodDifferenceRow, ...]
-
-
-class JudgementDocument(Document):
-    """Document that `sweeper judge` prints, and `judgement.json`."""
-
-    SCHEMA: ClassVar[str] = "sweeper.judgement/1"
-
-    source: str
-    metric: str
-    higher_is_better: bool
-    margin: float
-    """A difference that does not matter, in the score's unit."""
-    level: float
-    """Level of the intervals of differences."""
-    verdict: Verdict
-    """On the methods; with fewer than three runs of each it is undecided, whatever `networks` says."""
-    strength: Strength
-    named: str
-    """The method to take; with `networks` that of the network to take."""
-    scope: Scope
-    """What the verdict generalises to: `both` = other trainings and other images; `trainings` = other trainings, scored
-    on the same images, as images are not distinguished."""
-    paired_seeds: bool
-    images: int
-    """0 = not distinguished."""
-    groups: int | None
-    """Groups of related images, which count as one image each."""
-    left_out: int
-    """Images without a score for at least one run."""
-    methods: tuple[MethodRow, ...]
-    baseline: str | None
-    comparisons: tuple[MethodDifferenceRow, ...]
-    """Differences of all pairs, the higher score first."""
-    networks: NetworksRow | None
-    """Present if some method has fewer than three runs and images are distinguished; else null."""
-    claim: ClaimRow | None
-    """Result of `--claim`."""
-    means: MeansRow | None
-    """Present if the verdict is an approximation from a table of means; else null."""
-    reasons: tuple[str, ...]
-    next_steps: tuple[str, ...]
-    caveats: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -198,10 +113,10 @@ class Judgement:
             images=table.images,
             groups=table.groups,
             left_out=table.left_out,
-            methods=tuple(_make_method_row(table, each) for each in self.decided_contest.finalists),
+            methods=tuple(make_method_row(table, each) for each in self.decided_contest.finalists),
             baseline=None if contest.baseline is None else contest.finalists[contest.baseline].family,
-            comparisons=_make_difference_rows(contest),
-            networks=None if self.networks is None else _make_networks_row(*self.networks),
+            comparisons=make_difference_rows(contest),
+            networks=None if self.networks is None else make_networks_row(*self.networks),
             claim=self.claim,
             means=self.means,
             reasons=self.reasons,
@@ -292,50 +207,6 @@ def _list_caveats(table: ScoreTable, contest: Contest) -> list[str]:
             "where that is because a method failed on them, it scores too high."
         )
     return caveats
-
-
-def _make_method_row(table: ScoreTable, each: MethodEvidence) -> MethodRow:
-    interval = restore_score_direction(table, each)
-    return MethodRow(
-        name=each.family,
-        runs=each.runs,
-        score=interval.estimate,
-        ci_low=_drop_infinite(interval.low),
-        ci_high=_drop_infinite(interval.high),
-        regret=each.regret,
-    )
-
-
-def _make_difference_rows(contest: Contest) -> tuple[MethodDifferenceRow, ...]:
-    rows = []
-    for (i, first), (j, second) in combinations(enumerate(contest.finalists), 2):
-        gap = get_difference(contest, i, j)
-        errors = {"ci_low": gap.low, "ci_high": gap.high, "se_seed": gap.se_seed, "se_image": gap.se_image}
-        rows.append(
-            MethodDifferenceRow(
-                first=first.family,
-                second=second.family,
-                difference=gap.estimate,
-                shown=has_beaten(contest, i, j),
-                **(errors if is_measured(contest, i, j) else {}),
-            )
-        )
-    return tuple(rows)
-
-
-def _make_networks_row(contest: MethodContest, decision: Decision) -> NetworksRow:
-    return NetworksRow(
-        verdict=decision.verdict,
-        strength=decision.strength,
-        named=contest.finalists[decision.recommended or 0].family,
-        reasons=decision.reasons,
-        next_steps=decision.next_steps,
-        comparisons=_make_difference_rows(contest),
-    )
-
-
-def _drop_infinite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 # --- For a terminal -------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from sweeper.core.paths import ConfirmationPaths
 from sweeper.core.records import Action, Contest
 from sweeper.core.text import capitalise, format_count, format_duration, join_words, replace_minus
 from sweeper.evidence.verdict_predicates import get_comparison, get_difference, has_beaten, has_enough_seeds
-from sweeper.judging.judgement import Judgement, JudgementDocument
+from sweeper.judging.judgement import Judgement
+from sweeper.judging.judgement_document import JudgementDocument
 from sweeper.judging.table_traps import note_unlearned
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.probe import ProbeDocument
