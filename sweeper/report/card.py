@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Verdict
-from sweeper.core.text import format_count, format_significant, join_words, replace_options
+from sweeper.core.text import format_count, format_significant, join_words, list_time_options, replace_options
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.action import find_best_other, has_highest_gain
 from sweeper.evidence.intervals import LEVEL
@@ -381,7 +381,7 @@ def _make_empty_card(facts: ReportFacts) -> AnswerCard:
         tried = max([sweep.conditions.recipe.steps, *(trial.spec.steps for trial in trained)])
         command = replace_options(sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
         if sweep.minutes is not None:
-            command = replace_options(resume, {"--minutes": sweep.minutes})
+            command = replace_options(resume, list_time_options(sweep.minutes, sweep.timeout))
     else:
         headline, command = "No recommendation: no loss was confirmed.", resume
         states = facts.search_trials["state"].value_counts()

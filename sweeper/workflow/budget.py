@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sweeper import storage as studies
 from sweeper.core.records import Breadth, BudgetProbe, Rung, SearchSpace, TrialResult
-from sweeper.core.text import format_duration
+from sweeper.core.text import format_duration, list_time_options
 from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.learning_check import suggest_remedies
 from sweeper.study.timekeeper import PROBE_SHARE
@@ -95,7 +95,8 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         spent = pace if enough else pace.add_rung(steps)
         minutes = math.ceil(MORE * compute_least_seconds(losses, request, spent, steps=steps) / 60)
         minutes = max(minutes, int(limit / 60) + 1)
-    help_ = suggest_remedies(finished[-2:], plan.conditions, minutes)
+    more_time = "" if minutes is None else " ".join(map(" ".join, list_time_options(minutes, request.timeout).items()))
+    help_ = suggest_remedies(finished[-2:], plan.conditions, more_time)
     sentence = f"{explanation}, so that no search was begun. {help_}"
     return BudgetProbe(
         first=first, steps=rungs[-1].steps, sentence=sentence, learned=False, rungs=rungs, minutes=minutes

@@ -413,13 +413,20 @@ def test_a_comparison_that_takes_too_long_is_rejected_with_the_needed_minutes() 
     assert len(studies.search_results(study)) == len(context.plan.space.families) == 5
 
 
-def test_a_rung_that_takes_too_long_is_skipped_and_its_minutes_reported() -> None:
+@pytest.mark.parametrize(("timeout", "rungs", "least", "most"), [(None, [100, 200], 10, 40), (300.0, [100], 5, 10)])
+def test_a_rung_that_takes_too_long_is_skipped_and_its_minutes_reported(
+    timeout: float | None, rungs: list[int], least: int, most: int
+) -> None:
     study, executor = new_study(), FakeExecutor(make_slow(TWO_RARE_CLASSES, 0.4), workers=2)
-    train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN)
+    train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN, timeout=timeout, longer=4)
     probe = read_probe(study)
-    assert [rung.steps for rung in probe.rungs] == [100, 200]
-    assert not probe.learned and "after 200 steps 2 of 4 classes are not learned by any loss" in probe.sentence
-    assert probe.minutes is not None and 10 < probe.minutes < 40
-    sweep = builders.sweep(trials=(), confirmations=(), budget=probe.sentence, learned=False, minutes=probe.minutes)
+    assert [rung.steps for rung in probe.rungs] == rungs and not probe.learned
+    assert f"after {rungs[-1]} steps 2 of 4 classes are not learned by any loss" in probe.sentence
+    assert probe.minutes is not None and least < probe.minutes < most
+    # A resume keeps the study's --timeout, and would end before these minutes.
+    options = f"--resume --minutes {probe.minutes}" + (f" --timeout {probe.minutes}m" if timeout else "")
+    assert f"more time ({options})" in probe.sentence
+    stored = {"budget": probe.sentence, "learned": False, "minutes": probe.minutes, "timeout": timeout}
+    sweep = builders.sweep(trials=(), confirmations=(), **stored)
     card = make_card(collect_facts(sweep, draw_conclusion(sweep)))
-    assert card.snippet == f"sweeper run --study {sweep.study} --resume --minutes {probe.minutes}"
+    assert card.snippet == f"sweeper run --study {sweep.study} {options}"
