@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -178,6 +179,7 @@ def test_the_parent_process_loads_neither_torch_nor_mlflow_at_its_start() -> Non
     assert not loaded & {"torch", "segmentation_models_pytorch", "timm", "mlflow"}
 
 
+@pytest.mark.slow
 def test_messages_of_workers_do_not_load_torch() -> None:
     """Unpickling a message imports the module of its class."""
     start = "e = ProcessBackend('cpu', 1, 1, print); e.get_hardware(); e.close()"
