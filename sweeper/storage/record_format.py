@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from packaging.version import Version
 from pydantic import ValidationError
 
 from sweeper.core.base import Record
@@ -92,7 +93,7 @@ def pack(record: Record) -> Document:
 
 
 def unpack(kind: type[Kind], document: object, what: str) -> Kind:
-    """Return the record of a document.
+    """Return the record of a document, without the fields that this version no longer has.
 
     Raises:
         DamagedError: if the document was changed since it was written, or cannot be read.
@@ -115,7 +116,8 @@ def unpack(kind: type[Kind], document: object, what: str) -> Kind:
     if compute_checksum(content) != mark.get("sha256"):
         raise DamagedError(what, "its checksum does not fit")
     try:
-        return kind.model_validate(content)
+        is_newer = Version(str(mark.get("by"))) > Version(__version__)
+        return kind.model_validate(content, extra="forbid" if is_newer else "ignore")
     except (ValidationError, ValueError, TypeError, KeyError) as error:
         raise StudyError(
             f"{made}, which cannot read it: {_format_first_problem(error)}. Use the version that made it, or a newer "

@@ -74,3 +74,11 @@ def test_a_record_of_another_version_is_refused_with_what_to_do() -> None:
     assert_refused({**content, "colour": "red"}, FORMAT, r"made by sweeper 7\.1 in format .*; this is .* colour")
     with pytest.raises(DamagedError, match="format"):
         studies.unpack(TrialResult, content, "trial 3")
+
+
+def test_fields_that_no_version_reads_any_more_are_dropped() -> None:
+    result = builders.failed_trial()
+    content = result.model_dump(mode="json")
+    content |= {"colour": "red", "spec": {**content["spec"], "shade": 3}}
+    mark = {"format": FORMAT, "by": __version__, "sha256": stored.compute_checksum(content)}
+    assert studies.unpack(TrialResult, {**content, "stored_as": mark}, "trial 3") == result
