@@ -21,10 +21,6 @@ STATUS = Path(".sweeper") / "status"
 COMPARISONS = Path(".sweeper") / "confirm"
 """Comparisons of losses in the user's script: a folder each, with a folder for each training."""
 REPORTS = Path("reports")
-TENSORBOARD = Path("tensorboard")
-"""TensorBoard's files, one folder per study, with `--log-to tensorboard`."""
-LogTo = Literal["tensorboard", "wandb"]
-"""Where runs are written in addition to MLflow."""
 
 
 def expand_user(text: str) -> Path:

@@ -40,12 +40,12 @@ def format_comparison_resume_command(name: str, places: str = "") -> str:
     return f"sweeper confirm --name {shlex.quote(name)} --resume{places}"
 
 
-def format_places(tracking: str = TRACKING, out: Path = REPORTS, cache: Path = CACHE, log_to: str | None = None) -> str:
+def format_places(tracking: str = TRACKING, out: Path = REPORTS, cache: Path = CACHE) -> str:
     """Format the options for output locations, which no study or comparison stores; "" if all are the defaults."""
     places = [format_option("--tracking-uri", tracking, TRACKING)]
     places += [] if out == REPORTS else [f" --out {shlex.quote(str(out))}"]
     places += [] if cache == CACHE else [f" --cache {shlex.quote(str(cache))}"]
-    return "".join(places if log_to is None else [*places, f" --log-to {log_to}"])
+    return "".join(places)
 
 
 def replace_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:

@@ -22,7 +22,7 @@ from sweeper import storage as studies
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, TrainingDropped, TrainingPaused
-from sweeper.core.paths import STORAGE, LogTo
+from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count, format_mlflow_command, format_resume_command
@@ -30,7 +30,6 @@ from sweeper.system.locks import get_sqlite_path
 from sweeper.system.whole_files import WatchedFile
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
-from sweeper.tracking.other_loggers import LoggedRuns
 from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
     EXPERIMENT_NOTE_LIMIT,
@@ -112,8 +111,6 @@ class MlflowTracker:
         """Error that ended the last pass; None = none."""
         self._shown: dict[str, float] = {}
         """Seconds of running trainings at the last write of their runs."""
-        self._elsewhere: LoggedRuns | None = None
-        """Runs of another logger, if any."""
         self._closed = False
         self._woken, self._awaited = threading.Event(), threading.Event()
 
@@ -127,7 +124,6 @@ class MlflowTracker:
         storage: str = STORAGE,
         places: str = "",
         status: str = "RUNNING",
-        log_to: LogTo | None = None,
     ) -> None:
         """Find or create the sweep's run, store its id with the study, and begin to write the study's missing parts.
 
@@ -139,7 +135,6 @@ class MlflowTracker:
             storage: the study's address, for suggested commands.
             places: other options of the command that resumes the study.
             status: status of the sweep's run.
-            log_to: another logger for each training's run.
 
         Raises:
             SweeperError: if the experiment was deleted.
@@ -184,8 +179,6 @@ class MlflowTracker:
         }
         for key, text in views.items():
             self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
-        if log_to is not None:
-            self._elsewhere = LoggedRuns(log_to, study.study_name, plan.created, self._warnings.append)
         for training in trainings:
             self._put_training(training)
         threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
@@ -245,12 +238,7 @@ class MlflowTracker:
     ) -> None:
         """End the sweep, wait briefly for a store that is away, and warn of what it still lacks."""
         self.conclude_sweep(status, summary)
-        patience = LAST_SECONDS if status == "KILLED" else END_PATIENCE
-        self._wait_until_written(patience, report_alive)
-        if (other := self._elsewhere) is not None:
-            self._wait_for(lambda: other.pending_text, lambda: other.left, other.option, patience, report_alive)
-            if left := other.pending_text:
-                self._warn(f"{other.option} lacks {left}; with --resume and that option all are written")
+        self._wait_until_written(LAST_SECONDS if status == "KILLED" else END_PATIENCE, report_alive)
         self.close()
         if status != "FAILED":  # else the study's storage may have failed
             self._note_runs()
@@ -279,8 +267,6 @@ class MlflowTracker:
     def _put_training(self, training: TrackedTraining) -> None:
         name, run = training.result.spec.name, run_of(training, self._values, self.mirror.parent_run_id)
         self._put_task("run", name, partial(self.mirror.write_run, name, run))
-        if self._elsewhere is not None and not training.running:
-            self._elsewhere.put(name, run)
 
     def _update_sweep(self, **changes: object) -> None:
         self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]
@@ -299,37 +285,23 @@ class MlflowTracker:
     def _wait_until_written(self, timeout: float, report_alive: Callable[[], None]) -> None:
         """Wait until everything is written, or the store has accepted nothing for `timeout` seconds."""
         self._awaited.set()
-        place = f"MLflow at {self._place}"
-        self._wait_for(
-            lambda: "" if self._gone else self.pending_text, lambda: self._written, place, timeout, report_alive
-        )
-        self._awaited.clear()
-
-    def _wait_for(
-        self,
-        left: Callable[[], str],
-        done: Callable[[], int],
-        place: str,
-        timeout: float,
-        report_alive: Callable[[], None],
-    ) -> None:
-        """Wait until nothing is `left` to be written, or `done` has not increased for `timeout` seconds."""
         began = progress = time.monotonic()
-        before, warned = done(), False
-        while left():
+        before, warned = self._written, False
+        while self._gone is None and (left := self.pending_text):
             self._woken.set()
             time.sleep(0.05)
             report_alive()
             self._log_warnings()
             now = time.monotonic()
-            if done() != before:
-                before, progress = done(), now
+            if self._written != before:
+                before, progress = self._written, now
             if now >= (began + LAST_SECONDS if self._stopped() else min(progress + timeout, began + MOST_SECONDS)):
                 break
-            if now - began > LAST_SECONDS and not warned and (text := left()):
+            if now - began > LAST_SECONDS and not warned:
                 warned = True
-                self._log(f"waiting for {place}: {text} to be written")
+                self._log(f"waiting for MLflow at {self._place}: {left} to be written")
         self._log_warnings()
+        self._awaited.clear()
 
     def _explain_missing(self) -> str | None:
         """Return what the store lacks, and the command that writes it; None if it is complete."""

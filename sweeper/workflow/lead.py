@@ -223,15 +223,12 @@ def _prepare_queue(session: StudySession) -> StudyRequest:
 def _begin_tracking(session: StudySession) -> None:
     """Begin to write the study to MLflow."""
     settings, display, study = session.settings, session.display, session.study
-    session.tracker.begin_sweep(
-        study, session.prepared.plan, storage=settings.storage, places=settings.places, log_to=settings.log_to
-    )
+    session.tracker.begin_sweep(study, session.prepared.plan, storage=settings.storage, places=settings.places)
     studies.note_session(study)
     if (warning := warn_unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
     storage, tracking = hide_address_secrets(settings.storage), hide_address_secrets(settings.tracking_uri)
-    also = {None: "", "tensorboard": "; TensorBoard: tensorboard/", "wandb": "; Weights & Biases"}[settings.log_to]
-    display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}{also}")
+    display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}")
 
 
 def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast:

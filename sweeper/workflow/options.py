@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import optuna
 
 ELSEWHERE = {
-    *("study", "resume", "storage", "tracking_uri", "log_to", "out", "cache"),
+    *("study", "resume", "storage", "tracking_uri", "out", "cache"),
     *("workers", "threads", "executor", "ray_address"),
 }
 """Settings that say where and how, not what; the command that repeats a study does not contain them."""

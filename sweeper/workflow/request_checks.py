@@ -89,10 +89,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
             f"tables under one name; got {hide_address_secrets(settings.storage)} for both: create another one for "
             "MLflow"
         )
-    if settings.log_to is not None:
-        from sweeper.tracking.other_loggers import check_logger  # MLflow takes seconds
-
-        check_logger(settings.log_to)
     if settings.ray_address is not None and settings.executor != "ray":
         raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
     if settings.resume:

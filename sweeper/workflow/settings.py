@@ -320,8 +320,6 @@ class Settings(Record):
         "Where things go", paths.TRACKING, often=True, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI")
     )
     """MLflow's store: sqlite:///FILE or a server's address."""
-    log_to: paths.LogTo | None = _make_setting("Where things go")
-    """Also write each training's run to TensorBoard's files in tensorboard/, or to Weights & Biases."""
     out: Path = _make_setting("Where things go", paths.REPORTS, often=True, metavar="DIRECTORY")
     """Folder of the reports."""
     cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")
@@ -336,7 +334,7 @@ class Settings(Record):
     @property
     def places(self) -> str:
         """Options that the command to resume the study needs, as the study does not store them."""
-        return format_places(self.tracking_uri, self.out, self.cache, self.log_to)
+        return format_places(self.tracking_uri, self.out, self.cache)
 
 
 def list_options() -> dict[str, Option]:

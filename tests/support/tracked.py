@@ -12,7 +12,6 @@ from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
 from sweeper.core.events import ResultStored
-from sweeper.core.paths import LogTo
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.storage import results
 from sweeper.tracking import MlflowTracker
@@ -36,13 +35,12 @@ def begin_tracking(
     space: SearchSpace = SPACE,
     created: str = "2026-11-20T07:00:00+00:00",
     status: str = "RUNNING",
-    log_to: LogTo | None = None,
     **options: Any,
 ) -> MlflowTracker:
     """Return a tracker of a study, or of a new one with this name."""
     tracker = MlflowTracker(uri, warn=warn, **options)
     plan = new_plan(space, conditions or builders.conditions()).model_copy(update={"created": created})
-    tracker.begin_sweep(make_study(study) if isinstance(study, str) else study, plan, status=status, log_to=log_to)
+    tracker.begin_sweep(make_study(study) if isinstance(study, str) else study, plan, status=status)
     return tracker
 
 
