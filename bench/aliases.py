@@ -67,7 +67,7 @@ def run_one_sweep(arguments: argparse.Namespace, seed: int, folder: Path) -> dic
         size=arguments.size,
         seed=seed,
         executor="inline",
-        confirm_seeds=arguments.confirm_seeds,
+        seeds=arguments.seeds,
         study="aliases",
         storage=f"sqlite:///{folder}/sweeper.db",
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--confirm-seeds", default="2..8")
+    parser.add_argument("--seeds", default="2..8")
     parser.add_argument("--twin", action="store_true", help="compare cross-entropy with its twin")
     parser.add_argument("--first", type=int, default=0, help="seed of the first sweep")
     arguments = parser.parse_args()

@@ -6,7 +6,7 @@ OUT.csv gets a row for each loss, seed, test image and class: tp, fp and fn at t
 a few seconds. reports/example-judged/ was made with it, from
 
     sweeper run --data synthetic:street --trials 8 --steps 60 --size 64 --batch-size 4 --confirm-steps 120 \
-        --confirm-seeds 3..3 --workers 1 --study street-judged
+        --seeds 3..3 --workers 1 --study street-judged
 """
 
 from __future__ import annotations

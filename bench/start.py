@@ -26,7 +26,7 @@ RUN_COMMAND = [
     "2",
     "--steps",
     "4",
-    "--confirm-seeds",
+    "--seeds",
     "1",
     "-v",
     "--data",

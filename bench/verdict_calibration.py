@@ -18,10 +18,10 @@ the order in which they are printed:
   knows the answer; for the comparison, so does the product ("to the last interim analysis"). By itself ("ours") the
   product ends before: the better loss is cross-entropy, and that it is kept is soon known.
 - choice: the losses truly differ; what is claimed, what the recommended loss costs, how often the bound of its regret
-  holds, and how many of the first cards that say *probable* recommend a loss that costs more than the ROPE. Limit: 5 %
-  of all first *probable* cards.
-- safe: the recommended loss is worse by just more than the ROPE; how often it is called safe or equivalent. Limit: the
-  upper end is at most 6.5 %.
+  holds, and how many of the first cards that say *probable* recommend a loss that costs more than the margin. Limit:
+  5 % of all first *probable* cards.
+- safe: the recommended loss is worse by just more than the margin; how often it is called safe or equivalent. Limit:
+  the upper end is at most 6.5 %.
 - coverage: how often the intervals of a finalist's mIoU and of a paired difference hold, by number of test images.
 
 Prints the tables in Markdown, each row when it is done; the same arguments print the same tables, whatever the number
@@ -57,7 +57,7 @@ from sweeper.evidence.intervals import LEVEL, compute_half_width
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.verdict import Decision, apply_verdict_rule, decide_verdict
 
-ROPE = 0.01
+MARGIN = 0.01
 ANALYSES = plan_analyses(2, simulation.SEEDS)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
@@ -277,10 +277,10 @@ def simulate_oracle(mious: Floats, sds: Floats) -> npt.NDArray[np.bool_]:
         gaps = np.take_along_axis(means, best[:, None], axis=1) - means
         half = float(ndtri(1 - analysis.error / 2)) * sds[k][best]
         rival = np.arange(means.shape[1]) != best[:, None]
-        beaten = (gaps > half) & (gaps >= ROPE)
+        beaten = (gaps > half) & (gaps >= MARGIN)
         clear = (beaten | ~rival).all(axis=1)
         won |= clear & (best == 0) & ~ended
-        pairs = np.abs(means[:, :, None] - means[:, None, :]) + float(ndtri(1 - analysis.error / 2)) * sds[k] <= ROPE
+        pairs = np.abs(means[:, :, None] - means[:, None, :]) + float(ndtri(1 - analysis.error / 2)) * sds[k] <= MARGIN
         is_left = ~beaten
         equivalent = (pairs | ~is_left[:, :, None] | ~is_left[:, None, :]).all(axis=(1, 2)) & ~clear
         ended |= clear | equivalent
@@ -450,7 +450,7 @@ def weigh_results(
     assert test is not None
     groups = scenario.list_groups(len(test.images))
     return compute_evidence(
-        results, search, classes=scenario.classes, rope=ROPE, analyses=analyses, groups=groups, metric=metric
+        results, search, classes=scenario.classes, margin=MARGIN, analyses=analyses, groups=groups, metric=metric
     )
 
 
@@ -465,7 +465,7 @@ def contains_gap(evidence: Evidence, truth: Floats, level: float | None = None) 
     Without a loss that collapses, the true difference is 0, and the simulated population means differ only by chance.
     """
     first, second = (truth[ORDER.index(f.family)] for f in evidence.finalists)
-    gap = float(first - second) if abs(first - second) > ROPE / 2 else 0.0
+    gap = float(first - second) if abs(first - second) > MARGIN / 2 else 0.0
     interval = evidence.comparisons[0].difference
     if level is None:
         return contains(interval, gap)
@@ -580,7 +580,7 @@ def list_choice_rows(
     yield ""
     yield (
         f"Of {first:,} first cards that said probable, {wrong_first / max(1, first):.2%} recommended a loss that "
-        f"costs more than the ROPE (upper limit {compute_upper_limit(wrong_first, max(1, first)):.2%})."
+        f"costs more than the margin (upper limit {compute_upper_limit(wrong_first, max(1, first)):.2%})."
     )
 
 
@@ -608,11 +608,11 @@ def count_choices(task: Task) -> Tally:
         assert recommended.regret is not None
         tally.mious.append(np.array([[cost, cost <= recommended.regret.bound]]))
         tally.winners["clear_winner"] += claim == "clear_winner" and cost > 0
-        tally.winners["safe"] += claim in {"safe_choice", "equivalent"} and cost > ROPE
-        tally.winners["probable"] += claim == "probable" and cost > ROPE
+        tally.winners["safe"] += claim in {"safe_choice", "equivalent"} and cost > MARGIN
+        tally.winners["probable"] += claim == "probable" and cost > MARGIN
         if played.first_probable is not None:
             tally.endings["first"] += 1
-            tally.endings["first wrong"] += bool(true.max() - true[ORDER.index(played.first_probable)] > ROPE)
+            tally.endings["first wrong"] += bool(true.max() - true[ORDER.index(played.first_probable)] > MARGIN)
     return tally
 
 
@@ -621,11 +621,11 @@ SAFE_LIMIT = 0.065
 
 
 def list_safe_rows(run: Runner, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
-    """Yield the rows of the table `safe` when they are done; the first loss is better by 1.01 × the ROPE."""
+    """Yield the rows of the table `safe` when they are done; the first loss is better by 1.01 × the margin."""
     yield "| scenario | images | finalists | wrongly safe or equivalent | upper limit |"
     yield "| --- | --: | --: | --: | --: |"
     tasks = [
-        Task(scenario, n, simulations, (seed, 5, k, n, j), gap=find_level_gap(scenario, 1.01 * ROPE), images=images)
+        Task(scenario, n, simulations, (seed, 5, k, n, j), gap=find_level_gap(scenario, 1.01 * MARGIN), images=images)
         for k, scenario in scenarios.items()
         if not (scenario.collapse or scenario.last_collapse)
         for n in (2, 4)
@@ -647,7 +647,7 @@ def find_level_gap(scenario: Scenario, true_gap: float) -> float:
 
 
 def count_unsafe(task: Task) -> Tally:
-    """Count how often a loss that is worse by more than the ROPE is called safe or equivalent."""
+    """Count how often a loss that is worse by more than the margin is called safe or equivalent."""
     rng, tally = np.random.default_rng(task.stream), Tally()
     search = simulation.make_search_trials(task.losses)
     for _ in range(task.sweeps):
@@ -701,7 +701,7 @@ def main() -> None:
             max(1, simulations // 4),
         ),
         "choice": ("What is claimed and recommended where losses differ", choice, max(1, simulations // 5)),
-        "safe": ("Losses called safe that are worse by 1.01 × the ROPE", list_safe_rows, simulations),
+        "safe": ("Losses called safe that are worse by 1.01 × the margin", list_safe_rows, simulations),
         "coverage": ("Intervals that contain the truth (two losses)", list_coverage_rows, max(1, simulations // 2)),
     }
     scenarios = {k: s for k, s in enumerate(simulation.SCENARIOS) if arguments.scenario in (None, s.name)}

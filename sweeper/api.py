@@ -67,7 +67,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     Args:
         data: folder of images and labels, or a synthetic scene; None = `synthetic:street`.
         progress: whether to print each result on standard error. Warnings are always printed.
-        options: options of `sweeper run`, with underscores: `trials=50, study="mine", confirm_seeds="3..8"`.
+        options: options of `sweeper run`, with underscores: `trials=50, study="mine", seeds="3..8"`.
 
     Raises:
         sweeper.core.errors.UsageError: before any training, with every fault of options, data or space.
@@ -188,6 +188,7 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     """
     from pydantic import ValidationError
 
+    from sweeper.cli.replaced import explain_replaced
     from sweeper.workflow.settings import Settings
 
     options = {name: value for name, value in options.items() if (name, value) not in AS_DEFAULT}
@@ -199,7 +200,8 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     options |= {"threshold": "0.5"} if options.get("threshold") == 0.5 else {}
     fields = Settings.model_fields
     problems = [
-        f"{name} is no option of `sweeper run` that can be given here{suggest_correction(name, fields)}"
+        explain_replaced(f"--{name.replace('_', '-')}")
+        or f"{name} is no option of `sweeper run` that can be given here{suggest_correction(name, fields)}"
         for name in options
         if name not in fields
     ]

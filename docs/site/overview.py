@@ -111,7 +111,7 @@ def draw_gains(axes: Axes, document: dict[str, Any]) -> None:
     """Draw what each finalist gains over cross-entropy, with its interval."""
     gaps = sorted((c for c in document["comparisons"] if c["second"] == BASELINE), key=lambda gap: -gap["difference"])
     clean_axes(axes)
-    axes.axvspan(-document["rope"], document["rope"], color=INK, alpha=BAND, lw=0, zorder=0)
+    axes.axvspan(-document["margin"], document["margin"], color=INK, alpha=BAND, lw=0, zorder=0)
     axes.axvline(0, color=INK, lw=1, zorder=1)
     others = iter(OTHERS)
     for row, gap in enumerate(gaps):

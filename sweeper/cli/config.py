@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sweeper.cli.replaced import explain_replaced
 from sweeper.core.errors import RequestError
 from sweeper.core.redact import remember_command_secrets
 from sweeper.core.text import suggest_correction
@@ -43,7 +44,9 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     for key, option_value in content.items():
         option = options.get(key.replace("_", "-"))
         if option is None:
-            problems.append(f"{format_key(key)}: unknown option{suggest_correction(key.replace('_', '-'), options)}")
+            name = key.replace("_", "-")
+            words = explain_replaced(f"--{name}") or f"unknown option{suggest_correction(name, options)}"
+            problems.append(f"{format_key(key)}: {words}")
         elif (fault := _format_fault(option, option_value)) is not None:
             problems.append(f"{format_key(key)}: {fault}")
         else:

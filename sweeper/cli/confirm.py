@@ -21,6 +21,7 @@ from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
+from sweeper.workflow.settings import LONGEST, parse_duration
 
 if TYPE_CHECKING:
     from sweeper.scripts.answer import Confirmation, ConfirmationDocument
@@ -79,16 +80,10 @@ def _parse_share(text: str) -> float:
 @click.option(
     "--workers", type=click.IntRange(1, 1000), default=1, show_default=True, help="Number of trainings at a time."
 )
-@click.option(
-    "--gpus-per-trial",
-    "gpus",
-    type=click.IntRange(0, 64),
-    default=0,
-    help="GPUs of each training.  [default: each sees all]",
-)
-@click.option("--time-limit", type=click.FloatRange(1), help="Seconds that one training may take.  [default: no limit]")
-@click.option("--name", help="Name of the comparison.  [default: the script's]")
-@click.option("--resume", is_flag=True, help="Continue the comparison --name, or begin it.")
+@make_setting_option("gpus_per_trial", text="GPUs of each training.")
+@make_setting_option("time_limit", text="Longest time of one training.")
+@click.option("--study", "name", envvar="SWEEPER_STUDY", help="Name of the comparison.  [default: the script's]")
+@click.option("--resume", is_flag=True, help="Continue the comparison --study, or begin it.")
 @click.option(
     "--dry-run", is_flag=True, help="Probe the script, print what it costs and how precise it will be, and end."
 )
@@ -105,7 +100,7 @@ def command(
     dry_run: bool,
     as_json: bool,
     workers: int,
-    gpus: int,
+    gpus_per_trial: int | None,
     out: Path,
     tracking_uri: str,
     **options: Any,
@@ -131,7 +126,7 @@ def command(
         raise click.UsageError('--command is needed, such as --command "python train.py"')
     if options["rates"] == (1.0,) and options["rate_share"] is not None:
         raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
-    share_gpus(workers, gpus)
+    share_gpus(workers, gpus_per_trial)
     name = name or make_comparison_name(study, script)
     resume_command = format_comparison_resume_command(name, format_places(tracking_uri, out))
     folder = (COMPARISONS / make_folder_name(name)).resolve()
@@ -156,9 +151,9 @@ def command(
         words = split_command(plan.command)
         starter = ScriptStarter(
             words,
-            seconds=options["time_limit"] or float("inf"),
+            seconds=parse_duration(options["time_limit"] or LONGEST),
             workers=workers,
-            gpus_each=gpus,
+            gpus_each=gpus_per_trial,
             is_stopped=lambda: stop.status is not None,
             log=log,
         )
@@ -216,7 +211,7 @@ def _begin_plan(
 
     if (folder / comparison_plan.PLAN).exists():
         raise UsageError(
-            f"a comparison {name!r} was begun; `{resume_command}` continues it, another --name begins another"
+            f"a comparison {name!r} was begun; `{resume_command}` continues it, another --study begins another"
         )
     sources = hash_sources(split_command(script))
     losses = _list_losses(study, options)
@@ -227,7 +222,7 @@ def _begin_plan(
 
         check_tracking(store, name)
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
-    probe = probe_script(script, seconds=options["time_limit"] or START_SECONDS, log=log)
+    probe = probe_script(script, seconds=parse_duration(options["time_limit"] or START_SECONDS), log=log)
     plan = comparison_plan.ConfirmationPlan(
         command=script,
         losses=losses,
@@ -295,7 +290,7 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
         problems.append(f"{join_words(changed[:3])} changed, so that trainings would no longer be of one script")
     if problems:
         raise UsageError(
-            "the comparison cannot be resumed like this; restore it, or begin another with another --name:\n"
+            "the comparison cannot be resumed like this; restore it, or begin another with another --study:\n"
             + "\n".join(f"  - {text}" for text in problems)
         )
     if options["margin"] is not None:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import click
 
+from sweeper.cli.replaced import refuse_replaced
 from sweeper.cli.signals import end_like_ctrl_c
 from sweeper.cli.terminal import echo_lines
 from sweeper.core.error_causes import get_cause
@@ -54,7 +55,7 @@ COMMANDS = {
 TRUE = {"1", "true", "yes", "on", "t", "y"}
 """Values of an environment variable that set a flag."""
 
-RESUME = ("sweeper run --study ", "sweeper confirm --name ")
+RESUME = ("sweeper run --study ", "sweeper confirm --study ")
 """Beginnings of the exception notes with the command that continues a sweep or a comparison."""
 
 
@@ -82,8 +83,10 @@ class LazyGroup(click.Group):
 
         Raises:
             click.UsageError: if it does not exist, with a similar name.
+            UsageError: if it was replaced, with what to use now.
         """
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            refuse_replaced(f"sweeper {args[0]}")
             near = suggest_correction(args[0], COMMANDS) or "; `sweeper --help` lists them"
             ctx.fail(f"no such command, {args[0]!r}{near}")
         return super().resolve_command(ctx, args)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sweeper.cli.replaced import refuse_replaced, refuse_replaced_variables
 from sweeper.core.paths import expand_user
 from sweeper.core.records import MissLimit, Verdict
 from sweeper.core.redact import remember_command_secrets
@@ -25,7 +26,7 @@ MISSING_MESSAGES = {"study": "STUDY is needed", "study_and_images": "STUDY and I
 
 
 class SweeperCommand(click.Command):
-    """A command that refuses empty values.
+    """A command that refuses empty values, and options that it had before.
 
     An empty value is a mistake, such as an unset variable in a script: `--data "$DIR"` would otherwise mean the
     default.
@@ -36,7 +37,9 @@ class SweeperCommand(click.Command):
 
         Raises:
             click.UsageError: with all of them.
+            UsageError: if an option was replaced, with what to use now.
         """
+        refuse_replaced_variables(ctx)
         remember_command_secrets(args)
         problems = list(_find_empty_arguments(args))
         patterns = {"--images", "--masks"} & {*args}
@@ -49,6 +52,9 @@ class SweeperCommand(click.Command):
             if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
                 words = f"{error.message} (from --config {ctx.params.get('config')})"
                 raise click.BadParameter(words, ctx, error.param, error.param_hint) from error
+            raise
+        except click.NoSuchOption as error:
+            refuse_replaced(error.option_name)
             raise
         except click.UsageError as error:
             if error.message.startswith("Got unexpected extra argument") and patterns:

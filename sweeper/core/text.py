@@ -37,7 +37,7 @@ def format_resume_command(study: str, storage: str = STORAGE, places: str = "") 
 
 def format_comparison_resume_command(name: str, places: str = "") -> str:
     """Return the command that resumes a comparison, with its `places`."""
-    return f"sweeper confirm --name {shlex.quote(name)} --resume{places}"
+    return f"sweeper confirm --study {shlex.quote(name)} --resume{places}"
 
 
 def format_places(tracking: str = TRACKING, out: Path = REPORTS, cache: Path = CACHE) -> str:

@@ -1,9 +1,9 @@
 """The action: change from cross-entropy only on evidence, else keep it; and the sentence that states it.
 
 - change: at least one finalist that learned *beats* tuned cross-entropy: at an interim analysis the interval of its
-  gain was above 0, and the estimate was at least the ROPE. `choose_preferred` recommends one of those that no other
+  gain was above 0, and the estimate was at least the margin. `choose_preferred` recommends one of those that no other
   finalist beats.
-- keep: otherwise. Cross-entropy is recommended; the verdict says how sure it is that this costs at most the ROPE.
+- keep: otherwise. Cross-entropy is recommended; the verdict says how sure it is that this costs at most the margin.
 
 There is no action where cross-entropy was not confirmed, learned nothing, or collapsed while another finalist did not.
 """
@@ -53,9 +53,9 @@ def choose_action(
 
 
 def find_best_other(evidence: Evidence) -> int | None:
-    """Return the most promising finalist other than cross-entropy: first those whose gain may exceed the ROPE.
+    """Return the most promising finalist other than cross-entropy: first those whose gain may exceed the margin.
 
-    Finalists with too few seeds for a bound rank with those whose gain is within the ROPE; within a rank the highest
+    Finalists with too few seeds for a bound rank with those whose gain is within the margin; within a rank the highest
     estimate comes first. None without cross-entropy, or if all trainings of every other finalist collapsed.
     """
     base = evidence.baseline
@@ -77,14 +77,14 @@ def has_highest_gain(evidence: Evidence, other: int, base: int) -> bool:
 
 
 def may_gain(evidence: Contest, i: int, base: int) -> bool:
-    """Return whether a finalist may gain more than the ROPE over cross-entropy."""
-    return not has_enough_seeds(evidence, i, base) or get_comparison(evidence, i, base).one_sided > evidence.rope
+    """Return whether a finalist may gain more than the margin over cross-entropy."""
+    return not has_enough_seeds(evidence, i, base) or get_comparison(evidence, i, base).one_sided > evidence.margin
 
 
 def list_open_rivals(evidence: Contest, base: int) -> list[int]:
     """Return the finalists whose comparison with cross-entropy settles the action while it is kept.
 
-    It is the one with the highest gain if that is at least the ROPE, as one established gain is enough; else all that
+    It is the one with the highest gain if that is at least the margin, as one established gain is enough; else all that
     may gain more. Those that the race gave too few seeds for an interval can hardly change the action.
     """
     rivals = [
@@ -94,7 +94,7 @@ def list_open_rivals(evidence: Contest, base: int) -> list[int]:
     ]
     gains = {i: get_difference(evidence, i, base).estimate for i in rivals}
     best = max(rivals, key=gains.__getitem__, default=base)
-    return [best] if rivals and gains[best] >= evidence.rope else rivals
+    return [best] if rivals and gains[best] >= evidence.margin else rivals
 
 
 def format_headline(
@@ -112,7 +112,7 @@ def format_headline(
 
 
 def _format_larger_gain(evidence: Evidence, recommended: int, base: int) -> str:
-    """Return which loss may gain more than the recommended one, where that is expected to cost more than the ROPE."""
+    """Return which loss may gain more than the recommended one, where that is expected to cost more than the margin."""
     if not is_costly(evidence, recommended):
         return ""
     others = (i for i in range(len(evidence.finalists)) if not has_beaten(evidence, recommended, i))
@@ -132,7 +132,7 @@ def add_longer_look(head: str, evidence: Evidence, action: Action | None, look: 
     after = gap.after.estimate
     if action == "change" and is_over_base and gap.trend in ("grows", "shrinks"):
         return f"{head} {times} it {gap.trend} to {_format_gain(evidence, after)}."
-    if action == "keep" and is_over_base and gap.trend == "grows" and gap.after.low > 0 and after >= evidence.rope:
+    if action == "keep" and is_over_base and gap.trend == "grows" and gap.after.low > 0 and after >= evidence.margin:
         return f"{head} {times} {gap.first} gains {_format_gain(evidence, after)}."
     return head
 
@@ -151,13 +151,13 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
     if strength == "open" and (doubt := _format_doubt(evidence, other, base)):
         return f"Keep cross-entropy for now: {doubt}."
     plain = evidence.finalists[base].vs_plain
-    if plain is not None and plain.low > 0 and plain.estimate >= evidence.rope / 2:
+    if plain is not None and plain.low > 0 and plain.estimate >= evidence.margin / 2:
         point = "threshold" if len(evidence.classes) == 2 else "τ"
         return f"Keep cross-entropy; tune its {point} ({format_score_difference(evidence, plain.estimate)})."
     if verdict is Verdict.CLEAR_WINNER:
         return "Keep cross-entropy: it beats every other finalist."
     sure = "probably no" if strength == "probable" else "no"
-    most = f"{evidence.rope:g} {evidence.scale.score}{format_bound_condition(evidence, evidence.finalists[base])}"
+    most = f"{evidence.margin:g} {evidence.scale.score}{format_bound_condition(evidence, evidence.finalists[base])}"
     return f"Keep cross-entropy: {sure} other finalist gains more than {most}."
 
 
@@ -166,17 +166,17 @@ def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
 
     Where only losses that were dropped before they had a bound may gain, return what cross-entropy may cost.
     """
-    rope, digits, regret = evidence.rope, evidence.scale.digits, evidence.finalists[base].regret
+    margin, digits, regret = evidence.margin, evidence.scale.digits, evidence.finalists[base].regret
     if not may_gain(evidence, other, base):
-        if regret is None or regret.bound <= rope:
+        if regret is None or regret.bound <= margin:
             return ""
         limit = format_bound_condition(evidence, evidence.finalists[base])
-        return f"it may cost up to {format_upper_bound(regret.bound, rope, digits)}{limit}"
+        return f"it may cost up to {format_upper_bound(regret.bound, margin, digits)}{limit}"
     if count_units(evidence) < 2:
         return f"{format_units(evidence)} shows nothing"
     if count_common_seeds(evidence, other, base) < DECIDING_SEEDS:
         return f"at least {DECIDING_SEEDS} common seeds are needed"
-    most = format_upper_bound(get_difference(evidence, other, base).high, rope, digits)
+    most = format_upper_bound(get_difference(evidence, other, base).high, margin, digits)
     tail = suggest_for_action(evidence, list_open_rivals(evidence, base), base)
     return f"{get_family(evidence, other)} may gain up to {most}" + (f"; {tail}" if tail else "")
 
@@ -194,6 +194,6 @@ def explain_action(evidence: Evidence, action: Action | None) -> list[str]:
         return []
     looks = "looks best" if has_highest_gain(evidence, other, base) else "is the least settled"
     return [
-        f"Cross-entropy is kept: no finalist has an established gain of {evidence.rope:g} {evidence.scale.score}; "
+        f"Cross-entropy is kept: no finalist has an established gain of {evidence.margin:g} {evidence.scale.score}; "
         f"of the others {get_family(evidence, other)} {looks}, {format_difference(evidence, other, base)}."
     ]

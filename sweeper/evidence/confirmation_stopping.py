@@ -3,7 +3,7 @@
 The user asks which loss to train with and what that choice can cost. So the confirmation ends
 
 - when a clear winner or equivalence is established, or a gain over cross-entropy (`sweeper.evidence.action`) of a loss
-  that is expected to cost at most the ROPE against the best finalist;
+  that is expected to cost at most the margin against the best finalist;
 - while cross-entropy is kept: when keeping it is a safe choice or *probable*, and a change is not likely to be
   established (`LIKELY`); or when a gain is unlikely to be established (`UNLIKELY`) and no planned number of seeds would
   make keeping probable;
@@ -120,7 +120,7 @@ def _decide_while_kept(
     most = max(chances.values(), default=0.0)
     few = (evidence.few_groups or 0) if most < LIKELY else 0
     regret = evidence.finalists[base].regret
-    far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.rope
+    far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.margin
     futile = seeds >= DECIDING_SEEDS and (few > 0 or (far and most < UNLIKELY))
     if (enough and (until == "probable" or most < LIKELY)) or futile:
         sure = (
@@ -173,7 +173,7 @@ def _compute_chance_of_beating(
     evidence: Evidence, one: int, rivals: Sequence[int], to_come: Sequence[InterimAnalysis]
 ) -> float:
     gaps = [(get_difference(evidence, one, i), count_common_seeds(evidence, one, i)) for i in rivals]
-    return compute_chance_of_winner(gaps, count_units(evidence), evidence.rope, to_come)
+    return compute_chance_of_winner(gaps, count_units(evidence), evidence.margin, to_come)
 
 
 def _count_seeds(evidence: Evidence) -> int:
@@ -188,7 +188,7 @@ def _format_share(chance: float) -> str:
 
 
 def compute_chance_of_winner(
-    gaps: Sequence[tuple[Interval, float]], images: float, rope: float, analyses: Sequence[InterimAnalysis]
+    gaps: Sequence[tuple[Interval, float]], images: float, margin: float, analyses: Sequence[InterimAnalysis]
 ) -> float:
     """Compute the chance, 0–1, that a finalist has beaten all of its rivals by the last planned interim analysis.
 
@@ -204,7 +204,7 @@ def compute_chance_of_winner(
     Args:
         gaps: K ≥ 1 measured leads over the rivals, each with its S ≥ 2 common seeds, on `images` ≥ 2 images or groups.
         images: images or groups of images.
-        rope: region of practical equivalence, in mIoU.
+        margin: region of practical equivalence, in mIoU.
         analyses: the interim analyses still planned, by ascending seeds.
     """
     rng, shape = np.random.default_rng(0), (SIMULATIONS, len(gaps))
@@ -242,7 +242,7 @@ def compute_chance_of_winner(
         so_far = total
         freedom = so_far - 1 + borrowed
         half = _compute_half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - analysis.error)
-        won |= (mean >= max(rope, 1e-12)) & (mean > half)
+        won |= (mean >= max(margin, 1e-12)) & (mean > half)
     return float(won.all(axis=1).mean())
 
 

@@ -206,8 +206,8 @@ class PlainPointRow(LevelDifferenceRow):
     best: str
     """The finalist with the highest score there."""
     depends: bool
-    """Whether the recommendation depends on the tuned points: another finalist is ahead at the plain one by `rope` or
-    more, or a gain over cross-entropy of `rope` or more is smaller there."""
+    """Whether the recommendation depends on the tuned points: another finalist is ahead at the plain one by `margin` or
+    more, or a gain over cross-entropy of `margin` or more is smaller there."""
     worse: dict[str, float]
     """Family → how much lower it scores on the test images at its tuned points than at the plain one, if it does."""
 
@@ -278,7 +278,7 @@ class RecommendationDocument(Document):
     finalist."""
     metric: str
     """Display name of what the verdict compares; `recipe.metric` is its key."""
-    rope: float
+    margin: float
     """Region of practical equivalence, in the unit of `metric`."""
     analyses: AnalysesRow
     timeout: float | None

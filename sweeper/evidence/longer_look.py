@@ -113,15 +113,15 @@ def _compute_gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: 
         before=difference,
         after=interval(estimate, 1 / longer_seeds, columns),
         change=change,
-        trend=_classify_trend(difference.estimate, estimate, change, evidence.rope) if has_error else "open",
+        trend=_classify_trend(difference.estimate, estimate, change, evidence.margin) if has_error else "open",
     )
 
 
-def _classify_trend(before: float, after: float, change: Interval, rope: float) -> Trend:
+def _classify_trend(before: float, after: float, change: Interval, margin: float) -> Trend:
     if change.low <= 0 <= change.high:
-        return "open" if before >= rope > after else "keeps"
+        return "open" if before >= margin > after else "keeps"
     if change.estimate > 0:
         return "grows"
     if before <= 0:  # there was no gap that could vanish
         return "shrinks"
-    return "gone" if after < rope and (before >= rope or after <= -rope) else "shrinks"
+    return "gone" if after < margin and (before >= margin or after <= -margin) else "shrinks"

@@ -58,7 +58,7 @@ def compute_evidence(
     search: Mapping[str, TrialResult],
     *,
     classes: Sequence[str],
-    rope: float = 0.01,
+    margin: float = 0.01,
     analyses: Sequence[InterimAnalysis] = (),
     groups: Sequence[str | None] | None = None,
     metric: str = "miou",
@@ -70,7 +70,7 @@ def compute_evidence(
             all of one seed of it the same learning rate. Where a seed was trained twice, the highest number counts.
         search: family → the search trial its configuration comes from.
         classes: the data set's class names, in order.
-        rope: region of practical equivalence, in the metric, ≥ 0.
+        margin: region of practical equivalence, in the metric, ≥ 0.
         analyses: the planned interim analyses, by ascending seeds. The level of a comparison is 1 − error of the
             analysis at which its common seeds were complete: the first with at least as many, else the last; without
             analyses 0.95. A finalist's own interval, on which no decision depends, is always at 0.95.
@@ -102,7 +102,7 @@ def compute_evidence(
 
     def compare(table: ImageTable) -> tuple[Comparison, ...]:
         places, bound = [at[f] for f in order], 1.0 - get_metric_floor(bench)
-        return tuple(compare_pairs(places, table, analyses, rope, bound, baseline=baseline))
+        return tuple(compare_pairs(places, table, analyses, margin, bound, baseline=baseline))
 
     evidence = Evidence(
         classes=tuple(classes),
@@ -112,7 +112,7 @@ def compute_evidence(
         if any(get_own_point(run) != get_default_point(run) for r in replicates for run in r.runs_with_counts)
         else (),
         baseline=baseline,
-        rope=rope,
+        margin=margin,
         scale=Scale(score=metrics.METRICS[metric].title),
         analyses=tuple(analyses),
         analysis_index=find_analysis(analyses, max((len(f.seeds) for f in rows), default=0)),
@@ -242,7 +242,7 @@ def compare_pairs(
     finalists: Sequence[Mapping[int, int]],
     table: ImageTable,
     analyses: Sequence[InterimAnalysis],
-    rope: float,
+    margin: float,
     bound: float = 1.0,
     *,
     baseline: int | None = None,
@@ -298,7 +298,7 @@ def compare_pairs(
                         ends[way] = min(ends.get(way, bound), intervals[way].high)
                         one_sided[way] = min(one_sided.get(way, bound), intervals[way].estimate + half)
                         sure = way[1] != baseline or intervals[way].estimate > shared
-                        won |= {way} if sure and is_win(intervals[way], rope) else set()
+                        won |= {way} if sure and is_win(intervals[way], margin) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             if (j, i) not in intervals:  # the mean of all their runs; as nothing is paired, its error is unknown

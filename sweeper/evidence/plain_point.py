@@ -22,16 +22,17 @@ def compare_at_plain_point(evidence: Evidence | None, recommended: int | None) -
     best = min(others, key=lambda i: get_difference(plain, recommended, i).estimate)
     against = best if evidence.baseline in (None, recommended) else evidence.baseline
     assert against is not None
-    gap, rope = get_difference(plain, recommended, against), evidence.rope
+    gap, margin = get_difference(plain, recommended, against), evidence.margin
     lost = (
-        against == evidence.baseline and gap.estimate < rope <= get_difference(evidence, recommended, against).estimate
+        against == evidence.baseline
+        and gap.estimate < margin <= get_difference(evidence, recommended, against).estimate
     )
     return PlainPoint(
         against=evidence.finalists[against].family,
         difference=gap,
         level=get_comparison_level(evidence, recommended, against),
         best=evidence.finalists[best if get_difference(plain, recommended, best).estimate < 0 else recommended].family,
-        depends=lost or get_difference(plain, recommended, best).estimate <= -rope,
+        depends=lost or get_difference(plain, recommended, best).estimate <= -margin,
         worse={
             f.family: f.score_at_default - f.score.estimate
             for f in evidence.finalists

@@ -61,7 +61,7 @@ def explain_win(evidence: Contest, best: int, rival: int) -> str:
     return (
         f"{get_family(evidence, best)} is better than {get_family(evidence, rival)} by "
         f"{format_difference(evidence, best, rival)}: the "
-        f"interval is above 0 and the estimate is at least the margin, {evidence.rope:g}."
+        f"interval is above 0 and the estimate is at least the margin, {evidence.margin:g}."
     )
 
 
@@ -72,13 +72,13 @@ def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str
     at = format_percent(get_joint_level(evidence))
     return [
         f"{join_families(evidence, remaining)} are practically equivalent: every paired {at} "
-        f"interval is within ± {evidence.rope:g} {evidence.scale.score} (the farthest end is at "
+        f"interval is within ± {evidence.margin:g} {evidence.scale.score} (the farthest end is at "
         f"{widest:.{evidence.scale.digits}f})."
     ]
 
 
 def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
-    """Explain that no other finalist that may be the best is better by more than the ROPE."""
+    """Explain that no other finalist that may be the best is better by more than the margin."""
     leads, at = [], format_percent(get_joint_level(evidence))
     for g in rivals:
         gap, most = get_difference(evidence, g, chosen), get_comparison(evidence, g, chosen).one_sided
@@ -88,12 +88,12 @@ def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str
         leads.append(f"{get_family(evidence, g)} {format_score_difference(evidence, gap.estimate)}, {bound}")
     return (
         f"{get_family(evidence, chosen)} is a safe choice: no {_name_kind(evidence)} is better by more than "
-        f"{evidence.rope:g} {evidence.scale.score} (differences to it: {'; '.join(leads)})."
+        f"{evidence.margin:g} {evidence.scale.score} (differences to it: {'; '.join(leads)})."
     )
 
 
 def explain_cost(evidence: Contest, chosen: int) -> str:
-    """Explain what the recommended finalist can cost, and whether that is within the ROPE; "" if it is unknown."""
+    """Explain what the recommended finalist can cost, and whether that is within the margin; "" if it is unknown."""
     regret = evidence.finalists[chosen].regret
     if regret is None:
         return ""
@@ -102,14 +102,14 @@ def explain_cost(evidence: Contest, chosen: int) -> str:
     )
     if is_probably_safe(evidence, chosen):
         return f"{sentence}: likely, but not established."
-    return f"{sentence}; the margin is {evidence.rope:g}."
+    return f"{sentence}; the margin is {evidence.margin:g}."
 
 
 def format_cost_bound(evidence: Contest, chosen: int) -> str:
     """Format the bound of a known regret: `costs at most 0.008 mIoU (with a probability of 95 %)`."""
     regret = evidence.finalists[chosen].regret
     assert regret is not None  # callers have checked that it is known
-    bound = format_upper_bound(regret.bound, evidence.rope, evidence.scale.digits)
+    bound = format_upper_bound(regret.bound, evidence.margin, evidence.scale.digits)
     limit = format_bound_condition(evidence, evidence.finalists[chosen]) if isinstance(evidence, Evidence) else ""
     return f"costs at most {bound} {evidence.scale.score}{limit} (with a probability of {format_percent(LEVEL)})"
 
@@ -139,7 +139,7 @@ def explain_choice(evidence: Contest, among: Sequence[int], chosen: int, grounds
 
 
 def _explain_ground(evidence: Contest, chosen: int, ground: PreferenceGround) -> str:
-    highest = f"it scores within {evidence.rope:g} of the highest"
+    highest = f"it scores within {evidence.margin:g} of the highest"
     least = f"its expected cost is within {ground.near:g} {evidence.scale.score} of the lowest"
     if any(evidence.finalists[i].regret is None for i in ground.among):
         least = highest
@@ -169,7 +169,7 @@ def explain_unsound(evidence: Contest, best: int) -> str:
 
 def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
     """Explain why the best does not beat this rival."""
-    gap, rope = get_difference(evidence, best, rival), evidence.rope
+    gap, margin = get_difference(evidence, best, rival), evidence.margin
     names = f"{get_family(evidence, best)} against {get_family(evidence, rival)}"
     pair = f"{names}: {format_difference(evidence, best, rival)}"
     common = count_common_seeds(evidence, best, rival)
@@ -186,13 +186,13 @@ def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
     if common < DECIDING_SEEDS:
         return f"{pair}: only {seeds}; at least {DECIDING_SEEDS} are needed."
     if gap.low > 0:
-        less = f"better, but by less than the margin, {rope:g}"
+        less = f"better, but by less than the margin, {margin:g}"
         luck = f"not enough, as several are compared with {get_family(evidence, rival)} and one may score so by luck"
-        return f"{pair}: {less if gap.estimate < rope else luck}."
+        return f"{pair}: {less if gap.estimate < margin else luck}."
     if is_equivalent(evidence, best, rival):
-        return f"{pair}: equivalent within ± {rope:g}, but not all that remain are equivalent to each other."
+        return f"{pair}: equivalent within ± {margin:g}, but not all that remain are equivalent to each other."
     return (
-        f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is "
+        f"{pair}: the interval contains 0 and reaches beyond ± {margin:g}: neither a difference nor equivalence is "
         f"established (standard error {_format_error_sources(evidence, gap)})."
     )
 
@@ -225,7 +225,7 @@ def explain_still_rising(evidence: Evidence, rising: float, provisional: bool) -
     return (
         f"The baseline {get_family(evidence, evidence.baseline)} still gained {rising:.3f} validation "
         f"{evidence.scale.score} "
-        f"over the last quarter of its steps, more than {evidence.rope:g}{AT_THIS_BUDGET[provisional]}"
+        f"over the last quarter of its steps, more than {evidence.margin:g}{AT_THIS_BUDGET[provisional]}"
     )
 
 

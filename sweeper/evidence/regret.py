@@ -10,7 +10,7 @@ the K − 1 contrasts B of the K finalists. Their measurement is
 with D the paired differences to one finalist, and C the covariances that follow from the pairs' variances V (for a
 contrast −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones over seeds, and those over images without the
 interaction. Two seeds say little about a variance, so the variance over seeds has a prior, as if k = `PRIOR_DEGREES`
-more degrees of freedom had shown a standard deviation of u = `PRIOR_DEVIATION` × ROPE between single seeds:
+more degrees of freedom had shown a standard deviation of u = `PRIOR_DEVIATION` × the margin between single seeds:
 
   v ← (ν v + k u² / S) / (ν + k)        on ν + k degrees of freedom, ν those of the pair
 
@@ -47,7 +47,7 @@ BOUND = 0.97
 which the recommended finalist has the least expected regret and any of up to six interim analyses may end the
 confirmation once the bound is small enough (bench/verdict.md)."""
 PRIOR_DEGREES, PRIOR_DEVIATION = 3.0, 1.5
-"""Prior of a variance over seeds: degrees of freedom, and standard deviation of a single seed's difference in ROPEs."""
+"""Prior of a variance over seeds: degrees of freedom, and standard deviation of one seed's difference in margins."""
 SCALES = 8
 DRAWS = 256
 _UNIT = 1e-5
@@ -83,7 +83,7 @@ def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
         Regret(
             expected=float(expected[k]),
             bound=_compute_quantile(regret[:, k] / mious, weights, BOUND) * mious,
-            within_rope=min(1.0, float(weights[regret[:, k] <= evidence.rope].sum())),
+            within_margin=min(1.0, float(weights[regret[:, k] <= evidence.margin].sum())),
             best=min(1.0, float(weights[regret[:, k] <= 0].sum())),
             gain=None if base is None else float(average[k] - average[base]),
         )
@@ -104,7 +104,7 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         if math.isinf(seeds):
             continue  # the conclusion is about these networks: their variance over seeds is not in question
         degrees = seeds - 1 + gap.borrowed
-        prior = PRIOR_DEGREES * (PRIOR_DEVIATION * evidence.rope) ** 2 / seeds
+        prior = PRIOR_DEGREES * (PRIOR_DEVIATION * evidence.margin) ** 2 / seeds
         variance = (degrees * gap.se_seed**2 + prior) / (degrees + PRIOR_DEGREES)
         v_seed[i, j] = v_seed[j, i] = variance
         freedom[i, j] = freedom[j, i] = degrees + PRIOR_DEGREES

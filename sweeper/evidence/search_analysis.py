@@ -16,42 +16,42 @@ FEW_TRIALS = 6
 """Fewer trials than this do not show what more of them would bring."""
 
 
-def describe_search(trials: Sequence[TrialResult], rope: float, unit: str) -> tuple[str, ...]:
+def describe_search(trials: Sequence[TrialResult], margin: float, unit: str) -> tuple[str, ...]:
     """Describe whether steps and number of trials sufficed, from the complete trials; () if none completed.
 
-    Trials come in the order in which they ended; `unit` is the display name of the metric, in which gains below `rope`
-    do not matter.
+    Trials come in the order in which they ended; `unit` is the display name of the metric, in which gains below
+    `margin` do not matter.
     """
     done = [t for t in trials if t.state == "complete" and t.evaluations and t.collapse is not Collapse.DIVERGED]
     if not done:
         return ()
     # A training that was evaluated only at its end does not show whether it was still improving.
     curves = [trial for trial in done if len(trial.evaluations) > 1]
-    sentences = [_explain_rising(curves, rope, unit)] if curves else []
+    sentences = [_explain_rising(curves, margin, unit)] if curves else []
     if len(done) >= FEW_TRIALS:
-        sentences.append(_suggest_more_trials([t.value or 0.0 for t in done], rope, unit))
+        sentences.append(_suggest_more_trials([t.value or 0.0 for t in done], margin, unit))
     return tuple(sentences)
 
 
-def _explain_rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
+def _explain_rising(done: Sequence[TrialResult], margin: float, unit: str) -> str:
     gains = [compute_last_quarter_gain(t) for t in done]
-    rising, middle = sum(g > rope for g in gains), median(gains)
+    rising, middle = sum(g > margin for g in gains), median(gains)
     end = "the typical curve had flattened"
-    if middle > rope:
+    if middle > margin:
         end = "the budget ends before the losses do: more steps may rank them differently"
     return (
-        f"{rising} of {len(gains)} complete search trainings still gained more than {rope:g} validation {unit} over "
+        f"{rising} of {len(gains)} complete search trainings still gained more than {margin:g} validation {unit} over "
         f"their last quarter (median {replace_minus(f'{middle:+.3f}')}): {end}."
     )
 
 
-def _suggest_more_trials(values: Sequence[float], rope: float, unit: str) -> str:
+def _suggest_more_trials(values: Sequence[float], margin: float, unit: str) -> str:
     n = len(values)
     gain, late = estimate_expected_gain(values), max(values) - max(values[: n - n // 3])
-    end = "more trials would hardly help" if max(gain, late) < rope else "more trials may help"
+    end = "more trials would hardly help" if max(gain, late) < margin else "more trials may help"
     return (
         f"The last third of the {n} complete trainings raised the best {unit} by {late:.3f}. As many trials again, "
-        f"drawn alike, would raise it by about {gain:.3f}, part of it luck: {end} (the margin is {rope:g})."
+        f"drawn alike, would raise it by about {gain:.3f}, part of it luck: {end} (the margin is {margin:g})."
     )
 
 

@@ -1,8 +1,8 @@
 """The verdict on the evidence, and the loss that it recommends.
 
 A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at an interim analysis,
-the paired interval of their difference is above 0 and its estimate is at least the region of practical equivalence
-(ROPE); a beaten rival stays beaten. Fewer than 3 common seeds establish nothing. *Best* is the eligible finalist that
+the paired interval of their difference is above 0 and its estimate is at least the margin;
+a beaten rival stays beaten. Fewer than 3 common seeds establish nothing. *Best* is the eligible finalist that
 none beats and that scores highest by differences on common seeds (the mean of a finalist that was dropped early may be
 high on its fewer ones).
 
@@ -10,12 +10,12 @@ high on its fewer ones).
   level of its interim analysis (95 % where none is planned) and all must succeed, an intersection–union test, so that
   the number of rivals needs no further correction (Berger 1982).
 - equivalent: at least two finalists remain (best and those it does not beat), and all their differences are established
-  to be within ± ROPE; or all that was tried is one function under several names.
-- safe_choice: one of the remaining finalists scores within half the ROPE of best and never collapsed, and none of the
-  others is better than it by more than the ROPE (non-inferiority against each, by one-sided ends: an intersection–union
-  test again).
+  to be within ± the margin; or all that was tried is one function under several names.
+- safe_choice: one of the remaining finalists scores within half the margin of best and never collapsed, and none of the
+  others is better than it by more than the margin (non-inferiority against each, by one-sided ends: an
+  intersection–union test again).
 - undecided: anything else. It is *probable* that the recommended finalist suffices where the bound of its regret is
-  within the ROPE (`sweeper.evidence.regret`), else *open*.
+  within the margin (`sweeper.evidence.regret`), else *open*.
 - none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
 
 Of several suitable finalists `choose_preferred` recommends one, out of those that `sweeper.evidence.action` allows.
@@ -104,12 +104,12 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
         return _decide_one_function(evidence) if is_one else _decide_nothing_compared(evidence)
     decision = apply_verdict_rule(evidence, eligible, order, resume, keeps_baseline=True)
     rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
-    provisional = decision.verdict is not Verdict.UNDECIDED and rising > evidence.rope
+    provisional = decision.verdict is not Verdict.UNDECIDED and rising > evidence.margin
     reasons, next_steps = [*explain_action(evidence, decision.action), *decision.reasons], [*decision.next_steps]
-    if rising > evidence.rope:
+    if rising > evidence.margin:
         reasons.append(explain_still_rising(evidence, rising, provisional))
     missed = list_missed_classes(evidence)
-    if missed or rising > evidence.rope:
+    if missed or rising > evidence.margin:
         end = "every training predicts every class" if missed else "the baseline's curve is flat"
         next_steps.append(
             f"{MORE_STEPS}, until {end}: `{resume}` with a larger `--confirm-steps` continues the same study."

@@ -55,23 +55,25 @@ def was_dropped(evidence: Contest, first: int, rival: int) -> bool:
     return count_common_seeds(evidence, first, rival) < DECIDING_SEEDS <= len(evidence.finalists[first].seeds)
 
 
-def is_win(gap: Interval, rope: float) -> bool:
-    """Return whether the interval of a measured difference is above 0 and its estimate at least the ROPE."""
-    return gap.low > 0 and gap.estimate >= rope
+def is_win(gap: Interval, margin: float) -> bool:
+    """Return whether the interval of a measured difference is above 0 and its estimate at least the margin."""
+    return gap.low > 0 and gap.estimate >= margin
 
 
 def has_beaten(evidence: Contest, best: int, rival: int) -> bool:
     """Return whether `best` beat `rival` at any interim analysis: a beaten rival stays beaten."""
     comparison = get_comparison(evidence, best, rival)
-    won = is_win(comparison.difference, evidence.rope) if comparison.won is None else comparison.won
+    won = is_win(comparison.difference, evidence.margin) if comparison.won is None else comparison.won
     return has_enough_seeds(evidence, best, rival) and won
 
 
 def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
-    """Return whether all interim analyses so far together put the difference within ± ROPE."""
+    """Return whether all interim analyses so far together put the difference within ± the margin."""
     comparison = get_comparison(evidence, i, j)
     return (
-        has_enough_seeds(evidence, i, j) and -evidence.rope <= comparison.floor and comparison.ceiling <= evidence.rope
+        has_enough_seeds(evidence, i, j)
+        and -evidence.margin <= comparison.floor
+        and comparison.ceiling <= evidence.margin
     )
 
 
@@ -82,36 +84,36 @@ def is_sound(evidence: Contest, i: int) -> bool:
 
 
 def is_safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bool:
-    """Return whether intervals establish that `i` costs at most the ROPE against any finalist that may be the best.
+    """Return whether intervals establish that `i` costs at most the margin against any finalist that may be the best.
 
-    Its score is within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
-    one-sided test of non-inferiority against each, all of which must succeed.
+    Its score is within half the margin of the highest, and no unbeaten finalist can be better by more than the margin:
+    a one-sided test of non-inferiority against each, all of which must succeed.
     """
     rivals = [g for g in {best, *unbeaten} if g != i]
-    near = i == best or get_difference(evidence, best, i).estimate <= evidence.rope / 2
+    near = i == best or get_difference(evidence, best, i).estimate <= evidence.margin / 2
     return (
         near
         and is_sound(evidence, i)
         and all(
-            has_enough_seeds(evidence, g, i) and get_comparison(evidence, g, i).one_sided <= evidence.rope
+            has_enough_seeds(evidence, g, i) and get_comparison(evidence, g, i).one_sided <= evidence.margin
             for g in rivals
         )
     )
 
 
 def is_probably_safe(evidence: Contest, i: int) -> bool:
-    """Return whether the finalist costs at most the ROPE, with the probability of the printed bound.
+    """Return whether the finalist costs at most the margin, with the probability of the printed bound.
 
     Always False where the test images come from too few groups to represent others: their variance is hardly known.
     """
     regret = evidence.finalists[i].regret
-    return regret is not None and evidence.few_groups is None and regret.bound <= evidence.rope + 1e-9
+    return regret is not None and evidence.few_groups is None and regret.bound <= evidence.margin + 1e-9
 
 
 def is_costly(evidence: Contest, i: int) -> bool:
-    """Return whether the finalist is expected to cost more than the ROPE against the best one."""
+    """Return whether the finalist is expected to cost more than the margin against the best one."""
     regret = evidence.finalists[i].regret
-    return regret is not None and regret.expected > evidence.rope
+    return regret is not None and regret.expected > evidence.margin
 
 
 def has_learned(evidence: Contest, i: int) -> bool:
@@ -130,12 +132,12 @@ def choose_preferred(
     """Choose which of several suitable finalists to recommend; also return the grounds that excluded others, in order.
 
     The steps keep those that learned; of these the ones with the least expected regret (within `REGRET_TIE`; if one is
-    unknown, with a score within the ROPE of the highest); then those within the ROPE of the best at the plain operating
-    point; those that never collapsed; those whose learning rate is not at the edge of its range; of the rest the
-    simplest. For a `change`, where all gain, regrets within the ROPE are a tie, and `rank_plainness` comes before
-    simplicity.
+    unknown, with a score within the margin of the highest); then those within the margin of the best at the plain
+    operating point; those that never collapsed; those whose learning rate is not at the edge of its range; of the rest
+    the simplest. For a `change`, where all gain, regrets within the margin are a tie, and `rank_plainness` comes
+    before simplicity.
     """
-    near = evidence.rope if change else REGRET_TIE * evidence.scale.hundredth
+    near = evidence.margin if change else REGRET_TIE * evidence.scale.hundredth
     candidates, grounds = list(among), list[PreferenceGround]()
     for step, keep in _STEPS:
         kept = [i for i in candidates if keep(evidence, i, candidates, near)]
@@ -151,7 +153,7 @@ def choose_preferred(
 def _keep_least_regret(evidence: Contest, i: int, candidates: Sequence[int], near: float) -> bool:
     regrets = {k: regret for k in candidates if (regret := evidence.finalists[k].regret) is not None}
     if len(regrets) < len(candidates):
-        return all(get_difference(evidence, k, i).estimate <= evidence.rope + 1e-9 for k in candidates if k != i)
+        return all(get_difference(evidence, k, i).estimate <= evidence.margin + 1e-9 for k in candidates if k != i)
     return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + near
 
 
@@ -159,7 +161,7 @@ def _keep_plainest(evidence: Contest, i: int, candidates: Sequence[int], _: floa
     if not isinstance(evidence, Evidence):
         return True
     at_default = [evidence.finalists[k].score_at_default for k in candidates]
-    return evidence.finalists[i].score_at_default >= max(at_default) - evidence.rope
+    return evidence.finalists[i].score_at_default >= max(at_default) - evidence.margin
 
 
 _STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int], float], bool]], ...] = (

@@ -48,32 +48,32 @@ def suggest_what_settles(
     """
     groups: dict[tuple[int, str], list[_SettlingPlan]] = {}
     for first, rival in pairs:
-        lead, rope = get_difference(evidence, first, rival).estimate, evidence.rope
-        target = compute_gain_half_width(-lead, rope) if keeps_first else compute_needed_half_width(lead, rope)
+        lead, margin = get_difference(evidence, first, rival).estimate, evidence.margin
+        target = compute_gain_half_width(-lead, margin) if keeps_first else compute_needed_half_width(lead, margin)
         plan = _plan_pair(evidence, first, rival, target)
         groups.setdefault((first, plan.kind), []).append(plan)
     return [_format_plans(evidence, first, plans, resume) for (first, _), plans in groups.items()]
 
 
-def compute_needed_half_width(difference: float, rope: float) -> float:
+def compute_needed_half_width(difference: float, margin: float) -> float:
     """Return the half-width below which this estimate would be established as a win or as equivalence.
 
-    An estimate of at least `rope` is a win once the half-width is below the estimate; a smaller one is equivalence once
-    estimate + half-width is within `rope`.
+    An estimate of at least `margin` is a win once the half-width is below the estimate; a smaller one is equivalence
+    once estimate + half-width is within `margin`.
     """
     size = abs(difference)
-    return size if size >= rope else rope - size
+    return size if size >= margin else margin - size
 
 
-def compute_gain_half_width(gain: float, rope: float) -> float:
-    """Return the half-width below which this gain would be established, or bounded by `rope` where it is smaller."""
-    return gain if gain >= rope else rope - gain
+def compute_gain_half_width(gain: float, margin: float) -> float:
+    """Return the half-width below which this gain would be established, or bounded by `margin` where it is smaller."""
+    return gain if gain >= margin else margin - gain
 
 
 def suggest_for_action(evidence: Contest, rivals: Sequence[int], base: int) -> str:
     """Suggest how many more seeds, or images, would settle whether these gain over `base`; "" if none would."""
     gaps = [(i, get_difference(evidence, i, base).estimate) for i in rivals]
-    needed = [_count_needed(evidence, i, base, compute_gain_half_width(gap, evidence.rope)) for i, gap in gaps]
+    needed = [_count_needed(evidence, i, base, compute_gain_half_width(gap, evidence.margin)) for i, gap in gaps]
     seeds, images = ([n for n in counts if n is not None] for counts in zip(*needed, strict=True))
     if len(seeds) == len(needed):
         more = max(seeds) - int(min(count_common_seeds(evidence, i, base) for i in rivals))
@@ -152,7 +152,7 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
         planned = [analysis.seeds for analysis in evidence.analyses] or [DECIDING_SEEDS]
         least, most = planned[0], planned[-1]
         range_ = f"{max(DECIDING_SEEDS, least)}..{most}" if most > DECIDING_SEEDS else str(DECIDING_SEEDS)
-        how = "" if resume is None else f" (`{resume} --confirm-seeds {range_}`)"
+        how = "" if resume is None else f" (`{resume} --seeds {range_}`)"
         which = "common seeds" if evidence.paired else "seeds of each"
         train = "train" if resume is None else "confirm"
         return f"{against}{train} on at least {DECIDING_SEEDS} {which}{how}, got {plans[0].seeds}."
@@ -183,7 +183,7 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
         return f"{against}{alone if is_alone else ''}{shots} would settle it."
     now = min(count_common_seeds(evidence, first, plan.rival) for plan in plans)
     seeds = max(plan.seeds for plan in plans)
-    how = "" if resume is None else f" (`{resume} --confirm-seeds {_format_confirm_seeds(evidence, seeds)}`)"
+    how = "" if resume is None else f" (`{resume} --seeds {_format_seeds(evidence, seeds)}`)"
     also = f", or {shots}" if shots else ""
     return (
         f"{against}some {seeds} seeds in place of {now:g}{how}{also} would settle it, if estimate and noise stay as "
@@ -191,8 +191,8 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
     )
 
 
-def _format_confirm_seeds(evidence: Contest, seeds: int) -> str:
-    """Return the value of `--confirm-seeds` that goes up to these seeds, with interim analyses on the way.
+def _format_seeds(evidence: Contest, seeds: int) -> str:
+    """Return the value of `--seeds` that goes up to these seeds, with interim analyses on the way.
 
     Where the plan already had as many but ended early as futile, it is a single analysis: the same plan would only end
     again.

@@ -39,7 +39,7 @@ class ScriptBackend:
         command: str,
         *,
         workers: int = 1,
-        gpus_each: int = 0,
+        gpus_each: int | None = None,
         seconds: float = inf,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -48,7 +48,7 @@ class ScriptBackend:
         Args:
             command: starts the script.
             workers: trainings at a time.
-            gpus_each: GPUs of each training; 0 = each sees all of them.
+            gpus_each: GPUs of each training; None = each sees all of them.
             seconds: time limit of one training.
             log: receives messages about trainings.
 

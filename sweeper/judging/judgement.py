@@ -181,7 +181,7 @@ def _format_headline(contest: MethodContest, decision: Decision, kind: str) -> s
             "the margin."
         )
     if decision.strength == "probable" and named.regret is not None:
-        cost = format_upper_bound(named.regret.bound, contest.rope, contest.scale.digits)
+        cost = format_upper_bound(named.regret.bound, contest.margin, contest.scale.digits)
         return f"No clear winner. {named.family} probably costs at most {cost} {contest.scale.score} (95 %)."
     return f"Open: no {kind} is clearly better, or as good. {named.family} scores best of those that may be taken."
 

@@ -73,7 +73,7 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
             ),
             comparisons=tuple(comparisons),
             baseline=None if first is None else order.index(first),
-            rope=table.margin,
+            margin=table.margin,
             scale=table.scale,
             scope=scope,
             paired=request.paired_seeds,

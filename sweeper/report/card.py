@@ -126,19 +126,19 @@ def _make_headline(facts: ReportFacts, recommended: Recommended) -> str:
 
 def _make_verdict_headline(facts: ReportFacts, recommended: Recommended) -> str:
     """Return the verdict in a sentence, for a recommendation without an action (keep or change)."""
-    verdict, name, rope = facts.recommendation.verdict, f"`{recommended.family}`", facts.rope
+    verdict, name, margin = facts.recommendation.verdict, f"`{recommended.family}`", facts.margin
     if verdict is Verdict.CLEAR_WINNER:
         return f"Train with {name}: it beats every other finalist."
     if verdict is Verdict.EQUIVALENT:
         several = len(facts.finalists) > 1
-        why = f"the best finalists differ by less than {rope}" if several else f"all that was tried is {name} here"
+        why = f"the best finalists differ by less than {margin}" if several else f"all that was tried is {name} here"
         return f"Train with {name}: {why}."
     if verdict is Verdict.SAFE_CHOICE:
-        return f"Train with {name}: no finalist is better by more than {rope}."
+        return f"Train with {name}: no finalist is better by more than {margin}."
     if len(facts.finalists) < 2:
         return f"Nothing was compared: {name} alone was confirmed."
     if facts.recommendation.strength == "probable":
-        return f"No clear winner. Train with {name}: it is probably within {rope} of the best."
+        return f"No clear winner. Train with {name}: it is probably within {margin} of the best."
     return f"No loss is clearly the best: meanwhile train with {name}."
 
 
@@ -269,7 +269,7 @@ def _format_point_share(facts: ReportFacts, chosen: FinalistEvidence, baseline: 
     if chosen is baseline:
         return f", from tuning its {facts.point_name}"
     alone = None if baseline is None or baseline.vs_plain is None else baseline.vs_plain.estimate
-    if alone is None or alone < facts.sweep.rope / 2:
+    if alone is None or alone < facts.sweep.margin / 2:
         return ""
     return f"; tuning cross-entropy's {facts.point_name} gives {format_signed_number(alone)}"
 
@@ -317,7 +317,7 @@ def _make_missed_row(facts: ReportFacts) -> list[CardRow]:
 
 
 def _format_verdict(facts: ReportFacts) -> str:
-    verdict, rope = facts.recommendation.verdict, facts.rope
+    verdict, margin = facts.recommendation.verdict, facts.margin
     evidence, chosen = facts.recommendation.evidence, facts.chosen_index
     word = VERDICTS[verdict]
     if len(facts.finalists) < 2 and verdict in (Verdict.UNDECIDED, Verdict.EQUIVALENT):
@@ -326,7 +326,7 @@ def _format_verdict(facts: ReportFacts) -> str:
         return word
     is_gain = verdict is Verdict.UNDECIDED and facts.recommendation.action == "change"
     if facts.recommendation.strength == "probable":
-        return f"{'gain established' if is_gain else word}: probably within {rope} of the best"
+        return f"{'gain established' if is_gain else word}: probably within {margin} of the best"
     word = f"gain established, {word}" if is_gain else word
     decision = decide_verdict(evidence, facts.families)
     assert evidence is not None and decision.best is not None and chosen is not None  # else the verdict is `none`
@@ -337,8 +337,8 @@ def _format_verdict(facts: ReportFacts) -> str:
     ]
     names = join_words([f"`{f.family}`" for f in left])
     if verdict is Verdict.EQUIVALENT:
-        return f"{word}: {names} differ by less than {rope}"
-    return f"{word} between {names}" if len(left) > 1 else f"{word} by {rope}"
+        return f"{word}: {names} differ by less than {margin}"
+    return f"{word} between {names}" if len(left) > 1 else f"{word} by {margin}"
 
 
 def _make_scope_row(facts: ReportFacts) -> str:

@@ -110,19 +110,19 @@ def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
         )
     if facts.compared != "miou":
         yield (
-            f"The margin that counts as a difference is {facts.rope} (`--rope`). "
+            f"The margin that counts as a difference is {facts.margin} (`--margin`). "
             "Whether a loss learned anything is judged by mIoU, at which the same answer everywhere scores "
             f"{format_number(evidence.constant_miou)}."
         )
     elif facts.is_binary:
         yield (
-            f"The margin that counts as a difference is {facts.rope}, which is about "
-            f"{2 * facts.sweep.rope:g} foreground IoU: the background's IoU hardly moves. Predicting only "
+            f"The margin that counts as a difference is {facts.margin}, which is about "
+            f"{2 * facts.sweep.margin:g} foreground IoU: the background's IoU hardly moves. Predicting only "
             f"background scores {format_number(evidence.constant_miou)} mIoU, so read mIoU from there, not from 0."
         )
     else:
         yield (
-            f"The margin that counts as a difference is {facts.rope}, the mean over classes: "
+            f"The margin that counts as a difference is {facts.margin}, the mean over classes: "
             "a rare class can change by far more than that. Predicting only the most common class scores "
             f"{format_number(evidence.constant_miou)}."
         )

@@ -72,9 +72,9 @@ class ReportFacts:
         return self.objective if evidence is None else evidence.scale.score
 
     @property
-    def rope(self) -> str:
+    def margin(self) -> str:
         """The margin with its unit: `0.01 mIoU`."""
-        return f"{self.sweep.rope:g} {self.metric}"
+        return f"{self.sweep.margin:g} {self.metric}"
 
     @property
     def compared(self) -> str:
@@ -138,7 +138,7 @@ class ReportFacts:
 
     def format_cost_bound(self, bound: float) -> str:
         """Format a finalist's largest cost, compared with the margin."""
-        return format_upper_bound(bound, self.sweep.rope)
+        return format_upper_bound(bound, self.sweep.margin)
 
     def format_score(self, value: Interval | None, finalist: FinalistEvidence) -> str:
         """Format a finalist's score with its interval; a single seed has none."""

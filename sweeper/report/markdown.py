@@ -138,7 +138,7 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "explanation": explain_result(sweep.profile, recommendation.evidence, facts.chosen_index, sweep.imbalance),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),
-        "adequacy": describe_search(sweep.trials, sweep.rope, facts.objective),
+        "adequacy": describe_search(sweep.trials, sweep.margin, facts.objective),
         "caveats": limits,
         "more_caveats": more_caveats,
         "command": make_fence(make_one_line(sweep.rerun), "bash"),

@@ -94,7 +94,7 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
             f"training at {escape_latex(point)}.",
             f"Differences are paired over seeds and images{widened}; their intervals are at "
             f"{escape_latex(facts.joint_level)}, "
-            f"and a difference below {sweep.rope:g} {escape_latex(facts.metric)} was taken not to matter.",
+            f"and a difference below {sweep.margin:g} {escape_latex(facts.metric)} was taken not to matter.",
             f"{recommended}{cited_loss} is recommended (verdict: {VERDICTS[facts.recommendation.verdict]}).",
         ]
     )

@@ -92,7 +92,7 @@ def is_settled(contest: Contest) -> bool:
 
 
 def _gains_little(contest: Contest, i: int, base: int) -> bool:
-    return has_enough_seeds(contest, i, base) and get_comparison(contest, i, base).one_sided <= contest.rope
+    return has_enough_seeds(contest, i, base) and get_comparison(contest, i, base).one_sided <= contest.margin
 
 
 def format_head(judgement: Judgement) -> str:

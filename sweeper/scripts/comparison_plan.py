@@ -199,7 +199,7 @@ def open_plan(folder: Path) -> ConfirmationPlan:
         what = error.errors()[0]
         raise UsageError(
             f"{folder / PLAN} must be a plan as this version writes it, and {'.'.join(map(str, what['loc']))} is not: "
-            f"{what['msg']}; begin again with another --name"
+            f"{what['msg']}; begin again with another --study"
         ) from error
 
 

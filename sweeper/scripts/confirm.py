@@ -162,7 +162,7 @@ def _judge(
     if BASELINE not in learned or len(learned) < 2:
         lost = join_words([loss.name for loss in plan.losses if loss.name not in learned])
         rule = f"{BASELINE} and one loss more must train, and all trainings of {lost} diverged"
-        raise ScriptError(rows[0].folder, [f"{rule}; lower the script's learning rate, and begin with another --name"])
+        raise ScriptError(rows[0].folder, [f"{rule}; lower the script's learning rate, and begin with another --study"])
     rows = [row for row in rows if row.loss in learned]
     scores = ScoreRows(
         columns=_make_columns(plan, rows, trainings, plain=plain),

@@ -38,15 +38,15 @@ class ScriptStarter:
         *,
         seconds: float = inf,
         workers: int = 1,
-        gpus_each: int = 0,
+        gpus_each: int | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Create the starter; nothing is started.
 
-        `seconds` is the time limit of one training, and `gpus_each` = 0 lets each see all GPUs. If `is_stopped` becomes
-        true, running trainings are ended, and no more started. `log` receives a line when a training is repeated, and
-        once when one left processes.
+        `seconds` is the time limit of one training, and `gpus_each` = None lets each see all GPUs. If `is_stopped`
+        becomes true, running trainings are ended, and no more started. `log` receives a line when a training is
+        repeated, and once when one left processes.
 
         Raises:
             UsageError: if there are fewer GPUs than the trainings need.
@@ -127,8 +127,8 @@ def _is_transient_failure(ended: ScriptEnd) -> bool:
     return ended.status == KILLED or any(TRANSIENT_ERRORS.search(line) for line in ended.last)
 
 
-def share_gpus(workers: int, gpus_each: int) -> list[dict[str, str]]:
-    """Return the environment variables of each of `workers` trainings at a time; with 0 GPUs each sees all of them.
+def share_gpus(workers: int, gpus_each: int | None) -> list[dict[str, str]]:
+    """Return the environment variables of each of `workers` trainings at a time; with None each sees all GPUs.
 
     Raises:
         UsageError: if there are fewer.

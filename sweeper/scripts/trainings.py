@@ -23,7 +23,7 @@ from sweeper.system.whole_files import replace_atomically
 
 ENDED = "ended.json"
 """Record of a training that ended, which is not repeated."""
-NEXT_STEP = "--resume continues if the script stays as it is; after a change of it, begin with another --name."
+NEXT_STEP = "--resume continues if the script stays as it is; after a change of it, begin with another --study."
 """Sentence after the problem of a training, on its own line: the problem may end with lines of the log."""
 
 

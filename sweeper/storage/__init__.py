@@ -17,12 +17,14 @@ from sweeper.storage.plan import (
     read_options,
     read_plan,
     replace_plan,
+    unpack_options,
 )
 from sweeper.storage.record_format import (
     CUT,
     DROPPED,
     LOOKED,
     MACHINE,
+    MARGIN_KEY,
     OPTIONS,
     PROBED,
     RATES,

@@ -12,7 +12,17 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Until
-from sweeper.storage.record_format import CONCLUDED, OVER, PLANNED, SESSION, TAKEN, pack_value, unpack_if, unpack_value
+from sweeper.storage.record_format import (
+    CONCLUDED,
+    MARGIN_KEY,
+    OVER,
+    PLANNED,
+    SESSION,
+    TAKEN,
+    pack_value,
+    unpack_if,
+    unpack_value,
+)
 
 
 class StoredAnalysis(Record):
@@ -79,7 +89,7 @@ def is_concluded(attributes: Mapping[str, Any]) -> bool:
 def note_conclusion(study: optuna.Study) -> None:
     """Record that the session is concluded, and how the test scores were used, if that is new.
 
-    Other confirmations, another plan of interim analyses and another ROPE each are another chance of error. Without
+    Other confirmations, another plan of interim analyses and another margin each are another chance of error. Without
     confirmations no test scores were used.
     """
     study.set_user_attr(OVER, pack_value(True))
@@ -88,7 +98,7 @@ def note_conclusion(study: optuna.Study) -> None:
     if not confirmations:
         return
     seeds = [analysis.seeds for analysis in read_planned_analyses(attributes)]
-    drawn = [confirmations, seeds, unpack_value(attributes, "rope")]
+    drawn = [confirmations, seeds, unpack_value(attributes, MARGIN_KEY)]
     concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:
         study.set_user_attr(CONCLUDED, pack_value([*concluded, drawn]))

@@ -21,6 +21,8 @@ from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.version import __version__
 
 NAME_LIMIT = 200
+RENAMED_OPTIONS = {"rope": "margin", "confirm_seeds": "seeds"}
+"""Present names of options that older studies store under another."""
 
 
 class StudyPlan(Record):
@@ -139,9 +141,13 @@ def _explain_missing_study(name: str, names: Sequence[str]) -> MissingStudyError
 
 def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
     """Read the options given on the command line in all sessions."""
-    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
-    options: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
-    return options
+    return unpack_options(storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
+
+
+def unpack_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options among a study's attributes, under their present names."""
+    stored: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
+    return {RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 
 def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:

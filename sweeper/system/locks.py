@@ -37,7 +37,7 @@ def hold_folder(folder: Path, title: str) -> Iterator[None]:
     try:
         held = FileLock(folder.with_name(f"{folder.name}.lock")).acquire(timeout=0)
     except Timeout:
-        raise UsageError(f"{title} runs in another process; wait for it, or give another --name") from None
+        raise UsageError(f"{title} runs in another process; wait for it, or give another --study") from None
     with held:
         yield
 

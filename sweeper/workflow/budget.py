@@ -58,7 +58,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     while True:
         results = studies.list_extra_results(study, "probe")
         rungs, lacking = climb_ladder(
-            results, plan.space, plan.conditions, plan.imbalance, first=first, margin=request.rope
+            results, plan.space, plan.conditions, plan.imbalance, first=first, margin=request.margin
         )
         finished = [result for result in results if rungs and result.spec.steps <= rungs[-1].steps]
         pace = measure_pace(finished, context.executor.workers)  # an unfinished rung must not change the pace

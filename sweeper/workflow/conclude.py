@@ -116,7 +116,7 @@ def _compute_all_evidence(
     """Compute the evidence of the confirmations, by the verdict's metric and by all preferences."""
     conditions = sweep.conditions
     evidence = compute_confirmation_evidence(
-        usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned
+        usable, finalists, conditions, sweep.space, margin=sweep.margin, analyses=sweep.analyses_planned
     )
     if evidence is None:
         return None

@@ -25,14 +25,16 @@ def make_round_judge(
     conditions: Conditions,
     space: SearchSpace,
     *,
-    rope: float,
+    margin: float,
     analyses: Sequence[InterimAnalysis],
     until: Until,
 ) -> Judge:
     """Return the function that an interim analysis calls, with the same evidence and verdict as the report."""
 
     def judge_round(results: Sequence[TrialResult]) -> RoundDecision:
-        evidence = compute_confirmation_evidence(results, finalists, conditions, space, rope=rope, analyses=analyses)
+        evidence = compute_confirmation_evidence(
+            results, finalists, conditions, space, margin=margin, analyses=analyses
+        )
         decision = decide_verdict(evidence, list(FAMILIES))
         if evidence is None:
             return RoundDecision(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
@@ -51,7 +53,7 @@ def compute_confirmation_evidence(
     conditions: Conditions,
     space: SearchSpace,
     *,
-    rope: float,
+    margin: float,
     analyses: Sequence[InterimAnalysis],
 ) -> Evidence | None:
     """Compute the evidence of completed confirmations, with what was known of each finalist before."""
@@ -63,7 +65,7 @@ def compute_confirmation_evidence(
         results,
         search,
         classes=dataset.classes,
-        rope=rope,
+        margin=margin,
         analyses=analyses,
         groups=list_test_groups(conditions, results),
         metric=resolve_verdict_metric(conditions.recipe.metric),

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext, redirect_stdout
 from datetime import UTC, datetime
 from functools import partial
-from math import inf
 from typing import TYPE_CHECKING
 
 from sweeper.core.errors import require_extra
@@ -17,7 +16,7 @@ from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
 from sweeper.executors.separate_process import SubprocessBackend
 from sweeper.system.cores import count_available_cores
-from sweeper.workflow.settings import Settings, parse_duration
+from sweeper.workflow.settings import LONGEST, Settings, parse_duration
 
 if TYPE_CHECKING:
     from sweeper.workflow.conclude import Outcome
@@ -37,8 +36,8 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
         return ScriptBackend(
             settings.command,
             workers=settings.workers or 1,
-            gpus_each=settings.gpus_per_trial or 0,
-            seconds=parse_duration(settings.time_limit) if settings.time_limit else inf,
+            gpus_each=settings.gpus_per_trial,
+            seconds=parse_duration(settings.time_limit or LONGEST),
             log=warn,
         )
     if settings.executor == "inline":

@@ -322,7 +322,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
 
 def _store_request(study: optuna.Study, settings: Settings, workers: int, source: str) -> StudyRequest:
     """Store the request with the study; `source` of its data appears in the command even if it is the default."""
-    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **list_stored_options(settings)}
+    options = {**studies.unpack_options(study.user_attrs), **list_stored_options(settings)}
     request = read_request(study, options)
     if (trials := studies.count_trials(study)) > options.get("trials", TRIALS):
         options["trials"] = trials
@@ -337,6 +337,6 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int, source
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)
     store_request(study, request)
-    study.set_user_attr("rope", studies.pack_value(request.rope))
+    study.set_user_attr(studies.MARGIN_KEY, studies.pack_value(request.margin))
     study.set_user_attr("timeout", request.timeout)
     return request

@@ -43,7 +43,7 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
     within = analyses[-1].within if analyses else None
     usable = select_confirmed(studies.list_extra_results(study, "confirm"), finalists, conditions, within)
     evidence = compute_confirmation_evidence(
-        usable, finalists, conditions, plan.space, rope=request.rope, analyses=request.analyses
+        usable, finalists, conditions, plan.space, margin=request.margin, analyses=request.analyses
     )
     by_family = {finalist.family: finalist for finalist in finalists}
     chosen = [by_family[name] for name in select_longer_finalists(evidence)]

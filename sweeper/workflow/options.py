@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.records import BudgetProbe, InterimAnalysis, Until
 from sweeper.evidence.interim_analyses import plan_analyses
-from sweeper.storage import OPTIONS, count_trials, pack_value, read_budget_probe, unpack_value
-from sweeper.workflow.settings import CONFIRM_SEEDS, LONGER, ROPE, TRIALS, Settings, parse_duration, parse_seed_range
+from sweeper.storage import count_trials, pack_value, read_budget_probe, unpack_options
+from sweeper.workflow.settings import (
+    DEFAULT_MARGIN,
+    DEFAULT_SEEDS,
+    LONGER,
+    TRIALS,
+    Settings,
+    parse_duration,
+    parse_seed_range,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -26,7 +34,7 @@ class StudyRequest(NamedTuple):
     trials: int
     """Total number of trials, or the maximum if the search ends by itself."""
     analyses: tuple[InterimAnalysis, ...]
-    rope: float
+    margin: float
     finds_steps: bool
     """Whether the steps of the search are those at which losses can be compared, as none were given."""
     until: Until
@@ -71,7 +79,7 @@ def list_stored_options(settings: Settings) -> dict[str, Any]:
     excluded = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
     options = settings.model_dump(mode="json", exclude=excluded, exclude_none=True, exclude_defaults=True)
     # A request for other seeds after an end at *probable* is a request to continue.
-    return {"until": "settled", **options} if settings.resume and "confirm_seeds" in options else options
+    return {"until": "settled", **options} if settings.resume and "seeds" in options else options
 
 
 def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
@@ -84,8 +92,8 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
     return StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
-        analyses=plan_analyses(*parse_seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
-        rope=float(options.get("rope", ROPE)),
+        analyses=plan_analyses(*parse_seed_range(options.get("seeds", DEFAULT_SEEDS))),
+        margin=float(options.get("margin", DEFAULT_MARGIN)),
         finds_steps=not {"steps", "epochs", "command"} & options.keys(),
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
@@ -93,7 +101,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         longer_given="longer" in options,
         timeout=parse_duration(options["timeout"]) if "timeout" in options else None,
         minutes=options.get("minutes"),
-        seeds=parse_seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,
+        seeds=parse_seed_range(options["seeds"]) if "seeds" in options else None,
     )
 
 
@@ -102,8 +110,7 @@ def read_request(study: optuna.Study, options: Mapping[str, Any] | None = None) 
 
     `options` are those given now; the study has those of its sessions, its trials and its budget.
     """
-    stored = unpack_value(study.user_attrs, OPTIONS, {})
-    request = resolve_request({**stored, **(options or {})}, count_trials(study))
+    request = resolve_request({**unpack_options(study.user_attrs), **(options or {})}, count_trials(study))
     return apply_budget(request, read_budget_probe(study.user_attrs))
 
 

@@ -97,7 +97,7 @@ def divide_by_script(
         return dataset
     if before is not None:
         return divide_as_before(dataset, before)
-    seconds = parse_duration(settings.time_limit) if settings.time_limit else START_SECONDS
+    seconds = parse_duration(settings.time_limit or START_SECONDS)
     probe = probe_script(settings.command, seconds=seconds, log=log)
     problems = []
     if others := sorted({what for what in probe.scores.values() if what != "logits"}):

@@ -65,7 +65,7 @@ def run_search(context: RunContext) -> bool:
         checkpoints=context.checkpoints,
         admit=context.time.make_admission(SEARCH_SHARE),
         reusable=studies.list_extra_results(context.study, "probe"),
-        gain=context.request.rope if context.request.settles else None,
+        gain=context.request.margin if context.request.settles else None,
         strict=context.request.finds_steps,
         earliest=probe.earliest if probe is not None else 0,
     )
@@ -82,7 +82,7 @@ def run_search(context: RunContext) -> bool:
         elif work.is_settled:
             context.display.log(
                 f"the search ended after {done} trials: the last {PATIENCE} raised the best value by no more than "
-                f"{context.request.rope:g}"
+                f"{context.request.margin:g}"
             )
     return in_time
 
@@ -203,14 +203,14 @@ def confirm_finalists(context: RunContext, finalists: Sequence[Finalist]) -> Non
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"
 
-    until, rope, space = context.request.until, context.request.rope, context.plan.space
+    until, margin, space = context.request.until, context.request.margin, context.plan.space
     race = Race(
         study,
         finalists,
         conditions,
         analyses,
         until=until,
-        judge=make_round_judge(finalists, conditions, space, rope=rope, analyses=analyses, until=until),
+        judge=make_round_judge(finalists, conditions, space, margin=margin, analyses=analyses, until=until),
         recorder=context.recorder,
         admit=context.time.make_admission(1.0),
         on_round_begin=announce_round,

@@ -40,7 +40,7 @@ from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
 from sweeper.workflow.own_script import adapt_space, divide_by_script, make_script_recipe, resolve_sources
 from sweeper.workflow.recipe_choice import check_encoder_weights, make_recipe, resolve_resumed_recipe
-from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, parse_seed_range
+from sweeper.workflow.settings import DATA, DEFAULT_SEEDS, Settings, parse_seed_range
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -104,7 +104,7 @@ def prepare_study(
     if folds is not None:
         check_folds(dataset, folds)
     split = divide_for_training(dataset, study_seed=seed, folds=folds, seed=seed)
-    seeds = parse_seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
+    seeds = parse_seed_range(settings.seeds or options.get("seeds", DEFAULT_SEEDS))
     _check_splits(dataset, seed, folds, seeds[1], messages)
     user_losses = _load_user_losses(settings, old)
     if old and settings.space is None:
@@ -260,7 +260,7 @@ def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: M
     )
 
 
-def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, messages: MessageSink) -> None:
+def _check_splits(dataset: Dataset, seed: int, folds: int | None, most_seeds: int, messages: MessageSink) -> None:
     """Refuse splits that allow no conclusion; warn of what else a split lacks.
 
     A class that training never sees is allowed, and will be reported as never predicted. So is a fold that tests only
@@ -268,7 +268,7 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
     """
     problems: list[str] = []
     confirmed = [
-        (derive_confirmation_seed(seed, n), fold) for n in range(confirm_seeds) for fold in list_fold_numbers(folds)
+        (derive_confirmation_seed(seed, n), fold) for n in range(most_seeds) for fold in list_fold_numbers(folds)
     ]
     for split_seed, fold in [(seed, None), *confirmed]:
         split = divide_for_training(dataset, study_seed=seed, folds=folds, seed=split_seed, fold=fold)

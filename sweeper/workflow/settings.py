@@ -37,7 +37,7 @@ CPU_SIZE, GPU_SIZE = 64, 256
 (docs/performance.md)."""
 CPU_WIDTH = 8
 """Width of the decoder: half of the published one (bench/recipe.py)."""
-CONFIRM_SEEDS = "2..8"
+DEFAULT_SEEDS = "2..8"
 MOST_SEEDS = 100
 MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
 """Upper limits of settings: beyond them numbers overflow, or no machine could do it."""
@@ -45,7 +45,7 @@ MOST_WIDTH = 1024
 MOST_WORKERS = 9999
 MOST_SEED = 2**53 - 1
 """The confirmation's seeds begin at 1000 × (seed + 1), and torch takes 63 bits."""
-ROPE = 0.01
+DEFAULT_MARGIN = 0.01
 LONGER = "4"
 OF_SWEEPER = (
     *("model", "arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights", "size", "batch_size", "crops"),
@@ -55,6 +55,8 @@ OF_SWEEPER = (
 """Options of sweeper's own training."""
 OF_COMMAND = ("gpus_per_trial", "time_limit")
 """Options of trainings by a script."""
+LONGEST = "366d"
+"""Longest duration, which stands for no limit."""
 _RESUMED = "with --resume the study's"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -264,12 +266,12 @@ class Settings(Record):
     )
     """Initial weights of the encoder."""
 
-    confirm_seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
-        "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N"
+    seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
+        "Confirmation and verdict", default=DEFAULT_SEEDS, often=True, metavar="MIN..MAX|N"
     )
     """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
     until: Until | None = _make_setting("Confirmation and verdict", default="settled")
-    """probable: end as soon as the recommended loss is probably within --rope of the best."""
+    """probable: end as soon as the recommended loss is probably within --margin of the best."""
     confirm_steps: int | None = _make_setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
     """Steps of a confirmation."""
     longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
@@ -284,7 +286,9 @@ class Settings(Record):
     )
     """For sets too small for a test split: the search sees every image, and each seed of a finalist is K trainings that
     test all images in turn. The result is not held out."""
-    rope: float | None = _make_setting("Confirmation and verdict", default=f"{ROPE}", ge=0, le=1, allow_inf_nan=False)
+    margin: float | None = _make_setting(
+        "Confirmation and verdict", default=f"{DEFAULT_MARGIN}", ge=0, le=1, allow_inf_nan=False
+    )
     """Differences in mIoU below this do not matter."""
     boundary_pixels: int | None = _make_setting("Confirmation and verdict", default="2", ge=1, le=MOST_PIXELS)
     """Width of the band along boundaries that boundary IoU measures."""

@@ -67,7 +67,7 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     again, probes = len(studies.list_failed_trials(study)), studies.list_extra_results(study, "probe")
     floors = len(plan.space.families) * count_floor_trials(plan.space, request.trials)
     learned = not has_learned_nothing(search.ended, probes, strict=request.finds_steps)
-    settled = request.settles and has_search_settled(search.ended, floors, request.rope)
+    settled = request.settles and has_search_settled(search.ended, floors, request.margin)
     ended = settled or (request.finds_steps and not learned)
     trials = len(search.ended) - again
     failed = again + sum(held.done - held.complete for held in (recheck, confirm, longer))

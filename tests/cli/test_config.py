@@ -16,7 +16,7 @@ from sweeper.workflow.settings import Settings
 FILE = """
 data: synthetic:cracks?images=20
 trials: 20
-confirm-seeds: 3..5
+seeds: 3..5
 batch_size: 4
 threshold: 0.5
 timeout: 90
@@ -42,7 +42,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     assert (values["steps"], values["trials"], values["batch_size"], values["fixed_lr"]) == (400, 30, 4, True)
     settings = Settings(**{name: values[name] for name in Settings.model_fields if name != "precision"})
     assert list_stored_options(settings) == {
-        **{"data": "synthetic:cracks?images=20", "trials": 30, "confirm_seeds": "3..5", "batch_size": 4},
+        **{"data": "synthetic:cracks?images=20", "trials": 30, "seeds": "3..5", "batch_size": 4},
         **{"threshold": "0.5", "timeout": "90", "fixed_lr": True, "steps": 400},
     }
 

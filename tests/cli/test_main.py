@@ -30,9 +30,9 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["run", "--storage", "mysql://host/db"], "sqlite"),
         (["run", "--steps", "8", "--epochs", "2"], "exclude"),
         (["run", "--timeout", "soon"], "1h30m"),
-        (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
+        (["run", "--seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--workers", "²"], "auto"),
-        (["run", "--rope", "nan"], "'--rope': nan is not in the range 0<=x<=1"),
+        (["run", "--margin", "nan"], "'--margin': nan is not in the range 0<=x<=1"),
         (["run", "--data", ""], "--data, got ''"),
         (["run", "--data="], "--data, got '--data='"),
         (["report", ""], "an argument, got ''"),
@@ -72,7 +72,7 @@ def test_options_can_be_set_by_variables_which_the_command_line_overrides(
         assert status == 2 and "clouds" in err
     status, _, err = sweeper(*dry, "--time-limit", "60")
     assert status == 2 and "--time-limit needs --command" in err
-    for name, value in (("SWEEPER_CONFIRM_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
+    for name, value in (("SWEEPER_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             status, _, err = sweeper(*dry)
@@ -105,13 +105,13 @@ def test_an_unexpected_error_is_one_line_without_secrets_and_status_1(
 def test_a_full_disk_is_not_reported_as_a_mistake_in_sweeper(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_full_disk(*_: object, **__: object) -> None:
         error = OSError(errno.ENOSPC, "No space left on device")
-        error.add_note("sweeper confirm --name own --resume")
+        error.add_note("sweeper confirm --study own --resume")
         raise error
 
     monkeypatch.setattr("sweeper.scripts.probe.probe_script", raise_full_disk)
     status, _, err = sweeper("probe", "--command", "python train.py")
     assert status == 1 and "the current folder, . (" in err and "cannot be written: [Errno 28]" in err
-    assert "mistake in sweeper" not in err and "this continues it: sweeper confirm --name own --resume." in err
+    assert "mistake in sweeper" not in err and "this continues it: sweeper confirm --study own --resume." in err
 
 
 def test_an_error_is_a_document_under_json(sweeper: Sweeper, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.support import builders, mlflow_template
 from tests.support.sweeping import TWO_LOSSES
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
-QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
+QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--seeds", "2", "--device", "cpu"]
 QUICK += ["--longer", "none"]
 SHORT = [*QUICK, "--space", TWO_LOSSES]
 
@@ -122,7 +122,7 @@ def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tm
     assert "4 to 6 trainings of 8 steps to confirm them" in out
     assert re.search(r"recipe: .*(float32|bfloat16) \(measured; --precision \1 repeats it\)", out)
     assert "device: CPU" in err and "recipe: " not in err  # each is said once
-    options = ("--steps", "8", "--longer", "16", "--confirm-seeds", "2..5", "--precision", "float32", "--json")
+    options = ("--steps", "8", "--longer", "16", "--seeds", "2..5", "--precision", "float32", "--json")
     status, out, _ = sweeper(*dry, *options)
     document = json.loads(out)
     assert not document["is_precision_measured"]

@@ -137,6 +137,6 @@ def test_a_running_sweep_holds_its_store(tmp_path):
             self.in_use = [entry.in_use for entry in list_entries(tmp_path / "cache")]
 
     display = CacheRecorder()
-    settings = make_settings(tmp_path, trials=1, confirm_seeds=1)
+    settings = make_settings(tmp_path, trials=1, seeds=1)
     run_sweep(settings, display, display, clock=lambda: datetime.now(UTC), cores=1)
     assert display.in_use == [True]

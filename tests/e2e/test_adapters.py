@@ -132,7 +132,7 @@ def test_nnunet_is_trained_with_the_loss_and_tested_on_its_fold(tmp_path: Path, 
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_losses_are_compared_in_nnunet(sweeper: Sweeper, tmp_path: Path, nnunet: str) -> None:
-    status, out, error = sweeper("confirm", "--name", "nn", "--command", nnunet, *FEW)
+    status, out, error = sweeper("confirm", "--study", "nn", "--command", nnunet, *FEW)
     assert status == 0, error
     document = json.loads(out)
     check_answer(document, images=2)

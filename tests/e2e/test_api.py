@@ -22,7 +22,7 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/how-to/notebook.ipynb"
 SCRIPT = """
 import sweeper
 sweep = sweeper.run(
-    "synthetic:blobs?images=24&size=64", study="s", trials=2, steps=4, size=32, batch_size=2, confirm_seeds=1, workers=2
+    "synthetic:blobs?images=24&size=64", study="s", trials=2, steps=4, size=32, batch_size=2, seeds=1, workers=2
 )
 print(sweep.study, len(sweep.trials), sweep.recommendation.verdict.value, sep=" | ")
 """
@@ -40,8 +40,8 @@ def test_all_problems_of_the_options_are_reported_together() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"confirm_seeds": (3, 8)}, "confirm_seeds: must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ 100, got (3,"),
-        ({"confirm_seeds": 3.5}, "got 3.5; for example '3..8'"),
+        ({"seeds": (3, 8)}, "seeds: must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ 100, got (3,"),
+        ({"seeds": 3.5}, "got 3.5; for example '3..8'"),
         (
             {"timeout": [90]},
             "timeout: must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got [",
@@ -93,7 +93,7 @@ def test_a_script_without_a_main_guard_sweeps_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_of_a_sweep_repeats_its_numbers(tmp_path: Path, monkeypatch: Any, sweeper: Any) -> None:
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "bfloat16")
-    options = {"steps": 8, "size": 32, "batch_size": 2, "trials": 3, "confirm_seeds": 2, "workers": 1}
+    options = {"steps": 8, "size": 32, "batch_size": 2, "trials": 3, "seeds": 2, "workers": 1}
     options |= {"precision": "auto"}
     first = api.run("synthetic:blobs?images=24&size=64", executor="inline", progress=False, seed=3, **options)
     assert "--precision bfloat16" in first.rerun and f"\n{first.rerun}\n" in first.paths.markdown.read_text("utf-8")

@@ -21,7 +21,7 @@ from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders, faking
 from tests.support.sweeping import TWO_LOSSES, Recorder, run_small_sweep
 
-CONFIRM = {"trials": 4, "confirm_seeds": "2", "folds": 3, "steps": 24, "confirm_steps": 24, "space": TWO_LOSSES}
+CONFIRM = {"trials": 4, "seeds": "2", "folds": 3, "steps": 24, "confirm_steps": 24, "space": TWO_LOSSES}
 """Two finalists, as each of them is trained once per seed and fold."""
 
 TOY = builders.dataset(images=12)

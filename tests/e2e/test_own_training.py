@@ -117,7 +117,7 @@ def test_sweeper_itself_loads_no_torch_for_a_probe() -> None:
     assert not loaded_by("import sweeper.cli.probe, sweeper.scripts.probe") & {"torch", "optuna", "mlflow", "pandas"}
 
 
-@pytest.mark.parametrize("words", [["--name", "none", "--resume"], ["--command", "python x.py", "--losses", "dicee"]])
+@pytest.mark.parametrize("words", [["--study", "none", "--resume"], ["--command", "python x.py", "--losses", "dicee"]])
 def test_a_comparison_that_is_refused_loads_no_mlflow(words: list[str], tmp_path: Path) -> None:
     arguments = ["confirm", *words]
     run = f"import contextlib, os; os.chdir({str(tmp_path)!r}); sys.argv[1:] = {arguments!r}"
@@ -183,7 +183,7 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "must be at most 1"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "none", "--rate-share", "1/2"), "leave one out"),
         (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "is not in the range"),
-        (("--name", "none", "--resume"), "there is none in"),
+        (("--study", "none", "--resume"), "there is none in"),
         (("no-study", "--command", "python x.py"), "sweeper.db"),
     ],
 )
@@ -193,7 +193,7 @@ def test_impossible_comparisons_are_refused(sweeper: Sweeper, words: tuple[str, 
 
 
 def test_a_comparison_that_another_process_runs_is_refused(sweeper: Sweeper, tmp_path: Path) -> None:
-    words = ("confirm", "--losses", "dice", "--command", "python x.py", "--name", "a")
+    words = ("confirm", "--losses", "dice", "--command", "python x.py", "--study", "a")
     with hold_folder((tmp_path / ".sweeper" / "confirm" / "a").resolve(), "a"):
         status, _, error = sweeper(*words)
     assert status == 2 and "runs in another process" in error
@@ -213,7 +213,7 @@ def list_run_words(folder: Path, script: Path, name: str) -> list[object]:
     where = [*("--storage", f"sqlite:///{folder}/s.db"), *("--tracking-uri", f"sqlite:///{folder}/m.db")]
     where += ["--out", folder / "reports", "--cache", folder / "cache"]
     words = ["run", folder / "data", "--command", python(script, folder / "data"), "--space", folder / "two.yaml"]
-    return [*words, "--trials", 3, "--confirm-seeds", 1, "--study", name, *where]
+    return [*words, "--trials", 3, "--seeds", 1, "--study", name, *where]
 
 
 @pytest.mark.slow

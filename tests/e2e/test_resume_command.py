@@ -125,7 +125,7 @@ def test_an_address_with_a_password_is_printed_as_its_variable(monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@host")
     words = format_places("http://me:hunter2@host", Path("out"))
     assert words == ' --tracking-uri "$MLFLOW_TRACKING_URI" --out out'
-    assert format_comparison_resume_command("my own", words) == f"sweeper confirm --name 'my own' --resume{words}"
+    assert format_comparison_resume_command("my own", words) == f"sweeper confirm --study 'my own' --resume{words}"
 
 
 def test_a_begun_comparison_is_resumed_with_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_a_begun_comparison_is_resumed_with_its_places(tmp_path: Path, monkeypat
     (tmp_path / COMPARISONS / "own").mkdir(parents=True)
     (tmp_path / COMPARISONS / "own" / PLAN).touch()
     places = ["--tracking-uri", "sqlite:///mine.db", "--out", "my reports"]
-    words = ["--losses", "dice", "--command", "python train.py", "--name", "own", *places]
+    words = ["--losses", "dice", "--command", "python train.py", "--study", "own", *places]
     with pytest.raises(UsageError) as caught:
         confirm.command.main(words, standalone_mode=False)
-    assert f"`sweeper confirm --name own --resume {shlex.join(places)}` continues it" in str(caught.value)
+    assert f"`sweeper confirm --study own --resume {shlex.join(places)}` continues it" in str(caught.value)

@@ -196,7 +196,7 @@ def test_the_report_of_a_sweep_without_completed_trials_recommends_nothing(
 
 @pytest.mark.slow
 def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
-    outcome = run_small_sweep(tmp_path, data="synthetic:street?images=15&size=64", trials=2, confirm_seeds="1", **LEARN)
+    outcome = run_small_sweep(tmp_path, data="synthetic:street?images=15&size=64", trials=2, seeds="1", **LEARN)
     recommended = outcome.recommendation.recommended
     assert recommended.threshold is None and recommended.tau is not None
     assert {t.state for t in outcome.sweep.trials} <= {"complete", "pruned"}

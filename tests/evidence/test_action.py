@@ -29,7 +29,7 @@ def make_threshold_gain(gain: float, half: float = 0.004) -> dict[str, Any]:
 
 def make_regrets(**bounds: float) -> dict[str, Any]:
     """Return evidence in which taking each loss costs at most so much."""
-    regrets = {f: Regret(expected=b / 3, bound=b, within_rope=0.9, best=0.2) for f, b in bounds.items()}
+    regrets = {f: Regret(expected=b / 3, bound=b, within_margin=0.9, best=0.2) for f, b in bounds.items()}
     return {"finalists": {family: {"regret": regret} for family, regret in regrets.items()}}
 
 
@@ -196,7 +196,7 @@ def test_no_seeds_are_requested_if_all_test_images_are_of_one_group(number: int)
     one_group = evidence(NEAR, half=0.3, finalists=limit_seeds(number, *NEAR), **groups)
     decision = decide_verdict(one_group, ORDER, "sweeper run --study x --resume")
     assert decision.head == "Keep cross-entropy for now: 1 group of test images shows nothing."
-    assert not any("--confirm-seeds" in step for step in decision.next_steps)
+    assert not any("--seeds" in step for step in decision.next_steps)
     assert any("label more groups of test images; 1 cannot show a difference" in step for step in decision.next_steps)
     if number > 1:
         assert any("with 1 group of test images, chance cannot be separated" in reason for reason in decision.reasons)
@@ -237,7 +237,7 @@ def test_a_finalist_dropped_without_a_bound_is_not_the_best_other_loss() -> None
         lambda pair: {"at_most_one_sided": math.inf} if 2 in (pair.first, pair.second) else {},
     )
     assert "of the others dice_ce looks best, +0.002 mIoU (" in decide_verdict(record, ORDER).reasons[0]
-    regret = Regret(expected=0.003, bound=0.0143, within_rope=0.9, best=0.3)
+    regret = Regret(expected=0.003, bound=0.0143, within_margin=0.9, best=0.3)
     finalists = tuple(finalist.model_copy(update={"regret": regret}) for finalist in record.finalists)
     bounded = decide_verdict(record.model_copy(update={"finalists": finalists}), ORDER)
     assert bounded.head == "Keep cross-entropy for now: it may cost up to 0.015."
@@ -246,7 +246,7 @@ def test_a_finalist_dropped_without_a_bound_is_not_the_best_other_loss() -> None
 def test_a_bound_is_limited_to_trainings_that_predict_every_class() -> None:
     """Differences on seeds on which it does not are as large as the class, and a rival with fewer seeds shows none."""
     levels, name = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.683}, evidence(GAIN).classes[1]
-    regret = Regret(expected=0.003, bound=0.0143, within_rope=0.9, best=0.3)
+    regret = Regret(expected=0.003, bound=0.0143, within_margin=0.9, best=0.3)
 
     def decide(**missed: int) -> Decision:
         finalists = {family: {"missed_classes": {name: missed.get(family, 0)}, "regret": regret} for family in levels}

@@ -65,7 +65,7 @@ def test_an_unlikely_best_is_dropped_while_cross_entropy_is_kept() -> None:
 def test_a_likely_change_continues_the_confirmation_unless_probable_is_enough() -> None:
     record = make_three_seeds({"dice": 0.725, "cross_entropy": 0.7}, 0.006, 0.001, half=0.03)
     dice, plain = record.finalists
-    safe = {"regret": Regret(expected=0.004, bound=0.009, within_rope=0.98, best=0.2)}
+    safe = {"regret": Regret(expected=0.004, bound=0.009, within_margin=0.98, best=0.2)}
     record = record.model_copy(update={"finalists": (dice, plain.model_copy(update=safe))})
     assert decide_step(record).continues
     assert not decide_next_step(record, decide_verdict(record, ORDER), "probable").continues
@@ -157,7 +157,7 @@ def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
     assert compute_chance(make_gap(0.03, 0.006, 0.002)) == chances[1]
     # Without noise it is certainty, either way.
     assert compute_chance(make_gap(0.03, 0.0, 0.0)) == 1
-    assert compute_chance(make_gap(0.005, 0.0, 0.0)) == 0  # above 0, below the ROPE
+    assert compute_chance(make_gap(0.005, 0.0, 0.0)) == 0  # above 0, below the margin
     assert compute_chance(make_gap(-0.03, 0.0, 0.0)) == 0
     assert compute_chance(make_gap(0.03, 0.0, 0.05)) == 0
 

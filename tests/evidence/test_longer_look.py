@@ -37,9 +37,9 @@ class Truth:
 
 
 def look_at(
-    before: list[TrialResult], longer: list[TrialResult], recommended: str = "dice", rope: float = 0.01
+    before: list[TrialResult], longer: list[TrialResult], recommended: str = "dice", margin: float = 0.01
 ) -> LongerLook | None:
-    evidence = weigh(before, rope=rope)
+    evidence = weigh(before, margin=margin)
     index = [f.family for f in evidence.finalists].index(recommended)
     return look_longer(longer, before, evidence, index)
 

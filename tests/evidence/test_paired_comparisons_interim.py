@@ -99,7 +99,7 @@ def test_finalists_without_a_common_seed_are_ranked_by_their_means() -> None:
 
 
 def test_non_inferiority_is_judged_by_a_one_sided_bound() -> None:
-    """The two-sided end is beyond the ROPE, the one-sided within: safe, but not equivalent."""
+    """The two-sided end is beyond the margin, the one-sided within: safe, but not equivalent."""
     evidence = make_three_seeds({"dice": 0.702, "focal": 0.7}, 0.003, 0.002, half=0.0121)
     bounded = change_pairs(evidence, lambda pair: {"at_most_one_sided": pair.difference.estimate + 0.0079})
     assert decide_verdict(evidence, ORDER).verdict is Verdict.UNDECIDED

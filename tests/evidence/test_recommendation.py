@@ -64,7 +64,7 @@ def make_document(record: SweepRecord, evidence: Evidence | None, task: Any = "b
 def weigh_record(record: SweepRecord) -> Evidence:
     trials = {t.spec.family: t for t in record.trials}
     classes = record.conditions.dataset.classes
-    return compute_evidence(record.confirmations, trials, classes=classes, rope=record.rope)
+    return compute_evidence(record.confirmations, trials, classes=classes, margin=record.margin)
 
 
 # --- The record ---------------------------------------------------------------------------------------------

@@ -80,8 +80,8 @@ def test_probabilities_and_bounds_agree() -> None:
     assert [r.expected for r in rows] == sorted(r.expected for r in rows)  # best estimate first
     for row in rows:
         assert 0 <= row.expected <= row.bound
-        assert row.best <= row.within_rope <= 1
-        assert (row.bound <= evidence.rope) == (row.within_rope >= regret.BOUND)
+        assert row.best <= row.within_margin <= 1
+        assert (row.bound <= evidence.margin) == (row.within_margin >= regret.BOUND)
     assert rows[-1].best < 0.01 and rows[-1].bound > 0.05
 
 
@@ -115,7 +115,7 @@ def test_two_seeds_that_agree_by_chance_do_not_narrow_the_posterior() -> None:
     gap = two_seeds.comparisons[0].difference
     spread = means[:, 0] - means[:, 1]
     sd = float(np.sqrt(weights @ (spread - weights @ spread) ** 2))
-    assert gap.se_seed < 1e-3 and sd > 0.004  # ROPE 0.01: 1.5 × 0.01 / √2, on 3 of 4 degrees of freedom, is 0.009
+    assert gap.se_seed < 1e-3 and sd > 0.004  # margin 0.01: 1.5 × 0.01 / √2, on 3 of 4 degrees of freedom, is 0.009
 
 
 def test_the_bound_holds_as_often_as_its_level() -> None:

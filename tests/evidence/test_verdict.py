@@ -46,16 +46,28 @@ def collapse_once(*names: str) -> dict[str, Any]:
 TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] = [
     ("beats every rival", {"dice": 0.75, "focal": 0.7, "cross_entropy": 0.7}, {}, CLEAR, "dice"),
     ("the baseline can win", {"cross_entropy": 0.75, "dice": 0.7}, {}, CLEAR, "cross_entropy"),
-    ("interval above 0, estimate below the ROPE", {"dice": 0.708, "focal": 0.7}, {"half": 0.007}, SAFE, "dice"),
-    ("the estimate is exactly the ROPE", {"dice": 0.75, "focal": 0.5}, {"half": 0.125, "rope": 0.25}, CLEAR, "dice"),
+    ("interval above 0, estimate below the margin", {"dice": 0.708, "focal": 0.7}, {"half": 0.007}, SAFE, "dice"),
+    (
+        "the estimate is exactly the margin",
+        {"dice": 0.75, "focal": 0.5},
+        {"half": 0.125, "margin": 0.25},
+        CLEAR,
+        "dice",
+    ),
     ("interval touches 0", {"dice": 0.75, "focal": 0.5}, {"half": 0.25}, SAFE, "dice"),
-    ("another may be better by more than the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.021}, OPEN, "focal"),
-    ("the lead of another ends at the ROPE", {"dice": 0.75, "focal": 0.5}, {"half": 0.5, "rope": 0.25}, SAFE, "dice"),
+    ("another may be better by more than the margin", {"dice": 0.71, "focal": 0.7}, {"half": 0.021}, OPEN, "focal"),
+    (
+        "the lead of another ends at the margin",
+        {"dice": 0.75, "focal": 0.5},
+        {"half": 0.5, "margin": 0.25},
+        SAFE,
+        "dice",
+    ),
     ("one is as good as either of two that are far apart", THREE, {"half": 0.005, "halves": FAR}, SAFE, "focal"),
-    ("more than half the ROPE lower", {"dice": 0.7055, "focal": 0.7}, {"half": 0.02}, OPEN, "focal"),
-    ("the simplest scores lower by more than the ROPE", {"dice": 0.711, "focal": 0.7}, {"half": 0.25}, OPEN, "dice"),
-    ("the simplest scores lower by the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.25}, OPEN, "focal"),
-    ("all within the ROPE", {"dice_focal": 0.703, "dice": 0.702, "focal": 0.7}, {"half": 0.005}, SAME, "focal"),
+    ("more than half the margin lower", {"dice": 0.7055, "focal": 0.7}, {"half": 0.02}, OPEN, "focal"),
+    ("the simplest scores lower by more than the margin", {"dice": 0.711, "focal": 0.7}, {"half": 0.25}, OPEN, "dice"),
+    ("the simplest scores lower by the margin", {"dice": 0.71, "focal": 0.7}, {"half": 0.25}, OPEN, "focal"),
+    ("all within the margin", {"dice_focal": 0.703, "dice": 0.702, "focal": 0.7}, {"half": 0.005}, SAME, "focal"),
     ("the best two are equivalent", {"dice_focal": 0.753, "dice": 0.75, "focal": 0.6}, {"half": 0.005}, SAME, "dice"),
     ("near the best, not near each other", SPREAD, {"half": 0.0039, "halves": WIDE}, SAFE, "focal"),
     ("identical scores without variance", {"dice": 0.7, "cross_entropy": 0.7}, {"half": 0.0}, SAME, "cross_entropy"),
@@ -148,7 +160,7 @@ def test_a_loss_that_collapsed_is_not_a_clear_winner() -> None:
 
 
 def make_costs(*expected: float, probability: float = 0.5) -> dict[str, dict[str, Any]]:
-    regrets = [Regret(expected=e, bound=3 * e, within_rope=probability, best=0.3) for e in expected]
+    regrets = [Regret(expected=e, bound=3 * e, within_margin=probability, best=0.3) for e in expected]
     return {name: {"regret": regret} for name, regret in zip(LEVELS, regrets, strict=True)}
 
 
@@ -186,17 +198,17 @@ def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse
 
 
 @pytest.mark.parametrize(
-    ("bound", "rope", "words"),
+    ("bound", "margin", "words"),
     [
         (0.00245, 0.0025, "0.0025 mIoU (with a probability of 95 %) against the best finalist: likely,"),
         (0.00251, 0.0025, "0.0026 mIoU (with a probability of 95 %) against the best finalist; the margin is 0.0025"),
     ],
 )
-def test_the_printed_bound_agrees_with_the_strength_of_the_verdict(bound: float, rope: float, words: str) -> None:
+def test_the_printed_bound_agrees_with_the_strength_of_the_verdict(bound: float, margin: float, words: str) -> None:
     costs = make_costs(0.0001, 0.003, 0.004)
-    costs["dice"] = {"regret": Regret(expected=0.0001, bound=bound, within_rope=0.946, best=0.3)}
-    decision = decide_verdict(evidence(LEVELS, half=0.05, finalists=costs, rope=rope), ORDER)
-    assert (decision.verdict, decision.strength) == (OPEN, "probable" if bound <= rope else "open")
+    costs["dice"] = {"regret": Regret(expected=0.0001, bound=bound, within_margin=0.946, best=0.3)}
+    decision = decide_verdict(evidence(LEVELS, half=0.05, finalists=costs, margin=margin), ORDER)
+    assert (decision.verdict, decision.strength) == (OPEN, "probable" if bound <= margin else "open")
     assert f"dice costs at most {words}" in join_reasons(decision) and "94" not in join_reasons(decision)
 
 
@@ -207,7 +219,7 @@ def test_equal_losses_are_equivalent_and_need_no_seeds() -> None:
     assert "All that was tried is cross_entropy on these data: as they were searched, the gradients of dice_ce and" in (
         join_reasons(decision)
     )
-    assert not any("--confirm-seeds" in sentence for sentence in decision.next_steps)
+    assert not any("--seeds" in sentence for sentence in decision.next_steps)
 
 
 def test_the_posterior_does_not_establish_a_verdict() -> None:
@@ -247,7 +259,7 @@ def test_nothing_is_recommended_if_no_finalist_beats_a_constant_answer() -> None
     ("levels", "half", "rising", "verdict", "provisional"),
     [
         ({"dice": 0.75, "cross_entropy": 0.7}, 0.02, 0.03, CLEAR, True),
-        ({"dice": 0.75, "cross_entropy": 0.7}, 0.02, 0.01, CLEAR, False),  # not more than the ROPE
+        ({"dice": 0.75, "cross_entropy": 0.7}, 0.02, 0.01, CLEAR, False),  # not more than the margin
         ({"dice": 0.702, "cross_entropy": 0.7}, 0.005, 0.03, SAME, True),
         ({"dice": 0.75, "cross_entropy": 0.7}, 0.2, 0.03, OPEN, False),  # nothing clear to be provisional about
     ],
@@ -276,7 +288,7 @@ def test_one_common_seed_or_one_image_never_settles_a_comparison(levels: dict[st
     assert one_seed.verdict is one_image.verdict is OPEN
     assert "from 1 common seed; how much another seed would change it cannot be est" in join_reasons(one_seed)
     assert "with 1 test image, chance cannot be separated from merit" in join_reasons(one_image)
-    assert any("--confirm-seeds 3" in step for step in one_seed.next_steps)
+    assert any("--seeds 3" in step for step in one_seed.next_steps)
     assert any("label more test images" in step for step in one_image.next_steps)
 
 

@@ -40,7 +40,7 @@ def test_the_proposed_number_of_seeds_or_images_is_the_smallest() -> None:
 @pytest.mark.parametrize(
     ("se_seed", "se_image", "estimate", "sentence"),
     [
-        (0.02, 0.002, 0.03, "some 8 seeds in place of 3 (`--resume --confirm-seeds 8`) would settle it, if"),
+        (0.02, 0.002, 0.03, "some 8 seeds in place of 3 (`--resume --seeds 8`) would settle it, if"),
         (0.0005, 0.03, 0.03, "the choice of test images alone forbids a verdict (standard error 0.030)"),
         (0.01, 0.03, 0.03, "neither more seeds nor more test images by themselves would settle it"),
         (0.5, 0.5, 0.00999, "(−0.010 against dice, standard error 0.707)"),
@@ -95,7 +95,7 @@ def test_needed_seeds_count_at_the_level_of_their_interim_analysis() -> None:
     assert seeds > max(8, count_seeds_needed(noisy, 3, 24, 0.03))
     evidence = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
     (sentence,) = decide_verdict(evidence, ORDER, "sweeper run --study x --resume").next_steps
-    option = f"(`sweeper run --study x --resume --confirm-seeds 2..{seeds}`)"
+    option = f"(`sweeper run --study x --resume --seeds 2..{seeds}`)"
     assert f"some {seeds} seeds in place of 3 {option}" in sentence
 
 
@@ -103,7 +103,7 @@ def test_fewer_seeds_than_planned_are_one_analysis() -> None:
     """The plan ended before them as futile, and would only end again."""
     evidence = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.011, 0.002)
     (sentence,) = decide_verdict(evidence, ORDER, "sweeper run --study x --resume").next_steps
-    match = re.fullmatch(r".*some (\d+) seeds in place of 3 \(`[^`]* --confirm-seeds (\d+)`\) would .*", sentence)
+    match = re.fullmatch(r".*some (\d+) seeds in place of 3 \(`[^`]* --seeds (\d+)`\) would .*", sentence)
     assert match is not None and 3 < int(match[1]) < 8 and match[1] == match[2]
 
 

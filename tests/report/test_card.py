@@ -35,7 +35,7 @@ def write_card(answer: Recommendation, sweep: SweepRecord | None = None) -> tupl
 
 def make_regrets(**probabilities: float) -> dict[str, dict[str, Any]]:
     return {
-        name: {"regret": Regret(expected=0.02 * (1 - probability), bound=0.006, within_rope=probability, best=0.6)}
+        name: {"regret": Regret(expected=0.02 * (1 - probability), bound=0.006, within_margin=probability, best=0.6)}
         for name, probability in probabilities.items()
     }
 
@@ -307,7 +307,7 @@ def test_the_terminal_output_ends_with_the_next_steps() -> None:
     assert other_places[-4].endswith('--command "python train.py" --storage "$SWEEPER_STORAGE"')
     assert other_places[-6] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
     assert other_places[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
-    command = "`sweeper run --study toy --resume --confirm-seeds 2..13`"
+    command = "`sweeper run --study toy --resume --seeds 2..13`"
     long = answer.model_copy(
         update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) up to 0.035.",)}
     )
@@ -320,7 +320,7 @@ def make_wordy_study() -> Recommendation:
     """Make a study with as much to say as possible: four open finalists, few groups, six preferences."""
     levels = {"dice_focal": 0.71, "dice_ce": 0.705, "tversky": 0.70, "cross_entropy": 0.695}
     fields = {
-        "regret": Regret(expected=0.01, bound=0.02, within_rope=0.5, best=0.3),
+        "regret": Regret(expected=0.01, bound=0.02, within_margin=0.5, best=0.3),
         "vs_plain": builders.interval(0.05),
     }
     names = ("misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities")

@@ -27,7 +27,9 @@ def test_caveats_follow_from_the_study() -> None:
         "The images are synthetic",
     ):
         assert words in plain
-    assert "counts as a difference is 0.0004 mIoU, which is about 0.0008" in write_caveats(builders.sweep(rope=0.0004))
+    assert "counts as a difference is 0.0004 mIoU, which is about 0.0008" in write_caveats(
+        builders.sweep(margin=0.0004)
+    )
     assert not any(word in plain for word in ("concluded", "edge", "related"))
     recipe = builders.conditions().recipe
     words = f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}. This assumes that the same"

@@ -108,8 +108,8 @@ def test_trainings_at_other_budgets_or_seeds_are_not_the_finalists() -> None:
 
 def test_the_most_that_a_finalist_can_cost_is_in_the_table_and_the_card() -> None:
     finalists = {
-        "dice_focal": {"regret": Regret(expected=0.001, bound=0.0042, within_rope=0.99, best=0.973)},
-        "dice_ce": {"regret": Regret(expected=0.02, bound=0.05, within_rope=0.1, best=0.004)},
+        "dice_focal": {"regret": Regret(expected=0.001, bound=0.0042, within_margin=0.99, best=0.973)},
+        "dice_ce": {"regret": Regret(expected=0.02, bound=0.05, within_margin=0.1, best=0.004)},
     }
     facts = make_facts(finalists=finalists)
     card_rows = dict(format_card_lines(make_card(facts)))

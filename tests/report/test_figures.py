@@ -137,7 +137,7 @@ def test_the_caption_of_the_gain_figure_agrees_with_the_verdict() -> None:
         ),
         (builders.evidence(levels, half=0.07), "Its gain is not established."),
         (
-            builders.evidence(levels, rope=0.07),
+            builders.evidence(levels, margin=0.07),
             "Its gain is not established. `dice_focal` against `cross_entropy`: +0.060 mIoU (95 % interval +0.040 to "
             "+0.080): better, but by less than the margin, 0.07.",
         ),

@@ -117,7 +117,7 @@ def make_script(base: type[Script] = Script, **changes: Any) -> Script:
 
 
 Compare = Callable[..., Confirmation]
-RESUME_COMMAND = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db --out 'my reports'"
+RESUME_COMMAND = "sweeper confirm --study own --resume --tracking-uri sqlite:///elsewhere.db --out 'my reports'"
 
 
 @pytest.fixture
@@ -563,9 +563,9 @@ def test_a_comparison_is_resumed_only_by_its_plan(
     status, out, error = sweeper(*WORDS, *CHEAP, "--time-limit", "1")
     assert status == 2 and "it must end within 1 s" in error and "\n    --resume continues if the script" in error
     status, _, error = sweeper(*WORDS, *CHEAP)
-    refusal = "a comparison 'train-losses' was begun; `sweeper confirm --name train-losses --resume`"
+    refusal = "a comparison 'train-losses' was begun; `sweeper confirm --study train-losses --resume`"
     assert status == 2 and refusal in error
-    resume = ("confirm", "--name", "train-losses", "--resume")
+    resume = ("confirm", "--study", "train-losses", "--resume")
     status, _, error = sweeper(*resume, "--folds", "3", "--seeds", "3")
     assert status == 2 and "folds was None, and is now 3" in error
     (tmp_path / "train.py").write_text("x = 2\n")

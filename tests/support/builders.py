@@ -376,7 +376,7 @@ def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> F
 def evidence(
     levels: dict[str, float],
     half: float = 0.02,
-    rope: float = 0.01,
+    margin: float = 0.01,
     halves: dict[tuple[str, str], float] | None = None,
     finalists: dict[str, dict[str, Any]] | None = None,
     **changes: Any,
@@ -401,7 +401,7 @@ def evidence(
             if i != j
         ),
         "baseline": names.index("cross_entropy") if "cross_entropy" in names else None,
-        "rope": rope,
+        "margin": margin,
         "test_images": 24,
         "constant_miou": 0.49,
     }
@@ -485,7 +485,7 @@ def sweep(
         "imbalance": profile(data).imbalance,
         "trials_asked": len(trials),
         "confirm_seeds": 3,
-        "rope": 0.01,
+        "margin": 0.01,
         "trials": tuple(trials),
         "abandoned": 0,
         "confirmations": tuple(confirmations),

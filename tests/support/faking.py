@@ -205,7 +205,7 @@ def train(
     studies.retry_failed(study)
     time = Timekeeper(timeout, clock, before=studies.list_all_results(study))
     request = StudyRequest(
-        trials, tuple(analyses), rope=0.01, finds_steps=finds_steps, confirm_steps=None, until=until, settles=settles
+        trials, tuple(analyses), margin=0.01, finds_steps=finds_steps, confirm_steps=None, until=until, settles=settles
     )
     request = request._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
     request = request._replace(longer=longer, timeout=timeout if longer else None)

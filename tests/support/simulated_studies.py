@@ -98,7 +98,7 @@ def study(
             predictions = Predictions(images=tuple(range(6)), masks=masks)
             confirmed.append(run.model_copy(update={"predictions": predictions}))
     origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
-    evidence = compute_evidence(confirmed, origins, classes=data.classes, rope=0.01)
+    evidence = compute_evidence(confirmed, origins, classes=data.classes, margin=0.01)
     answer = make_recommendation(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
     gaps = [builders.longer_gap(family) for family in levels if family != "cross_entropy"][:2]
     answer = answer.model_copy(update={"longer": builders.longer_look(*gaps)})

@@ -88,7 +88,7 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
         "confirm_steps": 4,
         "size": 32,
         "batch_size": 2,
-        "confirm_seeds": "2",
+        "seeds": "2",
         "longer": "none",
         "executor": "inline",
         "device": "cpu",

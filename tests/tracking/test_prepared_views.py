@@ -123,7 +123,7 @@ def test_a_missing_study_is_refused_with_the_command_that_writes_it(
     (tmp_path / COMPARISONS / "own").mkdir(parents=True)
     with pytest.raises(UsageError) as caught:
         CliRunner().invoke(ui.command, arguments, catch_exceptions=False)
-    step = "sweeper confirm --name own --resume --tracking-uri https://mlflow.example"
+    step = "sweeper confirm --study own --resume --tracking-uri https://mlflow.example"
     assert str(caught.value).endswith(f"To write this comparison there: {step}")
 
 

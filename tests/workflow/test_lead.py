@@ -53,7 +53,7 @@ def test_each_answer_is_published_once() -> None:
 @pytest.mark.slow
 def test_a_stopped_sweep_leaves_its_answer_so_far(tmp_path: Path) -> None:
     # Something must be learned for a loss to be confirmed.
-    blobs: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "confirm_seeds": "2..4"}
+    blobs: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "seeds": "2..4"}
     with pytest.raises(InterruptedSweepError):
         run_small_sweep(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
     page = next((tmp_path / "reports").glob("*/report.md"))

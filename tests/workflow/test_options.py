@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeper.workflow.options import list_stored_options, resolve_request, restore_machine_options
-from sweeper.workflow.settings import ROPE, TRIALS, Settings
+from sweeper.workflow.settings import DEFAULT_MARGIN, TRIALS, Settings
 from tests.support.sweeping import make_settings
 
 
 def test_an_option_is_kept_until_it_is_set_again() -> None:
-    before = list_stored_options(Settings(trials=20, confirm_seeds="3..5", timeout="90m"))
+    before = list_stored_options(Settings(trials=20, seeds="3..5", timeout="90m"))
     now = list_stored_options(Settings(resume=True, trials=30))
     request = resolve_request({**before, **now})
-    assert (request.trials, request.analyses[-1].seeds, request.timeout, request.rope) == (30, 5, 5400.0, ROPE)
+    assert (request.trials, request.analyses[-1].seeds, request.timeout, request.margin) == (
+        30,
+        5,
+        5400.0,
+        DEFAULT_MARGIN,
+    )
     assert resolve_request({}).trials == TRIALS
     assert resolve_request({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain
 
@@ -37,9 +42,9 @@ def test_a_resume_keeps_workers_and_threads() -> None:
 
 
 def test_other_seeds_continue_a_study_that_ended_at_probable(tmp_path: Path) -> None:
-    before = make_settings(tmp_path, until="probable", confirm_seeds="2..8")
+    before = make_settings(tmp_path, until="probable", seeds="2..8")
     assert list_stored_options(before)["until"] == "probable"
-    with_seeds = make_settings(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
+    with_seeds = make_settings(tmp_path, resume=True, study="study", data=None, seeds="3..16")
     assert resolve_request({**list_stored_options(before), **list_stored_options(with_seeds)}).until == "settled"
-    without_seeds = make_settings(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
+    without_seeds = make_settings(tmp_path, resume=True, study="study", data=None, seeds=None)
     assert resolve_request({**list_stored_options(before), **list_stored_options(without_seeds)}).until == "probable"

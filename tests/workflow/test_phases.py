@@ -165,8 +165,8 @@ def test_a_plan_of_more_seeds_is_logged_and_recorded(monkeypatch: pytest.MonkeyP
 def test_other_confirmations_analyses_and_margins_count_as_conclusions() -> None:
     study, concluded = new_study(), list[int]()
 
-    def conclude_again(rope: float = 0.01, **more: Any) -> None:
-        study.set_user_attr("rope", studies.pack_value(rope))
+    def conclude_again(margin: float = 0.01, **more: Any) -> None:
+        study.set_user_attr(studies.MARGIN_KEY, studies.pack_value(margin))
         if more:
             train(study, trials=7, **more)
         studies.note_conclusion(study)
@@ -176,7 +176,7 @@ def test_other_confirmations_analyses_and_margins_count_as_conclusions() -> None
     conclude_again(analyses=ANALYSES)
     conclude_again(analyses=ANALYSES)  # the same again
     conclude_again(analyses=ANALYSES[:1])  # fewer seeds of those that are there
-    conclude_again(rope=0.02)
+    conclude_again(margin=0.02)
     assert concluded == [0, 1, 1, 2, 3] and studies.is_concluded(study.user_attrs)
     studies.note_session(study)
     assert not studies.is_concluded(study.user_attrs)  # a resume that is cut off is not finished

@@ -40,10 +40,10 @@ def test_other_durations_are_refused_with_examples(text: str) -> None:
 
 
 def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
-    assert Settings(confirm_seeds=2).confirm_seeds == "2"
-    settings = Settings(confirm_seeds="4..4", timeout=" 90m ")
-    assert (settings.confirm_seeds, settings.timeout) == ("4", "90m")
-    for wrong in ({"confirm_seeds": "8..3"}, {"timeout": "soon"}):
+    assert Settings(seeds=2).seeds == "2"
+    settings = Settings(seeds="4..4", timeout=" 90m ")
+    assert (settings.seeds, settings.timeout) == ("4", "90m")
+    for wrong in ({"seeds": "8..3"}, {"timeout": "soon"}):
         with pytest.raises(ValidationError):
             Settings(**wrong)
 

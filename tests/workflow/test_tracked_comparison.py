@@ -24,7 +24,7 @@ from tests.scripts.test_confirm import Script, make_plan, make_script
 from tests.support import mlflow_template
 
 Track = Callable[..., ComparisonRuns]
-RESUME_COMMAND = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db"
+RESUME_COMMAND = "sweeper confirm --study own --resume --tracking-uri sqlite:///elsewhere.db"
 
 
 @pytest.fixture

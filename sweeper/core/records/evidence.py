@@ -73,7 +73,7 @@ class Regret(Record):
     expected: float
     bound: float
     """The regret is below it with a probability of 95 %."""
-    within_rope: float
+    within_margin: float
     """Probability that the regret is within the region of practical equivalence, 0–1."""
     best: float
     """Probability that the regret is 0: that no finalist is better, 0–1."""
@@ -277,7 +277,7 @@ class Contest(Record):
     """All ordered pairs (first ≠ second)."""
     baseline: int | None
     """Index of cross-entropy, or of another baseline, among the finalists."""
-    rope: float
+    margin: float
     """Region of practical equivalence in mIoU, or in the unit of `scale`."""
     scale: Scale = Scale()
     scope: Scope = "both"

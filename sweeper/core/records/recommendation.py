@@ -180,7 +180,7 @@ class SweepRecord(Record):
     """Whether the search ends by itself before its total, once trials bring no gain."""
     confirm_seeds: int
     """Seeds of the last planned interim analysis."""
-    rope: float
+    margin: float
     trials: tuple[TrialResult, ...]
     """The search's counted trials, by number."""
     abandoned: int
@@ -216,7 +216,7 @@ class SweepRecord(Record):
     concluded: bool = True
     """Whether the last session came to its end."""
     conclusions: int = 1
-    """Number of conclusions, each with other confirmations, interim analyses or ROPE than the one before."""
+    """Number of conclusions, each with other confirmations, interim analyses or margin than the one before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""
     seconds: float

@@ -62,9 +62,9 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
     gains = [(f, gap) for f in facts.finalists if (gap := find_difference(facts, f, baseline)) is not None]
     if not gains:
         return "nothing but cross-entropy was confirmed"
-    rope = facts.sweep.rope
+    margin = facts.sweep.margin
     gaps = [GapRow(f.family, colours[f.family], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
-    figure = draw_forest(gaps, rope, f"test {facts.metric} gained over tuned cross-entropy")
+    figure = draw_forest(gaps, margin, f"test {facts.metric} gained over tuned cross-entropy")
     evidence, at = facts.recommendation.evidence, facts.finalists.index(baseline)
     assert evidence is not None
     rivals = [i for i in range(len(facts.finalists)) if i != at]
@@ -73,7 +73,7 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
     above = [i for i in rivals if get_difference(evidence, i, at).low > 0 and not has_beaten(evidence, i, at)]
     text = f"Dots: differences on the same images and seeds. Lines: intervals at {facts.joint_level}. "
     text += "" if all(gap.known for gap in gaps) else "A single seed has no interval. "
-    text += f"Within the grey band (± {rope:g}) a difference does not matter. "
+    text += f"Within the grey band (± {margin:g}) a difference does not matter. "
     if better:
         text += f"Clearly better: {', '.join(better)}."
     elif compared:

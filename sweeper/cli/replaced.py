@@ -1,0 +1,44 @@
+"""What replaced the commands and options that sweeper had before: one table, kept for one release."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from sweeper.core.errors import UsageError
+
+REPLACED = {
+    "--confirm-seeds": "is `--seeds` now",
+    "--name": "is `--study` now",
+    "--rope": "is `--margin` now",
+}
+"""The end of a sentence that begins with the former option (`--rope`) or command (`sweeper advise`)."""
+
+
+def explain_replaced(name: str) -> str:
+    """Return the sentence about a former option or command, with what to use now; "" about any other."""
+    return f"`{name}` {REPLACED[name]}" if name in REPLACED else ""
+
+
+def refuse_replaced(name: str) -> None:
+    """Refuse a former option or command.
+
+    Raises:
+        UsageError: if it is one, with what to use now.
+    """
+    if words := explain_replaced(name):
+        raise UsageError(words)
+
+
+def refuse_replaced_variables(ctx: click.Context) -> None:
+    """Refuse variables of former options that the command does not have, as they would be ignored.
+
+    Raises:
+        UsageError: with the first one, and what to use now.
+    """
+    present = {name for param in ctx.command.params for name in param.opts}
+    for name in REPLACED.keys() - present:
+        variable = f"SWEEPER_{name.removeprefix('--').replace('-', '_').upper()}"
+        if variable in os.environ:
+            raise UsageError(f"{variable}: {explain_replaced(name)}")

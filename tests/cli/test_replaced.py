@@ -1,0 +1,60 @@
+"""Former options and commands end with what to use now, wherever they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+import sweeper as api
+from sweeper import storage as studies
+from sweeper.cli.main import COMMANDS, cli
+from sweeper.cli.replaced import REPLACED
+from sweeper.core.errors import UsageError
+from sweeper.workflow.options import read_request
+from tests.support.faking import new_plan
+
+Sweeper = Callable[..., tuple[int, str, str]]
+WORDS = "`--rope` is `--margin` now"
+
+
+@pytest.mark.parametrize("words", [("--rope", "0.02"), ("--rope=0.02",)])
+def test_a_former_option_ends_with_one_line(sweeper: Sweeper, words: tuple[str, ...]) -> None:
+    assert sweeper("run", *words) == (2, "", f"sweeper: {WORDS}\n")
+
+
+def test_a_variable_or_key_of_a_former_option_ends_with_the_same_words(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sweeper.yaml").write_text("rope: 0.02\n", "utf-8")
+    status, out, error = sweeper("run", "--config", "sweeper.yaml")
+    assert (status, out) == (2, "") and f"rope: {WORDS}" in error
+    with pytest.raises(UsageError, match=WORDS):
+        api.run("synthetic:blobs", rope=0.02)
+    monkeypatch.setenv("SWEEPER_ROPE", "0.02")
+    assert sweeper("run", "--margin", "0.02") == (2, "", f"sweeper: SWEEPER_ROPE: {WORDS}\n")
+
+
+def test_a_former_command_ends_with_one_line(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REPLACED, "sweeper guess", "is a section of `sweeper profile DATA` now")
+    words = "sweeper: `sweeper guess` is a section of `sweeper profile DATA` now\n"
+    assert sweeper("guess", "folder") == (2, "", words)
+
+
+def test_no_former_option_or_command_exists() -> None:
+    assert not {name.removeprefix("sweeper ") for name in REPLACED} & COMMANDS.keys()
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert not {option for param in command.params for option in param.opts} & REPLACED.keys(), name
+
+
+def test_a_study_of_former_options_keeps_its_request(tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    study = studies.create_study(storage, "s", new_plan(), {"rope": 0.02, "confirm_seeds": "3..5"})
+    request = read_request(study)
+    assert (request.margin, request.seeds) == (0.02, (3, 5))
+    assert studies.read_options(storage, "s") == {"margin": 0.02, "seeds": "3..5"}
