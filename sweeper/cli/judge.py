@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sweeper.cli.options import CLAIM_CODES, VERDICT_CODES, SweeperCommand, add_json_option
+from sweeper.cli.options import CLAIM_CODES, SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_result
 from sweeper.core.text import join_words
@@ -74,12 +74,6 @@ if TYPE_CHECKING:
     "--spread", type=float, metavar="SD", help="With --plan and without SCORES: standard deviation over trainings."
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a report with a figure.")
-@click.option(
-    "--exit-code-by-verdict",
-    "by_verdict",
-    is_flag=True,
-    help="Exit with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided.  [default: 0 for each]",
-)
 @add_json_option()
 def command(
     *,
@@ -87,7 +81,6 @@ def command(
     columns: tuple[str, ...],
     where: tuple[str, ...],
     out: Path | None,
-    by_verdict: bool,
     plan: bool,
     spread: float | None,
     as_json: bool,
@@ -100,10 +93,8 @@ def command(
     the logs of Lightning, Ultralytics, Hugging Face, MMEngine, TensorBoard or wandb (--metric names the value); or
     mlflow:EXPERIMENT or wandb:ENTITY/PROJECT, whose runs have parameters, tags or a config with method and seed.
     """
-    if plan and (by_verdict or options["claim"] is not None or out is not None):
-        raise click.UsageError(
-            "--plan prints a plan and no judgement; leave out --claim, --out, --exit-code-by-verdict"
-        )
+    if plan and (options["claim"] is not None or out is not None):
+        raise click.UsageError("--plan prints a plan and no judgement; leave out --claim and --out")
     if spread is not None:
         if extra := _list_unused("plan", "spread", "margin", "level", "as_json"):
             raise click.UsageError(f"--spread plans without scores, so that {join_words(extra)} must be left out")
@@ -116,8 +107,6 @@ def command(
         return _print_plan(plan_spread(spread, options["margin"], options["level"]), as_json=as_json)
     if scores is None:
         raise click.UsageError("SCORES is needed: a table, a folder, mlflow:EXPERIMENT or wandb:ENTITY/PROJECT")
-    if by_verdict and options["claim"] is not None:
-        raise click.UsageError("--claim and --exit-code-by-verdict give other exit statuses; leave one out")
     from sweeper.judging.judgement import format_judgement, judge_scores
     from sweeper.judging.read import read_score_file
     from sweeper.judging.rows import ScoreRequest
@@ -137,7 +126,7 @@ def command(
     echo_result(judgement.document, format_judgement(judgement) + written, as_json=as_json)
     if judgement.claim is not None:
         return CLAIM_CODES[judgement.claim.outcome]
-    return VERDICT_CODES[judgement.verdict] if by_verdict else 0
+    return 0
 
 
 def _list_unused(*used: str) -> list[str]:

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from sweeper.cli.replaced import refuse_replaced, refuse_replaced_variables
 from sweeper.core.paths import expand_user
-from sweeper.core.records import MissLimit, Verdict
+from sweeper.core.records import MissLimit
 from sweeper.core.redact import remember_command_secrets
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
@@ -144,14 +144,6 @@ def add_json_option() -> Decorator:
     return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print only one JSON document.")
 
 
-VERDICT_CODES = {
-    Verdict.CLEAR_WINNER: 0,
-    Verdict.EQUIVALENT: 10,
-    Verdict.SAFE_CHOICE: 11,
-    Verdict.UNDECIDED: 12,
-    Verdict.NONE: 13,
-}
-"""Exit statuses of `--exit-code-by-verdict`, distinct from the others (docs/reference/commands.md)."""
 CLAIM_CODES = {"holds": 0, "not_shown": 4, "contradicted": 5}
 """Exit statuses of `--claim`."""
 

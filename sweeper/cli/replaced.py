@@ -9,6 +9,10 @@ import click
 from sweeper.core.errors import UsageError
 
 REPLACED = {
+    "--no-advice": "is gone: the search always begins with what was best on similar data",
+    "--exit-code-by-verdict": "is gone: `--json` prints the verdict",
+    "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",
+    "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
     "--confirm-seeds": "is `--seeds` now",
     "--name": "is `--study` now",
     "--rope": "is `--margin` now",

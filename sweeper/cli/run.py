@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from sweeper.cli.config import read_config
-from sweeper.cli.options import QUOTED_PATTERNS, VERDICT_CODES, add_json_option
+from sweeper.cli.options import QUOTED_PATTERNS, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, add_settings_options
 from sweeper.cli.signals import StopRequest
@@ -38,12 +38,6 @@ from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings
     "into a temporary folder (TMPDIR).",
 )
 @add_json_option()
-@click.option(
-    "--exit-code-by-verdict",
-    "by_verdict",
-    is_flag=True,
-    help="Exit with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided, 13 none.  [default: 0 for each]",
-)
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for every evaluation.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result.")
 def command(
@@ -53,10 +47,9 @@ def command(
     as_json: bool,
     verbose: bool,
     quiet: bool,
-    by_verdict: bool,
     config: Path | None,
     **options: Any,
-) -> int:
+) -> None:
     """Search over losses, confirm the best on a locked test split, and recommend one.
 
     \b
@@ -83,7 +76,7 @@ def command(
 
         preview = make_preview(settings, PlainDisplay(-1 if as_json else 0))
         echo_result(preview, format_preview(preview), as_json=as_json)
-        return 0
+        return
     console = Console(stderr=True)
     is_live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: no redraws
     display = LiveDisplay(console) if is_live else PlainDisplay(1 if verbose else -1 if quiet else 0)
@@ -101,4 +94,3 @@ def command(
         check_output()
     except OutputError as error:
         raise OutputError(f"{error}. It is stored: {stored} and {outcome.paths.markdown}") from error
-    return VERDICT_CODES[outcome.recommendation.verdict] if by_verdict else 0

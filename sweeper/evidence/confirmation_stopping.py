@@ -13,8 +13,6 @@ The user asks which loss to train with and what that choice can cost. So the con
   intervals, and no clear winner is likely: more seeds do not show how other groups would differ;
 - after the last planned interim analysis.
 
-`--until probable` ends the confirmation at *probable*, even where a clear winner is likely.
-
 Otherwise seeds go to the best finalist, the recommended one, and the unbeaten ones whose probability of being the best
 is at least `CONTENDER`; to all unbeaten ones where a clear winner is likely, as it has to beat each of them. The
 baseline gets seeds while it is unbeaten. While cross-entropy is kept, seeds go to finalists that may be the best and
@@ -29,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from sweeper.core.records import Evidence, InterimAnalysis, Interval, Until, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, Verdict
 from sweeper.core.text import format_count
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import Floats
@@ -64,7 +62,7 @@ class StoppingDecision:
         return bool(self.finalists)
 
 
-def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> StoppingDecision:
+def decide_next_step(evidence: Evidence, decision: Decision) -> StoppingDecision:
     """Return whether the confirmation ends or continues; `decision` must be made on the same `evidence`."""
     if why := _explain_end(evidence, decision):
         return _end(evidence, why)
@@ -73,12 +71,12 @@ def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "set
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
     if decision.action == "keep":
-        return _decide_while_kept(evidence, decision, to_come, enough=enough, until=until)
+        return _decide_while_kept(evidence, decision, to_come, enough=enough)
     unbeaten, win = decision.unbeaten, 0.0
     if unbeaten and all(is_measured(evidence, decision.best, i) for i in unbeaten):
         win = _compute_chance_of_beating(evidence, decision.best, unbeaten, to_come)
     chance = f"the chance that up to {to_come[-1].seeds} seeds show a clear winner is {_format_share(win)}"
-    if enough and (until == "probable" or win < LIKELY):
+    if enough and win < LIKELY:
         is_safe = decision.verdict is Verdict.SAFE_CHOICE
         sure = "is a safe choice" if is_safe else format_cost_bound(evidence, decision.recommended)
         return _end(evidence, f"{named} {sure}, and {chance}")
@@ -107,7 +105,7 @@ def _format_stage(evidence: Evidence) -> str:
 
 
 def _decide_while_kept(
-    evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool, until: Until
+    evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool
 ) -> StoppingDecision:
     """Return the next step while cross-entropy is kept: more seeds for losses whose gain may still be established."""
     base, seeds = evidence.baseline, _count_seeds(evidence)
@@ -122,7 +120,7 @@ def _decide_while_kept(
     regret = evidence.finalists[base].regret
     far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.margin
     futile = seeds >= DECIDING_SEEDS and (few > 0 or (far and most < UNLIKELY))
-    if (enough and (until == "probable" or most < LIKELY)) or futile:
+    if (enough and most < LIKELY) or futile:
         sure = (
             f"keeping cross-entropy {format_cost_bound(evidence, base)}, and " if enough and regret is not None else ""
         )

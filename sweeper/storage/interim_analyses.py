@@ -11,7 +11,7 @@ import optuna
 from pydantic import Field
 
 from sweeper.core.base import Record
-from sweeper.core.records import AnalysisTaken, InterimAnalysis, Until
+from sweeper.core.records import AnalysisTaken, InterimAnalysis
 from sweeper.storage.record_format import (
     CONCLUDED,
     MARGIN_KEY,
@@ -44,7 +44,6 @@ class StoredAnalyses(Record):
     """Each finalist's configuration, as text."""
     steps: int = 0
     planned: tuple[InterimAnalysis, ...] = ()
-    until: Until = "settled"
     first: int = 0
     """Index of the first analysis; after a change of the plan, one whose seeds already existed."""
     active: tuple[str, ...] | None = None

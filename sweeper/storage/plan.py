@@ -178,11 +178,6 @@ def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
         differences.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
     if old.conditions.folds != new.conditions.folds:
         differences.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
-    if old.conditions.rates != new.conditions.rates:
-        names = {"best": "the best for all seeds (--fixed-lr)", "drawn": "drawn for each seed"}
-        differences.append(
-            f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
-        )
     # Other confirmation steps only need other confirmations; the search stays valid.
     recipes = [
         plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model", "own_metric"}) for plan in (old, new)
@@ -201,8 +196,6 @@ def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
             differences.append(
                 f"the source file of {option} {stored.name}: SHA-256 {stored.digest[:12]}… → {requested.digest[:12]}…"
             )  # another name changes `recipe.arch` or `recipe.metric`
-    if old.space.starts and not new.space.starts:
-        differences.append("first trials: by what was best on similar data → without (--no-advice)")
     searched, requested = (
         {
             "lr": plan.space.lr.model_dump(),

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import optuna
 
 from sweeper.core.events import NOT_NEEDED, JobResult, Observer, TrainingDropped, TrainingJob
-from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Until, Verdict
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Verdict
 from sweeper.storage.interim_analyses import StoredAnalyses, StoredAnalysis, read_analyses, read_planned_analyses
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import list_extra_results
@@ -64,7 +64,6 @@ class Race(TrainingList):
         conditions: Conditions,
         analyses: Sequence[InterimAnalysis],
         *,
-        until: Until,
         judge: Judge,
         recorder: Observer,
         admit: Callable[[int], bool],
@@ -73,8 +72,8 @@ class Race(TrainingList):
     ) -> None:
         """Create the race, with all analyses up to the first for which trainings are missing.
 
-        `analyses` are planned, in ascending order of seeds; `judge` decides on completed confirmations, and ends the
-        race as `until` says. `admit` takes a number of steps, and returns whether such a training may still begin.
+        `analyses` are planned, in ascending order of seeds; `judge` decides on completed confirmations.
+        `admit` takes a number of steps, and returns whether such a training may still begin.
         `on_round_begin` is called before each analysis with its number, its families, and how many trainings are
         missing, 0 included; `report` receives the number and the result of each analysis, replayed ones included.
         """
@@ -85,7 +84,7 @@ class Race(TrainingList):
         self._places = {spec.key: place for place, spec in enumerate(places)}
         self._tried: set[object] = set()
         self._next_seed: list[TrialSpec] = []
-        self._memory = _begin_analyses(study, finalists, conditions, analyses, until)
+        self._memory = _begin_analyses(study, finalists, conditions, analyses)
         _store_analyses(study, self._memory)
         first = self._memory.active
         self._active = [finalist for finalist in finalists if first is None or finalist.family in first]
@@ -220,7 +219,6 @@ def _begin_analyses(
     finalists: Sequence[Finalist],
     conditions: Conditions,
     analyses: Sequence[InterimAnalysis],
-    until: Until,
 ) -> StoredAnalyses:
     """Return the stored interim analyses if they belong to the same confirmation and plan; else new ones.
 
@@ -233,11 +231,10 @@ def _begin_analyses(
         finalists=tuple(finalist.identity for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
         planned=tuple(analyses),
-        until=until,
     )
     if (before.finalists, before.steps) != (fresh.finalists, fresh.steps):
         return fresh
-    if (before.planned, before.until) == (fresh.planned, fresh.until):
+    if before.planned == fresh.planned:
         return before
     weighed = before.analyses[-1].within if before.analyses else 0
     seen = select_confirmed(list_extra_results(study, "confirm"), finalists, conditions, weighed)

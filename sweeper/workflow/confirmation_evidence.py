@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeper.core.own_metric import resolve_verdict_metric
-from sweeper.core.records import Conditions, Evidence, InterimAnalysis, LongerLook, SearchSpace, TrialResult, Until
+from sweeper.core.records import Conditions, Evidence, InterimAnalysis, LongerLook, SearchSpace, TrialResult
 from sweeper.data.folds import get_split, list_scored_by_seed
 from sweeper.evidence.confirmation_stopping import decide_next_step
 from sweeper.evidence.longer_look import look_longer
@@ -27,7 +27,6 @@ def make_round_judge(
     *,
     margin: float,
     analyses: Sequence[InterimAnalysis],
-    until: Until,
 ) -> Judge:
     """Return the function that an interim analysis calls, with the same evidence and verdict as the report."""
 
@@ -38,7 +37,7 @@ def make_round_judge(
         decision = decide_verdict(evidence, list(FAMILIES))
         if evidence is None:
             return RoundDecision(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
-        step = decide_next_step(evidence, decision, until)
+        step = decide_next_step(evidence, decision)
         families = tuple(evidence.finalists[i].family for i in step.finalists)
         return RoundDecision(
             decision.verdict, analyses[evidence.analysis_index].error, step.continues, families, step.reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeper.core.records import BudgetProbe, InterimAnalysis, Until
+from sweeper.core.records import BudgetProbe, InterimAnalysis
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.storage import count_trials, pack_value, read_budget_probe, unpack_options
 from sweeper.workflow.settings import (
@@ -37,8 +37,6 @@ class StudyRequest(NamedTuple):
     margin: float
     finds_steps: bool
     """Whether the steps of the search are those at which losses can be compared, as none were given."""
-    until: Until
-    """Strength of the evidence at which the confirmation ends."""
     confirm_steps: int | None
     """None = twice the search's."""
     timeout: float | None = None
@@ -77,9 +75,7 @@ def list_stored_options(settings: Settings) -> dict[str, Any]:
     A resume does not store its device, which is the earlier one or belongs to another machine.
     """
     excluded = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
-    options = settings.model_dump(mode="json", exclude=excluded, exclude_none=True, exclude_defaults=True)
-    # A request for other seeds after an end at *probable* is a request to continue.
-    return {"until": "settled", **options} if settings.resume and "seeds" in options else options
+    return settings.model_dump(mode="json", exclude=excluded, exclude_none=True, exclude_defaults=True)
 
 
 def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
@@ -95,7 +91,6 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         analyses=plan_analyses(*parse_seed_range(options.get("seeds", DEFAULT_SEEDS))),
         margin=float(options.get("margin", DEFAULT_MARGIN)),
         finds_steps=not {"steps", "epochs", "command"} & options.keys(),
-        until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
         longer=None if times == "none" else int(times),
         longer_given="longer" in options,

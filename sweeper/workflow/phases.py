@@ -203,14 +203,13 @@ def confirm_finalists(context: RunContext, finalists: Sequence[Finalist]) -> Non
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"
 
-    until, margin, space = context.request.until, context.request.margin, context.plan.space
+    margin, space = context.request.margin, context.plan.space
     race = Race(
         study,
         finalists,
         conditions,
         analyses,
-        until=until,
-        judge=make_round_judge(finalists, conditions, space, margin=margin, analyses=analyses, until=until),
+        judge=make_round_judge(finalists, conditions, space, margin=margin, analyses=analyses),
         recorder=context.recorder,
         admit=context.time.make_admission(1.0),
         on_round_begin=announce_round,

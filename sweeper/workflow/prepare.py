@@ -14,7 +14,7 @@ from sweeper.core.events import WorkerHardware
 from sweeper.core.own_code import locate_code
 from sweeper.core.paths import get_step_times_file, make_slug
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions, Dataset, Rates, SearchSpace, UserLoss
+from sweeper.core.records import Conditions, Dataset, UserLoss
 from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.data import load_dataset
 from sweeper.data.balanced_crops import estimate_pixels_in_crops
@@ -31,7 +31,6 @@ from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import list_first_trials, load_space
 from sweeper.study.confirmation_specs import derive_confirmation_seed, list_fold_numbers
-from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import read_versions
 from sweeper.workflow.advice import add_advice
 from sweeper.workflow.encoder_weights import choose_weights
@@ -120,7 +119,7 @@ def prepare_study(
         recipe=recipe,
         seed=seed,
         folds=folds,
-        rates=_resolve_rates_mode(settings, old, space),
+        rates=old.conditions.rates if old else "drawn",
         losses=user_losses,
         crop_pixels=_count_crop_pixels(dataset, recipe, old),
     )
@@ -138,7 +137,7 @@ def prepare_study(
         versions=old.versions if old else read_versions(),
         sources=sources,
     )
-    plan = _add_starts(plan, settings, old, messages)
+    plan = _add_starts(plan, old, messages)
     if old is not None and (changed := studies.list_plan_differences(old, plan)):
         raise StudyError(
             f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
@@ -201,20 +200,9 @@ def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tupl
     return tuple(o.model_copy(update={"code": locate_code(o.code, "--loss")}) for o in old.conditions.losses)
 
 
-def _resolve_rates_mode(settings: Settings, old: studies.StudyPlan | None, space: SearchSpace) -> Rates:
-    """Return how the confirmation's learning rates are chosen; an existing study keeps its mode."""
-    if old is not None and settings.fixed_lr is None:
-        return old.conditions.rates
-    return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
-
-
-def _add_starts(
-    plan: studies.StudyPlan, settings: Settings, old: studies.StudyPlan | None, messages: MessageSink
-) -> studies.StudyPlan:
+def _add_starts(plan: studies.StudyPlan, old: studies.StudyPlan | None, messages: MessageSink) -> studies.StudyPlan:
     """Return the plan with its first trials: by the present advice for a new study, else those of the study."""
-    if settings.no_advice:
-        space = plan.space.model_copy(update={"starts": ()})
-    elif old is not None:
+    if old is not None:
         space = plan.space.model_copy(update={"starts": old.space.starts})
     else:
         space = add_advice(plan.space, plan.profile, plan.imbalance)

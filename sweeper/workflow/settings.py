@@ -24,7 +24,6 @@ from sweeper.core.recipe import (
     OperatingPoint,
     Precision,
 )
-from sweeper.core.records import Until
 from sweeper.core.text import format_places
 
 DATA = "synthetic:street"
@@ -190,9 +189,6 @@ class Settings(Record):
     """Trials of the search."""
     space: str | None = _make_setting("Search", often=True, min_length=1)
     """Search space: a shipped name (see `sweeper spaces`) or a YAML file."""
-    no_advice: bool | None = _make_setting("Search")
-    """Do not use what was best on similar data (see `sweeper advise`): try losses in the registry's order, and draw
-    configurations at random after the defaults."""
     loss: str | None = _make_setting("Search", metavar="MODULE:FUNCTION", min_length=1)
     """Your own loss, searched with the others: function(…) returns loss(logits, target), and its attribute `search`
     has the ranges; see docs/how-to/own-code.md."""
@@ -270,8 +266,6 @@ class Settings(Record):
         "Confirmation and verdict", default=DEFAULT_SEEDS, often=True, metavar="MIN..MAX|N"
     )
     """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
-    until: Until | None = _make_setting("Confirmation and verdict", default="settled")
-    """probable: end as soon as the recommended loss is probably within --margin of the best."""
     confirm_steps: int | None = _make_setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
     """Steps of a confirmation."""
     longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
@@ -279,8 +273,6 @@ class Settings(Record):
     )
     """Train the recommended loss and cross-entropy once more at this multiple of the confirmation's steps: does the
     gain last?"""
-    fixed_lr: bool | None = _make_setting("Confirmation and verdict", default="each seed draws one of its good rates")
-    """Confirm each finalist at its single best learning rate."""
     folds: int | None = _make_setting(
         "Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS
     )

@@ -103,8 +103,8 @@ def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, request: Stu
 
 def _is_confirmed(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
     """Return whether the confirmation has ended, by the requested plan."""
-    interim, wanted = read_analyses(study.user_attrs), (request.analyses, request.until)
-    is_current = (*wanted, plan.conditions.recipe.confirm_steps) == (interim.planned, interim.until, interim.steps)
+    interim = read_analyses(study.user_attrs)
+    is_current = (request.analyses, plan.conditions.recipe.confirm_steps) == (interim.planned, interim.steps)
     if interim.cut is not None or not interim.stored or not is_current:
         return False
     last = interim.stored[-1]

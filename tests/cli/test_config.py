@@ -20,7 +20,7 @@ seeds: 3..5
 batch_size: 4
 threshold: 0.5
 timeout: 90
-fixed-lr: true
+resume: true
 steps: 200
 """
 
@@ -39,11 +39,11 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     monkeypatch.setenv("SWEEPER_TRIALS", "30")
     monkeypatch.setenv("SWEEPER_STEPS", "300")
     values = parse_config(tmp_path, FILE, "--steps", "400").params
-    assert (values["steps"], values["trials"], values["batch_size"], values["fixed_lr"]) == (400, 30, 4, True)
+    assert (values["steps"], values["trials"], values["batch_size"], values["resume"]) == (400, 30, 4, True)
     settings = Settings(**{name: values[name] for name in Settings.model_fields if name != "precision"})
     assert list_stored_options(settings) == {
         **{"data": "synthetic:cracks?images=20", "trials": 30, "seeds": "3..5", "batch_size": 4},
-        **{"threshold": "0.5", "timeout": "90", "fixed_lr": True, "steps": 400},
+        **{"threshold": "0.5", "timeout": "90", "steps": 400},
     }
 
 
@@ -54,7 +54,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
         ("config: other.yaml", "config: unknown option"),
         ("trials: [1, 2]", "trials: must be one value"),
         ("trials: !!int 010", "trials: must be one value, got 8"),
-        ("fixed-lr: yes", "fixed-lr': must be true or false, got 'yes'"),
+        ("resume: yes", "resume': must be true or false, got 'yes'"),
         ("trials: true", "trials: must be a value, got True"),
         ("- trials", "(top): must be a mapping"),
         ("trials: &a 3", "must not use anchors"),

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path) -> Outcome:
-    return run_small_sweep(folder, trials=8, figures=True, no_advice=None, **LEARN)
+    return run_small_sweep(folder, trials=8, figures=True, advised=True, **LEARN)
 
 
 @pytest.mark.slow
@@ -159,13 +159,13 @@ def test_a_resume_is_refused_with_another_recipe_and_while_another_process_runs_
     outcome: Outcome, folder: Path
 ) -> None:
     with pytest.raises(StudyError, match="cannot be resumed") as caught:
-        run_small_sweep(folder, resume=True, steps=5, seed=3, no_advice=True)
-    for words in ("recipe.steps: 16 → 5", "seed: 0 → 3", "best on similar data → without (--no-advice)"):
+        run_small_sweep(folder, resume=True, steps=5, seed=3)
+    for words in ("recipe.steps: 16 → 5", "seed: 0 → 3"):
         assert words in str(caught.value)
     url = f"sqlite:///{folder}/sweeper.db"
     before = optuna.load_study(study_name="study", storage=url).user_attrs
     with studies.hold_study(url, "study"), pytest.raises(StudyError, match="being run by another process"):
-        run_small_sweep(folder, resume=True, no_advice=None, **(LEARN | {"confirm_steps": 999}))
+        run_small_sweep(folder, resume=True, **(LEARN | {"confirm_steps": 999}))
     assert optuna.load_study(study_name="study", storage=url).user_attrs == before
 
 

@@ -93,50 +93,44 @@ def make_planned(levels: dict[str, float], **changes: Any) -> Evidence:
 
 
 @pytest.mark.parametrize(
-    ("record", "until", "reason"),
+    ("record", "reason"),
     [
-        (make_planned({"dice": 0.75, "cross_entropy": 0.7}), "settled", "a clear winner is established"),
-        (make_planned({"dice": 0.702, "cross_entropy": 0.7}, half=0.005), "settled", "equivalence is established"),
-        (make_planned({"dice": 0.7}), "settled", "only one finalist"),
-        (make_planned({"dice": 0.3, "cross_entropy": 0.2}), "settled", "nothing was learned"),
-        (make_planned(AHEAD, half=1.0, test_images=1), "settled", "no number of seeds"),
-        (make_planned(AHEAD, half=0.1, analyses=()), "settled", "all that were planned"),
-        (make_three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW), "settled", "from 3 groups, too few to show what dice"),
+        (make_planned({"dice": 0.75, "cross_entropy": 0.7}), "a clear winner is established"),
+        (make_planned({"dice": 0.702, "cross_entropy": 0.7}, half=0.005), "equivalence is established"),
+        (make_planned({"dice": 0.7}), "only one finalist"),
+        (make_planned({"dice": 0.3, "cross_entropy": 0.2}), "nothing was learned"),
+        (make_planned(AHEAD, half=1.0, test_images=1), "no number of seeds"),
+        (make_planned(AHEAD, half=0.1, analyses=()), "all that were planned"),
+        (make_three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW), "from 3 groups, too few to show what dice"),
         (
             make_three_seeds({"dice": 0.708, "focal": 0.7}, 0.002, 0.001, half=0.03),
-            "settled",
             "chance that up to 8 seeds",
         ),
-        (make_three_seeds(SAFE, 0.003, 0.002, half=0.0095), "settled", "is a safe choice, and the chance"),
-        (make_three_seeds(AHEAD, 0.005, 0.002, half=0.045), "probable", "dice costs at most"),
-        (make_three_seeds(KEEP | {"dice": 0.76}, 0.008, 0.002), "settled", "a change to dice has an established gain."),
-        (make_three_seeds(SIMILAR, 0.001, 0.001, half=0.0085), "settled", "keeping cross-entropy costs at most 0.011"),
-        (make_three_seeds(KEEP, 0.03, 0.03), "settled", "chance that up to 8 seeds establish a gain is less than 1 %."),
-        (make_three_seeds(KEEP, 0.02, 0.004, **FEW), "settled", "3 groups, too few to show more, and the chance"),
+        (make_three_seeds(SAFE, 0.003, 0.002, half=0.0095), "is a safe choice, and the chance"),
+        (make_three_seeds(KEEP | {"dice": 0.76}, 0.008, 0.002), "a change to dice has an established gain."),
+        (make_three_seeds(SIMILAR, 0.001, 0.001, half=0.0085), "keeping cross-entropy costs at most 0.011"),
+        (make_three_seeds(KEEP, 0.03, 0.03), "chance that up to 8 seeds establish a gain is less than 1 %."),
+        (make_three_seeds(KEEP, 0.02, 0.004, **FEW), "3 groups, too few to show more, and the chance"),
     ],
 )
-def test_the_confirmation_ends_when_more_seeds_would_hardly_change_the_answer(
-    record: Evidence, until: Any, reason: str
-) -> None:
-    step = decide_next_step(record, decide_verdict(record, ORDER), until)
+def test_the_confirmation_ends_when_more_seeds_would_hardly_change_the_answer(record: Evidence, reason: str) -> None:
+    step = decide_next_step(record, decide_verdict(record, ORDER))
     assert (step.continues, step.finalists) == (False, ())
     assert step.reason.startswith("The confirmation ended after 3 seeds: ") and reason in step.reason
 
 
 @pytest.mark.parametrize(
-    ("record", "until", "reason"),
+    ("record", "reason"),
     [
-        (make_three_seeds(NEAR, 0.02, 0.002, half=0.1), "settled", "what dice can cost is open"),
-        (make_three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW, **TWO), "settled", "what dice can cost is open"),
-        (make_planned(NEAR, **ONE), "settled", "continue to 2 seeds."),
-        (make_three_seeds(AHEAD, 0.005, 0.002, half=0.045), "settled", "a clear winner is likely"),
-        (make_three_seeds(NEAR, 0.02, 0.002, half=0.06), "probable", "what dice can cost is open"),
+        (make_three_seeds(NEAR, 0.02, 0.002, half=0.1), "what dice can cost is open"),
+        (make_three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW, **TWO), "what dice can cost is open"),
+        (make_planned(NEAR, **ONE), "continue to 2 seeds."),
+        (make_three_seeds(AHEAD, 0.005, 0.002, half=0.045), "a clear winner is likely"),
+        (make_three_seeds(NEAR, 0.02, 0.002, half=0.06), "what dice can cost is open"),
     ],
 )
-def test_the_confirmation_continues_while_more_seeds_may_change_the_answer(
-    record: Evidence, until: Any, reason: str
-) -> None:
-    step = decide_next_step(record, decide_verdict(record, ORDER), until)
+def test_the_confirmation_continues_while_more_seeds_may_change_the_answer(record: Evidence, reason: str) -> None:
+    step = decide_next_step(record, decide_verdict(record, ORDER))
     assert step.continues and step.finalists and reason in step.reason
 
 

@@ -102,5 +102,3 @@ def test_the_exit_status_of_the_command_follows_the_outcome(sweeper: Sweeper, tm
     status, text, _ = sweeper("judge", str(scores), "--claim", "b > a", "--out", str(tmp_path / "out"))
     assert status == 5 and text.startswith("The claim 'b > a' is contradicted: b − a is −0.0")
     assert "is contradicted" in (tmp_path / "out" / "report.md").read_text("utf-8")
-    status, _, error = sweeper("judge", str(scores), "--claim", "a > b", "--exit-code-by-verdict")
-    assert status == 2 and "leave one out" in error

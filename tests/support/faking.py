@@ -20,7 +20,6 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
     TrialSpec,
-    Until,
 )
 from sweeper.core.text import format_resume_command
 from sweeper.data import divide_images
@@ -193,7 +192,6 @@ def train(
     finds_steps: bool = False,
     minutes: int | None = None,
     settles: bool = False,
-    until: Until = "settled",
     lost: Callable[[], bool] = lambda: False,
     so_far: InterimReporter | None = None,
     longer: int | None = None,
@@ -205,7 +203,7 @@ def train(
     studies.retry_failed(study)
     time = Timekeeper(timeout, clock, before=studies.list_all_results(study))
     request = StudyRequest(
-        trials, tuple(analyses), margin=0.01, finds_steps=finds_steps, confirm_steps=None, until=until, settles=settles
+        trials, tuple(analyses), margin=0.01, finds_steps=finds_steps, confirm_steps=None, settles=settles
     )
     request = request._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
     request = request._replace(longer=longer, timeout=timeout if longer else None)

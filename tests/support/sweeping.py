@@ -16,6 +16,7 @@ from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.report.facts import ReportFacts
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
+from sweeper.workflow.advice import add_advice
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.phase_progress import PhaseCounts
 from sweeper.workflow.run import run_sweep
@@ -121,13 +122,13 @@ def run_small_sweep(
     display: Recorder | None = None,
     timer: Callable[[], float] = time.monotonic,
     figures: bool = False,
+    advised: bool = False,
     **changes: Any,
 ) -> Outcome:
-    """Run a small sweep, its losses in the registry's order unless `no_advice` is None.
+    """Run a small sweep, its losses in the registry's order unless `advised`.
 
     All figures take a fifth of its time, so that one is drawn unless `figures`.
     """
-    changes.setdefault("no_advice", True)
     display = display or Recorder()
 
     def connect(uri: str) -> MlflowClient:
@@ -135,9 +136,11 @@ def run_small_sweep(
             mlflow_template.write_store(folder)
         return connect_to_mlflow(uri)
 
+    advice = add_advice if advised else lambda space, *_: space
     drawing = draw_all if figures else draw_one_figure
     with (
         patch("sweeper.tracking.tracker.connect_to_mlflow", connect),
         patch("sweeper.report.figures.draw_all", drawing),
+        patch("sweeper.workflow.prepare.add_advice", advice),
     ):
         return run_sweep(make_settings(folder, **changes), display, display, clock=get_time, cores=1, timer=timer)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sweeper.workflow.options import list_stored_options, resolve_request, restore_machine_options
 from sweeper.workflow.settings import DEFAULT_MARGIN, TRIALS, Settings
-from tests.support.sweeping import make_settings
 
 
 def test_an_option_is_kept_until_it_is_set_again() -> None:
@@ -39,12 +36,3 @@ def test_a_resume_keeps_workers_and_threads() -> None:
     assert restore_machine_options(Settings(study="s", resume=True), ray).ray_address == "head:6379"
     assert restore_machine_options(Settings(study="s", resume=True, executor="inline"), ray).ray_address is None
     assert restore_machine_options(Settings(study="s", resume=True), {}) == Settings(study="s", resume=True)
-
-
-def test_other_seeds_continue_a_study_that_ended_at_probable(tmp_path: Path) -> None:
-    before = make_settings(tmp_path, until="probable", seeds="2..8")
-    assert list_stored_options(before)["until"] == "probable"
-    with_seeds = make_settings(tmp_path, resume=True, study="study", data=None, seeds="3..16")
-    assert resolve_request({**list_stored_options(before), **list_stored_options(with_seeds)}).until == "settled"
-    without_seeds = make_settings(tmp_path, resume=True, study="study", data=None, seeds=None)
-    assert resolve_request({**list_stored_options(before), **list_stored_options(without_seeds)}).until == "probable"

@@ -213,18 +213,6 @@ def test_under_another_plan_the_report_uses_the_trainings_of_the_last_analysis(
     assert read_outcome(study) == before and len(judge.seen) == 1  # replayed
 
 
-def test_a_confirmation_that_ended_at_probable_continues_without_that_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = new_study()
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS), decide()))
-    train(study, trials=7, analyses=THREE, until="probable")
-    assert len(studies.list_extra_results(study, "confirm")) == 6
-    judge = Scripted(decide(*LEVELS), decide(*LEVELS))
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
-    train(study, trials=7, analyses=THREE)
-    assert [len(analysed) for analysed in judge.seen] == [6, 9]  # two seeds are analysed again, then three
-    assert read_analyses(study.user_attrs).until == "settled"
-
-
 def test_under_another_plan_a_dropped_finalist_keeps_its_trained_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide("dice", "cross_entropy")))
     study = new_study()

@@ -47,7 +47,6 @@ from sweeper.core.records.evidence import (
     Scale,
     Scope,
     Trend,
-    Until,
 )
 from sweeper.core.records.recommendation import (
     Action,

@@ -43,11 +43,6 @@ class Scale(Record):
     """Size of 0.01 mIoU in the score's own unit; usual differences and noise are scaled by it."""
 
 
-Until = Literal["settled", "probable"]
-"""When the confirmation ends at the latest: once more seeds would change nothing that matters, or once the recommended
-finalist is a safe choice or *probable*."""
-
-
 class InterimAnalysis(Record):
     """Planned interim analysis of the confirmation: its number of seeds and its level."""
 

@@ -30,7 +30,7 @@ class Conditions(Record):
     """Number of folds that the confirmation rotates over; nothing is held out from the search. None = a test split."""
     rates: Rates = "drawn"
     """Learning rates of the confirmation. `drawn`: each seed draws one from a range around the losses' common optimum;
-    `best`: all seeds use that optimum (`--fixed-lr`)."""
+    `best`, in older studies: all seeds use that optimum."""
     losses: tuple[UserLoss, ...] = ()
     """The user's losses, which are searched with the others."""
     crop_pixels: tuple[tuple[int, ...], ...] | None = None
