@@ -15,7 +15,7 @@ from pathlib import Path
 from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate
 from sweeper.core.yaml_file import read_yaml
-from sweeper.losses.families import FAMILIES, MEANINGS, LossCoordinate, LossFamily
+from sweeper.losses.families import FAMILIES, LossCoordinate, LossFamily
 from sweeper.losses.family_records import TASKS
 
 OTHERS = """\
@@ -30,15 +30,16 @@ def insert_families(page: str) -> str:
     after = rest.split(END)[1]
     defaults = list_default_families()
     sections, lines = [], []
-    explained: set[str] = set()
+    meanings: dict[str, str] = {}
     for family in FAMILIES.values():
         if family.name in defaults:
             sections.append(_format_section(family))
-            explained |= {name for task in family.tasks for name in family.coordinates[task]}
+            free = {name: one for coordinates in family.coordinates.values() for name, one in coordinates.items()}
+            meanings |= {name: one.meaning for name, one in free.items()}
         else:
             lines.append(_format_line(family))
-    meanings = [f"- `{name}`: {meaning}." for name, meaning in MEANINGS.items() if name in explained]
-    parts = [*sections, "### Hyper-parameters\n", *meanings, "\n### All others\n", OTHERS + "\n", *lines]
+    explained = [f"- `{name}`: {meaning}." for name, meaning in meanings.items()]
+    parts = [*sections, "### Hyper-parameters\n", *explained, "\n### All others\n", OTHERS + "\n", *lines]
     return f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n\n{END}{after}"
 
 

@@ -89,7 +89,7 @@ def command(
     user_rows = () if no_own_studies else read_user_rows(reports)
     measured = (dataset.task, tuple(features.values()), (*read_ledger(), *user_rows))
     losses = [
-        loss.model_copy(update={"params": make_weight_parameters(loss.params, dataset.task, profile.imbalance)})
+        loss.model_copy(update={"params": make_weight_parameters(loss, dataset.task, profile.imbalance)})
         for loss in rank_losses(*measured)
     ]
     document = AdviceDocument(

@@ -12,7 +12,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
 from sweeper.core.text import fill_words, suggest_correction
-from sweeper.losses.families import FAMILIES, MEANINGS, LossFamily
+from sweeper.losses.families import FAMILIES, LossFamily
 
 COLUMN = 18
 """Width of a label; no family has a longer name."""
@@ -63,9 +63,9 @@ def _format_family(family: LossFamily) -> str:
     lines = [f"{family.name} ({'standalone' if family.module else 'kernel'}; {tasks})"]
     lines.append(_format_paragraph("helps", family.helps))
     lines.append(_format_paragraph("watch", family.caveat))
-    for (name, value), having in _format_searches(family).items():
+    for (name, value, meaning), having in _format_searches(family).items():
         alone = f" ({having[0]})" if len(having) < len(family.tasks) else ""
-        lines.append(_format_paragraph("searches", f"{name} {value}{alone}: {MEANINGS[name]}"))
+        lines.append(_format_paragraph("searches", f"{name} {value}{alone}: {meaning}"))
     lines.append(_format_paragraph("formula", family.formula))
     if family.call_signature:
         lines.append(_format_paragraph("called", family.call_signature))
@@ -77,16 +77,16 @@ def _format_paragraph(label: str, text: str) -> str:
     return fill_words(f"{label:{COLUMN}}{' '.join(text.split())}", get_width(120), rest=" " * COLUMN)
 
 
-def _format_searches(family: LossFamily) -> dict[tuple[str, str], list[str]]:
-    """Return each coordinate and its range, with the tasks for which it has them."""
-    tasks_of: dict[tuple[str, str], list[str]] = {}
+def _format_searches(family: LossFamily) -> dict[tuple[str, str, str], list[str]]:
+    """Return each coordinate, its range and its meaning, with the tasks for which it has them."""
+    tasks_of: dict[tuple[str, str, str], list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():
             start = free.start if free.default is None else free.default
             value = (
                 f"not searched [{start:g}]" if free.search is None else f"{_format_range(free.search)} [{free.start:g}]"
             )
-            tasks_of.setdefault((name, value), []).append(TASK_WORDS[task])
+            tasks_of.setdefault((name, value, free.meaning), []).append(TASK_WORDS[task])
     return tasks_of
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from sweeper.core.base import Record
 from sweeper.core.records import ImbalanceProfile, LongerLook, Task
 from sweeper.core.text import format_signed, format_significant
+from sweeper.losses.families import FAMILIES
 
 NEIGHBOURS = 12
 """Number of nearest data sets for advice."""
@@ -32,6 +33,8 @@ SMALL_GAIN = 0.01
 BASELINE = "cross_entropy"
 LONGER_TIMES = 4
 """Multiple of the steps for `LedgerRow.gain_longer`."""
+POWERS = ("pos_weight", "class_weight_power")
+"""Roles of the coordinates that the ledger calls `power`."""
 OWN = "own"
 """Generator of the rows of finished studies."""
 _WORDS = {
@@ -253,15 +256,15 @@ def _parse_values(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
 
 
-def make_weight_parameters(params: dict[str, float], task: Task, imbalance: float) -> dict[str, float]:
-    """Return coordinates for `build_loss`, with `power` as pos_weight or class_weight_power."""
-    parameters = dict(params)
+def make_weight_parameters(loss: AdvisedLoss, task: Task, imbalance: float) -> dict[str, float]:
+    """Return coordinates for `build_loss`: `power` becomes the family's coordinate with that role."""
+    parameters = dict(loss.params)
     power = parameters.pop("power", None)
-    if power is None:
-        return parameters
-    if task == "binary":
-        return {**parameters, "pos_weight": float(f"{imbalance**power:.3g}")}
-    return {**parameters, "class_weight_power": power}
+    if power is not None:
+        free = FAMILIES[loss.family].coordinates[task]
+        name = next(name for name, coordinate in free.items() if coordinate.role in POWERS)
+        parameters[name] = float(f"{imbalance**power:.3g}") if free[name].role == "pos_weight" else power
+    return parameters
 
 
 def read_user_rows(reports: Path) -> tuple[LedgerRow, ...]:
@@ -292,7 +295,7 @@ def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
         row = {
             **common,
             "family": finalist["family"],
-            "params": _format_params(finalist["params"], profile),
+            "params": _format_params(finalist["family"], dataset["task"], finalist["params"], profile.imbalance),
             "lr": finalist["lr"],
             "steps": recipe["confirm_steps"],
             "score": finalist["test"]["miou"],
@@ -315,11 +318,13 @@ def _read_longer_gains(look: object) -> dict[str, float]:
     return {gap.first: gap.after.estimate for gap in longer.gaps if gap.second == BASELINE}
 
 
-def _format_params(params: dict[str, float], profile: ImbalanceProfile) -> str:
-    """Format parameters like the ledger."""
+def _format_params(family: str, task: Task, params: dict[str, float], imbalance: float) -> str:
+    """Format parameters like the ledger; those of the user's own losses stay as they are."""
     parameters = dict(params)
-    if "pos_weight" in parameters and profile.imbalance > 0 and profile.imbalance != 1:
-        parameters["power"] = math.log(parameters.pop("pos_weight")) / math.log(profile.imbalance)
-    if "class_weight_power" in parameters:
-        parameters["power"] = parameters.pop("class_weight_power")
+    free = FAMILIES[family].coordinates[task] if family in FAMILIES else {}
+    for name, coordinate in free.items():
+        if coordinate.role == "class_weight_power" and name in parameters:
+            parameters["power"] = parameters.pop(name)
+        elif coordinate.role == "pos_weight" and name in parameters and imbalance not in (0, 1):
+            parameters["power"] = math.log(parameters.pop(name)) / math.log(imbalance)
     return " ".join(f"{name}={value:.3g}" for name, value in parameters.items())

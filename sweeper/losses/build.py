@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.batch import LossBatch
-from sweeper.losses.coordinates import KernelSettings, Value, check_coordinates, make_kernel_settings, uses_frequencies
+from sweeper.losses.coordinates import Value, check_coordinates, make_kernel_settings, uses_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
 from sweeper.losses.loss_module import SegmentationLoss
@@ -22,12 +22,15 @@ class KernelLoss(SegmentationLoss):
     """One point of the kernel. `loss(logits, target)` returns a scalar in at least float32."""
 
     def __init__(
-        self, family: str, task: Task, coordinates: dict[str, Value], settings: KernelSettings, ignore_index: int
+        self,
+        family: str,
+        task: Task,
+        coordinates: dict[str, Value],
+        ignore_index: int,
+        class_frequencies: Sequence[float] | None,
     ) -> None:
-        weights = settings.class_weights
-        classes = len(weights) if task != "binary" and weights is not None else None
-        super().__init__(family, task, coordinates, ignore_index, classes=classes)
-        self.settings = settings
+        super().__init__(family, task, coordinates, ignore_index, class_frequencies)
+        self.settings = make_kernel_settings(FAMILIES[family], task, coordinates, class_frequencies)
         self._weights: Tensor | None = None
 
     def compute(self, batch: LossBatch) -> Tensor:
@@ -60,9 +63,7 @@ class RelativeLoss(SegmentationLoss):
         ignore_index: int,
         class_frequencies: Sequence[float] | None,
     ) -> None:
-        used = class_frequencies if uses_frequencies(coordinates, task) else None
-        classes = None if used is None else len(used)
-        super().__init__(family, task, coordinates, ignore_index, class_frequencies=used, classes=classes)
+        super().__init__(family, task, coordinates, ignore_index, class_frequencies)
         module = import_module(f"sweeper.losses.{FAMILIES[family].module}")
         self._cost: Callable[..., Tensor] = getattr(module, family)
         self._given = {name: value for name, value in coordinates.items() if value is not None}
@@ -88,10 +89,9 @@ def build_loss(
             "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore).
         ignore_index: label of pixels that do not count.
         class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
-            `class_weight_power`, `alpha` and `tau`; optional for `unified_focal`.
+            coordinates that declare it, such as `class_weight_power`, `alpha` and `tau`.
         coordinates: values of the family's coordinates (`FAMILIES[family].coordinates[task]`). Omitted ones take the
-            family's default from the literature; `alpha=None` turns α off. Meanings and limits: `MEANINGS` and `LIMITS`
-            of `sweeper.losses.families`.
+            family's default from the literature; `alpha=None` turns α off. Each has its meaning and limits there.
 
     Raises:
         LossError: with every fault of family, task, coordinates, values or frequencies.
@@ -109,7 +109,6 @@ def build_loss(
             f"`ignore_index` must be an integer that is no class of a {task} task, got {ignore_index!r}; use 255"
         )
     entry = FAMILIES[family]
-    if entry.module is not None:
-        return RelativeLoss(family, task, values, ignore_index, class_frequencies)
-    settings = make_kernel_settings(entry, task, values, class_frequencies)
-    return KernelLoss(family, task, values, settings, ignore_index)
+    used = class_frequencies if uses_frequencies(entry, task, values) else None
+    module = KernelLoss if entry.module is None else RelativeLoss
+    return module(family, task, values, ignore_index, used)

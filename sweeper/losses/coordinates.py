@@ -10,8 +10,8 @@ from typing import NamedTuple
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
 from sweeper.core.text import suggest_correction
-from sweeper.losses.families import FAMILIES, LIMITS, TASKS
-from sweeper.losses.family_records import LossFamily
+from sweeper.losses.families import FAMILIES, TASKS
+from sweeper.losses.family_records import LossCoordinate, LossFamily
 
 Value = float | None
 """A checked coordinate: a number, or None = not used."""
@@ -31,18 +31,17 @@ class KernelSettings(NamedTuple):
     boundary_weight: float = 0.0
 
 
-def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
+def find_frequency_need(family: LossFamily, task: Task, values: Mapping[str, object]) -> str | None:
     """Return the coordinate that requires class frequencies, if any."""
-    if task != "multiclass":
-        return None
-    if values.get("alpha") is not None:
-        return "alpha"
-    return next((name for name in ("class_weight_power", "tau") if values.get(name)), None)
+    free = family.coordinates[task]
+    on = (name for name in free if free[name].frequencies == "needed" and free[name].is_on(values[name]))
+    return next(on, None)
 
 
-def uses_frequencies(values: Mapping[str, object], task: str) -> bool:
-    """Return whether the loss requires class frequencies or depends on them."""
-    return needs_frequencies(values, task) is not None or (task == "multiclass" and "suppression" in values)
+def uses_frequencies(family: LossFamily, task: Task, values: Mapping[str, object]) -> bool:
+    """Return whether the loss depends on class frequencies."""
+    free = family.coordinates[task]
+    return any(free[name].frequencies is not None and free[name].is_on(values[name]) for name in free)
 
 
 # --- Checks -------------------------------------------------------------------------------------------------
@@ -58,12 +57,12 @@ def _name_problems(family: LossFamily, task: Task, names: Iterable[str]) -> list
     ]
 
 
-def _find_value_problem(name: str, value: object) -> str | None:
-    if value is None and name in ("alpha", "fp_weight"):
-        return None  # None = α off; None = 1 − fn_weight
+def _find_value_problem(name: str, coordinate: LossCoordinate, value: object) -> str | None:
+    if value is None and coordinate.optional:
+        return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return f"`{name}` must be a number, got {value!r}; give an int or a float"
-    rule = LIMITS[name].find_problem(float(value))
+    rule = coordinate.limits.find_problem(float(value))
     return f"`{name}` {rule}, got {value!r}; give a value in that range" if rule else None
 
 
@@ -85,9 +84,9 @@ def _find_frequency_problem(frequencies: Sequence[float] | None, needed_by: str 
     )
 
 
-def _find_tversky_problem(values: Mapping[str, Value]) -> str | None:
+def _find_tversky_problem(by_role: Mapping[str, Value]) -> str | None:
     """Return the problem with the pair of Tversky weights, if any."""
-    fp, fn = values.get("fp_weight"), values.get("fn_weight")
+    fp, fn = by_role.get("fp_weight"), by_role.get("fn_weight")
     if fn is not None and fp is None and fn > 1:
         return f"`fn_weight` must be at most 1 when `fp_weight` is left to 1 − fn_weight, got {fn!r}; give `fp_weight`"
     if fn == 0 and fp == 0:
@@ -117,8 +116,8 @@ def check_coordinates(
         )
     free = entry.coordinates[task]
     values = {name: coordinates[name] if name in coordinates else free[name].default for name in free}
-    missing = [n for n in free if n not in coordinates and free[n].default is None and n not in ("alpha", "fp_weight")]
-    value_problems = [_find_value_problem(name, coordinates[name]) for name in free if name in coordinates]
+    missing = [n for n, c in free.items() if n not in coordinates and c.default is None and not c.optional]
+    value_problems = [_find_value_problem(n, c, coordinates[n]) for n, c in free.items() if n in coordinates]
     problems = [
         *_name_problems(entry, task, coordinates),
         *(f"`{n}` of {family} has no default, only the data can decide it; give {n}=…" for n in missing),
@@ -127,10 +126,9 @@ def check_coordinates(
     clean: dict[str, Value] = {}
     if not problems:
         clean = {name: None if value is None else float(value) for name, value in values.items()}  # type: ignore[arg-type]
-        problems += [problem] if (problem := _find_tversky_problem(clean)) else []
-    if task == "multiclass":  # binary losses do not use frequencies
-        problem = _find_frequency_problem(class_frequencies, needs_frequencies(values, task))
-        problems += [problem] if problem else []
+        problems += [problem] if (problem := _find_tversky_problem(entry.map_roles(task, clean))) else []
+    problem = _find_frequency_problem(class_frequencies, find_frequency_need(entry, task, values))
+    problems += [problem] if problem else []
     if problems:
         raise LossError(f"cannot build the loss {family} for a {task} task: " + "\n  - ".join(["", *problems]))
     return clean
@@ -143,7 +141,8 @@ def make_kernel_settings(
     family: LossFamily, task: Task, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
 ) -> KernelSettings:
     """Return the kernel settings of a family at checked coordinates `values`."""
-    point: dict[str, float] = {**family.fixed, **{n: v for n, v in values.items() if v is not None}}
+    given = family.map_roles(task, {name: value for name, value in values.items() if value is not None})
+    point: dict[str, float] = {**family.fixed, **given}
     weights = _compute_class_weights(task, point, class_frequencies)
     if all(w == 1.0 for w in weights or ()):
         weights = None

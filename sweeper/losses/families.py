@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from sweeper.core.records import Coordinate
 from sweeper.losses.family_records import (
+    ALPHA,
     ALPHA_MULTICLASS,
+    BOUNDARY_WEIGHT,
+    CLASS_WEIGHT_POWER,
+    FN_WEIGHT,
+    FP_WEIGHT,
     GAMMA,
     HARD,
-    IMBALANCE_POWER,
-    KERNEL_LIMITS,
-    KERNEL_MEANINGS,
     MIX,
-    POWER,
+    OVERLAP_EXPONENT,
+    POS_WEIGHT,
     TASKS,
     LossCoordinate,
     LossFamily,
@@ -26,17 +29,16 @@ from sweeper.losses.family_records import (
     repeat_for_all_tasks,
 )
 
-__all__ = ["FAMILIES", "LIMITS", "MEANINGS", "TASKS", "LossCoordinate", "LossFamily"]
+__all__ = ["FAMILIES", "TASKS", "LossCoordinate", "LossFamily"]
 
 DICE = "mean_c (1 − TI_c(½, ½))"
 
 # --- Variants of cross-entropy: a mean over weighted or selected pixels ---
 
-# No family has both α and `pos_weight`: they are one coordinate (w = α / (1 − α)).
-_ALPHA = LossCoordinate(search=make_uniform_range(0.05, 0.95), start=0.25, default=0.25)
 _ODDS = LossCoordinate(
     search=Coordinate(kind="power_of_imbalance", low=0.0, high=1.5),
     start=1.0,
+    neutral=1.0,
     limits=ValueLimits(0, 1e9, open_low=True),
     meaning="background / foreground pixels, to the power τ, that the logits are adjusted by: z − log of this",
 )
@@ -44,6 +46,8 @@ _TAU = LossCoordinate(
     search=make_uniform_range(0.0, 1.5),
     start=1.0,
     default=1.0,
+    neutral=0.0,
+    frequencies="needed",
     limits=ValueLimits(0, 10),
     meaning="τ in the adjustment of the logits z + τ log f, with f the class's share of the pixels",
 )
@@ -75,12 +79,8 @@ PIXEL_FAMILIES = (
         name="weighted_ce",
         title="Weighted cross-entropy",
         coordinates={
-            "binary": {"pos_weight": POWER},
-            # Inverse frequency (1) does poorly on long tails; its square root (0.5) is the usual choice
-            # (Cui et al. 2019, sections 1 and 2).
-            "multiclass": {
-                "class_weight_power": LossCoordinate(search=make_uniform_range(0.0, 1.1), start=0.5, default=0.5)
-            },
+            "binary": {"pos_weight": POS_WEIGHT},
+            "multiclass": {"class_weight_power": CLASS_WEIGHT_POWER},
         },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
@@ -91,7 +91,7 @@ PIXEL_FAMILIES = (
         name="focal",
         title="Focal",
         coordinates={
-            "binary": {"gamma": GAMMA, "alpha": _ALPHA},
+            "binary": {"gamma": GAMMA, "alpha": ALPHA},
             "multiclass": {"gamma": GAMMA, "alpha": ALPHA_MULTICLASS},
         },
         helps="A great many easy pixels that drown the few hard ones, such as distractors and thin borders.",
@@ -111,9 +111,7 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="boundary_ce",
         title="Boundary-weighted cross-entropy",
-        coordinates=repeat_for_all_tasks(
-            boundary_weight=LossCoordinate(search=make_uniform_range(0.0, 20.0), start=5.0, default=5.0)
-        ),
+        coordinates=repeat_for_all_tasks(boundary_weight=BOUNDARY_WEIGHT),
         helps="Outlines matter, or touching objects must stay apart: pixels near a class boundary weigh more.",
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
         source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
@@ -148,12 +146,6 @@ PIXEL_FAMILIES = (
 
 
 # --- Variants of Dice: functions of the overlap of each class ---
-
-_TVERSKY = {
-    "fn_weight": LossCoordinate(search=make_uniform_range(0.3, 0.9), start=0.7, default=0.7),
-    "fp_weight": LossCoordinate(start=0.3),
-    "overlap_exponent": LossCoordinate(start=0.75, default=1.0),
-}
 
 OVERLAP_FAMILIES = (
     LossFamily(
@@ -198,7 +190,7 @@ OVERLAP_FAMILIES = (
         name="tversky",
         title="Tversky",
         fixed={"mix": 0.0},
-        coordinates=repeat_for_all_tasks(**_TVERSKY),
+        coordinates=repeat_for_all_tasks(fn_weight=FN_WEIGHT, fp_weight=FP_WEIGHT, overlap_exponent=OVERLAP_EXPONENT),
         helps="Missed pixels cost more than false alarms, or the reverse: fn_weight trades recall for precision.",
         caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
         source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
@@ -209,9 +201,11 @@ OVERLAP_FAMILIES = (
         title="Focal Tversky",
         fixed={"mix": 0.0},
         coordinates=repeat_for_all_tasks(
-            fn_weight=_TVERSKY["fn_weight"],
-            fp_weight=_TVERSKY["fp_weight"],
-            overlap_exponent=LossCoordinate(search=make_uniform_range(0.4, 2.0), start=0.75, default=0.75),
+            fn_weight=FN_WEIGHT,
+            fp_weight=FP_WEIGHT,
+            overlap_exponent=OVERLAP_EXPONENT.model_copy(
+                update={"search": make_uniform_range(0.4, 2.0), "default": 0.75}
+            ),
         ),
         helps="Small structures that Tversky leaves half found: the exponent moves effort between classes.",
         caveat="Two numbers on top of Dice; below 1 the exponent makes the last stretch steep.",
@@ -247,17 +241,16 @@ _SUPPRESSION = LossCoordinate(
     limits=ValueLimits(0, 1, open_high=True),
     meaning="focal exponent of common classes; the overlap exponent of rare ones is 1 − this",
 )
-_PLAIN_POWER = LossCoordinate(search=IMBALANCE_POWER, start=0.0, default=1.0)
 
 MIXTURE_FAMILIES = (
     LossFamily(
         name="dice_ce",
         title="Dice + cross-entropy",
         coordinates={
-            "binary": {"mix": MIX, "pos_weight": _PLAIN_POWER},
+            "binary": {"mix": MIX, "pos_weight": POS_WEIGHT.model_copy(update={"start": 0.0, "default": 1.0})},
             "multiclass": {
                 "mix": MIX,
-                "class_weight_power": LossCoordinate(search=make_uniform_range(0.0, 1.1), start=0.0, default=0.0),
+                "class_weight_power": CLASS_WEIGHT_POWER.model_copy(update={"start": 0.0, "default": 0.0}),
             },
         },
         helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
@@ -286,7 +279,14 @@ MIXTURE_FAMILIES = (
     LossFamily(
         name="unified_focal",
         title="Unified focal",
-        coordinates=repeat_for_all_tasks(mix=MIX, delta=_DELTA, suppression=_SUPPRESSION),
+        coordinates={
+            "binary": {"mix": MIX, "delta": _DELTA, "suppression": _SUPPRESSION},
+            "multiclass": {
+                "mix": MIX,
+                "delta": _DELTA,
+                "suppression": _SUPPRESSION.model_copy(update={"frequencies": "used"}),
+            },
+        },
         helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
@@ -348,13 +348,3 @@ FAMILIES: dict[str, LossFamily] = {
     family.name: family for family in (*PIXEL_FAMILIES, *OVERLAP_FAMILIES, *MIXTURE_FAMILIES, *MAP_FAMILIES)
 }
 """All families by name, simplest first; this order breaks ties and orders the first trials."""
-_OWN = {
-    n: coordinate
-    for family in FAMILIES.values()
-    for free in family.coordinates.values()
-    for n, coordinate in free.items()
-}
-LIMITS: dict[str, ValueLimits] = KERNEL_LIMITS | {n: c.limits for n, c in _OWN.items() if c.limits is not None}
-"""Limits of each coordinate of any family."""
-MEANINGS: dict[str, str] = KERNEL_MEANINGS | {n: c.meaning for n, c in _OWN.items() if c.meaning is not None}
-"""Meaning of each coordinate of any family."""

@@ -1,12 +1,10 @@
-"""Records of loss families, and the coordinates of the kernel with their limits and meanings. No torch.
-
-A coordinate of only one family is declared with the family.
-"""
+"""Records of loss families, and the coordinates that several families of the kernel have. No torch."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
@@ -15,6 +13,20 @@ DISTANCE_WORDS = "signed distances to the class boundaries, shaped as the logits
 """Description of the label map that a loss can need."""
 TASKS: tuple[Task, ...] = get_args(Task)
 """Tasks for which losses can be built."""
+Role = Literal[
+    "mix",
+    "gamma",
+    "alpha",
+    "pos_weight",
+    "class_weight_power",
+    "fp_weight",
+    "fn_weight",
+    "overlap_exponent",
+    "hard_fraction",
+    "boundary_weight",
+]
+"""Parameters of the kernel. What a coordinate does is declared by its role, never derived from its name."""
+Mapped = TypeVar("Mapped")
 
 
 class ValueLimits(NamedTuple):
@@ -37,17 +49,28 @@ class ValueLimits(NamedTuple):
 class LossCoordinate(Record):
     """A free coordinate of a family."""
 
+    role: Role | None = None
+    """The parameter of the kernel that it is; None = it has no counterpart in the kernel."""
     search: Coordinate | None = None
     """Range searched by the shipped spaces; None: these omit the coordinate, but your own space may search it."""
     start: float | None = None
     """First trial's value: the literature default, on the scale of `search` (an exponent for `power_of_imbalance`)."""
     default: float | None = None
-    """Default of `build_loss`. With None, `alpha` is off, `fp_weight` is 1 − fn_weight, and `pos_weight` is required,
-    because it depends on the data."""
-    limits: ValueLimits | None = None
-    """Values that `build_loss` accepts; None for a coordinate of the kernel (`KERNEL_LIMITS`)."""
-    meaning: str | None = None
-    """Meaning, in half a sentence; None for a coordinate of the kernel (`KERNEL_MEANINGS`)."""
+    """Default of `build_loss`. None: it is off if `optional`, else required, because it depends on the data."""
+    optional: bool = False
+    """Whether None turns it off; without a weight of false positives, this is 1 − that of false negatives."""
+    neutral: float | None = None
+    """Value at which the loss is the same without it, up to a factor."""
+    frequencies: Literal["needed", "used"] | None = None
+    """Whether the loss needs class frequencies while the coordinate is on, or only uses those that it gets."""
+    limits: ValueLimits
+    """Values that `build_loss` accepts; search ranges are much narrower."""
+    meaning: str
+    """Meaning, in half a sentence."""
+
+    def is_on(self, value: object) -> bool:
+        """Return whether the coordinate has an effect at this value."""
+        return value != (None if self.optional else self.neutral)
 
 
 class LossFamily(Record):
@@ -80,6 +103,11 @@ class LossFamily(Record):
         """Supported tasks."""
         return tuple(self.coordinates)
 
+    def map_roles(self, task: Task, values: Mapping[str, Mapped]) -> dict[str, Mapped]:
+        """Return the values of the coordinates that have a role, by role."""
+        free = self.coordinates[task]
+        return {role: value for name, value in values.items() if (role := free[name].role) is not None}
+
     @property
     def call_signature(self) -> str | None:
         """How to call a loss that needs a map of the labels; None for all others."""
@@ -100,43 +128,101 @@ def repeat_for_all_tasks(**free: LossCoordinate) -> dict[Task, dict[str, LossCoo
 
 # --- Coordinates of the kernel ---
 
-
-KERNEL_LIMITS: dict[str, ValueLimits] = {
-    "mix": ValueLimits(0, 1),
-    "gamma": ValueLimits(0, 50),
-    "alpha": ValueLimits(0, 1),
-    "pos_weight": ValueLimits(0, 1e9, open_low=True),
-    "class_weight_power": ValueLimits(0, 2),
-    "fp_weight": ValueLimits(0, 100),
-    "fn_weight": ValueLimits(0, 100),
-    "overlap_exponent": ValueLimits(0, 10, open_low=True),
-    "hard_fraction": ValueLimits(0, 1, open_low=True),
-    "boundary_weight": ValueLimits(0, 1000),
-}
-"""Values that `build_loss` accepts; search ranges are much narrower. Values above the limits make no difference in
-float32."""
 POWER_LIMITS = ValueLimits(0, 2)
 """Exponents of the imbalance."""
 
-KERNEL_MEANINGS: dict[str, str] = {
-    "mix": "weight of the cross-entropy part; the overlap part has 1 − mix",
-    "gamma": "focal exponent; 0 = cross-entropy",
-    "alpha": "focal balance: foreground × α, background × (1 − α); multi-class: most common class × (1 − α), rest × α",
-    "pos_weight": "weight of foreground pixels in the cross-entropy part",
-    "class_weight_power": "p in the class weights w ∝ f^−p, with f the class's share of the pixels",
-    "fp_weight": "weight of false positives in the overlap part",
-    "fn_weight": "weight of false negatives in the overlap part",
-    "overlap_exponent": "exponent of 1 − Tversky index",
-    "hard_fraction": "share of the labelled pixels, the hardest ones, that the cross-entropy part averages over",
-    "boundary_weight": "pixels within 2 of a class boundary weigh 1 + this in the cross-entropy part",
-}
-
-IMBALANCE_POWER = Coordinate(kind="power_of_imbalance", low=0.0, high=1.1)
-MIX = LossCoordinate(search=make_uniform_range(0.0, 1.0), start=0.5, default=0.5)
-GAMMA = LossCoordinate(search=make_uniform_range(0.0, 5.0), start=2.0, default=2.0)
+MIX = LossCoordinate(
+    role="mix",
+    search=make_uniform_range(0.0, 1.0),
+    start=0.5,
+    default=0.5,
+    limits=ValueLimits(0, 1),
+    meaning="weight of the cross-entropy part; the overlap part has 1 − mix",
+)
+GAMMA = LossCoordinate(
+    role="gamma",
+    search=make_uniform_range(0.0, 5.0),
+    start=2.0,
+    default=2.0,
+    neutral=0.0,
+    limits=ValueLimits(0, 50),
+    meaning="focal exponent; 0 = cross-entropy",
+)
+# No family has both α and a weight of the foreground: they are one coordinate (w = α / (1 − α)).
+ALPHA = LossCoordinate(
+    role="alpha",
+    search=make_uniform_range(0.05, 0.95),
+    start=0.25,
+    default=0.25,
+    optional=True,
+    neutral=0.5,
+    limits=ValueLimits(0, 1),
+    meaning="focal balance: foreground × α, background × (1 − α); multi-class: most common class × (1 − α), rest × α",
+)
 # Lin's 0.25 is for one foreground against background. The softmax form is commonly used without α; this equals
 # α = 0.5, up to a factor of the whole loss.
-ALPHA_MULTICLASS = LossCoordinate(search=make_uniform_range(0.05, 0.95), start=0.5, default=None)
-POWER = LossCoordinate(search=IMBALANCE_POWER, start=1.0)
+ALPHA_MULTICLASS = ALPHA.model_copy(update={"start": 0.5, "default": None, "frequencies": "needed"})
+POS_WEIGHT = LossCoordinate(
+    role="pos_weight",
+    search=Coordinate(kind="power_of_imbalance", low=0.0, high=1.1),
+    start=1.0,
+    neutral=1.0,
+    limits=ValueLimits(0, 1e9, open_low=True),
+    meaning="weight of foreground pixels in the cross-entropy part",
+)
+# Inverse frequency (1) does poorly on long tails; its square root (0.5) is the usual choice (Cui et al. 2019, sections
+# 1 and 2).
+CLASS_WEIGHT_POWER = LossCoordinate(
+    role="class_weight_power",
+    search=make_uniform_range(0.0, 1.1),
+    start=0.5,
+    default=0.5,
+    neutral=0.0,
+    frequencies="needed",
+    limits=POWER_LIMITS,
+    meaning="p in the class weights w ∝ f^−p, with f the class's share of the pixels",
+)
+FP_WEIGHT = LossCoordinate(
+    role="fp_weight",
+    start=0.3,
+    optional=True,
+    neutral=0.5,
+    limits=ValueLimits(0, 100),
+    meaning="weight of false positives in the overlap part",
+)
+FN_WEIGHT = LossCoordinate(
+    role="fn_weight",
+    search=make_uniform_range(0.3, 0.9),
+    start=0.7,
+    default=0.7,
+    neutral=0.5,
+    limits=ValueLimits(0, 100),
+    meaning="weight of false negatives in the overlap part",
+)
+OVERLAP_EXPONENT = LossCoordinate(
+    role="overlap_exponent",
+    start=0.75,
+    default=1.0,
+    neutral=1.0,
+    limits=ValueLimits(0, 10, open_low=True),
+    meaning="exponent of 1 − Tversky index",
+)
 # nnU-Net's top-k takes the hardest tenth.
-HARD = LossCoordinate(search=Coordinate(kind="log", low=0.02, high=1.0), start=0.1, default=0.1)
+HARD = LossCoordinate(
+    role="hard_fraction",
+    search=Coordinate(kind="log", low=0.02, high=1.0),
+    start=0.1,
+    default=0.1,
+    neutral=1.0,
+    limits=ValueLimits(0, 1, open_low=True),
+    meaning="share of the labelled pixels, the hardest ones, that the cross-entropy part averages over",
+)
+BOUNDARY_WEIGHT = LossCoordinate(
+    role="boundary_weight",
+    search=make_uniform_range(0.0, 20.0),
+    start=5.0,
+    default=5.0,
+    neutral=0.0,
+    limits=ValueLimits(0, 1000),
+    meaning="pixels within 2 of a class boundary weigh 1 + this in the cross-entropy part",
+)

@@ -39,9 +39,7 @@ class SegmentationLoss(nn.Module):
         task: Task,
         coordinates: dict[str, Value],
         ignore_index: int,
-        *,
-        class_frequencies: Sequence[float] | None = None,
-        classes: int | None = None,
+        class_frequencies: Sequence[float] | None,
     ) -> None:
         super().__init__()
         self.family = family
@@ -49,8 +47,6 @@ class SegmentationLoss(nn.Module):
         self.coordinates = coordinates
         self.ignore_index = ignore_index
         self.class_frequencies = None if class_frequencies is None else tuple(class_frequencies)
-        self.classes = classes
-        """Channels the logits must have; None = any."""
         self._batches_to_check = CHECKED_BATCHES
         self._foreground_seen = False
 
@@ -81,9 +77,10 @@ class SegmentationLoss(nn.Module):
             logits, target = logits.flatten(2, 3), target.flatten(1, 2)  # stack the slices of each volume along H
         if self._batches_to_check and self.checks_labels and is_readable_now(target):
             self._check_labels(logits.shape[1], target)
-        if self.classes is not None and logits.shape[1] != self.classes:
+        classes = len(self.class_frequencies or ())
+        if self.task == "multiclass" and classes not in (0, logits.shape[1]):
             raise LossError(
-                f"logits must have one channel per class of `class_frequencies` ({self.classes}), "
+                f"logits must have one channel per class of `class_frequencies` ({classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
             )
         if FAMILIES[self.family].needs_map is None:

@@ -29,6 +29,7 @@ def register_user_losses(losses: Iterable[UserLoss]) -> None:
                 start=user_loss.starts[name],
                 default=user_loss.starts[name],
                 limits=_ANY,
+                meaning="",
             )
             for name, coordinate in user_loss.coordinates.items()
         }

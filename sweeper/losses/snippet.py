@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import Value, check_coordinates, uses_frequencies
-from sweeper.losses.families import FAMILIES, MEANINGS
+from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import OWN, make_user_snippet
 
 SHOWN_CLASSES = 20
@@ -77,7 +77,7 @@ def make_snippet(
     values = dict(params) if user_loss is not None else check_coordinates(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
     arguments += [f"{name}={round_significant(value)!r}" for name, value in values.items() if value is not None]
-    if user_loss is None and class_frequencies is not None and uses_frequencies(values, task):
+    if class_frequencies is not None and uses_frequencies(FAMILIES[family], task, values):
         total = sum(class_frequencies)
         arguments.append(
             f"class_frequencies=({', '.join(repr(round_significant(f / total)) for f in class_frequencies)})"
@@ -99,7 +99,8 @@ def make_snippet(
             user_loss, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes)
         )
         sources = [source, *(f"# {line}" for line in sources)]
-    meanings = [f"{name}: {MEANINGS[name]}" for name in params if name in MEANINGS and user_loss is None]
+    free = FAMILIES[family].coordinates[task]
+    meanings = [f"{name}: {free[name].meaning}" for name in params if free[name].meaning]
     channels = len(classes) if task == "multiclass" else 1 if user_loss is not None else "1 or 2"
     shape = f"(N, {channels}, H, W)"
     # Names come from files: `!a` escapes line breaks; a backquote could end a code block in markdown.

@@ -27,7 +27,7 @@ from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import read_yaml
-from sweeper.losses.families import FAMILIES, LIMITS, LossCoordinate
+from sweeper.losses.families import FAMILIES, LossCoordinate
 from sweeper.space.space_file import parse_space
 
 if TYPE_CHECKING:
@@ -103,11 +103,12 @@ def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance:
     above 0.
     """
     family = space.by_name[trial.suggest_categorical("loss", list(space.by_name))]
+    free = FAMILIES[family.family].coordinates[space.task]
     params: dict[str, float] = {}
     for name, coordinate in family.coordinates.items():
         value = _ask_coordinate(trial, get_parameter_name(family.family, name, coordinate), coordinate)
         if coordinate.kind == "power_of_imbalance":
-            value = min(imbalance**value, LIMITS[name].high)
+            value = min(imbalance**value, free[name].limits.high)
         params[name] = value
     return TrialChoice(family=family.family, params=params, lr=_ask_coordinate(trial, f"{family.family}.lr", space.lr))
 

@@ -12,9 +12,8 @@ from typing import Any
 from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import format_key, format_value
-from sweeper.losses.families import FAMILIES, LIMITS, TASKS, LossCoordinate, LossFamily
+from sweeper.losses.families import FAMILIES, TASKS, LossCoordinate, LossFamily
 from sweeper.losses.family_records import POWER_LIMITS, ValueLimits
-from sweeper.losses.own_losses import OWN
 
 KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")
 LR_LIMITS = ValueLimits(0, 10, open_low=True)
@@ -100,7 +99,7 @@ def _read_family(family: LossFamily, content: Any, task: Task, problems: list[st
             )
             continue
         kinds = KINDS if _is_power(free[name]) else ("uniform", "log")
-        coordinate = read_coordinate(f"{path}.{name}", value, free[name].limits or LIMITS[name], kinds, problems)
+        coordinate = read_coordinate(f"{path}.{name}", value, free[name].limits, kinds, problems)
         if coordinate is not None:
             coordinates[name] = coordinate
     for name, free_coordinate in free.items():
@@ -108,8 +107,7 @@ def _read_family(family: LossFamily, content: Any, task: Task, problems: list[st
             problems.append(
                 f"{path}.{name}: missing, and it has no default; add {name}: {{power_of_imbalance: [0, 1.1]}}"
             )
-    if family.name not in OWN:
-        _check_tversky(path, coordinates, "fp_weight" in content, problems)
+    _check_tversky(path, family.map_roles(task, coordinates), problems)
     # In the registry's order: the file's order must not change a study.
     return FamilySpace(family=family.name, coordinates={n: coordinates[n] for n in free if n in coordinates})
 
@@ -119,9 +117,9 @@ def _is_power(free: LossCoordinate) -> bool:
     return free.search is not None and free.search.kind == "power_of_imbalance"
 
 
-def _check_tversky(path: str, coordinates: Mapping[str, Coordinate], fp_given: bool, problems: list[str]) -> None:
-    fn, fp = coordinates.get("fn_weight"), coordinates.get("fp_weight")
-    if fn is not None and not fp_given and fn.high > 1:
+def _check_tversky(path: str, by_role: Mapping[str, Coordinate], problems: list[str]) -> None:
+    fn, fp = by_role.get("fn_weight"), by_role.get("fp_weight")
+    if fn is not None and fp is None and fn.high > 1:
         problems.append(
             f"{path}.fn_weight: must be at most 1 when fp_weight is left to 1 − fn_weight, got {fn.high:g}; "
             "lower it or add fp_weight"

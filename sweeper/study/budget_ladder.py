@@ -22,7 +22,7 @@ from sweeper.core.metrics import compute_scores, count_at_point
 from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
-from sweeper.losses.families import OVERLAP_FAMILIES
+from sweeper.losses.families import FAMILIES, OVERLAP_FAMILIES
 from sweeper.space import get_default_params, get_parameter_name, list_first_trials, suggest_choice
 from sweeper.study.finalist import BASELINE
 from sweeper.study.learning_check import SKILL, compute_skill, is_task_learned
@@ -62,8 +62,9 @@ def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, An
     best = next((start.params for start in space.starts if start.family == family.family), None)
     if best is not None:
         return params | best
+    free = FAMILIES[family.family].coordinates[space.task]
     for name, coordinate in family.coordinates.items():
-        if name == "class_weight_power" or coordinate.kind == "power_of_imbalance":
+        if free[name].role == "class_weight_power" or coordinate.kind == "power_of_imbalance":
             params[get_parameter_name(family.family, name, coordinate)] = coordinate.clip(POWER)
     return params
 

@@ -9,7 +9,6 @@ longer counts depends on the imbalance.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -23,6 +22,7 @@ from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss
 from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
 from sweeper.executors.start_process import LaunchedProcess, WorkerDiedError, begin_loading
+from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import register_user_losses
 
 CLOSE = 0.02
@@ -33,18 +33,6 @@ SIDE = 256
 """Largest side of these in pixels; larger images are cropped."""
 MEASURING_SECONDS = 300.0
 """Seconds to wait for the measuring process; one or two are usual after torch is loaded."""
-NEUTRAL = {
-    "pos_weight": 1.0,
-    "alpha": 0.5,
-    "class_weight_power": 0.0,
-    "gamma": 0.0,
-    "hard_fraction": 1.0,
-    "boundary_weight": 0.0,
-    "fn_weight": 0.5,
-    "fp_weight": 0.5,
-    "overlap_exponent": 1.0,
-}
-"""Neutral value of a coordinate, at which the loss is the same without it."""
 
 
 class EquivalenceQuestion(NamedTuple):
@@ -99,17 +87,21 @@ def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[Same
 def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:
     """Return the simpler families of the space at the trial's own coordinates, neutral where it has none."""
     spec, names = trial.spec, list(space.by_name)
-    params = {**spec.params}
-    if "alpha" in params and 0 < params["alpha"] < 1:
-        params.setdefault("pos_weight", params["alpha"] / (1 - params["alpha"]))  # equal up to a factor of the loss
+    if spec.family not in names:
+        return []
+    params = dict[str | None, float](FAMILIES[spec.family].map_roles(space.task, spec.params).items())
+    if 0 < (alpha := params.get("alpha", 0.0)) < 1:
+        params.setdefault("pos_weight", alpha / (1 - alpha))  # equal up to a factor of the loss
     questions = []
-    for family in space.families[: names.index(spec.family) if spec.family in names else 0]:
+    for family in space.families[: names.index(spec.family)]:
+        free = FAMILIES[family.family].coordinates[space.task]
         shared = {
-            name: coordinate.low if coordinate.kind == "fixed" else params.get(name, NEUTRAL.get(name, math.nan))
+            name: coordinate.low if coordinate.kind == "fixed" else params.get(free[name].role, free[name].neutral)
             for name, coordinate in family.coordinates.items()
         }
-        if not any(math.isnan(value) for value in shared.values()):
-            questions.append(EquivalenceQuestion(spec.number, spec.family, dict(spec.params), family.family, shared))
+        known = {name: value for name, value in shared.items() if value is not None}
+        if known.keys() == shared.keys():
+            questions.append(EquivalenceQuestion(spec.number, spec.family, dict(spec.params), family.family, known))
     return questions
 
 

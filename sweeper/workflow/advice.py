@@ -7,11 +7,9 @@ neither which losses are tried and how often at least, nor how the verdict is fo
 from __future__ import annotations
 
 from sweeper.core.records import FamilySpace, FamilyStart, ImbalanceProfile, SearchSpace
-from sweeper.fingerprint.ledger import compute_features, rank_losses, read_ledger
+from sweeper.fingerprint.ledger import POWERS, compute_features, rank_losses, read_ledger
+from sweeper.losses.families import FAMILIES
 from sweeper.space import get_default_params, get_parameter_name
-
-POWERS = ("pos_weight", "class_weight_power")
-"""Coordinates that the ledger calls `power`."""
 
 
 def add_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
@@ -36,11 +34,12 @@ def _clip_into_space(
         for name, value in get_default_params(family, space).items()
         if name not in ("loss", f"{family.family}.lr")
     }
+    free = FAMILIES[family.family].coordinates[space.task]
     for name, coordinate in family.coordinates.items():
-        value = params.get("power" if name in POWERS else name)
+        value = params.get("power" if free[name].role in POWERS else name)
         if value is None or coordinate.kind == "fixed":
             continue
-        if name == "pos_weight" and coordinate.kind != "power_of_imbalance":
+        if free[name].role == "pos_weight" and coordinate.kind != "power_of_imbalance":
             value = imbalance**value
         clipped[get_parameter_name(family.family, name, coordinate)] = coordinate.clip(value)
     return clipped

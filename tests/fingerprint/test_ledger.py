@@ -14,6 +14,7 @@ from sweeper.fingerprint.ledger import (
     BASELINE,
     FEATURES,
     NEIGHBOURS,
+    AdvisedLoss,
     LedgerRow,
     compute_features,
     explain_stake,
@@ -114,9 +115,12 @@ def test_one_sentence_states_how_much_the_loss_matters() -> None:
 def test_starting_values_are_coordinates_of_their_family(task: Any) -> None:
     rows = [row for row in read_ledger() if row.task == task]
     for loss in rank_losses(task, rows[0].features, rows):
-        params = make_weight_parameters(loss.params, task, 50.0)
+        params = make_weight_parameters(loss, task, 50.0)
         assert set(params) <= set(FAMILIES[loss.family].coordinates[task])
-    assert make_weight_parameters({"power": 0.5, "mix": 0.2}, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
+    loss = AdvisedLoss(
+        family="dice_ce", params={"power": 0.5, "mix": 0.2}, lr=1.0, gain=None, lowest=None, highest=None, sets=1
+    )
+    assert make_weight_parameters(loss, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
 
 
 def test_finished_studies_of_the_user_become_rows_of_the_ledger(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.families import LIMITS, MEANINGS
 from tests.project.test_architecture import loaded_by
 from tests.support.loss_cases import CASES
 from tests.support.pasting import run_text
@@ -24,16 +23,18 @@ PAGE = (ROOT / "docs" / "losses.md").read_text("utf-8")
 def test_ranges_and_defaults_of_coordinates_are_within_their_limits(family, task):
     entry = FAMILIES[family]
     assert not set(entry.fixed) & set(entry.coordinates[task])
-    assert len({"alpha", "pos_weight", "class_weight_power"} & set(entry.coordinates[task])) <= 1  # one coordinate
-    for name, free in entry.coordinates[task].items():
-        assert name in MEANINGS and name in LIMITS
+    roles = {free.role for free in entry.coordinates[task].values()}
+    assert len({"alpha", "pos_weight", "class_weight_power"} & roles) <= 1  # one coordinate
+    assert entry.module is not None or None not in roles  # the kernel knows roles only
+    for free in entry.coordinates[task].values():
+        assert free.meaning
         if free.search is not None:
             assert free.start is not None
             assert free.search.low <= free.start <= free.search.high
             if free.search.kind != "power_of_imbalance":
-                assert LIMITS[name].find_problem(free.search.low) is None
-                assert LIMITS[name].find_problem(free.search.high) is None
-        assert free.default is None or LIMITS[name].find_problem(free.default) is None
+                assert free.limits.find_problem(free.search.low) is None
+                assert free.limits.find_problem(free.search.high) is None
+        assert free.default is None or free.limits.find_problem(free.default) is None
 
 
 def test_listing_families_and_writing_snippets_does_not_import_torch():
