@@ -34,6 +34,10 @@ IMAGES_ONLY = ("boundary_ce", "soft_cldice", "boundary")
 BY_ITSELF = {"kind": "none", "lr_factor": 1.0, "share": 1.0, "splits": ["val", "test"], "calls": 4, "ends": False}
 
 
+SENT = list[tuple[torch.cuda.Event, Tensor]]()
+"""Values that were sent from a GPU to the processor and not yet read."""
+
+
 class TrialError(ValueError):
     """The script gives something that cannot be used; the text says what to give instead."""
 
@@ -141,7 +145,7 @@ class Trial:
         self._calls += int(trains)
         if torch.is_tensor(logits) and logits.dim() == 5 and self.family in IMAGES_ONLY:
             self._refuse(f"{self.family} takes images only, as it looks at neighbouring pixels, got {logits.shape}")
-        z, labels = self._prepare(logits, target, trains and self._calls <= self._settings["calls"])
+        z, labels = self._prepare(logits, target)
         if trains and self._settings["kind"] == "probe":
             self._record_batch(logits, z, labels)
             if self._settings["ends"] and self._calls >= self._settings["calls"]:
@@ -150,7 +154,7 @@ class Trial:
 
     def auxiliary_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a further output of the network (deep supervision), beyond that of `loss`."""
-        return self._loss_function(*self._prepare(logits, target, False))
+        return self._loss_function(*self._prepare(logits, target))
 
     def scoring(self, split: str) -> Scoring:
         """Return the scores of a split, to be filled in a `with` block: `s.add(logits, target, names)`."""
@@ -191,39 +195,36 @@ class Trial:
 
     # --- Batches ---
 
-    def _prepare(self, logits: Tensor, target: Tensor, check: bool) -> tuple[Tensor, Tensor]:
-        """Return logits (N, 1 or C, H, W) in at least float32, labels (N, H, W) with 255 for what does not count."""
+    def _prepare(self, logits: Tensor, target: Tensor, *, at_once: bool = False) -> tuple[Tensor, Tensor]:
+        """Return logits (N, 1 or C, H, W) in at least float32, labels (N, H, W) with 255 for what does not count.
+
+        `at_once` waits for the device to refuse wrong labels.
+        """
         if not all(map(torch.is_tensor, (logits, target))):
             kinds = f"{type(logits).__name__} and {type(target).__name__}"
-            self._refuse(f"logits and target must be tensors, got {kinds}; give each output of the network by itself")
+            ways = "give each output of the network by itself, and an array of NumPy as torch.as_tensor(array)"
+            self._refuse(f"logits and target must be tensors, got {kinds}; {ways}")
         k, shapes = len(self.classes), f"got logits {tuple(logits.shape)} and target {tuple(target.shape)}"
         if logits.dim() == target.dim() >= 4 and target.shape[1] == 1:
             target = target[:, 0]
         elif k == 2 and logits.shape == target.shape and logits.dim() == 3:
             logits = logits.unsqueeze(1)
         if logits.dim() not in (4, 5) or logits.shape[:1] + logits.shape[2:] != target.shape:
-            self._refuse(
-                "logits must be (N, C, H, W) and target (N, H, W) or (N, 1, H, W) of class labels, such as "
-                f"target.argmax(1) of one-hot ones, {shapes}"
-            )
+            way = "give F.interpolate(logits, target.shape[-2:], mode='bilinear') if only their size differs"
+            if logits.dim() == target.dim():
+                way = "give target.argmax(1) if it is one-hot"
+            self._refuse(f"logits must be (N, C, H, W) and target (N, H, W) or (N, 1, H, W), {shapes}; {way}")
         if logits.shape[1] not in ((1, 2) if k == 2 else (k,)):
             self._refuse(f"logits must have one channel for each of {k} classes{' (or one)' * (k == 2)}, {shapes}")
         z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         if k == 2 and z.shape[1] == 2:  # softmax over two channels is the sigmoid of their difference
             z = z[:, 1:] - z[:, :1]
-        labels = target.long()
+        try:
+            labels = settle_labels(target.cpu() if at_once else target, k, self.ignore_index).to(target.device)
+        except ValueError as error:
+            self._refuse(str(error))
         if self.ignore_index != IGNORE:
             labels = torch.where(labels == self.ignore_index, IGNORE, labels)
-        if check:
-            target = target if target.is_floating_point() else target.long()
-            counts = target != self.ignore_index
-            wrong = counts & ((target != labels) | (labels < 0) | (labels >= k))
-            if bool(wrong.any()):
-                value = target[wrong][0].item()
-                self._refuse(
-                    f"targets must be class labels 0 to {k - 1}, or {self.ignore_index} for pixels that do not count; "
-                    f"got {value}. Give class indices, such as (mask > 0).long() for a mask of 0 and 255"
-                )
         return z.flatten(2, -2), labels.flatten(1, -2)  # a volume's slices below each other
 
     def _record_batch(self, logits: Tensor, z: Tensor, labels: Tensor) -> None:
@@ -329,7 +330,7 @@ class Scoring:
         names = [names] if isinstance(names, (str, bytes, int, os.PathLike)) else list(names)
         if len(names) != len(logits):
             self._trial._refuse(f"each image needs a name, got {len(names)} names for {len(logits)} images")
-        z, labels = self._trial._prepare(logits, target, True)
+        z, labels = self._trial._prepare(logits, target, at_once=True)
         k = len(self._trial.classes)
         self._finite &= bool(z.isfinite().all())
         self._bounded = self._bounded and _is_bounded(logits)
@@ -339,6 +340,46 @@ class Scoring:
         self._data.append(
             _count_bins(z, labels) if k == 2 else _count_at_taus(z, labels, self._trial._log_prior(z.device))
         )
+
+
+def settle_labels(target: Tensor, classes: int, ignore_index: int, error: type[Exception] = ValueError) -> Tensor:
+    """Return labels as int64, and refuse values that are no class: on a GPU one call later, as nothing waits for it.
+
+    Where nothing can be read, as in a compiled or recorded step, such pixels do not count.
+
+    Raises:
+        error: if a value is no class.
+    """
+    labels = target.long()
+    given = target if target.is_floating_point() else labels
+    wrong = (labels.clamp(0, classes - 1) != given) & (given != ignore_index)
+    for low, high in read_ends(torch.where(wrong, given, 0)):
+        if value := low or high:
+            way = (
+                "labels between classes, as of mixing, smoothing or several annotators, cannot be used; train without"
+                if value % 1
+                else f"give ignore_index={value:g} if it marks pixels that do not count, else number the classes from "
+                "0, as (target > 0).long() does for a mask of 0 and 255"
+            )
+            rule = f"target must be class labels 0 to {classes - 1}, or {ignore_index} for pixels that do not count"
+            raise error(f"{rule}, got {value:g}; {way}")
+    return torch.where(wrong, ignore_index, labels)
+
+
+def read_ends(values: Tensor) -> list[list[float]]:
+    """Return minimum and maximum on a processor; on a GPU those of earlier calls that have arrived."""
+    if torch.compiler.is_compiling() or not values.numel():
+        return []
+    ends = torch.stack(torch.aminmax(values))
+    if ends.device.type == "cpu":
+        return [ends.tolist()]
+    arrived = list[list[float]]()
+    if values.is_cuda and not torch.cuda.is_current_stream_capturing():
+        copy = ends.to("cpu", non_blocking=True)
+        SENT.append((torch.cuda.current_stream(values.device).record_event(), copy))
+        while SENT and SENT[0][0].query():  # type: ignore[no-untyped-call]
+            arrived.append(SENT.pop(0)[1].tolist())
+    return arrived
 
 
 def _is_bounded(logits: Tensor) -> bool:

@@ -215,10 +215,9 @@ class SweeperLoss(torch.nn.Module):
 
     def forward(self, logits, target):
         logits, target = logits.flatten(2, -2), target[:, 0].flatten(1, -2)
-        labels = target.long()
         if self.ignore_label is not None:
-            labels = torch.where(labels == self.ignore_label, {ignore}, labels){difference}
-        return self.criterion(logits, labels)
+            target = torch.where(target == self.ignore_label, {ignore}, target){difference}
+        return self.criterion(logits, target)
 
 
 class nnUNetTrainerSweeper(nnUNetTrainer):

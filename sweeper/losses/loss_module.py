@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
@@ -15,12 +14,12 @@ from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import DISTANCE_WORDS
 from sweeper.losses.map_losses import compute_distance_maps
-from sweeper.losses.per_pixel import is_readable_now, settle_shapes
+from sweeper.losses.per_pixel import is_readable_now, settle_labels, settle_shapes
 
 IMAGES, VOLUMES = 4, 5
 """Number of axes of the logits, (N, C, H, W) or (N, C, D, H, W)."""
 CHECKED_BATCHES = 4
-"""Number of first batches whose labels are checked: wrong labels show there, and later batches take no extra time."""
+"""Number of first batches in which foreground is looked for."""
 
 
 class SegmentationLoss(nn.Module):
@@ -31,7 +30,7 @@ class SegmentationLoss(nn.Module):
     """
 
     checks_labels = True
-    """Whether the first batches' label values are checked, on a processor; False for labels known to be right."""
+    """Whether label values are checked; False for labels known to be right."""
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class SegmentationLoss(nn.Module):
         self.ignore_index = ignore_index
         self.class_frequencies = None if class_frequencies is None else tuple(class_frequencies)
         self._batches_to_check = CHECKED_BATCHES
-        self._foreground_seen = False
+        self._foreground_seen = task == "multiclass"
 
     def forward(self, logits: Tensor, target: Tensor, *, distance: Tensor | None = None) -> Tensor:
         """Compute the loss of a batch of images or volumes.
@@ -56,8 +55,7 @@ class SegmentationLoss(nn.Module):
         Args:
             logits: (N, 1, H, W) for binary, or (N, 2, H, W) of a network with a softmax; (N, C, H, W) for multi-class;
                 floating, unbounded. Volumes have one more axis before H; families with `images_only` refuse them.
-            target: (N, H, W) or (N, 1, H, W) of class indices; integer or bool; `ignore_index` = no label. Values are
-                checked only in the first batches, and only on a processor.
+            target: (N, H, W) or (N, 1, H, W) of class indices, of any type; `ignore_index` = no label.
             distance: signed distances to the boundary of each class, (N, 1 or C, H, W), for a family with `needs_map`;
                 None = compute them from the target.
 
@@ -65,7 +63,8 @@ class SegmentationLoss(nn.Module):
             Scalar, float32 (float64 for float64 logits), ≥ 0.
 
         Raises:
-            LossError: if shapes or types do not fit, or a label of the first batches is no class.
+            LossError: if shapes do not fit, or a label is no class: on a GPU one call later, as nothing waits for it,
+                and not in a compiled or recorded step, where such pixels do not count.
         """
         logits, target = check_batch(logits, target, self.task)
         if logits.ndim == VOLUMES:
@@ -75,8 +74,9 @@ class SegmentationLoss(nn.Module):
                     f"{tuple(logits.shape)}; give the slices of a volume as images"
                 )
             logits, target = logits.flatten(2, 3), target.flatten(1, 2)  # stack the slices of each volume along H
-        if self._batches_to_check and self.checks_labels and is_readable_now(target):
-            self._check_labels(logits.shape[1], target)
+        if self.checks_labels:
+            target = settle_labels(target, max(2, logits.shape[1]), self.ignore_index, LossError)
+            self._warn_of_ignored_masks(target)
         classes = len(self.class_frequencies or ())
         if self.task == "multiclass" and classes not in (0, logits.shape[1]):
             raise LossError(
@@ -94,11 +94,12 @@ class SegmentationLoss(nn.Module):
             )
         return self.compute(LossBatch(logits, target, self.task, self.ignore_index, self.class_frequencies, distance))
 
-    def _check_labels(self, channels: int, target: Tensor) -> None:
-        """Refuse labels that are no class; warn if masks of 0 and 255 seem to be used as labels."""
+    def _warn_of_ignored_masks(self, labels: Tensor) -> None:
+        """Warn if masks of 0 and 255 seem to be used as labels."""
+        if not self._batches_to_check or not is_readable_now(labels):
+            return
         self._batches_to_check -= 1
-        highest, ignored = check_labels(target, channels, self.task, self.ignore_index)
-        self._foreground_seen |= highest > 0 or not ignored or self.task == "multiclass"
+        self._foreground_seen |= bool((labels == 1).any()) or not bool((labels == self.ignore_index).any())
         if self._batches_to_check == 0 and not self._foreground_seen:
             warnings.warn(
                 f"{CHECKED_BATCHES} batches without one pixel of foreground, in which {self.ignore_index} (no label) "
@@ -118,7 +119,7 @@ class SegmentationLoss(nn.Module):
 
 
 def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Tensor]:
-    """Check shapes and dtypes, and return logits and target in the loss's shapes.
+    """Check shapes and the logits' type, and return logits and target in the loss's shapes.
 
     Raises:
         LossError: if they do not fit.
@@ -151,40 +152,4 @@ def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Ten
             f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {shape}, "
             f"got {tuple(target.shape)}; resize the logits, or leave out an axis of the target"
         )
-    if target.is_floating_point() or target.is_complex():
-        raise LossError(f"target must be integer class indices, got {target.dtype}; convert it with target.long()")
     return logits, target
-
-
-def check_labels(target: Tensor, channels: int, task: Task, ignore_index: int) -> tuple[int, bool]:
-    """Refuse a label that is no class. It reads values: call it only for tensors on a processor.
-
-    Args:
-        target: integer or bool, shaped as for the loss.
-        channels: channels of the logits.
-        task: binary has the labels 0 and 1.
-        ignore_index: label of pixels that do not count.
-
-    Returns:
-        The largest label (0 if there is none), and whether pixels are ignored.
-
-    Raises:
-        LossError: with the wrong label and how to correct it.
-    """
-    labels = target.long()
-    ignored = labels == ignore_index
-    if labels.numel() == 0:
-        return 0, False
-    low, high = (int(end) for end in torch.aminmax(torch.where(ignored, 0, labels)))
-    classes = channels if task == "multiclass" else 2
-    if low >= 0 and high < classes:
-        return high, bool(ignored.any())
-    wrong = low if low < 0 else high
-    if classes == 2 and high == 255:
-        way = "a mask of 0 and 255 becomes labels with (target > 0).long()"
-    elif wrong in (-1, -100, 255):
-        way = f"build the loss with ignore_index={wrong} if that is the label of pixels that do not count"
-    else:
-        way = "check the masks against the model's classes; labels begin at 0"
-    allowed = "0, 1" if classes == 2 else f"0 … {classes - 1}"
-    raise LossError(f"labels of a {task} target must be {allowed} or {ignore_index} (no label), got {wrong}; {way}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from sweeper.losses.per_pixel import settle_shapes
+from sweeper.losses.per_pixel import settle_labels, settle_shapes
 
 IGNORED = 255
 """Label of pixels that do not count; in a file exported for a user's script, the script's label."""
@@ -82,14 +82,9 @@ def _select_labelled(logits: Tensor, target: Tensor, channels: int, ignore_index
             f"logits must be (N, {channels}, H, W) and target (N, H, W), got {tuple(logits.shape)} and "
             f"{tuple(target.shape)}"
         )
-    labels = target.to(logits.device).long()
+    labels = settle_labels(target.cpu(), max(2, channels), ignore_index).to(logits.device)
     is_labelled = labels != ignore_index
     labels, values = labels[is_labelled], logits.detach().float().movedim(1, -1)[is_labelled]
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < max(2, channels):
-        raise ValueError(
-            f"target must have the labels 0 to {max(2, channels) - 1}, and {ignore_index} where one does not count, "
-            f"got {int(labels.min())} to {int(labels.max())}"
-        )
     return torch.nan_to_num(values), labels
 
 

@@ -10,6 +10,8 @@ BOUNDARY_RADIUS = 2
 """In pixels: a pixel is near a boundary if the square of this radius has a labelled pixel of another class."""
 ROUNDING = 1e-6
 """Added before rounding down, so that 0.1 of 30 pixels are 3."""
+SENT = list[tuple[torch.cuda.Event, Tensor]]()
+"""Values that were sent from a GPU to the processor and not yet read."""
 
 
 def cast_to_float32(logits: Tensor) -> Tensor:
@@ -31,6 +33,46 @@ def settle_shapes(logits: Tensor, target: Tensor, channels: int | None) -> tuple
         logits = cast_to_float32(logits)
         logits = logits[:, 1:] - logits[:, :1]
     return logits, target
+
+
+def settle_labels(target: Tensor, classes: int, ignore_index: int, error: type[Exception] = ValueError) -> Tensor:
+    """Return labels as int64, and refuse values that are no class: on a GPU one call later, as nothing waits for it.
+
+    Where nothing can be read, as in a compiled or recorded step, such pixels do not count.
+
+    Raises:
+        error: if a value is no class.
+    """
+    labels = target.long()
+    given = target if target.is_floating_point() else labels
+    wrong = (labels.clamp(0, classes - 1) != given) & (given != ignore_index)
+    for low, high in read_ends(torch.where(wrong, given, 0)):
+        if value := low or high:
+            way = (
+                "labels between classes, as of mixing, smoothing or several annotators, cannot be used; train without"
+                if value % 1
+                else f"give ignore_index={value:g} if it marks pixels that do not count, else number the classes from "
+                "0, as (target > 0).long() does for a mask of 0 and 255"
+            )
+            rule = f"target must be class labels 0 to {classes - 1}, or {ignore_index} for pixels that do not count"
+            raise error(f"{rule}, got {value:g}; {way}")
+    return torch.where(wrong, ignore_index, labels)
+
+
+def read_ends(values: Tensor) -> list[list[float]]:
+    """Return minimum and maximum on a processor; on a GPU those of earlier calls that have arrived."""
+    if torch.compiler.is_compiling() or not values.numel():
+        return []
+    ends = torch.stack(torch.aminmax(values))
+    if ends.device.type == "cpu":
+        return [ends.tolist()]
+    arrived = list[list[float]]()
+    if values.is_cuda and not torch.cuda.is_current_stream_capturing():
+        copy = ends.to("cpu", non_blocking=True)
+        SENT.append((torch.cuda.current_stream(values.device).record_event(), copy))
+        while SENT and SENT[0][0].query():  # type: ignore[no-untyped-call]
+            arrived.append(SENT.pop(0)[1].tolist())
+    return arrived
 
 
 def is_readable_now(values: Tensor) -> bool:

@@ -55,9 +55,7 @@ def criterion(logits, target):
     if logits.shape[:1] + logits.shape[2:] != target.shape or logits.shape[1] {wrong} 1:
         shapes = f"{{tuple(logits.shape)}} and {{tuple(target.shape)}}"
         raise ValueError(f"logits must be (N, {channels}, H, W) and target (N, H, W), got {{shapes}}")
-    if target.is_floating_point():
-        wanted = "integer class indices"
-        raise ValueError(f"target must be {{wanted}}, got {{target.dtype}}; convert it with target.long()"){volumes}
+    target = settle_labels(target, max(2, logits.shape[1]), {ignore}){volumes}
     if logits.shape[1] == 1:
         return {binary}
     return {multiclass}
@@ -79,7 +77,7 @@ def make_loss_text(
     Raises:
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
     """
-    calls, roots, weights = dict.fromkeys(get_args(Task), "None"), {"settle_shapes"}, "\n"
+    calls, roots, weights = dict.fromkeys(get_args(Task), "None"), {"settle_shapes", "settle_labels"}, "\n"
     for one in (task,) if task else get_args(Task):
         values = check_coordinates(family, one, params, class_frequencies)
         roots.add(CHOICES[one])

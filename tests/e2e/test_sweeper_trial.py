@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import sweeper_trial
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
-from sweeper.losses import build_loss
+from sweeper.losses import build_loss, per_pixel
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.contract import (
     HELPER,
@@ -169,22 +170,37 @@ WRONG = {
     "a class too many": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), 2), "class labels 0 to 1, or 255"),
     "shares": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), 0.5), "got 0.5"),
     "NaN": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), float("nan")), "got nan"),
-    "one-hot": (torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), "target.argmax(1) of one-hot ones"),
-    "another size": (torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 2), "got logits (1, 1, 4, 4) and target (1, 2, 2)"),
+    "one-hot": (torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), "give target.argmax(1) if it is one-hot"),
+    "another size": (
+        torch.zeros(1, 1, 4, 4),
+        torch.zeros(1, 2, 2),
+        "got logits (1, 1, 4, 4) and target (1, 2, 2); give F.interpolate(logits, target.shape[-2:], mode='bilinear')",
+    ),
     "a list of outputs": ([torch.zeros(1, 1, 2, 2)], torch.zeros(1, 2, 2), "must be tensors, got list and Tensor"),
+    "an array": (torch.zeros(1, 1, 2, 2), np.zeros((1, 2, 2)), "got Tensor and ndarray; give each output"),
     "three channels": (torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2), "one channel for each of 2 classes (or one)"),
 }
 
 
+@pytest.mark.parametrize("calls_before", [0, 6])
 @pytest.mark.parametrize("name", WRONG)
-def test_invalid_logits_and_targets_are_refused_and_recorded(folder: Path, name: str) -> None:
+def test_invalid_logits_and_targets_are_refused_and_recorded(folder: Path, name: str, calls_before: int) -> None:
     write_trial(folder)
     z, y, words = WRONG[name]
     t = sweeper_trial.trial(TWO)
-    with pytest.raises(sweeper_trial.TrialError) as caught:
-        t.loss(z, y)
-    assert words in str(caught.value)
-    assert [event.text for event in read_events(folder) if event.event == "problem"] == [str(caught.value)]
+    for _ in range(calls_before):
+        t.loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2))
+    for compute in (t.loss, t.auxiliary_loss):
+        with pytest.raises(sweeper_trial.TrialError) as caught:
+            compute(z, y)
+        assert words in str(caught.value)
+    assert [event.text for event in read_events(folder) if event.event == "problem"] == 2 * [str(caught.value)]
+
+
+def test_labels_are_checked_by_the_code_of_the_registry() -> None:
+    for name in ("settle_labels", "read_ends"):
+        ours, theirs = (inspect.getsource(getattr(module, name)) for module in (sweeper_trial, per_pixel))
+        assert ours == theirs
 
 
 @pytest.mark.parametrize("classes", [TWO, FOUR], ids=["two classes", "four classes"])
@@ -277,7 +293,7 @@ def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
         ("got [[1.0, 2.0, 3.0], [1.0, nan, 3.0]] of 'a'", lambda: t.counts("val", {"a": [[1, 2, 3], [1, np.nan, 3]]})),
         ('"val" or "test", got \'train\'', lambda: t.score("train", ["a"], [1])),
         ("3 images", lambda: t.scoring("val").add(z, y, ["a", "b"])),
-        ("got 2", lambda: t.scoring("val").add(z, y * 0 + 2, ["a", "b", "c"])),
+        ("got 2;", lambda: t.scoring("val").add(z, y * 0 + 2, ["a", "b", "c"])),
     ):
         with pytest.raises(sweeper_trial.TrialError, match=words.replace("[", r"\[")):
             call()

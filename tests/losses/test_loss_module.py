@@ -29,11 +29,12 @@ def test_a_nan_on_a_labelled_pixel_makes_the_loss_nan(family, task):
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
-def test_any_ignore_index_and_integer_type_give_the_same_loss(family, task):
+def test_any_ignore_index_and_type_of_labels_give_the_same_loss(family, task):
     logits, target = draw_batch(task)
     target[..., :3, :] = IGNORE
     expected = make_loss(family, task)(logits, target)
-    assert torch.equal(make_loss(family, task)(logits, target.to(torch.uint8)), expected)
+    for dtype in (torch.uint8, torch.uint16, torch.float32, torch.bfloat16):
+        assert torch.equal(make_loss(family, task)(logits, target.to(dtype)), expected)
     negative = make_loss(family, task, ignore_index=-100)
     renamed = torch.where(target == IGNORE, -100, target)
     assert torch.equal(negative(logits, renamed.int()), expected)

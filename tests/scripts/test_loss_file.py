@@ -59,11 +59,13 @@ def test_the_loss_of_the_file_accepts_and_refuses_what_the_registry_does(name: s
     logits = torch.randn(2, 3 if frequencies else 1, 16, 16)
     expected = namespace["criterion"](logits, target)
     assert namespace["criterion"](logits, target.unsqueeze(1)) == expected
-    with pytest.raises(ValueError, match="target must be integer class indices") as file_error:
-        namespace["criterion"](logits, target.unsqueeze(1).float())
-    with pytest.raises(LossError) as registry_error:
-        build_loss(name, task=task, class_frequencies=frequencies, **list_params(name, task))(logits, target.float())
-    assert str(file_error.value) == str(registry_error.value)
+    assert namespace["criterion"](logits, target.unsqueeze(1).float()) == expected
+    for wrong in (target.float() / 2, target - 1, target * 100):
+        with pytest.raises(ValueError, match="target must be class labels 0 to") as file_error:
+            namespace["criterion"](logits, wrong)
+        with pytest.raises(LossError) as registry_error:
+            build_loss(name, task=task, class_frequencies=frequencies, **list_params(name, task))(logits, wrong)
+        assert str(file_error.value) == str(registry_error.value)
     if frequencies is None:
         torch.testing.assert_close(namespace["criterion"](torch.cat([0 * logits, logits], 1), target), expected)
     for misshapen in (logits[:1], logits[:, :, :8], torch.randn(2, 1 if frequencies else 3, 16, 16)):
