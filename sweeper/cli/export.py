@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_result
 from sweeper.core.text import format_confirm_command
@@ -18,7 +18,6 @@ from sweeper.core.text import format_confirm_command
 @make_setting_option("storage")
 @make_setting_option("out")
 @make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")
-@add_miss_option()
 @click.option(
     "--onnx", is_flag=True, help="Also write the network as model.onnx (needs the extra `onnx`), checked against torch."
 )

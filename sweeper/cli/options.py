@@ -12,7 +12,6 @@ from click.core import ParameterSource
 
 from sweeper.cli.replaced import refuse_replaced, refuse_replaced_variables
 from sweeper.core.paths import expand_user
-from sweeper.core.records import MissLimit
 from sweeper.core.redact import remember_command_secrets
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
@@ -127,16 +126,6 @@ class HomePath(click.Path):
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def add_miss_option() -> Decorator:
-    """Return the option `--miss-at-most`."""
-    return click.option(
-        "--miss-at-most",
-        "limit",
-        type=ParsedText("[CLASS=]SHARE", MissLimit.parse),
-        help="Choose the operating point that misses at most this share of CLASS in an average image (10%, crack=10%).",
-    )
 
 
 def add_json_option() -> Decorator:

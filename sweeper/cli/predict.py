@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import FiniteNumber, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
-from sweeper.core.records import MissLimit, TrainedOn
-from sweeper.core.text import fill_words, format_count
+from sweeper.core.records import TrainedOn
+from sweeper.core.text import format_count
 from sweeper.deployment.predict import (
     PredictionsDocument,
     PredictOptions,
@@ -24,7 +24,6 @@ from sweeper.deployment.predict import (
     predict_images,
 )
 from sweeper.deployment.recommended_network import KeptNetwork
-from sweeper.evidence.miss_control import format_miss_control
 
 TRAINED_ON: dict[TrainedOn, str] = {
     "train": "the training images",
@@ -48,9 +47,10 @@ TRAINED_ON: dict[TrainedOn, str] = {
     help="File of weights to use instead of STUDY.",
 )
 @click.option(
-    "--point", type=FiniteNumber(-100, 100), help="Threshold (two classes) or τ (more).  [default: the recommended one]"
+    "--threshold",
+    type=FiniteNumber(-100, 100),
+    help="Threshold (two classes) or τ (more).  [default: the recommended one]",
 )
-@add_miss_option()
 @click.option(
     "--probabilities",
     is_flag=True,
@@ -65,7 +65,6 @@ def command(
     study_and_images: tuple[str, ...],
     *,
     weights: Path | None,
-    limit: MissLimit | None,
     storage: str,
     cache: Path,
     as_json: bool,
@@ -82,8 +81,6 @@ def command(
     sweeper predict --weights model.safetensors 'new/**/*.png' --out answers
     """
     options = PredictOptions(**predict_options)
-    if options.point is not None and limit is not None:
-        raise click.UsageError("--point and --miss-at-most both set the operating point; give one of them")
     display = PlainDisplay()
     with StopRequest(display.warn, "predicted", whole=True) as stop, redirect_stdout(sys.stderr):
         if weights is None:
@@ -95,9 +92,9 @@ def command(
                 )
             from sweeper.storage import open_storage
 
-            source = load_from_study(open_storage(storage, create=False, warn=display.warn), study, cache, limit)
+            source = load_from_study(open_storage(storage, create=False, warn=display.warn), study, cache)
         else:
-            source, images = load_from_file(weights, limit), list(study_and_images)
+            source, images = load_from_file(weights), list(study_and_images)
         with show_progress("predicting") as update:
             made = predict_images(source, images, options, stop=stop, progress=update)
     echo_result(made, _format_outcome(made, source, options.out), as_json=as_json)
@@ -118,11 +115,6 @@ def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -
         f"{point}",
         f"Weights: {source.path}",
     ]
-    if made.misses is not None:
-        name = "τ" if made.threshold is None else "threshold"
-        lines += [
-            fill_words(f"Limit:   {sentence}", 110, rest=" " * 9) for sentence in format_miss_control(made.misses, name)
-        ]
     if made.images:
         lines.append(
             f"Masks:   {format_count(len(made.images), 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}"

@@ -14,7 +14,9 @@ REPLACED = {
     "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",
     "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
     "--confirm-seeds": "is `--seeds` now",
+    "--miss-at-most": "is gone: the report shows recall and precision of each threshold; `predict --threshold` takes one",
     "--name": "is `--study` now",
+    "--point": "is `--threshold` now",
     "--rope": "is `--margin` now",
 }
 """The end of a sentence that begins with the former option (`--rope`) or command (`sweeper advise`)."""

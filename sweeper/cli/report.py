@@ -7,21 +7,19 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
-from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", metavar="STUDY")
-@add_miss_option()
 @make_setting_option("storage")
 @make_setting_option("out")
 @click.option(
     "--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Address of MLflow's pages in links to runs."
 )
 @add_json_option()
-def command(study: str, *, limit: MissLimit | None, storage: str, out: Path, ui_url: str, as_json: bool) -> None:
+def command(study: str, *, storage: str, out: Path, ui_url: str, as_json: bool) -> None:
     """Write the report of STUDY again, from only its storage."""
     from sweeper.cli.answer import format_answer
     from sweeper.storage import open_storage
@@ -30,7 +28,7 @@ def command(study: str, *, limit: MissLimit | None, storage: str, out: Path, ui_
 
     opened = open_storage(storage, create=False)
     check_writable(out)
-    outcome = report_study(opened, study, out=out, ui_url=ui_url, limit=limit)
+    outcome = report_study(opened, study, out=out, ui_url=ui_url)
     stored = outcome.paths.recommendation
     text = format_answer(outcome, storage=storage)
     click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)

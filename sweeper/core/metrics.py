@@ -85,6 +85,16 @@ def compute_dice(summed: Counts) -> Floats:
     return divide_or_nan(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
 
 
+def compute_precision(summed: Counts) -> Floats:
+    """Compute the precision of each class, NaN if it is not predicted; (..., C, 3) → (..., C)."""
+    return divide_or_nan(summed[..., 0], summed[..., 0] + summed[..., 1])
+
+
+def compute_recall(summed: Counts) -> Floats:
+    """Compute the recall of each class, NaN if it does not occur; (..., C, 3) → (..., C)."""
+    return divide_or_nan(summed[..., 0], summed[..., 0] + summed[..., 2])
+
+
 def _compute_foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
     return np.nan_to_num(compute_iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
 
@@ -108,10 +118,6 @@ def _score_each_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], F
         return np.stack([np.where(scored, mean, 0.0), scored.astype(np.float64)], axis=-1)[..., None, :]
 
     return rows
-
-
-def _compute_recall(counts: Counts) -> Floats:
-    return divide_or_nan(counts[..., 0], counts[..., 0] + counts[..., 2])
 
 
 def _mean_over_images(summed: Floats, _: npt.NDArray[np.bool_]) -> Floats:
@@ -141,7 +147,7 @@ METRICS: dict[str, Objective] = {
     "lesion_f1": Objective(
         "lesion F1", False, lambda summed, classes: average_classes(compute_dice(summed), classes), None, count_lesions
     ),
-    "cc_dice": Objective("CC-Dice", False, _mean_over_images, _score_each_image(_compute_recall), sum_component_dice),
+    "cc_dice": Objective("CC-Dice", False, _mean_over_images, _score_each_image(compute_recall), sum_component_dice),
     "boundary_iou": Objective(
         "boundary IoU",
         False,
@@ -247,8 +253,8 @@ def compute_scores(class_counts: Counts) -> MetricScores:
         fg_iou=float(np.nan_to_num(per_class[1])) if len(per_class) == 2 else None,
         dice=float(compute_objective(summed, classes, "dice")),
         iou=known(per_class),
-        precision=known(divide_or_nan(summed[:, 0], summed[:, 0] + summed[:, 1])),
-        recall=known(divide_or_nan(summed[:, 0], summed[:, 0] + summed[:, 2])),
+        precision=known(compute_precision(summed)),
+        recall=known(compute_recall(summed)),
     )
 
 

@@ -11,13 +11,13 @@ import yaml
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import MissLimit, Recommended, SweepRecord
+from sweeper.core.records import Recommended, SweepRecord
 from sweeper.core.text import format_study_command
 from sweeper.core.training_files import get_weights_dir
 from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
-from sweeper.deployment.recommended_network import find_kept_network, load_answer, set_operating_point
+from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.space import load_space
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record
@@ -71,31 +71,27 @@ def export_study(
     cache: Path,
     onnx: bool = False,
     huggingface: bool = False,
-    limit: MissLimit | None = None,
 ) -> ExportDocument:
     """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and optional files.
 
     Sweeps keep weights next to `cache`, the folder of the decoded data. `onnx` adds `model.onnx`, and `huggingface` a
-    folder of that name with a model card. A limit of misses determines the operating point.
+    folder of that name with a model card.
 
     Raises:
         StudyError: if the study does not exist.
         SweeperError: if no loss is recommended, a file cannot be written, an option needs a network and none is kept,
             or ONNX's logits differ.
-        UsageError: if kept weights are damaged, the limit cannot be kept, ONNX is not installed, or the network for the
-            Hub is the user's own.
+        UsageError: if kept weights are damaged, ONNX is not installed, or the network for the Hub is the user's own.
     """
     answer = load_answer(storage, name, "export")
     kept = find_kept_network(answer, get_weights_dir(cache, name))
-    wanted = {"--miss-at-most": limit is not None, "--onnx": onnx, "--huggingface": huggingface}
+    wanted = {"--onnx": onnx, "--huggingface": huggingface}
     if kept is None and any(wanted.values()):
         raise SweeperError(
             f"{next(filter(wanted.get, wanted))} needs a network, and none of study {name!r} is kept on this machine; "
             f"`{format_study_command('train', name, answer.sweep.storage, answer.sweep.places)}` trains one, --cache "
             "names the sweep's folder"
         )
-    if kept is not None:
-        answer, kept = set_operating_point(answer, kept, limit)
     sweep, recommendation, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:

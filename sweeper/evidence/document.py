@@ -13,7 +13,6 @@ from sweeper.core.records import (
     ImbalanceProfile,
     InterimAnalysis,
     LongerLook,
-    MissControl,
     PreferenceName,
     Recommended,
     Regret,
@@ -258,8 +257,6 @@ class RecommendationDocument(Document):
     """Classes that no loss learned, about which nothing is known."""
     rungs: tuple[Rung, ...]
     """The budgets that were tried before the search, where no steps were given."""
-    misses: MissControl | None
-    """Choice of the operating point under `--miss-at-most`."""
     longer: LongerLook | None = None
     """Effect of more steps (`--longer`); null if there was no longer look."""
     held_out: bool
@@ -271,8 +268,7 @@ class RecommendationDocument(Document):
     comparisons: tuple[ComparisonRow, ...]
     preferences: tuple[PreferenceRow, ...]
     decisions: tuple[DecisionRow, ...]
-    """Decision rules of the finalists, in the order of `finalists`. With `misses` its point decides in place of the
-    rule."""
+    """Decision rules of the finalists, in the order of `finalists`."""
     plain_point: PlainPointRow | None
     """Whether the recommendation depends on the tuned operating points; null where none was tuned or there is only one
     finalist."""

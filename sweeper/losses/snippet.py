@@ -42,7 +42,6 @@ def make_snippet(
     optimizer: OptimizerSettings | None = None,
     image_frequencies: Sequence[float] | None = None,
     each: tuple[float, float] | None = None,
-    point_from: str | None = None,
     metric: str = "miou",
     ignore_index: int = IGNORE,
 ) -> str:
@@ -65,7 +64,6 @@ def make_snippet(
             which crops `criterion` is for. None = the same as `class_frequencies`.
         each: slope and bias that calibrate the logits, for `predict_each`, which maximises each image's expected Dice
             (binary tasks). None = no `predict_each`.
-        point_from: comment on the operating point; None = that it is the plain one, or was chosen.
         metric: metric for choosing another network's point; mIoU if this one is not computed from pixels summed over
             images.
         ignore_index: label of pixels that do not count in the user's training.
@@ -119,7 +117,7 @@ def make_snippet(
             f"# {', '.join(names)}{more}, {ignore_index} = ignored",
             "# loss = criterion(logits, target)",
             *_format_optimizer(optimizer),
-            *_format_predict(task, point, priors, point_from, metric, ignored=ignored),
+            *_format_predict(task, point, priors, metric, ignored=ignored),
             *(_format_predict_each(*each) if each is not None and task == "binary" else []),
             "",
         ]
@@ -149,7 +147,6 @@ def _format_predict(
     task: Task,
     point: float | None,
     class_frequencies: Sequence[float] | None,
-    point_from: str | None,
     metric: str,
     *,
     ignored: str,
@@ -176,7 +173,7 @@ def _format_predict(
     answer = "    return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)"
     return [
         *lines,
-        f"# Choose it on your network; {shown} was this one's: it {point_from or chosen}.",
+        f"# Choose it on your network; {shown} was this one's: it {chosen}.",
         f"# By {title}: {name} = choose_{name}(((model(x), y) for x, y in validation_batches){prior}{by})",
         f"def predict(logits, {name}={shown}):",
         f'    """Return {"1 where foreground" if binary else "the class of each pixel"}, (N, H, W)."""',

@@ -80,7 +80,7 @@ def make_card(facts: ReportFacts) -> AnswerCard:
         CardRow("Use", _format_settings(facts, recommended)),
         *_make_gain_rows(facts),
         *_make_longer_row(facts),
-        *(_make_misses_row(facts) or _make_decision_row(facts)),
+        *_make_decision_row(facts),
         CardRow("Confidence", _make_confidence_row(facts)),
         *_make_not_learned_row(facts),
         *_make_missed_row(facts),
@@ -147,11 +147,10 @@ def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
     is_factor = facts.sweep.conditions.recipe.command is not None
     rate = format_significant(recommended.lr)
     parts.append(f"{rate} × your learning rate" if is_factor else f"learning rate {rate}")
-    if facts.recommendation.misses is None:  # else the row of misses has the point
-        if recommended.threshold is not None:
-            parts.append(f"threshold {format_number(recommended.threshold, 2)}")
-        if recommended.tau is not None:
-            parts.append(f"logit adjustment τ {format_number(recommended.tau, 2)}")
+    if recommended.threshold is not None:
+        parts.append(f"threshold {format_number(recommended.threshold, 2)}")
+    if recommended.tau is not None:
+        parts.append(f"logit adjustment τ {format_number(recommended.tau, 2)}")
     return " · ".join([f"`{recommended.family}`", *parts])
 
 
@@ -166,19 +165,6 @@ def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
     if gain.low > 0:
         return [CardRow("Decide with", f"the threshold; for single images `predict_each`: {gained}")]
     return [CardRow("Decide with", f"the threshold; one for each image (RankDice) has no established gain: {gained}")]
-
-
-def _make_misses_row(facts: ReportFacts) -> list[CardRow]:
-    """Return the operating point that keeps the requested limit of misses, and its cost; else no row."""
-    misses = facts.recommendation.misses
-    if misses is None:
-        return []
-    at = f"{facts.point_name} {misses.point:.3g}"
-    if not misses.moved:
-        return [CardRow("Decide with", f"{at}, as without the limit: the network {misses.promise}")]
-    cost = f"precision {format_number(misses.precision, 2)} in place of {format_number(misses.precision_before, 2)}"
-    text = f"{at} in place of {misses.before:.3g}: the network {misses.promise}, at {cost}"
-    return [CardRow("Decide with", f"{text}. Gain and confidence are measured without the limit")]
 
 
 def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:

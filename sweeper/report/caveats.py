@@ -9,7 +9,6 @@ from sweeper.core.records import list_trainers
 from sweeper.core.text import format_significant, join_words
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.data.split_warnings import list_missing_classes
-from sweeper.evidence.miss_control import format_miss_control
 from sweeper.evidence.reasons import list_evidence_caveats as evidence_caveats
 from sweeper.report.facts import ReportFacts, search_split
 from sweeper.report.formatting import describe_network, escape_md, escape_prose, format_code, format_number, mark_names
@@ -23,10 +22,7 @@ SHORT = 2000
 
 def list_caveats(facts: ReportFacts) -> list[str]:
     """Return the caveats as sentences in markdown, the most important first."""
-    misses = facts.recommendation.misses
-    limit = [] if misses is None else format_miss_control(misses, facts.point_name)
     return [
-        *(escape_prose(sentence) for sentence in limit),
         *_list_scope_caveats(facts),
         *_list_confirmation_caveats(facts),
         *_list_search_caveats(facts),

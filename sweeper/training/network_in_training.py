@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import Collapse, HeldOut, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, TrainedOn, TrialSpec
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.checkpoint import Checkpoint, load_checkpoint, make_checkpoint_key, save_checkpoint
 from sweeper.training.evaluation import Evaluator, log_prior_of
@@ -75,8 +75,6 @@ class NetworkInTraining:
         on: TrainedOn = "train",
         collapse: Collapse = Collapse.NONE,
         calibration: Calibration | ClassCalibration | None = None,
-        *,
-        held_out: HeldOut | None = None,
     ) -> None:
         """Write the averaged network with the record that rebuilds it; see the record's fields for the arguments.
 
@@ -107,7 +105,6 @@ class NetworkInTraining:
             on=on,
             collapse=collapse,
             calibration=calibration,
-            held_out=held_out,
         )
         save_weights(path, self._steps.average.model, record)
 

@@ -21,7 +21,7 @@ from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import UserCode
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Collapse, HeldOut, MissControl, Task, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec
 
 HEADER = "sweeper"
 """Key of the record in the file's metadata."""
@@ -74,15 +74,6 @@ class WeightsRecord(Record):
     binary task the recommended loss's in the study. None = unknown. `point` is for uncalibrated probabilities."""
     collapse: Collapse = Collapse.NONE
     """Collapse of a final training on its held-out images; `none` if there were none."""
-    held_out: HeldOut | None = None
-    """Predictions on the test images, if a final training held them out."""
-    misses: MissControl | None = None
-    """Guarantee of `point`, if one was requested."""
-
-    @property
-    def describe_point_source(self) -> str:
-        """Describe where the operating point comes from."""
-        return "chosen on validation images" if self.misses is None else self.misses.promise
 
 
 def make_metadata(record: WeightsRecord) -> dict[str, str]:
@@ -125,14 +116,14 @@ def check_weights_file(path: Path) -> Path:
 
 
 def read_record(path: Path) -> WeightsRecord:
-    """Read the record of a file of weights, after `check_weights_file`.
+    """Read the record of a file of weights, after `check_weights_file`, without fields that this version lacks.
 
     Raises:
         UsageError: as `check_weights_file`, or if the record is of another version.
     """
     try:
         with safe_open(check_weights_file(path), framework="numpy") as file:
-            return WeightsRecord.model_validate_json(file.metadata()[HEADER])
+            return WeightsRecord.model_validate_json(file.metadata()[HEADER], extra="ignore")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _explain_unfit_file(path, error) from error
 

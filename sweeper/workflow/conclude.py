@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core import own_metric
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Evidence, LongerLook, MissControl, MissLimit, Recommendation, SweepRecord, TrialResult
+from sweeper.core.records import Evidence, LongerLook, Recommendation, SweepRecord, TrialResult
 from sweeper.core.text import capitalise, format_count, format_study_command, join_words
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
@@ -30,7 +30,6 @@ from sweeper.study.finalist import BASELINE, Finalist, choose_finalists, fit_com
 from sweeper.study.learning_check import HELP
 from sweeper.study.same_loss import relabel_equivalent_trials
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups
-from sweeper.workflow.miss_limit import read_confirmation_held_out
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -139,9 +138,8 @@ def _format_paste(
     lr: float,
     *,
     evidence: Evidence | None = None,
-    **more: str,
 ) -> str:
-    """Format the loss and the optimiser as code, with a comment on the operating point (`describe_point_source`)."""
+    """Format the loss and the optimiser as code."""
     each = None  # slope and bias of a threshold per image, where its gain is established
     if evidence is not None and evidence.decisions is not None:
         chosen = next((i for i, f in enumerate(evidence.finalists) if (f.family, f.params) == (family, params)), None)
@@ -163,19 +161,6 @@ def _format_paste(
         each=each,
         metric=recipe.metric,
         ignore_index=dataset.script_ignores,
-        **more,
-    )
-
-
-def apply_miss_control(sweep: SweepRecord, recommendation: Recommendation, misses: MissControl) -> Recommendation:
-    """Return the recommendation at the operating point that keeps a limit of misses."""
-    chosen = recommendation.recommended
-    assert chosen is not None
-    note = f"keeps --miss-at-most {100 * misses.share:.3g}% for sweeper's network alone"
-    code = _format_paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=note)
-    point = {"tau" if chosen.threshold is None else "threshold": misses.point}
-    return recommendation.model_copy(
-        update={"recommended": chosen.model_copy(update={**point, "snippet": code}), "misses": misses}
     )
 
 
@@ -272,29 +257,18 @@ def report_study(
     out: Path,
     ui_url: str | None = None,
     report_alive: Callable[[], None] = lambda: None,
-    limit: MissLimit | None = None,
 ) -> Outcome:
     """Write (again) the report of a study, from only its storage and the decoded images.
 
-    `report_alive` is called meanwhile, as a sign of life. With `limit` the recommended operating point is the one that
-    keeps it.
+    `report_alive` is called meanwhile, as a sign of life.
 
     Raises:
         StudyError: if there is no such study.
-        UsageError: if there is a limit, and it cannot be kept or no loss is recommended.
     """
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 
     sweep = studies.load_sweep(storage, name)
-    recommendation, report = draw_conclusion(sweep), format_study_command("report", name, sweep.storage)
-    if limit is not None:
-        if recommendation.recommended is None:
-            raise UsageError(
-                f"--miss-at-most is a limit of a recommended network, and study {name!r} recommends none: "
-                f"{' '.join(recommendation.reasons)} `{report}` without it says more"
-            )
-        misses = read_confirmation_held_out(sweep, recommendation.recommended, limit)
-        recommendation = apply_miss_control(sweep, recommendation, misses)
+    recommendation = draw_conclusion(sweep)
     report_alive()
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None
@@ -303,6 +277,7 @@ def report_study(
     try:
         paths = write_report(sweep, recommendation, out, pixels=pixels, report_alive=report_alive, **settings)
     except OSError as error:
+        report = format_study_command("report", name, sweep.storage)
         raise SweeperError(
             f"the report could not be written: {error}; nothing is lost: {report} --out FOLDER"
         ) from error

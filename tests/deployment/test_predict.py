@@ -129,7 +129,7 @@ def test_probabilities_are_calibrated_and_masks_use_the_operating_point(
     name = dataset.images[0].stem
     point = 0.3 if task == "binary" else 0.0
     command = ("predict", "--weights", path, tmp_path / "new" / f"{name}.png", "--out", "a", "--probabilities")
-    status, out, _ = sweeper(*command, "--point", point, "--json")
+    status, out, _ = sweeper(*command, "--threshold", point, "--json")
     document = json.loads(out)
     assert status == 0 and point in (document["threshold"], document["tau"])
     mask = np.asarray(Image.open(tmp_path / "a" / "masks" / f"{name}.png"))
@@ -146,7 +146,7 @@ def test_probabilities_are_calibrated_and_masks_use_the_operating_point(
         assert document["probability_threshold"] == pytest.approx(
             1 / (1 + np.exp(-calibration.slope * logit - calibration.bias))
         )
-        assert sweeper(*command, "--point", 1.5, "--overwrite")[0] == 2
+        assert sweeper(*command, "--threshold", 1.5, "--overwrite")[0] == 2
     else:
         shares = np.load(file)["probabilities"]
         assert shares.shape == (5, 64, 64) and shares.astype(np.float64).sum(0) == pytest.approx(1, abs=0.01)

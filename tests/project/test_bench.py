@@ -167,18 +167,6 @@ def test_few_tables_of_cross_validations_are_rounded_up() -> None:
     assert len(list(list_tables(Design(2, 3, 12, features=1), 1))) == BATCH
 
 
-def test_a_single_argument_is_refused_as_a_study(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from bench import miss_at_most
-
-    monkeypatch.setattr(miss_at_most, "print_related", lambda: pytest.fail("the simulations begin"))
-    monkeypatch.setattr(sys, "argv", ["miss_at_most.py", "sqlite:///sweeper.db"])
-    with pytest.raises(SystemExit, match="2"):
-        miss_at_most.main()
-    assert "a storage and a study are needed, or neither; found sqlite:///sweeper.db" in capsys.readouterr().err
-
-
 def test_the_time_of_predict_each_needs_no_database(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

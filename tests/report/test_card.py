@@ -11,7 +11,7 @@ import pytest
 from bench.report_words import count_words
 from sweeper.cli.answer import format_answer
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, Rung, SweepRecord, TrialResult, Verdict
+from sweeper.core.records import Evidence, Recommendation, Regret, Rung, SweepRecord, TrialResult, Verdict
 from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.report.card import AnswerCard, format_card_lines, format_card_markdown, make_card
 from sweeper.report.facts import collect_facts
@@ -200,23 +200,6 @@ def test_no_interval_is_printed_for_a_single_seed() -> None:
     drawn = FIGURES["gain"].draw(collect_facts(sweep, answer))
     assert isinstance(drawn, DrawnFigure) and "A single seed has no interval" in drawn.caption
     assert "[" not in format_answer(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=100)
-
-
-def test_a_miss_limit_is_stated_with_its_cost() -> None:
-    limit = MissControl(
-        class_name="crack", share=0.1, images=24, groups=None, point=0.014, before=0.31, missed=0.08,
-        missed_before=0.4, precision=0.1, precision_before=0.58, sure_point=None,
-    )  # fmt: skip
-    promise = "the network misses at most 10 % of 'crack' in an average image that has it"
-    _, rows = write_card(recommend(builders.evidence(CLEAR), misses=limit))
-    assert rows["Decide with"] == (
-        f"threshold 0.014 in place of 0.31: {promise}, at precision 0.10 in place of 0.58. "
-        "Gain and confidence are measured without the limit"
-    )
-    _, rows = write_card(recommend(builders.evidence(CLEAR), misses=limit.model_copy(update={"point": 0.31})))
-    assert rows["Decide with"] == f"threshold 0.31, as without the limit: {promise}"
-    limited = collect_facts(builders.sweep(), recommend(builders.evidence(CLEAR), misses=limit))
-    assert count_words(render_report(limited, NO_FIGURES, "http://127.0.0.1:5000")).card <= WORDS
 
 
 def test_if_nothing_was_learned_the_card_states_the_budget_and_a_command() -> None:

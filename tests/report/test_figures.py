@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from matplotlib.colors import to_rgb
 
+from sweeper.core.metrics import compute_scores, count_at_point
 from sweeper.core.records import Collapse, Predictions
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, list_seed_scores, score_images
@@ -21,7 +22,7 @@ from sweeper.report.figures.confirmation import _list_swept
 from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
 from tests.report.test_markdown import recommend
 from tests.support import builders
-from tests.support.simulated_studies import cracks, street
+from tests.support.simulated_studies import Study, cracks, street
 
 BACKGROUNDS = ("#ffffff", "#16181b", "#0d1117")
 """Of the page in either theme, and of GitHub's dark one."""
@@ -237,3 +238,22 @@ def test_the_curve_of_operating_points_weighs_groups_as_the_verdict_does() -> No
         assert np.mean(swept.own) == pytest.approx(evidence.finalists[0].score.estimate)
         scores = [swept.values[seed, place] for seed, place in enumerate(map(swept.find_nearest, swept.chosen))]
         assert scores == pytest.approx(swept.own)
+
+
+@pytest.mark.parametrize("study", [cracks(), street()])
+def test_recall_and_precision_are_those_of_the_recommended_loss_at_every_operating_point(study: Study) -> None:
+    facts = collect_facts(study.sweep, study.recommendation)
+    drawn = draw("threshold", facts)
+    assert facts.chosen is not None
+    tests = [run.test for run in group_confirmations(facts, facts.chosen) if run.test is not None]
+    classes = slice(1, 2) if facts.is_binary else slice(None)
+    lines = [line for line in drawn.figure.axes[1].lines if len(line.get_xdata()) == len(tests[0].points)]
+    for line, name in zip(lines, ("recall", "precision"), strict=True):
+        for place in (3, len(tests[0].points) // 2, len(tests[0].points) - 4):
+            point = tests[0].points[place]
+            scores = compute_scores(np.concatenate([count_at_point(test, point) for test in tests]))
+            expected = np.mean(getattr(scores, name)[classes])
+            assert line.get_ydata()[place] == pytest.approx(expected)
+        point = tests[0].points[int(np.abs(np.array(tests[0].points) - np.median(facts.chosen.points)).argmin())]
+        scores = compute_scores(np.concatenate([count_at_point(test, point) for test in tests]))
+        assert f"{name} {np.mean(getattr(scores, name)[classes]):.3f}" in drawn.caption

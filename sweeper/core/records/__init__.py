@@ -51,9 +51,6 @@ from sweeper.core.records.evidence import (
 from sweeper.core.records.recommendation import (
     Action,
     AnalysisTaken,
-    HeldOut,
-    MissControl,
-    MissLimit,
     Recommendation,
     Recommended,
     Strength,

@@ -1,11 +1,10 @@
-"""The answer: verdict, recommendation, limit of misses; and the record of the whole study for the report."""
+"""The answer: verdict and recommendation; and the record of the whole study for the report."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,77 +12,8 @@ from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
 from sweeper.core.records.evidence import Evidence, InterimAnalysis, LongerLook, PlainPoint
-from sweeper.core.records.training import Conditions, ImageCounts, RateFit, Rung, SameLoss, TrialResult
+from sweeper.core.records.training import Conditions, RateFit, Rung, SameLoss, TrialResult
 from sweeper.core.text import format_resume_command, replace_options
-
-
-class MissLimit(Record):
-    """`--miss-at-most [CLASS=]SHARE`: how much of a class may be missed in an average image that has it."""
-
-    share: float = Field(gt=0, lt=1)
-    class_name: str | None = None
-    """None = the foreground of two classes."""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse `10%`, `0.1` or `crack=10%`.
-
-        Raises:
-            ValueError: unless it is a share above 0 and below 1.
-        """
-        name, _, share = text.rpartition("=")
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*", share)
-        value = float(match[1]) / (100 if match[2] else 1) if match else 0.0
-        if not 0 < value < 1:
-            raise ValueError(f"must be [CLASS=]SHARE with a share above 0 and below 100%, like crack=10%, got {text!r}")
-        return cls(share=value, class_name=name or None)
-
-
-class HeldOut(Record):
-    """A network's answers on images that were used neither to train it nor to choose anything about it."""
-
-    counts: ImageCounts
-    groups: tuple[str | None, ...]
-    """Number of each image's group; None = a group of its own."""
-
-
-class MissControl(Record):
-    """The operating point at which a network misses at most a share of a class, by conformal risk control.
-
-    The share is of the class's pixels in an image, averaged over images that have the class, in expectation over new
-    images of this kind and over calibration images. It holds only for this network.
-    """
-
-    class_name: str
-    share: float
-    """Requested share, 0–1."""
-    images: int
-    """Test images with the class, on which the point was calibrated."""
-    groups: int | None
-    """Groups of related images among them, which count as one each; None = every image is its own."""
-    point: float
-    """Operating point: a threshold (two classes) or τ."""
-    before: float
-    """Operating point without the limit; if these images were not counted there, the next more cautious one. It stays
-    if it keeps the limit."""
-    missed: float
-    """Share that an average one of these images misses at the point calibrated on the others (leave-one-out)."""
-    missed_before: float
-    precision: float | None
-    """Precision of the class on all test images, leave-one-out as well; None if nothing is predicted."""
-    precision_before: float | None
-    sure_point: float | None
-    """Point that keeps the limit in 95 % of calibrations, not only on average; None if there are too few images."""
-
-    @property
-    def moved(self) -> bool:
-        """Whether the limit changed the operating point."""
-        return self.point != self.before
-
-    @property
-    def promise(self) -> str:
-        """What the point guarantees, as a sentence."""
-        return f"misses at most {100 * self.share:.3g} % of {self.class_name!r} in an average image that has it"
 
 
 class Verdict(StrEnum):
@@ -153,8 +83,6 @@ class Recommendation(Record):
     """Classes that no loss learned, about which nothing is known."""
     plain: PlainPoint | None = None
     """Comparison at the plain operating point; None if nothing is compared there."""
-    misses: MissControl | None = None
-    """Choice of the operating point under `--miss-at-most`, if given."""
     longer: LongerLook | None = None
     """Effect of more steps; None if there was no longer look."""
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from sweeper.core.metrics import Floats, select_metric_counts
+from sweeper.core.metrics import (
+    Floats,
+    average_classes,
+    compute_precision,
+    compute_recall,
+    count_at_all_points,
+    find_present_classes,
+    select_metric_counts,
+)
 from sweeper.core.point_choice import score_all_points
 from sweeper.core.records import FinalistEvidence, Scale, TrialResult
 from sweeper.core.text import format_count, join_words
@@ -42,6 +50,7 @@ from sweeper.report.figures.style import (
     make_figure,
 )
 from sweeper.report.formatting import (
+    escape_md,
     escape_prose,
     format_code,
     format_count_range,
@@ -172,13 +181,14 @@ def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
 
 
 def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
-    """Draw the test score at every operating point, with the chosen points and the default marked."""
+    """Draw the test score at every operating point, and below it recall and precision of the recommended loss."""
     swept_finalists = _list_swept(facts)
     if not swept_finalists:
         return f"no confirmation training kept its counts on {facts.tested_on}"
-    figure = make_figure(2.9)
-    axes = clean_axes(figure.add_subplot(), "both")
-    axes.axvline(_place_on_axis(facts, facts.default_point), color=INK, lw=1, ls=(0, (4, 3)))
+    figure = make_figure(4.4)
+    axes, shares = (clean_axes(panel, "both") for panel in figure.subplots(2, sharex=True, height_ratios=(3, 2)))
+    for panel in (axes, shares):
+        panel.axvline(_place_on_axis(facts, facts.default_point), color=INK, lw=1, ls=(0, (4, 3)))
     sentences, colours = [], assign_finalist_colours(facts)
     for swept in swept_finalists:
         x = np.array([_place_on_axis(facts, p) for p in swept.points])
@@ -208,12 +218,36 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
         top = max(float(swept.values.max()) for swept in swept_finalists)
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
     axes.set_ylabel(f"test {facts.metric}")
-    axes.set_xlabel(facts.point_name)
+    shares.set_xlabel(facts.point_name)
     draw_legend(axes)
     text = f"Diamonds: each seed at the {facts.point_name} chosen on validation. Dashed: {facts.default_point:g}. "
     text += f"{'; '.join(sentences)}. " if sentences else ""
-    text += f"The flatter the curve, the less the {facts.point_name} matters."
-    return DrawnFigure(figure, text, f"Test {facts.metric} against the {facts.point_name}")
+    text += f"The flatter the curve, the less the {facts.point_name} matters. "
+    shown = max(swept_finalists, key=lambda swept: swept.finalist is facts.chosen)  # else the first
+    text += _draw_recall_and_precision(shares, facts, shown.finalist)
+    title = f"Test {facts.metric}, recall and precision against the {facts.point_name}"
+    return DrawnFigure(figure, text, title)
+
+
+def _draw_recall_and_precision(axes: Axes, facts: ReportFacts, finalist: FinalistEvidence) -> str:
+    """Draw both at every operating point of a finalist, for all its trainings together; return the explanation."""
+    tests = [run.test for r in group_replicates(facts, finalist) for run in r.runs_with_counts if run.test is not None]
+    counts = np.sum([count_at_all_points(test.summed)[0] for test in tests], axis=0)  # (T, C, 3)
+    marked = find_present_classes(counts[:1]) & ([False, True] if facts.is_binary else True)
+    places, point = [_place_on_axis(facts, p) for p in tests[0].points], float(np.median(finalist.points))
+    at, parts = int(np.abs(np.asarray(tests[0].points) - point).argmin()), []
+    for name, measure, style in (("recall", compute_recall, "-"), ("precision", compute_precision, (0, (1, 1)))):
+        values = average_classes(measure(counts), marked)
+        axes.plot(places, values, color=CHOSEN, ls=style)
+        axes.plot(places[at], values[at], "D", color=CHOSEN, mew=0, ms=6.5)
+        parts.append(f"{name} {format_number(float(values[at]))}")
+    axes.set_ylabel("recall, precision")
+    of_what = f"of {escape_md(facts.classes[1])}" if facts.is_binary else "mean over the classes"
+    return (
+        f"Below: recall (line) and precision (dotted) with {format_code(finalist.family)}, {of_what}; at "
+        f"{facts.point_name} {format_number(point, 2)}: {join_words(parts)}. `sweeper predict --threshold X` takes "
+        "another."
+    )
 
 
 def _place_on_axis(facts: ReportFacts, point: float) -> float:
