@@ -6,9 +6,8 @@ from pathlib import Path
 
 from sweeper.cli.terminal import get_width
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
-from sweeper.core.records import Recommendation
 from sweeper.core.text import fill_words, format_confirm_command, format_option, format_places, format_study_command
-from sweeper.evidence.preferences import PREFERENCE_TITLES, choose_by_preference, find_recommended_index
+from sweeper.evidence.recommendation import find_recommended_index
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts
 from sweeper.workflow.conclude import Outcome
@@ -40,7 +39,6 @@ def format_answer(
         lines.append(f"Do next: {card.snippet}")
     lines += _format_finalists(facts)
     lines += [fill_words(reason, width, first="- ", rest="  ") for reason in recommendation.reasons[:REASONS]]
-    lines += _format_preferred(recommendation, width)
     code = "with the code to paste, " if card.language == "python" else ""
     lines.append(f"Report: {outcome.paths.markdown} ({code}report.html next to it)")
     lines += ["", "Next:"]
@@ -72,16 +70,3 @@ def _format_finalists(facts: ReportFacts) -> list[str]:
     ]
     several = any(facts.count_common_seeds(finalist) > 1 for finalist in evidence.finalists)
     return ["", f"  test {facts.metric}{', 95 % interval' if several else ''}", *rows, ""]
-
-
-def _format_preferred(recommendation: Recommendation, width: int) -> list[str]:
-    """Format for which preferences, other than the verdict's metric, another loss is the choice."""
-    evidence, recommended = recommendation.evidence, find_recommended_index(recommendation)
-    if evidence is None:
-        return []
-    others = [
-        f"- If you care most about {PREFERENCE_TITLES[preference.name]}: {evidence.finalists[i].family}."
-        for preference, i in choose_by_preference(recommendation)
-        if i != recommended
-    ]
-    return [fill_words(other, width, rest="  ") for other in others]

@@ -14,7 +14,7 @@ REPLACED = {
     "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",
     "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
     "--confirm-seeds": "is `--seeds` now",
-    "--miss-at-most": "is gone: the report shows recall and precision of each threshold; `predict --threshold` takes one",
+    "--miss-at-most": "is gone: the report draws recall and precision by threshold, `predict --threshold` takes one",
     "--name": "is `--study` now",
     "--point": "is `--threshold` now",
     "--rope": "is `--margin` now",

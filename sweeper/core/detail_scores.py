@@ -1,4 +1,4 @@
-"""Scores from `TestDetail`, beyond confusion counts: contours, centre lines, calibration. Pure NumPy."""
+"""Scores from `TestDetail`, beyond confusion counts: contours, centre lines. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -23,15 +23,6 @@ def compute_cldice(summed: Counts) -> Floats:
     return result
 
 
-def compute_calibration_error(summed: Floats) -> Floats:
-    """Compute the expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...).
-
-    Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3); NaN without pixels.
-    """
-    gaps: Floats = np.abs(summed[..., 1] - summed[..., 2])
-    return divide_or_nan(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
-
-
 def find_classes_with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
     """Return which classes have a contour in the labels; (n, C, 3) → (C,). Binary: only the foreground's."""
     summed = boundary.sum(axis=0)
@@ -48,9 +39,9 @@ def find_classes_with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
 
 
 def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
-    """Compute boundary IoU and clDice (means over the classes with contours, or measured centre lines), and ECE.
+    """Compute boundary IoU and clDice (means over the classes with contours, or measured centre lines).
 
-    Keys `boundary_iou`, `cldice`, `ece`; an undefined one is left out. Values in 0–1.
+    Keys `boundary_iou`, `cldice`; an undefined one is left out. Values in 0–1.
     """
     boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
     contours, lines = find_classes_with_contour(boundary), find_classes_with_centreline(centreline)
@@ -59,7 +50,4 @@ def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
         scores["boundary_iou"] = float(average_classes(compute_iou(boundary.sum(axis=0)), contours))
     if lines.any():
         scores["cldice"] = float(average_classes(compute_cldice(centreline.sum(axis=0)), lines))
-    error = float(compute_calibration_error(detail.confidence.sum(axis=0)))
-    if np.isfinite(error):
-        scores["ece"] = error
     return scores

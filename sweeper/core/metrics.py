@@ -86,8 +86,8 @@ def compute_dice(summed: Counts) -> Floats:
 
 
 def compute_precision(summed: Counts) -> Floats:
-    """Compute the precision of each class, NaN if it is not predicted; (..., C, 3) → (..., C)."""
-    return divide_or_nan(summed[..., 0], summed[..., 0] + summed[..., 1])
+    """Compute the precision of each class, 0 if it is not predicted; (..., C, 3) → (..., C)."""
+    return np.nan_to_num(divide_or_nan(summed[..., 0], summed[..., 0] + summed[..., 1]))
 
 
 def compute_recall(summed: Counts) -> Floats:
@@ -275,13 +275,6 @@ def compute_constant_miou(class_counts: Counts) -> float:
     summed = class_counts.sum(axis=0)
     pixels = summed[:, 0] + summed[:, 2]
     return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
-
-
-def compute_f_beta(summed: Counts, beta: float) -> Floats:
-    """Compute F_β of each class, NaN where undefined; (..., C, 3) → (..., C). β > 1 penalises misses more."""
-    weight = beta * beta
-    tp, fp, fn = (summed[..., i].astype(np.float64) for i in range(3))
-    return divide_or_nan((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
 
 
 def average_classes(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:

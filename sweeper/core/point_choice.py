@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.core.metrics import (
     METRICS,
-    Counts,
     Floats,
     compute_objective,
     count_at_all_points,
@@ -67,14 +65,6 @@ def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str
         if gain[0] < -math.sqrt((len(rows) - 1) * without.var()):
             return float(counted.points[plain])
     return find_best_point(counts, metric, groups)[0]
-
-
-def find_best_point_by(
-    counts: ImageCounts, measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
-) -> tuple[float, float]:
-    """Return the best point for any measure, which maps counts (T, C, 3) and present classes (C,) to (T,) values."""
-    swept = count_at_all_points(counts)
-    return _pick_best(counts, measure(swept.sum(axis=0), find_present_classes(swept[:, 0])))
 
 
 def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str | None] | None = None) -> Floats:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-from sweeper.core.calibration import ClassCalibration
 from sweeper.core.records import IGNORE, Recommended, SweepRecord
 from sweeper.data.folds import get_split
 from sweeper.losses import FAMILIES
@@ -55,7 +54,7 @@ def predict(model, images):
     """Return the class indices (N, H, W) of such images."""
     logits = compute_logits(model, images)
     {answer}
-{more}'''
+'''
 _LIBRARY_NETWORK = """    model = smp.create_model(
         {arch!r},
         encoder_name={encoder!r},
@@ -70,12 +69,6 @@ _LIBRARY_NETWORK = """    model = smp.create_model(
         raise ValueError(f"these weights do not fit: unexpected {{unexpected}}, missing {{missing}}")"""
 _USER_NETWORK = """    model = {function}(in_channels={channels}, classes={outputs})
     model.load_state_dict(load_file(check_file(path)))"""
-_PROBABILITIES = '''
-
-def compute_probabilities(model, images):
-    """Return calibrated probabilities {of}; slope and bias were fitted on validation images."""
-    return {value}
-'''
 
 
 def make_model_code(record: WeightsRecord) -> str:
@@ -92,16 +85,6 @@ def make_model_code(record: WeightsRecord) -> str:
         constants.append(f"TAU = {record.point!r}  # chosen on validation images")
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
-    calibration, more = record.calibration, ""
-    if isinstance(calibration, ClassCalibration):
-        biases = f"torch.tensor({list(calibration.biases)!r}).view(-1, 1, 1)"
-        constants += [f"SLOPE = {calibration.slope!r}", f"BIAS = {biases}"]
-        value = "(SLOPE * compute_logits(model, images) + BIAS).softmax(1)"
-        more = _PROBABILITIES.format(of="of the classes, (N, C, H, W)", value=value)
-    elif calibration is not None:
-        constants += [f"SLOPE = {calibration.slope!r}", f"BIAS = {calibration.bias!r}"]
-        value = "torch.sigmoid(SLOPE * compute_logits(model, images)[:, 0] + BIAS)"
-        more = _PROBABILITIES.format(of="of the foreground, (N, H, W)", value=value)
     widths, code = record.decoder_channels, record.model
     imports = ["import math"] if binary else []
     imports += ["from pathlib import Path", ""]
@@ -131,7 +114,6 @@ def make_model_code(record: WeightsRecord) -> str:
         stride=2**record.encoder_depth,
         full_scale=record.full_scale,
         answer=answer,
-        more=more,
         seal=SEAL,
     )
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sweeper.core.base import Record
-from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.records import Task, TrainedOn
@@ -93,11 +91,6 @@ class PredictionsDocument(Document):
     """Two classes: probabilities of at least this are foreground."""
     tau: float | None
     """More classes: factor of the log class frequencies subtracted from the logits."""
-    calibration: Calibration | ClassCalibration | None = None
-    """Slope and bias of the logits in the files of probabilities, if known; for more classes one bias per class. Masks
-    do not use it."""
-    probability_threshold: float | None = None
-    """`threshold` on the scale of the files' calibrated probabilities."""
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
@@ -317,8 +310,6 @@ def _make_document(
         task=record.task,
         threshold=point if record.task == "binary" else None,
         tau=point if record.task == "multiclass" else None,
-        calibration=record.calibration,
-        probability_threshold=_calibrate_threshold(point, record),
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))
@@ -326,15 +317,6 @@ def _make_document(
         images=tuple(rows),
         unreadable=tuple(unreadable),
     )
-
-
-def _calibrate_threshold(threshold: float, record: WeightsRecord) -> float | None:
-    """Return the threshold on the scale of calibrated probabilities; None with more than two classes."""
-    if record.task != "binary":
-        return None
-    calibration = record.calibration
-    logit = math.log(threshold / (1 - threshold))
-    return float(calibration.compute_probability(logit)) if isinstance(calibration, Calibration) else threshold
 
 
 def _write_notes(out: Path, document: PredictionsDocument) -> None:

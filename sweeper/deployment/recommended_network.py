@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sweeper.core.calibration import Calibration
 from sweeper.core.errors import SweeperError
 from sweeper.core.own_code import load_code
 from sweeper.core.own_metric import OPTION
 from sweeper.core.records import Recommendation, Recommended, SweepRecord
 from sweeper.core.text import format_study_command
-from sweeper.evidence.preferences import find_recommended_index
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights
 from sweeper.workflow.conclude import draw_conclusion
@@ -33,15 +31,6 @@ class RecommendedAnswer(NamedTuple):
         point = self.chosen.threshold if self.chosen.threshold is not None else self.chosen.tau
         assert point is not None
         return point
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """The recommended loss's slope and bias, medians over its seeds; None if unknown."""
-        evidence, index = self.recommendation.evidence, find_recommended_index(self.recommendation)
-        decisions = None if evidence is None else evidence.decisions
-        if index is None or decisions is None or not decisions.slopes:
-            return None
-        return Calibration(slope=decisions.slopes[index], bias=decisions.biases[index])
 
     @property
     def configuration(self) -> tuple[object, ...]:

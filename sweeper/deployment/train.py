@@ -138,8 +138,7 @@ def train_recommended(
         left_out = val if test is None else test
         point = answer.point if left_out is None else left_out.point
         collapse = Collapse.NONE if left_out is None else left_out.collapse
-        calibration = answer.calibration if val is None else training.fit_calibration(val)
-        training.save_network(target, point, options.on, collapse, calibration)
+        training.save_network(target, point, options.on, collapse)
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import is_out_of_memory

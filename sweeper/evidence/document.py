@@ -13,10 +13,8 @@ from sweeper.core.records import (
     ImbalanceProfile,
     InterimAnalysis,
     LongerLook,
-    PreferenceName,
     Recommended,
     Regret,
-    RuleName,
     Rung,
     SameLoss,
     Strength,
@@ -51,7 +49,7 @@ class ClassRow(Record):
 
 
 class ValueRow(Record):
-    """Score of a finalist, or its value under a preference, with its 95 % interval."""
+    """Score of a finalist with its 95 % interval."""
 
     value: float
     ci_low: float
@@ -155,46 +153,13 @@ class ComparisonRow(Record):
     """Standard error from the choice of test images; 0 where its square was estimated below 0, and cut off there."""
 
 
-class PreferenceRow(Record):
-    """Choice if something other than the verdict's metric matters most."""
+class OtherMeasureRow(Record):
+    """The finalists by another measure than the verdict's metric."""
 
-    name: PreferenceName
     measure: str
-    higher_is_better: bool
-    choose: str
-    """The family."""
-    finalist: int
-    """Its index in `finalists`."""
-    point: float | None
-    """Its operating point; null where probabilities are judged."""
-    value: float
-    ci_low: float
-    ci_high: float
-    instead_of: str | None
-    """The recommended family, where the choice is another."""
-    unbeaten: tuple[int, ...]
-    """Indices of the finalists that the choice does not beat, itself among them."""
+    """Of two classes of the foreground, of several the mean over those that occur."""
     values: tuple[ValueRow, ...]
-    """Values of every finalist, in the order of `finalists`."""
-    rival: str | None
-    """`instead_of`, else the best other family; null where no other learned."""
-    lead: DifferenceRow | None
-    """How far the choice is ahead of `rival`, above 0 where better; at 95 % over all finalists."""
-
-
-class DecisionRow(Record):
-    """Rule that makes masks of a finalist's probabilities if images count one by one (Dice of an average image)."""
-
-    family: str
-    rule: RuleName
-    """`rank_dice` where `gain` lies above 0 (the recommended loss's code has it as `predict_each`); else `tuned`, the
-    operating point."""
-    gain: LevelDifferenceRow | None
-    """Gain of RankDice over the operating point; null with more than two classes, and from fewer than 3 seeds."""
-    slope: float | None
-    """Slope of σ(slope · logit + bias), the calibrated probability: the median over the trainings; null with more
-    than two classes. So is `bias`."""
-    bias: float | None
+    """In the order of `finalists`."""
 
 
 class PlainPointRow(LevelDifferenceRow):
@@ -266,9 +231,7 @@ class RecommendationDocument(Document):
     """Stems of the images that train, validate and test in the search, under `train`, `val` and `test`."""
     finalists: tuple[FinalistRow, ...]
     comparisons: tuple[ComparisonRow, ...]
-    preferences: tuple[PreferenceRow, ...]
-    decisions: tuple[DecisionRow, ...]
-    """Decision rules of the finalists, in the order of `finalists`."""
+    other_measures: tuple[OtherMeasureRow, ...]
     plain_point: PlainPointRow | None
     """Whether the recommendation depends on the tuned operating points; null where none was tuned or there is only one
     finalist."""

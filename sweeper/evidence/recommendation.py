@@ -25,12 +25,11 @@ from sweeper.evidence.document import (
     ClassRow,
     ComparisonRow,
     DatasetRow,
-    DecisionRow,
     DifferenceRow,
     FinalistRow,
     LevelDifferenceRow,
+    OtherMeasureRow,
     PlainPointRow,
-    PreferenceRow,
     RateRow,
     RecommendationDocument,
     SearchRow,
@@ -38,9 +37,7 @@ from sweeper.evidence.document import (
     ValueRow,
 )
 from sweeper.evidence.interim_analyses import get_comparison_level
-from sweeper.evidence.mask_rules import get_gain_over_threshold
 from sweeper.evidence.plain_point import compare_at_plain_point
-from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, find_rival
 from sweeper.evidence.reasons import compute_collapse_rate
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.evidence.verdict_predicates import get_difference
@@ -76,6 +73,15 @@ def make_recommendation(
         next_steps=decision.next_steps,
         winners_curse=None if chosen is None else chosen.search_value - chosen.score.estimate,
     )
+
+
+def find_recommended_index(recommendation: Recommendation) -> int | None:
+    """Return the index of the recommended configuration among the finalists; None where nothing is recommended."""
+    answer, evidence = recommendation.recommended, recommendation.evidence
+    if answer is None or evidence is None:
+        return None
+    wanted = (answer.family, answer.params, answer.lr)
+    return next((i for i, f in enumerate(evidence.finalists) if (f.family, f.params, f.lr) == wanted), None)
 
 
 def _make_recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
@@ -118,8 +124,14 @@ def make_recommendation_json(
         if evidence is None
         else tuple(_make_finalist_row(evidence, i) for i in range(len(evidence.finalists))),
         comparisons=() if evidence is None else _make_comparison_rows(evidence),
-        preferences=() if evidence is None else _make_preference_rows(evidence, recommendation),
-        decisions=() if evidence is None else _make_decision_rows(evidence),
+        other_measures=()
+        if evidence is None
+        else tuple(
+            OtherMeasureRow(
+                measure=other.name, values=tuple(ValueRow(**_flatten("value", score)) for score in other.scores)
+            )
+            for other in evidence.others
+        ),
         plain_point=None
         if plain is None
         else PlainPointRow(**_copy(plain, PlainPointRow) | _flatten("difference", plain.difference)),
@@ -217,48 +229,6 @@ def _make_comparison_rows(evidence: Evidence) -> tuple[ComparisonRow, ...]:
         for c in evidence.comparisons
         if c.first < c.second
     )
-
-
-def _make_preference_rows(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
-    """Make a row for each preference, with its choice and every finalist's value."""
-    recommended = find_recommended_index(recommendation)
-    return tuple(
-        PreferenceRow(
-            **_copy(preference, PreferenceRow),
-            choose=evidence.finalists[chosen].family,
-            finalist=chosen,
-            point=preference.points[chosen] if preference.points else None,
-            **_flatten("value", preference.scores[chosen]),
-            instead_of=None if recommended is None or chosen == recommended else evidence.finalists[recommended].family,
-            values=tuple(ValueRow(**_flatten("value", score)) for score in preference.scores),
-            rival=None if rival is None else evidence.finalists[rival[0]].family,
-            lead=None if rival is None else DifferenceRow(**_flatten("difference", rival[1])),
-        )
-        for preference, chosen in choose_by_preference(recommendation)
-        for rival in [find_rival(preference, chosen, recommended)]
-    )
-
-
-def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
-    """Make a row for each finalist: its rule for images that count one by one, its gain, and its calibration."""
-    decisions = evidence.decisions
-    if decisions is None:
-        return ()
-    rows = []
-    for i, finalist in enumerate(evidence.finalists):
-        gain = get_gain_over_threshold(evidence, i)
-        rows.append(
-            DecisionRow(
-                family=finalist.family,
-                rule="rank_dice" if gain is not None and gain.low > 0 else "tuned",
-                gain=None
-                if gain is None
-                else LevelDifferenceRow(**_flatten("difference", gain), level=decisions.level),
-                slope=decisions.slopes[i] if decisions.slopes else None,
-                bias=decisions.biases[i] if decisions.biases else None,
-            )
-        )
-    return tuple(rows)
 
 
 def _count_collapses(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.records import Interval, TrialResult
-from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, compute_paired_interval, make_image_table
+from sweeper.evidence.intervals import Floats, ImageTable, compute_paired_interval, make_image_table
 
 FEW_GROUPS = 5
 """With fewer groups of test images their variance has hardly a degree of freedom, so that no comparison settles."""
@@ -183,26 +182,15 @@ class ReplicateRows:
     units: npt.NDArray[np.intp] | None
     """(n,) the unit of each image (`list_image_units`); None where each is its own."""
 
-    @cached_property
-    def lost(self) -> npt.NDArray[np.bool_]:
-        """(R,) whether a row has no answer at all."""
-        return np.array([row.has_no_counts for row in self.rows], dtype=np.bool_)
+    def score_finalists(self, counts: Table, score: Callable[[Any], Floats]) -> tuple[Interval, ...]:
+        """Return the mean score of each finalist's rows, 0 to 1, with its interval.
 
-    def rescore(
-        self, counts: Table, score: Callable[[Any], Floats], *, lost: float = 0.0, metric: str = "miou"
-    ) -> ImageTable:
-        """Make the table of a measure from (R, n, …) counts, which `metric` sums and `score` turns into a number.
-
-        A row without any answer has the score `lost`.
+        `score` turns the counts (R, n, …) summed over images into a number; a row without any answer scores 0.
         """
-        summed = sum_units(counts, self.units, metric)
-        return make_image_table(summed, lambda s: np.where(self.lost, lost, score(s)), count_folds(self.rows))
-
-    def score_finalists(
-        self, table: ImageTable, within: tuple[float, float] = (0.0, 1.0), level: float = LEVEL
-    ) -> tuple[Interval, ...]:
-        """Return the mean of each finalist's rows with its interval, which is clipped to `within`."""
-        return tuple(compute_paired_interval(table.select_rows(list(rows.values())), within, level) for rows in self.at)
+        lost = np.array([row.has_no_counts for row in self.rows])
+        summed = sum_units(counts, self.units)
+        table = make_image_table(summed, lambda s: np.where(lost, 0.0, score(s)), count_folds(self.rows))
+        return tuple(compute_paired_interval(table.select_rows(list(rows.values())), (0.0, 1.0)) for rows in self.at)
 
     def pair(self, table: ImageTable, first: int, second: int) -> ImageTable:
         """Return the differences of two finalists on the seeds that both have."""

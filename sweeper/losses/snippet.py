@@ -41,7 +41,6 @@ def make_snippet(
     point: float | None = None,
     optimizer: OptimizerSettings | None = None,
     image_frequencies: Sequence[float] | None = None,
-    each: tuple[float, float] | None = None,
     metric: str = "miou",
     ignore_index: int = IGNORE,
 ) -> str:
@@ -62,8 +61,6 @@ def make_snippet(
         optimizer: settings for `make_optimizer` and `compute_rate_factor`. None = neither.
         image_frequencies: if crops were balanced, the frequencies in whole images, which `predict` uses; a comment says
             which crops `criterion` is for. None = the same as `class_frequencies`.
-        each: slope and bias that calibrate the logits, for `predict_each`, which maximises each image's expected Dice
-            (binary tasks). None = no `predict_each`.
         metric: metric for choosing another network's point; mIoU if this one is not computed from pixels summed over
             images.
         ignore_index: label of pixels that do not count in the user's training.
@@ -118,7 +115,6 @@ def make_snippet(
             "# loss = criterion(logits, target)",
             *_format_optimizer(optimizer),
             *_format_predict(task, point, priors, metric, ignored=ignored),
-            *(_format_predict_each(*each) if each is not None and task == "binary" else []),
             "",
         ]
     )
@@ -178,32 +174,6 @@ def _format_predict(
         f"def predict(logits, {name}={shown}):",
         f'    """Return {"1 where foreground" if binary else "the class of each pixel"}, (N, H, W)."""',
         *(["    z = logits.float()", LOGIT, "    return (z.sigmoid() >= threshold).long()"] if binary else [answer]),
-    ]
-
-
-def _format_predict_each(slope: float, bias: float) -> list[str]:
-    """Return code of a function from logits to the labels with the highest expected Dice of each image."""
-    return [
-        "",
-        "",
-        "def predict_each(logits):",
-        '    """Return of each image the pixels that maximise its expected Dice (RankDice, Dai & Li 2023), (N, H, W).',
-        "",
-        "    For an average of the images' own Dice; nothing where the image is probably empty, which then scores 1.",
-        '    Slope and bias, fitted on validation images, make calibrated probabilities of logits."""',
-        "    z = logits.double()",
-        LOGIT,
-        "    masks = torch.zeros_like(z, dtype=torch.long)",
-        "    for z, mask in zip(z, masks):",
-        f"        z = ({slope:.3g} * z {'-' if bias < 0 else '+'} {abs(bias):.3g}).flatten().clamp(-30, 30)",
-        "        p, order = torch.sigmoid(z).sort(descending=True)",
-        "        pixels, expected = torch.arange(1, len(p) + 1, device=p.device), torch.zeros_like(p)",
-        "        for s in torch.arange(-torch.tensor(2e5 * len(p)).log(), 4, 0.5).exp().to(p):",
-        "            left = 1 + p * torch.expm1(-s)",
-        "            expected += s * torch.exp(left.log().sum() - (pixels + 1) * s) * (p / left).cumsum(0)",
-        "        if expected.max() >= torch.log1p(-p).sum().exp():  # else nothing: the chance that none is foreground",
-        "            mask.view(-1)[order[: expected.argmax() + 1]] = 1",
-        "    return masks",
     ]
 
 

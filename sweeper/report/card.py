@@ -11,7 +11,6 @@ from sweeper.core.text import format_count, format_significant, join_words, list
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.action import find_best_other, has_highest_gain
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.mask_rules import get_gain_over_threshold
 from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.reasons import format_bound_condition, list_missed_classes
 from sweeper.evidence.verdict import decide_verdict
@@ -23,7 +22,6 @@ from sweeper.report.formatting import (
     format_count_range,
     format_level,
     format_number,
-    format_signed_interval,
     format_signed_number,
     make_fence,
     make_one_line,
@@ -80,7 +78,6 @@ def make_card(facts: ReportFacts) -> AnswerCard:
         CardRow("Use", _format_settings(facts, recommended)),
         *_make_gain_rows(facts),
         *_make_longer_row(facts),
-        *_make_decision_row(facts),
         CardRow("Confidence", _make_confidence_row(facts)),
         *_make_not_learned_row(facts),
         *_make_missed_row(facts),
@@ -152,19 +149,6 @@ def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
     if recommended.tau is not None:
         parts.append(f"logit adjustment τ {format_number(recommended.tau, 2)}")
     return " · ".join([f"`{recommended.family}`", *parts])
-
-
-def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
-    """Return the gain of per-image decisions over one threshold; no row if too few seeds measure it."""
-    evidence, chosen = facts.recommendation.evidence, facts.chosen_index
-    gain = None if evidence is None or chosen is None else get_gain_over_threshold(evidence, chosen)
-    if gain is None:
-        return []
-    at = f"{format_level(LEVEL)} over all finalists" if len(facts.finalists) > 1 else format_level(LEVEL)
-    gained = f"{format_signed_interval(gain)} Dice of an average image ({at})"
-    if gain.low > 0:
-        return [CardRow("Decide with", f"the threshold; for single images `predict_each`: {gained}")]
-    return [CardRow("Decide with", f"the threshold; one for each image (RankDice) has no established gain: {gained}")]
 
 
 def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:

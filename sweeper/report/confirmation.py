@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from sweeper.core.records import FinalistEvidence
+from sweeper.core.records import FinalistEvidence, OtherMeasure
 from sweeper.core.text import format_significant, join_words
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.verdict_predicates import has_beaten
@@ -126,6 +126,18 @@ def format_finalists_detail(facts: ReportFacts) -> str:
     columns["collapsed"] = lambda f: f"{f.collapses} of {f.trainings}"
     columns["seeds"] = lambda f: str(len(f.seeds))
     return tabulate(facts.finalists, columns)
+
+
+def make_other_measures_table(facts: ReportFacts) -> str:
+    """Return a row per measure other than the verdict's metric, with each finalist's score; empty without any."""
+    evidence = facts.recommendation.evidence
+
+    def score(i: int, other: OtherMeasure) -> str:
+        return facts.format_score(other.scores[i], facts.finalists[i])
+
+    columns: dict[str, Callable[[OtherMeasure], str]] = {f"measure [{format_level(LEVEL)}]": lambda other: other.name}
+    columns |= {_name_loss(facts, f): partial(score, i) for i, f in enumerate(facts.finalists)}
+    return tabulate(() if evidence is None else evidence.others, columns)
 
 
 def make_pairs_table(facts: ReportFacts) -> str:

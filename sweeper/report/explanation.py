@@ -11,8 +11,9 @@ from statistics import median
 
 from sweeper.core.records import ClassProfile, Evidence, FinalistEvidence, ImbalanceProfile
 from sweeper.core.text import format_signed, format_significant, replace_minus
-from sweeper.evidence.other_metrics import MIN_THINNESS
 
+MIN_THINNESS = 0.5
+"""A class is a thin structure where more than this share of its pixels is thin."""
 VISIBLE = 0.005
 """Smallest difference in precision, recall and IoU that is mentioned."""
 

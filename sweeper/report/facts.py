@@ -17,7 +17,7 @@ from sweeper.core.text import format_upper_bound
 from sweeper.data.folds import get_split
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.paired_scores import make_paired_scores
-from sweeper.evidence.preferences import find_recommended_index
+from sweeper.evidence.recommendation import find_recommended_index
 from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, list_scored_images
 from sweeper.evidence.verdict_predicates import get_difference as paired_difference
 from sweeper.report.formatting import (

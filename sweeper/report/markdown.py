@@ -18,7 +18,7 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, get_comparison_level
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.search_analysis import describe_search
-from sweeper.report import alternatives, confirmation, sections
+from sweeper.report import confirmation, sections
 from sweeper.report.card import format_card_code, format_card_markdown, make_card
 from sweeper.report.caveats import list_caveats
 from sweeper.report.explanation import explain_result
@@ -68,7 +68,7 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
     environment.globals["figures"] = lambda section: _list_figures(section, figures)
     environment.globals["open"] = lambda summary: f"<details>\n<summary>{escape(summary, quote=False)}</summary>"
     environment.globals["close"] = "</details>"
-    environment.globals.update(alternatives=alternatives, confirmation=confirmation, sections=sections)
+    environment.globals.update(confirmation=confirmation, sections=sections)
     losses = _list_losses(facts)
     environment.filters.update(md=escape_md, code=format_code, number=format_number, elapsed=format_elapsed)
     environment.filters["prose"] = lambda line: escape_prose(mark_names(line, losses))

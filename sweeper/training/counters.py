@@ -1,4 +1,4 @@
-"""Counters of predicted images, batch by batch: confusion counts and confidence on the device, parts of a metric."""
+"""Counters of predicted images, batch by batch: confusion counts on the device, parts of a metric."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from torch import Tensor
 from sweeper.core.label_parts import Counter
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.core.records import IGNORE, ImageCounts
-
-BINS_OF_CONFIDENCE = 30
-"""Bins of the predicted class's probability, uniform on [0, 1]; binary predictions fill the upper 15."""
-_UNIT = 2**20
-"""Confidence is summed as integer multiples of 1 / this: the sum is the same in any order on any device."""
 
 
 def decide_labels(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
@@ -111,34 +106,3 @@ class PartCounter:
         """Return the counts so far, in the smallest type that holds them."""
         data = self._total.astype(np.min_scalar_type(int(self._total.max(initial=0))))
         return ImageCounts(kind="points", images=self._images, points=self._points, data=data)
-
-
-class ConfidenceCounter:
-    """Counts pixels and correct ones, and sums confidence, per image and bin of the predicted class's probability."""
-
-    def __init__(self, images: int, device: torch.device) -> None:
-        self._shape = (3, images, BINS_OF_CONFIDENCE)
-        self._total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
-
-    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
-        """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
-        if logits.shape[1] == 1:
-            answer = (logits[:, 0] >= 0).long()
-            confidence = torch.sigmoid(logits[:, 0].abs())
-        else:
-            confidence, answer = logits.softmax(1).max(1)
-        ignored, trash = masks == IGNORE, self._total.numel() - 1
-        block = self._shape[1] * self._shape[2]
-        bins = (confidence * BINS_OF_CONFIDENCE).long().clamp_(max=BINS_OF_CONFIDENCE - 1)
-        cell = positions.view(-1, 1, 1) * BINS_OF_CONFIDENCE + bins
-        one = torch.ones_like(masks)
-        amounts = (one, (answer == masks).long(), (confidence * _UNIT).round().long())
-        for number, amount in enumerate(amounts):
-            where = torch.where(ignored, trash, number * block + cell)
-            self._total.scatter_add_(0, where.flatten(), amount.flatten())
-
-    def arrange(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """Return the counts as (images, bins, 3): pixels, correct pixels, summed confidence."""
-        counts = self._total[:-1].cpu().numpy().reshape(self._shape).astype(np.float64)
-        counts[2] /= _UNIT
-        return np.moveaxis(counts, 0, -1)

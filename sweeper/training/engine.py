@@ -100,9 +100,7 @@ class StudyTraining(NetworkInTraining):
         Raises:
             OSError, SafetensorError: if the file cannot be written.
         """
-        counts = self._count_validation()
-        fitted = None if counts is None else self._evaluator.fit_calibration(self._steps.average.model, counts)
-        self.save_network(path, self.evaluations[-1].point, calibration=fitted)
+        self.save_network(path, self.evaluations[-1].point)
 
     def _restore_progress(self, state: Checkpoint) -> None:
         self.step, self.evaluations = state.step, state.evaluations

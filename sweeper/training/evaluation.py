@@ -11,14 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sweeper.core.calibration import Calibration, ClassCalibration, fit_classes, fit_counts
 from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels, measure_thinness
 from sweeper.core.label_parts import Counter
 from sweeper.core.metrics import METRICS, count_at_point, select_metric_counts
 from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS
-from sweeper.core.records import IGNORE, ImageCounts, Predictions, TestDetail
+from sweeper.core.records import ImageCounts, Predictions, TestDetail
 from sweeper.training.batches import Crop, normalise_inputs
-from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, decide_labels
+from sweeper.training.counters import BinaryCounter, MulticlassCounter, PartCounter, decide_labels
 from sweeper.training.training_context import TrainingContext
 
 TILE = 1024
@@ -26,8 +25,6 @@ TILE = 1024
 HALO = 64
 """Pixels of its surroundings that a tile includes on each side, a multiple of every stride."""
 
-CALIBRATED = 100_000
-"""Most validation pixels for fitting a multi-class calibration, divided equally among the images."""
 THIN_SHARE = 0.3
 """Centre lines are measured of classes with at least this share of thin pixels in the images' labels: thinning a
 broad class takes long and is uninformative. It is well below the share of a thin structure (0.5) in the data set's
@@ -100,26 +97,6 @@ class Evaluator:
                 counter.add(positions, cleaned, masks)
         return _join_counts(counters), bool(finite)
 
-    def fit_calibration(self, model: nn.Module, counts: ImageCounts) -> Calibration | ClassCalibration | None:
-        """Fit the calibration of this network's logits on the images of `counts`.
-
-        Binary tasks are fitted on the counts, multi-class tasks on the logits of `CALIBRATED` labelled pixels, drawn at
-        random, equally many per image. None without labelled pixels.
-        """
-        if self._task == "binary":
-            return fit_counts(counts)
-        most = max(1, CALIBRATED // max(1, len(counts.images)))
-        drawn: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = []
-        for positions, logits, masks in self._predict(model, counts.images):
-            for position, image_logits, mask in zip(positions.tolist(), logits, masks, strict=True):
-                labelled = torch.nonzero(mask.flatten() != IGNORE).flatten().cpu().numpy()
-                rng = np.random.default_rng(counts.images[position])
-                at = torch.as_tensor(rng.permutation(labelled)[:most], device=self._device)
-                pixels = torch.nan_to_num(image_logits.flatten(1)[:, at].T)
-                drawn.append((pixels.cpu().numpy(), mask.flatten()[at].cpu().numpy()))
-        values, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-        return fit_classes(values, labels) if len(labels) else None
-
     def _make_counters(self, images: tuple[int, ...]) -> list[BinaryCounter | MulticlassCounter | PartCounter]:
         """Return the counter of pixels, and of label maps if the metric needs them."""
         counter = BinaryCounter if self._task == "binary" else MulticlassCounter
@@ -155,7 +132,6 @@ class Evaluator:
                 None = `images`.
         """
         counters = self._make_counters(images)
-        confidence = ConfidenceCounter(len(images), self._device)
         boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
         thin = measure_thinness((self._store.get_mask(i) for i in labels or images), self._classes) >= THIN_SHARE
@@ -163,7 +139,7 @@ class Evaluator:
         kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, raw, masks in self._predict(model, images):
             logits = torch.nan_to_num(raw)
-            for counter in (*counters, confidence):
+            for counter in counters:
                 counter.add(positions, logits, masks)
             answers = decide_labels(logits, point, self._log_prior).cpu().numpy()
             for n, padded in zip(positions.tolist(), answers, strict=True):
@@ -182,7 +158,6 @@ class Evaluator:
             boundary_pixels=self._boundary_pixels,
             boundary=boundary,
             centreline=centreline,
-            confidence=confidence.arrange(),
         )
         shown = images[:keep]
         predictions = Predictions(images=shown, masks=tuple(kept[n] for n in range(len(shown)))) if shown else None

@@ -19,8 +19,7 @@ from typing import NamedTuple
 import torch
 
 from sweeper.core import metrics, point_choice
-from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import Collapse, ImageCounts, MetricScores, TrialSpec
+from sweeper.core.records import Collapse, MetricScores, TrialSpec
 from sweeper.training.network_in_training import NetworkInTraining
 from sweeper.training.scores import judge_collapse
 from sweeper.training.training_context import TrainingContext
@@ -32,7 +31,6 @@ class FinalScores(NamedTuple):
     point: float
     scores: MetricScores
     collapse: Collapse
-    counts: ImageCounts
 
 
 class FinalTraining(NetworkInTraining):
@@ -81,11 +79,7 @@ class FinalTraining(NetworkInTraining):
             point = point_choice.choose_point(counts, self._conditions.recipe.metric, groups)
         nearest = min(counts.points, key=lambda candidate: abs(candidate - point))
         class_counts = metrics.count_at_point(counts, nearest)
-        return FinalScores(nearest, metrics.compute_scores(class_counts), judge_collapse(class_counts), counts)
-
-    def fit_calibration(self, scored: FinalScores) -> Calibration | ClassCalibration | None:
-        """Fit the calibration on the scored images; None if no pixel of them has a label."""
-        return self._evaluator.fit_calibration(self._steps.average.model, scored.counts)
+        return FinalScores(nearest, metrics.compute_scores(class_counts), judge_collapse(class_counts))
 
     @property
     def is_finite(self) -> bool:

@@ -49,8 +49,7 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
 
     The input `images` is (N, channels, H, W) float32 with values from 0 to the record's full scale; height and width
     are multiples of the network's stride. The output `logits` is (N, 1 or C, H, W). The metadata are `classes`,
-    `operating_point`, `calibration` (slope and bias of the logits, multi-class one bias per class; or null),
-    `log_prior` and `stride` as JSON.
+    `operating_point`, `log_prior` and `stride` as JSON.
 
     Args:
         weights: file of weights.
@@ -76,7 +75,6 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
         metadata = {
             "classes": record.classes,
             "operating_point": record.point,
-            "calibration": None if record.calibration is None else list(record.calibration.model_dump().values()),
             "log_prior": record.log_prior,
             "stride": stride,
             "full_scale": record.full_scale,

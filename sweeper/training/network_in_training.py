@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import Collapse, TrainedOn, TrialSpec
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.checkpoint import Checkpoint, load_checkpoint, make_checkpoint_key, save_checkpoint
@@ -74,7 +73,6 @@ class NetworkInTraining:
         point: float,
         on: TrainedOn = "train",
         collapse: Collapse = Collapse.NONE,
-        calibration: Calibration | ClassCalibration | None = None,
     ) -> None:
         """Write the averaged network with the record that rebuilds it; see the record's fields for the arguments.
 
@@ -104,7 +102,6 @@ class NetworkInTraining:
             resized=dataset.resized,
             on=on,
             collapse=collapse,
-            calibration=calibration,
         )
         save_weights(path, self._steps.average.model, record)
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sweeper.core.calibration import ClassCalibration
 from sweeper.core.recipe import Precision
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.training.batches import normalise_inputs
@@ -31,7 +30,7 @@ class PredictedLabels(NamedTuple):
     mask: Pixels
     """(H, W) class indices."""
     probabilities: npt.NDArray[np.float16] | None
-    """(C, H, W), for a binary task (1, H, W) of the foreground; calibrated if the file of weights has a calibration."""
+    """(C, H, W), for a binary task (1, H, W) of the foreground."""
 
 
 class Predictor:
@@ -77,16 +76,9 @@ class Predictor:
             high, wide = mask[part.place].shape  # without the padding
             mask[part.place] = decide_labels(logits, self._point, self._log_prior)[0, :high, :wide].cpu().numpy()
             if shares is not None:
-                shares[(..., *part.place)] = self._compute_probabilities(logits)[0, :, :high, :wide].cpu().numpy()
+                values = logits.sigmoid() if self._record.task == "binary" else logits.softmax(1)
+                shares[(..., *part.place)] = values[0, :, :high, :wide].cpu().numpy()
         return PredictedLabels(mask, shares)
-
-    def _compute_probabilities(self, logits: Tensor) -> Tensor:
-        calibration = self._record.calibration
-        if isinstance(calibration, ClassCalibration):
-            logits = calibration.slope * logits + logits.new_tensor(calibration.biases).view(-1, 1, 1)
-        elif calibration is not None:
-            logits = calibration.slope * logits + calibration.bias
-        return logits.sigmoid() if self._record.task == "binary" else logits.softmax(1)
 
     def _compute_logits(self, image: ImagePixels, seen: tuple[slice, slice]) -> Tensor:
         """Compute float32 logits (1, K, h, w) of a part of the image, padded with black below and to the right."""

@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from sweeper.core.base import Record
-from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import UserCode
@@ -69,9 +68,6 @@ class WeightsRecord(Record):
     """Shorter side in pixels to which larger images were shrunk first; None = native resolution."""
     on: TrainedOn = "train"
     """Training images."""
-    calibration: Calibration | ClassCalibration | None = None
-    """Slope and bias that calibrate probabilities, fitted on this training's validation images; without any, for a
-    binary task the recommended loss's in the study. None = unknown. `point` is for uncalibrated probabilities."""
     collapse: Collapse = Collapse.NONE
     """Collapse of a final training on its held-out images; `none` if there were none."""
 

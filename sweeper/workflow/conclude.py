@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core import own_metric
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, LongerLook, Recommendation, SweepRecord, TrialResult
@@ -17,10 +16,9 @@ from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
 from sweeper.evidence.action import add_longer_look
-from sweeper.evidence.mask_rules import get_gain_over_threshold, score_decision_rules
-from sweeper.evidence.preferences import find_recommended_index, judge_preferences
+from sweeper.evidence.other_metrics import measure_finalists
 from sweeper.evidence.reasons import AT_THIS_BUDGET
-from sweeper.evidence.recommendation import make_recommendation
+from sweeper.evidence.recommendation import find_recommended_index, make_recommendation
 from sweeper.evidence.verdict import MORE_STEPS
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
@@ -56,7 +54,7 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
         evidence,
         task=conditions.dataset.task,
         order=list(FAMILIES),
-        snippet=partial(_format_paste, sweep, evidence=evidence),
+        snippet=partial(_format_paste, sweep),
         resume=sweep.resume_command,
     )
     if evidence is None:
@@ -112,7 +110,7 @@ def _advise_untried_losses(recommendation: Recommendation, evidence: Evidence, s
 def _compute_all_evidence(
     sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]
 ) -> Evidence | None:
-    """Compute the evidence of the confirmations, by the verdict's metric and by all preferences."""
+    """Compute the evidence of the confirmations, by the verdict's metric and by other measures."""
     conditions = sweep.conditions
     evidence = compute_confirmation_evidence(
         usable, finalists, conditions, sweep.space, margin=sweep.margin, analyses=sweep.analyses_planned
@@ -122,12 +120,8 @@ def _compute_all_evidence(
     same_by_trial = {same.trial: same for same in sweep.same_losses}
     rows = tuple(row.model_copy(update={"found_as": same_by_trial.get(row.search_trial)}) for row in evidence.finalists)
     evidence = evidence.model_copy(update={"finalists": rows})
-    tuned = conditions.recipe.threshold == "tuned"
-    groups = list_test_groups(conditions, usable)
-    metric = own_metric.resolve_verdict_metric(conditions.recipe.metric)
-    also = judge_preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups)
-    rules = score_decision_rules(usable, evidence, groups=groups)
-    return evidence.model_copy(update={"preferences": also, "decisions": rules})
+    others = measure_finalists(usable, evidence, list_test_groups(conditions, usable))
+    return evidence.model_copy(update={"others": others})
 
 
 def _format_paste(
@@ -136,16 +130,8 @@ def _format_paste(
     params: dict[str, float],
     point: float,
     lr: float,
-    *,
-    evidence: Evidence | None = None,
 ) -> str:
     """Format the loss and the optimiser as code."""
-    each = None  # slope and bias of a threshold per image, where its gain is established
-    if evidence is not None and evidence.decisions is not None:
-        chosen = next((i for i, f in enumerate(evidence.finalists) if (f.family, f.params) == (family, params)), None)
-        gain = None if chosen is None else get_gain_over_threshold(evidence, chosen)
-        if chosen is not None and gain is not None and gain.low > 0:
-            each = evidence.decisions.slopes[chosen], evidence.decisions.biases[chosen]
     dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
     train = get_split(sweep.conditions, sweep.conditions.seed).train
     return make_snippet(
@@ -158,7 +144,6 @@ def _format_paste(
         # A script has its own optimiser.
         optimizer=None if recipe.command else OptimizerSettings(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
         image_frequencies=[float(n) for n in dataset.count_class_pixels(train)] if recipe.crops == "balanced" else None,
-        each=each,
         metric=recipe.metric,
         ignore_index=dataset.script_ignores,
     )

@@ -1,11 +1,11 @@
-"""Centre-line Dice, calibration and boundaries against definitions and values computed by hand."""
+"""Centre-line Dice and boundaries against definitions and values computed by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from sweeper.core.detail_scores import compute_calibration_error, compute_cldice, compute_detail_scores
+from sweeper.core.detail_scores import compute_cldice, compute_detail_scores
 from sweeper.core.records import TestDetail
 
 
@@ -16,29 +16,12 @@ def test_cldice_is_the_harmonic_mean_of_its_two_shares() -> None:
     assert np.isnan(compute_cldice(np.zeros(4, int)))
 
 
-def test_the_calibration_error_equals_its_definition() -> None:
-    rng = np.random.default_rng(4)
-    confidence, right = rng.uniform(0.5, 1, 500), rng.random(500) < 0.7
-    bins = np.zeros((30, 3))
-    for c, r in zip(confidence, right, strict=True):
-        bins[int(c * 30)] += 1, r, c
-    expected = sum(
-        len(chosen) / 500 * abs(right[chosen].mean() - confidence[chosen].mean())
-        for chosen in (np.flatnonzero((confidence * 30).astype(int) == b) for b in range(30))
-        if len(chosen)
-    )
-    assert compute_calibration_error(bins) == pytest.approx(expected)
-    assert np.isnan(compute_calibration_error(np.zeros((30, 3))))
-
-
 def make_detail() -> TestDetail:
     """Return the counts of three images of a binary task."""
     rng = np.random.default_rng(0)
     boundary, lines = rng.integers(1, 9, (3, 2, 3)), rng.integers(1, 9, (3, 2, 4))
     lines[:, 0] = 0
-    confidence = np.zeros((3, 30, 3))
-    confidence[:, 20] = 100, 80, 70
-    return TestDetail(images=(0, 1, 2), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence)
+    return TestDetail(images=(0, 1, 2), boundary_pixels=2, boundary=boundary, centreline=lines)
 
 
 def test_detail_scores_are_of_the_foreground_and_leave_out_undefined_ones() -> None:
@@ -47,6 +30,5 @@ def test_detail_scores_are_of_the_foreground_and_leave_out_undefined_ones() -> N
     both, more, less = detail.boundary.sum(axis=0)[1]
     assert scores["boundary_iou"] == pytest.approx(both / (both + more + less))
     assert scores["cldice"] == pytest.approx(compute_cldice(detail.centreline.sum(axis=0)[1]))
-    assert scores["ece"] == pytest.approx(0.1)
     empty = detail.model_copy(update={"boundary": np.zeros((3, 2, 3), int), "centreline": np.zeros((3, 2, 4), int)})
-    assert set(compute_detail_scores(empty)) == {"ece"}
+    assert set(compute_detail_scores(empty)) == set()

@@ -342,13 +342,3 @@ def test_the_sum_over_images_has_the_same_scores(images: int, seed: int) -> None
         metrics.count_at_point(counts, 0.5)
     )
     assert point_choice.find_best_point(one) == point_choice.find_best_point(counts)
-
-
-def test_f_beta_weighs_misses_and_false_alarms() -> None:
-    counts = np.array([60, 20, 40])  # precision 0.75, recall 0.6
-    assert metrics.compute_f_beta(counts, 1.0) == pytest.approx(metrics.compute_dice(counts))
-    for beta in (0.5, 2.0):
-        expected = (1 + beta**2) * 0.75 * 0.6 / (beta**2 * 0.75 + 0.6)
-        assert metrics.compute_f_beta(counts, beta) == pytest.approx(expected)
-    assert metrics.compute_f_beta(counts, 2.0) < metrics.compute_f_beta(counts, 0.5)
-    assert np.isnan(metrics.compute_f_beta(np.zeros(3, int), 2.0))

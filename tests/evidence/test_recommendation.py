@@ -11,7 +11,7 @@ import pytest
 
 from sweeper.core import metrics
 from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
-from sweeper.evidence.mask_rules import score_decision_rules
+from sweeper.evidence.other_metrics import measure_finalists
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
 from sweeper.evidence.verdict_predicates import get_difference
@@ -164,12 +164,13 @@ def test_multiclass_documents_have_tau_class_means_and_null_for_absent_classes()
     ]
     record = sweep(confirmations=confirmations, data=dataset(STREET))
     weighed = weigh_record(record)
-    weighed = weighed.model_copy(update={"decisions": score_decision_rules(confirmations, weighed)})
+    weighed = weighed.model_copy(update={"others": measure_finalists(confirmations, weighed)})
     assert weighed.finalists[0].miou.estimate == pytest.approx(metrics.compute_scores(counts).miou)
     assert weighed.constant_miou == pytest.approx(metrics.compute_constant_miou(counts))
     result = make_document(record, weighed, "multiclass")
-    unknown = {"rule": "tuned", "gain": None, "slope": None, "bias": None}
-    assert result["decisions"] == [{"family": row["family"], **unknown} for row in result["finalists"]]
+    measures = {row["measure"]: [value["value"] for value in row["values"]] for row in result["other_measures"]}
+    assert measures["precision"] == pytest.approx([row["test"]["precision"] for row in result["finalists"]])
+    assert measures["IoU of the worst class"] == pytest.approx([min(weighed.finalists[0].iou[:2])] * 2)
     assert (result["recommended"]["threshold"], result["recommended"]["tau"]) == (None, -0.25)
     test = result["finalists"][0]["test"]
     assert test["fg_iou"] is None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sweeper.core.calibration import Calibration
-from sweeper.core.expected_dice import find_best_edges
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
@@ -62,24 +60,6 @@ def test_the_snippet_predicts_at_other_points_and_explains_its_default():
         make_snippet("dice", {}, "multiclass", ["a", "b", "c"], point=0)
     )  # no frequencies, nothing to adjust
     assert plain["predict"](two).item() == 0
-
-
-def test_the_snippet_predicts_each_image_at_a_separate_threshold():
-    text = make_snippet("dice", {}, "binary", ["ground", "crack"], point=0.4, each=(0.6, -1.2))
-    torch.manual_seed(0)
-    logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
-    empty = torch.full((1, 1, 40, 30), -11.9)
-    predict_each = run_text(text)["predict_each"]
-    answers = predict_each(torch.cat([logits, empty]))
-    assert torch.equal(predict_each(torch.cat([-logits, 0 * logits], 1)), answers[:4])
-    assert answers.shape == (5, 40, 30) and answers.dtype == torch.long and not answers[4].any()
-    edges = torch.linspace(-12, 12, 513)
-    for z, answer in zip(logits[:, 0], answers[:4], strict=True):
-        pixels = torch.histogram(z.flatten(), edges).hist.numpy()
-        best = edges[find_best_edges(pixels[None], Calibration(slope=0.6, bias=-1.2).bin_probabilities)[0] + 1]
-        assert abs(z[answer == 1].min() - best) < 0.2
-        assert z[answer == 1].min() > z[answer == 0].max()
-    assert "predict_each" not in make_snippet("dice", {}, "binary", ["ground", "crack"], point=0.4)
 
 
 def test_the_snippet_makes_the_optimiser_of_the_trainings():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -165,14 +164,3 @@ def test_intervals_of_the_ledger_use_the_degrees_of_freedom_of_all_seeds(
 
 def test_few_tables_of_cross_validations_are_rounded_up() -> None:
     assert len(list(list_tables(Design(2, 3, 12, features=1), 1))) == BATCH
-
-
-def test_the_time_of_predict_each_needs_no_database(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from bench import decision_rules
-
-    monkeypatch.setattr(decision_rules, "measure_snippet", lambda side: side / 1e3)
-    monkeypatch.setattr(sys, "argv", ["decision_rules.py"])
-    decision_rules.main()
-    assert "predict_each: 256 ms for an image of 256 × 256 pixels" in capsys.readouterr().out

@@ -300,17 +300,15 @@ def test_the_terminal_output_ends_with_the_next_steps() -> None:
 
 
 def make_wordy_study() -> Recommendation:
-    """Make a study with as much to say as possible: four open finalists, few groups, six preferences."""
+    """Make a study with as much to say as possible: four open finalists, few groups."""
     levels = {"dice_focal": 0.71, "dice_ce": 0.705, "tversky": 0.70, "cross_entropy": 0.695}
     fields = {
         "regret": Regret(expected=0.01, bound=0.02, within_margin=0.5, best=0.3),
         "vs_plain": builders.interval(0.05),
     }
-    names = ("misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities")
     evidence = builders.evidence(
         levels,
         half=0.05,
-        preferences=tuple(builders.preference(n, (0.6, 0.7, 0.4, 0.3), points=(0.3, 0.2, 0.1, 0.2)) for n in names),
         analyses=builders.ANALYSES,
         finalists={name: {**fields, "still_rising": 0.03, "collapses": 1} for name in levels},
         few_groups=3,

@@ -10,7 +10,7 @@ import pytest
 from sweeper.core.records import RateRange, Recommendation, Regret, SweepRecord
 from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.evidence.verdict_predicates import has_beaten
-from sweeper.report import alternatives, confirmation
+from sweeper.report import confirmation
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, list_seed_scores
 from tests.report.test_markdown import CLEAR, drop_folded, recommend, render_text
@@ -161,39 +161,18 @@ def test_the_winners_curse_is_estimated_only_if_the_budgets_are_equal() -> None:
     assert "scored 0.010 mIoU higher in the search" in confirmation.explain_winners_curse(make_facts(equal_budgets))[0]
 
 
-# --- Preferences --------------------------------------------------------------------------------------------
+# --- Other measures -----------------------------------------------------------------------------------------
 
 
-def test_a_preference_replaces_the_recommended_loss_only_if_it_is_beaten() -> None:
-    preferences = (
-        builders.preference("misses", (0.6, 0.5, 0.4), points=(0.3, 0.2, 0.1)),
-        builders.preference("false_alarms", (0.6, 0.62, 0.4), unbeaten=(0, 1)),
-        builders.preference("boundaries", (0.6, 0.7, 0.4), points=(0.3, 0.2, 0.1)),
-        builders.preference("probabilities", (0.05, 0.09, 0.02)),
-    )
-    facts = make_facts(preferences=preferences)
-    misses, alarms, boundaries, probabilities = split_rows(alternatives.make_preferences_table(facts))[2:]
-    assert misses[:3] == [
-        "missing little (a miss costs more than a false alarm)",
-        "measure of misses",
-        "`dice_focal` at threshold 0.30",
-    ]
-    assert misses[4] == "`dice_ce` +0.100 [+0.080, +0.120]"
-    assert alarms[2] == "`dice_focal`" and alarms[4] == "`dice_ce` −0.020 [−0.040, 0.000]"
-    assert boundaries[2:4] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
-    assert probabilities[2] == "**`cross_entropy`**" and probabilities[3].endswith("lower is better")
-    assert probabilities[4] == "`dice_focal` +0.030 [+0.010, +0.050]"
-    wide = builders.preference("misses", (0.6, 0.5, 0.4), leads=(None, builders.interval(0.1, 1.1), None))
-    table = alternatives.make_preferences_table(make_facts(preferences=(wide,)))
-    assert split_rows(table)[2][4] == "`dice_ce` +0.100 (too few seeds)"
-    old = make_facts(preferences=(builders.preference("misses", (0.6, 0.5, 0.4), leads=()),))
-    assert split_rows(alternatives.make_preferences_table(old))[2][4] == "–"
+def test_other_measures_have_one_interval_for_each_finalist_and_no_advice() -> None:
+    facts = make_facts(others=(builders.other_measure("recall", (0.6, 0.7, 0.4)),))
+    header, _, row = split_rows(confirmation.make_other_measures_table(facts))
+    assert header == ["measure [95\u00a0%]", "**`dice_focal`**", "`dice_ce`", "`cross_entropy`"]
+    assert row == ["recall", "0.600 [0.580, 0.620]", "0.700 [0.680, 0.720]", "0.400 [0.380, 0.420]"]
     text = write_text(facts)
-    assert "## If you care most about something else" in text
-    assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
-    assert text.index("## If you care") < text.index("## Finalists")
-    unbeaten = make_facts(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
-    assert "None of these changes the answer" in alternatives.explain_preferences(unbeaten)
+    assert "Of the foreground, on the same images" in text and "If you care" not in text
+    assert text.index("## Finalists in detail") < text.index("0.700 [0.680, 0.720]")
+    assert confirmation.make_other_measures_table(make_facts()) == ""
 
 
 # --- The plain operating point ------------------------------------------------------------------------------

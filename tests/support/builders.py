@@ -35,9 +35,9 @@ from sweeper.core.records import (
     LongerGap,
     LongerLook,
     MetricScores,
+    OtherMeasure,
     PartScores,
     Predictions,
-    Preference,
     RateFit,
     SearchSpace,
     SweepRecord,
@@ -419,20 +419,9 @@ ANALYSES_TAKEN = (
 )
 
 
-def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6, 0.55), **changes: Any) -> Preference:
-    """Return a preference whose best estimate is unbeaten alone; one estimate per finalist."""
-    higher = name != "probabilities"
-    best = max(range(len(estimates)), key=lambda i: estimates[i] if higher else -estimates[i])
-    values: dict[str, Any] = {
-        "name": name,
-        "measure": f"measure of {name}",
-        "higher_is_better": higher,
-        "scores": tuple(interval(e) for e in estimates),
-        "best": best,
-        "unbeaten": (best,),
-        "leads": tuple(None if i == best else interval(abs(e - estimates[best])) for i, e in enumerate(estimates)),
-    }
-    return Preference(**values | changes)
+def other_measure(name: str = "boundary IoU", estimates: Sequence[float] = (0.5, 0.6, 0.55)) -> OtherMeasure:
+    """Return a measure with one estimate per finalist."""
+    return OtherMeasure(name=name, scores=tuple(interval(e) for e in estimates))
 
 
 def longer_gap(

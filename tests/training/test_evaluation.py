@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core import metrics
-from sweeper.core.calibration import ClassCalibration
 from sweeper.core.contours import count_boundary_pixels
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import IGNORE, Conditions, Dataset
 from sweeper.data import open_store
 from sweeper.data.store import PixelStore
-from sweeper.training.batches import normalise_inputs
 from sweeper.training.evaluation import Evaluator
 from sweeper.training.model import make_normaliser
 from sweeper.training.training_context import TrainingContext
@@ -81,20 +79,6 @@ def test_counts_equal_a_direct_confusion_matrix(
                 assert counted[n, label].tolist() == [hit, wrong, int((truth == label).sum()) - hit]
 
 
-def test_calibrated_probabilities_of_classes_have_the_shares_of_the_labels(tiny_street: Dataset) -> None:
-    bench, images = make_evaluator(tiny_street), (1, 3)
-    counts, _ = bench.count(FiveClasses(), images)
-    calibration = bench.fit_calibration(FiveClasses(), counts)
-    assert isinstance(calibration, ClassCalibration)
-    shares = []
-    for _, logits, masks in bench._predict(FiveClasses(), images):
-        z = calibration.slope * logits + torch.tensor(calibration.biases).view(-1, 1, 1)
-        shares.append(z.softmax(1).permute(0, 2, 3, 1)[masks != IGNORE])
-    labels = np.concatenate([open_store(tiny_street.store).get_mask(i).ravel() for i in images])
-    of_labels = np.bincount(labels[labels != IGNORE], minlength=5) / (labels != IGNORE).sum()
-    assert torch.cat(shares).mean(0).numpy() == pytest.approx(of_labels, abs=2e-3)
-
-
 def test_large_images_are_predicted_in_tiles_with_the_same_answer(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,22 +97,6 @@ def test_logits_that_are_not_finite_are_noticed(tiny: Dataset) -> None:
     counts, finite = make_evaluator(tiny).count(Broken(), (0,))
     assert not finite
     assert counts.data.sum() == 64 * 64
-
-
-def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset) -> None:
-    bench, images = make_evaluator(tiny_street), (1, 3)
-    measured, detail, _ = bench.measure_test_images(FiveClasses(), images, 0.5)
-    store = open_store(tiny_street.store)
-    for n, index in enumerate(images):
-        mask = torch.from_numpy(np.array(store.get_mask(index))).long()
-        mean, std = make_normaliser(store, images)
-        image = torch.from_numpy(np.array(store.get_image(index)))[None]
-        best, answer = FiveClasses()(normalise_inputs(image, mean, std)).float().softmax(1).max(1)
-        labelled = mask != IGNORE
-        assert detail.confidence[n, :, 2].sum() == pytest.approx(float(best[0][labelled].sum()), rel=1e-5)
-        assert detail.confidence[n, :, 1].sum() == int((answer[0] == mask)[labelled].sum())
-    counts, _ = bench.count(FiveClasses(), images)
-    np.testing.assert_array_equal(measured.data, counts.data)
 
 
 def test_ignored_pixels_and_padding_are_not_counted(tiny: Dataset) -> None:
@@ -150,8 +118,8 @@ def test_ignored_pixels_and_padding_are_not_counted(tiny: Dataset) -> None:
             """Release nothing: this store maps nothing."""
 
     bench = make_evaluator(tiny, Masked())  # type: ignore[arg-type]
-    _, detail, _ = bench.measure_test_images(Echo(1), (0, 2), 0.5)
-    assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
+    counts, detail, _ = bench.measure_test_images(Echo(1), (0, 2), 0.5)
+    assert counts.data.sum(axis=(1, 2)).tolist() == [61 * 32] * 2
     right = make_evaluator(tiny)
     halves = [np.array(open_store(tiny.store).get_mask(i))[:61, 32:] for i in (0, 2)]
     predictions = right.measure_test_images(Echo(1), (0, 2), 0.5, keep=2)[2]

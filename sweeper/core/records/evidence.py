@@ -197,70 +197,12 @@ class Comparison(Record):
         return self.ceiling if self.at_most_one_sided is None else self.at_most_one_sided
 
 
-PreferenceName = Literal[
-    "overlap", "misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"
-]
+class OtherMeasure(Record):
+    """The finalists by another measure than the compared metric."""
 
-
-class Preference(Record):
-    """The confirmed runs judged by a preference other than the compared metric."""
-
-    name: PreferenceName
-    measure: str
-    """Description of the measure: `F2 of the foreground, at its own threshold`."""
-    higher_is_better: bool
-    scores: tuple[Interval, ...]
-    """Per finalist, in the order of `Evidence.finalists`."""
-    points: tuple[float, ...] = ()
-    """Operating point at which each finalist was measured, median over its seeds; () = the run's own probabilities."""
-    best: int
-    """Index of the finalist with the best estimate."""
-    unbeaten: tuple[int, ...]
-    """Finalists that learned, including `best`, whose paired 95 % interval against `best` contains 0; not corrected for
-    the number of preferences."""
-    leads: tuple[Interval | None, ...] = ()
-    """Per finalist, the lead of `best` over it, above 0 where better, at 95 % over all rivals; None for `best` and for
-    finalists that learned nothing or have no seed in common with it."""
-
-
-RuleName = Literal["plain", "tuned", "rank_dice"]
-RuleMetric = Literal["miou", "image_dice"]
-
-
-class DecisionRule(Record):
-    """The confirmed runs by one metric, with one rule that turns probabilities into masks."""
-
-    name: RuleName
-    """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `rank_dice`: each image's threshold with the
-    highest expected Dice, or nothing."""
-    metric: RuleMetric
-    """`miou`: from counts summed over images; `image_dice`: the metric of that name, in which groups count as one."""
+    name: str
     scores: tuple[Interval, ...]
     """Per finalist, in the order of `Evidence.finalists`; at 95 %."""
-    gains: tuple[Interval, ...]
-    """Score minus that of `plain`; at 95 %, not corrected for the number of rules."""
-    over_tuned: tuple[Interval, ...]
-    """Score minus that of `tuned`, at the level of `DecisionRules.level`."""
-    best: int
-    """Index of the finalist that learned with the highest estimate."""
-    lead: Interval
-    """Paired difference of `best` minus the finalist that is best with `plain`; 0 if they are the same."""
-
-
-class DecisionRules(Record):
-    """Influence of the rule that turns probabilities into masks, compared with the loss."""
-
-    rules: tuple[DecisionRule, ...]
-    level: float
-    """Level of each interval of `over_tuned`, 0.95 to 1: those of all finalists hold together at 95 % (Bonferroni)."""
-    slopes: tuple[float, ...] = ()
-    """Per finalist, of σ(slope · logit + bias) fitted on validation: the median over its runs; () = not known."""
-    biases: tuple[float, ...] = ()
-    ece: tuple[Interval, ...] = ()
-    """Per finalist the expected calibration error before calibration, on the test images."""
-    ece_calibrated: tuple[Interval, ...] = ()
-    ece_gains: tuple[Interval, ...] = ()
-    """Reduction of the error by calibration; paired."""
 
 
 class Contest(Record):
@@ -343,9 +285,7 @@ class Evidence(Contest):
     test split that the search never saw."""
     constant_miou: float
     """mIoU on the test split of predicting only the most common class (binary: only background)."""
-    preferences: tuple[Preference, ...] = ()
-    decisions: DecisionRules | None = None
-    """None where nothing learned."""
+    others: tuple[OtherMeasure, ...] = ()
     at_plain: tuple[Comparison, ...] = ()
     """Pairs of `comparisons` for the same trainings at 0.5 (τ = 0); () if no operating point was tuned."""
 

@@ -241,9 +241,6 @@ class TestDetail(Record):
     centreline: Array
     """(n, C, 4): |S_P ∩ L|, |S_P|, |S_L ∩ P|, |S_L| of answer P, label L and their skeletons S: clDice is the harmonic
     mean of the two ratios (Shit et al. 2021)."""
-    confidence: Array
-    """(n, B, 3) float64, per bin of the winning class's probability, uniform on [0, 1]: labelled pixels, those answered
-    right (at 0.5 or τ = 0), and the sum of their confidence (Guo et al. 2017)."""
 
 
 class Predictions(Record):
@@ -283,7 +280,7 @@ class TrialResult(Record):
     test: ImageCounts | None = None
     """Counts on the locked test split, or on its own fold; confirmation trainings only."""
     detail: TestDetail | None = None
-    """Boundaries, centre lines and confidence on the test split; confirmation trainings only."""
+    """Boundaries and centre lines on the test split; confirmation trainings only."""
     predictions: Predictions | None = None
     seconds: float = 0.0
     seconds_per_step: float | None = None
