@@ -83,7 +83,7 @@ def test_of_several_classes_the_mean_and_the_worst_present_one_are_measured() ->
 
 
 def test_a_diverged_training_scores_0_and_one_that_predicts_nothing_has_no_precision() -> None:
-    results = make_runs("focal", 0.8, 0.8, 0) + make_runs("dice", 0.8, 0.8, 1) + make_runs("tversky", 0.0, 1.0, 2)
+    results = make_runs("focal", 0.8, 0.8, 0) + make_runs("dice", 0.8, 0.8, 1) + make_runs("tversky", -0.1, 1.0, 2)
     results[0] = diverged("focal", SEEDS[0], 99)
     measured = measure(results)
     assert measured["boundary IoU"]["focal"].estimate == pytest.approx(0.5 * 3 / 4, abs=0.01)
