@@ -189,7 +189,7 @@ def _check_disk(cache: Path) -> CheckOutcome:
     shown = f"{format_memory(free)} free for {cache}"
     if free >= SPARE_BYTES:
         return CheckOutcome("ok", shown)
-    advice = "free some (`sweeper cache --clear` deletes decoded images), or name another --cache"
+    advice = "free some (.sweeper/cache, decoded images, may be deleted), or name another --cache"
     return CheckOutcome("broken" if free < SPARE_BYTES // 8 else "slow", shown, advice)
 
 

@@ -19,7 +19,6 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from sweeper.cli.advise import AdviceDocument
 from sweeper.cli.backup import BackupDocument
-from sweeper.cli.cache import CacheDocument
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
 from sweeper.cli.studies import DeletedDocument
@@ -55,7 +54,6 @@ DOCUMENTS: tuple[type[Document], ...] = (
     TrainingDocument,
     PredictionsDocument,
     LossesDocument,
-    CacheDocument,
     MlflowDocument,
     StatusDocument,
     BackupDocument,

@@ -43,7 +43,6 @@ COMMANDS = {
     "losses": "List the loss families that can be searched, or prove them.",
     "spaces": "List the shipped search spaces, or print one.",
     "synth": "Write a synthetic scene set as ordinary files.",
-    "cache": "List the decoded data sets, or clear them.",
     "mlflow": "Write a study's runs to MLflow again, from its storage.",
     "ui": "Open MLflow's user interface on this store.",
     "status": "How the sweeps of this folder are doing: a sign of life for users and monitors.",

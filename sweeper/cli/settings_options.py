@@ -130,22 +130,19 @@ def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_requested_dataset(options: dict[str, Any]) -> Dataset:
-    """Read the data set of `add_data_options`; its store is held until the command ends.
+    """Read the data set of `add_data_options`.
 
     Raises:
         click.UsageError: if no data are given.
         SweeperError: if they cannot be read.
     """
     from sweeper.cli.progress import PlainDisplay
-    from sweeper.data.cache import hold_store
     from sweeper.workflow.prepare import resolve_dataset_request
 
     settings = Settings(**options)
     if settings.data is None and settings.images is None and settings.masks is None:
         raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
-    dataset = resolve_dataset_request(settings, None, PlainDisplay())
-    click.get_current_context().with_resource(hold_store(Path(dataset.store)))
-    return dataset
+    return resolve_dataset_request(settings, None, PlainDisplay())
 
 
 # --- Types of values, where click's own say too little -------------------------------------------------------

@@ -81,7 +81,7 @@ def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_j
         f"{format_count(deletion.trainings, 'training')} of study {study} in {hide_address_secrets(storage)}",
         *map(str, deletion.files),
     ]
-    stays = ["decoded images (sweeper cache --clear)"]
+    stays = [f"decoded images in {cache}"]
     stays += [f"the report in {deletion.report}"] if deletion.report is not None else []
     stays += [f"{path}, which may be of another study of this name" for path in deletion.doubtful]
     stays += [f"MLflow's runs (of parent run {deletion.mlflow})"] if deletion.mlflow is not None else []

@@ -19,7 +19,6 @@ from sweeper.core.training_files import (
     get_final_weights_path,
     get_weights_dir,
 )
-from sweeper.data.cache import hold_store
 from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
 from sweeper.system.clocks import get_running_seconds
@@ -121,7 +120,6 @@ def train_recommended(
     conditions = conditions.model_copy(update={"recipe": recipe})
     settle_process(read_requested_threads() or count_available_cores())
     settle_numerics(recipe.deterministic)
-    held = hold_store(Path(conditions.dataset.store))
     try:
         checkpoint = get_checkpoint_path(get_checkpoints_dir(options.cache, name), spec)
         began = get_running_seconds()
@@ -155,8 +153,6 @@ def train_recommended(
         raise SweeperError(
             f"the training's files could not be written below {options.cache.parent}: {error}"
         ) from error
-    finally:
-        held.close()
     return TrainingDocument(
         study=name,
         family=spec.family,

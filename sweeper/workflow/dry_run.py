@@ -98,17 +98,16 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
         with suppress(OSError):
             shutil.copy(get_step_times_file(settings.cache), get_step_times_file(temporary.cache))
         prepared = prepare_study(temporary, storage, backend, messages, datetime.now(UTC))
-        with prepared.held:
-            plan = prepared.plan
-            study, options = None, list_stored_options(settings)
-            if prepared.old is not None and storage is not None:
-                study = studies.load_study(storage, prepared.name)
-            request = resolve_request(options) if study is None else read_request(study, options)
-            state = read_study_state(study, plan, request)
-            trainings = count_trainings_left(plan, request, state)
-            workers = prepared.executor.workers
-            is_measured = trainings and plan.conditions.recipe.command is None  # the probe times a script
-            pace = measure_training_pace(prepared.executor, plan, messages.warn) if is_measured else None
+        plan = prepared.plan
+        study, options = None, list_stored_options(settings)
+        if prepared.old is not None and storage is not None:
+            study = studies.load_study(storage, prepared.name)
+        request = resolve_request(options) if study is None else read_request(study, options)
+        state = read_study_state(study, plan, request)
+        trainings = count_trainings_left(plan, request, state)
+        workers = prepared.executor.workers
+        is_measured = trainings and plan.conditions.recipe.command is None  # the probe times a script
+        pace = measure_training_pace(prepared.executor, plan, messages.warn) if is_measured else None
     conditions = plan.conditions
     split = get_split(conditions, conditions.seed)
     return PreviewDocument(

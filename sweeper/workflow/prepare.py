@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sweeper import storage as studies
@@ -18,7 +16,6 @@ from sweeper.core.records import Conditions, Dataset, UserLoss
 from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.data import load_dataset
 from sweeper.data.balanced_crops import estimate_pixels_in_crops
-from sweeper.data.cache import hold_store
 from sweeper.data.class_map import read_class_map
 from sweeper.data.folds import check_folds, divide_for_training
 from sweeper.data.formats.file_patterns import get_requested_patterns
@@ -73,8 +70,6 @@ class PreparedStudy(NamedTuple):
     """Settings of the machine with `auto` resolved, which a resume takes over."""
     is_precision_measured: bool
     """Whether the precision was measured now."""
-    held: ExitStack
-    """Prevents the decoded images from being cleared while the sweep runs."""
     is_changed: bool
     """Whether the decoded images of a resumed study changed since they were last checked."""
 
@@ -153,7 +148,7 @@ def prepare_study(
     if sources is not None:  # a later study of the same name must not find a script's own files
         folder /= make_slug(plan.created)
     executor = backend.open(plan.conditions, folder)
-    return PreparedStudy(name, plan, old, executor, machine, is_measured, hold_store(Path(dataset.store)), damaged)
+    return PreparedStudy(name, plan, old, executor, machine, is_measured, damaged)
 
 
 def _resolve_recipe(

@@ -64,31 +64,30 @@ def run_sweep(
         prepared = prepare_study(settings, storage, backend, display, now)
         if prepared.old is None:
             display.log(f"recipe: {describe_recipe(prepared.plan.conditions.recipe)}")
-        with prepared.held:
-            storage = storage or studies.open_storage(settings.storage, warn=display.warn)
-            mlflow_file = get_sqlite_path(settings.tracking_uri)
-            storage.tracking, storage.places = mlflow_file and mlflow_file.absolute(), settings.places
-            tracker = tracker or _make_tracker(settings, display, stop)
-            stop.defer_signals()
-            name = prepared.name
-            if prepared.old is not None:  # not updated here: another process may be running it
-                study = studies.load_study(storage, name)
-            else:
-                options = list_stored_options(settings)
-                study = studies.create_study(storage, name, prepared.plan, options, prepared.machine)
-            named(name)
-            return run_study(
-                StudySession(
-                    settings=settings,
-                    display=display,
-                    stop=stop,
-                    elapsed_seconds=lambda: timer() - began,
-                    storage=storage,
-                    tracker=tracker,
-                    prepared=prepared,
-                    study=study,
-                )
+        storage = storage or studies.open_storage(settings.storage, warn=display.warn)
+        mlflow_file = get_sqlite_path(settings.tracking_uri)
+        storage.tracking, storage.places = mlflow_file and mlflow_file.absolute(), settings.places
+        tracker = tracker or _make_tracker(settings, display, stop)
+        stop.defer_signals()
+        name = prepared.name
+        if prepared.old is not None:  # not updated here: another process may be running it
+            study = studies.load_study(storage, name)
+        else:
+            options = list_stored_options(settings)
+            study = studies.create_study(storage, name, prepared.plan, options, prepared.machine)
+        named(name)
+        return run_study(
+            StudySession(
+                settings=settings,
+                display=display,
+                stop=stop,
+                elapsed_seconds=lambda: timer() - began,
+                storage=storage,
+                tracker=tracker,
+                prepared=prepared,
+                study=study,
             )
+        )
 
 
 def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> MlflowTracker:

@@ -62,7 +62,6 @@ def test_documents_of_commands_follow_their_schemas(sweeper: Sweeper, tmp_path: 
     database = ("--storage", f"sqlite:///{tmp_path}/sweeper.db")
     for words, schema in (
         (("profile", root), "profile"),
-        (("cache",), "cache"),
         (("losses",), "losses"),
         (("studies", *database), "studies"),
         (("status", "s", *database), "status"),

@@ -13,7 +13,6 @@ import pytest
 
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.data import load_dataset
-from sweeper.data.cache import hold_store
 from sweeper.system.whole_files import DAY, remove_left, replace_atomically
 from sweeper.workflow.lead import _delete_partial_checkpoints
 from tests.support.waiting import wait_until
@@ -69,8 +68,14 @@ def test_a_start_removes_the_old_partial_store_of_a_killed_process(tmp_path: Pat
         (tmp_path / name / "images.bin").write_text("x")
         set_age(tmp_path / name, 2 * DAY)
     (tmp_path / ".writing-now" / "images.bin").write_text("still at it")
-    with hold_store(Path(dataset.store)):
-        assert [path.name for path in tmp_path.glob(".*ing-*")] == [".writing-now"]
+    maps = Path(dataset.store) / "distance-1-1-1"
+    maps.mkdir()
+    for folder in (tmp_path / "sources", maps):
+        (folder / ".sweeper-old.part").write_text("x")
+        set_age(folder, 2 * DAY)
+    load_dataset("synthetic:cracks?images=3&size=64", tmp_path)
+    assert [path.name for path in tmp_path.glob(".*ing-*")] == [".writing-now"]
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
