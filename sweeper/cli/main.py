@@ -41,7 +41,6 @@ COMMANDS = {
     "train": "Train the recommended configuration to the end.",
     "predict": "Masks and overlays of new images, by the recommended network.",
     "losses": "List the loss families that can be searched, or prove them.",
-    "spaces": "List the shipped search spaces, or print one.",
     "synth": "Write a synthetic scene set as ordinary files.",
     "mlflow": "Write a study's runs to MLflow again, from its storage.",
     "ui": "Open MLflow's user interface on this store.",

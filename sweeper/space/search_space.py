@@ -70,7 +70,7 @@ def get_space_path(name_or_path: str) -> Path:
         name_or_path,
         [
             f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
-            f"{suggest_correction(name_or_path, shipped)}; `sweeper spaces` lists what is shipped"
+            f"{suggest_correction(name_or_path, shipped)}"
         ],
     )
 

@@ -188,7 +188,7 @@ class Settings(Record):
     )
     """Trials of the search."""
     space: str | None = _make_setting("Search", often=True, min_length=1)
-    """Search space: a shipped name (see `sweeper spaces`) or a YAML file."""
+    """Search space: binary, multiclass, full, full_multiclass, or a YAML file."""
     loss: str | None = _make_setting("Search", metavar="MODULE:FUNCTION", min_length=1)
     """Your own loss, searched with the others: function(…) returns loss(logits, target), and its attribute `search`
     has the ranges; see docs/how-to/own-code.md."""

@@ -1,16 +1,14 @@
-"""`sweeper losses` and `sweeper spaces`: their lists and texts."""
+"""`sweeper losses`: its lists and texts."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from sweeper.cli.main import cli
 from sweeper.losses import FAMILIES, LossFamily
-from sweeper.space import list_shipped_spaces
 
 
 def run_command(*arguments: str, columns: int = 80):
@@ -47,11 +45,3 @@ def test_the_list_has_each_family_and_its_use(columns):
 def test_the_json_equals_the_registry():
     listed = [LossFamily.model_validate(entry) for entry in json.loads(run_command("losses", "--json"))["families"]]
     assert listed == list(FAMILIES.values())
-
-
-@pytest.mark.parametrize("name", ["binary", "multiclass"])
-def test_spaces_are_listed_and_a_requested_space_is_printed_unchanged(name):
-    assert name in run_command("spaces")
-    text = run_command("spaces", name)
-    assert text == list_shipped_spaces()[name].read_text(encoding="utf-8")
-    assert yaml.safe_load(text)["task"] == name

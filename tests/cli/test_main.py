@@ -38,7 +38,6 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["report", ""], "an argument, got ''"),
         (["report", "nothing"], "there is no file"),
         (["losses", "dise"], "did you mean `dice`?"),
-        (["spaces", "bnary"], "did you mean `binary`?"),
         (["docter"], "no such command, 'docter', did you mean `doctor`?"),
         (["zzz"], "`sweeper --help` lists them"),
     ],
