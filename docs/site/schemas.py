@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from sweeper.cli.advise import AdviceDocument
 from sweeper.cli.backup import BackupDocument
+from sweeper.cli.doctor import DoctorDocument
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
 from sweeper.cli.studies import DeletedDocument
@@ -26,7 +27,6 @@ from sweeper.core.document import Document, ErrorDocument
 from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.predict import PredictionsDocument
 from sweeper.deployment.train import TrainingDocument
-from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement_document import JudgementDocument
 from sweeper.judging.plan import PlanDocument

@@ -14,7 +14,6 @@ own_losses.py         the user's losses, registered as families (no torch at imp
 snippet.py            Python text that builds a loss (no torch)
 operating_point.py    choice of threshold or τ from a network's validation logits
 gradient_distance.py  whether two losses are the same function on a data set's labels
-float64_check.py      float32 against float64 on this machine, for `sweeper doctor`
 
 Importing this package does not import torch; the first use of `build_loss` or `choose_…` does.
 """

@@ -92,33 +92,6 @@ def use_passive_waiting() -> AbstractContextManager[None]:
 GIB = 2**30
 
 
-def get_available_memory(system: Path = Path("/")) -> int | None:
-    """Return the bytes of available memory, by machine and control group; None if neither reports it.
-
-    File pages in a control group's memory count as available, as they do for the machine, because the kernel drops them
-    for a process that needs memory.
-    """
-    limits = []
-    with suppress(OSError):
-        lines = (system / "proc" / "meminfo").read_text("ascii").splitlines()
-        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    group = system / "sys" / "fs" / "cgroup"
-    with suppress(OSError):
-        limit, used = ((group / f"memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
-        if limit.isdigit():
-            limits += [max(0, int(limit) - max(0, int(used) - _read_file_pages(group)))]
-    return min(limits, default=None)
-
-
-def _read_file_pages(group: Path) -> int:
-    """Read the bytes of file pages in a control group's memory."""
-    try:
-        pairs = [line.split() for line in (group / "memory.stat").read_text("ascii").splitlines()]
-    except OSError:
-        return 0
-    return sum(int(number) for name, number in pairs if name in {"inactive_file", "active_file"})
-
-
 def format_memory(size: float) -> str:
     """Format bytes: GiB, or MB below one GiB."""
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 1e6:.0f} MB"

@@ -55,13 +55,6 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
     return f"{where} was left half made by a process that was killed, and holds nothing", advice
 
 
-def list_deleted_studies(storage: str, uri: str) -> dict[str, str]:
-    """Return name → id of an MLflow database's deleted experiments whose study exists in a storage."""
-    names = {name for (name,) in read_rows(storage, "studies", "study_name") or ()}
-    experiments = read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
-    return {name: str(number) for name, number, stage in experiments if stage == "deleted" and name in names}
-
-
 def find_deleted_experiment(uri: str, name: str) -> str | None:
     """Return why an MLflow file cannot take a study, if its experiment of that name was deleted; else None.
 

@@ -84,12 +84,6 @@ def find_imagenet_source(encoder: str) -> WeightsSource | None:
     )
 
 
-def is_imagenet_cached(encoder: str) -> bool:
-    """Return whether the library's ImageNet weights of this encoder are in the local cache; never downloads."""
-    source = find_imagenet_source(encoder)
-    return source is not None and source.find_cached(WEIGHTS) is not None
-
-
 def get_encoder_inputs(encoder: str) -> EncoderInputs:
     """Return the input normalisation of an encoder's published weights, from its library's configuration.
 

@@ -14,9 +14,7 @@ import pytest
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import (
-    GIB,
     count_available_cores,
-    get_available_memory,
     get_processor_name,
     read_cpu_quota,
     read_requested_threads,
@@ -102,25 +100,3 @@ def test_the_name_of_a_processor_includes_its_flags(tmp_path: Path) -> None:
         names.append(get_processor_name(path))
     assert len(set(names)) == 2 and all(name.startswith("Xeon ") for name in names)
     assert get_processor_name(tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("limit", "used", "files", "free"),
-    [
-        (4 * GIB, 4 * GIB, 3 * GIB, 3 * GIB),  # used only for files that were read
-        (4 * GIB, 4 * GIB, 0, 0),
-        (4 * GIB, GIB, None, 3 * GIB),  # the container does not report it
-        ("max", 9 * GIB, 0, 16 * GIB),  # the limit of the machine
-        (99 * GIB, 0, 0, 16 * GIB),
-    ],
-)
-def test_file_caches_of_a_container_count_as_free_memory(
-    limit: object, used: int, files: int | None, free: int, tmp_path: Path
-) -> None:
-    cgroup = tmp_path / "sys" / "fs" / "cgroup"
-    write_group(tmp_path / "proc", meminfo=f"MemTotal: 1 kB\nMemAvailable: {16 * 2**20} kB")
-    write_group(cgroup, memory__max=str(limit), memory__current=str(used))
-    if files is not None:
-        file_lines = f"inactive_file {files // 3}\nactive_file {files // 3 * 2}"
-        write_group(cgroup, memory__stat=f"anon 5\nfile 7\n{file_lines}")
-    assert get_available_memory(tmp_path) == free

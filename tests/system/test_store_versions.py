@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from mlflow.store.db import utils
 from sqlalchemy import create_engine, event, text
 
 from sweeper import storage as studies
+from sweeper.cli.doctor import DoctorCheck, describe_store, examine
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.doctor import DoctorCheck, check_stores
 from sweeper.system.postgres import make_sqlalchemy_url
 from sweeper.system.store_versions import store_fault
 from sweeper.tracking import MlflowTracker
@@ -49,12 +50,13 @@ def revise(path: Path, revision: str) -> None:
         connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
 
 
-def run_checks(storage: str, tracking: str) -> list[DoctorCheck]:
-    before = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
-    results = check_stores(storage, tracking)
-    after = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
-    assert before == after
-    return results
+def check_file(option: str, url: str) -> DoctorCheck:
+    """Return what the doctor says of a SQLite file, which it does not change."""
+    path = Path(url.removeprefix("sqlite:///"))
+    before = path.read_bytes()
+    check = examine("store", partial(describe_store, option, url))
+    assert path.read_bytes() == before
+    return check
 
 
 def test_stores_of_the_installed_versions_have_no_fault(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_stores_of_the_installed_versions_have_no_fault(tmp_path: Path) -> None:
         create_study(f"sqlite:///{tmp_path}/sweeper.db"),
     )
     assert store_fault("--tracking-uri", tracking) is None and store_fault("--storage", storage) is None
-    assert [check.status for check in run_checks(storage, tracking)] == ["ok", "ok"]
+    assert check_file("--tracking-uri", tracking).ok and check_file("--storage", storage).ok
     for nothing in ("http://127.0.0.1:9", f"sqlite:///{tmp_path}/none.db", "sqlite://", "mysql://h/d"):
         assert store_fault("--tracking-uri", nothing) is None and store_fault("--storage", nothing) is None
 
@@ -80,10 +82,8 @@ def test_a_newer_store_is_refused_with_the_option_of_another_store(tmp_path: Pat
     for create in (True, False):
         with pytest.raises(UsageError, match=r"a newer Optuna than the installed.*--storage sqlite:///optuna-2.db"):
             studies.open_storage(storage, create=create)
-    results = run_checks(storage, f"sqlite:///{path}")
-    assert [check.status for check in results] == ["broken", "broken"] and all(
-        "newer" in check.found for check in results
-    )
+    checks = check_file("--storage", storage), check_file("--tracking-uri", f"sqlite:///{path}")
+    assert all(not check.ok and "newer" in check.found for check in checks)
 
 
 @pytest.mark.parametrize("place", rest_slow(["el se/s'1.db", "sweeper.db"], 1, 0))
@@ -96,7 +96,8 @@ def test_an_older_study_is_opened_after_the_printed_command(
     with pytest.raises(UsageError, match="older Optuna") as caught:
         studies.open_storage(storage, create=False)
     printed = PRINTED.findall(str(caught.value))[-1]
-    assert PRINTED.findall(check_stores(storage, "sqlite:///none.db")[0].advice) == [printed]
+    check = examine("storage", partial(describe_store, "--storage", storage))
+    assert PRINTED.findall(check.found)[-1] == printed
     (tmp_path / "any").mkdir()
     done = paste(printed, tmp_path / "any")
     assert done.returncode == 0, done.stderr
@@ -113,7 +114,8 @@ def test_an_older_study_on_a_server_is_opened_after_the_printed_command(postgres
             studies.open_storage(url, create=False)
         printed = PRINTED.findall(str(caught.value))[-1]
         assert "ssw" not in printed
-        assert PRINTED.findall(check_stores(url, "sqlite:///none.db")[0].advice) == [printed]
+        check = examine("storage", partial(describe_store, "--storage", url))
+        assert PRINTED.findall(check.found)[-1] == printed
     done = paste(printed, tmp_path, SWEEPER_STORAGE=url)
     assert done.returncode == 0, done.stderr
     assert studies.list_study_names(studies.open_storage(plain, create=False)) == ["my study"]
@@ -121,15 +123,15 @@ def test_an_older_study_on_a_server_is_opened_after_the_printed_command(postgres
 
 @pytest.mark.parametrize("place", rest_slow(["m d", "m"], 0, 1))
 def test_an_older_mlflow_store_is_migrated_by_the_command_of_the_doctor(tmp_path: Path, place: str) -> None:
-    path, storage = write_mlflow_store(tmp_path / place), create_study(f"sqlite:///{tmp_path}/sweeper.db")
+    path = write_mlflow_store(tmp_path / place)
     engine = create_engine(f"sqlite:///{path}")
     command.downgrade(utils._get_alembic_config(str(engine.url)), "-1")
     engine.dispose()
-    check = run_checks(storage, f"sqlite:///{path}")[1]
-    assert check.status == "broken" and "older MLflow than the installed MLflow" in check.found
-    done = paste(PRINTED.findall(check.advice)[-1], tmp_path)
+    check = check_file("--tracking-uri", f"sqlite:///{path}")
+    assert not check.ok and "older MLflow than the installed MLflow" in check.found
+    done = paste(PRINTED.findall(check.found)[-1], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert run_checks(storage, f"sqlite:///{path}")[1].status == "ok"
+    assert check_file("--tracking-uri", f"sqlite:///{path}").ok
     assert connect_to_mlflow(f"sqlite:///{path}").search_experiments()
 
 
@@ -139,7 +141,7 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("statement", ["CREATE TABLE datasets", "CREATE TABLE input_tags", "CREATE TABLE trace_info"])
 def test_a_partial_store_of_an_older_sweeper_is_deleted_by_the_printed_command(tmp_path: Path, statement: str) -> None:
-    path, storage = tmp_path / "a b" / "mlflow.db", create_study(f"sqlite:///{tmp_path}/sweeper.db")
+    path = tmp_path / "a b" / "mlflow.db"
     path.parent.mkdir()
 
     def stop_at_statement(_1: object, _2: object, executed: str, *_: object) -> None:
@@ -156,8 +158,8 @@ def test_a_partial_store_of_an_older_sweeper_is_deleted_by_the_printed_command(t
     ) as caught:
         connect_to_mlflow(f"sqlite:///{path}")
     printed = PRINTED.findall(str(caught.value))[-1]
-    check = run_checks(storage, f"sqlite:///{path}")[1]
-    assert check.status == "broken" and PRINTED.findall(check.advice) == [printed]
+    check = check_file("--tracking-uri", f"sqlite:///{path}")
+    assert not check.ok and PRINTED.findall(check.found)[-1] == printed
     assert paste(printed, tmp_path).returncode == 0 and not path.exists()
 
 
@@ -167,18 +169,14 @@ def test_a_deleted_experiment_is_restored_by_the_printed_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    storage = create_study(f"sqlite:///{tmp_path}/sweeper.db")
     uri = request.getfixturevalue("postgres").fresh() if place == "postgresql" else f"sqlite:///{place}"
     tracker = begin_tracking(uri, "my study")
     assert tracker.wait_until_written() is None
     tracker.close()
-    assert check_stores(storage, uri)[1].status in {"ok", "note"}
     tracker.mirror.client.delete_experiment(tracker.mirror.experiment_id)
     with pytest.raises(SweeperError, match="was deleted there, and its name is still taken") as caught:
         begin_tracking(uri, "my study")
     printed = PRINTED.findall(str(caught.value))[-1]
-    check = check_stores(storage, uri)[1]
-    assert check.status == "broken" and PRINTED.findall(check.advice) == [printed]
     (tmp_path / "any").mkdir()
     done = paste(printed, tmp_path / "any")
     assert done.returncode == 0, done.stderr

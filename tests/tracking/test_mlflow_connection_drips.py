@@ -8,13 +8,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from sweeper.cli.doctor import describe_store
 from sweeper.core.errors import UsageError
-from sweeper.doctor import check_stores
 from sweeper.tracking import list_prepared_studies, mlflow_connection
 from sweeper.tracking.prepared_views import TAG
 from tests.support.proxy import Proxy
@@ -89,10 +88,10 @@ def test_an_answer_at_the_speed_of_a_slow_line_is_read_to_its_end(
     assert list(list_prepared_studies(uri)) == ["study"]
 
 
-def test_the_doctor_reports_a_server_that_drips(proxy: Proxy, tmp_path: Path) -> None:
+def test_the_doctor_reports_a_server_that_drips(proxy: Proxy) -> None:
     proxy.drips = 0.1
-    check = check_stores(f"sqlite:///{tmp_path}/none.db", f"http://127.0.0.1:{proxy.port}")[1]
-    assert check.status == "broken" and "timed out" in check.found
+    with pytest.raises(Exception, match="timed out"):
+        describe_store("--tracking-uri", f"http://127.0.0.1:{proxy.port}")
 
 
 class Endless(BaseHTTPRequestHandler):
@@ -126,7 +125,7 @@ class Endless(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("manner", ["chunked", "long", "closed", "packed"])
-def test_an_answer_without_end_is_refused(manner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_without_end_is_refused(manner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow_connection, "LONGEST", 2_000_000)
     with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
         server.daemon_threads = True
@@ -134,6 +133,6 @@ def test_an_answer_without_end_is_refused(manner: str, tmp_path: Path, monkeypat
         uri = f"http://127.0.0.1:{server.server_port}/{manner}"
         with pytest.raises(UsageError, match=r"answer must be at most 2,000,000 bytes long, got more"):
             list_prepared_studies(uri)
-        check = check_stores(f"sqlite:///{tmp_path}/none.db", uri)[1]
-        assert check.status == "broken" and "at most 2,000,000 bytes" in check.found
+        with pytest.raises(Exception, match="at most 2,000,000 bytes"):
+            describe_store("--tracking-uri", uri)
         server.shutdown()

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from sweeper.cli.doctor import describe_device, examine
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import divide_for_training
-from sweeper.doctor import check_machine
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.training import hardware
@@ -76,10 +76,10 @@ def test_the_message_says_how_to_leave_one_gpu_out(gpus: Gpus) -> None:
         probe_device("cuda")
 
 
-def test_the_doctor_reports_a_gpu_that_cannot_compute(gpus: Gpus, tmp_path: Path) -> None:
+def test_the_doctor_reports_a_gpu_that_cannot_compute(gpus: Gpus) -> None:
     gpus.cannot = {"cuda:0": RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED")}
-    (problem,) = (check for check in check_machine(tmp_path, "auto") if check.name == "device")
-    assert problem.status == "broken" and "CUDNN_STATUS_NOT_INITIALIZED" in problem.found
+    check = examine("device", lambda: describe_device("auto"))
+    assert not check.ok and "CUDNN_STATUS_NOT_INITIALIZED" in check.found
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -24,7 +24,6 @@ from sweeper.training.pretrained import (
     fetch_imagenet,
     find_imagenet_source,
     get_encoder_inputs,
-    is_imagenet_cached,
 )
 from tests.support.hub import Hub, Manner, serve_hub
 
@@ -60,6 +59,11 @@ def run_hub(manner: Manner, monkeypatch: pytest.MonkeyPatch, files: dict[str, by
     with serve_hub(manner, files) as hub:
         point_to(hub.address, monkeypatch)
         yield hub
+
+
+def is_cached(encoder: str) -> bool:
+    source = find_imagenet_source(encoder)
+    return source is not None and source.find_cached("model.safetensors") is not None
 
 
 def fetch_messages(encoder: str) -> list[Any]:
@@ -123,11 +127,11 @@ def test_a_hub_is_requested_once_and_its_configuration_scaled_to_one(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with run_hub("serves", monkeypatch) as hub:
-        assert not is_imagenet_cached("resnet18")
+        assert not is_cached("resnet18")
         download, inputs = fetch_messages("resnet18")
         assert download == PendingDownload(f"{hub.address}/smp-hub/resnet18.imagenet", len(FILES["model.safetensors"]))
         assert inputs.mean == pytest.approx((0.5, 0.4, 0.2)) and inputs.std == pytest.approx((0.1, 0.1, 0.1))
-        assert is_imagenet_cached("resnet18") and not is_imagenet_cached("resnet34")
+        assert is_cached("resnet18") and not is_cached("resnet34")
         assert all("/resolve/" in line for line in hub.asked)  # the weights, and nothing besides
         hub.asked.clear()
         assert fetch_messages("resnet18") == [inputs] and hub.asked == []
@@ -153,7 +157,7 @@ def test_a_hub_that_does_not_serve_is_requested_once_and_quoted_shortly(encoder,
         (reason,) = fetch_messages(encoder)
         assert isinstance(reason, str) and words in reason and len(reason) < 200 and "http" not in reason
         assert len([line for line in hub.asked if "resolve" in line]) == 1
-    assert capfd.readouterr() == ("", "") and not is_imagenet_cached(encoder)
+    assert capfd.readouterr() == ("", "") and not is_cached(encoder)
 
 
 def test_an_absent_hub_and_a_forbidden_hub_are_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
