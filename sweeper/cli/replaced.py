@@ -9,6 +9,8 @@ import click
 from sweeper.core.errors import UsageError
 
 REPLACED = {
+    "sweeper cache": "is gone: the folder `.sweeper/cache` may be deleted while no sweep runs",
+    "sweeper spaces": "is gone: an unknown `--space` lists the shipped names, and search_spaces/ has their files",
     "--no-advice": "is gone: the search always begins with what was best on similar data",
     "--exit-code-by-verdict": "is gone: `--json` prints the verdict",
     "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",

@@ -37,10 +37,10 @@ def test_a_variable_or_key_of_a_former_option_ends_with_the_same_words(
     assert sweeper("run", "--margin", "0.02") == (2, "", f"sweeper: SWEEPER_ROPE: {WORDS}\n")
 
 
-def test_a_former_command_ends_with_one_line(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(REPLACED, "sweeper guess", "is a section of `sweeper profile DATA` now")
-    words = "sweeper: `sweeper guess` is a section of `sweeper profile DATA` now\n"
-    assert sweeper("guess", "folder") == (2, "", words)
+@pytest.mark.parametrize("name", [name for name in REPLACED if name.startswith("sweeper ")])
+def test_a_former_command_ends_with_one_line(sweeper: Sweeper, name: str) -> None:
+    words = f"sweeper: `{name}` {REPLACED[name]}\n"
+    assert sweeper(name.removeprefix("sweeper "), "--of-former-times") == (2, "", words)
 
 
 def test_no_former_option_or_command_exists() -> None:
