@@ -14,9 +14,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sweeper.core.metrics import compute_scores, count_at_point
-from sweeper.core.records import Collapse, Predictions
+from sweeper.core.records import Predictions
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, list_seed_scores, score_images
+from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
 from sweeper.report.figures.confirmation import _list_swept
 from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
@@ -176,35 +176,6 @@ def test_predictions_are_the_largest_wins_a_median_and_the_largest_losses() -> N
     scored = score_images(facts, *facts.finalists)
     assert scored is not None and panels[0, 2].get_xlabel() == f"mIoU {scored[1][0]:.3f}"
     assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
-
-
-def test_the_differences_figure_has_each_seed_and_each_image_in_order() -> None:
-    gaps = np.array([0.0, 0.3, -0.2, 0.1])
-    facts = make_two_finalists(
-        0.5 + np.tile(gaps, (3, 1)) + np.array([[0.0], [0.1], [-0.1]]), np.full((3, 4), 0.5), 0, None
-    )
-    figure = draw("differences", facts)
-    seeds, images = figure.figure.axes
-    assert [label.get_text() for label in seeds.get_yticklabels()] == [f.family for f in facts.finalists]
-    dots = [line for line in seeds.lines if line.get_marker() == "o"]
-    assert [list(line.get_xdata()) for line in dots] == [list_seed_scores(facts, f) for f in facts.finalists]
-    joined = [line for line in seeds.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 2]
-    assert len([line for line in joined if list(line.get_ydata()) == [0, 1]]) == 3  # a line for each seed
-    scored = score_images(facts, *facts.finalists)
-    gaps_in_order = sorted((first - second for first, second in scored.values()), reverse=True)
-    bars = [patch.get_data().values for patch in images.patches]
-    assert bars[0] + bars[1] == pytest.approx(gaps_in_order) and min(bars[0]) == 0 == max(bars[1])
-    assert "on each of 4 test images, sorted" in figure.caption
-    assert f"Their mean, {np.mean(gaps_in_order):+.3f}" in figure.caption
-    runs = [*facts.sweep.confirmations]
-    diverged = {"test": None, "collapse": Collapse.DIVERGED}
-    runs[0] = runs[0].model_copy(update=diverged)
-    diverged_facts = make_facts({"dice_focal": 0.71, "cross_entropy": 0.65}, None, confirmations=runs)
-    text = draw("differences", diverged_facts).caption
-    assert "Not drawn, as they diverged, and counted in the verdict at the lowest score: `dice_focal` seed 101." in text
-    assert "Not drawn" not in figure.caption
-    single = make_facts({"dice": 0.7}, None)
-    assert FIGURES["differences"].draw(single) == "fewer than two finalists were confirmed on two seeds"
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\n"])

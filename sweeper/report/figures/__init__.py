@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sweeper.report.facts import ReportFacts
-from sweeper.report.figures.confirmation import draw_curves, draw_differences, draw_gain, draw_longer, draw_threshold
+from sweeper.report.figures.confirmation import draw_curves, draw_gain, draw_longer, draw_threshold
 from sweeper.report.figures.images import draw_predictions
 from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 
-Section = Literal["answer", "finalists", "detail", "statistics"]
-"""Place of a figure in the report: below the answer card, next to the finalists, or folded in details or statistics.
+Section = Literal["answer", "finalists", "detail"]
+"""Place of a figure in the report: below the answer card, next to the finalists, or folded in details.
 The template shows all figures of a section, in the order of `FIGURES`."""
 
 
@@ -32,7 +32,6 @@ FIGURES: dict[str, ReportFigure] = {
     "predictions": ReportFigure(draw_predictions, "finalists"),
     "curves": ReportFigure(draw_curves, "detail"),
     "threshold": ReportFigure(draw_threshold, "detail"),
-    "differences": ReportFigure(draw_differences, "statistics"),
 }
 """Name of the file → the figure."""
 
