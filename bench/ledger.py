@@ -1,4 +1,4 @@
-"""Make the ledger of `sweeper advise`: which loss wins on which kind of data, by how much, with which values.
+"""Make the ledger of the advice: which loss wins on which kind of data, by how much, with which values.
 
     python bench/ledger.py plan
     python bench/ledger.py collect OUT.jsonl [--part 1/2] [--seeds 2] [--point cracks-1% …] [--data FOLDER …]
@@ -17,7 +17,7 @@
 - `map` prints the mean gains on the synthetic sets, the differences in test mIoU on seed 0 between each configuration
   and the first of its family, and how both change with ten times the imbalance.
 - `check` leaves out each generator in turn, and all real sets at once, and prints how far the first loss of
-  `sweeper advise` is then below the best loss, next to two losses that are always the same.
+  the advice is then below the best loss, next to two losses that are always the same.
 - `kinds` prints each family's mean gain on the sets of each generator.
 
 There are 43 synthetic data sets of six generators: four scenes of `sweeper synth`, and two of this file, `lesions` (one
@@ -429,7 +429,7 @@ def print_check(arguments: argparse.Namespace) -> None:
             gain = families[each.family].gain
             is_inside.append(each.lowest <= gain <= each.highest)
             misses.append(abs(each.gain - gain))
-        picks = {"advise": advice[0].family, "always dice_ce": "dice_ce", "always cross_entropy": BASELINE}
+        picks = {"advice": advice[0].family, "always dice_ce": "dice_ce", "always cross_entropy": BASELINE}
         is_real = baseline.generator == "real"
         for kind in ("real sets",) if is_real else (baseline.generator, "all synthetic"):
             for name, family in picks.items():
@@ -441,7 +441,7 @@ def print_check(arguments: argparse.Namespace) -> None:
     print("| left out | sets | " + " | ".join(picks) + " |\n|---|---|" + "---|" * len(picks))
     for kind, by_pick in costs.items():
         cells = [f"{np.mean(values):.4f} {_format_interval(values)}" for values in by_pick.values()]
-        print(f"| {kind} | {len(by_pick['advise'])} | " + " | ".join(cells) + " |")
+        print(f"| {kind} | {len(by_pick['advice'])} | " + " | ".join(cells) + " |")
     print(f"\n{100 * np.mean(is_inside):.0f} % of the gains are within the range of the nearest sets.")
     print(f"The mean gain that is claimed is {np.mean(misses):.4f} off.")
     print(f"Nothing is claimed of sets that are unlike all others: {', '.join(unlike)}.\n")

@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from sweeper.cli.advise import AdviceDocument
 from sweeper.cli.backup import BackupDocument
 from sweeper.cli.doctor import DoctorDocument
 from sweeper.cli.losses import LossesDocument
@@ -47,7 +46,6 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ConfirmationDocument,
     TrialDocument,
     ProfileDocument,
-    AdviceDocument,
     StudiesDocument,
     DeletedDocument,
     ExportDocument,

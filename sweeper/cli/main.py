@@ -30,8 +30,7 @@ from sweeper.version import __version__
 
 COMMANDS = {
     "run": "Search, confirm, recommend: the whole flow.",
-    "profile": "Imbalance fingerprint of a data set, without training.",
-    "advise": "Which losses to try first on a data set, before anything is trained.",
+    "profile": "Imbalance, label problems, and what won on data like these; no training.",
     "studies": "List the studies with state, verdict and best loss, or delete one.",
     "judge": "The verdict on runs that were trained elsewhere, from a table of their scores.",
     "probe": "Whether losses can be compared in a training script of your own.",

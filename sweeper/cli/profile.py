@@ -17,11 +17,11 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.core.text import escape_for_display, format_ratio, format_significant, shorten
+from sweeper.core.text import escape_for_display, format_ratio, format_signed, format_significant, shorten
 from sweeper.data.split_warnings import describe_split
 from sweeper.fingerprint.imbalance import explain_consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, count_severities, examine_labels
-from sweeper.fingerprint.ledger import read_user_rows
+from sweeper.fingerprint.ledger import LONGER_TIMES, AdvisedLoss, LedgerAdvice, advise_losses, read_user_rows
 from sweeper.system.cores import count_available_cores
 
 
@@ -41,6 +41,8 @@ class ProfileDocument(Document):
     profile: ImbalanceProfile
     consequences: tuple[str, ...]
     """Meaning of the imbalance, in sentences."""
+    advice: LedgerAdvice
+    """What won on data like these."""
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     """Findings of the label doctor, the most severe first."""
@@ -99,7 +101,7 @@ def _write_page(dataset: Dataset, document: ProfileDocument, out: Path) -> None:
             out,
             findings=document.findings,
             split=document.split,
-            consequences=document.consequences,
+            consequences=(*document.consequences, document.advice.stake),
             document=document.document,
         )
     except OSError as error:
@@ -111,7 +113,8 @@ def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequen
     return ProfileDocument(
         dataset=ProfiledDataset.from_dataset(dataset),
         profile=profile,
-        consequences=explain_consequences(profile, read_user_rows(REPORTS)),
+        consequences=explain_consequences(profile),
+        advice=advise_losses(dataset.task, profile, read_user_rows(REPORTS)),
         warnings=dataset.warnings,
         findings=tuple(findings),
         excluded=dataset.excluded,
@@ -142,6 +145,7 @@ def _format_profile(dataset: Dataset, document: ProfileDocument) -> str:
         )
     lines += map(escape_for_display, document.consequences)
     lines += [f"split: {escape_for_display(line)}" for line in document.split]
+    lines += ["", *_format_advice(document.advice)]
     if not findings:
         return "\n".join([*lines, "", "The label doctor found nothing wrong."])
     totals = ", ".join(
@@ -149,6 +153,21 @@ def _format_profile(dataset: Dataset, document: ProfileDocument) -> str:
     )
     lines += ["", f"The label doctor found {totals}:"]
     return "\n".join([*lines, *(f"{finding.severity}: {escape_for_display(finding.text)}" for finding in findings)])
+
+
+def _format_advice(advice: LedgerAdvice) -> list[str]:
+    if not advice.similar:
+        return [advice.stake]
+    headings = ("loss", "mean gain", "lowest to highest", f"at {LONGER_TIMES}× the steps", "start with")
+    rows = [headings, *map(_make_advice_cells, advice.losses)]
+    return ["What won on data like these, by test mIoU over cross-entropy:", format_columns(rows), advice.stake]
+
+
+def _make_advice_cells(loss: AdvisedLoss) -> tuple[str, ...]:
+    gains = (loss.gain, loss.lowest, loss.highest, loss.gain_longer)
+    mean, lowest, highest, longer = ("–" if gain is None else format_signed(gain) for gain in gains)
+    start = [f"{name} {format_significant(value)}" for name, value in (("lr", loss.lr), *loss.params.items())]
+    return loss.family, mean, f"{lowest} to {highest}", longer, ", ".join(start)
 
 
 def _make_cells(row: ClassProfile, weight: float) -> tuple[str, ...]:

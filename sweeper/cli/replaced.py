@@ -9,6 +9,7 @@ import click
 from sweeper.core.errors import UsageError
 
 REPLACED = {
+    "sweeper advise": "is a section of `sweeper profile DATA` now",
     "sweeper cache": "is gone: the folder `.sweeper/cache` may be deleted while no sweep runs",
     "sweeper spaces": "is gone: an unknown `--space` lists the shipped names, and search_spaces/ has their files",
     "--no-advice": "is gone: the search always begins with what was best on similar data",

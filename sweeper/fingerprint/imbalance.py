@@ -10,9 +10,8 @@ import numpy.typing as npt
 from sweeper.core.contours import THIN_PIXELS, find_near_boundary
 from sweeper.core.errors import UsageError
 from sweeper.core.label_parts import label_components
-from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile, Task
+from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
 from sweeper.data.store import open_store
-from sweeper.fingerprint.ledger import LedgerRow, compute_features, explain_stake, read_ledger
 from sweeper.losses.coordinates import compute_frequency_weights
 
 Mask = npt.NDArray[np.uint8]
@@ -98,8 +97,8 @@ def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> fl
     return float(pixels[0] / pixels[1] if len(pixels) == 2 else occurring.max() / occurring.min())
 
 
-def explain_consequences(profile: ImbalanceProfile, user_rows: Sequence[LedgerRow] = ()) -> tuple[str, ...]:
-    """Explain the imbalance's consequences in sentences with numbers; `user_rows`: rows added to the ledger."""
+def explain_consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
+    """Explain the imbalance's consequences in sentences with numbers."""
     occurring = [c for c in profile.classes if c.pixel_share > 0]
     common = max(occurring, key=lambda c: c.pixel_share)
     rare = min(occurring, key=lambda c: c.pixel_share)
@@ -116,8 +115,6 @@ def explain_consequences(profile: ImbalanceProfile, user_rows: Sequence[LedgerRo
         )
     else:
         sentences.append("The classes are nearly balanced.")
-    task: Task = "binary" if len(profile.classes) == 2 else "multiclass"
-    sentences.append(explain_stake(task, tuple(compute_features(profile).values()), (*read_ledger(), *user_rows)))
     foreground = occurring[1:] if profile.classes[0] in occurring else occurring
     thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
     if (thinnest.thinness or 0.0) >= 0.8:

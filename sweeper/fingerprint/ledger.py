@@ -108,6 +108,21 @@ class AdvisedLoss(Record):
     """Number of data sets that gain and rank come from; not all of them need be similar."""
 
 
+class LedgerAdvice(Record):
+    """Losses that won on data like a data set."""
+
+    features: dict[str, float]
+    """The fingerprint by which data sets are compared."""
+    losses: tuple[AdvisedLoss, ...]
+    """The most promising first; `params` as in `sweeper losses`, {} = the family's defaults."""
+    similar: int
+    """Number of the ledger's nearest sets that are similar; 0 = the data are unlike all measured ones."""
+    stake: str
+    """How much depends on the choice of the loss, in a sentence."""
+    own_studies: int
+    """Finished studies of this folder that joined the ledger."""
+
+
 class LedgerDistances(NamedTuple):
     """Distances from the ledger's data sets of a task to a data set."""
 
@@ -234,7 +249,7 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
 
 
 def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> str:
-    """Explain how much depends on the loss with such data; every command prints this text."""
+    """Explain how much depends on the loss with such data."""
     rows = tuple(ledger)
     near, first = measure_nearness(task, features, rows), rank_losses(task, features, rows)[0]
     if first.gain is None or first.lowest is None or first.highest is None:
@@ -249,6 +264,22 @@ def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[Ledger
     if first.gain_longer is None:
         return text
     return f"{text} At {LONGER_TIMES} times the steps {format_signed(first.gain_longer)} of it is left in the mean."
+
+
+def advise_losses(task: Task, profile: ImbalanceProfile, user_rows: Sequence[LedgerRow]) -> LedgerAdvice:
+    """Return what won on the ledger's data and the user's own that are most like those of the profile."""
+    features = compute_features(profile)
+    measured = (task, tuple(features.values()), (*read_ledger(), *user_rows))
+    return LedgerAdvice(
+        features=features,
+        losses=tuple(
+            loss.model_copy(update={"params": make_weight_parameters(loss, task, profile.imbalance)})
+            for loss in rank_losses(*measured)
+        ),
+        similar=measure_nearness(*measured).similar,
+        stake=explain_stake(*measured),
+        own_studies=len({row.point for row in user_rows}),
+    )
 
 
 def _parse_values(text: str) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """First trials of the search: the order of the losses, and the configurations that were best on similar data.
 
-Both come from the ledger of `sweeper advise`. The advice moves trials forward and replaces random draws; it changes
-neither which losses are tried and how often at least, nor how the verdict is found.
+Both come from the ledger. The advice moves trials forward and replaces random draws; it changes neither which losses
+are tried and how often at least, nor how the verdict is found.
 """
 
 from __future__ import annotations

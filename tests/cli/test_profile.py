@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sweeper.fingerprint.label_checks import Finding
 from tests.support.folders import folder, mask
+
+NOISE = np.random.default_rng(0)
+UNLIKE: dict[str, list[np.ndarray]] = {
+    "noise": [NOISE.integers(0, 2, (64, 64)) for _ in range(6)],
+    "a pixel of 40,000": [np.pad([[1]], ((index, 199 - index), (99, 100))) for index in range(20, 80, 10)],
+    "mostly empty": [np.pad(np.full((20, 20), index % 3 == 0), 22) for index in range(12)],
+    "20 classes": [np.kron(NOISE.integers(0, 20, (8, 8)), np.ones((12, 12))) for _ in range(6)],
+}
 
 
 def test_profile_prints_the_fingerprint(sweeper, tmp_path):
@@ -117,3 +128,31 @@ def test_a_profile_fails_on_the_requested_severity(
     monkeypatch.setattr("sweeper.cli.profile.examine_labels", lambda *_: [finding])
     exit_status, out, err = sweeper("profile", "synthetic:cracks?images=20&size=64", *options)
     assert exit_status == status and f"{severity}: Something is found." in out, err
+
+
+@pytest.mark.parametrize("data", ["street?images=10", "cracks?images=10", "blobs?images=6"])
+def test_profile_shows_what_won_on_data_like_these_own_studies_among_them(sweeper, tmp_path, data):
+    source = f"synthetic:{data}&size=64"
+    before = json.loads(sweeper("profile", source, "--json")[1])["advice"]
+    example = Path(__file__).parents[2] / "reports" / "example" / "recommendation.json"
+    (tmp_path / "reports" / "mine").mkdir(parents=True)
+    (tmp_path / "reports" / "mine" / "recommendation.json").write_bytes(example.read_bytes())
+    _, out, _ = sweeper("profile", source, "--out", tmp_path / "page")
+    advice = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))["advice"]
+    assert (before["own_studies"], advice["own_studies"]) == (0, 1) and advice["similar"] > 0
+    families = [loss["family"] for loss in advice["losses"]]
+    rows = out[out.index("What won on data like these") :].splitlines()[2:]
+    assert [row.split()[0] for row in rows[: len(families)]] == families
+    assert {"dice_ce", "cross_entropy", "tversky"} <= set(families)
+    assert advice["stake"] in out and advice["stake"] in (tmp_path / "page" / "profile.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_on_data_unlike_the_ledger_no_gain_is_claimed(sweeper, tmp_path, name):
+    masks = {f"{index:02}": Image.fromarray(pixels.astype(np.uint8)) for index, pixels in enumerate(UNLIKE[name])}
+    root = folder(tmp_path / "data", masks)
+    status, out, err = sweeper("profile", root)
+    assert status == 0 and "The data are unlike anything measured: the nearest set, " in out, err
+    assert " gains " not in out and "What won" not in out
+    advice = json.loads(sweeper("profile", root, "--json")[1])["advice"]
+    assert advice["similar"] == 0 and {loss["gain"] for loss in advice["losses"]} == {None}

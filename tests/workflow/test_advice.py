@@ -1,4 +1,4 @@
-"""The first trials of a search, by the ledger of `sweeper advise`."""
+"""The first trials of a search, by the ledger."""
 
 from __future__ import annotations
 
