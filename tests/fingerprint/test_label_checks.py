@@ -16,10 +16,10 @@ from sweeper.data import load_dataset, open_store, write_scenes
 from sweeper.data.synthetic import draw_image, parse_scene
 from sweeper.data.tiff import turn_upright
 from sweeper.fingerprint.label_checks import Finding, Severity, examine_labels
-from sweeper.fingerprint.label_checks.edges import EdgeFit, measure_edge_fit
+from sweeper.fingerprint.label_checks.edges import MISFIT_AGREEMENT, EdgeFit, measure_edge_fit
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, make_thumbnail, measure_all
 from sweeper.fingerprint.label_checks.near_duplicates import find_near_duplicates
-from sweeper.fingerprint.label_checks.rules import MISFIT_AGREEMENT, judge_labels
+from sweeper.fingerprint.label_checks.rules import judge_labels
 from tests.support.builders import counted_dataset
 
 BLOBS = parse_scene("blobs?images=12&size=96")
@@ -110,6 +110,20 @@ def test_different_scenes_of_one_kind_are_no_near_duplicates():
 
 
 # --- Findings -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("turns", "side"), [(3, "left"), (1, "right")])
+def test_a_turned_mask_is_found_with_its_turn_and_no_other(cells, turns, side):
+    """Also where it was stretched to the size of its image."""
+    for place in ("images", "masks"):
+        for path in (cells / place).iterdir():
+            paint(path, lambda pixels: pixels[:72])
+    path = cells / "masks" / "00004.png"
+    paint(path, lambda mask: np.array(Image.fromarray(np.rot90(mask, turns)).resize(mask.shape[::-1], 0)))
+    (finding,) = find_in_folder(cells, "turned")
+    assert finding.severity == Severity.ERROR and finding.images == ("00004",)
+    assert f"1 mask fits the edges of the image only if turned by 90°: 00004 (to the {side}: " in finding.text
+    assert not [one for one in find_in_folder(cells, "misfit") if "00004" in one.images]
 
 
 def test_swapped_masks_are_found_without_duplicates(cells):

@@ -23,6 +23,8 @@ ELSEWHERE_DISTANCE = 8
 """Least distance in pixels of places that count as elsewhere."""
 MIN_CONTOUR_PIXELS = 24
 """Least length in pixels of an informative contour."""
+MISFIT_AGREEMENT = 2.5
+"""Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks are below, no true one."""
 REACH = 32
 """Largest tested displacement of a mask, in pixels."""
 
@@ -38,6 +40,19 @@ class EdgeFit(NamedTuple):
     the mean elsewhere. About 0 for a foreign mask."""
     shift: tuple[int, int] | None
     """Displacement (down, right) within `REACH` pixels at which the contour fits far better; None = none."""
+
+
+class QuarterTurn(NamedTuple):
+    """A turn of a mask by 90° that makes it fit its image."""
+
+    side: str
+    """`left` or `right`."""
+    agreement: float
+    """Edge agreement after the turn."""
+
+
+_TURNS = {"left": 1, "right": 3}
+"""Side → quarter turns to the left."""
 
 
 def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
@@ -77,6 +92,22 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
     best = (float(region.max()) - mean) / deviation
     displaced = max(abs(y), abs(x)) > EDGE_TOLERANCE and is_better_fit(best, agreement)
     return EdgeFit(agreement, (y, x) if displaced else None)
+
+
+def measure_quarter_turn(image: Bytes, mask: Bytes, fit: EdgeFit | None) -> QuarterTurn | None:
+    """Return the quarter turn by which a mask fits its image far better, stretched to its size; None if there is none.
+
+    Args:
+        image: (H, W, channels), 8 or 16 bits.
+        mask: (H, W) uint8 class indices, which does not fit.
+        fit: of the mask as it is; nothing is tried where it fits, or is unknown.
+    """
+    if fit is None or fit.agreement >= MISFIT_AGREEMENT:
+        return None
+    rows, columns = (np.arange(new) * old // new for new, old in (mask.shape, mask.shape[::-1]))
+    fits = {side: measure_edge_fit(image, np.rot90(mask, turn)[rows][:, columns]) for side, turn in _TURNS.items()}
+    best, side = max((0.0 if one is None else one.agreement, side) for side, one in fits.items())
+    return QuarterTurn(side, best) if is_better_fit(best, fit.agreement) else None
 
 
 def is_better_fit(other: float, agreement: float) -> bool:

@@ -13,7 +13,13 @@ from sweeper.data.parallel import map_in_order
 from sweeper.data.shrink import compute_coverage
 from sweeper.data.store import compute_pixel_hash, open_store
 from sweeper.data.tiff import turn_upright
-from sweeper.fingerprint.label_checks.edges import Bytes, EdgeFit, measure_edge_fit
+from sweeper.fingerprint.label_checks.edges import (
+    Bytes,
+    EdgeFit,
+    QuarterTurn,
+    measure_edge_fit,
+    measure_quarter_turn,
+)
 
 THUMBNAIL = 32
 """Side in pixels of the thumbnails for finding near-duplicates."""
@@ -33,6 +39,8 @@ class ImageFeatures(NamedTuple):
     """Whether all pixels have one colour."""
     before: EdgeFit | None = None
     """Fit of the mask as if drawn before the image's EXIF rotation; None if that is ruled out, or as for `fit`."""
+    turn: QuarterTurn | None = None
+    """Turn by which a mask that does not fit would fit."""
 
 
 def measure_all(
@@ -51,11 +59,12 @@ def measure_all(
 
     def measured(index: int) -> ImageFeatures:
         image, mask = store.get_view(index), store.get_mask(index)
-        turn = dataset.images[index].open_turn
+        turn, fit = dataset.images[index].open_turn, measure_edge_fit(image, mask)
         return ImageFeatures(
             image_digest=compute_pixel_hash(image),
             mask_digest=compute_pixel_hash(mask),
-            fit=measure_edge_fit(image, mask),
+            fit=fit,
+            turn=measure_quarter_turn(image, mask, fit) if turn == 1 else None,
             before=measure_edge_fit(image, turn_upright(mask, turn)) if turn > 1 else None,
             thumbnail=make_thumbnail(image),
             flat=bool((image == image[:1, :1]).all()),

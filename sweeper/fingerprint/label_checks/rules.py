@@ -11,13 +11,11 @@ import numpy.typing as npt
 from sweeper.core.records import Dataset
 from sweeper.core.text import format_count, format_significant, replace_minus
 from sweeper.data.label_values import abbreviate
-from sweeper.fingerprint.label_checks.edges import is_better_fit
+from sweeper.fingerprint.label_checks.edges import MISFIT_AGREEMENT, is_better_fit
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures
 from sweeper.fingerprint.label_checks.near_duplicates import find_repeated_images, look_alike_findings
 
-MISFIT_AGREEMENT = 2.5
-"""Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks are below, no true one."""
 EDGE_AGREEMENT = 5.0
 """Least median agreement of a data set whose labels follow edges, so that misfits are meaningful."""
 COMMON_SHIFT_SHARE = 0.3
@@ -35,7 +33,7 @@ FEWEST_DRAWN = 8
 def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
     """Return all findings, the most severe first, from the images' measurements in the order of the data set."""
     foreign = list(_find_identical_masks(dataset, features))
-    turned = list(_find_turned(dataset, features))
+    turned = [*_find_turned(dataset, features), *_find_quarter_turns(dataset, features)]
     explained = {stem for finding in (*foreign, *turned) for stem in finding.images}
     findings = [
         *foreign,
@@ -127,6 +125,23 @@ def _find_turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterato
                 ),
                 images=tuple(stem for stem, _ in by_verdict[kind]),
             )
+
+
+def _find_quarter_turns(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+    """Yield masks that fit their image only if they are turned by 90°."""
+    turned = {image.stem: one.turn for image, one in zip(dataset.images, features, strict=True) if one.turn}
+    if turned:
+        number = format_count(len(turned), "mask fits", "masks fit")
+        turns = [f"{stem} (to the {turn.side}: {turn.agreement:.1f})" for stem, turn in turned.items()]
+        yield Finding(
+            kind="turned",
+            severity=Severity.ERROR,
+            text=(
+                f"{number} the edges of the image only if turned by 90°: {abbreviate(turns)}. Turn them: "
+                "Image.open(path).rotate(90, expand=True).save(path) turns to the left, 270 to the right."
+            ),
+            images=tuple(turned),
+        )
 
 
 def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:
