@@ -45,7 +45,14 @@ def put_background_first(names: Sequence[str], notes: list[str]) -> tuple[tuple[
     table = np.arange(256, dtype=np.uint8)
     table[: len(names)] = IGNORE
     table[order] = np.arange(len(order))
+    is_unlabelled = _normalise_word(names[first]).startswith("unlabel")
     changes = [f"{names[first]} is class 0, not {first}"] if first != left[0] else []
+    changes += [f"{names[first]} is trained (`ignore: [{names[first]}]` ignores it)"] if is_unlabelled else []
+    changes += [
+        f"{names[label]} is a class of its own (`{names[first]}: [{names[first]}, {names[label]}]` joins them)"
+        for label in order[1:]
+        if is_background(names[label])
+    ]
     changes += [f"{name} is ignored" for label, name in enumerate(names) if label not in left]
     if changes:
         notes.append(f"By their names, {' and '.join(changes)}; a class map that renames a class keeps it as it was.")

@@ -18,6 +18,7 @@ from sweeper.data.colours import ColourMap, format_colour, translate_colours
 from sweeper.data.label_values import Note, convert_to_labels
 from sweeper.data.open_image import (
     DEEP_GREY,
+    LOSSY_FORMATS,
     MASK_FORMATS,
     check_size,
     is_deep_png,
@@ -104,7 +105,7 @@ def _read_labels(
 ) -> npt.NDArray[Any]:
     """Return the numbers stored in a mask, (H, W), or the labels of its colours."""
     mode = image.mode
-    if image.format in ("JPEG", "WEBP"):
+    if image.format in LOSSY_FORMATS:
         if colours is not None or (np.ptp(read_bytes(image), axis=2) >= _LEAST_COLOUR).any():
             rule = "masks must be lossless where they are coloured"
             raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
@@ -187,7 +188,7 @@ def count_colours(path: Path, limit: int) -> dict[int, int] | None:
     tiff = read_tiff(path)
     with open_image(path, MASK_FORMATS, tiff) as image:
         is_coloured = image.mode in ("RGB", "RGBA") or (image.mode == "P" and image.format == "GIF")
-        if (tiff is not None and tiff.is_stored) or image.format in ("JPEG", "WEBP") or not is_coloured:
+        if (tiff is not None and tiff.is_stored) or image.format in LOSSY_FORMATS or not is_coloured:
             return {}
         colours: Any = image.convert("RGB").getcolors(limit)
     return None if colours is None else {r << 16 | g << 8 | b: count for count, (r, g, b) in colours}

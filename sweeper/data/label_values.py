@@ -25,6 +25,8 @@ _APART = 8
 """Least distance between grey levels; class indices are consecutive."""
 _FEW_BETWEEN = 0.01
 """Share of the foreground pixels below which levels between the first and the last are considered artefacts."""
+_MOSTLY = 2 / 3
+"""Share of the pixels from which a level is taken for the background, whatever its number."""
 _BETWEEN = slice(32, 224)
 """Numbers that belong to neither level of a 0/255 mask that was compressed or resized smoothly."""
 
@@ -113,17 +115,19 @@ def number_table(
     few_levels = find_levels(total) if lossy or (is_open and (used >= 128).sum() > 2) else []
     smeared = is_open and (len(lossy) > 0 or len(used) >= 3 * len(few_levels) > 3)
     few = between.sum() < 0.1 * total.sum() and bool((between < 0.3 * counts.sum(axis=1)).all())
+    soft = [files[int(i)] for i in np.flatnonzero(between)]
     if smeared and few and [level // _BETWEEN.start for level in few_levels] == [0, 7]:
         return (np.arange(256) >= 128).astype(np.uint8), (
             "Masks hold numbers between 0 and 255, as JPEG or smooth resizing leaves them, and are read by half range "
             f"(128 and above is foreground): {between.sum():,} of {total.sum():,} pixels "
-            f"({100 * between.sum() / total.sum():.2g} %) lie between {_BETWEEN.start} and {_BETWEEN.stop - 1}."
+            f"({100 * between.sum() / total.sum():.2g} %) lie between {_BETWEEN.start} and {_BETWEEN.stop - 1}, "
+            f"in {abbreviate(soft) or 'no mask'}."
         )
     if used.any() and (lossy or (smeared and len(used) > MAX_UNNAMED)):
         problems.append(
             f"{place}: masks of more than two classes must be lossless, found numbers that gather near "
-            f"{abbreviate([str(level) for level in few_levels], 8)} in {abbreviate(lossy or files)}; save class "
-            "indices as PNG"
+            f"{abbreviate([str(level) for level in few_levels], 8)} in {abbreviate(lossy or soft or files)}; save "
+            "class indices as PNG"
             + _suggest_maps(total, few_levels, may_be_two=len(few_levels) > 2 and few_levels[-1] >= _BETWEEN.stop)
         )
         return None, None
@@ -194,9 +198,13 @@ def _suggest_maps(
     steps = [f"of two classes ({why}) {command}, then --class-map two.yaml"] if may_be_two else []
     is_same = may_be_two and len(few_levels) == 2 and few_levels[0] < 128 <= few_levels[1]
     if 2 <= len(few_levels) <= MAX_LINES and not is_same:
+        spans = [*zip([0, *(end + 1 for end in ends)], ends, strict=False)]
+        sizes = [total[first : end + 1].sum() for first, end in spans]
+        ground = int(np.argmax(sizes)) if max(sizes) > _MOSTLY * sum(sizes) else 0
+        names = ["background" if i == ground else f"class_{i + (i < ground)}" for i in range(len(spans))]
         lines = [
-            f"{'class_' + str(i) if i else 'background'}: {first if first == end else f'{first}-{end}'}\\n"
-            for i, (first, end) in enumerate(zip([0, *(end + 1 for end in ends)], ends, strict=False))
+            f"{name}: {first if first == end else f'{first}-{end}'}\\n"
+            for name, (first, end) in zip(names, spans, strict=True)
         ]
         step = f"or part the numbers: `printf '{''.join(lines)}' > classes.yaml`, then --class-map classes.yaml"
         if len(few_levels) > 2 and last == few_levels[-1] == IGNORE:

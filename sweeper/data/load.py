@@ -40,7 +40,7 @@ from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/19"
+READER = "formats/20"
 """Raised when a reader's pixels, splits or checks change, so that cached data sets are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
 """Name and required columns of Roboflow's class table next to its masks."""

@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,11 +20,17 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
 from sweeper.data.tiff import TiffHeader, read_pixels, read_tiff_header
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
+IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", *LOSSY_SUFFIXES)
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", *LOSSY_SUFFIXES)
 # Only these decoders are tried: Pillow would pass other formats to external programs.
-IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+LOSSY_FORMATS: tuple[str, ...] = ("JPEG", "WEBP", "AVIF")
+with suppress(ImportError):
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    LOSSY_FORMATS += ("HEIF",)
+IMAGE_FORMATS = ("PNG", "BMP", "TIFF", "PPM", *LOSSY_FORMATS)
 MASK_FORMATS = (*IMAGE_FORMATS, "GIF")
 MAX_PIXELS = 100_000_000
 """Larger images are refused before decoding."""
@@ -32,6 +38,9 @@ MAX_BYTES = 4 * MAX_PIXELS
 """Limit of an image's bytes over all channels."""
 DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of grey images with more than 8 bits."""
+_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim")
+"""Bytes 4 to 12 of telephones' HEIC."""
+WRITE_PAGES = "write each page as a file (docs/formats.md#stacks-of-pages has the lines that do)"
 _STRIP = 1 << 24
 """Pixels converted at a time."""
 
@@ -71,7 +80,7 @@ def open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader | None
             # Phones save JPEGs with a preview as a second frame (MPO); these count as single images.
             frames = getattr(image, "n_frames", 1) if tiff is None else tiff.pages
             if frames > 1 and image.format != "MPO":
-                raise UnreadableFileError(f"must be a single image, found {frames} frames; save one of them alone")
+                raise UnreadableFileError(f"must be a single image, found {frames} pages; {WRITE_PAGES}")
             if image.format == "BMP" and image.mode in ("1", "L"):
                 file.seek(28)
                 if (bits := file.read(1)[0]) != (1 if image.mode == "1" else 8):
@@ -101,6 +110,8 @@ def _open_file(source: Source) -> Iterator[BinaryIO]:
             raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
         if start == POINTER:
             raise UnreadableFileError(f"must be an image, {POINTER_STEP}")
+        if start[4:12] in _HEIC and "HEIF" not in LOSSY_FORMATS:
+            raise UnreadableFileError("its format, HEIC, needs another package; pip install pillow-heif")
         file.seek(0)
         yield file
 

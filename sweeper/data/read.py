@@ -21,7 +21,7 @@ from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import put_background_first
 from sweeper.data.decode_image import ImageKind, read_image, read_image_kind
 from sweeper.data.decode_mask import ColourMaskError
-from sweeper.data.formats.base import DataSource, ReadResult, Sample
+from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
 from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
@@ -77,7 +77,7 @@ def _read_dataset(
     names_are_wrong = bool(problems)  # classes.txt or the map of colours is faulty: labels cannot be judged
     reading = read()
     samples = reading.samples
-    if not samples and not reading.indices and (export := recognise_export(place)) is not None:
+    if not (samples or place.patterns or reading.indices) and (export := recognise_export(place)) is not None:
         raise DataError(place.title, [export])
     problems.extend(
         f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
@@ -329,27 +329,43 @@ def _read_sample(
         faults.append(f"{sample.mask_name}: {error}")
         if isinstance(error, ColourMaskError):
             place.colour_faults[sample.mask_name] = error
-    if image is None or mask is None:
-        return image, mask, faults
-    turn = 1 if kind is None else kind.orientation
-    (height, width), mask_size = image.shape[:2], mask.shape
-    if turn > 4 and mask_size == (width, height) != (height, width):
+    if image is not None and mask is not None:
+        turn = 1 if kind is None else kind.orientation
+        mask, fault = _fit_label(place, sample, mask, (image.shape[0], image.shape[1]), turn)
+        faults += [fault] if fault else []
+    return image, mask, faults
+
+
+def _fit_label(place: DataSource, sample: Sample, mask: Pixels, size: Size, turn: int) -> tuple[Pixels, str]:
+    """Return the mask for an upright image of this (height, width), turned if need be, and its fault, else "".
+
+    `turn` is the image's EXIF orientation.
+    """
+    (height, width), is_square = size, size[0] == size[1]
+    is_lying = mask.shape == (width, height) and not is_square
+    if turn > 4 and is_lying:
         place.tally.add("label", "drawn before its image's EXIF orientation, and turned by it", sample.mask_name)
-        return image, np.ascontiguousarray(turn_upright(mask, turn)), faults
-    if mask_size != (height, width):
+        return np.ascontiguousarray(turn_upright(mask, turn)), ""
+    if mask.shape != size:
         cause = "" if turn == 1 else f" by its EXIF orientation {turn}"
-        faults.append(
+        step = "it seems turned by 90°: turn it back" if is_lying else "export the mask again at that size"
+        return mask, (
             f"{sample.mask_name}: must have its image's size {width}×{height} (upright{cause}), found "
-            f"{mask_size[1]}×{mask_size[0]}; export the mask again at that size, without resizing smoothly "
+            f"{mask.shape[1]}×{mask.shape[0]}; {step}, without resizing smoothly "
             "(docs/formats.md#masks-of-another-size has the lines that do)"
         )
-    elif turn > 1 and (turn < 5 or height == width or not sample.is_sized):
-        how = "labels are read as drawn on the upright image"
-        if turn < 5 or height == width:
+    may_be_turned = turn > 1 and (turn < 5 or is_square)
+    if may_be_turned or (turn > 1 and not sample.is_sized):
+        if may_be_turned:
             place.open_turns[sample.stem] = turn
-            how += ", which `sweeper profile` compares with edges"
-        place.tally.add("image", f"with an EXIF orientation that sizes cannot check; {how}", sample.name)
-    return image, mask, faults
+        compared = ", which `sweeper profile` compares with edges" if may_be_turned else ""
+        place.tally.add(
+            "image",
+            "with an EXIF orientation that sizes cannot check; "
+            f"labels are read as drawn on the upright image{compared}",
+            sample.name,
+        )
+    return mask, ""
 
 
 def _stack_sources(sample: Sample, channels: int, dtype: Any) -> ImagePixels:

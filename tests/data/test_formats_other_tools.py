@@ -178,6 +178,24 @@ def test_the_documented_lines_resize_masks_of_another_size(data):
     assert np.array_equal(get_mask(dataset), truth(0))
 
 
+def test_the_documented_lines_stop_at_a_mask_that_is_turned(data):
+    write_images(data, "images/{stem}.jpg", "masks/{stem}.png")
+    path = data / "masks" / f"{STEMS[2]}.png"
+    exact = load_folder(data).digest
+    for angle, back in ((90, 270), (270, 90)):
+        with Image.open(path) as mask:
+            mask.rotate(angle, expand=True).resize((96, 128), Image.Resampling.NEAREST).save(path)
+        with pytest.raises(SystemExit, match=f"{STEMS[2]}.png lies on its side"):
+            load_after_documented_lines(data, "Masks of another size", "images", "masks_resized")
+        with Image.open(path) as mask:
+            mask.resize((48, 64), Image.Resampling.NEAREST).save(path)
+        (problem,) = find_problems(data)
+        assert f"{STEMS[2]}.png: must have its image's size 64×48 (upright), found 48×64; it seems turned" in problem
+        with Image.open(path) as mask:
+            mask.rotate(back, expand=True).save(path)
+        assert load_folder(data).digest == exact
+
+
 def test_the_documented_lines_write_masks_of_panoptic_annotations(data):
     write_images(data, "train2017/{stem}.jpg")
     (data / "panoptic_train2017").mkdir()
@@ -213,18 +231,37 @@ def test_the_documented_lines_write_masks_of_imagescopes_regions(data):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the lines leave images open
-def test_the_documented_lines_write_masks_of_run_length_tables(data):
-    """As Kaggle has them."""
+@pytest.mark.parametrize(
+    ("columns", "classes"),
+    [
+        ("ImageId,EncodedPixels", ("background", "object")),
+        ("ImageId,ClassId,EncodedPixels", ("background", "cat", "dog")),
+        ("ImageId,EncodedPixels,Height,Width,CategoryId", ("background", "cat", "dog")),
+        ("Image_Label,EncodedPixels", ("background", "cat", "dog")),
+        ("id,rle,class", ("background", "cat", "dog")),
+    ],
+)
+def test_the_documented_lines_write_masks_of_run_length_tables(data, columns, classes):
+    """As Kaggle has them; some images lack a class, and some rows hold nothing."""
     write_images(data, "train_images/{stem}.jpg")
     with (data / "train.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["ImageId", "EncodedPixels"])
+        table = csv.DictWriter(file, columns.split(","))
+        table.writeheader()
         for index, stem in enumerate(STEMS):
-            edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) > 0).T.ravel(), 0])).reshape(-1, 2)
-            table.writerow([f"{stem}.jpg", " ".join(f"{a + 1} {b - a}" for a, b in edges)])
-        table.writerow([f"{STEMS[0]}.jpg", ""])
+            for label in (1, 2):
+                edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) == label).T.ravel(), 0])).reshape(-1, 2)
+                runs, name = " ".join(f"{a + 1} {b - a}" for a, b in edges), CLASSES[label]
+                first = {"Image_Label": f"{stem}.jpg_{name}", "id": stem}.get(columns.split(",")[0], f"{stem}.jpg")
+                rest = {"Height": 48, "Width": 64, **dict.fromkeys(("ClassId", "CategoryId", "class"), name)}
+                table.writerow(
+                    {c: runs if c in ("EncodedPixels", "rle") else rest.get(c, first) for c in table.fieldnames}
+                )
+    (problem,) = find_problems(data)
+    assert "found a table of run-length masks; write one PNG for each image into masks/ (docs/formats.md#run" in problem
     dataset = load_after_documented_lines(data, "Run-length tables", "train_images/*")
-    assert np.array_equal(get_mask(dataset, 3), truth(3) > 0)
+    assert dataset.classes == classes
+    for index in range(len(STEMS)):
+        assert np.array_equal(get_mask(dataset, index), np.minimum(truth(index), len(classes) - 1))
 
 
 # --- Roboflow ----------------------------------------------------------------------------------------------------

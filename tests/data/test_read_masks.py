@@ -206,7 +206,7 @@ def test_overviews_and_validity_pages_of_a_mask_are_skipped(tmp_path, kinds, dty
 
 @pytest.mark.parametrize("kinds", [(0, 0), (0, 2, 1), (0, 0, 4)])
 def test_stacks_of_masks_are_refused(tmp_path, kinds):
-    assert "must be a single image, found 2 frames" in refuse(tmp_path / "data", write_pages(*kinds))
+    assert "must be a single image, found 2 pages" in refuse(tmp_path / "data", write_pages(*kinds))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])

@@ -1,8 +1,9 @@
 """COCO: one JSON for many images, with objects as polygons or run-length masks.
 
-Crowds are painted first, as 255; then objects by area (the file's `area`, else counted), largest first, so that smaller
-ones stay visible. Objects with only a box are painted as 255 with the crowds. Class 0 is the background, then come the
-categories by id, those of one name joined; `classes.txt` overrides the order.
+Crowds of a class that has other objects are painted first, as 255; those of a class that has nothing else, as CVAT's
+brush writes them, are objects. Then come objects by area (the file's `area`, else counted), largest first, so that
+smaller ones stay visible. Objects with only a box are painted as 255 with the crowds. Class 0 is the background, then
+come the categories by id, those of one name joined; `classes.txt` overrides the order.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -67,17 +69,47 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
         word for file in files for _, word in sorted(file.categories.items()) if word in used or word not in file.supers
     ]
     words = number_words(place, ordered, used, "*.json")
+    crowded = _find_crowded(place, files, where)
     drawings = []
     for file, key, path in _locate_images(place, files):
         written, size = file.images[key]
-        # Crowds may be of any class: pixels that they cover are ignored.
         shapes = [
-            shape._replace(label=None if shape.behind else file.categories.get(category))
-            for category, shape in file.objects.get(key, ())
+            _name_class(shape, file.categories.get(category), crowded) for category, shape in file.objects.get(key, ())
         ]
         source = f"{place.format_name(file.path)} ({written[:200]})"
         drawings.append(ImageShapes(source, path, shapes, size, SplitAssignment(file.split)))
     return make_shapes_result(place, drawings, words, where, "areas")
+
+
+def _find_crowded(place: DataSource, files: Sequence[CocoFile], where: str) -> set[str]:
+    """Return the classes whose crowds are regions of many objects, as they have other objects, too; note both kinds."""
+    kinds: dict[str, Counter[bool]] = defaultdict(Counter)
+    for file in files:
+        for category, shape in (pair for objects in file.objects.values() for pair in objects):
+            if shape.kind != "box":
+                kinds[file.categories.get(category, "")][shape.behind] += 1
+    crowded = {name: of_class[True] for name, of_class in kinds.items() if of_class[True]}
+    mixed = {name for name in crowded if kinds[name][False]}
+    if mixed:
+        total = sum(kinds[name].total() for name in mixed)
+        paths = shlex.join(str(file.path) for file in files)
+        place.notes.append(
+            f"{where}: {sum(crowded[name] for name in mixed)} of {total} objects of {abbreviate(sorted(mixed))} are "
+            "crowds (iscrowd 1), whose pixels are ignored; where they are objects, "
+            f"`sed -i.bak -E 's/(\"iscrowd\": *)1/\\10/g' {paths}` makes them count."
+        )
+    if crowded.keys() - mixed:
+        place.notes.append(
+            f"{where}: all objects of {abbreviate(sorted(crowded.keys() - mixed))} are crowds (iscrowd 1), as CVAT's "
+            "brush writes them; they are read as objects."
+        )
+    return mixed
+
+
+def _name_class(shape: Shape, name: str | None, crowded: set[str]) -> Shape:
+    """Return a shape with its class; crowds, and boxes without a segmentation, are ignored."""
+    is_ignored = shape.behind and (shape.kind == "box" or name in crowded)
+    return shape._replace(label=None) if is_ignored else shape._replace(label=name, behind=False)
 
 
 def _read_categories(file: CocoFile) -> set[int]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sweeper.data.formats.base import DataSource, list_subfolders
 from sweeper.data.formats.name_words import IMAGE_WORDS, MASK_WORDS
+from sweeper.data.open_image import WRITE_PAGES, read_tiff
 from sweeper.data.text_tables import POINTER, POINTER_STEP, read_beginning
 
 _LOOKED_AT = 1 << 18
@@ -85,6 +86,12 @@ TOOLS = (
     OtherTool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
     OtherTool("arrays", ".npy .npz .mat", (), "write PNGs into masks/ (docs/formats.md#arrays has the lines that do)"),
     OtherTool("a volume", ".nii .nii.gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
+    OtherTool(
+        "Hugging Face's parquet",
+        ".parquet",
+        (rb"\APAR1",),
+        "write PNGs into images/ and masks/ (docs/formats.md#parquet has the lines that do)",
+    ),
     OtherTool("a compressed file", ".gz", (), "run this in the data folder: gunzip -r ."),
 )
 
@@ -100,6 +107,9 @@ def recognise_export(place: DataSource) -> str | None:
             start = read_beginning(path, _LOOKED_AT) if tool.words else b""
             if all(re.search(word, start) for word in tool.words):
                 return f"{place.format_name(path)}: must be annotations that are read, found {tool.name}; {tool.step}"
+    for path in [path for path in files if path.suffix.lower() in (".tif", ".tiff")][:_SOME]:
+        if (header := read_tiff(path)) is not None and header.pages > 1:
+            return f"{place.format_name(path)}: must be a single image, found {header.pages} pages; {WRITE_PAGES}"
     return None
 
 
