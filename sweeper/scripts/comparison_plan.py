@@ -20,7 +20,7 @@ from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.trainings import ScriptLoss
-from sweeper.space.search_space import load_space, make_default_choice
+from sweeper.space import load_space, make_default_choice
 from sweeper.system.whole_files import replace_atomically
 
 BASELINE = "cross_entropy"

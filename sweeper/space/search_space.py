@@ -1,34 +1,16 @@
-"""Search spaces: YAML → SearchSpace, and the parameters that Optuna suggests from it.
+"""Parameters that Optuna suggests from a search space.
 
-A file contains the families to search, the range of each of their coordinates, and the range of the learning rate:
-
-    version: 1
-    task: binary
-    nuisance: {lr: {log: [1.0e-4, 1.0e-2]}}
-    losses:
-      dice: {}
-      focal: {gamma: {uniform: [0, 5]}, alpha: 0.25}
-      weighted_ce: {pos_weight: {power_of_imbalance: [0, 1.1]}}
-
-A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (only pos_weight and
-prior_odds), or a plain number for a fixed value. Optuna's parameters are `loss`, `FAMILY.coordinate` and `FAMILY.lr`,
-because names shared by families would mix their values.
+They are `loss`, `FAMILY.coordinate` and `FAMILY.lr`, because names shared by families would mix their values.
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.core.base import Record
-from sweeper.core.errors import SpaceError
-from sweeper.core.paths import search_spaces_dir
-from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
-from sweeper.core.text import suggest_correction
-from sweeper.core.yaml_file import read_yaml
+from sweeper.core.records import Coordinate, FamilySpace, SearchSpace
 from sweeper.losses.families import FAMILIES, LossCoordinate
-from sweeper.space.space_file import parse_space
 
 if TYPE_CHECKING:
     import optuna
@@ -44,56 +26,6 @@ class TrialChoice(Record):
     params: dict[str, float]
     """Coordinates for `build_loss`; pos_weight is the weight itself, not an exponent."""
     lr: float
-
-
-# --- Reading ------------------------------------------------------------------------------------------------
-
-
-def list_shipped_spaces() -> dict[str, Path]:
-    """Return the files of the shipped spaces by name; the default space of a task has its name."""
-    return {path.stem: path for path in sorted(search_spaces_dir().glob("*.yaml"))}
-
-
-def get_space_path(name_or_path: str) -> Path:
-    """Return the file of a shipped space, or the path itself.
-
-    Raises:
-        SpaceError: if the argument is neither a shipped name nor a file.
-    """
-    shipped = list_shipped_spaces()
-    if name_or_path in shipped:
-        return shipped[name_or_path]
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    raise SpaceError(
-        name_or_path,
-        [
-            f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
-            f"{suggest_correction(name_or_path, shipped)}"
-        ],
-    )
-
-
-def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
-    """Read and check a search space; its families are in the registry's order, not the file's.
-
-    `name_or_path` is a shipped name or the path of a YAML file of at most 1 MiB. `task` is the data's, which the file's
-    must equal; None = accept the file's.
-
-    Raises:
-        SpaceError: with every error, each beginning with its key path.
-    """
-    path = get_space_path(name_or_path)
-    problems: list[str] = []
-    content = read_yaml(path, problems)
-    space = None if problems and content is None else parse_space(path.stem, content, task, problems)
-    if problems or space is None:
-        raise SpaceError(name_or_path, problems)
-    return space
-
-
-# --- Parameters from Optuna ---------------------------------------------------------------------------------
 
 
 def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float) -> TrialChoice:

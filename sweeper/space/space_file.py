@@ -1,182 +1,178 @@
-"""Parse search-space files: the data of a YAML file → SearchSpace, or every error with its key path.
+"""Search-space files: YAML → SearchSpace, or every error with its key path.
 
-search_spaces/README.md and `sweeper.space.search_space` describe the files' format.
+A file contains the families to search, the range of each of their coordinates, and the range of the learning rate:
+
+    version: 1
+    task: binary
+    nuisance: {lr: {log: [1.0e-4, 1.0e-2]}}
+    losses:
+      dice: {}
+      focal: {gamma: {uniform: [0, 5]}, alpha: 0.25}
+      weighted_ce: {pos_weight: {power_of_imbalance: [0, 1.1]}}
+
+A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (only pos_weight and
+prior_odds), or a plain number for a fixed value.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
 
+from pydantic import Field, ValidationError
+
+from sweeper.core.base import Record
+from sweeper.core.errors import SpaceError
+from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
 from sweeper.core.text import suggest_correction
-from sweeper.core.yaml_file import format_key, format_value
-from sweeper.losses.families import FAMILIES, TASKS, LossCoordinate, LossFamily
+from sweeper.core.yaml_file import format_key, format_value, read_yaml
+from sweeper.losses.families import FAMILIES, LossCoordinate
 from sweeper.losses.family_records import POWER_LIMITS, ValueLimits
 
-KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")
 LR_LIMITS = ValueLimits(0, 10, open_low=True)
 
 
+class _LearningRate(Record):
+    lr: Any
+
+
+class _SpaceFile(Record):
+    version: Literal[1]
+    task: Task
+    nuisance: _LearningRate
+    losses: dict[str, dict[str, Any] | None] = Field(min_length=1)
+    """An empty `dice:` means `dice: {}`."""
+
+
+def list_shipped_spaces() -> dict[str, Path]:
+    """Return the files of the shipped spaces by name; the default space of a task has its name."""
+    return {path.stem: path for path in sorted(search_spaces_dir().glob("*.yaml"))}
+
+
+def get_space_path(name_or_path: str) -> Path:
+    """Return the file of a shipped space, or the path itself.
+
+    Raises:
+        SpaceError: if the argument is neither a shipped name nor a file.
+    """
+    shipped = list_shipped_spaces()
+    path = shipped.get(name_or_path, Path(name_or_path))
+    if path.is_file():
+        return path
+    raise SpaceError(
+        name_or_path,
+        [
+            f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
+            f"{suggest_correction(name_or_path, shipped)}"
+        ],
+    )
+
+
+def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
+    """Read and check a search space; its families are in the registry's order, not the file's.
+
+    `name_or_path` is a shipped name or the path of a YAML file of at most 1 MiB. `task` is the data's, which the file's
+    must equal; None = accept the file's.
+
+    Raises:
+        SpaceError: with every error, each beginning with its key path.
+    """
+    path = get_space_path(name_or_path)
+    problems: list[str] = []
+    content = read_yaml(path, problems)
+    space = None if problems else parse_space(path.stem, content, task, problems)
+    if space is None:
+        raise SpaceError(name_or_path, problems)
+    return space
+
+
 def parse_space(name: str, content: Any, task: Task | None, problems: list[str]) -> SearchSpace | None:
-    """Parse the data of a YAML file; problems are added to `problems`, and the result may then be None."""
-    if not isinstance(content, dict):
-        problems.append(f"(top): must be a mapping with version, task, nuisance, losses, got {format_value(content)}")
+    """Parse the data of a YAML file; if there are problems they are added to `problems`, and the result is None."""
+    try:
+        file = _SpaceFile.model_validate(content)
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            path = ".".join(format_key(str(key)) for key in one["loc"]) or "(top)"
+            problems.append(f"{path}: {one['msg']}, got {format_value(one['input'])}")
         return None
-    before = len(problems)
-    _check_keys("", content, ("version", "task", "nuisance", "losses"), problems, required=True)
-    version = content.get("version", 1)
-    if version != 1 or isinstance(version, bool):
-        problems.append(f"version: must be 1, got {format_value(version)}; this sweeper reads version 1 alone")
-    own_task = _read_task(content.get("task"), task, problems) if "task" in content else task
-    lr = _read_learning_rate(content.get("nuisance"), problems) if "nuisance" in content else None
-    families = _read_families(content["losses"], own_task, problems) if "losses" in content and own_task else []
-    if len(problems) > before or lr is None or own_task is None:
-        return None
-    return SearchSpace(name=name, task=own_task, lr=lr, families=tuple(families))
-
-
-def _check_keys(
-    path: str, mapping: Mapping[str, Any], allowed: Iterable[str], problems: list[str], *, required: bool = False
-) -> None:
-    """Report unknown keys and, if `required`, missing ones."""
-    allowed = list(allowed)
-    for key in mapping:
-        if key not in allowed:
-            problems.append(
-                f"{path}{format_key(key)}: unknown key{suggest_correction(key, allowed)}; known here: "
-                f"{', '.join(allowed)}"
-            )
-    if required:
-        problems.extend(f"{path}{key}: missing; add it" for key in allowed if key not in mapping)
-
-
-def _read_task(value: Any, wanted: Task | None, problems: list[str]) -> Task | None:
-    task = next((task_name for task_name in TASKS if task_name == value), None)
-    if task is None:
-        hint = suggest_correction(value, TASKS) if isinstance(value, str) else ""
-        problems.append(f"task: must be {' or '.join(TASKS)}, got {format_value(value)}{hint}")
-        return wanted
-    if wanted is not None and task != wanted:
-        problems.append(f"task: must be {wanted} as the data are, got {task}; use a space for {wanted} tasks")
-    return task
-
-
-def _read_learning_rate(nuisance: Any, problems: list[str]) -> Coordinate | None:
-    if not isinstance(nuisance, dict):
-        problems.append(f"nuisance: must be a mapping with lr, got {format_value(nuisance)}")
-        return None
-    _check_keys("nuisance.", nuisance, ("lr",), problems, required=True)
-    if "lr" not in nuisance:
-        return None
-    return read_coordinate("nuisance.lr", nuisance["lr"], LR_LIMITS, ("uniform", "log"), problems)
-
-
-def _read_families(losses: Any, task: Task, problems: list[str]) -> list[FamilySpace]:
-    if not isinstance(losses, dict) or not losses:
-        problems.append(f"losses: must be a mapping with at least one family, got {format_value(losses)}")
-        return []
-    usable = [name for name, family in FAMILIES.items() if task in family.tasks]
-    _check_keys("losses.", losses, usable, problems)
-    return [_read_family(FAMILIES[name], losses[name], task, problems) for name in usable if name in losses]
-
-
-def _read_family(family: LossFamily, content: Any, task: Task, problems: list[str]) -> FamilySpace:
-    path = f"losses.{family.name}"
-    content = {} if content is None else content  # an empty `dice:` means `dice: {}`
-    if not isinstance(content, dict):
-        problems.append(f"{path}: must be a mapping of hyper-parameters ({{}} for none), got {format_value(content)}")
-        content = {}
-    free = family.coordinates[task]
-    coordinates: dict[str, Coordinate] = {}
-    for name, value in content.items():
-        if name not in free:
-            takes = ", ".join(free) or "none"
-            problems.append(
-                f"{path}.{format_key(name)}: not a hyper-parameter of {family.name} for {task} tasks"
-                f"{suggest_correction(name, free)}; it takes {takes}"
-            )
-            continue
-        kinds = KINDS if _is_power(free[name]) else ("uniform", "log")
-        coordinate = read_coordinate(f"{path}.{name}", value, free[name].limits, kinds, problems)
-        if coordinate is not None:
-            coordinates[name] = coordinate
-    for name, free_coordinate in free.items():
-        if _is_power(free_coordinate) and free_coordinate.default is None and name not in content:
-            problems.append(
-                f"{path}.{name}: missing, and it has no default; add {name}: {{power_of_imbalance: [0, 1.1]}}"
-            )
-    _check_tversky(path, family.map_roles(task, coordinates), problems)
+    if task not in (None, file.task):
+        problems.append(f"task: must be {task} as the data are, got {file.task}; use a space for {task} tasks")
+    usable = [name for name, family in FAMILIES.items() if file.task in family.tasks]
+    for key in sorted(file.losses.keys() - usable):
+        problems.append(f"losses.{format_key(key)}: no loss for this task{suggest_correction(key, usable)}")
+    lr = _read_into(problems, "nuisance.lr", file.nuisance.lr, LR_LIMITS, ("uniform", "log"))
     # In the registry's order: the file's order must not change a study.
-    return FamilySpace(family=family.name, coordinates={n: coordinates[n] for n in free if n in coordinates})
+    families = [_read_family(key, file.losses[key] or {}, file.task, problems) for key in usable if key in file.losses]
+    return None if problems else SearchSpace(name=name, task=file.task, lr=lr, families=tuple(families))
 
 
-def _is_power(free: LossCoordinate) -> bool:
-    """Return whether the coordinate can be searched as a power of the imbalance."""
-    return free.search is not None and free.search.kind == "power_of_imbalance"
+def _read_family(name: str, content: Mapping[str, Any], task: Task, problems: list[str]) -> FamilySpace:
+    path, free = f"losses.{name}", FAMILIES[name].coordinates[task]
+    for key in sorted(content.keys() - free.keys()):
+        takes = f"{suggest_correction(key, free)}; it takes {', '.join(free) or 'none'}"
+        problems.append(f"{path}.{format_key(key)}: not a hyper-parameter of {name} for {task} tasks{takes}")
+    coordinates = {
+        key: _read_into(problems, f"{path}.{key}", content[key], one.limits, _list_kinds(one))
+        for key, one in free.items()
+        if key in content
+    }
+    problems += [
+        f"{path}.{key}: missing, and it has no default; add {key}: {{power_of_imbalance: [0, 1.1]}}"
+        for key, one in free.items()
+        if one.default is None and not one.optional and key not in content
+    ]
+    problems += _find_tversky_problems(path, FAMILIES[name].map_roles(task, coordinates))
+    return FamilySpace(family=name, coordinates=coordinates)
 
 
-def _check_tversky(path: str, by_role: Mapping[str, Coordinate], problems: list[str]) -> None:
+def _list_kinds(free: LossCoordinate) -> tuple[CoordinateKind, ...]:
+    is_power = free.search is not None and free.search.kind == "power_of_imbalance"
+    return ("uniform", "log", "power_of_imbalance") if is_power else ("uniform", "log")
+
+
+def _find_tversky_problems(path: str, by_role: Mapping[str, Coordinate]) -> Iterator[str]:
     fn, fp = by_role.get("fn_weight"), by_role.get("fp_weight")
     if fn is not None and fp is None and fn.high > 1:
-        problems.append(
+        yield (
             f"{path}.fn_weight: must be at most 1 when fp_weight is left to 1 − fn_weight, got {fn.high:g}; "
             "lower it or add fp_weight"
         )
-    if fn is not None and fp is not None and fn.low == 0 and fp.low == 0:
-        problems.append(f"{path}: fn_weight and fp_weight must not both reach 0; raise the lower end of one")
+    if fn is not None and fp is not None and fn.low == fp.low == 0:
+        yield f"{path}: fn_weight and fp_weight must not both reach 0; raise the lower end of one"
 
 
-def _read_number(value: Any) -> float | None:
-    """Return a finite number, even if a text as `3e-4` in YAML 1.1; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
+def _read_into(
+    problems: list[str], path: str, value: Any, limits: ValueLimits, kinds: tuple[CoordinateKind, ...]
+) -> Coordinate:
+    """Read a coordinate; with a problem, which is added to `problems`, return one without a meaning."""
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+        return read_coordinate(value, limits, kinds)
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
+        return Coordinate(kind="fixed", low=1, high=1)
 
 
-def read_coordinate(
-    path: str, value: Any, limits: ValueLimits, kinds: tuple[CoordinateKind, ...], problems: list[str]
-) -> Coordinate | None:
-    """Parse one range or fixed number; problems are added to `problems`."""
-    if isinstance(value, dict):
-        kind = next((kind_name for kind_name in kinds if kind_name in value), None)
-        if kind is not None and len(value) == 1:
-            return _read_range(f"{path}.{kind}", kind, value[kind], limits, problems)
-        names = [format_key(name) for name in value]
-        hint = suggest_correction(names[0], kinds) if len(names) == 1 else ""
-        problems.append(
-            f"{path}: must have exactly one of {', '.join(kinds)}, got {', '.join(names) or 'nothing'}{hint}"
-        )
-        return None
-    number, forms = _read_number(value), ", ".join(f"{{{kind}: [low, high]}}" for kind in kinds)
-    rule = f"must be {forms} or a finite number" if number is None else limits.find_problem(number)
-    if rule is None and number is not None:
-        return Coordinate(kind="fixed", low=number, high=number)
-    problems.append(f"{path}: {rule}, got {format_value(value)}")
-    return None
+def read_coordinate(value: Any, limits: ValueLimits, kinds: tuple[CoordinateKind, ...]) -> Coordinate:
+    """Read a range or fixed number, from a space file or a loss's declaration.
 
-
-def _read_range(
-    path: str, kind: CoordinateKind, ends: Any, limits: ValueLimits, problems: list[str]
-) -> Coordinate | None:
-    """Parse the range `kind: [low, high]`."""
-    numbers = [_read_number(end) for end in ends] if isinstance(ends, list) else []
-    if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
-        problems.append(f"{path}: must be [low, high], two finite numbers, got {format_value(ends)}")
-        return None
-    low, high = numbers[0], numbers[1]
-    limits = POWER_LIMITS if kind == "power_of_imbalance" else limits
-    rule = limits.find_problem(low) or limits.find_problem(high)
-    if low >= high:
-        rule = "low must be below high" + (" (for one value write the number alone)" if low == high else "")
-    elif rule is None and kind == "log" and low <= 0:
+    Raises:
+        ValueError: with the rule and the value found.
+    """
+    try:
+        ((kind, ends),) = value.items() if isinstance(value, dict) else [("fixed", (value, value))]
+        low, high = (float(str(end)) for end in ends)  # YAML 1.1 takes 3e-4 for text; the text of true is no number
+    except (TypeError, ValueError):
+        kind, low, high = "", 0.0, 0.0
+    within = POWER_LIMITS if kind == "power_of_imbalance" else limits
+    rule = within.find_problem(low) or within.find_problem(high)
+    if kind not in ("fixed", *kinds):
+        rule = f"must be a number or one of {', '.join(f'{{{kind}: [low, high]}}' for kind in kinds)}"
+    elif (low < high) == (kind == "fixed"):
+        rule = "low must be below high"
+    elif kind == "log" and low <= 0:
         rule = "low must be above 0 for a logarithmic range"
     if rule is not None:
-        problems.append(f"{path}: {rule}, got [{low:g}, {high:g}]")
-        return None
-    return Coordinate(kind=kind, low=low, high=high)
+        raise ValueError(f"{rule}, got {format_value(value)}")
+    return Coordinate(kind=cast(CoordinateKind, kind), low=low, high=high)

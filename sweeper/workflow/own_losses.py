@@ -63,12 +63,11 @@ def read_declaration(code: UserCode) -> UserLoss:
             problems.append(f"search.{name}: must be an argument of {code.function}; it takes {', '.join(parameters)}")
             continue
         ends = {"uniform": list(ends_or_value)} if isinstance(ends_or_value, tuple | list) else ends_or_value
-        coordinate = read_coordinate(
-            f"search.{name}", ends, ValueLimits(-math.inf, math.inf), ("uniform", "log"), problems
-        )
-        if coordinate is not None:
-            coordinates[name] = coordinate
-            starts[name] = _choose_first_value(f"search.{name}", coordinate, parameters[name].default, problems)
+        try:
+            coordinates[name] = read_coordinate(ends, ValueLimits(-math.inf, math.inf), ("uniform", "log"))
+            starts[name] = _choose_first_value(coordinates[name], parameters[name].default)
+        except ValueError as error:
+            problems.append(f"search.{name}: {error}")
     unknown = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     open_ones = [
         name
@@ -99,12 +98,14 @@ def read_declaration(code: UserCode) -> UserLoss:
     )
 
 
-def _choose_first_value(path: str, coordinate: Coordinate, default: Any, problems: list[str]) -> float:
-    """Return the first trial's value: the argument's default, else the middle of the range."""
+def _choose_first_value(coordinate: Coordinate, default: Any) -> float:
+    """Return the first trial's value: the argument's default, else the middle of the range.
+
+    Raises:
+        ValueError: if the default is no number in the range.
+    """
     if default is inspect.Parameter.empty or coordinate.kind == "fixed":
         return coordinate.middle
-    is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    if not (is_number and coordinate.low <= default <= coordinate.high):
-        problems.append(f"{path}: the argument's default must be a number in the range, got {default!r}")
-        return coordinate.low
+    if not (isinstance(default, int | float) and coordinate.low <= default <= coordinate.high):
+        raise ValueError(f"the argument's default must be a number in the range, got {default!r}")
     return float(default)

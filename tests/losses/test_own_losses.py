@@ -119,7 +119,7 @@ def test_a_declared_loss_becomes_a_family_of_the_space(module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("unknown", ["search.gamma: must be an argument of unknown", "search.power.uniform: low must be below high"]),
+        ("unknown", ["search.gamma: must be an argument of unknown", "search.power: low must be below high"]),
         ("outside", ["the argument's default must be a number in the range, got 5.0"]),
         ("needed", ["other: must have a default or a range"]),
         ("itself", ["takes prediction and mask; name a function that returns it: `def make(): return itself`"]),
@@ -216,7 +216,7 @@ def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
     words = ("run", "--data", "nowhere", "--executor", "inline", "--space", "space.yaml", "--json")
     status, out, _ = sweeper(*words)
-    assert status == 2 and "SoftIoU: unknown key" in json.loads(out)["error"]["message"]
+    assert status == 2 and "SoftIoU: no loss for this task" in json.loads(out)["error"]["message"]
     status, out, _ = sweeper(*words, "--loss", f"{module}:SoftIoU")
     assert status == 2 and "nowhere: must be a folder" in json.loads(out)["error"]["message"]
     space = add_user_losses(load_space("space.yaml"), (OWN["SoftIoU"],))
