@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.errors import LossError
@@ -31,67 +31,11 @@ class KernelSettings(NamedTuple):
     boundary_weight: float = 0.0
 
 
-def find_frequency_need(family: LossFamily, task: Task, values: Mapping[str, object]) -> str | None:
-    """Return the coordinate that requires class frequencies, if any."""
-    free = family.coordinates[task]
-    on = (name for name in free if free[name].frequencies == "needed" and free[name].is_on(values[name]))
-    return next(on, None)
-
-
-def uses_frequencies(family: LossFamily, task: Task, values: Mapping[str, object]) -> bool:
+def uses_frequencies(family: LossFamily, task: Task, values: Mapping[str, Value]) -> bool:
     """Return whether the loss depends on class frequencies."""
-    free = family.coordinates[task]
-    return any(free[name].frequencies is not None and free[name].is_on(values[name]) for name in free)
-
-
-# --- Checks -------------------------------------------------------------------------------------------------
-
-
-def _name_problems(family: LossFamily, task: Task, names: Iterable[str]) -> list[str]:
-    free = family.coordinates[task]
-    takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no hyper-parameters'} for {task} tasks"
-    return [
-        f"`{name}` is not a hyper-parameter of {family.name} for {task} tasks{suggest_correction(name, free)}; {takes}"
-        for name in names
-        if name not in free
-    ]
-
-
-def _find_value_problem(name: str, coordinate: LossCoordinate, value: object) -> str | None:
-    if value is None and coordinate.optional:
-        return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return f"`{name}` must be a number, got {value!r}; give an int or a float"
-    rule = coordinate.limits.find_problem(float(value))
-    return f"`{name}` {rule}, got {value!r}; give a value in that range" if rule else None
-
-
-def _find_frequency_problem(frequencies: Sequence[float] | None, needed_by: str | None) -> str | None:
-    if frequencies is None:
-        if needed_by is None:
-            return None
-        return (
-            f"`{needed_by}` needs `class_frequencies`, got None; "
-            "give the training pixels of each class, as counts or shares, in class order"
-        )
-    usable = len(frequencies) >= 2 and all(math.isfinite(f) and f >= 0 for f in frequencies)
-    total = sum(frequencies) if usable else 0
-    if 0 < total < math.inf:
-        return None
-    return (
-        f"`class_frequencies` must be two or more finite numbers ≥ 0, not all 0, got {list(frequencies)}; "
-        "give the training pixels of each class in class order"
+    return any(
+        one.frequencies is not None and one.is_on(values[name]) for name, one in family.coordinates[task].items()
     )
-
-
-def _find_tversky_problem(by_role: Mapping[str, Value]) -> str | None:
-    """Return the problem with the pair of Tversky weights, if any."""
-    fp, fn = by_role.get("fp_weight"), by_role.get("fn_weight")
-    if fn is not None and fp is None and fn > 1:
-        return f"`fn_weight` must be at most 1 when `fp_weight` is left to 1 − fn_weight, got {fn!r}; give `fp_weight`"
-    if fn == 0 and fp == 0:
-        return "`fp_weight` and `fn_weight` must not both be 0; give one of them a positive value"
-    return None
 
 
 def check_coordinates(
@@ -100,38 +44,57 @@ def check_coordinates(
     """Check the given coordinates and add the literature defaults of the family's others.
 
     Raises:
-        LossError: with every fault: unknown family, task or coordinate; a value that is not a finite number in
-            `LIMITS`; a missing coordinate without default; missing or unusable frequencies.
+        LossError: for an unknown family, task or coordinate; a value that is not a finite number within the limits; a
+            missing coordinate without default; missing or unusable frequencies.
     """
-    if family not in FAMILIES:
+    if family not in FAMILIES or task not in FAMILIES[family].tasks:
         raise LossError(
-            f"family must be one of {', '.join(FAMILIES)}, got {family!r}{suggest_correction(family, FAMILIES)}; "
-            "`sweeper losses` lists them"
+            f"there is no loss {family!r} for the task {task!r}{suggest_correction(family, FAMILIES)}; "
+            f"`sweeper losses` lists them, and the tasks are {' and '.join(TASKS)}"
         )
-    entry = FAMILIES[family]
-    if task not in entry.tasks:
+    free = FAMILIES[family].coordinates[task]
+    for name in coordinates.keys() - free.keys():
         raise LossError(
-            f"task of {family} must be one of {', '.join(entry.tasks)}, got {task!r}{suggest_correction(task, TASKS)}; "
-            "give the task of the data"
+            f"`{name}` is not a hyper-parameter of {family} for {task} tasks{suggest_correction(name, free)}; it takes "
+            f"{', '.join(free) or 'none'}"
         )
-    free = entry.coordinates[task]
-    values = {name: coordinates[name] if name in coordinates else free[name].default for name in free}
-    missing = [n for n, c in free.items() if n not in coordinates and c.default is None and not c.optional]
-    value_problems = [_find_value_problem(n, c, coordinates[n]) for n, c in free.items() if n in coordinates]
-    problems = [
-        *_name_problems(entry, task, coordinates),
-        *(f"`{n}` of {family} has no default, only the data can decide it; give {n}=…" for n in missing),
-        *(problem for problem in value_problems if problem),
-    ]
-    clean: dict[str, Value] = {}
-    if not problems:
-        clean = {name: None if value is None else float(value) for name, value in values.items()}  # type: ignore[arg-type]
-        problems += [problem] if (problem := _find_tversky_problem(entry.map_roles(task, clean))) else []
-    problem = _find_frequency_problem(class_frequencies, find_frequency_need(entry, task, values))
-    problems += [problem] if problem else []
-    if problems:
-        raise LossError(f"cannot build the loss {family} for a {task} task: " + "\n  - ".join(["", *problems]))
-    return clean
+    values = {name: _check_value(name, one, coordinates.get(name, one.default)) for name, one in free.items()}
+    by_role = FAMILIES[family].map_roles(task, values)
+    check_tversky_weights(by_role.get("fn_weight"), by_role.get("fp_weight"))
+    needs = [name for name, one in free.items() if one.frequencies == "needed" and one.is_on(values[name])]
+    if needs and class_frequencies is None:
+        raise LossError(
+            f"`{needs[0]}` needs `class_frequencies`; give the training pixels of each class, as counts or shares"
+        )
+    if class_frequencies is not None and not (min(class_frequencies) >= 0 and 0 < sum(class_frequencies) < math.inf):
+        raise LossError(
+            f"`class_frequencies` must be finite numbers ≥ 0, not all 0, got {list(class_frequencies)}; give the "
+            "training pixels of each class in class order"
+        )
+    return values
+
+
+def _check_value(name: str, coordinate: LossCoordinate, value: object) -> Value:
+    if value is None and coordinate.optional:
+        return None
+    if not (isinstance(value, numbers.Real) and coordinate.limits.is_allowed(float(value))):
+        raise LossError(f"`{name}` must be a number {coordinate.limits.text}, got {value!r}; give one")
+    return float(value)
+
+
+def check_tversky_weights(fn_weight: Value, fp_weight: Value) -> None:
+    """Check the weights of false negatives and false positives in the Tversky index; None = 1 − the other, or ½.
+
+    Raises:
+        LossError: if one would be negative, or both are 0.
+    """
+    fn = 0.5 if fn_weight is None else fn_weight
+    fp = 1 - fn if fp_weight is None else fp_weight
+    if fp < 0 or fp == fn == 0:
+        raise LossError(
+            f"the weights of false negatives and false positives must be at least 0, not both 0, got {fn:g} and "
+            f"{fp:g}; without the second it is 1 − the first"
+        )
 
 
 # --- Translation --------------------------------------------------------------------------------------------

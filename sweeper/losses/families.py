@@ -130,7 +130,7 @@ PIXEL_FAMILIES = (
         source="Menon et al. 2021, Long-tail learning via logit adjustment, arXiv:2007.07314; τ = 1: Ren et al. 2020, "
         "Balanced Meta-Softmax, arXiv:2007.10740",
         formula="CE(z + τ log f), f = the classes' shares; binary: CE(z − log o), o = (background / foreground)^τ",
-        module="pixel_losses",
+        module="other_losses",
     ),
     LossFamily(
         name="ohem_ce",
@@ -140,7 +140,7 @@ PIXEL_FAMILIES = (
         caveat="Wrong labels are never sure, and are never out of it; probabilities stay near the threshold.",
         source="Shrivastava et al. 2016, arXiv:1604.03540; for pixels: Wu et al. 2016, arXiv:1605.06885",
         formula="CE over the pixels with p_t < θ, and over the hardest share k at least",
-        module="pixel_losses",
+        module="other_losses",
     ),
 )
 
@@ -184,7 +184,7 @@ OVERLAP_FAMILIES = (
         caveat="Weights come from the batch: a class with few pixels in it dominates, and gradients are noisy.",
         source="Sudre et al. 2017, Generalised Dice overlap, arXiv:1707.03237",
         formula="Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c), w_c = (pixels of c)^−e, over present classes",
-        module="overlap_losses",
+        module="other_losses",
     ),
     LossFamily(
         name="tversky",
@@ -220,7 +220,7 @@ OVERLAP_FAMILIES = (
         caveat="Sorts all pixels; weak far from the answer, so better as a second stage or at a small learning rate.",
         source="Berman et al. 2018, The Lovász-Softmax loss, arXiv:1705.08790",
         formula="mean_c ΔJ_c(sorted errors); errors: |y − p| of the softmax, or the hinge 1 − (2y − 1) z",
-        module="overlap_losses",
+        module="other_losses",
     ),
 )
 
@@ -291,7 +291,7 @@ MIXTURE_FAMILIES = (
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
         formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
-        module="overlap_losses",
+        module="other_losses",
     ),
 )
 
@@ -317,7 +317,7 @@ MAP_FAMILIES = (
         source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, as MONAI)",
         formula=f"(1 − s) · {DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
         images_only=True,
-        module="map_losses",
+        module="other_losses",
     ),
     LossFamily(
         name="boundary",
@@ -337,7 +337,7 @@ MAP_FAMILIES = (
         formula=f"(1 − m) · {DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
         images_only=True,
         needs_map="distance",
-        module="map_losses",
+        module="other_losses",
     ),
 )
 

@@ -37,13 +37,16 @@ class ValueLimits(NamedTuple):
     open_low: bool = False
     open_high: bool = False
 
-    def find_problem(self, value: float) -> str | None:
-        """Return the broken rule, or None if `value` is allowed."""
-        excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
-        if math.isfinite(value) and self.low <= value <= self.high and not excluded:
-            return None
-        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        return f"must be {low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+    def is_allowed(self, value: float) -> bool:
+        """Return whether a value is finite and within the limits."""
+        is_open = value == self.low if self.open_low else self.open_high and value == self.high
+        return math.isfinite(value) and self.low <= value <= self.high and not is_open
+
+    @property
+    def text(self) -> str:
+        """The rule: `above 0 and at most 10`."""
+        low, high = ("above", "at least")[not self.open_low], ("below", "at most")[not self.open_high]
+        return f"{low} {self.low:g} and {high} {self.high:g}"
 
 
 class LossCoordinate(Record):

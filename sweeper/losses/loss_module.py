@@ -13,7 +13,7 @@ from sweeper.losses.batch import LossBatch
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import DISTANCE_WORDS
-from sweeper.losses.map_losses import compute_distance_maps
+from sweeper.losses.other_losses import compute_distance_maps
 from sweeper.losses.per_pixel import is_readable_now, settle_labels, settle_shapes
 
 IMAGES, VOLUMES = 4, 5
@@ -83,15 +83,14 @@ class SegmentationLoss(nn.Module):
                 f"logits must have one channel per class of `class_frequencies` ({classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
             )
-        if FAMILIES[self.family].needs_map is None:
-            distance = None
-        elif distance is None:
-            distance = compute_distance_maps(target, self.task, logits.shape[1], self.ignore_index)
-        elif distance.shape != logits.shape:
-            raise LossError(
-                f"distance must have the shape {tuple(logits.shape)}, got {tuple(distance.shape)}; "
-                f"give {DISTANCE_WORDS}"
-            )
+        if FAMILIES[self.family].needs_map is not None:
+            if distance is None:
+                distance = compute_distance_maps(target, self.task, logits.shape[1], self.ignore_index)
+            if distance.shape != logits.shape:
+                raise LossError(
+                    f"distance must have the shape {tuple(logits.shape)}, got {tuple(distance.shape)}; "
+                    f"give {DISTANCE_WORDS}"
+                )
         return self.compute(LossBatch(logits, target, self.task, self.ignore_index, self.class_frequencies, distance))
 
     def _warn_of_ignored_masks(self, labels: Tensor) -> None:
@@ -118,38 +117,21 @@ class SegmentationLoss(nn.Module):
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
 
 
-def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Tensor]:
-    """Check shapes and the logits' type, and return logits and target in the loss's shapes.
+def check_batch(logits: Tensor, target: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Check shapes, and return logits and target in the loss's shapes.
 
     Raises:
         LossError: if they do not fit.
     """
-    if not isinstance(logits, Tensor):
-        raise LossError(
-            f"logits must be a tensor, got {type(logits).__name__}; give the model's output before any sigmoid or "
-            'softmax, of torchvision output["out"], of transformers output.logits'
-        )
-    if not isinstance(target, Tensor):
-        raise LossError(f"target must be a tensor, got {type(target).__name__}; convert it with torch.as_tensor")
-    if not logits.is_floating_point():
-        raise LossError(f"logits must be floating point, got {logits.dtype}; give the model's output, not labels")
-    shape = tuple(logits.shape)
-    wanted = "(N, 1, H, W) or (N, 2, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
-    if logits.ndim in (IMAGES, VOLUMES):
-        if target.shape == logits.shape and logits.shape[1] > 1:
-            raise LossError(
-                f"target must have shape (N, H, W) of class indices, got {tuple(target.shape)} like the logits; "
-                "give target.argmax(1) if it is one-hot"
-            )
+    shapes = f"{tuple(logits.shape)} and {tuple(target.shape)}"
+    fits = logits.ndim in (IMAGES, VOLUMES)
+    if fits:
         logits, target = settle_shapes(logits, target, 1 if task == "binary" else None)
-    if logits.ndim not in (IMAGES, VOLUMES) or (logits.shape[1] == 1) != (task == "binary"):
+        fits = (logits.shape[1] == 1) == (task == "binary") and target.shape == (len(logits), *logits.shape[2:])
+    if not fits:
+        wanted = "(N, 1, H, W) or (N, 2, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
         raise LossError(
-            f"{task} logits must have shape {wanted}, got {shape}; check the model's output "
-            "(volumes have an axis D before H)"
-        )
-    if target.shape != (expected := (logits.shape[0], *logits.shape[2:])):
-        raise LossError(
-            f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {shape}, "
-            f"got {tuple(target.shape)}; resize the logits, or leave out an axis of the target"
+            f"{task} logits must have the shape {wanted}, with an axis D before H for volumes, and target the shape "
+            f"(N, H, W), got {shapes}; a one-hot target becomes class indices with target.argmax(1)"
         )
     return logits, target

@@ -16,18 +16,19 @@ prior_odds), or a plain number for a fixed value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
 from sweeper.core.base import Record
-from sweeper.core.errors import SpaceError
+from sweeper.core.errors import LossError, SpaceError
 from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import format_key, format_value, read_yaml
+from sweeper.losses.coordinates import check_tversky_weights
 from sweeper.losses.families import FAMILIES, LossCoordinate
 from sweeper.losses.family_records import POWER_LIMITS, ValueLimits
 
@@ -123,24 +124,19 @@ def _read_family(name: str, content: Mapping[str, Any], task: Task, problems: li
         for key, one in free.items()
         if one.default is None and not one.optional and key not in content
     ]
-    problems += _find_tversky_problems(path, FAMILIES[name].map_roles(task, coordinates))
+    by_role = FAMILIES[name].map_roles(task, coordinates)
+    ends = [[getattr(by_role.get(role), end, None) for end in ("low", "high")] for role in ("fn_weight", "fp_weight")]
+    for fn_weight, fp_weight in {*zip(*ends, strict=True)}:
+        try:
+            check_tversky_weights(fn_weight, fp_weight)
+        except LossError as error:
+            problems.append(f"{path}: {error}")
     return FamilySpace(family=name, coordinates=coordinates)
 
 
 def _list_kinds(free: LossCoordinate) -> tuple[CoordinateKind, ...]:
     is_power = free.search is not None and free.search.kind == "power_of_imbalance"
     return ("uniform", "log", "power_of_imbalance") if is_power else ("uniform", "log")
-
-
-def _find_tversky_problems(path: str, by_role: Mapping[str, Coordinate]) -> Iterator[str]:
-    fn, fp = by_role.get("fn_weight"), by_role.get("fp_weight")
-    if fn is not None and fp is None and fn.high > 1:
-        yield (
-            f"{path}.fn_weight: must be at most 1 when fp_weight is left to 1 − fn_weight, got {fn.high:g}; "
-            "lower it or add fp_weight"
-        )
-    if fn is not None and fp is not None and fn.low == fp.low == 0:
-        yield f"{path}: fn_weight and fp_weight must not both reach 0; raise the lower end of one"
 
 
 def _read_into(
@@ -165,14 +161,15 @@ def read_coordinate(value: Any, limits: ValueLimits, kinds: tuple[CoordinateKind
         low, high = (float(str(end)) for end in ends)  # YAML 1.1 takes 3e-4 for text; the text of true is no number
     except (TypeError, ValueError):
         kind, low, high = "", 0.0, 0.0
-    within = POWER_LIMITS if kind == "power_of_imbalance" else limits
-    rule = within.find_problem(low) or within.find_problem(high)
+    within, rule = POWER_LIMITS if kind == "power_of_imbalance" else limits, ""
     if kind not in ("fixed", *kinds):
         rule = f"must be a number or one of {', '.join(f'{{{kind}: [low, high]}}' for kind in kinds)}"
+    elif not (within.is_allowed(low) and within.is_allowed(high)):
+        rule = f"must be {within.text}"
     elif (low < high) == (kind == "fixed"):
         rule = "low must be below high"
     elif kind == "log" and low <= 0:
         rule = "low must be above 0 for a logarithmic range"
-    if rule is not None:
+    if rule:
         raise ValueError(f"{rule}, got {format_value(value)}")
     return Coordinate(kind=cast(CoordinateKind, kind), low=low, high=high)

@@ -15,7 +15,7 @@ from sweeper.data import open_store
 from sweeper.data.label_maps import MAX_DISTANCE, MapStore, compute_signed_distances
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
-from sweeper.losses.map_losses import compute_distance_maps
+from sweeper.losses.other_losses import compute_distance_maps
 from sweeper.training.augment import AugmentationDraws, augment, augment_distances
 from sweeper.training.batches import draw_crops, map_batch
 from tests.support.batches import training_batch

@@ -32,9 +32,9 @@ def test_ranges_and_defaults_of_coordinates_are_within_their_limits(family, task
             assert free.start is not None
             assert free.search.low <= free.start <= free.search.high
             if free.search.kind != "power_of_imbalance":
-                assert free.limits.find_problem(free.search.low) is None
-                assert free.limits.find_problem(free.search.high) is None
-        assert free.default is None or free.limits.find_problem(free.default) is None
+                assert free.limits.is_allowed(free.search.low)
+                assert free.limits.is_allowed(free.search.high)
+        assert free.default is None or free.limits.is_allowed(free.default)
 
 
 def test_listing_families_and_writing_snippets_does_not_import_torch():

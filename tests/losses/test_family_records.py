@@ -11,7 +11,7 @@ import torch
 
 from sweeper.core.records import Conditions, Task
 from sweeper.fingerprint.ledger import AdvisedLoss, LedgerRow, compute_features, make_weight_parameters
-from sweeper.losses import FAMILIES, LossCoordinate, LossFamily, build_loss, make_snippet, pixel_losses
+from sweeper.losses import FAMILIES, LossCoordinate, LossFamily, build_loss, make_snippet, other_losses
 from sweeper.losses.batch import LossBatch
 from sweeper.losses.family_records import CLASS_WEIGHT_POWER, FN_WEIGHT, GAMMA, POS_WEIGHT, ValueLimits
 from sweeper.scripts.loss_file import make_loss_text
@@ -36,7 +36,7 @@ ODD = LossFamily(
 """Focal with a class weight: a point of the kernel that no shipped family reaches."""
 OUTSIDE = LossFamily(
     name="outside",
-    module="pixel_losses",
+    module="other_losses",
     coordinates={
         "multiclass": {"gamma": LossCoordinate(default=2.0, frequencies="used", limits=ValueLimits(0, 9), meaning="x")}
     },
@@ -55,7 +55,7 @@ def odd_families(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(FAMILIES, "odd", ODD)
     monkeypatch.setitem(FAMILIES, "outside", OUTSIDE)
-    monkeypatch.setattr(pixel_losses, "outside", outside, raising=False)
+    monkeypatch.setattr(other_losses, "outside", outside, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_space_checks_and_suggests_by_the_declaration(monkeypatch: pytest.Mo
     }
     problems = list[str]()
     assert parse_space("mine", content, "binary", problems) is None
-    assert problems == ["losses.pair: fn_weight and fp_weight must not both reach 0; raise the lower end of one"]
+    assert len(problems) == 1 and problems[0].startswith("losses.pair: the weights of false negatives and false")
     del content["losses"]["pair"]  # type: ignore[attr-defined]
     space = parse_space("mine", content, "binary", [])
     assert space is not None

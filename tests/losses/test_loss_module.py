@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
 from sweeper.core.errors import LossError
-from sweeper.losses import FAMILIES, build_loss, overlap_losses
+from sweeper.losses import FAMILIES, build_loss, other_losses
 from tests.support.loss_cases import CASES, CLASSES, IGNORE, compute_gradient, count_channels, draw_batch, make_loss
 from tests.support.marks import EXHAUSTIVE
 
@@ -96,7 +96,7 @@ def test_lovasz_with_sorted_integers_equals_lovasz_with_sorted_floats(task, dtyp
     for target in (mixed, some, mixed * 0, torch.full_like(mixed, IGNORE)):
         value, gradient = compute_gradient(loss, 3 * logits.to(dtype), target)
         with monkeypatch.context() as patch:
-            patch.setattr(overlap_losses, "is_readable_now", lambda *_: False)
+            patch.setattr(other_losses, "is_readable_now", lambda *_: False)
             expected, slope = compute_gradient(loss, 3 * logits.to(dtype), target)
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(gradient, slope)

@@ -135,9 +135,9 @@ def test_the_check_of_labels_can_be_switched_off(family, task):
     ("task", "logits", "target", "words"),
     [
         ("binary", (2, 3, 4, 4), (2, 4, 4), ["(N, 1, H, W) or (N, 2, H, W)", "(2, 3, 4, 4)"]),
-        ("binary", (2, 1, 4, 4), (2, 8, 8), ["(N, H, W) = (2, 4, 4)", "resize the logits"]),
-        ("binary", (2, 2, 4, 4), (2, 8, 8), ["(N, H, W) = (2, 4, 4) to go with logits (2, 2, 4, 4)"]),
-        ("binary", (2, 2, 4, 4), (2, 2, 4, 4), ["(2, 2, 4, 4) like the logits", "target.argmax(1)"]),
+        ("binary", (2, 1, 4, 4), (2, 8, 8), ["(N, H, W)", "(2, 1, 4, 4) and (2, 8, 8)"]),
+        ("binary", (2, 2, 4, 4), (2, 8, 8), ["(N, H, W)", "(2, 2, 4, 4) and (2, 8, 8)"]),
+        ("binary", (2, 2, 4, 4), (2, 2, 4, 4), ["(2, 2, 4, 4) and (2, 2, 4, 4)", "target.argmax(1)"]),
         ("multiclass", (2, 1, 4, 4), (2, 4, 4), ["C ≥ 2"]),
         ("multiclass", (2, 4, 4, 4), (2, 4, 4), ["(3)", "got 4"]),
     ],
@@ -151,20 +151,10 @@ def test_shapes_that_do_not_fit_are_refused(task, logits, target, words):
         assert word in str(caught.value)
 
 
-def test_types_that_do_not_fit_are_refused_with_a_remedy():
-    loss = build_loss("dice", task="binary")
+def test_other_axes_maps_and_one_hot_targets_are_refused_with_a_remedy():
     logits, target = draw_batch("binary")
-    for output, mask, words in (
-        ({"out": 1, "aux": 2}, target, ["got dict", 'output["out"]']),
-        (SimpleNamespace(logits=1), target, ["got SimpleNamespace", "output.logits"]),
-        (logits, target.numpy(), ["torch.as_tensor"]),
-        (target.unsqueeze(1), target, ["floating point"]),
-        (logits.expand(-1, 2, -1, -1) > 0, target, ["floating point, got torch.bool"]),
-        (logits[..., None, None], target, ["must have shape (N, 1, H, W)", "volumes have an axis D before H"]),
-    ):
-        with pytest.raises(LossError) as caught:
-            loss(output, mask)
-        assert all(word in str(caught.value) for word in words), caught.value
+    with pytest.raises(LossError, match=r"must have the shape \(N, 1, H, W\).*an axis D before H for volumes"):
+        build_loss("dice", task="binary")(logits[..., None, None], target)
     with pytest.raises(LossError, match=r"target\.argmax\(1\)"):
         build_loss("dice", task="multiclass")(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8).long())
     with pytest.raises(LossError, match="distance must have the shape"):
