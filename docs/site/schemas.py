@@ -17,11 +17,9 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from sweeper.cli.backup import BackupDocument
 from sweeper.cli.doctor import DoctorDocument
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
-from sweeper.cli.studies import DeletedDocument
 from sweeper.core.document import Document, ErrorDocument
 from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.predict import PredictionsDocument
@@ -33,7 +31,6 @@ from sweeper.scripts.answer import ConfirmationDocument
 from sweeper.scripts.contract import TrialDocument
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.workflow.dry_run import PreviewDocument
-from sweeper.workflow.mlflow_sync import MlflowDocument
 from sweeper.workflow.status import StatusDocument
 from sweeper.workflow.studies import StudiesDocument
 
@@ -47,14 +44,11 @@ DOCUMENTS: tuple[type[Document], ...] = (
     TrialDocument,
     ProfileDocument,
     StudiesDocument,
-    DeletedDocument,
     ExportDocument,
     TrainingDocument,
     PredictionsDocument,
     LossesDocument,
-    MlflowDocument,
     StatusDocument,
-    BackupDocument,
     DoctorDocument,
     ErrorDocument,
 )

@@ -16,7 +16,7 @@ from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, check_address
-from sweeper.core.redact import hide_address_secrets
+from sweeper.core.redact import hide_address_secrets, redact
 from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
 from sweeper.version import read_versions
 
@@ -63,7 +63,7 @@ def command(*, storage: str, tracking_uri: str, device: str, as_json: bool) -> i
 def examine(name: str, describe: Callable[[], str]) -> DoctorCheck:
     """Return what a check finds, or why it fails."""
     try:
-        return DoctorCheck(name=name, ok=True, found=describe())
+        return DoctorCheck(name=name, ok=True, found=redact(describe()))
     except Exception as error:
         return DoctorCheck(name=name, ok=False, found=get_cause(error, 1000))
 

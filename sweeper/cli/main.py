@@ -30,22 +30,19 @@ from sweeper.version import __version__
 
 COMMANDS = {
     "run": "Search, confirm, recommend: the whole flow.",
-    "profile": "Imbalance, label problems, and what won on data like these; no training.",
-    "studies": "List the studies with state, verdict and best loss, or delete one.",
-    "judge": "The verdict on runs that were trained elsewhere, from a table of their scores.",
-    "probe": "Whether losses can be compared in a training script of your own.",
     "confirm": "Compare losses in a training script of your own.",
+    "probe": "Whether losses can be compared in a training script of your own.",
+    "judge": "The verdict on runs that were trained elsewhere, from a table of their scores.",
+    "profile": "Imbalance, label problems, and what won on data like these; no training.",
     "report": "Write a study's report again.",
     "export": "Write the recommended loss, and weights trained with it, as files.",
     "train": "Train the recommended configuration to the end.",
     "predict": "Masks and overlays of new images, by the recommended network.",
-    "losses": "List the loss families that can be searched, or prove them.",
-    "synth": "Write a synthetic scene set as ordinary files.",
-    "mlflow": "Write a study's runs to MLflow again, from its storage.",
+    "studies": "List studies, say how they are doing, delete, back up and synchronise them.",
+    "losses": "List the loss families that can be searched.",
     "ui": "Open MLflow's user interface on this store.",
-    "status": "How the sweeps of this folder are doing: a sign of life for users and monitors.",
-    "backup": "Copy a study's database to one file, while sweeps continue.",
-    "doctor": "Versions, device, stores: what is slow, missing or broken here.",
+    "synth": "Write a synthetic scene set as ordinary files.",
+    "doctor": "Versions, device and stores: what is broken here.",
 }
 """Each command is `command` in `sweeper.cli.NAME`, which is imported only when it is used."""
 
@@ -70,7 +67,6 @@ class LazyGroup(click.Group):
         command = importlib.import_module(f"sweeper.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         command.name = cmd_name
-        command.context_settings["auto_envvar_prefix"] = "SWEEPER"  # SWEEPER_STORAGE serves every command
         return command
 
     def resolve_command(

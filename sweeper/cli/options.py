@@ -31,6 +31,10 @@ class SweeperCommand(click.Command):
     default.
     """
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.context_settings["auto_envvar_prefix"] = "SWEEPER"  # SWEEPER_STORAGE serves every command
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse empty values of the command line and of the `SWEEPER_*` variables that it does not override.
 

@@ -9,6 +9,9 @@ import click
 from sweeper.core.errors import UsageError
 
 REPLACED = {
+    "sweeper status": "is `sweeper studies show` now",
+    "sweeper backup": "is `sweeper studies backup` now",
+    "sweeper mlflow": "is `sweeper studies sync` now",
     "sweeper advise": "is a section of `sweeper profile DATA` now",
     "sweeper cache": "is gone: the folder `.sweeper/cache` may be deleted while no sweep runs",
     "sweeper spaces": "is gone: an unknown `--space` lists the shipped names, and search_spaces/ has their files",

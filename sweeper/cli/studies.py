@@ -1,98 +1,153 @@
-"""`sweeper studies`: list the studies of a storage, or delete one."""
+"""`sweeper studies`: list the studies of a storage, say how they are doing, delete, back up and synchronise one."""
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.settings_options import make_setting_option
-from sweeper.cli.terminal import echo_result
-from sweeper.core.document import Document
-from sweeper.core.errors import UsageError
+from sweeper.cli.terminal import echo_lines, echo_result
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import escape_for_display, format_count
+from sweeper.core.text import escape_for_display, format_count, format_duration
+
+if TYPE_CHECKING:
+    from sweeper.workflow.status import StatusRow
+
+HELP = ("-h", "--help")
 
 
-class DeletedDocument(Document):
-    """Document that `sweeper studies delete` prints."""
+class StudiesGroup(SweeperCommand, click.Group):
+    """Group of the actions on studies; without an action they are listed."""
 
-    SCHEMA: ClassVar[str] = "sweeper.deleted/1"
-
-    study: str
-    deleted: tuple[str, ...]
-    """Deleted records and files, as text."""
-    kept: tuple[str, ...]
-    """Kept records and files, as text."""
-    bytes: int
-    """Size of the deleted files."""
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Insert `list` if no action is given."""
+        has_action = args and (args[0] in HELP or not args[0].startswith("-"))
+        return super().parse_args(ctx, args if has_action else ["list", *args])
 
 
-@click.command("studies", cls=SweeperCommand)
-@click.argument("action", type=click.Choice(["list", "delete"]), default="list")
-@click.argument("study", required=False)
+@click.group(cls=StudiesGroup, context_settings={"help_option_names": HELP})
+def command() -> None:
+    """List studies, say how they are doing, delete, back up and synchronise them. Without an action: list them."""
+
+
+@command.command("list", cls=SweeperCommand)
 @make_setting_option("storage")
-@make_setting_option("out")
-@make_setting_option("cache", text="Cache folder of the sweeps; paused trainings and weights are next to it.")
-@click.option("--yes", is_flag=True, help="Delete without asking.")
 @add_json_option()
-def command(action: str, study: str | None, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
-    """List the studies with state, verdict and best loss, or delete one.
-
-    \b
-    sweeper studies                 list them
-    sweeper studies delete STUDY    delete its records, paused trainings and weights
-    """
+def _list_studies(storage: str, as_json: bool) -> None:
+    """List the studies with state, verdict and best loss."""
     from sweeper.storage import open_storage
     from sweeper.workflow.studies import StudiesDocument, list_study_rows
 
-    if action == "delete":
-        if study is None:
-            raise UsageError("delete needs a STUDY, got none; `sweeper studies` lists them")
-        _delete(study, storage=storage, out=out, cache=cache, yes=yes, as_json=as_json)
-        return
-    if study is not None or yes:
-        raise UsageError(
-            "STUDY and --yes are for delete; `sweeper studies` lists all, `sweeper report STUDY` shows one"
-        )
     rows = list_study_rows(open_storage(storage, create=False), storage)
-    lines = [("study", "state", "trials", "confirmations", "verdict", "best")]
+    lines: list[tuple[str, ...]] = [("study", "state", "trials", "confirmations", "verdict", "best")]
     for row in rows:
         verdict = ", ".join(filter(None, [row.action, row.verdict])).replace("_", " ") or "–"
         best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
-        counts = (f"{row.trials}/{row.asked}", str(row.confirmations) if row.confirmations else "–")
-        lines.append(
-            (escape_for_display(row.study), row.state, *counts, verdict, escape_for_display(row.problem or best))
-        )
+        counts = (f"{row.trials}/{row.asked}", f"{row.confirmations}")
+        cells = (row.study, row.state, *counts, verdict, row.problem or best)
+        lines.append(tuple(map(escape_for_display, cells)))
     text = f"{format_columns(lines)}\n{format_count(len(rows), 'study')} in {hide_address_secrets(storage)}"
     echo_result(StudiesDocument(studies=tuple(rows)), text, as_json=as_json)
 
 
-def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
+@command.command("show", cls=SweeperCommand)
+@click.argument("study", required=False)
+@make_setting_option("storage")
+@add_json_option()
+def _show_status(study: str | None, *, storage: str, as_json: bool) -> int:
+    """Say of STUDY (default: of every study of this storage) whether its sweep runs and makes progress.
+
+    The exit status is 0 if all is well (running, finished, or stopped by a signal), 1 if somebody should look (the
+    process is gone, silent for 5 minutes, 3 trainings in a row failed, an error ended it), and 2 if nothing is known.
+    It reads `.sweeper/status` next to the SQLite file (else in the working folder), and does not open the database.
+    """
+    from sweeper.workflow.status import StatusDocument, diagnose_studies
+
+    rows = diagnose_studies(storage, study)
+    ok = all(row.ok for row in rows)
+    echo_result(StatusDocument(ok=ok, studies=rows), "\n".join(map(_format_status, rows)), as_json=as_json)
+    return int(not ok)
+
+
+def _format_status(row: StatusRow) -> str:
+    counts = f" {row.done}/{row.total}" if row.total else ""
+    stalled, silent = format_duration(row.stalled_seconds), format_duration(row.silent_seconds)
+    lines = [
+        f"{'ok' if row.ok else 'PROBLEM':7}  {row.study}: {row.state}, {row.phase or 'preparing'}{counts}, last "
+        f"progress {stalled} ago, last sign of life {silent} ago (process {row.pid} on {row.host})",
+        f"answer: {row.answer or 'none yet'}",
+        *(f"→ {problem}" for problem in row.problems),
+    ]
+    return "\n         ".join(lines)
+
+
+@command.command("delete", cls=SweeperCommand)
+@click.argument("study")
+@make_setting_option("storage")
+@make_setting_option("out")
+@make_setting_option("cache", text="Cache folder of the sweeps; paused trainings and weights are next to it.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def _delete_study(study: str, *, storage: str, out: Path, cache: Path, yes: bool) -> None:
+    """Delete the records, paused trainings and weights of STUDY."""
     from sweeper.storage import open_storage
     from sweeper.workflow.studies import plan_deletion, remove_study
 
     opened = open_storage(storage, create=False)
     deletion = plan_deletion(opened, storage, study, cache=cache, out=out)
-    goes = [
-        f"{format_count(deletion.trainings, 'training')} of study {study} in {hide_address_secrets(storage)}",
-        *map(str, deletion.files),
-    ]
-    stays = [f"decoded images in {cache}"]
-    stays += [f"the report in {deletion.report}"] if deletion.report is not None else []
-    stays += [f"{path}, which may be of another study of this name" for path in deletion.doubtful]
-    stays += [f"MLflow's runs (of parent run {deletion.mlflow})"] if deletion.mlflow is not None else []
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"delete asks before it deletes, and nobody can answer here; add --yes to delete {study}")
-        click.echo("This goes for good:\n" + "".join(f"  - {line}\n" for line in goes), err=True, nl=False)
-        click.echo("This stays:\n" + "".join(f"  - {line}\n" for line in stays), err=True, nl=False)
+        echo_lines(f"This goes for good:\n{deletion.goes}\nThis stays:\n{deletion.stays}", err=True)
         click.confirm("Delete?", abort=True, err=True)
     remove_study(opened, storage, study, deletion)
-    count, size = format_count(deletion.trainings, "training"), deletion.bytes / 1e6
-    text = f"deleted study {study}: {count}, {size:.1f} MB of files\nkept: {'; '.join(stays)}"
-    gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=deletion.bytes)
-    echo_result(gone, text, as_json=as_json)
+    echo_lines(f"Deleted:\n{deletion.goes}\nKept:\n{deletion.stays}")
+
+
+@command.command("backup", cls=SweeperCommand)
+@click.argument("study")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@make_setting_option("storage", text="Optuna's storage: sqlite:///FILE.")
+def _back_up_study(study: str, file: Path, *, storage: str) -> None:
+    """Copy the database that holds STUDY to FILE, whole and at one instant, and check the study's records in it.
+
+    A plain copy of sweeper.db may be torn while a sweep writes. To restore: stop the sweep, move sweeper.db,
+    sweeper.db-wal and sweeper.db-shm away, and copy FILE to sweeper.db; or name FILE itself:
+    --storage sqlite:///FILE.
+    """
+    from sweeper.storage.database import back_up_database
+
+    try:
+        size = back_up_database(storage, study, file)
+    except (OSError, sqlite3.Error) as error:
+        raise SweeperError(f"{file} could not be written: {error}") from error
+    echo_lines(f"{file}: {size / 1e6:.1f} MB, every record of study {study} is whole")
+
+
+@command.command("sync", cls=SweeperCommand)
+@click.argument("study")
+@make_setting_option("storage")
+@make_setting_option("tracking_uri", text="MLflow store to write the runs to.")
+@make_setting_option("out")
+def _sync_study(study: str, *, storage: str, tracking_uri: str, out: Path) -> None:
+    """Write to MLflow what it lacks of STUDY, from the study's storage.
+
+    Use it if the store was lost, was unreachable at the end of a sweep, or is to have a copy. Existing runs are
+    completed, not duplicated, so the command may be repeated. No sweep may be running the study meanwhile.
+    """
+    from sweeper.cli.progress import PlainDisplay
+    from sweeper.workflow.mlflow_sync import sync_mlflow
+    from sweeper.workflow.request_checks import check_writable
+
+    check_writable(out)
+    done = sync_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=PlainDisplay().warn)
+    echo_lines(
+        f"study {study}: MLflow at {hide_address_secrets(tracking_uri)} has the runs of "
+        f"{format_count(done.trainings, 'training')}: {done.made} made, {done.completed} completed, the others were "
+        "whole"
+    )

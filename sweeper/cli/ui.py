@@ -16,7 +16,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import COMPARISONS, get_experiments_place, get_view_place, make_folder_name
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_comparison_resume_command, format_mlflow_command, format_places, suggest_correction
+from sweeper.core.text import format_comparison_resume_command, format_places, format_sync_command, suggest_correction
 from sweeper.system.postgres import make_sqlalchemy_url
 
 
@@ -79,7 +79,7 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
         newest = ", ".join(list(prepared)[:5]) or "none"
         step = (
             "To write another one, or one of an earlier version, there: "
-            f"{format_mlflow_command('STUDY', tracking=tracking_uri)}. A comparison that is no longer in {COMPARISONS} "
+            f"{format_sync_command('STUDY', tracking=tracking_uri)}. A comparison that is no longer in {COMPARISONS} "
             "must be begun again with `sweeper confirm`"
         )
         if (COMPARISONS / make_folder_name(study)).is_dir():

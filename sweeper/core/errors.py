@@ -123,8 +123,8 @@ class DamagedError(SweeperError):
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(
-            f"{what} is damaged: {why}. A disk, a copy or a hand changed it. Restore a backup (`sweeper backup` makes "
-            "them), or begin another study with --study"
+            f"{what} is damaged: {why}. A disk, a copy or a hand changed it. Restore a backup "
+            "(`sweeper studies backup` makes them), or begin another study with --study"
         )
 
 

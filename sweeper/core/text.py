@@ -81,10 +81,10 @@ def format_study_command(command: str, study: str, storage: str = STORAGE, place
     return f"sweeper {command} {shlex.quote(study)}{place}"
 
 
-def format_mlflow_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:
+def format_sync_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:
     """Return the command that writes to MLflow what it lacks of a study."""
     places = format_option("--storage", storage, STORAGE) + format_option("--tracking-uri", tracking, TRACKING)
-    return f"sweeper mlflow {shlex.quote(study)}{places}"
+    return f"sweeper studies sync {shlex.quote(study)}{places}"
 
 
 def format_confirm_command(study: str, storage: str = STORAGE) -> str:

@@ -126,7 +126,7 @@ class MlflowMirror:
             raise UsageError(
                 f"--tracking-uri {hide_address_secrets(self._uri)} must be where it was made, as MLflow keeps "
                 f"absolute addresses, and it was moved or copied: it would write the files of study {study!r} to "
-                f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper mlflow` writes any "
+                f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper studies sync` writes any "
                 "study there"
             )
         return str(experiment.experiment_id)

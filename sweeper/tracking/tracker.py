@@ -25,7 +25,7 @@ from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, Tra
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_count, format_mlflow_command, format_resume_command
+from sweeper.core.text import format_count, format_resume_command, format_sync_command
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.whole_files import WatchedFile
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
@@ -143,7 +143,7 @@ class MlflowTracker:
         created = datetime.fromisoformat(plan.created).timestamp()
         trainings = list_tracked_trainings(study, created)
         self._study, self._plan, self._values = study, plan, RunValues(plan.conditions)
-        self._command = format_mlflow_command(study.study_name, storage, self._uri)
+        self._command = format_sync_command(study.study_name, storage, self._uri)
         requested = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
         self._sweep = DesiredRun(
             name=SWEEP,
@@ -167,7 +167,7 @@ class MlflowTracker:
                 f"Nothing was trained. Fix this, then resume with: {resume}"
             ) from error
         is_other = studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
-        if is_other and status == "RUNNING":  # callers of `sweeper mlflow` chose the store
+        if is_other and status == "RUNNING":  # callers of `sweeper studies sync` chose the store
             self._warn(
                 f"MLflow at {self._place} is another store than the study's last, or a new one: it gets all runs of "
                 "the study, and the other one no more of them; --tracking-uri names the store"

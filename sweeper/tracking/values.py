@@ -1,6 +1,6 @@
 """Values of MLflow's runs: names, tags, parameters and metrics. This module sends nothing.
 
-A running sweep and `sweeper mlflow` both use these functions, and so write the same runs.
+A running sweep and `sweeper studies sync` both use these functions, and so write the same runs.
 """
 
 from __future__ import annotations

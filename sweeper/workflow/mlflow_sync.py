@@ -1,4 +1,4 @@
-"""A study in MLflow: the summary of its run, and `sweeper mlflow`, which writes what a store lacks."""
+"""A study in MLflow: the summary of its run, and `sweeper studies sync`, which writes what a store lacks."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import get_view_place
 from sweeper.core.records import SweepRecord
-from sweeper.core.redact import hide_address_secrets
 from sweeper.workflow.conclude import Outcome, report_study
 
 if TYPE_CHECKING:
     from sweeper.tracking import SweepSummary
 
 
-class MlflowDocument(Document):
-    """Document that `sweeper mlflow` prints."""
+class SyncedRuns(NamedTuple):
+    """Numbers of the trainings of a study, of the runs made for them, and of those completed."""
 
-    SCHEMA: ClassVar[str] = "sweeper.mlflow/1"
-
-    study: str
-    tracking_uri: str
-    """Without a password."""
     trainings: int
     made: int
     completed: int
@@ -69,7 +62,7 @@ def _list_view_places(sweep: SweepRecord) -> str:
 
 def sync_mlflow(
     storage_url: str, name: str, *, tracking_uri: str, out: Path, warn: Callable[[str], None]
-) -> MlflowDocument:
+) -> SyncedRuns:
     """Write what MLflow lacks of a study, from the study's storage; a second call changes nothing.
 
     The report of a concluded study is written again, too, and becomes the sweep's artifacts.
@@ -96,10 +89,4 @@ def sync_mlflow(
     if lacks is not None:
         raise SweeperError(lacks)
     trainings = len(studies.list_all_results(study)) + len(studies.list_waiting_results(study))
-    return MlflowDocument(
-        study=name,
-        tracking_uri=hide_address_secrets(tracking_uri),
-        trainings=trainings,
-        made=len(tracker.mirror.made),
-        completed=len(tracker.mirror.completed),
-    )
+    return SyncedRuns(trainings, made=len(tracker.mirror.made), completed=len(tracker.mirror.completed))

@@ -18,7 +18,13 @@ from pydantic import ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, SweeperError
+from sweeper.core.errors import (
+    InterruptedSweepError,
+    NothingCompletedError,
+    SweeperError,
+    UsageError,
+    check_address,
+)
 from sweeper.core.events import (
     ResultStored,
     SweepEvent,
@@ -29,17 +35,16 @@ from sweeper.core.events import (
 )
 from sweeper.core.paths import STATUS, STORAGE, make_folder_name
 from sweeper.core.records import TrialResult
-from sweeper.core.text import format_resume_command
-from sweeper.system.locks import get_sqlite_path
+from sweeper.core.text import format_resume_command, suggest_correction
+from sweeper.system.locks import get_sqlite_path, require_database_file
+from sweeper.system.postgres import is_postgres
 from sweeper.system.whole_files import remove_left, replace_atomically
 from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts, PhaseProgress
 
 BEAT_SECONDS = 10.0
 """Longest time between two signs of life of a running sweep while it trains, writes to MLflow or draws its report."""
-QUIET_SECONDS = 3 * BEAT_SECONDS
-"""After a longer silence the sweep waits for something, without progress."""
 SILENT_SECONDS = 300.0
-"""After a longer silence it counts as hanging: it may prepare data or wait for its database for some minutes."""
+"""After a longer silence a sweep counts as hanging: it may prepare data or wait for its database for some minutes."""
 FAILURES = 3
 """Number of failed trainings in a row that is a problem."""
 
@@ -75,15 +80,11 @@ class SweepLife(Record):
     host: str
 
 
-def get_status_folder(storage: str) -> Path:
-    """Return the folder of a storage's status files: next to a SQLite file, else below the working folder."""
-    path = get_sqlite_path(storage)
-    return STATUS if path is None else path.parent / STATUS
-
-
 def get_status_file(storage: str, study: str) -> Path:
-    """Return the status file of a study."""
-    return get_status_folder(storage) / f"{make_folder_name(study)}.json"
+    """Return the status file of a study: next to a SQLite file, else below the working folder."""
+    path = get_sqlite_path(storage)
+    folder = STATUS if path is None else path.parent / STATUS
+    return folder / f"{make_folder_name(study)}.json"
 
 
 class Heartbeat:
@@ -168,14 +169,9 @@ class StatusRow(SweepLife):
     gone: bool
     """Whether its process ended without reporting its end, or hangs."""
 
-    @property
-    def quiet(self) -> bool:
-        """Whether it is running, but has given no recent sign of life."""
-        return self.state == "running" and self.silent_seconds > QUIET_SECONDS
-
 
 class StatusDocument(Document):
-    """Document that `sweeper status` prints."""
+    """Document that `sweeper studies show` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.status/1"
 
@@ -214,6 +210,35 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session:
         silent_seconds=silent,
         stalled_seconds=max(0.0, now - life.progress),
     )
+
+
+def diagnose_studies(storage: str, study: str | None) -> tuple[StatusRow, ...]:
+    """Diagnose the sweep of a study, or of each one with a status file; the database is not opened.
+
+    PostgreSQL is asked who continued a study with a problem: another machine has its own status file.
+
+    Raises:
+        UsageError: if nothing is known, or the address is invalid.
+    """
+    check_address("--storage", storage)
+    if not is_postgres(storage):
+        require_database_file(storage)
+    folder = get_status_file(storage, "any").parent
+    lives = [life for life in map(read_life, sorted(folder.glob("*.json"))) if life is not None]
+    rows = []
+    for life in lives:
+        if study in {None, life.study}:
+            row = diagnose_sweep(life, time.time(), storage)
+            if not row.ok and is_postgres(storage):
+                row = diagnose_sweep(life, time.time(), storage, read_last_session(storage, life.study))
+            rows.append(row)
+    if not rows:
+        near = suggest_correction(study or "", [life.study for life in lives])
+        raise UsageError(
+            f"nothing is known of {study or 'any study'} in {folder}{near}; name the --storage of the run, in the "
+            "folder of the sweep"
+        )
+    return tuple(rows)
 
 
 def read_last_session(storage: str, study: str) -> str:

@@ -11,6 +11,8 @@ from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths
+from sweeper.core.redact import hide_address_secrets
+from sweeper.core.text import format_count
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
@@ -76,18 +78,14 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
 
 
 class Deletion(NamedTuple):
-    """Files and records that deleting a study removes, and those that stay."""
+    """Plan of deleting a study."""
 
-    trainings: int
     files: tuple[Path, ...]
     """Folders and files that belong only to the study: paused trainings, weights, status."""
-    bytes: int
-    report: Path | None
-    """Its report, which stays."""
-    mlflow: str | None
-    """MLflow's run of the sweep, which stays."""
-    doubtful: tuple[Path, ...] = ()
-    """Folders of its name that stay: they hold networks trained on other data, or their data are unknown."""
+    goes: str
+    """Records and files that are deleted, one in a line."""
+    stays: str
+    """Records and files that are kept, one in a line."""
 
 
 def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
@@ -110,15 +108,12 @@ def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path,
     all_of_it = digest is not None and all(_is_weights_of(path, digest) for path in trained[1].glob("*.safetensors"))
     files = [*(trained if all_of_it else ()), get_status_file(url, name)]
     existing = tuple(path for path in files if path.exists())
-    report = ReportPaths(out, name).folder
-    return Deletion(
-        trainings=len(studies.list_all_results(study)),
-        files=existing,
-        bytes=sum(_measure_size(path) for path in existing),
-        report=report if report.exists() else None,
-        mlflow=study.user_attrs.get("parent_run_id"),
-        doubtful=() if all_of_it else tuple(path for path in trained if path.exists()),
-    )
+    trainings = format_count(len(studies.list_all_results(study)), "training")
+    goes = [f"{trainings} of study {name} in {hide_address_secrets(url)}", *existing]
+    stays = [f"decoded images in {cache}", f"the report in {ReportPaths(out, name).folder}", "MLflow's runs"]
+    if not all_of_it:
+        stays += [f"{path}, which may be of another study of this name" for path in trained if path.exists()]
+    return Deletion(existing, *("\n".join(f"  - {line}" for line in lines) for lines in (goes, stays)))
 
 
 def _is_weights_of(weights: Path, digest: str) -> bool:
@@ -149,8 +144,3 @@ def remove_study(storage: RetryingStorage, url: str, name: str, deletion: Deleti
             f"the records of study {name} are deleted, and {error.filename} could not be: {error.strerror}; delete it "
             "by hand"
         ) from error
-
-
-def _measure_size(path: Path) -> int:
-    each = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
-    return sum(file.stat().st_size for file in each)

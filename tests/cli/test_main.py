@@ -38,6 +38,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["report", ""], "an argument, got ''"),
         (["report", "nothing"], "there is no file"),
         (["losses", "dise"], "did you mean `dice`?"),
+        (["studies", "shwo"], "Did you mean 'show'?"),
         (["docter"], "no such command, 'docter', did you mean `doctor`?"),
         (["zzz"], "`sweeper --help` lists them"),
     ],
@@ -140,17 +141,17 @@ def test_the_shell_completes_commands_and_options() -> None:
         assert CliRunner().invoke(cli, [], env=environment, prog_name="sweeper").output == expected
 
 
-@pytest.mark.parametrize("command", ["report", "train", "export", "mlflow", "backup", "predict"])
+@pytest.mark.parametrize("command", ["report", "train", "export", "predict", "studies sync", "studies backup"])
 def test_a_command_without_its_study_lists_the_newest(tmp_path: Path, sweeper: Sweeper, command: str) -> None:
     needed = "STUDY and IMAGES are needed" if command == "predict" else "STUDY is needed"
     url = f"sqlite:///{tmp_path}/other.db"
     for name in ("one", "two"):
         studies.create_study(studies.open_storage(url), name, new_plan())
-    status, out, err = sweeper(command, "--storage", url)
+    status, out, err = sweeper(*command.split(), "--storage", url)
     assert (status, out) == (2, "") and f"{needed}; the newest are: one, two" in err
-    status, out, err = sweeper(command)
+    status, out, err = sweeper(*command.split())
     assert (status, out) == (2, "") and f"{needed}; --storage: there is no file sweeper.db" in err
-    status, out, err = sweeper(command, "--storage", "postgresql://nobody@192.0.2.1/x")  # no server is asked
+    status, out, err = sweeper(*command.split(), "--storage", "postgresql://nobody@192.0.2.1/x")  # no server is asked
     assert (status, out) == (2, "") and f"{needed}; `sweeper studies` lists them" in err
 
 

@@ -52,7 +52,8 @@ def test_a_deleted_study_leaves_its_report_and_nothing_else(two_studies: None, s
     status, out, err = sweeper("studies", "delete", "done")
     assert status == 2 and "add --yes" in err and "done" in studies.list_study_names(studies.open_storage(URL))
     status, out, err = sweeper("studies", "delete", "done", "--yes")
-    assert status == 0 and "deleted study done" in out and "the report in reports/done" in out, err
+    assert status == 0 and "trainings of study done in sqlite:///sweeper.db" in out.partition("Kept:")[0], err
+    assert "the report in reports/done" in out.partition("Kept:")[2]
     storage = studies.open_storage(URL)
     assert studies.list_study_names(storage) == ["begun"]
     assert (
@@ -110,3 +111,23 @@ def test_delete_removes_a_half_made_study_and_refuses_a_foreign_one(two_studies:
     status, _, err = sweeper("studies", "delete", "foreign", "--yes")
     assert status == 2 and "was not made by sweeper" in err
     assert {*optuna.get_all_study_names(storage)} == {"done", "begun", "foreign"}
+
+
+def test_a_backup_holds_the_study_and_never_replaces_a_file(two_studies: None, sweeper) -> None:
+    status, out, err = sweeper("studies", "backup", "done", "copy.db")
+    assert status == 0 and "every record of study done is whole" in out, err
+    copy = studies.open_storage("sqlite:///copy.db", create=False)
+    assert studies.list_study_names(copy) == ["done", "begun"]
+    status, _, err = sweeper("studies", "backup", "done", "copy.db")
+    assert status == 2 and "copy.db exists already" in err
+
+
+def test_variables_and_help_serve_every_action(
+    two_studies: None, sweeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SWEEPER_STORAGE", f"sqlite:///{tmp_path}/none.db")
+    for action in ((), ("list",), ("delete", "done", "--yes"), ("backup", "done", "x.db"), ("sync", "done")):
+        status, out, err = sweeper("studies", *action)
+        assert (status, out) == (2, "") and "there is no file" in err and "none.db" in err, action
+    help_text = sweeper("studies", "--help")[1]
+    assert all(f"\n  {action} " in help_text for action in ("list", "show", "delete", "backup", "sync"))

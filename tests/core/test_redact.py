@@ -169,7 +169,7 @@ def test_secrets_of_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) 
 
 COMMANDS = [
     pytest.param(["doctor", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
-    pytest.param(["status", "--json", "--storage={}"], marks=pytest.mark.slow),
+    pytest.param(["studies", "show", "--json", "--storage={}"], marks=pytest.mark.slow),
     pytest.param(["run", "--dry-run", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     ["run", "--steps", "{}"],
     ["report", "x", "--storage", "{}"],

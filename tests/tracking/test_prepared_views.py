@@ -116,7 +116,7 @@ def test_a_missing_study_is_refused_with_the_command_that_writes_it(
     arguments = ["own", "--tracking-uri", "https://mlflow.example"]
     with pytest.raises(UsageError) as caught:
         CliRunner().invoke(ui.command, arguments, catch_exceptions=False)
-    assert "there: sweeper mlflow STUDY --tracking-uri https://mlflow.example. A comparison that is" in str(
+    assert "there: sweeper studies sync STUDY --tracking-uri https://mlflow.example. A comparison that is" in str(
         caught.value
     )
     assert "no longer in .sweeper/confirm must be begun again with `sweeper confirm`" in str(caught.value)

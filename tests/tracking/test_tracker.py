@@ -269,7 +269,7 @@ def test_the_end_reports_unwritten_runs_and_the_command_that_writes_them(uri: st
     store_result(study, train(tracker, builders.trial("dice", 0.5, 0)))
     tracker.end_sweep("KILLED")
     assert "did not take everything: 2 runs left (cut)" in warnings[-1]
-    assert "sweeper mlflow 'end of all'" in warnings[-1]
+    assert "sweeper studies sync 'end of all'" in warnings[-1]
     line.cut = None
     time.sleep(0.1)
     assert list_statuses(uri, tracker) == {"sweep": "RUNNING"}  # nothing is written after the end

@@ -58,7 +58,7 @@ def test_a_lost_file_is_reported_at_once_and_at_the_end_and_not_created_again(
     if busy:
         store_result(study, train(tracker, builders.trial("dice", 0.5, 1)))
     wait_until(lambda: tracker._log_warnings() or warnings)  # type: ignore[func-returns-value]
-    command = f"sweeper mlflow 'my study' --tracking-uri 'sqlite:///{path}'"
+    command = f"sweeper studies sync 'my study' --tracking-uri 'sqlite:///{path}'"
     assert f"mlflow.db {words} while the sweep wrote to it" in warnings[0] and command in warnings[0]
     tracker.end_sweep("FINISHED")
     assert len(warnings) == 2 and words in warnings[1] and warnings[1].endswith(f"this writes it: {command}")
@@ -73,7 +73,7 @@ def test_a_file_that_is_lost_before_the_end_is_reported_although_all_was_written
     assert tracker.wait_until_written() is None
     (tmp_path / "mlflow.db").unlink()
     lacks = tracker.wait_until_written()
-    assert lacks is not None and "was deleted" in lacks and "sweeper mlflow s" in lacks
+    assert lacks is not None and "was deleted" in lacks and "sweeper studies sync s" in lacks
     tracker.close()
     again = begin_tracking(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
     assert again.wait_until_written() is None
