@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from sweeper.cli.replaced import explain_replaced
 from sweeper.core.errors import RequestError
-from sweeper.core.redact import remember_command_secrets
+from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import format_key, format_value, read_yaml
 
@@ -30,9 +31,8 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     if not isinstance(content, Mapping):
         problems = problems or [f"(top): must be a mapping of options to values, got {format_value(content)}"]
         raise RequestError(f"what --config {value} asks for", problems)
-    remember_command_secrets(
-        word for key, option_value in content.items() for word in (f"--{key}".replace("_", "-"), str(option_value))
-    )
+    written = [word for key, given in content.items() for word in (f"--{key}".replace("_", "-"), str(given))]
+    hide_command_secrets(shlex.join(written))  # remembers them
     options = {
         name.removeprefix("--"): option
         for option in ctx.command.params

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from click.core import ParameterSource
 
 from sweeper.cli.replaced import refuse_replaced, refuse_replaced_variables
 from sweeper.core.paths import expand_user
-from sweeper.core.redact import remember_command_secrets
+from sweeper.core.redact import hide_command_secrets
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
@@ -43,7 +44,7 @@ class SweeperCommand(click.Command):
             UsageError: if an option was replaced, with what to use now.
         """
         refuse_replaced_variables(ctx)
-        remember_command_secrets(args)
+        hide_command_secrets(shlex.join(args))  # remembers them
         problems = list(_find_empty_arguments(args))
         patterns = {"--images", "--masks"} & {*args}
         try:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, PlainValidator
+
+from sweeper.core.redact import hide_command_secrets
 
 
 class Record(BaseModel):  # noqa: PLW1641 (pydantic makes the hash of the fields of what is frozen)
@@ -49,3 +51,5 @@ def _pack_array(array: npt.NDArray[Any]) -> dict[str, Any]:
 
 Array = Annotated[npt.NDArray[Any], PlainValidator(_unpack_array), PlainSerializer(_pack_array, when_used="json")]
 """A NumPy array that is compressed when the record is written as JSON."""
+ShownCommand = Annotated[str, AfterValidator(hide_command_secrets)]
+"""A command that is displayed or stored, without its secrets."""

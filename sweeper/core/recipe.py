@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sweeper.core.base import Record
+from sweeper.core.base import Record, ShownCommand
 from sweeper.core.own_code import UserCode
 
 Architecture = Literal["unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer"]
@@ -40,7 +40,7 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 class Recipe(Record):
     """Settings by which every trial of a study is trained and scored. Defaults are those for a CPU."""
 
-    command: str | None = None
+    command: ShownCommand | None = None
     """The user's script that trains, with its arguments; None = sweeper trains. `steps` are then per cent of the
     script's own length, learning rates factors of its own rate, and network, crops and batches are the script's."""
     model: UserCode | None = None

@@ -12,8 +12,9 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 HIDDEN = "***"
@@ -35,7 +36,8 @@ _VIEW = re.compile(r"(?:/(?:experiments|models)/[\w/?=&.,%+-]*)?")
 """Fragment that distinguishes MLflow's pages."""
 _PATH = re.compile(r"[~./\\]|[A-Za-z]:[\\/]|file:")
 _FILE = re.compile(r"sqlite:///[\w./~ -]+")
-_ANY = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_ADDRESS = re.compile(r"(\S*?)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+"""An address, also behind a name, in the first part of a word."""
 _IN_TEXT = re.compile(
     r"[a-z][a-z0-9+.-]*://"
     r"(?:[^\s/:@?#'\"]*:(?!\d{1,5}(?:[/?#\s'\"),\].;]|$))(?:(?!://).)*@)?"
@@ -44,10 +46,11 @@ _IN_TEXT = re.compile(
 )
 """An address in a text; a password in it ends at the last @ of the line, whatever it contains."""
 _FIELD = re.compile(
-    r"(?P<start>(?:\b|[\w-]+[_-])(?:passw(?:or)?d|pass|pwd|token|secret)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s'\"&;#]+)",
+    r"(?P<start>(?:\b|[\w-]+[_-])(?:passw(?:or)?d|pass|pwd|token|secret|api_?key)(?:\s*=|[\"']\s*:)\s*)"
+    r"('[^']*'|\"[^\"]*\"|[^\s'\"&;#]+)",
     re.IGNORECASE,
 )
-"""`password=…`, as drivers and HTTP libraries print it."""
+"""`password=…`, as drivers and HTTP libraries print it, and `"password": …`."""
 _ENVIRONMENT = (
     *("SWEEPER_STORAGE", "SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI", "PGPASSWORD", "MLFLOW_TRACKING_PASSWORD"),
     *("MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN"),
@@ -55,6 +58,12 @@ _ENVIRONMENT = (
 )
 """Variables that contain an address or a secret."""
 _OPTIONS = ("--storage", "--tracking-uri", "--ray-address")
+"""Options whose value is an address."""
+_SECRET_NAME = re.compile(
+    r"\S*(?:passw(?:or)?d|passphrase|token|secret|credentials?|apikey)|(?:\S*[\W_])?(?:pass|pwd?|key|auth)",
+    re.IGNORECASE,
+)
+"""Name of an option or variable whose value is a secret."""
 _KEPT = "!#$%&'()*+,/:;=?@[]~"
 """Characters of an address that HTTP libraries do not escape."""
 _known: set[str] = set()
@@ -70,24 +79,34 @@ def hide_address_secrets(address: str) -> str:
     return _split_secrets(address)[0]
 
 
-def hide_command_secrets(words: Sequence[str]) -> str:
-    """Return a command line fit for display; each word is redacted separately, as quoting could split a secret."""
-    remember_command_secrets(words)
-    return shlex.join(map(redact, words))
+def hide_command_secrets(command: str) -> str:
+    """Return a command line fit for display, and remember its secrets for `redact`.
 
-
-def remember_command_secrets(words: Iterable[str]) -> None:
-    """Remember the addresses among the words of a command line, and the values of address options."""
-    before = ""
-    for word in words:
-        match = _ANY.search(word)
-        if match is not None:
-            remember_addresses(word[match.start() :])
-        elif before in _OPTIONS:
-            remember_addresses(word)
-        elif word.partition("=")[0] in _OPTIONS:
-            remember_addresses(word.partition("=")[2])
-        before = word
+    Hidden are secrets of addresses, and values of options and variables whose names say that they are secret, also in a
+    command within a word, such as that of `bash -c`. A command that cannot be split into words is hidden as a whole.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return HIDDEN
+    hidden = []
+    for before, word in pairwise(["", *words]):
+        option = before.rstrip(":")
+        is_alone = option in _OPTIONS or _SECRET_NAME.fullmatch(option)
+        name, equals, value = ("", "", word) if is_alone else word.partition("=")
+        shown = word
+        if value and _SECRET_NAME.fullmatch(name or option):
+            _known.add(value)
+            shown = f"{name}{equals}{HIDDEN}"
+        elif match := _ADDRESS.match(word):
+            remember_addresses(word[match.end(1) :])
+            shown = HIDDEN if len(word.split()) > 1 else word  # an address with blanks, or a command behind it
+        elif (name or option) in _OPTIONS:
+            remember_addresses(value)
+        elif word.split() != [word]:
+            shown = hide_command_secrets(word)
+        hidden.append(redact(shown))
+    return command if hidden == words else shlex.join(hidden)
 
 
 def remember_addresses(*addresses: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from sweeper.core.base import Record
+from sweeper.core.base import Record, ShownCommand
 from sweeper.core.document import Document, format_json
 from sweeper.core.paths import ConfirmationPaths
 from sweeper.core.records import Action, Contest
@@ -53,7 +53,7 @@ class ConfirmationDocument(Document):
     recommended: str
     """Name of the loss to train with."""
     name: str
-    command: str
+    command: ShownCommand
     losses: tuple[LossRow, ...]
     seeds: int
     """Number of seeds of the answer."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from sweeper.core.errors import ScriptError, UsageError
+from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import format_duration, suggest_correction
 from sweeper.scripts.contract import LOG, MODULES, TrialDocument
 
@@ -64,14 +65,15 @@ def split_command(command: str) -> list[str]:
     """
     lexer = shlex.shlex(command, posix=True, punctuation_chars=SHELL)
     lexer.whitespace_split, lexer.commenters = True, ""
+    shown = hide_command_secrets(command)
     try:
         words = [*lexer]
     except ValueError as error:
-        raise UsageError(f"--command must be words as a shell takes them, got {command!r}: {error}") from error
+        raise UsageError(f"--command must be words as a shell takes them, got {shown}: {error}") from error
     needs_shell = any(word and not word.strip(SHELL) for word in words)
     if not words or needs_shell or _ASSIGNMENT.match(words[0]):
         raise UsageError(
-            f"--command must be one program with its arguments, got {command!r}; for more, give a file to run, as "
+            f"--command must be one program with its arguments, got {shown!r}; for more, give a file to run, as "
             "--command 'bash train.sh'"
         )
     for place in re.findall(r"(?<!\{)\{([A-Za-z_]+)\}(?!\})", command):
@@ -138,7 +140,7 @@ def run_script(
             f"{words[0]} must be a program that can be started, and cannot: {error.strerror}; give its whole path, or "
             "name the program that runs it, as 'bash train.sh' does"
         )
-        raise ScriptError(shlex.join(words), [text]) from error
+        raise ScriptError(hide_command_secrets(shlex.join(words)), [text]) from error
     assert process.stdout is not None
     log = _BoundedLog(process.stdout, folder / LOG)
     is_late, done_at, waited = False, None, 0.0

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from sweeper.core.base import ShownCommand
 from sweeper.core.document import Document
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import CACHE
@@ -53,7 +54,7 @@ class ProbeDocument(Document):
 
     SCHEMA: ClassVar[str] = "sweeper.probe/1"
 
-    command: str
+    command: ShownCommand
     pairing: Literal["exact", "start", "none"]
     """What two starts with one seed share: everything, only the first batch and network, or nothing."""
     scores: dict[Split, What]

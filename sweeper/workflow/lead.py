@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -332,7 +333,7 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int, source
     for key, value in shown.items():
         if value is not False:
             words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
-    study.set_user_attr("command", hide_command_secrets(["sweeper", "run", *words]))
+    study.set_user_attr("command", hide_command_secrets(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("places", settings.places)
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)

@@ -8,7 +8,7 @@ from sweeper.core.errors import RequestError, ScriptError, StudyError, UsageErro
 from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Coordinate, Dataset, SearchSpace
-from sweeper.core.redact import redact
+from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.image_names import divide_as_before, divide_as_script
@@ -117,7 +117,7 @@ def divide_by_script(
             f"{', '.join(names)}; name them so in trial(classes=[…]), or map the data's by --class-map"
         )
     if problems:
-        raise ScriptError(settings.command, problems)
+        raise ScriptError(hide_command_secrets(settings.command), problems)
     cost = ""
     if probe.seconds_per_training is not None:
         cost = f"; a whole training takes about {format_duration(probe.seconds_per_training)}"
@@ -144,7 +144,7 @@ def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:
 def make_script_recipe(settings: Settings, command: str) -> Recipe:
     """Return the recipe of a new study: the script's command, without secrets, and the requested settings."""
     return Recipe(
-        command=redact(command),
+        command=command,
         arch="script",
         encoder="",
         evaluations=1,

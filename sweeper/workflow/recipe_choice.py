@@ -12,7 +12,7 @@ from sweeper.core.own_code import UserCode, find_code, locate_code
 from sweeper.core.own_metric import OPTION, register_metric
 from sweeper.core.recipe import CPU_PRETRAINED, FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Dataset
-from sweeper.core.redact import redact
+from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import suggest_correction
 from sweeper.data.balanced_crops import is_any_larger
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
@@ -184,7 +184,7 @@ def resolve_resumed_recipe(
     if (steps := resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size)) is not None:
         changes["steps"] = steps
     if settings.command is not None:
-        changes["command"] = redact(settings.command)
+        changes["command"] = hide_command_secrets(settings.command)
     if settings.encoder_weights not in {None, "auto"}:
         changes["encoder_weights"] = settings.encoder_weights
     if settings.model is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.redact import hide_address_secrets, redact
+from sweeper.core.redact import hide_address_secrets
 from sweeper.scripts.answer import ConfirmationDocument
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import FIRST_SEED
@@ -51,11 +51,11 @@ class ComparisonRuns:
         self._has_failed = self._is_closed = False
         self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
         digest = hashlib.sha256(str(plan.probe.class_pixels).encode()).hexdigest()
-        self._images = make_dataset_input("the script's", digest, "local", plan.command, "confirmation")
+        self._images = make_dataset_input("the script's", digest, "local", plan.probe.command, "confirmation")
         self._run = DesiredRun(
             name=SWEEP,
             tags={"sweeper.kind": SWEEP},
-            params={"command": redact(plan.command), "losses": ", ".join(loss.name for loss in plan.losses)},
+            params={"command": plan.probe.command, "losses": ", ".join(loss.name for loss in plan.losses)},
             dataset=self._images,
             start=int(time.time() * 1000),
             status="RUNNING",

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.cli.main import main
+from sweeper.core.base import Record, ShownCommand
 from sweeper.core.errors import UsageError, check_address
 from sweeper.core.redact import NO_ADDRESS, hide_address_secrets, hide_command_secrets, redact, remember_addresses
 
@@ -102,12 +103,12 @@ RAW = {
 def test_no_piece_of_a_password_is_in_any_output(frame: str, secret: str, spell: Callable[[str], str]) -> None:
     address = frame.format(spell(secret))
     pieces = {text[at : at + 4] for text in (secret, spell(secret)) for at in range(len(text) - 3)}
-    words = ["run", "--storage", address]
+    words = shlex.join(["run", "--storage", address])
     with patch("sweeper.core.redact._known", set()):
         hidden = hide_address_secrets(address)
         bare = repr(secret) if spell is not str and len(secret) > 5 else ""  # a short word stands in other sentences
         for rendering in (hidden, redact(f"failed: {address!r} {bare}, {address}"), hide_command_secrets(words)):
-            frames = f"{frame} {NO_ADDRESS} {shlex.join(words[:2])} failed: '***'"
+            frames = f"{frame} {NO_ADDRESS} run --storage failed: '***'"
             assert not [piece for piece in pieces if piece in rendering and piece not in frames], (address, rendering)
     with suppress(UsageError):
         check_address("--storage", address)
@@ -138,7 +139,71 @@ def test_a_remembered_secret_is_hidden_in_every_spelling(address: str) -> None:
     ):
         hidden = redact(f"failed: {cause}: give up")
         assert "na" not in hidden and "17" not in hidden and "give up" in hidden, (cause, hidden)
-    assert "17" not in hide_command_secrets(["sweeper", "run", f"--storage={address}", "--seed", "1"])
+    assert "17" not in hide_command_secrets(shlex.join(["sweeper", "run", f"--storage={address}", "--seed", "1"]))
+
+
+FRAMES = [
+    ["python", "t.py", "--password", "{}"],
+    ["python", "t.py", "--amp", "--api-key={}", "--lr", "0.1"],
+    ["python", "t.py", "-token", "{}", "data"],
+    ["env", "WANDB_API_KEY={}", "PGPASSWORD={}", "python", "t.py"],
+    ["python", "t.py", "db.password={}", "--hf_token={}", "--aws-secret-access-key", "{}", "--auth", "{}"],
+    ["python", "t.py", "--db", "postgresql://m_e:{}@h0st/db", "--passwd", "{}"],
+    ["python", "t.py", "--db=https://m_e:{}@h0st/x", "--pw={}"],
+]
+"""Places of a secret in a command; the last is an address with it."""
+
+
+@settings(max_examples=400, derandomize=True, deadline=None, database=None)
+@given(st.sampled_from(FRAMES), PASSWORDS, st.integers(0, 2))
+def test_no_piece_of_a_secret_is_in_a_displayed_command(frame: list[str], secret: str, depth: int) -> None:
+    words = [word.format(quote(secret, safe="") if "://" in word else secret) for word in frame]
+    for _ in range(depth):  # a command within a word
+        words = ["bash", "-c", shlex.join(words)]
+    pieces = {text[at : at + 4] for text in (secret, quote(secret, safe="")) for at in range(len(text) - 3)}
+    command, known = shlex.join(words), f"bash -c {shlex.join(frame)} {shlex.quote('***')}"
+    with patch("sweeper.core.redact._known", set()):
+        hidden = hide_command_secrets(command)
+        assert not [piece for piece in pieces if piece in hidden and piece not in known], (command, hidden)
+        assert hide_command_secrets(hidden) == hidden
+        document = ScriptEvaluation(command=command)
+        assert not [piece for piece in pieces if piece in document.command and piece not in known]
+        if len(secret) >= 8:  # a short word stands in other sentences
+            assert secret not in redact(f"the script said: {secret}")
+
+
+class ScriptEvaluation(Record):
+    """A record with a command."""
+
+    command: ShownCommand
+
+
+@pytest.mark.parametrize(
+    ("command", "hidden"),
+    [
+        ("python t.py --password canary --seed {seed}", "python t.py --password '***' --seed '{seed}'"),
+        ("env API_KEY=canary python t.py", "env 'API_KEY=***' python t.py"),
+        ("bash -c 'python t.py --token canary'", "bash -c 'python t.py --token '\"'\"'***'\"'\"''"),
+        ('python t.py \'{"password":"canary"}\'', "python t.py '{\"password\":***}'"),
+        ("python t.py --password 'canary", "***"),
+    ],
+)
+def test_secrets_of_a_command_are_hidden(command: str, hidden: str) -> None:
+    with patch("sweeper.core.redact._known", set()):
+        assert hide_command_secrets(command) == hidden
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python train.py DATA  --lr {lr_factor} --seed={seed}",
+        "python t.py --tokenizer bert --max-tokens 5 --author me --keyframes 3 --password-file secrets/x",
+        "bash -c 'python t.py --note \"no secret\"'",
+        "python t.py --storage sqlite:///x.db a=b",
+    ],
+)
+def test_a_command_without_secrets_is_not_changed(command: str) -> None:
+    assert hide_command_secrets(command) == command
 
 
 @pytest.mark.parametrize("address", ["postgresql://me:ca@na/ry@host/db", "http://me:port/x@host", "postgresql:me:x@h"])

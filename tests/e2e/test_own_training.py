@@ -126,7 +126,8 @@ def test_a_comparison_that_is_refused_loads_no_mlflow(words: list[str], tmp_path
     assert "sweeper" in loaded and not loaded & {"torch", "mlflow"}
 
 
-COMPARE = ("confirm", "--losses", "dice", "--command", python(SUPPORT / "own_training.py", "nothing"))
+SECRETS = ("--password", "canary-1", "--api-key=canary-2", "postgresql://me:canary-3@host/db")
+COMPARE = ("confirm", "--losses", "dice", "--command", python(SUPPORT / "own_training.py", *SECRETS))
 COMPARE = (*COMPARE, "--seeds", "3", "--rates", "none", "--json")
 
 
@@ -170,6 +171,10 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(resumed["trainings"])
     assert "MLflow: sweeper ui own_training-losses" in error
+    files = [path for path in places["killed"].rglob("*") if path.is_file() and trainings not in path.parents]
+    for text in (whole, error, third, *(path.read_bytes().decode("latin-1") for path in files)):
+        assert "canary" not in text
+    assert len(files) > 10 and "--password '***'" in resumed["command"]
 
 
 @pytest.mark.parametrize(

@@ -554,6 +554,23 @@ def start_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return use
 
 
+def test_a_secret_in_the_command_is_in_no_output(
+    sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
+) -> None:
+    start_instead(make_script())
+    command = "python train.py --password canary-1 --api-key=canary-2 --db postgresql://me:canary-3@host/db"
+    status, out, error = sweeper("confirm", "--losses", "dice", "--command", command, *CHEAP, "--json")
+    assert status == 0 and "--password '***'" in json.loads(out)["command"]
+    folder = tmp_path / ".sweeper"
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
+    assert {"report.md", "report.html", "confirmation.json", "mlflow.db"} <= {path.name for path in files}
+    for text in (out, error, *(path.read_bytes().decode("latin-1") for path in files)):
+        assert "canary" not in text
+    assert "canary-1" in next(folder.rglob("plan.json")).read_text()  # which a resume starts
+    probe = make_plan(make_script(), "dice").probe.model_dump()
+    assert "canary" not in ProbeDocument.model_validate({**probe, "command": command}).text
+
+
 def test_a_comparison_is_resumed_only_by_its_plan(
     sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
 ) -> None:
