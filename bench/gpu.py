@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import unittest.mock
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,13 +100,12 @@ def measure_steps(
         recipes = [
             Recipe(encoder=arguments.encoder, encoder_depth=5, size=size, batch_size=batch) for size, batch in sizes
         ]
-        for measure in (measure_ways, measure_compiled):  # compiling takes long, so it comes last
-            for row, recipe in zip(results["steps"], recipes, strict=True):
-                if time.perf_counter() < end:
-                    measure(dataset, recipe, arguments, row)
-                    gc.collect()
-                    torch.cuda.empty_cache()
-                    write_results(arguments.out, results)
+        for row, recipe in zip(results["steps"], recipes, strict=True):
+            if time.perf_counter() < end:
+                measure_ways(dataset, recipe, arguments, row)
+                gc.collect()
+                torch.cuda.empty_cache()
+                write_results(arguments.out, results)
         if time.perf_counter() < end:
             place = sizes.index(PROFILED_SIZE) if PROFILED_SIZE in sizes else -1
             results |= profile_steps(dataset, recipes[place], arguments)
@@ -165,39 +163,6 @@ def time_steps(
     return 1000 * (time.perf_counter() - began) / arguments.steps
 
 
-def measure_compiled(dataset: Dataset, recipe: Recipe, arguments: argparse.Namespace, row: Row) -> None:
-    """Measure the steps of a compiled network, in turn with those of the plain one, and the seconds to compile it."""
-    total = 2 * arguments.steps * (arguments.repetitions + 1)
-    seconds, trainings = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor", "TRITON_CACHE_DIR": f"{folder}/triton"}
-        with unittest.mock.patch.dict("os.environ", caches):
-            for is_compiled in (True, True, False):
-                changed = recipe.model_copy(update={"compiled": is_compiled})
-                began = time.perf_counter()
-                try:
-                    trainings.append(open_training(dataset, changed, "graph", arguments.device, total))
-                    trainings[-1]._steps.take_steps(0, arguments.steps)
-                except RecordingError:
-                    raise
-                except (RuntimeError, UsageError) as error:  # no compiler, or a network that it cannot compile
-                    row |= {"compiled": str(error).splitlines()[0][:60], "compile_seconds": "", "plain_compiled": ""}
-                    return
-                seconds.append(time.perf_counter() - began)
-            times: tuple[list[float], list[float]] = ([], [])
-            for repetition in range(1, arguments.repetitions + 1):
-                for training, values in zip(trainings[1:], times, strict=True):
-                    began = time.perf_counter()
-                    training._steps.take_steps(repetition * arguments.steps, (repetition + 1) * arguments.steps)
-                    values.append(1000 * (time.perf_counter() - began) / arguments.steps)
-    ratios = [plain / fast for fast, plain in zip(*times, strict=True)]
-    row |= {
-        "compiled": statistics.median(times[0]),
-        "compile_seconds": seconds[0] - seconds[1],
-        "plain_compiled": statistics.median(ratios),
-    }
-
-
 def open_training(
     dataset: Dataset, recipe: Recipe, engine: Engine, device: str, steps: int, *, fits: bool = True
 ) -> StudyTraining:
@@ -242,15 +207,12 @@ def write_results(folder: Path, results: dict[str, Any]) -> None:
     lines = [f"{results['hardware']['name']}, torch {results['torch']}, {results['hardware']['precision']}", ""]
     lines += [f"Tests marked cuda: {results['tests']}", ""] if "tests" in results else []
     heads = ["crop", "batch", "plain, ms", "tuned, ms", "eager, ms", "graph, ms", "tuned / graph"]
-    heads += ["not resident, ms", "compiled, ms", "graph / compiled", "compile, s", "tuned / best"]
+    heads += ["not resident, ms"]
     lines += [f"| {' | '.join(heads)} |", "|--:" * len(heads) + "|"]
     for row in results["steps"]:
         names = ["plain", "tuned", "eager", "graph", "", "not_resident"]
-        names += ["compiled", "plain_compiled", "compile_seconds"]
         cells = [_format_cell(row.get(name, MISSING)) for name in names]
-        ours = [v for v in (row.get("graph"), row.get("compiled")) if isinstance(v, float)]
         cells[4] = _format_ratio(row.get("tuned"), row.get("graph"))
-        cells.append(_format_ratio(row.get("tuned"), min(ours, default=None)))
         lines.append(f"| {row['size']}² | {row['batch']} | {' | '.join(cells)} |")
     if "lost" in results:
         lines += ["", f"Nothing more was measured: {results['lost']}"]

@@ -125,7 +125,7 @@ def make_training(dataset: Dataset, size: int, batch: int, *, cast_once: bool = 
     recipe = Recipe(encoder="resnet34", encoder_depth=5, size=size, batch_size=batch)
     training = open_training(dataset, recipe, "graph", "cuda", 100_000)
     if cast_once:
-        training._steps._network = CastOnce(training._steps.model)
+        training._steps.model = CastOnce(training._steps.model)  # type: ignore[assignment]
     training._steps.take_steps(0, FIRST_STEPS)
     assert training._steps.is_recorded, training._steps.why_plain
     return training

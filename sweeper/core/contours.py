@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
 
+BOUNDARY_PIXELS = 2
+"""Width of the band along contours that boundary IoU measures."""
 THIN_PIXELS = 2
 """A pixel is thin if a pixel of another class is within this distance (Euclidean, centre to centre)."""
 
@@ -130,7 +132,9 @@ def _is_deletable() -> tuple[Marks, Marks]:
     return tables[0], tables[1]
 
 
-def count_boundary_pixels(label: Mask, answer: Mask, classes: int, pixels: int) -> npt.NDArray[np.int64]:
+def count_boundary_pixels(
+    label: Mask, answer: Mask, classes: int, pixels: int = BOUNDARY_PIXELS
+) -> npt.NDArray[np.int64]:
     """Count each class's pixels in the inner bands of the contours: in both, in the answer only, in the label only.
 
     Boundary IoU is the first over the sum (Cheng et al. 2021, eq. 1).

@@ -3,8 +3,8 @@
 A component of a class is a set of its pixels that are connected at edges or corners (8-connected). Class 0 has none.
 Ignored pixels belong to no component, and cut those that they cross.
 
-Each function takes a label map (H, W), 255 = ignore, the number C of classes and the width of contours in pixels. It
-returns a function from an answer (H, W) to counts (C, 3) int64, so that computations on the label are done once.
+Each function takes a label map (H, W), 255 = ignore, and the number C of classes. It returns a function from an answer
+(H, W) to counts (C, 3) int64, so that computations on the label are done once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def label_components(inside: Marks) -> tuple[npt.NDArray[np.int32], int]:
     return ids, int(label(inside, structure=np.ones((3, 3)), output=ids))
 
 
-def count_lesions(mask: Mask, classes: int, pixels: int) -> Counter:
+def count_lesions(mask: Mask, classes: int) -> Counter:
     """Count the components of each class that are found, falsely alarmed, and missed.
 
     One is found by a component of the answer with an IoU above 0.5; at most one has that.
@@ -58,7 +58,7 @@ def _match_components(ids: npt.NDArray[np.int32], predicted: npt.NDArray[np.int3
     return int((2 * common > sizes - common).sum())
 
 
-def sum_component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
+def sum_component_dice(mask: Mask, classes: int) -> Counter:
     """Sum the Dice of each component in its region: reached, 0, lost, in units of `UNIT`.
 
     A component's region is the pixels that are nearest to it (CC-Dice: Jaus et al. 2024, *Every Component Counts*,
@@ -91,11 +91,11 @@ def sum_component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
     return count
 
 
-def count_contour_pixels(mask: Mask, classes: int, pixels: int) -> Counter:
+def count_contour_pixels(mask: Mask, classes: int) -> Counter:
     """Count the pixels in the inner bands of the contours (`count_boundary_pixels`); binary: only the foreground's."""
 
     def count(answer: Mask) -> npt.NDArray[np.int64]:
-        counts = count_boundary_pixels(mask, answer, classes, pixels)
+        counts = count_boundary_pixels(mask, answer, classes)
         if classes == 2:
             counts[0] = 0
         return counts

@@ -134,7 +134,7 @@ class Objective(NamedTuple):
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
     rows: Callable[[Counts], Floats] | None = None
     """For a mean over images: from the counts of each image to what `measure` sums; None = the counts."""
-    parts: Callable[[Mask, int, int], Counter] | None = None
+    parts: Callable[[Mask, int], Counter] | None = None
     """Function that counts label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
 
 

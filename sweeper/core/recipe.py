@@ -26,9 +26,10 @@ _WITH_STAGES = {"unet", "unetplusplus", "manet"}
 """Architectures whose decoder's width can be chosen."""
 Precision = Literal["float32", "bfloat16"]
 Augmentation = Literal["none", "light", "full"]
-Crops = Literal["uniform", "balanced"]
-Engine = Literal["eager", "graph"]
+Engine = Literal["eager", "graph", "deterministic"]
 OperatingPoint = Literal["tuned", "0.5"]
+FORMER = {"boundary_pixels": 2, "compiled": False, "crops": "uniform", "deterministic": False}
+"""Former fields, each with the only value of an older study that can still be read."""
 OF_SCRIPT = {"command", "steps", "confirm_steps", "metric", "threshold"}
 """Fields of a recipe that apply if the user's script trains."""
 Channels = tuple[float, float, float]
@@ -65,9 +66,6 @@ class Recipe(Record):
     """Standard deviation by which they are then divided."""
     size: int = Field(96, ge=16)
     """Side of the square training crop, in pixels at native resolution."""
-    crops: Crops = "uniform"
-    """Place of the crops: anywhere in their image, or a third of each batch around a pixel of a class drawn evenly
-    over those of its image (`sweeper.data.balanced_crops`)."""
     batch_size: int = Field(8, ge=1)
     steps: int = Field(100, ge=4)
     """Optimiser steps of a search trial."""
@@ -85,11 +83,8 @@ class Recipe(Record):
     average: float = Field(0.1, gt=0, le=1)
     """Horizon of the exponential moving average of weights, as a share of the steps."""
     engine: Engine = "eager"
-    """Way to take steps: `eager` one by one, `graph` recorded as a CUDA graph."""
-    deterministic: bool = False
-    """Whether torch may use no algorithm whose sums vary in their order; on a GPU the default lets it."""
-    compiled: bool = False
-    """Whether training steps call the network as `torch.compile` makes it, which rounds otherwise."""
+    """Way to take steps: `eager` one by one, `graph` recorded as a CUDA graph, `deterministic` one by one without the
+    algorithms whose sums vary in their order."""
     precision: Precision = "float32"
     """Autocast type of the forward pass; losses are computed in at least float32 whatever this says."""
     metric: str = "miou"
@@ -99,9 +94,6 @@ class Recipe(Record):
     """The user's function that measures it."""
     threshold: OperatingPoint = "tuned"
     """Whether the objective is read at the operating point chosen on validation, or at 0.5 (τ = 0)."""
-
-    boundary_pixels: int = Field(2, ge=1)
-    """Width of the band along class boundaries that boundary IoU measures on confirmed runs, in pixels."""
 
     @property
     def decoder_channels(self) -> tuple[int, ...] | None:

@@ -236,7 +236,9 @@ def make_examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
     conditions = sweep.conditions
     dataset = conditions.dataset
     binary = dataset.task == "binary"
-    pixels = [max(1, int(n)) for n in conditions.count_pixels_seen(get_split(conditions, conditions.seed).train)]
+    pixels = [
+        max(1, int(n)) for n in conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
+    ]
     prior = [math.log(pixels[1] / pixels[0])] if binary else [math.log(n / sum(pixels)) for n in pixels]
     values = {
         "snippet": chosen.snippet.rstrip("\n") + "\n",

@@ -112,14 +112,14 @@ def train_recommended(
     from sweeper.training.hardware import probe_device, settle_numerics, settle_process
 
     hardware = probe_device(options.device)
-    # Compiling takes longer than it saves in one training; a failing recording would end this process.
+    # A failing recording of steps would end this process.
     is_bfloat16 = hardware.device == "cpu" and hardware.precision == "bfloat16"
     precision = options.precision or (conditions.recipe.precision if is_bfloat16 else hardware.precision)
-    changes = {"precision": precision, "compiled": False, "engine": "eager"}
-    recipe = conditions.recipe.model_copy(update=changes)
+    recipe, is_deterministic = conditions.recipe, conditions.recipe.engine == "deterministic"
+    recipe = recipe.model_copy(update={"precision": precision, "engine": "eager"})
     conditions = conditions.model_copy(update={"recipe": recipe})
     settle_process(read_requested_threads() or count_available_cores())
-    settle_numerics(recipe.deterministic)
+    settle_numerics(is_deterministic)
     try:
         checkpoint = get_checkpoint_path(get_checkpoints_dir(options.cache, name), spec)
         began = get_running_seconds()
@@ -141,9 +141,9 @@ def train_recommended(
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import is_out_of_memory
 
-        if recipe.deterministic and "deterministic" in str(error):
+        if is_deterministic and "deterministic" in str(error):
             raise SweeperError(
-                f"the study was made with --deterministic, and torch says: {get_cause(error)}. "
+                f"the study was made with --engine deterministic, and torch says: {get_cause(error)}. "
                 "Use another network or loss, in a new study"
             ) from error
         if not is_out_of_memory(error):

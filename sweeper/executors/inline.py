@@ -56,7 +56,7 @@ class InlineBackend:
         from sweeper.training.failure_causes import explain_failure, is_process_fault
         from sweeper.training.worker import prepare_trainings
 
-        self._deterministic = conditions.recipe.deterministic
+        self._deterministic = conditions.recipe.engine == "deterministic"
         try:
             self._trainings = prepare_trainings(conditions, self.get_hardware().device, self._threads, checkpoints)
         except Exception as error:

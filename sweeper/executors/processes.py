@@ -20,7 +20,7 @@ from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayou
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import format_count
-from sweeper.executors.protocol import Watchdog, estimate_compile_seconds, get_stage
+from sweeper.executors.protocol import Watchdog, get_stage
 from sweeper.executors.start_process import LaunchedProcess, Method, WorkerDiedError, begin_loading
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.cores import read_requested_threads
@@ -197,7 +197,7 @@ class ProcessBackend:
             self._configure(worker, number)
         for number, worker in enumerate(self._workers):
             try:
-                worker.expect_message("ready", self._ready_seconds)
+                worker.expect_message("ready")
             except WorkerDiedError:
                 self._workers[number] = self._start_replacement(worker, worker.explain_end())
         return self
@@ -212,10 +212,6 @@ class ProcessBackend:
         place = f"cuda:{number % self._hardware.devices}" if kind == "cuda" else kind
         worker.send(("configure", self._conditions, place, self.threads, self._checkpoints))
 
-    @property
-    def _ready_seconds(self) -> float:
-        return START_SECONDS + estimate_compile_seconds(self._conditions)
-
     def _start_replacement(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
         """Return a ready worker with the number of a dead one, in up to `REPLACEMENTS` attempts.
 
@@ -225,12 +221,11 @@ class ProcessBackend:
         worker, number = dead, dead.number
         for attempt in range(1, REPLACEMENTS + 1):
             worker.end_process()
-            compiling = ", which compiles the network first" if self._conditions.recipe.compiled else ""
-            self._log(f"{reason}; starting another{compiling}")
+            self._log(f"{reason}; starting another")
             try:
                 worker = self._start_worker()
                 self._configure(worker, number)
-                worker.expect_message("ready", self._ready_seconds)
+                worker.expect_message("ready")
                 return worker
             except SweeperError as error:
                 worker.end_process()

@@ -128,11 +128,6 @@ class Backend(Protocol):
         """End everything, including an opened executor. Safe to call twice."""
 
 
-def estimate_compile_seconds(conditions: Conditions) -> float:
-    """Return the longest time to compile the network, which takes minutes for a large one on a slow processor."""
-    return 1800.0 if conditions.recipe.compiled else 0.0
-
-
 def get_stage(job: TrainingJob, recipe: Recipe) -> Stage:
     """Return the stage of a job: its last rung, after which a confirmation is tested, or one before it."""
     return "last" if job.until > (0, *recipe.rungs(job.spec.steps))[-2] else "rung"

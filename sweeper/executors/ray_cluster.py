@@ -28,7 +28,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import Watchdog, estimate_compile_seconds
+from sweeper.executors.protocol import Watchdog
 from sweeper.executors.ray_actors import START_SECONDS, RayActor, RayExecutor, RayTrainer, format_error_kind
 
 REACH_SECONDS = 10.0
@@ -152,7 +152,7 @@ class RayBackend:
             actor.pending = actor.handle.configure.remote(*arguments)
             return actor
 
-        first, seconds = self._first, START_SECONDS + estimate_compile_seconds(conditions)
+        first, seconds = self._first, START_SECONDS
         if (refusal := first.settle(_ask_actor(first.handle.configure.remote(*arguments), seconds))) is not None:
             raise UsageError(refusal)
         actors = [first, *(start() for _ in range(self.layout.workers - 1))]

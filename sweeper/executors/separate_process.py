@@ -20,7 +20,7 @@ from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import Backend, Executor, estimate_compile_seconds
+from sweeper.executors.protocol import Backend, Executor
 from sweeper.executors.start_process import LaunchedProcess
 from sweeper.system.clocks import get_running_seconds
 
@@ -77,7 +77,7 @@ class SubprocessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> SubprocessBackend:
         """Open the backend in the other process; this object is its executor from then on."""
-        self._call("open", conditions, checkpoints, seconds=START_SECONDS + estimate_compile_seconds(conditions))
+        self._call("open", conditions, checkpoints, seconds=START_SECONDS)
         return self
 
     @property

@@ -128,7 +128,7 @@ class ScriptBackend:
     def _train(self, spec: TrialSpec) -> TrialResult:
         """Train, and return the result."""
         conditions = self._conditions
-        pixels = conditions.count_pixels_seen(get_split(conditions, spec.seed).train)
+        pixels = conditions.dataset.count_class_pixels(get_split(conditions, spec.seed).train)
         at_least_one = np.maximum(pixels, 1)
         trial = TrialDocument(
             kind="search" if spec.purpose in ("search", "recheck") else "confirm",

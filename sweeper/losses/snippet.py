@@ -14,10 +14,6 @@ from sweeper.losses.own_losses import OWN, make_user_snippet
 SHOWN_CLASSES = 20
 LOGIT = "    z = z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]"
 """Code for the foreground's logit, (N, H, W): a softmax over two channels is the sigmoid of their difference."""
-BALANCED = (
-    "# For balanced crops: a third of each batch is centred on a pixel of a class drawn evenly over those of",
-    "# its image, except the background. Weights and frequencies of classes are those in such crops.",
-)
 
 
 class OptimizerSettings(NamedTuple):
@@ -40,7 +36,6 @@ def make_snippet(
     *,
     point: float | None = None,
     optimizer: OptimizerSettings | None = None,
-    image_frequencies: Sequence[float] | None = None,
     metric: str = "miou",
     ignore_index: int = IGNORE,
 ) -> str:
@@ -59,8 +54,6 @@ def make_snippet(
         point: default operating point of `predict`, chosen on validation: a threshold in (0, 1) or τ. None = no
             `predict`.
         optimizer: settings for `make_optimizer` and `compute_rate_factor`. None = neither.
-        image_frequencies: if crops were balanced, the frequencies in whole images, which `predict` uses; a comment says
-            which crops `criterion` is for. None = the same as `class_frequencies`.
         metric: metric for choosing another network's point; mIoU if this one is not computed from pixels summed over
             images.
         ignore_index: label of pixels that do not count in the user's training.
@@ -85,8 +78,7 @@ def make_snippet(
         if len(one_line) <= 100
         else "\n".join(["criterion = build_loss(", *(f"    {argument}," for argument in arguments), ")"])
     )
-    priors = image_frequencies or class_frequencies
-    choice = "choose_threshold" if task == "binary" else "choose_tau" if priors is not None else ""
+    choice = "choose_threshold" if task == "binary" else "choose_tau" if class_frequencies is not None else ""
     imported = ["build_loss"] * (user_loss is None) + [choice] * (point is not None and choice != "")
     sources = [f"from sweeper.losses import {', '.join(imported)}"] * (imported != [])
     if user_loss is not None:  # may run without sweeper, so its import is a comment
@@ -108,13 +100,12 @@ def make_snippet(
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
             *(line for text in meanings for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")),
-            *(BALANCED if image_frequencies is not None else []),
             call,
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
             f"# {', '.join(names)}{more}, {ignore_index} = ignored",
             "# loss = criterion(logits, target)",
             *_format_optimizer(optimizer),
-            *_format_predict(task, point, priors, metric, ignored=ignored),
+            *_format_predict(task, point, class_frequencies, metric, ignored=ignored),
             "",
         ]
     )

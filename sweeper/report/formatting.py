@@ -125,15 +125,11 @@ def describe_network(recipe: Recipe) -> str:
     if recipe.command is not None:
         return f"your training script, {recipe.command}"
     if recipe.model is not None:
-        return f"the network {recipe.model.name} on {_format_crops(recipe)}"
+        return f"the network {recipe.model.name} on {recipe.size}² crops"
     weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
         recipe.encoder_weights, "with weights from a file"
     )
-    return f"{format_network(recipe)} {weights} on {_format_crops(recipe)}"
-
-
-def _format_crops(recipe: Recipe) -> str:
-    return f"{recipe.size}² {'balanced ' * (recipe.crops == 'balanced')}crops"
+    return f"{format_network(recipe)} {weights} on {recipe.size}² crops"
 
 
 # --- Names --------------------------------------------------------------------------------------------------

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-import numpy as np
-
 from sweeper.core.records import ClassProfile, Collapse, ImbalanceProfile
-from sweeper.core.text import format_count, format_significant, join_words
-from sweeper.report.facts import ReportFacts, find_best_trial, search_split
+from sweeper.core.text import format_significant, join_words
+from sweeper.report.facts import ReportFacts, find_best_trial
 from sweeper.report.formatting import (
     MISSING,
     escape_md,
@@ -39,28 +37,6 @@ def make_profile_table(profile: ImbalanceProfile) -> str:
         "1/f weight": lambda c: format_significant(weights.get(c)),
     }
     return tabulate(profile.classes, columns)
-
-
-def explain_profile(facts: ReportFacts) -> list[str]:
-    """Explain the class shares in balanced crops, and how many images have no object."""
-    p, conditions, split, lines = facts.sweep.profile, facts.sweep.conditions, search_split(facts), []
-    if conditions.crop_pixels is not None:
-        whole, seen = conditions.dataset.count_class_pixels(split.train), conditions.count_pixels_seen(split.train)
-        whole, seen = whole / whole.sum(), seen / seen.sum()
-        rarest = 1 if facts.is_binary else int(np.where(whole > 0, whole, 1).argmin())
-        name = escape_md(facts.classes[rarest])
-        lines.append(
-            "Crops are balanced: a third of each batch is centred on a pixel of a class drawn evenly over those of its "
-            f"image, except the background. {name} takes {format_share(float(seen[rarest]))} of the labelled pixels in "
-            f"the crops and {format_share(float(whole[rarest]))} in the training images. Weights and class frequencies "
-            "refer to the crops, so that the code to paste is for such crops; operating points refer to whole images."
-        )
-    if p.empty_images:
-        lines.append(
-            f"{format_count(p.empty_images, 'image')} of {p.images:,} hold nothing but {escape_md(p.classes[0].name)}; "
-            "on them an overlap loss has only false positives to learn from."
-        )
-    return lines
 
 
 def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:

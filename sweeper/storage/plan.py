@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.own_metric import register_metric
+from sweeper.core.recipe import FORMER
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggest_correction
 from sweeper.losses.families import FAMILIES
@@ -123,11 +124,13 @@ def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
     plan = unpack(StudyPlan, attributes[PLAN], f"the plan of study {name!r}")
     register_user_losses(plan.conditions.losses)
     register_metric(plan.conditions.recipe.own_metric)
-    if gone := [family.family for family in plan.space.families if family.family not in FAMILIES]:
+    stored = attributes[PLAN]["conditions"]["recipe"]
+    gone = [family.family for family in plan.space.families if family.family not in FAMILIES]
+    gone += [f"{field} = {stored[field]}" for field, only in FORMER.items() if stored.get(field, only) != only]
+    if gone:
         raise StudyError(
-            f"the losses of study {name!r} must be among those of `sweeper losses`, found {', '.join(gone)}, which "
-            f"sweeper {__version__} does not have. Use the version that made it, or make a new study; what was "
-            "reported of this one stays"
+            f"study {name!r} has {', '.join(gone)}, which sweeper {__version__} does not have. Use the version that "
+            "made it, or make a new study; what was reported of this one stays"
         )
     return plan
 

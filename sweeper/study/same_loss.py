@@ -144,7 +144,7 @@ def _compute_distances(questions: Sequence[EquivalenceQuestion], conditions: Con
     dataset = conditions.dataset
     train = get_split(conditions, conditions.seed).train
     pairs = [(ComparedLoss(q.family, q.params), ComparedLoss(q.is_family, q.is_params)) for q in questions]
-    pixels = conditions.count_pixels_seen(train).tolist()
+    pixels = conditions.dataset.count_class_pixels(train).tolist()
     return measure_gradient_distances(pairs, _sample_labels(dataset, train), dataset.task, pixels, enough=CLOSE)
 
 

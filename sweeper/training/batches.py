@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +10,13 @@ from torch import Tensor
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
-from sweeper.data.balanced_crops import count_balanced, find_corner_around
 from sweeper.data.label_maps import MapStore
 from sweeper.data.store import PixelStore
 from sweeper.training.augment import AugmentationDraws, draw_augmentation
 
 FORGET = 32
 """Steps after which the mapped pages of the images are released; a large data set would slowly fill the memory."""
-_ORDER, _CROPS, _MORE, _MIDDLES = 1, 2, 3, 4
+_ORDER, _CROPS, _MORE = 1, 2, 3
 
 
 def _make_generator(seed: int, purpose: int, number: int) -> np.random.Generator:
@@ -54,7 +52,6 @@ def draw_crops(
     step: int,
     seed: int,
     augmentation: Augmentation = "light",
-    central: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[Crop], AugmentationDraws]:
     """Draw the crops of one step, at native resolution, and their augmentation.
 
@@ -66,22 +63,18 @@ def draw_crops(
         step: number of the step, from 0.
         seed: determines all draws together with `step`.
         augmentation: kind of augmentation.
-        central: for each image of the store the classes on which balanced crops are centred; None = uniform crops.
     """
     rng = _make_generator(seed, _CROPS, step)
     chosen = draw_image_indices(len(images), batch_size, step, seed)
     corners = rng.random((batch_size, 2))
     more = _make_generator(seed, _MORE, step)
     draws = draw_augmentation(rng, more, batch_size, augmentation, key=int(more.integers(2**62)))
-    middles = _make_generator(seed, _MIDDLES, step).random((batch_size, 2))
     crops = []
     for n, position in enumerate(chosen):
         image = images[position]
         height, width = store.sizes[image]
         top = int(corners[n, 0] * (max(0, height - size) + 1))
         left = int(corners[n, 1] * (max(0, width - size) + 1))
-        if central is not None and central[image] and n >= batch_size - count_balanced(batch_size):
-            top, left = find_corner_around(store.get_mask(image), central[image], middles[n], size)
         crops.append(Crop(image, top, left, min(size, height), min(size, width)))
     return crops, draws
 

@@ -41,17 +41,11 @@ class Checkpoint(Record):
 
 def make_checkpoint_key(conditions: Conditions) -> str:
     """Return a key of what a training depends on besides its spec: data, recipe, test split."""
-    # Eager and recorded steps differ only in rounding, and a worker may have to continue with the other engine.
-    recipe = conditions.recipe.model_copy(update={"engine": "eager"})
-    # Unused fields are left out, so that keys of older versions stay valid; a folder may have moved.
-    recipe_key: dict[str, Any] = {
-        name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")
-    }
-    recipe_key |= {name: True for name in ("deterministic", "compiled") if not getattr(recipe, name)}
-    defaults = type(recipe).model_fields
-    later = ("command", "crops", "input_mean", "input_std")
-    recipe_key |= {name: True for name in later if getattr(recipe, name) == defaults[name].default}
-    text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=recipe_key)} {conditions.seed}"
+    # Defaults are left out, so that a new field does not change the keys of older versions; a folder may have moved.
+    recipe = conditions.recipe.model_dump_json(
+        exclude_defaults=True, exclude={"model": {"folder"}, "own_metric": {"folder"}}
+    )
+    text = f"{conditions.dataset.digest} {recipe} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -83,7 +83,7 @@ class Evaluator:
         self._task, self._classes, self._autocast = dataset.task, len(dataset.classes), autocast
         self._mean, self._std = normal
         self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=self._device)
-        self._stride, self._metric, self._boundary_pixels = recipe.stride, recipe.metric, recipe.boundary_pixels
+        self._stride, self._metric = recipe.stride, recipe.metric
         self._pixels_at_once = 2**18 if self._device.type == "cpu" else 2**23
 
     def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:
@@ -101,13 +101,13 @@ class Evaluator:
         """Return the counter of pixels, and of label maps if the metric needs them."""
         counter = BinaryCounter if self._task == "binary" else MulticlassCounter
         pixels = counter(images, self._classes, self._device, self._log_prior)
-        count, classes, width = METRICS[self._metric].parts, self._classes, self._boundary_pixels
+        count, classes = METRICS[self._metric].parts, self._classes
         if count is None:
             return [pixels]
 
         def prepared(position: int) -> tuple[Counter, tuple[int, ...]]:
             label = np.asarray(self._store.get_mask(images[position]))
-            return count(label, classes, width), label.shape
+            return count(label, classes), label.shape
 
         points = FEW_THRESHOLDS if self._task == "binary" else TAUS
         return [pixels, PartCounter(images, classes, points, self._log_prior, prepared)]
@@ -146,7 +146,7 @@ class Evaluator:
                 label = np.asarray(self._store.get_mask(images[n]))
                 answer = padded[: label.shape[0], : label.shape[1]]
                 if self._metric != "boundary_iou":  # else the metric's counts include them
-                    boundary[n] = count_boundary_pixels(label, answer, self._classes, self._boundary_pixels)
+                    boundary[n] = count_boundary_pixels(label, answer, self._classes)
                 centreline[n] = count_centreline_pixels(label, answer, thin)
                 if n < keep:
                     kept[n] = answer
@@ -155,7 +155,6 @@ class Evaluator:
             boundary = count_at_point(select_metric_counts(counted, self._metric), point).astype(np.uint32)
         detail = TestDetail(
             images=images,
-            boundary_pixels=self._boundary_pixels,
             boundary=boundary,
             centreline=centreline,
         )

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import gc
 import statistics
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 
-import torch
-
-from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data.folds import get_split
-from sweeper.training.failure_causes import explain_failure, is_process_fault
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_process
 from sweeper.training.training_context import TrainingContext, open_context
 from sweeper.training.training_steps import TrainingSteps
 
 
-def make_probe_steps(context: TrainingContext, steps: int, seed: int | None = None) -> TrainingSteps:
+def make_probe_steps(context: TrainingContext, steps: int) -> TrainingSteps:
     """Make the steps of a training with the study's network, batch, crop and engine, and cross-entropy.
 
     Args:
         context: shared by the trainings of this process.
         steps: length of the training.
-        seed: seed of the training; None = the study's.
     """
     conditions = context.conditions
-    seed = conditions.seed if seed is None else seed
+    seed = conditions.seed
     spec = TrialSpec(purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=seed, steps=steps)
-    images = get_split(conditions, spec.seed, spec.fold).train
+    images = get_split(conditions, seed).train
     return choose_steps_class(conditions.recipe.engine, context.device)(spec, context, images)
 
 
@@ -50,8 +44,6 @@ def warm_up_device(context: TrainingContext) -> None:
 
 PAIRS = 15
 """Number of steps timed in each precision."""
-PLAIN = {"compiled": False, "encoder_weights": "none"}
-"""Replace settings that start slowly and hardly affect the comparison."""
 LONG = 10.0
 """Seconds after which fewer steps are enough."""
 
@@ -70,7 +62,7 @@ def measure_step_seconds(
     busy machine these ratios had a standard deviation of 0.014, ratios of medians 0.033.
 
     Args:
-        conditions: the study's conditions; the network is not compiled here.
+        conditions: the study's conditions.
         precisions: the precisions to time.
         threads: threads of this process; None = unchanged.
 
@@ -90,7 +82,7 @@ def measure_step_seconds(
 def _time_step(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
     work = {}
     for precision in precisions:
-        recipe = conditions.recipe.model_copy(update={"precision": precision, **PLAIN})
+        recipe = conditions.recipe.model_copy(update={"precision": precision, "encoder_weights": "none"})
         timed_conditions = conditions.model_copy(update={"recipe": recipe})
         work[precision] = make_probe_steps(open_context(timed_conditions, "cpu"), PAIRS + 2)
         work[precision].take_steps(0, 1)  # the first step chooses kernels
@@ -111,41 +103,3 @@ def time_steps_in_pairs(times: Mapping[Precision, Sequence[float]]) -> dict[Prec
     first = next(iter(times.values()))
     shares = {p: statistics.median(b / a for a, b in zip(first, seconds, strict=True)) for p, seconds in times.items()}
     return {precision: share * statistics.median(first) for precision, share in shares.items()}
-
-
-# --- Compilation by `torch.compile` ---
-
-
-def compile_for_study(context: TrainingContext) -> None:
-    """Compile the study's training step into fewer and larger kernels, which takes a minute or more.
-
-    A worker compiles once, before it is ready: networks of one structure share the compiled code, and torch keeps it on
-    disk (`TORCHINDUCTOR_CACHE_DIR`) for the next process. Code of the process's earlier study is dropped. Evaluations
-    are not compiled, because images have many sizes. Compiled and plain steps round differently, so either all
-    trainings of a study are compiled or none. A network that needs a compilation per training or step is refused,
-    because torch would silently stop compiling after a few.
-
-    Raises:
-        UsageError: if torch cannot compile the network here, or not once for all trainings and steps.
-        RuntimeError: if there is not enough memory for a training step, or the device is lost.
-    """
-    torch.compiler.reset()
-    torch._dynamo.config.fail_on_recompile_limit_hit = True  # fail instead of continuing uncompiled
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # the recipe says which precision
-            make_probe_steps(context, steps=4).take_steps(0, 2)
-            with torch.compiler.set_stance("fail_on_recompile"):
-                make_probe_steps(context, steps=4, seed=context.conditions.seed + 1).take_steps(0, 3)
-    except SweeperError:
-        raise
-    except Exception as error:
-        if is_process_fault(error):
-            raise
-        raise UsageError(
-            f"--compile needs a network that torch can compile here, once for all steps, and that ended with "
-            f"{explain_failure(error)}; leave it out, or continue a study that was made with it where torch can"
-        ) from error
-    gc.collect()  # recorded steps are reference cycles that occupy GPU memory
-    if context.device.type != "cpu":
-        torch.cuda.empty_cache()

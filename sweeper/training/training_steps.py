@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, TrialSpec
-from sweeper.data.balanced_crops import list_central_classes
 from sweeper.data.label_maps import MapStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.loss_module import SegmentationLoss
@@ -49,17 +48,13 @@ class TrainingSteps:
         self._spec, self._context, self._images = spec, context, images
         self._recipe, self._store, self._device = conditions.recipe, store, device
         dataset, recipe = conditions.dataset, conditions.recipe
-        self._central = list_central_classes(dataset) if recipe.crops == "balanced" else None
-        pixels = conditions.count_pixels_seen(images)
+        pixels = conditions.dataset.count_class_pixels(images)
         model = copy_initial_model(
             recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed
         )
         # Convolutions are faster in channels_last memory, on CPUs and tensor cores.
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, recipe.average * spec.steps)
-        self._network: Callable[..., Any] = self.model
-        if recipe.compiled:  # `model.compile()` does not compile an nn.Sequential
-            self._network = torch.compile(self.model, dynamic=False)
         self.criterion = build_training_loss(spec, conditions, images).to(device)
         # For a binary task only the foreground.
         labels = (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes)))
@@ -122,7 +117,7 @@ class TrainingSteps:
         """Take one step of the optimiser, and return the loss before it."""
         with use_fastest_kernels(self._device):
             with self._autocast():
-                logits = self._network(inputs)
+                logits = self.model(inputs)
             loss: Tensor = self.criterion(logits, labels, **more)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -154,7 +149,6 @@ class TrainingSteps:
             step=step,
             seed=self._spec.seed,
             augmentation=recipe.augmentation,
-            central=self._central,
         )
         draws = draws.to(self._device)
         images, masks = self._context.load_crops(places, recipe.size, recipe.size)
@@ -180,7 +174,7 @@ def build_training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[i
         spec.family,
         task=conditions.dataset.task,
         ignore_index=IGNORE,
-        class_frequencies=[float(p) for p in conditions.count_pixels_seen(images)],
+        class_frequencies=[float(p) for p in conditions.dataset.count_class_pixels(images)],
         **spec.params,
     )
     if isinstance(loss, SegmentationLoss):

@@ -29,7 +29,7 @@ from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics,
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import build_model, count_outputs, require_answer
 from sweeper.training.own_model import check_own
-from sweeper.training.probe_steps import compile_for_study, measure_step_seconds, warm_up_device
+from sweeper.training.probe_steps import measure_step_seconds, warm_up_device
 from sweeper.training.training_context import open_context
 
 IDLE_SECONDS = 0.2
@@ -80,14 +80,12 @@ def prepare_trainings(conditions: Conditions, place: str, threads: int | None, c
     """
     if threads is not None:
         settle_process(threads)
-    if conditions.recipe.deterministic:
+    if conditions.recipe.engine == "deterministic":
         settle_numerics(True)
     choose_gpu(place)
     check_model(conditions)
     context = open_context(conditions, place)
-    if conditions.recipe.compiled:
-        compile_for_study(context)
-    elif context.device.type == "cuda":
+    if context.device.type == "cuda":
         warm_up_device(context)
     # The libraries' objects live until the end; garbage collections of them took 0.15 to 0.5 s after each training.
     # Do not collect before: this would copy the pages shared with the fork server.

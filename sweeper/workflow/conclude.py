@@ -139,11 +139,10 @@ def _format_paste(
         params,
         dataset.task,
         dataset.classes,
-        [float(n) for n in sweep.conditions.count_pixels_seen(train)],
+        [float(n) for n in dataset.count_class_pixels(train)],
         point=point,
         # A script has its own optimiser.
         optimizer=None if recipe.command else OptimizerSettings(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
-        image_frequencies=[float(n) for n in dataset.count_class_pixels(train)] if recipe.crops == "balanced" else None,
         metric=recipe.metric,
         ignore_index=dataset.script_ignores,
     )

@@ -98,7 +98,9 @@ def _get_literature_defaults(family: str, conditions: Conditions, space: SearchS
     if family_space is None or not family_space.coordinates:
         return None if family_space is None else {}
     train = get_split(conditions, conditions.seed).train
-    return make_default_choice(family_space, space, compute_imbalance(conditions.count_pixels_seen(train))).params
+    return make_default_choice(
+        family_space, space, compute_imbalance(conditions.dataset.count_class_pixels(train))
+    ).params
 
 
 def compute_longer_look(

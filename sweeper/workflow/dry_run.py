@@ -57,7 +57,7 @@ class PreviewDocument(Document):
     """Groups that stay whole in every split: `6 groups by folder (P01, …)`; null = each image is divided by itself."""
     profile: ImbalanceProfile
     imbalance: float
-    """Imbalance of the training images, or of their balanced crops: base of `pos_weight` (two classes); most common to
+    """Imbalance of the training images: base of `pos_weight` (two classes); most common to
     rarest (more)."""
     space: SearchSpace
     recipe: Recipe
@@ -141,8 +141,7 @@ def format_preview(preview: PreviewDocument) -> str:
         f"data: {dataset.name}, {dataset.task}, {preview.profile.images} images ({images.train} to train, {images.val} "
         f"to validate, {images.test} to test), {preview.groups + ', ' if preview.groups else ''}"
         f"classes {', '.join(dataset.classes)}",
-        f"imbalance: {format_ratio(preview.imbalance)} in the training images"
-        + ", as balanced crops show them" * (preview.recipe.crops == "balanced"),
+        f"imbalance: {format_ratio(preview.imbalance)} in the training images",
         f"space: {preview.space.name}, {len(preview.space.families)} losses: {', '.join(preview.space.by_name)}",
         f"recipe: {describe_recipe(preview.recipe)}"
         + f" (measured; --precision {preview.recipe.precision} repeats it)" * preview.is_precision_measured,

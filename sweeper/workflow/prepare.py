@@ -15,14 +15,13 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, UserLoss
 from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.data import load_dataset
-from sweeper.data.balanced_crops import estimate_pixels_in_crops
 from sweeper.data.class_map import read_class_map
 from sweeper.data.folds import check_folds, divide_for_training
 from sweeper.data.formats.file_patterns import get_requested_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
 from sweeper.data.groups import AUTO, format_groups
 from sweeper.data.split_warnings import list_fold_warnings, list_split_warnings
-from sweeper.data.store import is_changed, open_store
+from sweeper.data.store import is_changed
 from sweeper.data.variants import drop_images, read_exclusions, resize_dataset
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
@@ -116,7 +115,6 @@ def prepare_study(
         folds=folds,
         rates=old.conditions.rates if old else "drawn",
         losses=user_losses,
-        crop_pixels=_count_crop_pixels(dataset, recipe, old),
     )
     is_measured = recipe.command is None and old is None and settings.precision is None and hardware.device == "cpu"
     if is_measured:
@@ -128,7 +126,7 @@ def prepare_study(
         conditions=conditions,
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
-        imbalance=compute_imbalance(conditions.count_pixels_seen(split.train)),
+        imbalance=compute_imbalance(dataset.count_class_pixels(split.train)),
         versions=old.versions if old else read_versions(),
         sources=sources,
     )
@@ -140,8 +138,6 @@ def prepare_study(
             + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
         )
     name = settings.study or f"{make_slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
-    if plan.conditions.recipe.compiled:
-        messages.log("compiling the network before the first training: a minute or more, less where it was done before")
     machine = {**backend.layout._asdict(), "device": hardware.device}
     machine = {name: machine.get(name, getattr(settings, name)) for name in MACHINE}
     folder = get_checkpoints_dir(settings.cache, name)
@@ -173,17 +169,6 @@ def _resolve_recipe(
         weights=partial(choose_weights, settings.encoder_weights, synthetic=dataset.synthetic, log=messages.log),
         log=messages.log,
     )
-
-
-def _count_crop_pixels(
-    dataset: Dataset, recipe: Recipe, old: studies.StudyPlan | None
-) -> tuple[tuple[int, ...], ...] | None:
-    """Return the pixels of each class in balanced crops; None if crops are uniform."""
-    if recipe.crops == "uniform":
-        return None
-    if old is not None and (old.conditions.dataset.digest, old.conditions.recipe.crops) == (dataset.digest, "balanced"):
-        return old.conditions.crop_pixels
-    return estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
 
 
 def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:

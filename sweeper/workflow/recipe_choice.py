@@ -14,7 +14,6 @@ from sweeper.core.recipe import CPU_PRETRAINED, FULL_DEPTH, LEAST_DEPTH, PUBLISH
 from sweeper.core.records import Dataset
 from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import suggest_correction
-from sweeper.data.balanced_crops import is_any_larger
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
 from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
 
@@ -72,8 +71,6 @@ def make_recipe(
             f"--size must be a multiple of {2**depth} (the network's stride"
             f"{'' if user_model is not None else f' at --encoder-depth {depth}'}), got {size}"
         )
-    if settings.crops == "balanced" and not is_any_larger(size, dataset):
-        log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     defaults = {
         **({} if user_model is None else {"model": user_model, "arch": user_model.name}),
         "own_metric": own_metric,
@@ -146,16 +143,14 @@ def describe_recipe(recipe: Recipe) -> str:
         if recipe.model is None
         else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
     )
-    how = [recipe.precision, *(["deterministic"] * recipe.deterministic), *(["compiled"] * recipe.compiled)]
     return (
-        f"{network}, {recipe.size}² {'balanced ' * (recipe.crops == 'balanced')}crops, batch {recipe.batch_size}, "
-        f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {', '.join(how)}"
+        f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, {recipe.steps} steps a trial, "
+        f"{recipe.confirm_steps} to confirm, {recipe.precision}, {recipe.engine} steps"
     )
 
 
 RECIPE_OPTIONS = {
     "augment": "augmentation",
-    "compile": "compiled",
     **{
         name: name
         for name in Settings.model_fields
@@ -229,11 +224,6 @@ def check_exclusive_options(settings: Settings, stored: Recipe | None = None) ->
     options = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
     if name and options:
         raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(options)}; leave these out")
-    if (settings.compile or before.compiled) and (settings.deterministic or before.deterministic):
-        raise UsageError(
-            "--compile and --deterministic exclude each other: what torch compiles may sum in another order on another "
-            "machine; give one of them"
-        )
 
 
 def _check_engine(settings: Settings, hardware: WorkerHardware) -> None:

@@ -19,7 +19,6 @@ from sweeper.core.recipe import (
     PUBLISHED_WIDTH,
     Architecture,
     Augmentation,
-    Crops,
     Engine,
     OperatingPoint,
     Precision,
@@ -47,9 +46,9 @@ MOST_SEED = 2**53 - 1
 DEFAULT_MARGIN = 0.01
 LONGER = "4"
 OF_SWEEPER = (
-    *("model", "arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights", "size", "batch_size", "crops"),
-    *("augment", "epochs", "minutes", "device", "precision", "engine", "compile", "deterministic", "threads"),
-    *("executor", "ray_address", "loss", "folds", "boundary_pixels"),
+    *("model", "arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights", "size", "batch_size"),
+    *("augment", "epochs", "minutes", "device", "precision", "engine", "threads"),
+    *("executor", "ray_address", "loss", "folds"),
 )
 """Options of sweeper's own training."""
 OF_COMMAND = ("gpus_per_trial", "time_limit")
@@ -223,9 +222,6 @@ class Settings(Record):
     """Side of the training crop in pixels."""
     batch_size: int | None = _make_setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
     """Crops in a batch."""
-    crops: Crops | None = _make_setting("Training", default="uniform")
-    """Place of the crops: anywhere, or a third of them around a pixel of a class that is drawn evenly from the classes
-    in the image."""
     augment: Augmentation | None = _make_setting("Training", default="light")
     """Augmentation of the training crops: light flips and changes contrast and brightness; full also rotates, zooms
     and adds noise."""
@@ -282,8 +278,6 @@ class Settings(Record):
         "Confirmation and verdict", default=f"{DEFAULT_MARGIN}", ge=0, le=1, allow_inf_nan=False
     )
     """Differences in mIoU below this do not matter."""
-    boundary_pixels: int | None = _make_setting("Confirmation and verdict", default="2", ge=1, le=MOST_PIXELS)
-    """Width of the band along boundaries that boundary IoU measures."""
 
     study: str | None = _make_setting("Resuming a study", default="the data's name and the time", often=True)
     """Name of the study."""
@@ -296,11 +290,8 @@ class Settings(Record):
     """Precision of the forward pass. auto: bfloat16, on a CPU if it is measured to save a fifth, on a GPU if the GPU
     has it."""
     engine: Engine | None = _make_setting("Machine", auto=True)
-    """How steps are run: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
-    compile: bool | None = _make_setting("Machine")
-    """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
-    deterministic: bool | None = _make_setting("Machine")
-    """On a GPU: the same numbers each time, by slower algorithms; networks or losses without such algorithms fail."""
+    """How steps are run: one by one (eager), or recorded as a CUDA graph; deterministic: one by one, on a GPU with the
+    same numbers each time, by slower algorithms. auto: recorded on an NVIDIA GPU."""
     workers: int | None = _make_setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
     """Number of processes that train."""
     threads: int | None = _make_setting("Machine", auto=True, ge=1, le=MOST_WORKERS)

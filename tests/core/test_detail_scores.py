@@ -21,7 +21,7 @@ def make_detail() -> TestDetail:
     rng = np.random.default_rng(0)
     boundary, lines = rng.integers(1, 9, (3, 2, 3)), rng.integers(1, 9, (3, 2, 4))
     lines[:, 0] = 0
-    return TestDetail(images=(0, 1, 2), boundary_pixels=2, boundary=boundary, centreline=lines)
+    return TestDetail(images=(0, 1, 2), boundary=boundary, centreline=lines)
 
 
 def test_detail_scores_are_of_the_foreground_and_leave_out_undefined_ones() -> None:

@@ -28,7 +28,11 @@ def parse_command(line: str) -> dict[str, Any]:
     [
         ("--data x", CPU, {"data": "x", "device": "cpu", "workers": 1, "threads": 2}),
         ("--data 'my  masks' --precision bfloat16 --workers 3", CPU, {"data": "my  masks", "workers": 1}),
-        ("--data x --seed=7 --deterministic", {**CPU, "device": "cuda"}, {"deterministic": True, "device": "cuda"}),
+        (
+            "--data x --seed=7 --engine deterministic",
+            {**CPU, "device": "cuda"},
+            {"engine": "deterministic", "device": "cuda"},
+        ),
         ("--images 'a b/*.png' --masks '{stem}.png' --folds 5", {}, {"images": "a b/*.png", "folds": 5}),
     ],
 )

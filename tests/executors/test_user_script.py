@@ -92,7 +92,7 @@ def test_a_trial_has_its_share_of_the_length_its_rate_factor_and_validation_scor
     (trial,) = script.trained
     assert (trial["share"], trial["lr_factor"], trial["seed"], trial["splits"]) == (0.25, 1.5, 5, ["val"])
     assert trial["params"] == {"mix": 0.5, "pos_weight": 2.0} and not trial["resumed"]
-    pixels = CONDITIONS.count_pixels_seen(get_split(CONDITIONS, 5).train)
+    pixels = CONDITIONS.dataset.count_class_pixels(get_split(CONDITIONS, 5).train)
     assert trial["class_pixels"] == pixels.tolist()
     assert (result.state, result.test, result.collapse) == ("complete", None, Collapse.NONE)
     assert result.value == pytest.approx((900 / 920 + 0.8) / 2)

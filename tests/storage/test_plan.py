@@ -11,7 +11,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
 from sweeper.core.records import FamilySpace
-from sweeper.storage.record_format import PLAN
+from sweeper.storage.record_format import MARK, PLAN, compute_checksum
 from tests.support.faking import SPACE, new_plan
 
 
@@ -45,7 +45,27 @@ def test_a_study_of_a_removed_loss_is_refused(tmp_path: Path, removed: str) -> N
     storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
     space = SPACE.model_copy(update={"families": (*SPACE.families, FamilySpace(family=removed, coordinates={}))})
     studies.create_study(storage, "s", new_plan().model_copy(update={"space": space}))
-    with pytest.raises(StudyError, match=rf"study 's' must be among .*found {removed}, which .*make a new study"):
+    with pytest.raises(StudyError, match=rf"study 's' has {removed}, which .*make a new study"):
+        studies.read_plan(storage, "s")
+
+
+@pytest.mark.parametrize(("former", "value", "usual"), [("crops", "balanced", "uniform"), ("compiled", True, False)])
+def test_a_study_is_refused_where_it_has_a_removed_setting(
+    tmp_path: Path, former: str, value: object, usual: object
+) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
+    study = studies.create_study(storage, "s", new_plan())
+
+    def set_former(value: object) -> None:
+        content = new_plan().model_dump(mode="json")
+        content["conditions"]["recipe"][former] = value
+        mark = {**study.user_attrs[PLAN][MARK], "sha256": compute_checksum(content)}
+        study.set_user_attr(PLAN, {**content, MARK: mark})
+
+    set_former(usual)
+    assert studies.read_plan(storage, "s") == new_plan()
+    set_former(value)
+    with pytest.raises(StudyError, match=f"study 's' has {former} = {value}, which .*make a new study"):
         studies.read_plan(storage, "s")
 
 

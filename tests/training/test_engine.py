@@ -168,7 +168,7 @@ def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
     parts = metrics.select_metric_counts(result.test, metric)
     assert parts.points == FEW_THRESHOLDS and 0.5 in parts.points and parts.data.shape[1] == 15
     for n, index in enumerate(result.test.images):
-        expected = count(store.get_mask(index), 2, recipe.boundary_pixels)(result.predictions.masks[n])
+        expected = count(store.get_mask(index), 2)(result.predictions.masks[n])
         np.testing.assert_array_equal(metrics.count_at_point(parts, last.point)[n], expected)
         if metric == "boundary_iou":
             assert result.detail is not None
@@ -176,8 +176,7 @@ def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
 
 
 def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_the_same_pixels(tiny: Dataset) -> None:
-    recipe = SMALL.model_copy(update={"boundary_pixels": 3})
-    result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=2)
+    result = train(tiny, SMALL, purpose="confirm", seed=1000, keep_predictions=2)
     detail, counts, predicted = result.detail, result.test, result.predictions
     assert detail is not None and counts is not None and predicted is not None
     split = divide_images(tiny, test_seed=0, seed=0)
@@ -186,7 +185,7 @@ def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_th
     at_chosen = metrics.count_at_point(counts, result.evaluations[-1].point)
     for n, index in enumerate(predicted.images):
         assert int(predicted.masks[n].sum()) == at_chosen[n, 1, :2].sum()
-        expected = count_boundary_pixels(open_store(tiny.store).get_mask(index), predicted.masks[n], 2, 3)
+        expected = count_boundary_pixels(open_store(tiny.store).get_mask(index), predicted.masks[n], 2)
         np.testing.assert_array_equal(detail.boundary[n], expected)
     assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
     assert set(compute_detail_scores(detail)) == {"boundary_iou", "cldice"}

@@ -18,7 +18,6 @@ from sweeper.core.errors import UsageError
 from sweeper.core.events import JobResult, TrainingJob, WorkerHardware, WorkerLost
 from sweeper.core.recipe import Augmentation, Recipe
 from sweeper.core.records import Conditions, Dataset
-from sweeper.data.balanced_crops import estimate_pixels_in_crops
 from sweeper.data.folds import divide_for_training
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.losses import FAMILIES
@@ -136,10 +135,7 @@ def make_steps(
 ) -> TrainingSteps:
     """Return the steps of a training. `fits`: its pixels are on the device."""
     store = open_store(dataset.store)
-    crop_pixels = (
-        None if recipe.crops == "uniform" else estimate_pixels_in_crops(dataset, store, recipe.size, recipe.batch_size)
-    )
-    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=crop_pixels)
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     train = divide_for_training(dataset, study_seed=0, folds=None, seed=0).train
     context = TrainingContext(conditions, store, CPU, upload_store(store, CPU) if fits else None)
     return choose_steps_class(recipe.engine, CPU)(spec(family=family, steps=12, lr=2**-9), context, train)
@@ -167,7 +163,6 @@ def exact_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CASES: dict[str, dict[str, Any]] = {
     "crops cut on the device": {},
-    "balanced crops": {"crops": "balanced"},
     "distances": {"family": "boundary"},
     "noise, and pixels that do not fit": {"augmentation": "full", "fits": False},
     "pixels that do not fit": {"fits": False},

@@ -35,10 +35,9 @@ def test_steps_that_cannot_be_recorded_are_marked_and_not_timed(monkeypatch: pyt
     monkeypatch.setattr(gpu, "open_training", lambda _, __, engine, *___, **____: Plain(engine))
     monkeypatch.setattr(gpu, "time_loop", lambda *_, **__: 1.0)
     row: dict[str, Any] = {}
-    for measure in (gpu.measure_ways, gpu.measure_compiled):
-        measure(None, RECIPE, ARGUMENTS, row)  # type: ignore[arg-type]
+    gpu.measure_ways(None, RECIPE, ARGUMENTS, row)  # type: ignore[arg-type]
     assert isinstance(row["eager"], float)
-    assert [row[name] for name in ("graph", "not_resident", "compiled")] == [WHY] * 3
+    assert [row[name] for name in ("graph", "not_resident")] == [WHY] * 2
 
 
 def test_a_recording_that_failed_ends_the_table_and_leaves_what_was_measured(

@@ -101,7 +101,7 @@ def test_a_worker_of_the_second_gpu_records_on_it(monkeypatch: pytest.MonkeyPatc
     assert chosen == ["cuda:1"]
 
 
-# --- `--deterministic`: no algorithm whose sums vary in their order ---
+# --- `--engine deterministic`: no algorithm whose sums vary in their order ---
 
 
 NETS = """
@@ -137,7 +137,7 @@ def test_a_network_without_a_deterministic_form_is_refused_before_training(
             closing(ProcessBackend("cpu", 1, 1, print)) as workers,
             pytest.raises(UsageError, match=r"put_.* does not have a deterministic implementation"),
         ):
-            workers.open(make_conditions(tiny, deterministic=True, **network), tmp_path)
+            workers.open(make_conditions(tiny, engine="deterministic", **network), tmp_path)
 
 
 def test_an_inline_sweep_restores_the_settings_of_torch(tiny: Dataset, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_an_inline_sweep_restores_the_settings_of_torch(tiny: Dataset, tmp_path:
 
     before = read_settings()
     with closing(InlineBackend("cpu")) as backend:
-        backend.open(make_conditions(tiny, deterministic=True), tmp_path)
+        backend.open(make_conditions(tiny, engine="deterministic"), tmp_path)
         assert read_settings() == (True, True, True) and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert read_settings() == before == (False, False, False)
 
@@ -171,7 +171,7 @@ def test_cudnn_tries_algorithms_only_in_the_steps_of_a_gpu(
         output.register_hook(note_setting)
 
     train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
-    context = open_context(make_conditions(tiny, deterministic=deterministic), "cpu")
+    context = open_context(make_conditions(tiny), "cpu")
     steps = TrainingSteps(spec(), context, train)
     batch = steps._make_batch(0)
     steps.model.register_forward_hook(note_both_passes)

@@ -10,7 +10,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.events import WorkerHardware
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.workflow.encoder_weights import NOTHING
-from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe_recipe, make_recipe, resolve_resumed_recipe
+from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support import builders
 
@@ -67,17 +67,6 @@ def test_a_crop_must_fit_the_stride_of_the_requested_depth() -> None:
         choose_recipe(size=72, encoder_depth=5)
 
 
-def test_balanced_crops_are_described_and_reported_as_useless_where_images_fit_into_them() -> None:
-    lines: list[str] = []
-    side = max(max(p.height, p.width) for p in DATA.images)
-    for size in (side - side % 32 - 32, side - side % 32 + 32):
-        settings = Settings(crops="balanced", size=size)
-        recipe = make_recipe(settings, DATA, CPU, training_images=30, weights=lambda _: NOTHING, log=lines.append)
-        assert f"{size}² balanced crops" in describe_recipe(recipe)
-    assert lines == [f"--crops balanced changes nothing: every image of {DATA.name} fits into a crop of {size}²"]
-    assert "balanced" not in describe_recipe(choose_recipe())
-
-
 @pytest.mark.parametrize("metric", ["lesion_f1", "cc_dice", "boundary_iou"])
 def test_a_metric_of_objects_is_refused_where_only_the_first_class_is_labelled(metric: str) -> None:
     assert choose_recipe(metric=metric).metric == metric
@@ -100,31 +89,19 @@ def test_the_decoder_is_narrow_on_a_cpu_and_as_published_on_a_gpu() -> None:
 
 OTHER = {
     "arch": "linknet", "encoder": "resnet50", "encoder_depth": 5, "decoder_width": 24,
-    "augment": "full", "size": 32, "batch_size": 4, "crops": "balanced",
-    "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
-    "encoder_weights": "imagenet", "engine": "eager", "deterministic": True, "compile": True,
-    "precision": "bfloat16",
+    "augment": "full", "size": 32, "batch_size": 4,
+    "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "steps": 44,
+    "encoder_weights": "imagenet", "engine": "deterministic", "precision": "bfloat16",
 }  # fmt: skip
 """A value of each option of the recipe that differs from every default."""
 
 
 @pytest.mark.parametrize("option", OTHER)
 def test_each_option_of_the_recipe_takes_effect_in_a_new_study_and_in_a_resume(option: str) -> None:
-    hardware = GPU if option == "engine" else CPU  # which alone records steps unless set otherwise
-    plain, chosen = choose_recipe(hardware), choose_recipe(hardware, **{option: OTHER[option]})
-    resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, hardware, 30)
+    plain, chosen = choose_recipe(), choose_recipe(**{option: OTHER[option]})
+    resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, CPU, 30)
     field = RECIPE_OPTIONS.get(option, option)
     assert getattr(plain, field) != getattr(chosen, field) == getattr(resumed, field) == OTHER[option]
-
-
-@pytest.mark.parametrize(("before", "now"), [("compile", "deterministic"), ("deterministic", "compile")])
-def test_compile_and_deterministic_exclude_each_other(before: str, now: str) -> None:
-    message = "--compile and --deterministic exclude each other"
-    with pytest.raises(UsageError, match=message):
-        choose_recipe(compile=True, deterministic=True)
-    with pytest.raises(UsageError, match=message):
-        resolve_resumed_recipe(Settings(resume=True, **{now: True}), choose_recipe(**{before: True}), CPU, 30)
-    assert describe_recipe(choose_recipe(**{before: True})).endswith("compiled" if before == "compile" else before)
 
 
 def test_each_option_of_the_recipe_is_in_the_table_of_these_tests() -> None:
@@ -158,5 +135,5 @@ def test_a_study_keeps_its_precision_on_another_processor() -> None:
 
 
 def test_an_nvidia_gpu_records_its_steps_by_default() -> None:
-    assert choose_recipe(GPU).engine == "graph" and not choose_recipe(GPU).compiled
+    assert choose_recipe(GPU).engine == "graph"
     assert choose_recipe(GPU, engine="eager").engine == choose_recipe(CPU).engine == "eager"

@@ -100,7 +100,7 @@ class SweepRecord(Record):
     """Profile of the whole data set's labels."""
     space: SearchSpace
     imbalance: float
-    """Imbalance of the training split, or of its balanced crops: base of pos_weight (binary); most common/rarest
+    """Imbalance of the training split: base of pos_weight (binary); most common/rarest
     (multi-class)."""
     trials_asked: int
     """Total number of trials, or the maximum if the search ends by itself."""

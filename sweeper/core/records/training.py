@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from sweeper.core.base import Array, Record
@@ -33,19 +32,6 @@ class Conditions(Record):
     `best`, in older studies: all seeds use that optimum."""
     losses: tuple[UserLoss, ...] = ()
     """The user's losses, which are searched with the others."""
-    crop_pixels: tuple[tuple[int, ...], ...] | None = None
-    """Labelled pixels of each class in 1000 crops of each image, on average; None if crops are uniform."""
-
-    def count_pixels_seen(self, images: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        """Count the labelled pixels of each class that the loss sees, (C,), in these images or their balanced crops.
-
-        They determine the output's initial bias and class frequencies in losses; operating points refer to whole
-        images, and do not depend on them.
-        """
-        if self.crop_pixels is None:
-            return self.dataset.count_class_pixels(images)
-        seen: npt.NDArray[np.int64] = np.array([self.crop_pixels[i] for i in images], dtype=np.int64).sum(axis=0)
-        return seen
 
 
 class RateFit(Record):
@@ -233,11 +219,9 @@ class TestDetail(Record):
 
     __test__ = False  # not a pytest class
     images: tuple[int, ...]
-    boundary_pixels: int = Field(ge=1)
-    """Width of the band along class boundaries, in pixels."""
     boundary: Array
-    """(n, C, 3) pixels of each class within the band of its own contour, inside the class: in both label and answer,
-    only in the answer, only in the label. Boundary IoU = first / sum (Cheng et al. 2021)."""
+    """(n, C, 3) pixels of each class within 2 pixels of its own contour, inside the class: in label and answer, only in
+    the answer, only in the label. Boundary IoU = first / sum (Cheng et al. 2021)."""
     centreline: Array
     """(n, C, 4): |S_P ∩ L|, |S_P|, |S_L ∩ P|, |S_L| of answer P, label L and their skeletons S: clDice is the harmonic
     mean of the two ratios (Shit et al. 2021)."""
