@@ -8,12 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.cli.options import ParsedText, SweeperCommand, add_json_option
+from sweeper.cli.options import ParsedText, SweeperCommand, add_json_option, add_time_limit_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
@@ -21,7 +22,6 @@ from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
-from sweeper.workflow.settings import LONGEST, parse_duration
 
 if TYPE_CHECKING:
     from sweeper.scripts.answer import Confirmation, ConfirmationDocument
@@ -80,8 +80,7 @@ def _parse_share(text: str) -> float:
 @click.option(
     "--workers", type=click.IntRange(1, 1000), default=1, show_default=True, help="Number of trainings at a time."
 )
-@make_setting_option("gpus_per_trial", text="GPUs of each training.")
-@make_setting_option("time_limit", text="Longest time of one training.")
+@add_time_limit_option("no limit", "training")
 @click.option("--study", "name", envvar="SWEEPER_STUDY", help="Name of the comparison.  [default: the script's]")
 @click.option("--resume", is_flag=True, help="Continue the comparison --study, or begin it.")
 @click.option(
@@ -100,7 +99,6 @@ def command(
     dry_run: bool,
     as_json: bool,
     workers: int,
-    gpus_per_trial: int | None,
     out: Path,
     tracking_uri: str,
     **options: Any,
@@ -118,7 +116,7 @@ def command(
     from sweeper.scripts.confirm import confirm_losses
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.sources import list_changed_sources
-    from sweeper.scripts.starter import ScriptStarter, share_gpus
+    from sweeper.scripts.starter import ScriptStarter
     from sweeper.scripts.trainings import ScriptTrainings
 
     log: Callable[[str], None] = partial(click.echo, err=True)
@@ -126,7 +124,6 @@ def command(
         raise click.UsageError('--command is needed, such as --command "python train.py"')
     if options["rates"] == (1.0,) and options["rate_share"] is not None:
         raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
-    share_gpus(workers, gpus_per_trial)
     name = name or make_comparison_name(study, script)
     resume_command = format_comparison_resume_command(name, format_places(tracking_uri, out))
     folder = (COMPARISONS / make_folder_name(name)).resolve()
@@ -151,9 +148,8 @@ def command(
         words = split_command(plan.command)
         starter = ScriptStarter(
             words,
-            seconds=parse_duration(options["time_limit"] or LONGEST),
+            seconds=options["time_limit"] or inf,
             workers=workers,
-            gpus_each=gpus_per_trial,
             is_stopped=lambda: stop.status is not None,
             log=log,
         )
@@ -222,7 +218,7 @@ def _begin_plan(
 
         check_tracking(store, name)
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
-    probe = probe_script(script, seconds=parse_duration(options["time_limit"] or START_SECONDS), log=log)
+    probe = probe_script(script, seconds=options["time_limit"] or START_SECONDS, log=log)
     plan = comparison_plan.ConfirmationPlan(
         command=script,
         losses=losses,

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from sweeper.cli.replaced import refuse_replaced, refuse_replaced_variables
 from sweeper.core.paths import expand_user
 from sweeper.core.redact import hide_command_secrets
+from sweeper.workflow.settings import parse_duration
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
@@ -131,6 +132,15 @@ class HomePath(click.Path):
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def add_time_limit_option(default: str, what: str) -> Decorator:
+    """Return the option `--time-limit`, in seconds."""
+    return click.option(
+        "--time-limit",
+        type=ParsedText("DURATION", parse_duration),
+        help=f"Longest time of one {what} (5400, 90m, 1h30m).  [default: {default}]",
+    )
 
 
 def add_json_option() -> Decorator:

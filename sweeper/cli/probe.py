@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import click
 
-from sweeper.cli.options import SweeperCommand, add_json_option
-from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.options import SweeperCommand, add_json_option, add_time_limit_option
 from sweeper.cli.terminal import echo_result
-from sweeper.workflow.settings import parse_duration
 
 
 @click.command(cls=SweeperCommand)
 @click.option("--command", "script", required=True, help="Command that starts the script, such as 'python train.py'.")
-@make_setting_option("time_limit", default="10m", text="Longest time of one start.")
+@add_time_limit_option("10m", "start")
 @click.option(
     "--write-helper", is_flag=True, help="Write sweeper_trial.py into the script's folder, and start nothing."
 )
 @add_json_option()
-def command(*, script: str, time_limit: str | None, write_helper: bool, as_json: bool) -> None:
+def command(*, script: str, time_limit: float | None, write_helper: bool, as_json: bool) -> None:
     """Start your own training script five times, briefly: do seed, loss and rate take effect, do scores come back?
 
     The script takes them from sweeper_trial (docs/how-to/your-training.md). {seed}, {lr_factor}, {share}, {folder},
@@ -31,7 +29,5 @@ def command(*, script: str, time_limit: str | None, write_helper: bool, as_json:
     if write_helper:
         click.echo(f"{contract.write_helper(split_command(script))} is written")
         return
-    document = probe_script(
-        script, seconds=parse_duration(time_limit or START_SECONDS), log=lambda line: click.echo(line, err=True)
-    )
+    document = probe_script(script, seconds=time_limit or START_SECONDS, log=lambda line: click.echo(line, err=True))
     echo_result(document, document.text, as_json=as_json)

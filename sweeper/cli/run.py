@@ -18,7 +18,7 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
-from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings
+from sweeper.workflow.settings import OF_SWEEPER, Settings
 
 
 @click.command(cls=RunCommand)
@@ -61,8 +61,8 @@ def command(
 
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
-    others = OF_COMMAND if options["command"] is None else OF_SWEEPER  # the environment may set them for other runs
-    by_default |= {name for name in others if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT}
+    if options["command"] is not None:  # the environment may set options of sweeper's own training for other runs
+        by_default |= {name for name in OF_SWEEPER if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT}
     if folder is not None:
         if ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"the data are given twice, {folder} and --data {options['data']}; leave one out")

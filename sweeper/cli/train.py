@@ -32,7 +32,6 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 @click.option(
     "--steps", type=click.IntRange(4, MOST_STEPS), help=f"Optimiser steps.  [default: {LONGER} × the confirmation's]"
 )
-@click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="Passes over these images, instead of --steps.")
 @click.option(
     "--seed", type=click.IntRange(0, MOST_SEED), help="Seed of weights, batches and crops.  [default: the study's]"
 )
@@ -56,7 +55,7 @@ def command(study: str, *, as_json: bool, **train_options: Any) -> None:
 
     \b
     sweeper train STUDY                     on all images but the test split, which is scored at the end
-    sweeper train STUDY --epochs 200        a longer training
+    sweeper train STUDY --steps 20000       a longer training
     sweeper train STUDY --on all            the network to ship; nothing is left to score it on
     """
     from sweeper.storage import open_storage

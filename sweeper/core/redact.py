@@ -57,7 +57,7 @@ _ENVIRONMENT = (
     *(name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for name in (proxy, proxy.lower())),
 )
 """Variables that contain an address or a secret."""
-_OPTIONS = ("--storage", "--tracking-uri", "--ray-address")
+_OPTIONS = ("--storage", "--tracking-uri")
 """Options whose value is an address."""
 _SECRET_NAME = re.compile(
     r"\S*(?:passw(?:or)?d|passphrase|token|secret|credentials?|apikey)|(?:\S*[\W_])?(?:pass|pwd?|key|auth)",

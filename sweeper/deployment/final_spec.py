@@ -13,7 +13,6 @@ from sweeper.data.folds import get_split
 from sweeper.data.store import is_intact
 from sweeper.deployment.recommended_network import RecommendedAnswer
 from sweeper.workflow.prepare import MessageSink, resolve_dataset_request
-from sweeper.workflow.recipe_choice import resolve_requested_steps
 from sweeper.workflow.settings import Settings
 
 LONGER = 4
@@ -34,7 +33,6 @@ class TrainOptions(Record):
     masks: str | None = None
     on: TrainedOn = "train+val"
     steps: int | None = None
-    epochs: int | None = None
     seed: int | None = None
     device: str = "auto"
     precision: Precision | None = None
@@ -95,17 +93,9 @@ def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink)
     return requested
 
 
-def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
-    """Make the spec of the final training on this number of images.
-
-    Raises:
-        UsageError: if both steps and epochs are given.
-    """
-    recipe, chosen = conditions.recipe, answer.chosen
-    steps = (
-        resolve_requested_steps(options.steps, options.epochs, images, recipe.batch_size)
-        or LONGER * recipe.confirm_steps
-    )
+def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions) -> TrialSpec:
+    """Make the spec of the final training."""
+    chosen = answer.chosen
     return TrialSpec(
         purpose="final",
         number=NUMBERS[options.on],
@@ -113,5 +103,5 @@ def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: 
         params=chosen.params,
         lr=chosen.lr,
         seed=conditions.seed if options.seed is None else options.seed,
-        steps=steps,
+        steps=options.steps or LONGER * conditions.recipe.confirm_steps,
     )

@@ -99,7 +99,7 @@ def train_recommended(
             f"{command}"
         )
     conditions, images, split = make_conditions(answer, options, messages)
-    spec = make_final_spec(answer, conditions, options, len(images))
+    spec = make_final_spec(answer, conditions, options)
     folder = get_weights_dir(options.cache, name)
     for place in (folder, get_checkpoints_dir(options.cache, name)):
         remove_left(place)

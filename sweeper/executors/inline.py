@@ -24,11 +24,9 @@ class InlineBackend:
     _trainings: WorkerTrainings
     """Set by `open`."""
 
-    def __init__(
-        self, device: str, log: Callable[[str], None] = lambda line: None, *, threads: int | None = None
-    ) -> None:
-        """Create the backend; `log` receives messages about trainings; `threads` None = torch's own number."""
-        self._asked, self._log, self._threads = device, log, threads
+    def __init__(self, device: str, log: Callable[[str], None] = lambda line: None) -> None:
+        """Create the backend; `log` receives messages about trainings."""
+        self._asked, self._log = device, log
         self._job: TrainingJob | None = None
         self._deterministic = False
 
@@ -43,13 +41,13 @@ class InlineBackend:
         """One worker, with its threads."""
         from sweeper.training.hardware import count_torch_threads
 
-        return WorkerLayout(1, self._threads or count_torch_threads())
+        return WorkerLayout(1, count_torch_threads())
 
     def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Train some steps in this process."""
         from sweeper.training.probe_steps import measure_step_seconds
 
-        return measure_step_seconds(conditions, precisions, self._threads)
+        return measure_step_seconds(conditions, precisions)
 
     def open(self, conditions: Conditions, checkpoints: Path) -> InlineBackend:
         """Open the store and build the network once."""
@@ -58,7 +56,7 @@ class InlineBackend:
 
         self._deterministic = conditions.recipe.engine == "deterministic"
         try:
-            self._trainings = prepare_trainings(conditions, self.get_hardware().device, self._threads, checkpoints)
+            self._trainings = prepare_trainings(conditions, self.get_hardware().device, None, checkpoints)
         except Exception as error:
             if is_process_fault(error):
                 raise ExecutorError(

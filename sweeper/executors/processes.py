@@ -113,15 +113,13 @@ class ProcessBackend:
         cores: int,
         log: Callable[[str], None],
         watchdog: Watchdog | None = None,
-        *,
-        threads: int | None = None,
     ) -> None:
         """Create the backend; its workers start when they are needed.
 
-        `workers` None = one per GPU; on a CPU one per core, or per `threads` (or OMP_NUM_THREADS) cores, at
-        most 8. `log` receives the deaths of workers.
+        `workers` None = one per GPU; on a CPU one per core, or per OMP_NUM_THREADS cores, at most 8.
+        `log` receives the deaths of workers.
         """
-        self._threads = threads or read_requested_threads()
+        self._threads = read_requested_threads()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         self._method = begin_loading()  # loading torch takes seconds: it begins at once

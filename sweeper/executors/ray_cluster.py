@@ -30,6 +30,7 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.executors.protocol import Watchdog
 from sweeper.executors.ray_actors import START_SECONDS, RayActor, RayExecutor, RayTrainer, format_error_kind
+from sweeper.system.cores import read_requested_threads
 
 REACH_SECONDS = 10.0
 MOST = 64
@@ -60,7 +61,6 @@ class RayBackend:
         address: str | None,
         log: Callable[[str], None],
         *,
-        threads: int | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
         """Connect to the cluster, or start one.
@@ -71,13 +71,12 @@ class RayBackend:
             cores: processor cores of this machine, for a new cluster.
             address: address of an existing cluster; None = a new one, which only this machine reaches.
             log: receives the losses of actors.
-            threads: of each actor on a CPU; None = 1.
             watchdog: detects trainings that hang.
 
         Raises:
             UsageError: if there is no cluster at the address.
         """
-        self._device, self._count, self._log, self._threads = device, count, log, threads or 1
+        self._device, self._count, self._log, self._threads = device, count, log, read_requested_threads() or 1
         self._watchdog = watchdog or Watchdog()
         self._opened: RayExecutor | None = None
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -93,8 +92,8 @@ class RayBackend:
         except (OSError, RuntimeError, ValueError) as error:
             text = get_cause(error, 200)
             raise UsageError(
-                f"--ray-address {address or '(none)'} must be a Ray cluster that answers, got: {text}. Start one "
-                "with `ray start --head`, or leave the option out for one on this machine"
+                f"RAY_ADDRESS={address or ''} must be a Ray cluster that answers, got: {text}. Start one with "
+                "`ray start --head`, or unset the variable for one on this machine"
             ) from error
         finally:
             for number, handler in before.items():  # Ray handles SIGTERM itself; the sweep ends cleanly on it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +38,6 @@ class ScriptBackend:
         command: str,
         *,
         workers: int = 1,
-        gpus_each: int | None = None,
-        seconds: float = inf,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Create the backend; nothing is started.
@@ -48,19 +45,15 @@ class ScriptBackend:
         Args:
             command: starts the script.
             workers: trainings at a time.
-            gpus_each: GPUs of each training; None = each sees all of them.
-            seconds: time limit of one training.
             log: receives messages about trainings.
 
         Raises:
-            UsageError: if the command is invalid, or there are too few GPUs.
+            UsageError: if the command is invalid.
         """
         self._is_closed = False
         self._starter = ScriptStarter(
             split_command(command),
-            seconds=seconds,
             workers=workers,
-            gpus_each=gpus_each,
             is_stopped=lambda: self._is_closed,
             log=log,
         )

@@ -39,7 +39,7 @@ VERDICTS = {
 }
 """Each verdict in words, the same as in the text."""
 
-LOW_BUDGET = ("--epochs", "--confirm-steps", "--study")
+LOW_BUDGET = ("--confirm-steps", "--study")
 """Options omitted from the command for a larger budget: the confirmation then has twice the new steps, in a new
 study."""
 

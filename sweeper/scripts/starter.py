@@ -14,9 +14,8 @@ from math import inf
 from pathlib import Path
 
 from sweeper.core.document import format_json
-from sweeper.core.errors import InterruptedSweepError, UsageError
+from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import Task
-from sweeper.core.text import format_count
 from sweeper.scripts.contract import RESULTS, TRIAL, TrialDocument, read_events, write_trial_folder
 from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script
 from sweeper.scripts.script_start import ScriptStart
@@ -38,23 +37,18 @@ class ScriptStarter:
         *,
         seconds: float = inf,
         workers: int = 1,
-        gpus_each: int | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Create the starter; nothing is started.
 
-        `seconds` is the time limit of one training, and `gpus_each` = None lets each see all GPUs. If `is_stopped`
-        becomes true, running trainings are ended, and no more started. `log` receives a line when a training is
-        repeated, and once when one left processes.
-
-        Raises:
-            UsageError: if there are fewer GPUs than the trainings need.
+        `seconds` is the time limit of one training. If `is_stopped` becomes true, running trainings are ended, and no
+        more started. `log` receives a line when a training is repeated, and once when one left processes.
         """
         self._words, self.seconds, self.workers = words, seconds, workers
         self.is_stopped, self._log = is_stopped, log
         self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-        for slot in share_gpus(workers, gpus_each):
+        for slot in share_gpus(workers):
             self._slots.put(slot)
         self._has_remarked = False
         self._writing = threading.Lock()  # ast.parse of Python 3.11 fails in two threads at once
@@ -127,21 +121,15 @@ def _is_transient_failure(ended: ScriptEnd) -> bool:
     return ended.status == KILLED or any(TRANSIENT_ERRORS.search(line) for line in ended.last)
 
 
-def share_gpus(workers: int, gpus_each: int | None) -> list[dict[str, str]]:
-    """Return the environment variables of each of `workers` trainings at a time; with None each sees all GPUs.
+def share_gpus(workers: int) -> list[dict[str, str]]:
+    """Return the environment variables of each of `workers` trainings at a time, which give it its share of the GPUs.
 
-    Raises:
-        UsageError: if there are fewer.
+    More trainings than GPUs each see all of them.
     """
-    if not gpus_each:
-        return [{} for _ in range(workers)]
     gpus = _list_gpus()
-    if len(gpus) < workers * gpus_each:
-        raise UsageError(
-            f"--workers × --gpus-per-trial must be at most the GPUs that there are, got {workers} × {gpus_each} of "
-            f"{format_count(len(gpus), 'GPU')}; give fewer (CUDA_VISIBLE_DEVICES says which are used)"
-        )
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[n * gpus_each : (n + 1) * gpus_each])} for n in range(workers)]
+    if not (each := len(gpus) // workers):
+        return [{} for _ in range(workers)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[n * each : (n + 1) * each])} for n in range(workers)]
 
 
 def _list_gpus() -> list[str]:

@@ -16,7 +16,10 @@ from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
 from sweeper.executors.separate_process import SubprocessBackend
 from sweeper.system.cores import count_available_cores
-from sweeper.workflow.settings import LONGEST, Settings, parse_duration
+from sweeper.workflow.settings import Settings
+
+ADDRESS = "RAY_ADDRESS"
+"""Ray's own variable with the address of an existing cluster."""
 
 if TYPE_CHECKING:
     from sweeper.workflow.conclude import Outcome
@@ -33,21 +36,15 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
     if settings.command is not None:
         from sweeper.executors.user_script import ScriptBackend
 
-        return ScriptBackend(
-            settings.command,
-            workers=settings.workers or 1,
-            gpus_each=settings.gpus_per_trial,
-            seconds=parse_duration(settings.time_limit or LONGEST),
-            log=warn,
-        )
+        return ScriptBackend(settings.command, workers=settings.workers or 1, log=warn)
     if settings.executor == "inline":
-        return InlineBackend(settings.device, warn, threads=settings.threads)
+        return InlineBackend(settings.device, warn)
     if settings.executor == "ray":
-        if settings.ray_address is None:
+        if ADDRESS not in os.environ:
             # Must be set before Ray is imported: a local cluster must listen only on the loopback address.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         return SubprocessBackend(partial(connect_to_ray, settings, cores), warn)
-    return ProcessBackend(settings.device, settings.workers, cores, warn, threads=settings.threads)
+    return ProcessBackend(settings.device, settings.workers, cores, warn)
 
 
 def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> Outcome:
@@ -69,4 +66,4 @@ def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) 
     """Connect to Ray, in the process that communicates with it."""
     with require_extra("--executor ray", "Ray", "ray"):
         from sweeper.executors.ray_cluster import RayBackend
-    return RayBackend(settings.device, settings.workers, cores, settings.ray_address, warn, threads=settings.threads)
+    return RayBackend(settings.device, settings.workers, cores, os.environ.get(ADDRESS), warn)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE = {
     *("study", "resume", "storage", "tracking_uri", "out", "cache"),
-    *("workers", "threads", "executor", "ray_address"),
+    *("workers", "executor"),
 }
 """Settings that say where and how, not what; the command that repeats a study does not contain them."""
 
@@ -53,20 +53,19 @@ class StudyRequest(NamedTuple):
     """Whether the search ends by itself once trials bring no gain, as no total was given."""
 
 
-MACHINE = ("device", "executor", "ray_address", "workers", "threads", "command", "gpus_per_trial", "time_limit")
+MACHINE = ("device", "executor", "workers", "command")
 """Settings of the machine's use, which a resume takes from the study's earlier sessions."""
 
 
 def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Settings:
     """Return the settings of a resume: the machine is used as before, except for options given now.
 
-    Another device gets its own default workers and threads; another executor its own address.
+    Another device gets its own default workers.
     """
-    changed, restored = settings.model_fields_set, dict(stored)
-    for option, others in (("device", ("workers", "threads")), ("executor", ("ray_address",))):
-        if option in changed and getattr(settings, option) not in ("auto", stored.get(option)):
-            restored = {name: value for name, value in restored.items() if name not in others}
-    return settings.model_copy(update={name: value for name, value in restored.items() if name not in changed})
+    given = set(settings.model_fields_set)
+    if "device" in given and settings.device not in ("auto", stored.get("device")):
+        given.add("workers")
+    return settings.model_copy(update={name: stored[name] for name in (*MACHINE,) if name in stored.keys() - given})
 
 
 def list_stored_options(settings: Settings) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         settles="trials" not in options,
         analyses=plan_analyses(*parse_seed_range(options.get("seeds", DEFAULT_SEEDS))),
         margin=float(options.get("margin", DEFAULT_MARGIN)),
-        finds_steps=not {"steps", "epochs", "command"} & options.keys(),
+        finds_steps=not {"steps", "epochs", "command"} & options.keys(),  # epochs: of older studies
         confirm_steps=options.get("confirm_steps"),
         longer=None if times == "none" else int(times),
         longer_given="longer" in options,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sweeper.core.errors import RequestError, ScriptError, StudyError, UsageError
+from sweeper.core.errors import RequestError, ScriptError, StudyError
 from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Coordinate, Dataset, SearchSpace
@@ -16,7 +16,7 @@ from sweeper.scripts.launch import split_command
 from sweeper.scripts.probe import START_SECONDS, probe_script
 from sweeper.scripts.sources import hash_sources, list_changed_sources
 from sweeper.storage import StudyPlan
-from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings, parse_duration
+from sweeper.workflow.settings import OF_SWEEPER, Settings
 
 SEARCH_STEPS, CONFIRM_STEPS = 25, 100
 """Per cent of the script's own length."""
@@ -25,17 +25,12 @@ FACTORS = (0.1, 10.0)
 
 
 def check_script_options(settings: Settings) -> None:
-    """Refuse sweeper's training options with a script, and a script's options without one.
+    """Refuse sweeper's training options with a script.
 
     Raises:
         RequestError: with all of them.
     """
     if settings.command is None:
-        if extra := [f"--{name.replace('_', '-')}" for name in OF_COMMAND if getattr(settings, name) is not None]:
-            verb = "needs" if len(extra) == 1 else "need"
-            raise UsageError(
-                f"{join_words(extra)} {verb} --command, the script that trains; give it, or leave the option out"
-            )
         return
     changed = [f"--{name.replace('_', '-')}" for name in OF_SWEEPER if name in settings.model_fields_set]
     problems = []
@@ -97,8 +92,7 @@ def divide_by_script(
         return dataset
     if before is not None:
         return divide_as_before(dataset, before)
-    seconds = parse_duration(settings.time_limit or START_SECONDS)
-    probe = probe_script(settings.command, seconds=seconds, log=log)
+    probe = probe_script(settings.command, seconds=START_SECONDS, log=log)
     problems = []
     if others := sorted({what for what in probe.scores.values() if what != "logits"}):
         problems.append(

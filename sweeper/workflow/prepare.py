@@ -107,7 +107,7 @@ def prepare_study(
     if settings.command is not None and old is None:
         space = adapt_space(space, messages.log)
     hardware = backend.get_hardware()
-    recipe = _resolve_recipe(settings, old, dataset, hardware, training_images=len(split.train), messages=messages)
+    recipe = _resolve_recipe(settings, old, dataset, hardware, messages)
     conditions = Conditions(
         dataset=dataset,
         recipe=recipe,
@@ -152,20 +152,17 @@ def _resolve_recipe(
     old: studies.StudyPlan | None,
     dataset: Dataset,
     hardware: WorkerHardware,
-    *,
-    training_images: int,
     messages: MessageSink,
 ) -> Recipe:
     """Return the recipe of a new study, or the one that a resume requests."""
     if old is not None:
-        return resolve_resumed_recipe(settings, old.conditions.recipe, hardware, training_images)
+        return resolve_resumed_recipe(settings, old.conditions.recipe, hardware)
     if settings.command is not None:
         return make_script_recipe(settings, settings.command)
     return make_recipe(
         settings,
         dataset,
         hardware,
-        training_images=training_images,
         weights=partial(choose_weights, settings.encoder_weights, synthetic=dataset.synthetic, log=messages.log),
         log=messages.log,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +25,12 @@ def make_recipe(
     dataset: Dataset,
     hardware: WorkerHardware,
     *,
-    training_images: int,
     weights: Callable[[str], EncoderWeights],
     log: Callable[[str], None],
 ) -> Recipe:
     """Return the recipe of a new study: the requested settings, else this device's defaults.
 
-    `training_images` turns epochs into steps; `weights` chooses the initial weights of an encoder. Each choice made for
-    the user is logged in one line.
+    `weights` chooses the initial weights of an encoder. Each choice made for the user is logged in one line.
 
     Raises:
         UsageError: if the options exclude each other or the data.
@@ -42,9 +39,7 @@ def make_recipe(
     check_exclusive_options(settings)
     user_model = None if settings.model is None else find_code(settings.model, "--model")
     batch_size = settings.batch_size or (16 if gpu else 8)
-    steps = resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size) or (
-        GPU_STEPS if gpu else CPU_STEPS
-    )
+    steps = settings.steps or (GPU_STEPS if gpu else CPU_STEPS)
     own_metric = load_metric_code(settings.metric)
     register_metric(own_metric)
     metric = settings.metric or "miou"
@@ -68,8 +63,8 @@ def make_recipe(
     size = settings.size or min(GPU_SIZE if gpu else CPU_SIZE, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
         raise UsageError(
-            f"--size must be a multiple of {2**depth} (the network's stride"
-            f"{'' if user_model is not None else f' at --encoder-depth {depth}'}), got {size}"
+            f"--size must be a multiple of {2**depth}, the network's stride, got {size}; give "
+            f"{size - size % 2**depth + 2**depth}"
         )
     defaults = {
         **({} if user_model is None else {"model": user_model, "arch": user_model.name}),
@@ -121,13 +116,13 @@ def _choose_network(
     start = weights(encoder)
     if start == NOTHING:
         encoder, depth = _resolve_library_network(settings, hardware)
-    return encoder, settings.encoder_depth or depth, start
+    return encoder, depth, start
 
 
 def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tuple[str, int]:
     """Return encoder and depth: the given ones, else the defaults of this device."""
     encoder, depth = ("resnet18", LEAST_DEPTH) if hardware.device == "cpu" else ("resnet34", FULL_DEPTH)
-    return settings.encoder or encoder, settings.encoder_depth or depth
+    return settings.encoder or encoder, depth
 
 
 def describe_recipe(recipe: Recipe) -> str:
@@ -154,11 +149,11 @@ RECIPE_OPTIONS = {
     **{
         name: name
         for name in Settings.model_fields
-        if name in Recipe.model_fields and name not in {"steps", "encoder_weights", "model", "command"}
+        if name in Recipe.model_fields and name not in {"encoder_weights", "model", "command"}
     },
 }
-"""Option of `sweeper run` → field of the recipe that takes its value unchanged. Steps, initial weights and the user's
-network also need the data, the local cache or their source."""
+"""Option of `sweeper run` → field of the recipe that takes its value unchanged. Initial weights and the user's network
+also need the local cache or their source."""
 
 
 def _read_recipe_options(settings: Settings) -> dict[str, Any]:
@@ -166,18 +161,13 @@ def _read_recipe_options(settings: Settings) -> dict[str, Any]:
     return {field: value for field, value in options.items() if value is not None}
 
 
-def resolve_resumed_recipe(
-    settings: Settings, stored: Recipe, hardware: WorkerHardware, training_images: int
-) -> Recipe:
+def resolve_resumed_recipe(settings: Settings, stored: Recipe, hardware: WorkerHardware) -> Recipe:
     """Return the recipe of a resume: the stored one, changed by the options given now."""
     _check_engine(settings, hardware)
     check_exclusive_options(settings, stored)
     changes = _read_recipe_options(settings)
     if settings.precision is None and hardware.device != "cpu":  # on a CPU the study's, as a measurement chose it
         changes["precision"] = hardware.precision
-    batch_size = settings.batch_size or stored.batch_size
-    if (steps := resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size)) is not None:
-        changes["steps"] = steps
     if settings.command is not None:
         changes["command"] = hide_command_secrets(settings.command)
     if settings.encoder_weights not in {None, "auto"}:
@@ -218,9 +208,8 @@ def check_exclusive_options(settings: Settings, stored: Recipe | None = None) ->
         UsageError: with the options.
     """
     before = stored or Recipe()
-    _check_steps(settings.steps, settings.epochs)
     name = settings.model or (before.model and before.model.name)
-    others = ("arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights")
+    others = ("arch", "encoder", "encoder_weights")
     options = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
     if name and options:
         raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(options)}; leave these out")
@@ -229,18 +218,3 @@ def check_exclusive_options(settings: Settings, stored: Recipe | None = None) ->
 def _check_engine(settings: Settings, hardware: WorkerHardware) -> None:
     if settings.engine == "graph" and hardware.device != "cuda":
         raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine eager")
-
-
-def _check_steps(steps: int | None, epochs: int | None) -> None:
-    if steps is not None and epochs is not None:
-        raise UsageError(f"--steps and --epochs exclude each other, got {steps} and {epochs}; give one of them")
-
-
-def resolve_requested_steps(steps: int | None, epochs: int | None, images: int, batch_size: int) -> int | None:
-    """Return the requested steps, given as a number or as passes over the images; None if neither is given.
-
-    Raises:
-        UsageError: if both are.
-    """
-    _check_steps(steps, epochs)
-    return steps if epochs is None else max(4, epochs * math.ceil(images / batch_size))

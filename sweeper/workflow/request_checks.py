@@ -89,8 +89,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
             f"tables under one name; got {hide_address_secrets(settings.storage)} for both: create another one for "
             "MLflow"
         )
-    if settings.ray_address is not None and settings.executor != "ray":
-        raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
     if settings.resume:
         if settings.study is None:
             known_names = ", ".join(names[-5:]) or "none"

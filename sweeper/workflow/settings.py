@@ -14,9 +14,6 @@ from sweeper.core.base import Record
 from sweeper.core.metrics import BUILT_IN
 from sweeper.core.recipe import (
     CPU_PRETRAINED,
-    FULL_DEPTH,
-    LEAST_DEPTH,
-    PUBLISHED_WIDTH,
     Architecture,
     Augmentation,
     Engine,
@@ -46,15 +43,11 @@ MOST_SEED = 2**53 - 1
 DEFAULT_MARGIN = 0.01
 LONGER = "4"
 OF_SWEEPER = (
-    *("model", "arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights", "size", "batch_size"),
-    *("augment", "epochs", "minutes", "device", "precision", "engine", "threads"),
-    *("executor", "ray_address", "loss", "folds"),
+    *("model", "arch", "encoder", "encoder_weights", "size", "batch_size"),
+    *("augment", "minutes", "device", "precision", "engine"),
+    *("executor", "loss", "folds"),
 )
 """Options of sweeper's own training."""
-OF_COMMAND = ("gpus_per_trial", "time_limit")
-"""Options of trainings by a script."""
-LONGEST = "366d"
-"""Longest duration, which stands for no limit."""
 _RESUMED = "with --resume the study's"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -214,8 +207,6 @@ class Settings(Record):
     minutes: int | None = _make_setting("Training", default="5; GPU 20; --timeout", ge=1, le=527_040)
     """Time for which steps, losses, trials and seeds are chosen, if --steps is not given and the first steps are too
     few."""
-    epochs: int | None = _make_setting("Training", ge=1, le=MOST_STEPS)
-    """Passes over the training images, instead of --steps."""
     size: int | None = _make_setting(
         "Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
     )
@@ -228,12 +219,6 @@ class Settings(Record):
     command: str | None = _make_setting("Training", default="sweeper's own training", often=True, min_length=1)
     """Your training script with its arguments, "python train.py": it trains instead of sweeper, on DATA and its own
     split. --steps and --confirm-steps are then per cent of its length (25, 100); see docs/how-to/your-training.md."""
-    gpus_per_trial: int | None = _make_setting("Training", default="each sees all", ge=1, le=MOST_WORKERS)
-    """GPUs of each training with --command."""
-    time_limit: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
-        "Training", default="none", metavar="DURATION"
-    )
-    """Longest time of one training with --command."""
     model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
     """Your own network: function(in_channels, classes) returns it; see docs/how-to/own-code.md."""
     arch: Architecture | None = _make_setting("Training", default="unet")
@@ -241,18 +226,7 @@ class Settings(Record):
     encoder: str | None = _make_setting(
         "Training", default=f"{CPU_PRETRAINED[0]}, or resnet18 at random; GPU resnet34", often=True, min_length=1
     )
-    """Encoder of segmentation-models-pytorch."""
-    encoder_depth: int | None = _make_setting(
-        "Training",
-        default=f"{LEAST_DEPTH}, pretrained {CPU_PRETRAINED[1]}; GPU {FULL_DEPTH}",
-        ge=LEAST_DEPTH,
-        le=FULL_DEPTH,
-    )
-    """Number of encoder stages to use; 5 is the encoder as published."""
-    decoder_width: int | None = _make_setting(
-        "Training", default=f"{CPU_WIDTH}; GPU {PUBLISHED_WIDTH}", ge=4, le=MOST_WIDTH
-    )
-    """Channels of the last stage of a U-Net's decoder; each stage before it has twice as many as the next."""
+    """Encoder of segmentation-models-pytorch, on a CPU cut to a depth of 3 or 4 of its 5 stages."""
     encoder_weights: str | None = _make_setting(
         "Training", default="auto", metavar="auto|imagenet|none|FILE", min_length=1
     )
@@ -293,13 +267,10 @@ class Settings(Record):
     """How steps are run: one by one (eager), or recorded as a CUDA graph; deterministic: one by one, on a GPU with the
     same numbers each time, by slower algorithms. auto: recorded on an NVIDIA GPU."""
     workers: int | None = _make_setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
-    """Number of processes that train."""
-    threads: int | None = _make_setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
-    """Threads of each worker on a CPU. auto: an equal share of the cores."""
+    """Number of processes that train; on a CPU each has an equal share of the cores, or OMP_NUM_THREADS threads."""
     executor: Literal["processes", "inline", "ray"] = _make_setting("Machine", "processes")
-    """Place where trainings run: worker processes, this process, or a Ray cluster."""
-    ray_address: str | None = _make_setting("Machine", default="one on this machine")
-    """Existing Ray cluster (HOST:PORT, or auto)."""
+    """Place where trainings run: worker processes, this process, or a Ray cluster (RAY_ADDRESS, or one on this
+    machine)."""
 
     storage: str = _make_setting("Where things go", paths.STORAGE)
     """Optuna's storage: sqlite:///FILE or postgresql://…"""

@@ -120,9 +120,9 @@ def test_a_final_training_uses_the_requested_images_and_scores_the_others(
     monkeypatch.setattr(final_training.FinalTraining, "__init__", note_training)
     monkeypatch.setattr(final_training.FinalTraining, "score_images", note_scoring)
     split = divide_images(tiny, test_seed=0, seed=0)
-    most = trained(study, tmp_path, epochs=2)
+    most = trained(study, tmp_path, steps=12)
     assert trained_on == [tuple(sorted(split.train + split.val))] and scored == [split.test]
-    assert most.steps == 2 * -(-len(trained_on[0]) // SMALL.batch_size) and most.family == "dice"
+    assert most.steps == 12 and most.family == "dice"
     assert most.test is not None and most.val is None and most.test_images == len(split.test)
     least = trained(study, tmp_path, on="train", steps=4)
     assert trained_on[-1] == split.train and scored[1:] == [split.val, split.test] and least.val is not None
@@ -238,7 +238,7 @@ def test_the_command_prints_its_result_and_refuses_wrong_options(
     ((path, _),) = list_kept_weights(tmp_path / ".sweeper" / "weights" / "s")
     assert Path(document["weights"]).resolve() == path.resolve()
     for wrong, words in (
-        (("--epochs", 3), "exclude each other"),
+        (("--on", "test"), "not one of"),
         (("--data", "synthetic:cracks?images=6&size=64"), "have changed"),
     ):
         status, _, err = sweeper(*arguments, *wrong)

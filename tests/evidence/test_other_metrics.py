@@ -25,7 +25,7 @@ def make_detail(*, boundary: float = 0.5, line: float = 0.8, jitter: int = 0) ->
     inside[:, 1, 1] = size - inside[:, 1, 0]
     lines = np.zeros((IMAGES, 2, 4), dtype=np.int64)
     lines[:, 1] = np.stack([np.rint(line * size), size, np.rint(line * size), size], axis=-1)
-    return TestDetail(images=tuple(range(IMAGES)), boundary_pixels=2, boundary=inside, centreline=lines)
+    return TestDetail(images=tuple(range(IMAGES)), boundary=inside, centreline=lines)
 
 
 def make_runs(family: str, recall: float, precision: float, number: int, **changes: Any) -> list[TrialResult]:

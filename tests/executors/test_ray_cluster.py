@@ -75,14 +75,15 @@ class Removing(Recorder):
             self._removed = True
 
 
-def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_survives_the_loss_of_a_node(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     cluster.wait_for_nodes()
     capsys.readouterr()
     display = Removing(cluster, node)
-    outcome = run_small_sweep(
-        tmp_path, display, executor="ray", ray_address=cluster.address, space=TWO_LOSSES, trials=12, steps=16
-    )
+    outcome = run_small_sweep(tmp_path, display, executor="ray", space=TWO_LOSSES, trials=12, steps=16)
     assert display._removed
     assert any("Ray lost the actor or its node" in warning for warning in display.warnings)
     assert outcome.sweep.abandoned <= 1
@@ -204,11 +205,10 @@ def test_all_actors_find_room_on_the_gpus(gpus: int, actors: int | None, share: 
         assert gpus * int(1 / share) >= (actors or gpus)
 
 
-def test_an_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UsageError, match="must be a Ray cluster that answers"):
-        run_small_sweep(tmp_path, executor="ray", ray_address="127.0.0.1:1")
-    with pytest.raises(UsageError, match="is for --executor ray"):
-        run_small_sweep(tmp_path, ray_address="127.0.0.1:1")
+        run_small_sweep(tmp_path, executor="ray")
 
 
 make_executor = conformance.make_executor

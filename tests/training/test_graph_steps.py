@@ -338,12 +338,10 @@ def test_a_processor_takes_plain_steps_and_records_none(tiny: Dataset, monkeypat
 def test_engine_graph_without_a_gpu_is_refused() -> None:
     cpu = WorkerHardware(device="cpu", devices=1, name="CPU", precision="float32")
     with pytest.raises(UsageError, match="--engine graph needs an NVIDIA GPU, and trains on CPU"):
-        resolve_resumed_recipe(Settings(engine="graph"), SMALL, cpu, 10)
+        resolve_resumed_recipe(Settings(engine="graph"), SMALL, cpu)
     gpu = cpu.model_copy(update={"device": "cuda"})
-    assert resolve_resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
-    assert (
-        resolve_resumed_recipe(Settings(), GRAPH, cpu, 10).engine == "graph"
-    )  # begun on a GPU, continued on a processor
+    assert resolve_resumed_recipe(Settings(engine="graph"), SMALL, gpu).engine == "graph"
+    assert resolve_resumed_recipe(Settings(), GRAPH, cpu).engine == "graph"  # begun on a GPU, continued on a processor
 
 
 # --- On a GPU ---

@@ -236,19 +236,17 @@ def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Datase
 def test_the_recipe_of_an_own_network_excludes_options_of_library_networks(nets: str, tiny: Dataset) -> None:
     def make(**options: Any) -> Any:
         settings = Settings(model="own_nets:build", **options)
-        return make_recipe(
-            settings, tiny, probe_device("cpu"), training_images=9, weights=lambda name: NOTHING, log=lambda _: None
-        )
+        return make_recipe(settings, tiny, probe_device("cpu"), weights=lambda name: NOTHING, log=lambda _: None)
 
     recipe = make()
     assert recipe.arch == "own_nets:build" and recipe.encoder == "" and recipe.stride == 32
     assert recipe.model is not None and f"own_nets:build (SHA-256 {recipe.model.digest[:12]}" in describe_recipe(recipe)
-    with pytest.raises(UsageError, match="excludes --arch, --encoder-depth"):
-        make(arch="unet", encoder_depth=3)
-    with pytest.raises(UsageError, match=r"multiple of 32 \(the network's stride\), got 48"):
+    with pytest.raises(UsageError, match="excludes --arch, --encoder;"):
+        make(arch="unet", encoder="resnet18")
+    with pytest.raises(UsageError, match="multiple of 32, the network's stride, got 48"):
         make(size=48)
     with pytest.raises(UsageError, match="excludes --encoder"):
-        resolve_resumed_recipe(Settings(encoder="resnet34"), recipe, probe_device("cpu"), 9)
+        resolve_resumed_recipe(Settings(encoder="resnet34"), recipe, probe_device("cpu"))
 
 
 def test_an_own_network_is_trained_saved_loaded_and_exported(nets: str, tiny: Dataset, tmp_path: Path) -> None:
@@ -295,9 +293,7 @@ def test_the_examples_of_the_page_on_own_code_are_accepted(tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_a_sweep_trains_an_own_network_and_is_not_resumed_with_changed_code(nets: str, tmp_path: Path) -> None:
-    outcome = run_small_sweep(
-        tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3, encoder_depth=None
-    )
+    outcome = run_small_sweep(tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3)
     recipe = outcome.sweep.conditions.recipe
     assert recipe.model is not None and recipe.model.name == "own_nets:build"
     text = outcome.paths.markdown.read_text("utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.core.errors import RequestError, ScriptError, StudyError, UsageError
+from sweeper.core.errors import RequestError, ScriptError, StudyError
 from sweeper.core.recipe import Recipe
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.contract import Split
@@ -25,7 +25,6 @@ from sweeper.workflow.own_script import (
     warn_of_changed_script,
 )
 from sweeper.workflow.recipe_choice import describe_recipe
-from sweeper.workflow.request_checks import check_request
 from sweeper.workflow.settings import Settings
 from tests.support import builders
 
@@ -82,12 +81,6 @@ def test_the_space_has_factors_of_the_rate_and_losses_of_logits_and_labels() -> 
     excluded = [f.family for f in load_space("full").families if FAMILIES[f.family].needs_map is not None]
     assert excluded and not {*excluded} & {f.family for f in space.families}
     assert all(name in lines[0] for name in excluded)
-
-
-def test_options_of_a_script_need_a_command() -> None:
-    with pytest.raises(UsageError, match="--gpus-per-trial and --time-limit need --command"):
-        check_request(None, Settings(gpus_per_trial=1, time_limit="1h"))
-    check_request(None, Settings().model_copy(update={"gpus_per_trial": None}))  # as a resume restores it
 
 
 def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ DATA = builders.dataset(side=400)
 def choose_recipe(hardware: WorkerHardware = CPU, **options: Any) -> Recipe:
     chosen = Settings(**options)
     weights = NOTHING._replace(name=options.get("encoder_weights", "none"))
-    return make_recipe(chosen, DATA, hardware, training_images=30, weights=lambda _: weights, log=lambda _: None)
+    return make_recipe(chosen, DATA, hardware, weights=lambda _: weights, log=lambda _: None)
 
 
 def test_a_cpu_gets_a_small_pretrained_encoder_if_its_weights_are_available() -> None:
@@ -32,14 +32,11 @@ def test_a_cpu_gets_a_small_pretrained_encoder_if_its_weights_are_available() ->
         hardware: WorkerHardware = CPU, has_weights: bool = True, **options: Any
     ) -> tuple[str, int, str]:
         start = NOTHING._replace(name="imagenet") if has_weights else NOTHING
-        recipe = make_recipe(
-            Settings(**options), DATA, hardware, training_images=30, weights=lambda _: start, log=lambda _: None
-        )
+        recipe = make_recipe(Settings(**options), DATA, hardware, weights=lambda _: start, log=lambda _: None)
         return recipe.encoder, recipe.encoder_depth, recipe.encoder_weights
 
     assert choose_network() == choose_network(encoder_weights="auto") == ("tu-tf_efficientnet_lite0", 4, "imagenet")
     assert choose_network(size=72) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
-    assert choose_network(encoder_depth=3) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
     for options in ({}, {"encoder_weights": "none"}):
         assert choose_network(has_weights=False, **options) == ("resnet18", 3, "none")
     assert choose_network(encoder="resnet18") == ("resnet18", 3, "imagenet")
@@ -54,17 +51,13 @@ def test_options_that_exclude_each_other_are_refused_before_weights_are_download
 
     data = builders.dataset(classes=("a", "b", "c"))
     with pytest.raises(UsageError, match="--metric fg_iou needs a binary task"):
-        make_recipe(Settings(metric="fg_iou"), data, CPU, training_images=30, weights=weights, log=lambda _: None)
+        make_recipe(Settings(metric="fg_iou"), data, CPU, weights=weights, log=lambda _: None)
 
 
-def test_epochs_are_turned_into_steps() -> None:
-    assert choose_recipe(epochs=2, batch_size=8).steps == 2 * 4  # 30 images, eight at a time
-
-
-def test_a_crop_must_fit_the_stride_of_the_requested_depth() -> None:
+def test_a_crop_must_fit_the_stride_of_the_network() -> None:
     assert choose_recipe(size=72).size == 72
-    with pytest.raises(UsageError, match=r"--size must be a multiple of 32 .*--encoder-depth 5.*, got 72"):
-        choose_recipe(size=72, encoder_depth=5)
+    with pytest.raises(UsageError, match="--size must be a multiple of 32, the network's stride, got 72; give 96"):
+        choose_recipe(GPU, size=72)
 
 
 @pytest.mark.parametrize("metric", ["lesion_f1", "cc_dice", "boundary_iou"])
@@ -72,7 +65,7 @@ def test_a_metric_of_objects_is_refused_where_only_the_first_class_is_labelled(m
     assert choose_recipe(metric=metric).metric == metric
     bare = [image.model_copy(update={"pixels": (sum(image.pixels), 0)}) for image in DATA.images]
     data = DATA.model_copy(update={"images": tuple(bare)})
-    context = {"training_images": 30, "weights": lambda _: NOTHING, "log": lambda _: None}
+    context = {"weights": lambda _: NOTHING, "log": lambda _: None}
     words = f"--metric {metric} needs objects, .*found none in {DATA.name}; check the masks"
     with pytest.raises(UsageError, match=words):
         make_recipe(Settings(metric=metric), data, CPU, **context)
@@ -82,13 +75,12 @@ def test_a_metric_of_objects_is_refused_where_only_the_first_class_is_labelled(m
 def test_the_decoder_is_narrow_on_a_cpu_and_as_published_on_a_gpu() -> None:
     assert choose_recipe().decoder_channels == (32, 16, 8)
     assert choose_recipe(GPU).decoder_channels == (256, 128, 64, 32, 16)
-    assert choose_recipe(decoder_width=24, encoder_depth=4).decoder_channels == (192, 96, 48, 24)
     assert choose_recipe(arch="linknet").decoder_channels is None
     assert Recipe().decoder_width == 16  # of studies that were made before there was a choice
 
 
 OTHER = {
-    "arch": "linknet", "encoder": "resnet50", "encoder_depth": 5, "decoder_width": 24,
+    "arch": "linknet", "encoder": "resnet50",
     "augment": "full", "size": 32, "batch_size": 4,
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "steps": 44,
     "encoder_weights": "imagenet", "engine": "deterministic", "precision": "bfloat16",
@@ -99,13 +91,13 @@ OTHER = {
 @pytest.mark.parametrize("option", OTHER)
 def test_each_option_of_the_recipe_takes_effect_in_a_new_study_and_in_a_resume(option: str) -> None:
     plain, chosen = choose_recipe(), choose_recipe(**{option: OTHER[option]})
-    resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, CPU, 30)
+    resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, CPU)
     field = RECIPE_OPTIONS.get(option, option)
     assert getattr(plain, field) != getattr(chosen, field) == getattr(resumed, field) == OTHER[option]
 
 
 def test_each_option_of_the_recipe_is_in_the_table_of_these_tests() -> None:
-    fixed = {"evaluations", "weight_decay", "warmup", "decay", "average"}
+    fixed = {"evaluations", "weight_decay", "warmup", "decay", "average", "encoder_depth", "decoder_width"}
     fixed |= {
         "command",  # test_own_script.py
         "model",
@@ -115,11 +107,10 @@ def test_each_option_of_the_recipe_is_in_the_table_of_these_tests() -> None:
     }  # with the digests of their sources: test_own_model.py, test_own_metric.py
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed
-    assert set(RECIPE_OPTIONS) == set(OTHER) - {"steps", "encoder_weights"}
+    assert set(RECIPE_OPTIONS) == set(OTHER) - {"encoder_weights"}
     # An option that has a recipe's name is one of the recipe's.
     assert set(Settings.model_fields) & set(Recipe.model_fields) <= set(RECIPE_OPTIONS) | {
         "command",
-        "steps",
         "encoder_weights",
         "model",
     }
@@ -127,7 +118,7 @@ def test_each_option_of_the_recipe_is_in_the_table_of_these_tests() -> None:
 
 def test_a_study_keeps_its_precision_on_another_processor() -> None:
     def resume(stored: Precision, hardware: WorkerHardware = CPU, **options: Any) -> Precision:
-        return resolve_resumed_recipe(Settings(**options), Recipe(precision=stored), hardware, 30).precision
+        return resolve_resumed_recipe(Settings(**options), Recipe(precision=stored), hardware).precision
 
     assert (resume("float32"), resume("bfloat16")) == ("float32", "bfloat16")
     assert resume("bfloat16", precision="float32") == "float32"

@@ -154,7 +154,7 @@ class SweepRecord(Record):
     places: str = ""
     """Options for output locations of the last session, without secrets; only used in commands."""
     machine: dict[str, Any] = Field(default_factory=dict)
-    """Use of the machine in the last session: `device`, `workers`, `threads` and the like."""
+    """Use of the machine in the last session: `device`, `workers` and the like."""
     versions: dict[str, str]
     """Versions of the session that made the study; each training has its own (`TrialResult.versions`)."""
 
@@ -185,7 +185,7 @@ class SweepRecord(Record):
         settings: dict[str, object] = {"seed": conditions.seed}
         if recipe.command is None:
             settings["precision"] = recipe.precision
-            names = ["device", *names, *["threads"] * (machine.get("device") == "cpu")]
+            names = ["device", *names]
         if recipe.command is None and recipe.model is None:
             settings["encoder-weights"] = recipe.encoder_weights
         settings |= {name: machine.get(name) for name in names}
