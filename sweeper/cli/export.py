@@ -21,9 +21,6 @@ from sweeper.core.text import format_confirm_command
 @click.option(
     "--onnx", is_flag=True, help="Also write the network as model.onnx (needs the extra `onnx`), checked against torch."
 )
-@click.option(
-    "--huggingface", is_flag=True, help="Also write a folder with a model card, for `smp.from_pretrained` and the Hub."
-)
 @add_json_option()
 def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: Any) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
@@ -50,6 +47,4 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
         lines.append(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
     if made.command is None:
         lines.append(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
-    if made.huggingface is not None:
-        lines.append(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")
     echo_result(made, "\n".join(lines), as_json=as_json)

@@ -18,6 +18,7 @@ REPLACED = {
     "--encoder-depth": "is gone: `--model` takes a network of any depth",
     "--decoder-width": "is gone: `--model` takes a network of any width",
     "--epochs": "is gone: give `--steps`, the images times the epochs divided by `--batch-size`",
+    "--huggingface": "is gone: `load().save_pretrained(FOLDER)` of the exported model.py writes that folder",
     "--gpus-per-trial": "is gone: `--workers` trainings at a time share the GPUs",
     "--ray-address": "is the variable `RAY_ADDRESS` now",
     "--threads": "is the variable `OMP_NUM_THREADS` now",

@@ -15,8 +15,6 @@ from sweeper.core.records import Recommended, SweepRecord
 from sweeper.core.text import format_study_command
 from sweeper.core.training_files import get_weights_dir
 from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
-from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
-from sweeper.deployment.export_huggingface import write_folder
 from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.space import load_space
 from sweeper.system.whole_files import remove_left
@@ -27,9 +25,7 @@ if TYPE_CHECKING:
 
 
 FILES = ("loss.py", "loss.yaml", "model.safetensors", "model.py", "model.onnx")
-"""Files of an export, besides the examples and the folder for the Hub."""
-HUGGINGFACE = "huggingface"
-"""Name of the folder for the Hub."""
+"""Files of an export, besides the examples."""
 SCRATCH = ".export-"
 """Prefix of the temporary folder of an export."""
 
@@ -59,8 +55,6 @@ class ExportDocument(Document):
     """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
     examples: Path | None
     """Folder of code for training elsewhere with the loss."""
-    huggingface: Path | None = None
-    """Folder for HuggingFace's Hub (`--huggingface`)."""
 
 
 def export_study(
@@ -70,25 +64,22 @@ def export_study(
     out: Path,
     cache: Path,
     onnx: bool = False,
-    huggingface: bool = False,
 ) -> ExportDocument:
     """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and optional files.
 
-    Sweeps keep weights next to `cache`, the folder of the decoded data. `onnx` adds `model.onnx`, and `huggingface` a
-    folder of that name with a model card.
+    Sweeps keep weights next to `cache`, the folder of the decoded data. `onnx` adds `model.onnx`.
 
     Raises:
         StudyError: if the study does not exist.
         SweeperError: if no loss is recommended, a file cannot be written, an option needs a network and none is kept,
             or ONNX's logits differ.
-        UsageError: if kept weights are damaged, ONNX is not installed, or the network for the Hub is the user's own.
+        UsageError: if kept weights are damaged, or ONNX is not installed.
     """
     answer = load_answer(storage, name, "export")
     kept = find_kept_network(answer, get_weights_dir(cache, name))
-    wanted = {"--onnx": onnx, "--huggingface": huggingface}
-    if kept is None and any(wanted.values()):
+    if kept is None and onnx:
         raise SweeperError(
-            f"{next(filter(wanted.get, wanted))} needs a network, and none of study {name!r} is kept on this machine; "
+            f"--onnx needs a network, and none of study {name!r} is kept on this machine; "
             f"`{format_study_command('train', name, answer.sweep.storage, answer.sweep.places)}` trains one, --cache "
             "names the sweep's folder"
         )
@@ -116,8 +107,6 @@ def export_study(
                     from sweeper.training.network_formats import write_onnx
 
                     apart = write_onnx(weights, kept.record, made / "model.onnx")
-                if huggingface:
-                    write_folder(answer, weights, made / HUGGINGFACE)
             _remove_earlier(folder)
             _move_files(made, folder)
     except OSError as error:
@@ -135,7 +124,6 @@ def export_study(
         onnx=folder / "model.onnx" if onnx else None,
         onnx_difference=apart,
         examples=folder / "examples" if texts else None,
-        huggingface=folder / HUGGINGFACE if huggingface else None,
     )
 
 
@@ -149,8 +137,7 @@ def _move_files(made: Path, folder: Path) -> None:
 
 def _remove_earlier(folder: Path) -> None:
     """Remove only the files of an earlier export, which may have another loss or network."""
-    below = {".": FILES, "examples": EXAMPLES, HUGGINGFACE: FOLDER_FILES}
-    for where, names in below.items():
+    for where, names in ((".", FILES), ("examples", tuple(EXAMPLES))):
         inside = folder / where
         for name in names:
             (inside / name).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Write a trained network in other formats: ONNX, for programs without torch, and a folder as on HuggingFace's Hub.
+"""Write a trained network as ONNX, for programs without torch.
 
-The ONNX graph takes images with the values of their files and includes the normalisation; its metadata has the
+The graph takes images with the values of their files and includes the normalisation; its metadata has the
 operating point. It is compared with torch before it is kept.
 """
 
@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError, UsageError, require_extra
+from sweeper.core.errors import SweeperError, require_extra
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.model import load_network
-from sweeper.training.weights_file import WeightsRecord, copy_with_record
+from sweeper.training.weights_file import WeightsRecord
 
 TOLERANCE = 1e-4
 """Largest difference between a logit of torch and of the ONNX runtime, relative to logits above 1."""
@@ -124,65 +123,3 @@ def _measure_difference(network: nn.Module, session: Any, record: WeightsRecord,
         expected = network(torch.from_numpy(images)).numpy()
     (exported,) = session.run(["logits"], {"images": images})
     return float((np.abs(exported - expected) / np.maximum(1, np.abs(expected))).max())
-
-
-# --- HuggingFace's Hub ---
-
-
-def write_network(weights: Path, record: WeightsRecord, folder: Path) -> bool:
-    """Write `config.json` and `model.safetensors` for `smp.from_pretrained`.
-
-    Args:
-        weights: file of weights.
-        record: its header, with the operating point to write.
-        folder: existing folder of the two files.
-
-    Returns:
-        Whether every weight of the library's network is present. `smp.from_pretrained` needs `strict=False` for a cut
-        encoder, whose uncalled stages have no weights.
-
-    Raises:
-        UsageError: if the network is the user's own, which the library cannot build, or the weights do not fit.
-        OSError: if a file cannot be written.
-    """
-    if record.model is not None:
-        raise UsageError(
-            f"--huggingface needs a network of segmentation-models-pytorch, and this one is {record.model.name}; the "
-            "export's model.safetensors and model.py hold it"
-        )
-    network: Any = load_network(weights, record, torch.device("cpu"))
-    config = {**network.config, "_model_class": type(network).__name__}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    copy_with_record(weights, record, folder / "model.safetensors")
-    with safe_open(weights, framework="numpy") as file:
-        return set(network.state_dict()) == set(file.keys())
-
-
-def make_front_matter(name: str, dataset: str, miou: float, trainings: int) -> str:
-    """Return the metadata at the head of a model card for the Hub.
-
-    Args:
-        name: name of the model.
-        dataset: name of the data set.
-        miou: mean test mIoU in [0, 1].
-        trainings: number of trainings in the mean.
-    """
-    from huggingface_hub import EvalResult, ModelCardData
-
-    card = ModelCardData(
-        model_name=name,
-        library_name="segmentation-models-pytorch",
-        pipeline_tag="image-segmentation",
-        tags=["segmentation-models-pytorch", "semantic-segmentation", "pytorch"],
-        eval_results=[
-            EvalResult(
-                task_type="image-segmentation",
-                dataset_type="private",
-                dataset_name=dataset,
-                metric_type="mean_iou",
-                metric_value=round(miou, 4),
-                metric_name=f"mIoU on the test split, mean of {trainings} trainings",
-            )
-        ],
-    )
-    return f"---\n{card.to_yaml()}\n---\n"

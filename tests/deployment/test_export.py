@@ -6,6 +6,8 @@ Also on a stand-in of nnU-Net, by segmentation-models-pytorch and the Hub's own 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
@@ -23,7 +26,6 @@ from torch import nn
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import JobResult, TrainingJob
-from sweeper.core.own_code import UserCode
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir, get_weights_dir_of, get_weights_path
@@ -31,9 +33,7 @@ from sweeper.data import divide_images, open_store
 from sweeper.deployment import export
 from sweeper.deployment.export import export_study
 from sweeper.deployment.export_code import make_examples, make_model_code
-from sweeper.deployment.export_huggingface import FILES, make_model_card, write_folder
 from sweeper.deployment.predict import load_from_study
-from sweeper.deployment.recommended_network import RecommendedAnswer
 from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.space import load_space
@@ -41,17 +41,18 @@ from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.training import network_formats
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import load_network
-from sweeper.training.network_formats import write_network, write_onnx
+from sweeper.training.network_formats import write_onnx
 from sweeper.training.network_in_training import save_weights
 from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
 from sweeper.workflow.conclude import draw_conclusion
-from tests.report.test_markdown import CLEAR, recommend
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
 from tests.support.pasting import run_text
 from tests.support.small_training import SMALL, spec
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def trained(dataset: Dataset, folder: Path, recipe: Recipe = SMALL, **changes: object) -> TrialResult:
@@ -172,9 +173,8 @@ def test_an_export_writes_weights_model_loss_space_and_examples(finished: Path, 
     steps = studies.load_sweep(storage, "s").conditions.recipe.confirm_steps
     settings = {"steps": steps, "seed": derive_confirmation_seed(0, 0)}
     settings |= chosen.model_dump(include={"family", "params", "lr"})
-    for option in ("onnx", "huggingface"):
-        with pytest.raises(SweeperError, match=f"--{option} needs a network.*sweeper train"):
-            export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", **{option: True})  # type: ignore[arg-type]
+    with pytest.raises(SweeperError, match=r"--onnx needs a network.*sweeper train"):
+        export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
     empty = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
     assert empty.weights is None and empty.model is None and empty.loss.exists()
     keep(tmp_path, spec(purpose="confirm", number=1, **{**settings, "lr": 0.1}))  # another configuration
@@ -345,37 +345,17 @@ def test_a_loss_that_needs_distance_maps_has_no_examples() -> None:
 # --- HuggingFace's Hub ---
 
 
-def make_recommended_answer() -> RecommendedAnswer:
-    """Return a study of two classes with a clear winner."""
-    conclusion = recommend(builders.evidence(CLEAR))
-    assert conclusion.recommended is not None
-    return RecommendedAnswer(builders.sweep(), conclusion, conclusion.recommended)
-
-
-def test_the_hub_folder_is_loaded_as_its_card_explains(
-    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_exported_network_is_saved_for_the_hub_by_its_library(tmp_path: Path, tiny: Dataset) -> None:
     trained(tiny, tmp_path)
     ((path, record),) = list_kept_weights(get_weights_dir(tmp_path / "cache", "s"))
-    folder = tmp_path / "hub"
-    write_folder(make_recommended_answer(), path, folder)
-    assert sorted(FILES) == sorted(file.name for file in folder.iterdir())
-    card = ModelCard.load(folder / "README.md")
+    shutil.copy(path, tmp_path / "model.safetensors")
+    (tmp_path / "model.py").write_text(make_model_code(record), "utf-8")
+    line = re.search(r'`python -c "(.*)"` next to model.py', (ROOT / "docs" / "take-home.md").read_text("utf-8"))
+    assert line is not None
+    subprocess.run([sys.executable, "-c", line[1]], cwd=tmp_path, check=True)
+    card = ModelCard.load(tmp_path / "FOLDER" / "README.md")
     assert card.data.library_name == "segmentation-models-pytorch"
-    assert card.data.eval_results is not None and card.data.eval_results[0].metric_type == "mean_iou"
-    use, apply = (block.removeprefix("python\n") for block in card.text.split("```")[1:5:2])
-    names: dict[str, Any] = {"images": torch.randn(2, record.channels, 64, 96)}
-    exec(use.replace("FOLDER_OR_REPOSITORY", str(folder)), names)
-    network = load_network(path, record, torch.device("cpu"))
+    images = torch.randn(2, record.channels, 64, 96)
+    saved, network = smp.from_pretrained(tmp_path / "FOLDER").eval(), load_network(path, record, torch.device("cpu"))
     with torch.no_grad():
-        assert torch.allclose(names["model"](names["images"]), network(names["images"]), atol=1e-5)  # other memory
-    monkeypatch.syspath_prepend(folder)
-    exec(apply, names)
-    assert names["classes"].shape == (2, 64, 96) and int(names["classes"].max()) < 2
-    monkeypatch.delitem(sys.modules, "predict")
-    hostile = record.model_copy(update={"classes": ("<script>alert(1)</script>", "a\n# b | c")})
-    text = make_model_card(make_recommended_answer(), hostile, whole=True)
-    assert "<script" not in text and "\n# b" not in text and "strict" not in text
-    users = record.model_copy(update={"model": UserCode(name="nets:build", digest="0", folder=".")})
-    with pytest.raises(UsageError, match="this one is nets:build"):
-        write_network(path, users, tmp_path)
+        assert torch.allclose(saved(images), network(images), atol=1e-5)  # in another layout of memory
