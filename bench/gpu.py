@@ -52,7 +52,7 @@ SIZES = ((128, 8), (256, 8), (256, 16), (512, 16))
 PROFILED_SIZE = (256, 16)
 """Row whose kernels are listed; if it is left out by `--only`, the last row."""
 MISSING = "–"
-SEARCH_OPTIONS = ("--trials", "50", "--seeds", "1", "--data", "synthetic:cracks?images=60&size=320")
+SEARCH_OPTIONS = ("--trials", "50", "--seeds", "1", "synthetic:cracks?images=60&size=320")
 
 
 def main() -> None:

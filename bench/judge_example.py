@@ -5,7 +5,7 @@
 OUT.csv gets a row for each loss, seed, test image and class: tp, fp and fn at the training's own operating point. Takes
 a few seconds. reports/example-judged/ was made with it, from
 
-    sweeper run --data synthetic:street --trials 8 --steps 60 --size 64 --batch-size 4 --confirm-steps 120 \
+    sweeper run synthetic:street --trials 8 --steps 60 --size 64 --batch-size 4 --confirm-steps 120 \
         --seeds 3..3 --workers 1 --study street-judged
 """
 

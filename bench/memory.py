@@ -49,7 +49,7 @@ def main() -> None:
     data = arguments.data if arguments.data.startswith("synthetic:") else str(Path(arguments.data).resolve())
     most_pss = most_rss = most_processes = 0
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "sweeper", "run", "--data", data, *options]
+        command = [sys.executable, "-m", "sweeper", "run", data, *options]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 sizes = [read_memory(each) for each in list_processes(process.pid)]

@@ -1,6 +1,6 @@
 """Measure whether a search recommends the best loss of all that several searches found.
 
-    for seed in 11 12 13 14 15; do sweeper run --data DATA --seed $seed --out FOLDER; done
+    for seed in 11 12 13 14 15; do sweeper run DATA --seed $seed --out FOLDER; done
     python bench/retraining.py collect OUT.jsonl FOLDER [FOLDER …] [--seeds 3] [--part 1/2]
     python bench/retraining.py table OUT.jsonl
 

@@ -29,7 +29,6 @@ RUN_COMMAND = [
     "--seeds",
     "1",
     "-v",
-    "--data",
 ]
 
 

@@ -75,7 +75,7 @@ def run_sweeper(data: Path, folder: Path, trials: int) -> dict[str, Any]:
     import optuna
 
     name = f"bench{int(time.time())}"
-    options = ["--data", str(data), "--trials", str(trials), "--study", name, "--encoder-weights", "none", "--json"]
+    options = [str(data), "--trials", str(trials), "--study", name, "--encoder-weights", "none", "--json"]
     start = datetime.now(UTC)
     output, seconds = run_python(folder, "-m", "sweeper", "run", *options)
     document = json.loads(output)

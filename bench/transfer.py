@@ -1,6 +1,6 @@
 """Measure whether sweeper's answers hold in a realistic training: pretrained encoder, full depth, more steps.
 
-    for data in DATA …; do sweeper run --data $data --out FOLDER; done
+    for data in DATA …; do sweeper run $data --out FOLDER; done
     python bench/transfer.py collect OUT.jsonl FOLDER [FOLDER …] --weights FILE [--seeds 3] [--several 5]
                                      [--steps 1000] [--size 128] [--lr 0.001] [--part 1/2]
     python bench/transfer.py table OUT.jsonl

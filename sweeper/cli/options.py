@@ -29,7 +29,7 @@ MISSING_MESSAGES = {"study": "STUDY is needed", "study_and_images": "STUDY and I
 class SweeperCommand(click.Command):
     """A command that refuses empty values, and options that it had before.
 
-    An empty value is a mistake, such as an unset variable in a script: `--data "$DIR"` would otherwise mean the
+    An empty value is a mistake, such as an unset variable in a script: `--study "$NAME"` would otherwise mean the
     default.
     """
 
@@ -54,11 +54,9 @@ class SweeperCommand(click.Command):
             name = error.param.name if error.param is not None else None
             if isinstance(error, click.MissingParameter) and name in MISSING_MESSAGES:
                 raise click.UsageError(f"{MISSING_MESSAGES[name]}{_list_newest_studies(ctx)}", ctx) from error
-            if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
-                words = f"{error.message} (from --config {ctx.params.get('config')})"
-                raise click.BadParameter(words, ctx, error.param, error.param_hint) from error
             raise
         except click.NoSuchOption as error:
+            refuse_replaced(f"{self.name} {error.option_name}")
             refuse_replaced(error.option_name)
             raise
         except click.UsageError as error:
@@ -101,8 +99,7 @@ def _find_empty_arguments(args: list[str]) -> Iterator[str]:
 
 def _find_empty_variables(ctx: click.Context) -> Iterator[str]:
     for param in ctx.command.get_params(ctx):
-        default = {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
-        if not param.name or ctx.get_parameter_source(param.name) not in default:
+        if not param.name or ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
             continue
         variable = f"{ctx.auto_envvar_prefix}_{param.name.upper()}"
         if os.environ.get(variable) == "":

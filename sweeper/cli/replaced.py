@@ -30,13 +30,17 @@ REPLACED = {
     "--exit-code-by-verdict": "is gone: `--json` prints the verdict",
     "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",
     "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
+    "--config": "is gone: give the options, or variables such as SWEEPER_TRIALS=20",
     "--confirm-seeds": "is `--seeds` now",
     "--miss-at-most": "is gone: the report draws recall and precision by threshold, `predict --threshold` takes one",
     "--name": "is `--study` now",
     "--point": "is `--threshold` now",
     "--rope": "is `--margin` now",
+    "run --data": "is the argument DATA now",
+    "run --time-limit": "is gone: `--timeout` also ends a training that hangs",
 }
-"""The end of a sentence that begins with the former option (`--rope`) or command (`sweeper advise`)."""
+"""The end of a sentence that begins with the former option, if other commands have it with the command (`run --data`),
+or with the former command (`sweeper advise`)."""
 
 
 def explain_replaced(name: str) -> str:

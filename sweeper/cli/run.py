@@ -10,7 +10,6 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from sweeper.cli.config import read_config
 from sweeper.cli.options import QUOTED_PATTERNS, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, add_settings_options
@@ -22,14 +21,7 @@ from sweeper.workflow.settings import OF_SWEEPER, Settings
 
 
 @click.command(cls=RunCommand)
-@click.argument("folder", required=False)
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    is_eager=True,
-    callback=read_config,
-    help="YAML file of these options (trials: 20); the environment and the command line override it.",
-)
+@click.argument("data", required=False, envvar="SWEEPER_DATA")
 @add_settings_options
 @click.option(
     "--dry-run",
@@ -42,19 +34,20 @@ from sweeper.workflow.settings import OF_SWEEPER, Settings
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result.")
 def command(
     *,
-    folder: str | None,
+    data: str | None,
     dry_run: bool,
     as_json: bool,
     verbose: bool,
     quiet: bool,
-    config: Path | None,
     **options: Any,
 ) -> None:
     """Search over losses, confirm the best on a locked test split, and recommend one.
 
+    DATA is a folder, zip or annotation file, or synthetic:NAME?key=value (default: synthetic:street).
+
     \b
     sweeper run                             on a synthetic data set
-    sweeper run FOLDER --trials 50          on the images and labels in FOLDER (or --data FOLDER)
+    sweeper run FOLDER --trials 50          on the images and labels in FOLDER
     sweeper run --study NAME --resume       continue a study
     """
     from sweeper.workflow.executor_choice import start_sweep
@@ -63,13 +56,10 @@ def command(
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
     if options["command"] is not None:  # the environment may set options of sweeper's own training for other runs
         by_default |= {name for name in OF_SWEEPER if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT}
-    if folder is not None:
-        if ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"the data are given twice, {folder} and --data {options['data']}; leave one out")
-        if (options["images"] or options["masks"]) and Path(folder).is_file() and not folder.endswith(".zip"):
-            raise click.UsageError(f"Got unexpected extra argument ({folder}). {QUOTED_PATTERNS}")
-        options["data"] = folder
-        by_default.discard("data")
+    if data is not None:
+        if (options["images"] or options["masks"]) and Path(data).is_file() and not data.endswith(".zip"):
+            raise click.UsageError(f"Got unexpected extra argument ({data}). {QUOTED_PATTERNS}")
+        options["data"] = data
     settings = Settings(**{name: value for name, value in options.items() if name not in by_default})
     if dry_run:
         from sweeper.workflow.dry_run import format_preview, make_preview

@@ -43,11 +43,11 @@ class RunCommand(SweeperCommand):
                 with formatter.section(title):
                     formatter.write_dl([lines[name] for name in names if name in lines])
         with formatter.section("Options"):
-            formatter.write_dl([line for name, line in lines.items() if name not in settings])
+            formatter.write_dl([line for name, line in lines.items() if name not in {*settings, "data"}])
         if not every:
             left = sum(not option.often for option in settings.values())
             formatter.write_paragraph()
-            formatter.write_text(f"{left} more options: sweeper run --help-all. --config takes all of them.")
+            formatter.write_text(f"{left} more options: sweeper run --help-all.")
 
     @staticmethod
     def _show_all(ctx: click.Context, _: click.Parameter, value: bool) -> None:

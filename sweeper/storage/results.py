@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,10 +13,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweeper.core.errors import DamagedError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import BudgetProbe, RateFit, SameLosses, SweepRecord, TrialResult
+from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import format_count
 from sweeper.storage.interim_analyses import is_concluded, read_analyses, read_planned_analyses
 from sweeper.storage.optuna_internals import get_base_storage, get_id_of_number, reset_trials
-from sweeper.storage.plan import load_study, read_plan
+from sweeper.storage.plan import load_study, read_plan, unpack_options
 from sweeper.storage.record_format import (
     ABANDONED,
     ATTEMPT_OF,
@@ -285,6 +287,13 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
     return dropped
 
 
+def format_run_command(options: dict[str, Any], source: str) -> str:
+    """Return the command with these options; `source` of its data is in it even if it was the default."""
+    data = options.pop("data", None if "images" in options else source)
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return hide_command_secrets(shlex.join(["sweeper", "run", *filter(None, [data]), *words]))
+
+
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     """Load all data for the report from only the storage.
 
@@ -328,7 +337,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         experiment_id=attributes.get("experiment_id"),
         parent_run_id=attributes.get("parent_run_id"),
         seconds=float(attributes.get("seconds", 0.0)),
-        command=str(attributes.get("command", "")),
+        command=format_run_command(unpack_options(attributes), plan.conditions.dataset.source),
         places=str(attributes.get("places", "")),
         concluded=is_concluded(attributes),
         conclusions=max(1, len(unpack_value(attributes, CONCLUDED, []))),

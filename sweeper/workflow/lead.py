@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from sweeper.core.errors import (
 from sweeper.core.events import Observers, ResultStored, SweepEvent
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import SweepRecord
-from sweeper.core.redact import hide_address_secrets, hide_command_secrets
+from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count, format_resume_command
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir_of
 from sweeper.data.store import is_changed
@@ -206,8 +205,7 @@ def _prepare_queue(session: StudySession) -> StudyRequest:
     settings, prepared = session.settings, session.prepared
     if prepared.old not in (None, prepared.plan):
         studies.replace_plan(study, prepared.plan)
-    source = prepared.plan.conditions.dataset.source
-    request = _store_request(study, settings, prepared.executor.workers, source)
+    request = _store_request(study, settings, prepared.executor.workers)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
     if (dropped := _check_images(session, are_changed=prepared.is_changed)) is not None:
         display.warn(dropped)
@@ -321,19 +319,13 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
     return outcome
 
 
-def _store_request(study: optuna.Study, settings: Settings, workers: int, source: str) -> StudyRequest:
-    """Store the request with the study; `source` of its data appears in the command even if it is the default."""
+def _store_request(study: optuna.Study, settings: Settings, workers: int) -> StudyRequest:
+    """Store the request with the study."""
     options = {**studies.unpack_options(study.user_attrs), **list_stored_options(settings)}
     request = read_request(study, options)
     if (trials := studies.count_trials(study)) > options.get("trials", TRIALS):
         options["trials"] = trials
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
-    shown = options if "images" in options else {"data": source, **options}
-    words = list[str]()
-    for key, value in shown.items():
-        if value is not False:
-            words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
-    study.set_user_attr("command", hide_command_secrets(shlex.join(["sweeper", "run", *words])))
     study.set_user_attr("places", settings.places)
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)

@@ -144,13 +144,13 @@ def _make_setting(section: str, value: object = None, **more: Any) -> Any:
 class Settings(Record):
     """Options of `sweeper run`. None = not given: the default, or with `resume` the study's own value.
 
-    The command line and the configuration file are generated from these fields; the docstring of each is its help.
+    The options of the command line are generated from these fields; the docstring of each is its help.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    data: str | None = _make_setting("Data", default=DATA, often=True, min_length=1)
-    """Folder, zip or annotation file, or synthetic:NAME?key=value."""
+    data: str | None = Field(None, min_length=1)
+    """Folder, zip or annotation file, or synthetic:NAME?key=value; the argument of `sweeper run`."""
     images: str | None = _make_setting(
         "Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1
     )
@@ -286,7 +286,7 @@ class Settings(Record):
     @field_validator("class_map", "exclude", "out", "cache")
     @classmethod
     def _replace_home(cls, path: Path | None) -> Path | None:
-        """Replace `~`, which no shell does in a configuration file or after `--out=`."""
+        """Replace `~`, which no shell does after `--out=`."""
         return path and paths.expand_user(str(path))
 
     @property
@@ -298,6 +298,8 @@ class Settings(Record):
 def list_options() -> dict[str, Option]:
     """Return the options of the command line by the setting's name."""
     return {
-        name: next(part for part in field.metadata if isinstance(part, Option))
+        name: part
         for name, field in Settings.model_fields.items()
+        for part in field.metadata
+        if isinstance(part, Option)
     }

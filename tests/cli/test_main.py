@@ -25,16 +25,17 @@ Sweeper = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "--data", "no-such-folder"], "no-such-folder"),
-        (["run", "--space", "bnary", "--data", "nowhere"], "did you mean `binary`?"),
+        (["run", "no-such-folder"], "no-such-folder"),
+        (["run", "--space", "bnary", "nowhere"], "did you mean `binary`?"),
         (["run", "--storage", "mysql://host/db"], "sqlite"),
         (["run", "--steps", "3"], "3 is not in the range"),
         (["run", "--timeout", "soon"], "1h30m"),
         (["run", "--seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--workers", "²"], "auto"),
         (["run", "--margin", "nan"], "'--margin': nan is not in the range 0<=x<=1"),
-        (["run", "--data", ""], "--data, got ''"),
-        (["run", "--data="], "--data, got '--data='"),
+        (["run", ""], "an argument, got ''"),
+        (["run", "--study", ""], "--study, got ''"),
+        (["run", "--study="], "--study, got '--study='"),
         (["report", ""], "an argument, got ''"),
         (["report", "nothing"], "there is no file"),
         (["losses", "dise"], "did you mean `dice`?"),
@@ -75,7 +76,7 @@ def test_options_can_be_set_by_variables_which_the_command_line_overrides(
     monkeypatch.setenv("SWEEPER_TRIALS", "")
     status, out, err = sweeper(*dry)
     assert (status, out) == (2, "") and "SWEEPER_DATA" in err and "SWEEPER_TRIALS" in err
-    status, _, err = sweeper(*dry, "--data", "synthetic:clouds", "--trials", "3")
+    status, _, err = sweeper(*dry, "synthetic:clouds", "--trials", "3")
     assert status == 2 and "clouds" in err and "SWEEPER" not in err
     assert list(tmp_path.iterdir()) == []
 
@@ -111,7 +112,7 @@ def test_a_full_disk_is_not_reported_as_a_mistake_in_sweeper(sweeper: Sweeper, m
 def test_an_error_is_a_document_under_json(sweeper: Sweeper, tmp_path: Path) -> None:
     root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcd"})
     (root / "masks" / "a.png").unlink()
-    for words in (["profile", root], ["run", "--data", root, "--executor", "inline"]):
+    for words in (["profile", root], ["run", root, "--executor", "inline"]):
         status, out, err = sweeper(*words, "--json")
         document = json.loads(out)
         assert (status, document["schema"], document["exit_status"]) == (2, "sweeper.error/1", 2)

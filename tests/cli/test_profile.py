@@ -59,7 +59,7 @@ def test_profile_accepts_patterns_and_a_class_map_and_reports_assumptions(sweepe
     status, _, err = sweeper("profile")
     assert status == 2 and "Missing argument 'DATA', or --images with --masks." in err
     (tmp_path / "map.yaml").write_text("3: road\n")
-    status, _, err = sweeper("run", "--data", root, "--class-map", tmp_path / "map.yaml")
+    status, _, err = sweeper("run", root, "--class-map", tmp_path / "map.yaml")
     assert status == 2 and "1 problem in the class map" in err
 
 

@@ -25,12 +25,9 @@ def test_a_former_option_ends_with_one_line(sweeper: Sweeper, words: tuple[str, 
     assert sweeper("run", *words) == (2, "", f"sweeper: {WORDS}\n")
 
 
-def test_a_variable_or_key_of_a_former_option_ends_with_the_same_words(
-    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_variable_or_argument_of_a_former_option_ends_with_the_same_words(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sweeper.yaml").write_text("rope: 0.02\n", "utf-8")
-    status, out, error = sweeper("run", "--config", "sweeper.yaml")
-    assert (status, out) == (2, "") and f"rope: {WORDS}" in error
     with pytest.raises(UsageError, match=WORDS):
         api.run("synthetic:blobs", rope=0.02)
     monkeypatch.setenv("SWEEPER_ROPE", "0.02")
@@ -41,6 +38,10 @@ def test_a_variable_or_key_of_a_former_option_ends_with_the_same_words(
 def test_a_former_command_ends_with_one_line(sweeper: Sweeper, name: str) -> None:
     words = f"sweeper: `{name}` {REPLACED[name]}\n"
     assert sweeper(name.removeprefix("sweeper "), "--of-former-times") == (2, "", words)
+
+
+def test_an_option_that_other_commands_have_is_explained_where_it_was(sweeper: Sweeper) -> None:
+    assert sweeper("run", "--data", "folder") == (2, "", "sweeper: `run --data` is the argument DATA now\n")
 
 
 def test_no_former_option_or_command_exists() -> None:

@@ -24,7 +24,7 @@ from tests.support import builders, mlflow_template
 from tests.support.sweeping import TWO_LOSSES
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
-QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--seeds", "2", "--device", "cpu"]
+QUICK = [DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--seeds", "2", "--device", "cpu"]
 QUICK += ["--longer", "none"]
 SHORT = [*QUICK, "--space", TWO_LOSSES]
 
@@ -150,12 +150,10 @@ def test_a_run_prints_its_answer_and_ends_with_0_whatever_the_verdict(
 
 
 @pytest.mark.slow
-def test_the_folder_is_an_argument_or_an_option_and_not_both(folder: Path) -> None:
+def test_the_data_are_an_argument_or_a_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = "synthetic:cracks?images=15&size=64&foreground=0.05"
-    previews = [
-        json.loads(sweeper(folder, "run", *words, "--dry-run", "--json").stdout)
-        for words in ((data,), ("--data", data))
-    ]
+    monkeypatch.setenv("SWEEPER_DATA", data)
+    previews = [json.loads(sweeper(folder, "run", *words, "--dry-run", "--json").stdout) for words in ((data,), ())]
     assert previews[0]["dataset"] == previews[1]["dataset"] and previews[0]["dataset"]["source"] == data
-    twice = sweeper(folder, "run", data, "--data", data)
-    assert twice.returncode == 2 and "the data are given twice" in twice.stderr
+    twice = sweeper(folder, "run", data, data)
+    assert twice.returncode == 2 and "Got unexpected extra argument" in twice.stderr

@@ -18,7 +18,7 @@ def test_help_all_lists_every_option_once_and_help_the_common_ones(sweeper: Swee
     options = list_options()
     every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
     written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
-    others = {"--config", "--dry-run", "--json", "--verbose", "--quiet"}
+    others = {"--dry-run", "--json", "--verbose", "--quiet"}
     others |= {"--help", "--help-all"}
     of_settings = {f"--{name.replace('_', '-')}": option for name, option in options.items()}
     assert sorted(written[every]) == sorted({*of_settings, *others})

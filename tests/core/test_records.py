@@ -26,10 +26,10 @@ def parse_command(line: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("options", "machine", "expected"),
     [
-        ("--data x", CPU, {"data": "x", "device": "cpu", "workers": 1}),
-        ("--data 'my  masks' --precision bfloat16 --workers 3", CPU, {"data": "my  masks", "workers": 1}),
+        ("x", CPU, {"data": "x", "device": "cpu", "workers": 1}),
+        ("'my  masks' --precision bfloat16 --workers 3", CPU, {"data": "my  masks", "workers": 1}),
         (
-            "--data x --seed=7 --engine deterministic",
+            "x --seed=7 --engine deterministic",
             {**CPU, "device": "cuda"},
             {"engine": "deterministic", "device": "cuda"},
         ),
@@ -54,5 +54,5 @@ def test_the_command_that_repeats_a_study_has_what_was_detected_on_its_machine(
 def test_a_precision_is_measured_only_on_a_cpu_without_the_option(
     options: str, machine: dict[str, Any], is_measured: bool
 ) -> None:
-    sweep = builders.sweep(command=f"sweeper run --data x{options}", machine=machine)
+    sweep = builders.sweep(command=f"sweeper run x{options}", machine=machine)
     assert sweep.is_precision_measured is is_measured

@@ -80,7 +80,7 @@ def list_results(sweep: SweepRecord) -> list[TrialResult]:
 def test_a_killed_sweep_loses_no_training_and_resumes_to_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SWEEPER_PRECISION", "SWEEPER_THREADS", "OMP_NUM_THREADS"):
+    for name in ("SWEEPER_PRECISION", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     cut.mkdir()

@@ -214,7 +214,7 @@ def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
 ) -> None:
     content = {"version": 1, "task": "binary", "nuisance": {"lr": 0.01}, "losses": {"SoftIoU": {"power": 3.5}}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
-    words = ("run", "--data", "nowhere", "--executor", "inline", "--space", "space.yaml", "--json")
+    words = ("run", "nowhere", "--executor", "inline", "--space", "space.yaml", "--json")
     status, out, _ = sweeper(*words)
     assert status == 2 and "SoftIoU: no loss for this task" in json.loads(out)["error"]["message"]
     status, out, _ = sweeper(*words, "--loss", f"{module}:SoftIoU")

@@ -86,7 +86,7 @@ def test_a_wheel_has_the_spaces_and_sweeps_without_the_checkout(tmp_path: Path) 
     run = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == "True\n"
 
-    data = ["--data", "synthetic:blobs?images=12&size=64", "--size", "32", "--precision", "float32"]
+    data = ["synthetic:blobs?images=12&size=64", "--size", "32", "--precision", "float32"]
     few = ["--trials", "1", "--steps", "4", "--confirm-steps", "4", "--seeds", "1", "--workers", "1"]
     command = [str(tmp_path / "venv/bin/sweeper"), "run", *data, *few, "--study", "wheel"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

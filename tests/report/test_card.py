@@ -204,12 +204,12 @@ def test_no_interval_is_printed_for_a_single_seed() -> None:
 
 def test_if_nothing_was_learned_the_card_states_the_budget_and_a_command() -> None:
     flat = [builders.trial(f, 0.49, i, collapse="no_better_than_constant") for i, f in enumerate(builders.ORDER)]
-    sweep = builders.sweep(flat, [], command="sweeper run --data 'my masks' --steps=100 --study old --trials 50")
+    sweep = builders.sweep(flat, [], command="sweeper run 'my masks' --steps=100 --study old --trials 50")
     answer = draw_conclusion(sweep)
     card, rows = write_card(answer, sweep)
     assert "100 steps" in rows["Tried with"]
     assert card.headline == "Budget too small: no loss learned this data."
-    assert card.snippet == "sweeper run --data 'my masks' --trials 50 --steps 400"
+    assert card.snippet == "sweeper run 'my masks' --trials 50 --steps 400"
     assert card.snippet in format_answer(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60)
     failed = builders.sweep([builders.failed_trial()], [])
     assert write_card(draw_conclusion(failed), failed)[0].headline == "No recommendation: no loss was confirmed."

@@ -481,7 +481,7 @@ def sweep(
         "experiment_id": "1",
         "parent_run_id": "run-parent",
         "seconds": 241.0,
-        "command": "sweeper run --data synthetic:toy",
+        "command": "sweeper run synthetic:toy",
         "versions": {"sweeper": "0.1.0"},
     }
     return SweepRecord(**values | changes)

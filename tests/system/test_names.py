@@ -48,7 +48,7 @@ def test_other_bytes_in_an_argument_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "--data", "x", "--study", LATIN], "argument 5"),
+        (["run", "x", "--study", LATIN], "argument 4"),
         (["report", "s", "--out", LATIN], "argument 4"),
         (["predict", "s", f"--out={LATIN}"], "argument 3"),
         (["run", f"--storage=postgresql://me:s{LATIN}@host/db"], "argument 2 must be Unicode .* in an address"),

@@ -162,7 +162,7 @@ def test_all_faults_of_a_network_are_listed_at_once_and_a_sound_one_passes(nets:
 def test_wrong_names_of_functions_are_refused_before_loading_data(
     nets: str, sweeper: Sweeper, name: str, words: str
 ) -> None:
-    status, out, err = sweeper("run", "--data", "nowhere", "--executor", "inline", "--model", name, "--json")
+    status, out, err = sweeper("run", "nowhere", "--executor", "inline", "--model", name, "--json")
     assert status == 2 and words in json.loads(out)["error"]["message"] and "nowhere" not in err
 
 

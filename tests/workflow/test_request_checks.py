@@ -27,7 +27,7 @@ from tests.support.marks import rest_slow
 from tests.support.sweeping import TWO_LOSSES
 
 QUICK = [
-    *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
+    *("synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
     *("--batch-size", "2", "--seeds", "2", "--device", "cpu", "--executor", "inline"),
 ]
 
