@@ -66,7 +66,7 @@ def run_one_sweep(arguments: argparse.Namespace, seed: int, folder: Path) -> dic
         steps=arguments.steps,
         size=arguments.size,
         seed=seed,
-        executor="inline",
+        workers=0,
         seeds=arguments.seeds,
         study="aliases",
         storage=f"sqlite:///{folder}/sweeper.db",

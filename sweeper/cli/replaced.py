@@ -28,6 +28,7 @@ REPLACED = {
     "--deterministic": "is `--engine deterministic` now",
     "--no-advice": "is gone: the search always begins with what was best on similar data",
     "--exit-code-by-verdict": "is gone: `--json` prints the verdict",
+    "--executor": "is gone: `--workers 0` trains in this process, and the variable RAY_ADDRESS names a Ray cluster",
     "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",
     "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
     "--config": "is gone: give the options, or variables such as SWEEPER_TRIALS=20",

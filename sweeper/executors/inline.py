@@ -1,4 +1,4 @@
-"""Trainings in this process: for `--executor inline`, debugging and tests."""
+"""Trainings in this process: for `--workers 0`, debugging and tests."""
 
 from __future__ import annotations
 

@@ -65,12 +65,12 @@ class WorkerProcess(LaunchedProcess):
             pass
         if not has_message:
             raise SweeperError(
-                f"a worker did not start within {seconds:.0f} s; {explain_memory_limit() or 'try --executor inline'}"
+                f"a worker did not start within {seconds:.0f} s; {explain_memory_limit() or 'try --workers 0'}"
             )
         try:
             message: tuple[object, ...] = self.pipe.recv()
         except (EOFError, OSError):
-            advice = explain_memory_limit() or "try --executor inline"
+            advice = explain_memory_limit() or "try --workers 0"
             words = f"a worker died while starting ({self.explain_end()}); {advice}"
             raise WorkerDiedError(words) from None
         if message[0] == "refused":

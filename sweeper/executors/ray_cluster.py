@@ -58,7 +58,7 @@ class RayBackend:
         device: str,
         count: int | None,
         cores: int,
-        address: str | None,
+        address: str,
         log: Callable[[str], None],
         *,
         watchdog: Watchdog | None = None,
@@ -69,7 +69,7 @@ class RayBackend:
             device: the requested device.
             count: actors; None = one per GPU of the cluster, or one per core, at most 64.
             cores: processor cores of this machine, for a new cluster.
-            address: address of an existing cluster; None = a new one, which only this machine reaches.
+            address: address of an existing cluster; `local` = a new one, which only this machine reaches.
             log: receives the losses of actors.
             watchdog: detects trainings that hang.
 
@@ -81,9 +81,8 @@ class RayBackend:
         self._opened: RayExecutor | None = None
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         options: dict[str, Any] = {"address": address}
-        if address is None:  # an existing cluster has its own
-            # `local`: else Ray would join whichever cluster was last started here.
-            options = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+        if address == "local":  # an existing cluster has its own
+            options |= {"num_cpus": cores, "include_dashboard": False}
         try:
             _check_reachable(address)
             # Ray puts the working folder first on its workers' path, unless it is a client's: its files are no modules.
@@ -92,8 +91,8 @@ class RayBackend:
         except (OSError, RuntimeError, ValueError) as error:
             text = get_cause(error, 200)
             raise UsageError(
-                f"RAY_ADDRESS={address or ''} must be a Ray cluster that answers, got: {text}. Start one with "
-                "`ray start --head`, or unset the variable for one on this machine"
+                f"RAY_ADDRESS={address} must be a Ray cluster that answers, got: {text}. Start one with "
+                "`ray start --head`, or unset the variable to train on this machine"
             ) from error
         finally:
             for number, handler in before.items():  # Ray handles SIGTERM itself; the sweep ends cleanly on it

@@ -103,7 +103,7 @@ class LaunchedProcess:
                 self.process.start()
         except (OSError, EOFError) as error:  # no process is available, or the fork server ended
             self.pipe.close()
-            advice = explain_memory_limit() or "try --executor inline"
+            advice = explain_memory_limit() or "try --workers 0"
             words = f"no worker could be started ({str(error) or 'killed'}); {advice}"
             raise WorkerDiedError(words) from error
         finally:

@@ -16,10 +16,10 @@ from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
 from sweeper.executors.separate_process import SubprocessBackend
 from sweeper.system.cores import count_available_cores
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.settings import RAY_ADDRESS, Settings
 
-ADDRESS = "RAY_ADDRESS"
-"""Ray's own variable with the address of an existing cluster."""
+LOCAL = "local"
+"""Address of a new cluster on this machine."""
 
 if TYPE_CHECKING:
     from sweeper.workflow.conclude import Outcome
@@ -40,7 +40,7 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
     if settings.executor == "inline":
         return InlineBackend(settings.device, warn)
     if settings.executor == "ray":
-        if ADDRESS not in os.environ:
+        if os.environ[RAY_ADDRESS] == LOCAL:
             # Must be set before Ray is imported: a local cluster must listen only on the loopback address.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         return SubprocessBackend(partial(connect_to_ray, settings, cores), warn)
@@ -64,6 +64,6 @@ def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> Outco
 
 def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     """Connect to Ray, in the process that communicates with it."""
-    with require_extra("--executor ray", "Ray", "ray"):
+    with require_extra(RAY_ADDRESS, "Ray", "ray"):
         from sweeper.executors.ray_cluster import RayBackend
-    return RayBackend(settings.device, settings.workers, cores, os.environ.get(ADDRESS), warn)
+    return RayBackend(settings.device, settings.workers, cores, os.environ[RAY_ADDRESS], warn)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE = {
     *("study", "resume", "storage", "tracking_uri", "out", "cache"),
-    *("workers", "executor"),
+    "workers",
 }
 """Settings that say where and how, not what; the command that repeats a study does not contain them."""
 
@@ -60,12 +60,12 @@ MACHINE = ("device", "executor", "workers", "command")
 def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Settings:
     """Return the settings of a resume: the machine is used as before, except for options given now.
 
-    Another device gets its own default workers.
+    Another device or executor gets its own default workers.
     """
-    given = set(settings.model_fields_set)
-    if "device" in given and settings.device not in ("auto", stored.get("device")):
-        given.add("workers")
-    return settings.model_copy(update={name: stored[name] for name in (*MACHINE,) if name in stored.keys() - given})
+    restored = {name: stored[name] for name in ("device", "workers", "command") if name in stored}
+    if settings.executor != stored.get("executor") or settings.device not in ("auto", stored.get("device")):
+        restored.pop("workers", None)
+    return settings.model_copy(update={k: v for k, v in restored.items() if k not in settings.model_fields_set})
 
 
 def list_stored_options(settings: Settings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,12 @@ MOST_SEED = 2**53 - 1
 """The confirmation's seeds begin at 1000 × (seed + 1), and torch takes 63 bits."""
 DEFAULT_MARGIN = 0.01
 LONGER = "4"
+RAY_ADDRESS = "RAY_ADDRESS"
+"""Ray's own variable with the address of a cluster; `local` starts one."""
 OF_SWEEPER = (
     *("model", "arch", "encoder", "encoder_weights", "size", "batch_size"),
     *("augment", "minutes", "device", "precision", "engine"),
-    *("executor", "loss", "folds"),
+    *("loss", "folds"),
 )
 """Options of sweeper's own training."""
 _RESUMED = "with --resume the study's"
@@ -266,11 +269,9 @@ class Settings(Record):
     engine: Engine | None = _make_setting("Machine", auto=True)
     """How steps are run: one by one (eager), or recorded as a CUDA graph; deterministic: one by one, on a GPU with the
     same numbers each time, by slower algorithms. auto: recorded on an NVIDIA GPU."""
-    workers: int | None = _make_setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
-    """Number of processes that train; on a CPU each has an equal share of the cores, or OMP_NUM_THREADS threads."""
-    executor: Literal["processes", "inline", "ray"] = _make_setting("Machine", "processes")
-    """Place where trainings run: worker processes, this process, or a Ray cluster (RAY_ADDRESS, or one on this
-    machine)."""
+    workers: int | None = _make_setting("Machine", auto=True, often=True, ge=0, le=MOST_WORKERS)
+    """Number of processes that train, here or on the Ray cluster of RAY_ADDRESS; 0: only this one. On a CPU each has an
+    equal share of the cores, or OMP_NUM_THREADS threads."""
 
     storage: str = _make_setting("Where things go", paths.STORAGE)
     """Optuna's storage: sqlite:///FILE or postgresql://…"""
@@ -288,6 +289,11 @@ class Settings(Record):
     def _replace_home(cls, path: Path | None) -> Path | None:
         """Replace `~`, which no shell does after `--out=`."""
         return path and paths.expand_user(str(path))
+
+    @property
+    def executor(self) -> Literal["processes", "inline", "ray"]:
+        """Place where trainings run: worker processes, this process, or a Ray cluster."""
+        return "inline" if self.workers == 0 else "ray" if RAY_ADDRESS in os.environ else "processes"
 
     @property
     def places(self) -> str:

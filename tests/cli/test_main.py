@@ -47,7 +47,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
 def test_wrong_usage_ends_with_status_2_and_an_explanation(
     tmp_path: Path, sweeper: Sweeper, arguments: list[str], words: str
 ) -> None:
-    inline = ["--executor", "inline"] if arguments[0] == "run" else []
+    inline = ["--workers", "0"] if arguments[0] == "run" else []
     status, out, err = sweeper(*arguments, *inline)
     assert status == 2
     assert words in err
@@ -65,7 +65,7 @@ def test_report_answers_a_misspelt_study_with_the_similar_name(tmp_path: Path, s
 def test_options_can_be_set_by_variables_which_the_command_line_overrides(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    dry = ("run", "--executor", "inline", "--dry-run")
+    dry = ("run", "--workers", "0", "--dry-run")
     monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
     for name, value in (("SWEEPER_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
         with monkeypatch.context() as patch:
@@ -91,7 +91,7 @@ def test_an_unexpected_error_is_one_line_without_secrets_and_status_1(
     status, _, err = sweeper("report", "s")
     assert status == 1
     assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
-    verbose = sweeper("run", "--resume", "--study", "s", "--executor", "inline", "-v")[2]
+    verbose = sweeper("run", "--resume", "--study", "s", "--workers", "0", "-v")[2]
     assert (
         "Traceback" in verbose and "me:***@host" in err and "me:***@host" in verbose and "canary" not in err + verbose
     )
@@ -112,7 +112,7 @@ def test_a_full_disk_is_not_reported_as_a_mistake_in_sweeper(sweeper: Sweeper, m
 def test_an_error_is_a_document_under_json(sweeper: Sweeper, tmp_path: Path) -> None:
     root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcd"})
     (root / "masks" / "a.png").unlink()
-    for words in (["profile", root], ["run", root, "--executor", "inline"]):
+    for words in (["profile", root], ["run", root, "--workers", "0"]):
         status, out, err = sweeper(*words, "--json")
         document = json.loads(out)
         assert (status, document["schema"], document["exit_status"]) == (2, "sweeper.error/1", 2)

@@ -113,7 +113,7 @@ def test_the_largest_seed_can_be_trained_with() -> None:
 
 
 def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tmp_path: Path, sweeper: Any) -> None:
-    dry = ("run", *QUICK, "--executor", "inline", "--dry-run")
+    dry = ("run", *QUICK, "--workers", "0", "--dry-run")
     status, out, err = sweeper(*dry, "--trials", "9", "--precision", "auto")
     assert status == 0, err
     assert "plan: 9 trials of at most 4 steps" in out and "nothing was written" in out and "time: " in out
@@ -145,7 +145,7 @@ def test_a_run_prints_its_answer_and_ends_with_0_whatever_the_verdict(
     )
     outcome = Outcome(builders.sweep(), recommendation, paths)
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
-    status, out, _ = sweeper("run", "--executor", "inline")
+    status, out, _ = sweeper("run", "--workers", "0")
     assert status == 0 and "Nothing was compared: dice alone was confirmed." in out
 
 

@@ -30,9 +30,9 @@ print(sweep.study, len(sweep.trials), sweep.recommendation.verdict.value, sep=" 
 
 def test_all_problems_of_the_options_are_reported_together() -> None:
     with pytest.raises(RequestError) as error:
-        api.run("cracks", trails=5, steps=1, size="large", dry_run=True, exclude=["a"], workers="auto")  # type: ignore[arg-type]
+        api.run("cracks", trails=5, steps=1, size="large", dry_run=True, class_map=["a"], workers="auto")  # type: ignore[arg-type]
     text = str(error.value)
-    assert "the sweep cannot be begun, 5 problems" in text and "exclude" in text
+    assert "the sweep cannot be begun, 5 problems" in text and "class_map" in text
     assert "trails is no option of `sweeper run` that can be given here, did you mean `trials`?" in text
     assert "dry_run is no option" in text and "steps: " in text and "got 'large'" in text
 
@@ -58,7 +58,7 @@ def test_a_value_of_another_type_is_refused_with_the_form_to_write(options: dict
 def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError, match=r"no study 'none'|holds no studies|there is no file"):
-        api.run(study="none", resume=True, executor="inline", progress=False)
+        api.run(study="none", resume=True, workers=0, progress=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -73,7 +73,7 @@ def test_a_sweep_may_run_in_a_thread(tmp_path: Path, monkeypatch: Any) -> None:
         raise RequestError("the sweep", ["enough"])
 
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", refuse)
-    options = {"executor": "inline", "out": str(tmp_path), "workers": "auto", "threshold": 0.5}
+    options = {"out": str(tmp_path), "workers": "auto", "threshold": 0.5}
     with ThreadPoolExecutor(1) as pool, pytest.raises(RequestError):
         pool.submit(api.run, tmp_path, **options).result()
     assert (received[0].out, received[0].data, received[0].threshold) == (tmp_path, str(tmp_path), "0.5")
@@ -93,12 +93,12 @@ def test_a_script_without_a_main_guard_sweeps_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_of_a_sweep_repeats_its_numbers(tmp_path: Path, monkeypatch: Any, sweeper: Any) -> None:
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "bfloat16")
-    options = {"steps": 8, "size": 32, "batch_size": 2, "trials": 3, "seeds": 2, "workers": 1}
+    options = {"steps": 8, "size": 32, "batch_size": 2, "trials": 3, "seeds": 2}
     options |= {"precision": "auto"}
-    first = api.run("synthetic:blobs?images=24&size=64", executor="inline", progress=False, seed=3, **options)
+    first = api.run("synthetic:blobs?images=24&size=64", workers=0, progress=False, seed=3, **options)
     assert "--precision bfloat16" in first.rerun and f"\n{first.rerun}\n" in first.paths.markdown.read_text("utf-8")
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "float32")
-    again = [*shlex.split(first.rerun)[1:], "--executor", "inline", "--json", "--study", "again"]
+    again = [*shlex.split(first.rerun)[1:], "--workers", "0", "--json", "--study", "again"]
     status, out, err = sweeper(*again, "--storage", "sqlite:///other.db", "--cache", tmp_path / "elsewhere/cache")
     assert status == 0, err
     before, after = json.loads(first.paths.recommendation.read_text("utf-8")), json.loads(out)

@@ -84,24 +84,24 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return run_small_sweep(tmp_path_factory.mktemp("undisturbed"), Recorder(), **SWEEP)
 
 
-WAYS = [("inline", flip_bit, None), ("processes", flip_bit, None), ("inline", flip_bit, 3), ("inline", truncate, None)]
+WAYS = [(0, flip_bit, None), (None, flip_bit, None), (0, flip_bit, 3), (0, truncate, None)]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("executor", "how", "stop_after"), rest_slow(WAYS, 0, 1))
+@pytest.mark.parametrize(("workers", "how", "stop_after"), rest_slow(WAYS, 0, 1))
 def test_trainings_on_changed_images_are_dropped_and_repeated_by_a_resume(
-    tmp_path: Path, undisturbed: Outcome, executor: str, how: Callable[[Path], None], stop_after: int | None
+    tmp_path: Path, undisturbed: Outcome, workers: int | None, how: Callable[[Path], None], stop_after: int | None
 ) -> None:
     """To the same numbers, so that a seed gives one sweep to the last digit."""
     display = Changing(tmp_path / "cache", how, stop_after)
     with pytest.raises(SweeperError, match="stopped" if stop_after else "changed") as caught:
-        run_small_sweep(tmp_path, display, executor=executor, **SWEEP)
+        run_small_sweep(tmp_path, display, workers=workers, **SWEEP)
     messages = "\n".join([str(caught.value), *display.warnings])
     assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", messages)
     assert "sweeper run --study study --resume" in messages
     study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert studies.list_all_results(study) == []
-    resumed = run_small_sweep(tmp_path, Recorder(), resume=True, executor=executor, trials=SWEEP["trials"])
+    resumed = run_small_sweep(tmp_path, Recorder(), resume=True, workers=workers, trials=SWEEP["trials"])
     assert dump_results(resumed) == dump_results(undisturbed) and resumed.sweep.confirmations
     assert resumed.sweep.analyses_taken == undisturbed.sweep.analyses_taken
     runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(resumed.sweep.experiment_id)])

@@ -133,7 +133,7 @@ def test_failure_to_start_any_worker_is_explained(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
-        pytest.raises(SweeperError, match=r"no worker could be started \(killed\); try --executor inline"),
+        pytest.raises(SweeperError, match=r"no worker could be started \(killed\); try --workers 0"),
     ):
         backend.get_hardware()
 
@@ -143,7 +143,7 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
     monkeypatch.setattr(processes, "_serve_worker", faulty.never_start)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
-        pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
+        pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--workers 0"),
     ):
         backend.get_hardware()
 

@@ -83,7 +83,7 @@ def test_a_sweep_survives_the_loss_of_a_node(
     cluster.wait_for_nodes()
     capsys.readouterr()
     display = Removing(cluster, node)
-    outcome = run_small_sweep(tmp_path, display, executor="ray", space=TWO_LOSSES, trials=12, steps=16)
+    outcome = run_small_sweep(tmp_path, display, workers=None, space=TWO_LOSSES, trials=12, steps=16)
     assert display._removed
     assert any("Ray lost the actor or its node" in warning for warning in display.warnings)
     assert outcome.sweep.abandoned <= 1
@@ -109,11 +109,12 @@ def test_a_crash_or_hang_of_an_actor_of_a_local_cluster_costs_an_attempt(
     monkeypatch.setattr(executor_choice, "connect_to_ray", faulty.connect_to_ray_with_faults)
     monkeypatch.setenv(LOOPBACK, "as another test left it")
     monkeypatch.delenv(LOOPBACK)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     before = set(psutil.Process().children(recursive=True))
     faults = ("hangs", "segfault")
     study, plan = create_study_of_rates(tmp_path, tiny, [*map(faulty.get_rate, faults), 0.002])
     log = list[str]()
-    with closing(make_backend(Settings(executor="ray"), 2, log.append)) as backend:
+    with closing(make_backend(Settings(), 2, log.append)) as backend:
         assert isinstance(backend, SubprocessBackend)
         executor = open_with_actors(backend, plan, tmp_path / "checkpoints")
         assert list_listening(set(psutil.Process().children(recursive=True)) - before) == {"127.0.0.1"}
@@ -208,7 +209,7 @@ def test_all_actors_find_room_on_the_gpus(gpus: int, actors: int | None, share: 
 def test_an_address_without_a_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UsageError, match="must be a Ray cluster that answers"):
-        run_small_sweep(tmp_path, executor="ray")
+        run_small_sweep(tmp_path, workers=None)
 
 
 make_executor = conformance.make_executor

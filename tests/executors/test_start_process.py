@@ -73,15 +73,18 @@ def test_ctrl_c_does_not_end_processes_that_still_load_their_libraries(tmp_path:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("executor", rest_slow(["processes", "ray"], 1, 0))
-def test_no_command_imports_modules_of_the_working_folder(tmp_path: Path, data: Path, executor: str) -> None:
+def test_no_command_imports_modules_of_the_working_folder(
+    tmp_path: Path, data: Path, executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if executor == "ray":
         pytest.importorskip("ray")
+        monkeypatch.setenv("RAY_ADDRESS", "local")
     program = [hostile_modules.write_console_script(tmp_path)]
     plan = new_plan()
     study = studies.create_study(studies.open_storage(f"sqlite:///{data}/sweeper.db"), "invented", plan)
     train(study, FakeExecutor(fake_result), plan=plan)
     for words in (
-        ["run", *QUICK, "--study", "s", "--trials", "1", "--workers", "1", "--executor", executor],
+        ["run", *QUICK, "--study", "s", "--trials", "1", "--workers", "1"],
         ["doctor", "--device", "cpu"],
         ["export", "invented", "--out", "network"],
     ):

@@ -214,7 +214,7 @@ def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
 ) -> None:
     content = {"version": 1, "task": "binary", "nuisance": {"lr": 0.01}, "losses": {"SoftIoU": {"power": 3.5}}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
-    words = ("run", "nowhere", "--executor", "inline", "--space", "space.yaml", "--json")
+    words = ("run", "nowhere", "--workers", "0", "--space", "space.yaml", "--json")
     status, out, _ = sweeper(*words)
     assert status == 2 and "SoftIoU: no loss for this task" in json.loads(out)["error"]["message"]
     status, out, _ = sweeper(*words, "--loss", f"{module}:SoftIoU")
@@ -227,9 +227,7 @@ def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
 def test_a_sweep_in_workers_searches_and_reports_an_own_loss(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
     content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.01, 0.02]}}, "losses": {"dice": {}}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
-    outcome = run_small_sweep(
-        tmp_path, loss=f"{module}:SoftIoU", space="space.yaml", executor="processes", workers=1, trials=4
-    )
+    outcome = run_small_sweep(tmp_path, loss=f"{module}:SoftIoU", space="space.yaml", workers=1, trials=4)
     tried = {trial.spec.family: trial.spec.params for trial in outcome.sweep.trials}
     assert set(tried["SoftIoU"]) == {"power", "smooth"} and outcome.sweep.conditions.losses[0].name == "SoftIoU"
     assert all(trial.state != "failed" for trial in outcome.sweep.trials)

@@ -133,7 +133,7 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
     ray_cluster.RayTrainer = FaultyTrainer  # type: ignore[misc]
     watchdog = Watchdog(least_seconds=10)
     watchdog._known["search", "rung"].append(0.5)  # as after a night of trainings
-    return ray_cluster.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
+    return ray_cluster.RayBackend("cpu", 2, 2, "local", log, watchdog=watchdog)
 
 
 def connect_to_ray_with_faults(settings: object, cores: int, log: Callable[[str], None]) -> Backend:

@@ -91,7 +91,7 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
         "batch_size": 2,
         "seeds": "2",
         "longer": "none",
-        "executor": "inline",
+        "workers": 0,
         "device": "cpu",
         "precision": "float32",
         "storage": f"sqlite:///{folder}/sweeper.db",

@@ -171,7 +171,7 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(
     proxy, url, direct = proxied_database
     # In the process itself: workers may take minutes to start on a busy machine.
     arguments = "run synthetic:cracks?images=15&size=64 --trials 60 --steps 4 --size 32 --batch-size 2"
-    options = ["--executor", "inline", "--device", "cpu", "--study", "s", "--storage", url]
+    options = ["--workers", "0", "--device", "cpu", "--study", "s", "--storage", url]
     command = [sys.executable, "-m", "sweeper", *arguments.split(), *options]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     try:

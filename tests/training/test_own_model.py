@@ -162,7 +162,7 @@ def test_all_faults_of_a_network_are_listed_at_once_and_a_sound_one_passes(nets:
 def test_wrong_names_of_functions_are_refused_before_loading_data(
     nets: str, sweeper: Sweeper, name: str, words: str
 ) -> None:
-    status, out, err = sweeper("run", "nowhere", "--executor", "inline", "--model", name, "--json")
+    status, out, err = sweeper("run", "nowhere", "--workers", "0", "--model", name, "--json")
     assert status == 2 and words in json.loads(out)["error"]["message"] and "nowhere" not in err
 
 
@@ -293,11 +293,11 @@ def test_the_examples_of_the_page_on_own_code_are_accepted(tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_a_sweep_trains_an_own_network_and_is_not_resumed_with_changed_code(nets: str, tmp_path: Path) -> None:
-    outcome = run_small_sweep(tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3)
+    outcome = run_small_sweep(tmp_path, model=f"{nets}:build", workers=1, trials=3)
     recipe = outcome.sweep.conditions.recipe
     assert recipe.model is not None and recipe.model.name == "own_nets:build"
     text = outcome.paths.markdown.read_text("utf-8")
     assert "own\\_nets:build" in text or "own_nets:build" in text
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
     with pytest.raises(StudyError, match="the source file of --model own_nets:build"):
-        run_small_sweep(tmp_path, resume=True, executor="processes", workers=1, trials=4)
+        run_small_sweep(tmp_path, resume=True, workers=1, trials=4)

@@ -28,7 +28,7 @@ from tests.support.sweeping import TWO_LOSSES
 
 QUICK = [
     *("synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
-    *("--batch-size", "2", "--seeds", "2", "--device", "cpu", "--executor", "inline"),
+    *("--batch-size", "2", "--seeds", "2", "--device", "cpu", "--workers", "0"),
 ]
 
 
@@ -108,7 +108,7 @@ def test_a_dry_run_of_a_finished_study_plans_no_training(
     monkeypatch.chdir(tmp_path)
     status, _, err = run_command(capsys, monkeypatch, "--study", "s", "--trials", "4", "--space", TWO_LOSSES)
     assert status == 0, err
-    resume = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
+    resume = ["sweeper", "run", "--study", "s", "--resume", "--workers", "0", "--dry-run"]
     for more, words in (([], "nothing is left to train"), (["--trials", "6"], "plan: 2 trials of")):
         monkeypatch.setattr(sys, "argv", [*resume, *more])
         with pytest.raises(SystemExit) as system_exit:
