@@ -197,7 +197,6 @@ def _check_settings(options: dict[str, Any]) -> Settings:
         for name in ("data", "space", "images", "masks")
         if isinstance(options.get(name), os.PathLike)
     }
-    options |= {"threshold": "0.5"} if options.get("threshold") == 0.5 else {}
     fields = Settings.model_fields
     problems = [
         explain_replaced(f"--{name.replace('_', '-')}")

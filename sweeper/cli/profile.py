@@ -46,8 +46,6 @@ class ProfileDocument(Document):
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     """Findings of the label doctor, the most severe first."""
-    excluded: tuple[str, ...]
-    """Stems that were left out (`--exclude`)."""
     resized: int | None
     """Shorter side in pixels that larger images were shrunk to (`--resize`)."""
     split: tuple[str, ...]
@@ -117,7 +115,6 @@ def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequen
         advice=advise_losses(dataset.task, profile, read_user_rows(REPORTS)),
         warnings=dataset.warnings,
         findings=tuple(findings),
-        excluded=dataset.excluded,
         resized=dataset.resized,
         split=tuple(describe_split(dataset)),
     )

@@ -27,10 +27,9 @@ _WITH_STAGES = {"unet", "unetplusplus", "manet"}
 Precision = Literal["float32", "bfloat16"]
 Augmentation = Literal["none", "light", "full"]
 Engine = Literal["eager", "graph", "deterministic"]
-OperatingPoint = Literal["tuned", "0.5"]
-FORMER = {"boundary_pixels": 2, "compiled": False, "crops": "uniform", "deterministic": False}
+FORMER = {"boundary_pixels": 2, "compiled": False, "crops": "uniform", "deterministic": False, "threshold": "tuned"}
 """Former fields, each with the only value of an older study that can still be read."""
-OF_SCRIPT = {"command", "steps", "confirm_steps", "metric", "threshold"}
+OF_SCRIPT = {"command", "steps", "confirm_steps", "metric"}
 """Fields of a recipe that apply if the user's script trains."""
 Channels = tuple[float, float, float]
 """A number for each of red, green and blue."""
@@ -92,8 +91,6 @@ class Recipe(Record):
     `module:function` for the user's own."""
     own_metric: UserCode | None = None
     """The user's function that measures it."""
-    threshold: OperatingPoint = "tuned"
-    """Whether the objective is read at the operating point chosen on validation, or at 0.5 (τ = 0)."""
 
     @property
     def decoder_channels(self) -> tuple[int, ...] | None:

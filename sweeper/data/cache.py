@@ -70,7 +70,7 @@ def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], Non
         if note["crc32"] != _compute_checksum(note["dataset"]):
             log(f"cache entry {_get_note_path(cache, key)} is corrupt; reading the data set again")
             return None
-        dataset = Dataset.model_validate(note["dataset"])
+        dataset = Dataset.model_validate(note["dataset"], extra="ignore")
     except (OSError, ValueError, KeyError, TypeError):
         return None
     store = cache / dataset.digest.removeprefix("sha256:")  # the cache may have been moved since

@@ -74,7 +74,6 @@ def assemble(
         store=str(folder),
         images=images,
         warnings=tuple(map(escape_for_display, (*warnings, *_list_warnings(images, classes, hashes)))),
-        notes=tuple(map(escape_for_display, warnings)),
     )
 
 

@@ -1,12 +1,11 @@
-"""A data set with images left out (`--exclude FILE`) or shrunk (`--resize SHORT_SIDE`), and the loss of labels.
+"""A data set with shrunk images (`--resize SHORT_SIDE`), and the loss of labels.
 
-Each has its own content digest and store; the user's files are not changed. `store_here` makes the same set again if
-its decoded images are missing on this machine.
+It has its own content digest and store; the user's files are not changed. `store_here` makes the same set again if its
+decoded images are missing on this machine.
 """
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.errors import DataError, SweeperError, UsageError
+from sweeper.core.errors import DataError, SweeperError
 from sweeper.core.label_parts import label_components
 from sweeper.core.records import Dataset
 from sweeper.core.text import format_count
@@ -23,10 +22,9 @@ from sweeper.data.label_values import abbreviate
 from sweeper.data.load import Log, ignore_line, load_dataset
 from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, map_in_order
-from sweeper.data.read import MIN_IMAGES
 from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, count_labels, is_intact, open_store
-from sweeper.data.text_tables import SplitAssignment, normalise_text, read_text
+from sweeper.data.text_tables import SplitAssignment
 
 RESIZER = "area/2"
 """Raised when pixels or sentences change, so that cached sets are made again."""
@@ -34,67 +32,6 @@ LOST_SHARE = 0.1
 """Least share of a class's pixels or components whose loss causes a warning."""
 
 Counts = npt.NDArray[np.int64]
-
-
-def read_exclusions(path: Path) -> tuple[str, ...]:
-    """Read stems from a file, one per line; empty lines are skipped.
-
-    Raises:
-        UsageError: the file cannot be read, is not text, or lists nothing.
-    """
-    problems: list[str] = []
-    text = read_text(path, problems)
-    if text is None:
-        raise UsageError(f"--exclude {path} must be a text file with one stem per line; {problems[0]}")
-    stems = tuple(dict.fromkeys(normalise_text(line.strip()) for line in text.splitlines() if line.strip()))
-    if not stems:
-        raise UsageError(f"--exclude {path} must list at least one stem, found none; leave the option out")
-    return stems
-
-
-def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = ignore_line) -> Dataset:
-    """Return the data set without some of its images.
-
-    Args:
-        dataset: as it was read.
-        stems: images to leave out; they are stored in `Dataset.excluded`.
-        cache: where the smaller store is put.
-        log: called with one line if the store was damaged.
-
-    Raises:
-        DataError: no image has a stem, or fewer than three images or only a single class would be left.
-        UsageError: the cache cannot be written.
-    """
-    gone = set(stems)
-    unknown = sorted(gone - {image.stem for image in dataset.images})
-    left = [i for i, image in enumerate(dataset.images) if image.stem not in gone]
-    problems = [f"--exclude: no image has the stem {s!r}; write stems without extension" for s in unknown]
-    if len(left) < MIN_IMAGES:
-        problems.append(f"--exclude: at least {MIN_IMAGES} images must be left, found {len(left)}; leave fewer out")
-    elif np.count_nonzero(dataset.count_class_pixels(tuple(left))) < 2:
-        problems.append("--exclude: at least two classes must be left, found one; leave fewer images out")
-    if problems:
-        raise DataError(dataset.name, problems)
-    key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
-    remembered = load_or_make(cache, key, dataset.digest, lambda: _copy_store(dataset, left, cache), log=log)
-    note = f"{format_count(len(gone), 'image was', 'images were')} left out as asked: {abbreviate(sorted(gone))}."
-    return dataset.model_copy(
-        update={
-            "digest": remembered.digest,
-            "store": remembered.store,
-            "images": remembered.images,
-            "warnings": (*dataset.notes, *remembered.warnings, note),
-            "excluded": tuple(sorted(gone)),
-        }
-    )
-
-
-def _copy_store(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
-    source = open_store(dataset.store)
-    with StoreWriter(cache, source.channels, source.dtype) as writer:
-        for index in left:
-            writer.append(source.get_image(index), source.get_mask(index))
-        return _assemble(dataset, left, writer)
 
 
 def _assemble(dataset: Dataset, indices: Sequence[int], writer: StoreWriter, warnings: Sequence[str] = ()) -> Dataset:
@@ -261,8 +198,6 @@ def store_here(dataset: Dataset) -> Path:
             class_map=dataset.class_map,
             groups=dataset.groups,
         )
-        if dataset.excluded:
-            local = drop_images(local, dataset.excluded, cache)
         if dataset.resized is not None:
             local = resize_dataset(local, dataset.resized, cache)
     except (SweeperError, OSError) as error:

@@ -251,10 +251,8 @@ def _score_training(
     val = test = None
     point, source = answer.point, "recommended by the study (no validation image was left to choose it on)"
     if on == "train":
-        tuned = conditions.recipe.threshold == "tuned"
-        val = score_images(split.val, None if tuned else point)
-        point = val.point
-        source = f"chosen on {format_count(len(split.val), 'validation image')}" if tuned else "as asked"
+        val = score_images(split.val, None)
+        point, source = val.point, f"chosen on {format_count(len(split.val), 'validation image')}"
     if on != "all" and split.test:
         test = score_images(split.test, point)
         if val is None and test.point != point:

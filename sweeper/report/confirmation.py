@@ -58,11 +58,8 @@ def _name_rate(facts: ReportFacts) -> str:
 
 def explain_finalists(facts: ReportFacts) -> str:
     """Explain how the finalists were scored and compared, and at which learning rate if they share one."""
-    point = f"{facts.point_name} {facts.default_point:g}"
-    if facts.sweep.conditions.recipe.threshold == "tuned":
-        point = f"the {facts.point_name} that each training chose on its own validation images"
     sentences = [
-        f"Means over the seeds, at {point}; "
+        f"Means over the seeds, at the {facts.point_name} that each training chose on its own validation images; "
         f'"vs cross-entropy" compares the same images and seeds, with intervals at {facts.joint_level}.'
     ]
     if _share_rate(facts):

@@ -210,7 +210,6 @@ def _search_head(facts: ReportFacts) -> str:
     """Return what the summary lacks: requested trials, their length, and other trainings."""
     sweep = facts.sweep
     recipe = sweep.conditions.recipe
-    point = facts.default_name if recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
     requested = f"{format_count(sweep.trials_asked, 'trial')} requested"
     if sweep.settles and not sweep.cut and len(facts.search_trials) < sweep.trials_asked:
         requested = "Trials until more brought no gain"
@@ -219,7 +218,7 @@ def _search_head(facts: ReportFacts) -> str:
     limit = "" if sweep.timeout is None else f" Time limit of the sweep: {format_elapsed(sweep.timeout)}."
     return (
         f"{requested}, {recipe.format_steps(recipe.steps)} each, seed {sweep.conditions.seed}. Values are from the "
-        f"validation split, {point}.{f' In addition: {more}.' if more else ''}{limit}"
+        f"validation split, at the {facts.point_name} chosen there.{f' In addition: {more}.' if more else ''}{limit}"
     )
 
 

@@ -76,9 +76,6 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
     folds, evidence = sweep.conditions.folds, facts.recommendation.evidence
     tested = f"{0 if evidence is None else evidence.test_images} images "
     tested += "that the search had not seen" if folds is None else f"in {folds} folds, which the search had seen"
-    point = f"{facts.point_name} {facts.default_point:g}"
-    if recipe.threshold == "tuned":
-        point = f"the {facts.point_name} chosen on its own validation images"
     widened = "" if folds is None else f", the images' part of the variance multiplied by {folds}/{folds - 1}"
     cited_loss = rf"~\cite{{{','.join(sources)}}}" if sources else ""
     recommended = "" if facts.chosen is None else _name_loss(facts.chosen.family)
@@ -91,7 +88,7 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
             f"{escape_latex(f'{network}, at most {recipe.format_steps(recipe.steps)} each')}{cited}.",
             f"{len(facts.finalists)} finalists were trained again on {count}, "
             f"{escape_latex(recipe.format_steps(recipe.confirm_steps))} each, and scored on {tested}, each "
-            f"training at {escape_latex(point)}.",
+            f"training at the {escape_latex(facts.point_name)} chosen on its own validation images.",
             f"Differences are paired over seeds and images{widened}; their intervals are at "
             f"{escape_latex(facts.joint_level)}, "
             f"and a difference below {sweep.margin:g} {escape_latex(facts.metric)} was taken not to matter.",

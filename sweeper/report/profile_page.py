@@ -102,8 +102,7 @@ def _make_problems(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
     """Return the label doctor's findings, and the problems while reading."""
     totals = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in count_severities(findings).items())
     problems = (
-        f"The label doctor found {totals}. Nothing was changed; stems that you agree to drop go into a file for "
-        "`--exclude`."
+        f"The label doctor found {totals}. Nothing was changed; move images that you agree to drop out of the folder."
     )
     lines = "\n".join(f"- **{finding.severity}** {escape_prose(finding.text)}" for finding in findings)
     parts = [problems, lines] if findings else ["The label doctor found nothing wrong."]

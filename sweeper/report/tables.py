@@ -119,7 +119,6 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
         [image.stem, image.split or ("test" if i in tested else ""), image.group or ""]
         for i, image in enumerate(dataset.images)
     ]
-    rows += [[stem, "", ""] for stem in dataset.excluded]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["stem", "split", "group"])

@@ -29,12 +29,10 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
     """Compute objective and metrics of images; a diverged training gets the lowest values, 0 for most metrics."""
     recipe, dataset = conditions.recipe, conditions.dataset
     default = metrics.get_default_operating_point(dataset.task)
-    tuned, metric = recipe.threshold == "tuned", recipe.metric
-    groups = dataset.list_groups(counts.images)
-    point = default
-    if tuned and spec.purpose == "confirm":
+    metric, groups = recipe.metric, dataset.list_groups(counts.images)
+    if spec.purpose == "confirm":
         point = point_choice.choose_point(counts, metric, groups)
-    elif tuned:
+    else:
         point = point_choice.find_best_point(counts, metric, groups)[0]
     compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
     if diverged:

@@ -145,5 +145,4 @@ def make_script_recipe(settings: Settings, command: str) -> Recipe:
         steps=settings.steps or SEARCH_STEPS,
         confirm_steps=settings.confirm_steps or CONFIRM_STEPS,
         metric=settings.metric or "miou",
-        threshold=settings.threshold or "tuned",
     )

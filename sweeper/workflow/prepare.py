@@ -22,7 +22,7 @@ from sweeper.data.formats.patterns import NAME as PATTERNS
 from sweeper.data.groups import AUTO, format_groups
 from sweeper.data.split_warnings import list_fold_warnings, list_split_warnings
 from sweeper.data.store import is_changed
-from sweeper.data.variants import drop_images, read_exclusions, resize_dataset
+from sweeper.data.variants import resize_dataset
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import list_first_trials, load_space
@@ -188,7 +188,7 @@ def _add_starts(plan: studies.StudyPlan, old: studies.StudyPlan | None, messages
 
 
 def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: MessageSink) -> Dataset:
-    """Return the requested data set, else the study's: source, names, format, classes, excluded images, size.
+    """Return the requested data set, else the study's: source, names, format, classes, size.
 
     If the images have moved, the study's patterns of names still count, unless another format is requested.
     """
@@ -212,11 +212,6 @@ def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: M
         groups=groups,
         tick=partial(messages.progress, "decoding"),
     )
-    excluded = old.excluded if old else ()
-    if settings.exclude is not None:
-        excluded = read_exclusions(settings.exclude)
-    if excluded:
-        dataset = drop_images(dataset, excluded, settings.cache, messages.log)
     short_side = settings.resize or (old.resized if old else None)
     return (
         dataset

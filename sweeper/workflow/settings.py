@@ -18,7 +18,6 @@ from sweeper.core.recipe import (
     Architecture,
     Augmentation,
     Engine,
-    OperatingPoint,
     Precision,
 )
 from sweeper.core.text import format_places
@@ -171,8 +170,6 @@ class Settings(Record):
     )
     """Images that stay on one side of a split: those in a folder, or whose path has the same (…) of a regular
     expression, '(P[0-9]+)_'. auto: as split.csv says, else folders, else ids in their names."""
-    exclude: Path | None = _make_setting("Data", default=f"none; {_RESUMED}", metavar="FILE")
-    """Text file with the stems of images to leave out, one per line."""
     resize: int | None = _make_setting(
         "Data", default=f"native; {_RESUMED}", metavar="SHORT_SIDE", ge=16, le=MOST_PIXELS
     )
@@ -190,8 +187,6 @@ class Settings(Record):
     metric: str | None = _make_setting("Search", default="miou", often=True, names=BUILT_IN)
     """Metric to maximise and compare (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
-    threshold: OperatingPoint | None = _make_setting("Search", default="tuned")
-    """Operating point of the objective: chosen on validation, or 0.5 (τ = 0)."""
     seed: int | None = _make_setting("Search", default="0", ge=0, le=MOST_SEED)
     """Seed of splits, weights, batches and the search."""
     timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
@@ -284,7 +279,7 @@ class Settings(Record):
     cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")
     """Folder of the decoded images."""
 
-    @field_validator("class_map", "exclude", "out", "cache")
+    @field_validator("class_map", "out", "cache")
     @classmethod
     def _replace_home(cls, path: Path | None) -> Path | None:
         """Replace `~`, which no shell does after `--out=`."""

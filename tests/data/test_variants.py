@@ -1,8 +1,7 @@
-"""Data sets with images excluded or shrunk: exact, with warnings about lost labels, and made again if missing."""
+"""Data sets with images shrunk: exact, with warnings about lost labels, and made again if missing."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -12,59 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweeper.core.errors import DataError, SweeperError, UsageError
+from sweeper.core.errors import DataError, SweeperError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
 from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import is_complete
-from sweeper.data.variants import count_components_lost, drop_images, read_exclusions, resize_dataset, store_here
+from sweeper.data.variants import count_components_lost, resize_dataset, store_here
 from sweeper.storage import list_plan_differences
 from sweeper.workflow.prepare import resolve_dataset_request
 from sweeper.workflow.settings import Settings
 from tests.support import annotated, builders
 from tests.support.faking import new_plan
-from tests.support.folders import folder, has_warning, load_folder, mask
+from tests.support.folders import folder, has_warning, load_folder
 from tests.support.sweeping import Recorder
 
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (max(pair), min(pair)))
 SPLIT = "stem,split,group\na,train,g\nb,,\nc,val,\nd,test,\ne,,h\n"
-
-
-def test_excluding_images_gives_the_data_set_of_the_remaining_files(tmp_path):
-    masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
-    dataset = load_folder(folder(tmp_path / "whole", masks, split=SPLIT))
-    smaller = drop_images(dataset, ["b"], tmp_path / "cache")
-    assert [p.stem for p in smaller.images] == list("acde") and smaller.excluded == ("b",)
-    sides = [(p.split, p.group) for p in smaller.images]
-    assert sides == [("train", "g"), ("val", None), ("test", None), (None, "h")]
-    whole, part = open_store(dataset.store), open_store(smaller.store)
-    for new, old in enumerate([0, 2, 3, 4]):
-        assert np.array_equal(part.get_image(new), whole.get_image(old))
-        assert np.array_equal(part.get_mask(new), whole.get_mask(old))
-    for name in ("images", "masks"):
-        (tmp_path / "whole" / name / "b.png").unlink()
-    (tmp_path / "whole" / "split.csv").write_text(SPLIT.replace("b,,\n", ""))
-    assert load_dataset(str(tmp_path / "whole"), tmp_path / "other").digest == smaller.digest != dataset.digest
-
-
-def test_a_list_of_exclusions_is_read_by_line_and_all_its_faults_are_listed(tmp_path):
-    dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
-    with pytest.raises(DataError) as caught:
-        drop_images(dataset, ["x", "y", "00000", "00001"], tmp_path)
-    assert len(caught.value.problems) == 3
-    path = tmp_path / "list.txt"
-    path.write_text("\ufeff a b \n\nc\nc\r\n", encoding="utf-8")
-    assert read_exclusions(path) == ("a b", "c")
-    path.write_bytes(b"\xff\xff")
-    with pytest.raises(UsageError, match="text file"):
-        read_exclusions(path)
-    with pytest.raises(UsageError, match="text file"):
-        read_exclusions(tmp_path / "missing.txt")
-    reader, writer = os.pipe()  # as a shell's <(…) gives it
-    os.write(writer, b"a b\nc\n")
-    os.close(writer)
-    assert read_exclusions(Path(f"/dev/fd/{reader}")) == ("a b", "c")
-    os.close(reader)
 
 
 def list_covered_pixels(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -166,19 +128,16 @@ def test_images_that_are_small_enough_are_not_changed(tmp_path):
     assert "changes nothing" in untouched.warnings[-1]
 
 
-def test_variants_are_made_once_and_keep_splits_warnings_and_exclusions(tmp_path, monkeypatch):
+def test_variants_are_made_once_and_keep_splits_and_warnings(tmp_path, monkeypatch):
     root = write_scenes(tmp_path / "d")
     (root / "split.csv").write_text("stem,split,group\n0,train,a\n1,val,\n2,test,\n3,train,a\n")
-    whole = load_folder(root)
-    dataset = drop_images(whole, ["3"], tmp_path / "cache")
+    dataset = load_folder(root)
     first = resize_dataset(dataset, 24, tmp_path / "cache")
-    assert [(p.split, p.group) for p in first.images] == [("train", "a"), ("val", None), ("test", None)]
-    assert first.excluded == ("3",) and set(dataset.warnings) < set(first.warnings)
+    assert [(p.split, p.group) for p in first.images] == [("train", "a"), ("val", None), ("test", None), ("train", "a")]
+    assert set(dataset.warnings) < set(first.warnings)
     assert first.format == dataset.format == "folder"
-    for name in ("_shrink_set", "_copy_store"):
-        monkeypatch.setattr(f"sweeper.data.variants.{name}", lambda *args: pytest.fail("made again"))
+    monkeypatch.setattr("sweeper.data.variants._shrink_set", lambda *args: pytest.fail("made again"))
     assert resize_dataset(dataset, 24, tmp_path / "cache") == first
-    assert drop_images(whole, ["3"], tmp_path / "cache") == dataset
 
 
 def test_a_single_remaining_class_is_a_problem(tmp_path):
@@ -197,20 +156,19 @@ def test_a_study_keeps_its_data_options_if_images_move_and_reports_changes(tmp_p
     root, files, cache = tmp_path / "data", tmp_path / "files", {"cache": tmp_path / "cache"}
     annotated.write_images(root, "images/{stem}.png", "masks/{stem}.png")
     files.mkdir()
-    (files / "left_out").write_text("p0\n")
     for name in ("animal", "pet"):
         (files / name).write_text(f"{name}: [1, 2]\n")
     names = {"images": "images/*.png", "masks": "masks/{stem}.png"}
     display = Recorder()
-    changes = {"class_map": files / "animal", "exclude": files / "left_out", "resize": 24}
+    changes = {"class_map": files / "animal", "resize": 24}
     first = resolve_dataset_request(Settings(data=str(root), **names, **changes, **cache), None, display)
-    assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (8, 8), "shrinking": (7, 7)}
+    assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (8, 8), "shrinking": (8, 8)}
     other = resolve_dataset_request(Settings(class_map=files / "pet", resize=32, **cache), first, Recorder())
     shutil.rmtree(files)
     moved = root.rename(tmp_path / "moved")
     resumed = resolve_dataset_request(Settings(data=str(moved), **cache), first, Recorder())
     assert resumed == first.model_copy(update={"source": str(moved), "name": "moved"})
-    assert (resumed.class_map, resumed.excluded, resumed.resized) == ({"animal": ("1", "2")}, ("p0",), 24)
+    assert (resumed.class_map, resumed.resized) == ({"animal": ("1", "2")}, 24)
     plans = [new_plan(conditions=builders.conditions(one)) for one in (first, resumed, other)]
     assert list_plan_differences(*plans[:2]) == []
     differences = list_plan_differences(plans[0], plans[2])
@@ -233,9 +191,7 @@ def test_a_study_keeps_its_format_if_another_one_would_be_detected(tmp_path):
 
 def test_a_missing_store_is_made_again_and_other_images_are_refused(tmp_path):
     cache = tmp_path / "cache"
-    dataset = resize_dataset(
-        drop_images(load_dataset("synthetic:cracks?images=5&size=64", cache), ["00001"], cache), 32, cache
-    )
+    dataset = resize_dataset(load_dataset("synthetic:cracks?images=5&size=64", cache), 32, cache)
     assert store_here(dataset) == Path(dataset.store)
     shutil.rmtree(cache)
     assert store_here(dataset) == Path(dataset.store) and is_complete(Path(dataset.store))

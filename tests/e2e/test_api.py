@@ -73,10 +73,10 @@ def test_a_sweep_may_run_in_a_thread(tmp_path: Path, monkeypatch: Any) -> None:
         raise RequestError("the sweep", ["enough"])
 
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", refuse)
-    options = {"out": str(tmp_path), "workers": "auto", "threshold": 0.5}
+    options = {"out": str(tmp_path), "workers": "auto"}
     with ThreadPoolExecutor(1) as pool, pytest.raises(RequestError):
         pool.submit(api.run, tmp_path, **options).result()
-    assert (received[0].out, received[0].data, received[0].threshold) == (tmp_path, str(tmp_path), "0.5")
+    assert (received[0].out, received[0].data) == (tmp_path, str(tmp_path))
 
 
 @pytest.mark.slow

@@ -125,13 +125,6 @@ def test_the_most_that_a_finalist_can_cost_is_in_the_table_and_the_card() -> Non
     assert bound in write_text(facts) and "probability" not in write_text(make_facts())
 
 
-def test_finalists_at_a_fixed_threshold_chose_no_threshold() -> None:
-    fixed = make_facts(builders.sweep(conditions=builders.conditions(threshold="0.5")))
-    assert "Means over the seeds, at threshold 0.5; " in write_text(fixed)
-    assert "training chose" not in write_text(fixed)
-    assert "at the threshold that each training chose" in write_text(make_facts())
-
-
 def test_a_learning_rate_that_all_finalists_share_is_stated_once() -> None:
     shared = {name: {"rates": RateRange(best=0.002, low=0.001, high=0.0042, shared=True)} for name in CLEAR}
     table = confirmation.make_finalists_table

@@ -147,9 +147,8 @@ def test_a_confirmation_is_scored_at_the_chosen_point_and_a_trial_at_its_best(
     assert [int(mask.sum()) for mask in confirmed.predictions.masks] == (counts[:, 0] + counts[:, 1]).tolist()
     assert calls[-1][1:] == ("miou", [None] * len(confirmed.val.images))
     calls.clear()
-    plain = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}), purpose="confirm", seed=1000)
     trial = train(tiny)
-    assert not calls and plain.evaluations[-1].point == 0.5
+    assert not calls
     assert trial.val is not None and trial.evaluations[-1].point == point_choice.find_best_point(trial.val)[0]
 
 
@@ -189,12 +188,6 @@ def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_th
         np.testing.assert_array_equal(detail.boundary[n], expected)
     assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
     assert set(compute_detail_scores(detail)) == {"boundary_iou", "cldice"}
-
-
-def test_the_threshold_0_5_is_the_point_of_every_evaluation(tiny: Dataset) -> None:
-    result = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}))
-    assert [e.point for e in result.evaluations] == [0.5] * 4
-    assert all(e.chosen == e.default for e in result.evaluations)
 
 
 def test_a_diverging_training_ends_with_value_zero(tiny: Dataset) -> None:

@@ -70,8 +70,8 @@ def test_steps_are_per_cent_of_the_length_of_the_script() -> None:
     assert (recipe.steps, recipe.confirm_steps, recipe.rungs(25)) == (25, 100, (25,))
     assert recipe.format_steps(25) == "25 % of the script's length" and Recipe().format_steps(2500) == "2,500 steps"
     assert describe_recipe(recipe) == "trainings by python train.py, 25 % of its length a trial, 100 % to confirm"
-    other = make_script_recipe(make_settings(steps=10, confirm_steps=50, metric="dice", threshold="0.5"), COMMAND)
-    assert (other.steps, other.confirm_steps, other.metric, other.threshold) == (10, 50, "dice", "0.5")
+    other = make_script_recipe(make_settings(steps=10, confirm_steps=50, metric="dice"), COMMAND)
+    assert (other.steps, other.confirm_steps, other.metric) == (10, 50, "dice")
 
 
 def test_the_space_has_factors_of_the_rate_and_losses_of_logits_and_labels() -> None:

@@ -82,7 +82,7 @@ def test_the_decoder_is_narrow_on_a_cpu_and_as_published_on_a_gpu() -> None:
 OTHER = {
     "arch": "linknet", "encoder": "resnet50",
     "augment": "full", "size": 32, "batch_size": 4,
-    "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "steps": 44,
+    "confirm_steps": 77, "metric": "fg_iou", "steps": 44,
     "encoder_weights": "imagenet", "engine": "deterministic", "precision": "bfloat16",
 }  # fmt: skip
 """A value of each option of the recipe that differs from every default."""

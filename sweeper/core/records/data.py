@@ -75,10 +75,6 @@ class Dataset(Record):
     images: tuple[ImageInfo, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
     """Warnings about allowed but notable properties, in sentences."""
-    notes: tuple[str, ...] = ()
-    """Notes of the reader about all images it read, including those left out afterwards."""
-    excluded: tuple[str, ...] = ()
-    """Stems that the user had left out (`--exclude`), ascending; none of `images` is among them."""
     resized: int | None = Field(None, ge=1)
     """Shorter side in pixels that larger images were shrunk to (`--resize`); None = all at native resolution."""
     script_ignores: int = IGNORE

@@ -77,7 +77,7 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
             severity=Severity.ERROR,
             text=(
                 f"{abbreviate(carried, 3)}: byte for byte, and the contours do not lie on the edges of an image that "
-                "is named first. Label these images again, or leave them out with --exclude."
+                "is named first. Label these images again, or leave them out."
             ),
             images=tuple(wrong),
         )
@@ -252,7 +252,7 @@ def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator
             severity=Severity.WARNING,
             text=(
                 f"{format_count(len(flat), 'image has', 'images have')} one colour all over: {abbreviate(flat)}. An "
-                "export that failed, or a blank tile; leave them out with --exclude unless they are meant."
+                "export that failed, or a blank tile; leave them out unless they are meant."
             ),
             images=flat,
         )
@@ -270,7 +270,7 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     if rare:
         text += (
             "Nearly all others have objects, so these may not be labelled yet, or their mask failed to export: look at "
-            "them, and leave them out with --exclude if so. What is left unlabelled is learned as background."
+            "them, and leave them out if so. What is left unlabelled is learned as background."
         )
     else:
         text += "Right if there is nothing in them; wrong if nobody has labelled them yet."
