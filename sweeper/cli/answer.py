@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sweeper.cli.terminal import get_width
-from sweeper.core.paths import CACHE, STORAGE, TRACKING
-from sweeper.core.text import fill_words, format_confirm_command, format_option, format_places, format_study_command
+from sweeper.core.paths import STORAGE, TRACKING
+from sweeper.core.text import fill_words, format_confirm_command, format_option, format_study_command
 from sweeper.evidence.recommendation import find_recommended_index
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts
@@ -20,7 +18,6 @@ def format_answer(
     width: int | None = None,
     *,
     storage: str = STORAGE,
-    cache: Path = CACHE,
     tracking_uri: str = TRACKING,
 ) -> str:
     """Format the answer for a terminal: card, finalists, reasons, the report's place, and the next steps.
@@ -44,8 +41,7 @@ def format_answer(
     lines += ["", "Next:"]
     lines += [fill_words(step, width, first="  ", rest="  ") for step in outcome.recommendation.next_steps[:STEPS]]
     if recommendation.recommended is not None:
-        places = format_places(cache=cache)
-        lines.append(f"  {format_study_command('export', outcome.sweep.study, storage, places)}")
+        lines.append(f"  {format_study_command('export', outcome.sweep.study, storage)}")
         if outcome.sweep.conditions.recipe.command is not None:
             lines.append("      the loss as a file, for your script")
         else:

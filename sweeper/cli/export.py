@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_result
+from sweeper.core.paths import CACHE
 from sweeper.core.text import format_confirm_command
 
 
@@ -17,12 +17,11 @@ from sweeper.core.text import format_confirm_command
 @click.argument("study")
 @make_setting_option("storage")
 @make_setting_option("out")
-@make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")
 @click.option(
     "--onnx", is_flag=True, help="Also write the network as model.onnx (needs the extra `onnx`), checked against torch."
 )
 @add_json_option()
-def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: Any) -> None:
+def command(study: str, *, storage: str, as_json: bool, **options: Any) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
 
     The weights are those of the last `sweeper train STUDY`, else of the recommended loss's first confirmation
@@ -32,7 +31,7 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
     from sweeper.deployment.export import export_study
     from sweeper.storage import open_storage
 
-    made = export_study(open_storage(storage, create=False), study, cache=cache, **options)
+    made = export_study(open_storage(storage, create=False), study, cache=CACHE, **options)
     lines = [f"{made.family} ({made.verdict.replace('_', ' ')})"]
     lines.append(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
     if made.examples is not None:
@@ -40,7 +39,7 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
     if made.command is not None:
         lines.append(f"  weights: none, as the network is your script's: {made.command}")
     elif made.weights is None:
-        lines.append(f"  weights: none are kept next to {cache}; a sweep keeps them where it confirms the loss")
+        lines.append(f"  weights: none are kept in {CACHE.parent}; a sweep keeps them where it confirms the loss")
     else:
         lines.append(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:

@@ -14,6 +14,7 @@ from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import FiniteNumber, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
+from sweeper.core.paths import CACHE
 from sweeper.core.records import TrainedOn
 from sweeper.core.text import format_count
 from sweeper.deployment.predict import (
@@ -60,14 +61,12 @@ TRAINED_ON: dict[TrainedOn, str] = {
 @make_setting_option("device", text="Device that predicts.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @make_setting_option("storage")
-@make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")
 @add_json_option()
 def command(
     study_and_images: tuple[str, ...],
     *,
     weights: Path | None,
     storage: str,
-    cache: Path,
     as_json: bool,
     **predict_options: Any,
 ) -> int:
@@ -93,7 +92,7 @@ def command(
                 )
             from sweeper.storage import open_storage
 
-            source = load_from_study(open_storage(storage, create=False, warn=display.warn), study, cache)
+            source = load_from_study(open_storage(storage, create=False, warn=display.warn), study, CACHE)
         else:
             source, images = load_from_file(weights), list(study_and_images)
         with show_progress("predicting") as update:

@@ -24,6 +24,7 @@ REPLACED = {
     "run --threshold": "is gone: each training is scored at the operating point that its validation images choose",
     "--threads": "is the variable `OMP_NUM_THREADS` now",
     "--boundary-pixels": "is gone: boundary IoU measures 2 pixels",
+    "--cache": "is gone: images are decoded into .sweeper/cache of the current folder; `.sweeper` may be a link",
     "--compile": "is gone: on a GPU steps are recorded, which gains more",
     "--crops": "is gone: crops are drawn anywhere, and losses weight rare classes",
     "--deterministic": "is `--engine deterministic` now",

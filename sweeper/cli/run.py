@@ -78,7 +78,7 @@ def command(
     from sweeper.cli.answer import format_answer
 
     stored = outcome.paths.recommendation
-    text = format_answer(outcome, storage=settings.storage, cache=settings.cache, tracking_uri=settings.tracking_uri)
+    text = format_answer(outcome, storage=settings.storage, tracking_uri=settings.tracking_uri)
     click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)
     try:
         check_output()

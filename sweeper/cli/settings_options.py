@@ -124,7 +124,7 @@ def _get_limits(metadata: list[Any]) -> tuple[Any, Any]:
 def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument DATA and its options to a command; `read_requested_dataset` takes their values."""
     defaults = {"class_map": "all as they are", "groups": "auto", "resize": "native"}
-    for name in reversed(("images", "masks", "format", "cache", *defaults)):
+    for name in reversed(("images", "masks", "format", *defaults)):
         command = make_setting_option(name, default=defaults.get(name))(command)
     return click.argument("data", required=False)(command)
 

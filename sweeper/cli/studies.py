@@ -13,6 +13,7 @@ from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_lines, echo_result
 from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.paths import CACHE
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import escape_for_display, format_count, format_duration
 
@@ -91,15 +92,14 @@ def _format_status(row: StatusRow) -> str:
 @click.argument("study")
 @make_setting_option("storage")
 @make_setting_option("out")
-@make_setting_option("cache", text="Cache folder of the sweeps; paused trainings and weights are next to it.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-def _delete_study(study: str, *, storage: str, out: Path, cache: Path, yes: bool) -> None:
+def _delete_study(study: str, *, storage: str, out: Path, yes: bool) -> None:
     """Delete the records, paused trainings and weights of STUDY."""
     from sweeper.storage import open_storage
     from sweeper.workflow.studies import plan_deletion, remove_study
 
     opened = open_storage(storage, create=False)
-    deletion = plan_deletion(opened, storage, study, cache=cache, out=out)
+    deletion = plan_deletion(opened, storage, study, cache=CACHE, out=out)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"delete asks before it deletes, and nobody can answer here; add --yes to delete {study}")

@@ -14,7 +14,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.records import MetricScores, TrainedOn
-from sweeper.core.text import fill_words, format_count, format_places, format_study_command
+from sweeper.core.text import fill_words, format_count, format_study_command
 from sweeper.deployment.final_spec import LONGER, TrainOptions
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
@@ -45,7 +45,6 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
     "precision", text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that."
 )
 @make_setting_option("storage")
-@make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")
 @click.option("--overwrite", is_flag=True, help="Train again even if the same network was trained before.")
 @add_json_option()
 def command(study: str, *, as_json: bool, **train_options: Any) -> None:
@@ -95,8 +94,7 @@ def format_training(made: TrainingDocument, options: TrainOptions, width: int = 
     lines.append(f"Weights: {made.weights}")
     if made.collapse.learned:
         predict, export = (
-            format_study_command(command, made.study, options.storage, format_places(cache=options.cache))
-            for command in ("predict", "export")
+            format_study_command(command, made.study, options.storage) for command in ("predict", "export")
         )
         lines.append(
             f"Next:    `{predict} IMAGES --out DIR` (masks of new images); `{export}` (these weights, and the code "

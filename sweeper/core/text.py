@@ -12,7 +12,7 @@ from decimal import Decimal
 from math import ceil, inf, isfinite
 from pathlib import Path
 
-from sweeper.core.paths import CACHE, REPORTS, STORAGE, TRACKING
+from sweeper.core.paths import REPORTS, STORAGE, TRACKING
 from sweeper.core.redact import hide_address_secrets
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -40,12 +40,10 @@ def format_comparison_resume_command(name: str, places: str = "") -> str:
     return f"sweeper confirm --study {shlex.quote(name)} --resume{places}"
 
 
-def format_places(tracking: str = TRACKING, out: Path = REPORTS, cache: Path = CACHE) -> str:
+def format_places(tracking: str = TRACKING, out: Path = REPORTS) -> str:
     """Format the options for output locations, which no study or comparison stores; "" if all are the defaults."""
-    places = [format_option("--tracking-uri", tracking, TRACKING)]
-    places += [] if out == REPORTS else [f" --out {shlex.quote(str(out))}"]
-    places += [] if cache == CACHE else [f" --cache {shlex.quote(str(cache))}"]
-    return "".join(places)
+    folder = "" if out == REPORTS else f" --out {shlex.quote(str(out))}"
+    return format_option("--tracking-uri", tracking, TRACKING) + folder
 
 
 def replace_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:
@@ -65,20 +63,9 @@ def list_time_options(minutes: int, timeout: float | None) -> dict[str, str]:
     return {"--minutes": str(minutes)} | ({} if timeout is None else {"--timeout": f"{minutes}m"})
 
 
-def format_study_command(command: str, study: str, storage: str = STORAGE, places: str = "") -> str:
-    """Return the command of sweeper for a study, with the locations that it needs.
-
-    Args:
-        command: train, predict, export or report.
-        study: the study's name.
-        storage: its storage; the default is left out.
-        places: options of its last session, as `format_places` returns them; of these `--cache`, next to which are the
-            weights.
-    """
-    place, words = format_option("--storage", storage, STORAGE), shlex.split(places)
-    if command != "report" and "--cache" in words:
-        place += f" --cache {shlex.quote(words[words.index('--cache') + 1])}"
-    return f"sweeper {command} {shlex.quote(study)}{place}"
+def format_study_command(command: str, study: str, storage: str = STORAGE) -> str:
+    """Return the command of sweeper (train, predict, export or report) for a study in this storage."""
+    return f"sweeper {command} {shlex.quote(study)}{format_option('--storage', storage, STORAGE)}"
 
 
 def format_sync_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:

@@ -53,7 +53,8 @@ def load_or_make(
         _store_note(cache, key, state, made)
     except OSError as error:
         raise UsageError(
-            f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
+            f"decoded images must be written below {cache}, and that failed: {error}; make room, or start in "
+            "another folder"
         ) from error
     return made
 

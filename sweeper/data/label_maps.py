@@ -102,6 +102,6 @@ class MapStore:
         except OSError as error:
             raise SweeperError(
                 "the distance maps of the labels, which a loss of this sweep needs, must be written to "
-                f"{path.parent}, and that failed: {error}; make room, choose another --cache, or leave out the "
+                f"{path.parent}, and that failed: {error}; make room, or leave out the "
                 "families that `sweeper losses NAME` says need them"
             ) from error

@@ -228,8 +228,8 @@ def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
         raise DataError(str(archive), [f"{rule}; copy it again, or unpack it, and name the folder"]) from error
     except OSError as error:
         raise UsageError(
-            f"{archive} must be unpacked below {cache}, and that failed: {error}; choose another "
-            "--cache where that is the disk at fault, or unpack it, and name the folder"
+            f"{archive} must be unpacked below {cache}, and that failed: {error}; start in another "
+            "folder where that is the disk at fault, or unpack it, and name the folder"
         ) from error
     with folder as name:
         yield Path(name)

@@ -188,7 +188,7 @@ def store_here(dataset: Dataset) -> Path:
     if is_intact(folder):
         return folder
     host, cache = socket.gethostname(), folder.parent
-    remedy = "put the images, or the folder of --cache, where every machine sees them under one path"
+    remedy = "put the images, or the current folder, where every machine sees them under one path"
     try:
         local = load_dataset(
             dataset.source,

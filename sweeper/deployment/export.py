@@ -80,8 +80,7 @@ def export_study(
     if kept is None and onnx:
         raise SweeperError(
             f"--onnx needs a network, and none of study {name!r} is kept on this machine; "
-            f"`{format_study_command('train', name, answer.sweep.storage, answer.sweep.places)}` trains one, --cache "
-            "names the sweep's folder"
+            f"`{format_study_command('train', name, answer.sweep.storage)}` trains one, in the sweep's folder"
         )
     sweep, recommendation, chosen = answer
     folder = ReportPaths(out, name).folder / "export"

@@ -153,8 +153,7 @@ def _list_next_commands(facts: ReportFacts) -> str:
     """Return the commands for using a recommended loss that the study allows, each with its purpose."""
     sweep = facts.sweep
     train, predict, export = (
-        format_study_command(command, sweep.study, sweep.storage, sweep.places)
-        for command in ("train", "predict", "export")
+        format_study_command(command, sweep.study, sweep.storage) for command in ("train", "predict", "export")
     )
     if sweep.conditions.recipe.command is not None:
         return make_fence(f"# the loss as a file, for your script\n{make_one_line(export)}", "bash")

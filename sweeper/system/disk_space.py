@@ -92,8 +92,8 @@ def check_room(what: str, place: Path, size: int = SWEEP) -> None:
     if free < size + SPARE:
         raise UsageError(
             f"the disk of {what}, {place}, must have {(size + SPARE) / MB:.0f} MB free, got {free / MB:.0f} MB. Free "
-            "some (.sweeper/cache, decoded images, may be deleted), or name another place with --storage, "
-            "--tracking-uri, --out or --cache; nothing was trained"
+            "some (.sweeper/cache may be deleted), or name another place with --storage, --tracking-uri or --out; "
+            "nothing was trained"
         )
 
 

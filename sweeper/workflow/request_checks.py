@@ -110,7 +110,7 @@ def check_places(settings: Settings) -> None:
     """
     problems = [
         *_find_folder_problems("--out", settings.out),
-        *_find_folder_problems("--cache", settings.cache),
+        *_find_folder_problems("the cache", settings.cache),
         *_find_database_problems("--storage", settings.storage),
         *_find_tracking_problems(settings.tracking_uri, settings.study),
     ]

@@ -163,7 +163,7 @@ class Settings(Record):
     """Pattern of the masks' names; {stem} is the image's name without extension: 'labels/{stem}_mask.png'."""
     format: str | None = _make_setting("Data", default="what is found there", min_length=1)
     """Format of DATA (folder, labelme, coco, …)."""
-    class_map: Path | None = _make_setting("Data", default=f"all as they are; {_RESUMED}", often=True, metavar="FILE")
+    class_map: Path | None = _make_setting("Data", default=f"all as they are; {_RESUMED}", metavar="FILE")
     """YAML file of classes to merge, rename or ignore (road: [3, 4], ignore: [255, car])."""
     groups: Annotated[str, AfterValidator(_check_groups)] | None = _make_setting(
         "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN"
@@ -179,7 +179,7 @@ class Settings(Record):
         "Search", default=f"until they bring no gain, {TRIALS} at most", often=True, ge=1, le=MOST_TRIALS
     )
     """Trials of the search."""
-    space: str | None = _make_setting("Search", often=True, min_length=1)
+    space: str | None = _make_setting("Search", min_length=1)
     """Search space: binary, multiclass, full, full_multiclass, or a YAML file."""
     loss: str | None = _make_setting("Search", metavar="MODULE:FUNCTION", min_length=1)
     """Your own loss, searched with the others: function(…) returns loss(logits, target), and its attribute `search`
@@ -209,7 +209,7 @@ class Settings(Record):
         "Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
     )
     """Side of the training crop in pixels."""
-    batch_size: int | None = _make_setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
+    batch_size: int | None = _make_setting("Training", default="8; GPU 16", ge=2, le=MOST_PIXELS)
     """Crops in a batch."""
     augment: Augmentation | None = _make_setting("Training", default="light")
     """Augmentation of the training crops: light flips and changes contrast and brightness; full also rotates, zooms
@@ -231,7 +231,7 @@ class Settings(Record):
     """Initial weights of the encoder."""
 
     seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
-        "Confirmation and verdict", default=DEFAULT_SEEDS, often=True, metavar="MIN..MAX|N"
+        "Confirmation and verdict", default=DEFAULT_SEEDS, metavar="MIN..MAX|N"
     )
     """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
     confirm_steps: int | None = _make_setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
@@ -264,22 +264,22 @@ class Settings(Record):
     engine: Engine | None = _make_setting("Machine", auto=True)
     """How steps are run: one by one (eager), or recorded as a CUDA graph; deterministic: one by one, on a GPU with the
     same numbers each time, by slower algorithms. auto: recorded on an NVIDIA GPU."""
-    workers: int | None = _make_setting("Machine", auto=True, often=True, ge=0, le=MOST_WORKERS)
+    workers: int | None = _make_setting("Machine", auto=True, ge=0, le=MOST_WORKERS)
     """Number of processes that train, here or on the Ray cluster of RAY_ADDRESS; 0: only this one. On a CPU each has an
     equal share of the cores, or OMP_NUM_THREADS threads."""
 
     storage: str = _make_setting("Where things go", paths.STORAGE)
     """Optuna's storage: sqlite:///FILE or postgresql://…"""
     tracking_uri: str = _make_setting(
-        "Where things go", paths.TRACKING, often=True, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI")
+        "Where things go", paths.TRACKING, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI")
     )
     """MLflow's store: sqlite:///FILE or a server's address."""
-    out: Path = _make_setting("Where things go", paths.REPORTS, often=True, metavar="DIRECTORY")
+    out: Path = _make_setting("Where things go", paths.REPORTS, metavar="DIRECTORY")
     """Folder of the reports."""
-    cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")
-    """Folder of the decoded images."""
+    cache: Path = paths.CACHE
+    """Folder of the decoded images, next to checkpoints and weights; commands use the usual one."""
 
-    @field_validator("class_map", "out", "cache")
+    @field_validator("class_map", "out")
     @classmethod
     def _replace_home(cls, path: Path | None) -> Path | None:
         """Replace `~`, which no shell does after `--out=`."""
@@ -293,7 +293,7 @@ class Settings(Record):
     @property
     def places(self) -> str:
         """Options that the command to resume the study needs, as the study does not store them."""
-        return format_places(self.tracking_uri, self.out, self.cache)
+        return format_places(self.tracking_uri, self.out)
 
 
 def list_options() -> dict[str, Option]:

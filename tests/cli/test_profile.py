@@ -34,11 +34,10 @@ def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     assert "warning: 3 images have byte-identical masks: (a, b, c); one of" in err
     assert "3 images have" not in out
     assert "warning: 1 mask is byte-identical on different images: a = b = c." in out
-    (tmp_path / ".sweeper").rename(tmp_path / "before")
-    document = json.loads(sweeper("profile", root, "--json", "--cache", tmp_path / "c")[1])
+    document = json.loads(sweeper("profile", root, "--json")[1])
     assert document["schema"] == "sweeper.profile/1" and document["profile"]["images"] == 3
     assert document["consequences"] and document["warnings"]
-    assert (tmp_path / "c" / "sources").is_dir() and not (tmp_path / ".sweeper").exists()
+    assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
 
 
 def test_profile_accepts_patterns_and_a_class_map_and_reports_assumptions(sweeper, tmp_path):

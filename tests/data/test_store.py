@@ -162,7 +162,7 @@ def test_a_damaged_note_is_ignored_and_logged(tmp_path):
 def test_a_cache_that_cannot_be_written_is_a_usage_error(tmp_path):
     root = folder(tmp_path / "data")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="--cache"):
+    with pytest.raises(UsageError, match="decoded images must be written below"):
         load_dataset(str(root), tmp_path / "file" / "cache")
 
 

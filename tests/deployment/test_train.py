@@ -178,7 +178,7 @@ def test_only_a_learned_network_of_the_recommended_configuration_predicts(
     output = format_training(collapsed, options, 10_000)
     assert "neither predict nor export takes it" in output and "Next:" not in output
     output = format_training(first.model_copy(update={"study": "my study"}), options, 10_000)
-    place = f"--storage sqlite:///my.db --cache '{tmp_path}/a cache'"
+    place = "--storage sqlite:///my.db"
     assert f"`sweeper predict 'my study' {place} IMAGES --out DIR` (masks of" in output
     assert f"`sweeper export 'my study' {place}`" in output
 

@@ -99,7 +99,7 @@ def test_the_command_of_a_sweep_repeats_its_numbers(tmp_path: Path, monkeypatch:
     assert "--precision bfloat16" in first.rerun and f"\n{first.rerun}\n" in first.paths.markdown.read_text("utf-8")
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "float32")
     again = [*shlex.split(first.rerun)[1:], "--workers", "0", "--json", "--study", "again"]
-    status, out, err = sweeper(*again, "--storage", "sqlite:///other.db", "--cache", tmp_path / "elsewhere/cache")
+    status, out, err = sweeper(*again, "--storage", "sqlite:///other.db")
     assert status == 0, err
     before, after = json.loads(first.paths.recommendation.read_text("utf-8")), json.loads(out)
     times = {"study", "seconds", "next_steps", "reasons"}  # two of them name the study

@@ -414,7 +414,7 @@ def spoil_set(tmp_path, name):
     root = tmp_path / "data"
     annotated.FORMATS[CASES[name].format](root)
     CASES[name].spoil(root)
-    return ["profile", str(root), "--cache", str(tmp_path / "cache"), "--format", CASES[name].format]
+    return ["profile", str(root), "--format", CASES[name].format]
 
 
 def check_end(name, status, out, err):

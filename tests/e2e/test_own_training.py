@@ -216,7 +216,7 @@ losses: {cross_entropy: {}, dice: {}}
 
 def list_run_words(folder: Path, script: Path, name: str) -> list[object]:
     where = [*("--storage", f"sqlite:///{folder}/s.db"), *("--tracking-uri", f"sqlite:///{folder}/m.db")]
-    where += ["--out", folder / "reports", "--cache", folder / "cache"]
+    where += ["--out", folder / "reports"]
     words = ["run", folder / "data", "--command", python(script, folder / "data"), "--space", folder / "two.yaml"]
     return [*words, "--trials", 3, "--seeds", 1, "--study", name, *where]
 

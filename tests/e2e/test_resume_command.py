@@ -48,7 +48,7 @@ def test_the_resume_command_parses_to_its_storage_and_has_no_secret(
 PLACES_OF_RUNS = [
     ({"tracking_uri": "sqlite:///elsewhere.db"}, "--tracking-uri sqlite:///elsewhere.db"),
     ({"tracking_uri": "http://me:hunter2@host"}, '--tracking-uri "$SWEEPER_TRACKING_URI"'),
-    ({"out": "my reports", "cache": "c"}, "--out 'my reports' --cache c"),
+    ({"out": "my reports"}, "--out 'my reports'"),
 ]
 
 
@@ -105,11 +105,9 @@ def test_the_next_step_tries_a_baseline_or_rival_that_had_no_trial(
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "export", "report"])
-def test_a_command_for_a_study_quotes_its_name_and_has_its_storage_and_cache(command: str) -> None:
-    places = format_places("http://me:hunter2@host", Path("out"), Path("a cache"))
-    printed = format_study_command(command, "my [study]", "sqlite:///my.db", places)
-    cache = "" if command == "report" else " --cache 'a cache'"
-    assert printed == f"sweeper {command} 'my [study]' --storage sqlite:///my.db{cache}"
+def test_a_command_for_a_study_quotes_its_name_and_has_its_storage(command: str) -> None:
+    printed = format_study_command(command, "my [study]", "sqlite:///my.db")
+    assert printed == f"sweeper {command} 'my [study]' --storage sqlite:///my.db"
     assert format_study_command(command, "s") == f"sweeper {command} s"
 
 

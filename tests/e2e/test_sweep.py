@@ -210,7 +210,7 @@ def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     display = Recorder()
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --tracking-uri"
-    command = rf"{re.escape(words)} \S+ --out \S+ --cache \S+ --timeout"
+    command = rf"{re.escape(words)} \S+ --out \S+ --timeout"
     with pytest.raises(NothingConfirmedError, match=command) as caught:
         limit = {"timeout": "60", "timer": lambda: 61.0 if display.results else 0.0}
         run_small_sweep(tmp_path, display, trials=4, space=TWO_LOSSES, **limit)

@@ -283,12 +283,11 @@ def test_the_terminal_output_ends_with_the_next_steps() -> None:
         ]
     places = {
         "storage": "postgresql://ann:secret@db/x",
-        "cache": Path("/my cache"),
         "tracking_uri": "http://mlflow:5000",
     }
     other_places = format_answer(Outcome(builders.sweep(), answer, paths), **places).splitlines()
     assert other_places[-4].endswith('--command "python train.py" --storage "$SWEEPER_STORAGE"')
-    assert other_places[-6] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
+    assert other_places[-6] == '  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE"'
     assert other_places[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
     command = "`sweeper run --study toy --resume --seeds 2..13`"
     long = answer.model_copy(

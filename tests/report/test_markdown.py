@@ -110,12 +110,9 @@ def test_the_next_commands_precede_the_folded_code(changes: dict[str, Any], comm
     ]
     assert "```python" in section and "```python" not in drop_folded(text)
     assert ("script: 12 to 18 trainings" in section) == (len(commands) > 1)
-    place = {"storage": "sqlite:///other.db", "places": " --tracking-uri http://host --cache '/my cache'"}
+    place = {"storage": "sqlite:///other.db", "places": " --tracking-uri http://host"}
     other_places = render_text(sweep.model_copy(update=place), recommend(builders.evidence(CLEAR)))
     assert other_places.count("--storage sqlite:///other.db") >= len(commands)
-    assert other_places.count("--storage sqlite:///other.db --cache '/my cache'") == sum(
-        "confirm" not in command for command in commands
-    )
     nothing = render_text(builders.sweep([builders.failed_trial()], []), recommend(None))
     assert "## What to do next\n\n```bash\nsweeper run --study" in nothing and "sweeper train" not in nothing
 

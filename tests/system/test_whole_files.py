@@ -81,7 +81,7 @@ def test_a_start_removes_the_old_partial_store_of_a_killed_process(tmp_path: Pat
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
 def test_a_signal_that_ends_a_command_leaves_no_partial_files(number: signal.Signals, tmp_path: Path) -> None:
-    words = ["profile", "synthetic:cracks?images=20000&size=64", "--cache", str(tmp_path / "cache")]
+    words = ["profile", "synthetic:cracks?images=20000&size=64"]
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper", *words],
         cwd=tmp_path,
@@ -91,7 +91,7 @@ def test_a_signal_that_ends_a_command_leaves_no_partial_files(number: signal.Sig
         # nohup, and a shell for what it starts by &, leave it ignored.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     )
-    wait_until(lambda: list(tmp_path.glob("cache/.writing-*/images.bin")), 120, process)
+    wait_until(lambda: list(tmp_path.glob(".sweeper/cache/.writing-*/images.bin")), 120, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number and out == ""

@@ -48,12 +48,11 @@ def run_command(
     rest_slow(
         [
             (
-                ["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"],
-                ["3 problems", "file/a", "file/b"],
+                ["--out", "file/a", "--storage", "sqlite:///fifo"],
+                ["2 problems", "file/a", "fifo"],
             ),
             (["--storage", "mysql://host/db"], ["sqlite:///FILE"]),
             (["--out", "file/reports"], ["--out file/reports"]),
-            (["--cache", "file/cache"], ["--cache file/cache"]),
             (["--storage", "sqlite:///file/a.db"], ["--storage sqlite:///file/a.db"]),
             (["--storage", "sqlite:///fifo"], ["SQLite file"]),
             (["--tracking-uri", "sqlite:///fifo"], ["--tracking-uri sqlite:///fifo"]),
