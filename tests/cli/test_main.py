@@ -48,7 +48,7 @@ def test_wrong_usage_ends_with_status_2_and_an_explanation(
     tmp_path: Path, sweeper: Sweeper, arguments: list[str], words: str
 ) -> None:
     inline = ["--workers", "0"] if arguments[0] == "run" else []
-    status, out, err = sweeper(*arguments, *inline)
+    status, out, err = sweeper(arguments[0], *inline, *arguments[1:])
     assert status == 2
     assert words in err
     assert out == ""
