@@ -290,7 +290,8 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
 def format_run_command(options: dict[str, Any], source: str) -> str:
     """Return the command with these options; `source` of its data is in it even if it was the default."""
     data = options.pop("data", None if "images" in options else source)
-    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    pairs = [(name, one) for name, value in options.items() for one in (value if isinstance(value, list) else [value])]
+    words = [word for name, value in pairs for word in (f"--{name.replace('_', '-')}", str(value))]
     return hide_command_secrets(shlex.join(["sweeper", "run", *filter(None, [data]), *words]))
 
 

@@ -169,11 +169,9 @@ def _resolve_recipe(
 
 
 def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:
-    """Return the requested loss, else those of the study; with the present hash of their code."""
-    if settings.loss is not None:
-        return (declare_loss(settings.loss),)
-    if old is None:
-        return ()
+    """Return the requested losses, else those of the study; with the present hash of their code."""
+    if settings.loss or old is None:
+        return tuple(map(declare_loss, settings.loss))
     return tuple(o.model_copy(update={"code": locate_code(o.code, "--loss")}) for o in old.conditions.losses)
 
 

@@ -15,6 +15,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import MissingStudyError, RequestError, StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.redact import hide_address_secrets
+from sweeper.core.text import join_words
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import get_sqlite_file, get_sqlite_path
@@ -72,8 +73,9 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
         studies.check_name(settings.study)
     check_exclusive_options(settings)
     check_script_options(settings)
-    if settings.loss is not None:
-        declare_loss(settings.loss)  # before the space, which may contain its name
+    losses = {declare_loss(name).name for name in settings.loss}  # before the space, which may contain their names
+    if len(losses) < len(settings.loss):
+        raise UsageError(f"--loss must name functions of different names, got {join_words(settings.loss)}; rename one")
     if settings.space is not None:
         load_space(settings.space)  # checked against the data's task once the data are read
     if settings.model is not None:

@@ -110,6 +110,10 @@ def _coerce_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
+def _make_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 def _check_duration(value: object) -> str:
     parse_duration(value)
     return str(value).strip()
@@ -181,9 +185,11 @@ class Settings(Record):
     """Trials of the search."""
     space: str | None = _make_setting("Search", min_length=1)
     """Search space: binary, multiclass, full, full_multiclass, or a YAML file."""
-    loss: str | None = _make_setting("Search", metavar="MODULE:FUNCTION", min_length=1)
-    """Your own loss, searched with the others: function(…) returns loss(logits, target), and its attribute `search`
-    has the ranges; see docs/how-to/own-code.md."""
+    loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple)] = _make_setting(
+        "Search", (), metavar="MODULE:FUNCTION"
+    )
+    """Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target), and its
+    attribute `search` has the ranges; see docs/how-to/own-code.md."""
     metric: str | None = _make_setting("Search", default="miou", often=True, names=BUILT_IN)
     """Metric to maximise and compare (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from sweeper.cli.run import command
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset, UserLoss
@@ -19,10 +21,14 @@ from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN
 from sweeper.space import get_default_params, load_space
 from sweeper.storage import list_plan_differences
+from sweeper.storage.results import format_run_command
 from sweeper.study.same_loss import EquivalenceQuestion, measure_loss_distances
 from sweeper.training.worker import check_model
 from sweeper.workflow import own_losses
+from sweeper.workflow.options import list_stored_options
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
+from sweeper.workflow.request_checks import check_request
+from sweeper.workflow.settings import Settings
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
 from tests.support.pasting import run_text
@@ -206,6 +212,19 @@ def test_an_own_loss_is_compared_with_others_and_a_resume_compares_its_source(
     (line,) = list_plan_differences(plan, again)
     assert line.startswith(f"own loss (SHA-256 of its source).{module}:SoftIoU: ")
     assert not list_plan_differences(plan, plan)
+
+
+def test_several_losses_are_searched_if_their_names_differ(module: str) -> None:
+    losses = (f"{module}:SoftIoU", f"{module}:function")
+    words = [word for loss in losses for word in ("--loss", loss)]
+    parsed = command.make_context("run", ["data", *words]).params
+    assert parsed["loss"] == losses
+    stored = list_stored_options(Settings(data="data", loss=losses))
+    assert shlex.split(format_run_command(stored, "data")) == ["sweeper", "run", "data", *words]
+    check_request(None, Settings(loss=losses))
+    assert Settings(loss=losses[0]).loss == losses[:1]
+    with pytest.raises(UsageError, match="different names"):
+        check_request(None, Settings(loss=(losses[0], losses[0])))
 
 
 @pytest.mark.slow
