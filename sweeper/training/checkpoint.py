@@ -42,9 +42,9 @@ class Checkpoint(Record):
 def make_checkpoint_key(conditions: Conditions) -> str:
     """Return a key of what a training depends on besides its spec: data, recipe, test split."""
     # Defaults are left out, so that a new field does not change the keys of older versions; a folder may have moved.
-    recipe = conditions.recipe.model_dump_json(
-        exclude_defaults=True, exclude={"model": {"folder"}, "own_metric": {"folder"}}
-    )
+    # Eager and recorded steps differ only in rounding, and a worker may have to continue with the other engine.
+    others: Any = {"engine": True, "model": {"folder"}, "own_metric": {"folder"}}
+    recipe = conditions.recipe.model_dump_json(exclude_defaults=True, exclude=others)
     text = f"{conditions.dataset.digest} {recipe} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -140,7 +140,7 @@ def describe_recipe(recipe: Recipe) -> str:
     )
     return (
         f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, {recipe.steps} steps a trial, "
-        f"{recipe.confirm_steps} to confirm, {recipe.precision}, {recipe.engine} steps"
+        f"{recipe.confirm_steps} to confirm, {recipe.engine}, {recipe.precision}"
     )
 
 

@@ -51,7 +51,7 @@ def test_components_are_connected_at_edges_and_corners(seed: int) -> None:
 @given(seed=seeds, classes=st.integers(2, 4))
 def test_lesions_are_matched_one_to_one_above_half_their_union(seed: int, classes: int) -> None:
     label, answer = draw_scene(seed, classes)
-    counts = count_lesions(label, classes, 2)(answer)
+    counts = count_lesions(label, classes)(answer)
     assert not counts[0].any()
     for c in range(1, classes):
         truth, answers = flood(label == c), flood((answer == c) & (label != IGNORE))
@@ -73,7 +73,7 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
             )
             answer[(gaps == gaps.min(axis=0)).sum(axis=0) > 1] = 0  # as near to two: to either
             regions[c] = gaps.argmin(axis=0), truth
-    counts = sum_component_dice(label, classes, 2)(answer)
+    counts = sum_component_dice(label, classes)(answer)
     means = []
     for c, (region, truth) in regions.items():
         predicted = (answer == c) & (label != IGNORE)
@@ -93,7 +93,7 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
 
 def score_components(label: Mask, answer: Mask, classes: int) -> list[float]:
     """Return the sum of an image's CC-Dice, and how many images it counts as."""
-    counts = sum_component_dice(label, classes, 2)(answer)
+    counts = sum_component_dice(label, classes)(answer)
     scores: list[float] = metrics.make_image_rows(counts[None], "cc_dice")[0, 0].tolist()
     return scores
 
@@ -103,14 +103,14 @@ def test_an_image_without_objects_scores_1_only_without_predictions() -> None:
     assert score_components(empty, empty, 2) == [1.0, 1.0] and score_components(empty, alarm, 2) == [0.0, 1.0]
     # With three classes only a false alarm counts.
     assert score_components(empty, empty, 3) == [0.0, 0.0] and score_components(empty, 2 * alarm, 3) == [0.0, 1.0]
-    assert count_lesions(empty, 2, 2)(alarm).tolist() == [[0, 0, 0], [0, 1, 0]]  # a diagonal is one component
+    assert count_lesions(empty, 2)(alarm).tolist() == [[0, 0, 0], [0, 1, 0]]  # a diagonal is one component
     unknown = np.full((6, 6), IGNORE, np.uint8)
-    assert score_components(unknown, alarm, 2) == [0.0, 0.0] and not count_lesions(unknown, 2, 2)(alarm).any()
+    assert score_components(unknown, alarm, 2) == [0.0, 0.0] and not count_lesions(unknown, 2)(alarm).any()
 
 
 def test_contours_of_two_classes_are_those_of_the_foreground() -> None:
     for classes in (2, 3):
         label, answer = draw_scene(1, classes)
-        counts = count_contour_pixels(label, classes, 2)(answer)
+        counts = count_contour_pixels(label, classes)(answer)
         np.testing.assert_array_equal(counts[1:], count_boundary_pixels(label, answer, classes, 2)[1:])
         assert counts[0].any() == (classes > 2)

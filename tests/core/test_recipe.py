@@ -18,7 +18,7 @@ def test_a_new_field_does_not_change_the_key_of_paused_checkpoints() -> None:
         f"{checkpoint.__file__}:{line}: paused checkpoints would be trained again, silently. A new "
         "field has the default of older recipes; where the key was meant to change, say so in CHANGELOG.md."
     )
-    changes = {"size": 128, "engine": "deterministic", "input_mean": (0.5, 0.5, 0.5)}
+    changes = {"size": 128, "precision": "bfloat16", "input_mean": (0.5, 0.5, 0.5)}
     for name, value in changes.items():
         changed = conditions.model_copy(update={"recipe": conditions.recipe.model_copy(update={name: value})})
         assert checkpoint.make_checkpoint_key(changed) != FROZEN, name

@@ -200,7 +200,7 @@ def test_no_seeds_are_requested_if_all_test_images_are_of_one_group(number: int)
     assert any("label more groups of test images; 1 cannot show a difference" in step for step in decision.next_steps)
     if number > 1:
         assert any("with 1 group of test images, chance cannot be separated" in reason for reason in decision.reasons)
-    ended = decide_next_step(one_group, decision, "settled")
+    ended = decide_next_step(one_group, decision)
     assert "with 1 group of test images, no number of seeds can settle it" in ended.reason
 
 

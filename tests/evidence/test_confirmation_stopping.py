@@ -62,13 +62,12 @@ def test_an_unlikely_best_is_dropped_while_cross_entropy_is_kept() -> None:
     assert list_continuing(close) == {"dice", "tversky", "cross_entropy"}
 
 
-def test_a_likely_change_continues_the_confirmation_unless_probable_is_enough() -> None:
+def test_a_likely_change_continues_the_confirmation() -> None:
     record = make_three_seeds({"dice": 0.725, "cross_entropy": 0.7}, 0.006, 0.001, half=0.03)
     dice, plain = record.finalists
     safe = {"regret": Regret(expected=0.004, bound=0.009, within_margin=0.98, best=0.2)}
     record = record.model_copy(update={"finalists": (dice, plain.model_copy(update=safe))})
     assert decide_step(record).continues
-    assert not decide_next_step(record, decide_verdict(record, ORDER), "probable").continues
 
 
 def test_an_unlikely_best_is_dropped_unless_a_clear_winner_is_likely() -> None:

@@ -93,20 +93,17 @@ def test_the_end_scores_as_many_images_as_are_affordable(tiny: Dataset, monkeypa
     assert (last.images, last.val_images, last.complete) == (2, 2, True) and budgets == [work, work]
 
 
-@pytest.mark.parametrize(("metric", "threshold"), rest_slow([("dice", "0.5"), ("fg_iou", "tuned")], 2))
+@pytest.mark.parametrize("metric", rest_slow(["dice", "fg_iou"], 1))
 def test_the_end_is_also_scored_on_the_images_of_the_rungs(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, metric: Any, threshold: Any
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, metric: Any
 ) -> None:
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
-    recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
+    recipe = SMALL.model_copy(update={"metric": metric})
     training = StudyTraining(spec(), open_context(Conditions(dataset=tiny, recipe=recipe, seed=0), "cpu"))
     *rungs, last = train_to_end(training).evaluations
     # The network of the end, counted on only the image of the rungs.
     counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
     point, value = point_choice.find_best_point(counts, metric)
-    if threshold == "0.5":
-        point, at = 0.5, metrics.count_at_point(counts, 0.5)
-        value = float(metrics.compute_objective(at.sum(axis=0), metrics.find_present_classes(at), metric))
     assert [e.complete for e in (*rungs, last)] == [False, False, False, True]
     assert all(e.part is None and e.part_value == e.value for e in rungs)
     assert last.part is not None and last.part.images == 1 < last.images == last.val_images

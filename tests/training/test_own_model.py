@@ -227,7 +227,7 @@ def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Datase
     assert make_checkpoint_key(conditions) == make_checkpoint_key(conditions.model_copy(update={"recipe": moved}))
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
     hardware = probe_device("cpu")
-    again = resolve_resumed_recipe(Settings(), recipe.model_copy(update={"precision": hardware.precision}), hardware, 9)
+    again = resolve_resumed_recipe(Settings(), recipe.model_copy(update={"precision": hardware.precision}), hardware)
     (line,) = [line for line in list_plan_differences(plan, with_recipe(again)) if "precision" not in line]
     assert "the source file of --model own_nets:build: SHA-256" in line
     assert make_checkpoint_key(conditions) != make_checkpoint_key(conditions.model_copy(update={"recipe": again}))
