@@ -10,10 +10,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweeper.core.errors import RequestError, UsageError
+from sweeper.core.errors import UsageError
 from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
-from sweeper.core.text import suggest_correction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,10 +52,6 @@ class Sweep:
         head = re.split(r"\n(?:!\[|<image|<details|### )", text)[0].strip()
         code = re.search(r"^```python\n.*?^```$", text, re.MULTILINE | re.DOTALL)
         return head if code is None or code[0] in head else f"{head}\n\n{code[0]}"
-
-
-AS_DEFAULT = tuple((name, "auto") for name in ("workers", "threads", "precision"))
-"""Options and values of the command line that mean None here; option values may be lists and dicts."""
 
 
 def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Sweep:
@@ -184,35 +179,16 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     """Check the options.
 
     Raises:
-        RequestError: with every option that is unknown or has a wrong value.
+        UsageError: if one was replaced, or with every option that is unknown or has a wrong value.
     """
-    from pydantic import ValidationError
+    from sweeper.cli.replaced import refuse_replaced
+    from sweeper.workflow.settings import make_settings
 
-    from sweeper.cli.replaced import explain_replaced
-    from sweeper.workflow.settings import Settings
-
-    options = {name: value for name, value in options.items() if (name, value) not in AS_DEFAULT}
+    for name in options:
+        refuse_replaced(f"--{name.replace('_', '-')}")
     options |= {
         name: str(options[name])
         for name in ("data", "space", "images", "masks")
         if isinstance(options.get(name), os.PathLike)
     }
-    fields = Settings.model_fields
-    problems = [
-        explain_replaced(f"--{name.replace('_', '-')}")
-        or f"{name} is no option of `sweeper run` that can be given here{suggest_correction(name, fields)}"
-        for name in options
-        if name not in fields
-    ]
-    settings = None
-    try:
-        settings = Settings(**{name: value for name, value in options.items() if name in fields})
-    except ValidationError as error:
-        messages: dict[str, str] = {}  # an option of two types has two messages
-        for one in error.errors():
-            name, text = str(one["loc"][0]), one["msg"].removeprefix("Value error, ")
-            messages[name] = f"{messages[name]}; or {text}" if name in messages else f"{name}: {text}"
-        problems += [text if ", got " in text else f"{text}; got {options[name]!r}" for name, text in messages.items()]
-    if settings is None or problems:
-        raise RequestError("the sweep", problems)
-    return settings
+    return make_settings(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -118,6 +119,17 @@ class ParsedText(click.ParamType[Any]):
             return self._read(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class FiniteNumber(click.FloatRange):
+    """A number in a range, except nan, which click accepts in any range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse any other value."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 class HomePath(click.Path):

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.options import FiniteNumber, SweeperCommand, add_json_option
 from sweeper.cli.progress import PlainDisplay, show_progress
-from sweeper.cli.settings_options import FiniteNumber, make_setting_option
+from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.paths import CACHE

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from sweeper.cli.options import QUOTED_PATTERNS, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
-from sweeper.cli.settings_options import RunCommand, add_settings_options
+from sweeper.cli.settings_options import RunCommand, add_settings_options, format_option_name
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
-from sweeper.workflow.settings import OF_SWEEPER, Settings
+from sweeper.workflow.settings import OF_SWEEPER, make_settings
 
 
 @click.command(cls=RunCommand)
@@ -60,7 +60,8 @@ def command(
         if (options["images"] or options["masks"]) and Path(data).is_file() and not data.endswith(".zip"):
             raise click.UsageError(f"Got unexpected extra argument ({data}). {QUOTED_PATTERNS}")
         options["data"] = data
-    settings = Settings(**{name: value for name, value in options.items() if name not in by_default})
+    given = {name: value for name, value in options.items() if name not in by_default}
+    settings = make_settings(given, format_option_name)
     if dry_run:
         from sweeper.workflow.dry_run import format_preview, make_preview
 

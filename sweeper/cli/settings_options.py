@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from sweeper.cli.options import Decorator, HomePath, ParsedText, SweeperCommand
-from sweeper.workflow.settings import Option, Settings, list_options
+from sweeper.cli.options import Decorator, HomePath, SweeperCommand
+from sweeper.workflow.settings import Option, Settings, list_options, make_settings
 
 if TYPE_CHECKING:
     from sweeper.core.records import Dataset
@@ -70,22 +69,23 @@ def make_setting_option(name: str, *, default: str | None = None, text: str | No
     value = "auto" if option.auto else field.default
     words = default if default is not None else option.default
     text = " ".join((text or field.description or "").split()) + (f"  [default: {words}]" if words else "")
-    if _strip_none(field.annotation) == (bool,):
-        return click.option(_make_dashes(name), is_flag=True, default=value, help=text)
+    if value is False:
+        return click.option(format_option_name(name), is_flag=True, help=text)
     kind = _get_type(field, option)
     return click.option(
-        _make_dashes(name),
+        format_option_name(name),
         type=kind,
         default=value,
         multiple=isinstance(value, tuple),
         show_default=bool(value),
-        metavar=None if isinstance(kind, ParsedText | click.Path) else option.metavar,
+        metavar=option.metavar if kind is click.STRING else None,
         envvar=list(option.variables) or None,
         help=text,
     )
 
 
-def _make_dashes(name: str) -> str:
+def format_option_name(name: str) -> str:
+    """Format the name of a setting as an option: `batch_size` is `--batch-size`."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -97,26 +97,14 @@ def _strip_none(annotation: Any) -> tuple[Any, ...]:
 
 
 def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
+    """Return the type that the help and the shell know; `make_settings` checks the values."""
     parts = _strip_none(field.annotation)
-    if get_origin(parts[0]) is Annotated:  # a text that a validator converts or refuses
-        return ParsedText(option.metavar or "TEXT", get_args(parts[0])[1].func)
-    if option.names:
-        return MetricName(option.names)
-    if int in parts:
-        least, most = _get_limits(field.metadata)
-        return IntOrAuto(least, most) if option.auto else click.IntRange(least, most)
-    if float in parts:
-        return FiniteNumber(*_get_limits(field.metadata))
     if Path in parts:
         file = option.metavar == "FILE"
         return HomePath(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
-    is_choice = get_origin(parts[0]) is Literal
-    return ChoiceOrAuto(get_args(parts[0]), auto=option.auto) if is_choice else click.STRING
-
-
-def _get_limits(metadata: list[Any]) -> tuple[Any, Any]:
-    least, most = (next(getattr(part, end) for part in metadata if hasattr(part, end)) for end in ("ge", "le"))
-    return least, most
+    if get_origin(parts[0]) is Literal:
+        return click.Choice([*["auto"] * option.auto, *get_args(parts[0])])
+    return click.STRING
 
 
 # --- Commands that read a data set and train nothing ---------------------------------------------------------
@@ -140,61 +128,7 @@ def read_requested_dataset(options: dict[str, Any]) -> Dataset:
     from sweeper.cli.progress import PlainDisplay
     from sweeper.workflow.prepare import resolve_dataset_request
 
-    settings = Settings(**options)
+    settings = make_settings(options, format_option_name)
     if settings.data is None and settings.images is None and settings.masks is None:
         raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
     return resolve_dataset_request(settings, None, PlainDisplay())
-
-
-# --- Types of values, where click's own say too little -------------------------------------------------------
-
-
-class IntOrAuto(click.IntRange):
-    """`auto` or a whole number in a range; `auto` becomes None."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse any other value."""
-        if value is None or value == "auto":
-            return None
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"must be auto or a whole number in {self._describe_range()}, got {value!r}", param, ctx)
-
-
-class FiniteNumber(click.FloatRange):
-    """A number in a range, except nan, which click accepts in any range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse any other value."""
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
-        return number
-
-
-class ChoiceOrAuto(click.Choice[str]):
-    """One of some names; with `auto`, also that, which becomes None."""
-
-    def __init__(self, names: Sequence[str], *, auto: bool) -> None:
-        self._auto = auto
-        super().__init__(["auto", *names] if auto else list(names))
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse any other value."""
-        choice = super().convert(value, param, ctx)
-        return None if self._auto and choice == "auto" else choice
-
-
-class MetricName(click.Choice[str]):
-    """Name of a metric, or `module:function` for one of the user's own."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Accept `module:function` unchanged."""
-        return str(value) if ":" in str(value) else super().convert(value, param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """Return both forms."""
-        return f"[{'|'.join(map(str, self.choices))}|MODULE:FUNCTION]"

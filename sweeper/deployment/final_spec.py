@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from sweeper.core.base import Record
 from sweeper.core.errors import DataError, UsageError
@@ -13,7 +14,7 @@ from sweeper.data.folds import get_split
 from sweeper.data.store import is_intact
 from sweeper.deployment.recommended_network import RecommendedAnswer
 from sweeper.workflow.prepare import MessageSink, resolve_dataset_request
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.settings import AUTO, Settings
 
 LONGER = 4
 """Default factor of the confirmation's steps."""
@@ -35,7 +36,7 @@ class TrainOptions(Record):
     steps: int | None = None
     seed: int | None = None
     device: str = "auto"
-    precision: Precision | None = None
+    precision: Annotated[Precision | None, AUTO] = None
     """None = on a CPU the study's if supported natively; on a GPU its native one."""
     overwrite: bool = False
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from sweeper.core import paths
 from sweeper.core.base import Record
+from sweeper.core.errors import RequestError
 from sweeper.core.metrics import BUILT_IN
 from sweeper.core.recipe import (
     CPU_PRETRAINED,
@@ -20,9 +22,10 @@ from sweeper.core.recipe import (
     Engine,
     Precision,
 )
-from sweeper.core.text import format_places
+from sweeper.core.text import format_places, suggest_correction
 
 DATA = "synthetic:street"
+OWN = "MODULE:FUNCTION"
 TRIALS = 50
 CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
@@ -36,7 +39,6 @@ DEFAULT_SEEDS = "2..8"
 MOST_SEEDS = 100
 MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
 """Upper limits of settings: beyond them numbers overflow, or no machine could do it."""
-MOST_WIDTH = 1024
 MOST_WORKERS = 9999
 MOST_SEED = 2**53 - 1
 """The confirmation's seeds begin at 1000 × (seed + 1), and torch takes 63 bits."""
@@ -110,6 +112,14 @@ def _coerce_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
+def _read_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
+AUTO = BeforeValidator(_read_auto)
+"""Accepts `auto` for None."""
+
+
 def _make_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -131,8 +141,6 @@ class Option:
     """Whether `--help` lists it, too, as a common option."""
     metavar: str | None = None
     """FILE = an existing file, DIRECTORY = a folder; any other text is only the placeholder in the help."""
-    names: tuple[str, ...] = ()
-    """Names that are accepted in addition to MODULE:FUNCTION."""
     auto: bool = False
     """Whether `auto` stands for None."""
     variables: tuple[str, ...] = ()
@@ -180,20 +188,18 @@ class Settings(Record):
     """Shrink larger images to this shorter side in pixels; scores hold at that resolution."""
 
     trials: int | None = _make_setting(
-        "Search", default=f"until they bring no gain, {TRIALS} at most", often=True, ge=1, le=MOST_TRIALS
+        "Search", metavar="N", default=f"until they bring no gain, {TRIALS} at most", often=True, ge=1, le=MOST_TRIALS
     )
     """Trials of the search."""
     space: str | None = _make_setting("Search", min_length=1)
     """Search space: binary, multiclass, full, full_multiclass, or a YAML file."""
-    loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple)] = _make_setting(
-        "Search", (), metavar="MODULE:FUNCTION"
-    )
+    loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple)] = _make_setting("Search", (), metavar=OWN)
     """Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target), and its
     attribute `search` has the ranges; see docs/how-to/own-code.md."""
-    metric: str | None = _make_setting("Search", default="miou", often=True, names=BUILT_IN)
+    metric: str | None = _make_setting("Search", default="miou", often=True, metavar="|".join((*BUILT_IN, OWN)))
     """Metric to maximise and compare (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
-    seed: int | None = _make_setting("Search", default="0", ge=0, le=MOST_SEED)
+    seed: int | None = _make_setting("Search", metavar="N", default="0", ge=0, le=MOST_SEED)
     """Seed of splits, weights, batches and the search."""
     timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
         "Search", default="none", often=True, metavar="DURATION"
@@ -202,20 +208,21 @@ class Settings(Record):
 
     steps: int | None = _make_setting(
         "Training",
+        metavar="N",
         default="100, GPU 1000; up to 16 times that, as the classes need and --minutes allow",
         often=True,
         ge=4,
         le=MOST_STEPS,
     )
     """Optimiser steps of a trial."""
-    minutes: int | None = _make_setting("Training", default="5; GPU 20; --timeout", ge=1, le=527_040)
+    minutes: int | None = _make_setting("Training", metavar="N", default="5; GPU 20; --timeout", ge=1, le=527_040)
     """Time for which steps, losses, trials and seeds are chosen, if --steps is not given and the first steps are too
     few."""
     size: int | None = _make_setting(
-        "Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
+        "Training", metavar="N", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
     )
     """Side of the training crop in pixels."""
-    batch_size: int | None = _make_setting("Training", default="8; GPU 16", ge=2, le=MOST_PIXELS)
+    batch_size: int | None = _make_setting("Training", metavar="N", default="8; GPU 16", ge=2, le=MOST_PIXELS)
     """Crops in a batch."""
     augment: Augmentation | None = _make_setting("Training", default="light")
     """Augmentation of the training crops: light flips and changes contrast and brightness; full also rotates, zooms
@@ -223,7 +230,7 @@ class Settings(Record):
     command: str | None = _make_setting("Training", default="sweeper's own training", often=True, min_length=1)
     """Your training script with its arguments, "python train.py": it trains instead of sweeper, on DATA and its own
     split. --steps and --confirm-steps are then per cent of its length (25, 100); see docs/how-to/your-training.md."""
-    model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
+    model: str | None = _make_setting("Training", metavar=OWN, min_length=1)
     """Your own network: function(in_channels, classes) returns it; see docs/how-to/own-code.md."""
     arch: Architecture | None = _make_setting("Training", default="unet")
     """Architecture."""
@@ -240,7 +247,9 @@ class Settings(Record):
         "Confirmation and verdict", default=DEFAULT_SEEDS, metavar="MIN..MAX|N"
     )
     """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
-    confirm_steps: int | None = _make_setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
+    confirm_steps: int | None = _make_setting(
+        "Confirmation and verdict", metavar="N", default="2 × --steps", ge=4, le=MOST_STEPS
+    )
     """Steps of a confirmation."""
     longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
         "Confirmation and verdict", default=f"{LONGER}; with --folds none"
@@ -253,7 +262,7 @@ class Settings(Record):
     """For sets too small for a test split: the search sees every image, and each seed of a finalist is K trainings that
     test all images in turn. The result is not held out."""
     margin: float | None = _make_setting(
-        "Confirmation and verdict", default=f"{DEFAULT_MARGIN}", ge=0, le=1, allow_inf_nan=False
+        "Confirmation and verdict", metavar="X", default=f"{DEFAULT_MARGIN}", ge=0, le=1, allow_inf_nan=False
     )
     """Differences in mIoU below this do not matter."""
 
@@ -264,13 +273,13 @@ class Settings(Record):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto", often=True)
     """Device that trains."""
-    precision: Precision | None = _make_setting("Machine", auto=True)
+    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine", auto=True)
     """Precision of the forward pass. auto: bfloat16, on a CPU if it is measured to save a fifth, on a GPU if the GPU
     has it."""
-    engine: Engine | None = _make_setting("Machine", auto=True)
+    engine: Annotated[Engine | None, AUTO] = _make_setting("Machine", auto=True)
     """How steps are run: one by one (eager), or recorded as a CUDA graph; deterministic: one by one, on a GPU with the
     same numbers each time, by slower algorithms. auto: recorded on an NVIDIA GPU."""
-    workers: int | None = _make_setting("Machine", auto=True, ge=0, le=MOST_WORKERS)
+    workers: Annotated[int | None, AUTO] = _make_setting("Machine", auto=True, metavar="auto|N", ge=0, le=MOST_WORKERS)
     """Number of processes that train, here or on the Ray cluster of RAY_ADDRESS; 0: only this one. On a CPU each has an
     equal share of the cores, or OMP_NUM_THREADS threads."""
 
@@ -300,6 +309,25 @@ class Settings(Record):
     def places(self) -> str:
         """Options that the command to resume the study needs, as the study does not store them."""
         return format_places(self.tracking_uri, self.out)
+
+
+def make_settings(options: Mapping[str, Any], format_name: Callable[[str], str] = str) -> Settings:
+    """Return the settings with these values; `format_name` formats the name of a setting in messages.
+
+    Raises:
+        RequestError: with every option that is unknown or has a wrong value.
+    """
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        messages: dict[str, str] = {}  # an option of two types has two messages
+        for one in error.errors():
+            name, text = str(one["loc"][0]), one["msg"].removeprefix("Value error, ")
+            if one["type"] == "extra_forbidden":
+                text = f"no option that can be given here{suggest_correction(name, Settings.model_fields)}"
+            messages[name] = f"{messages[name]}; or {text}" if name in messages else f"{format_name(name)}: {text}"
+        problems = [text if ", got " in text else f"{text}; got {options[name]!r}" for name, text in messages.items()]
+        raise RequestError("the sweep", problems) from error
 
 
 def list_options() -> dict[str, Option]:

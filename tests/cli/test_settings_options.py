@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import click
-import pytest
-
-from sweeper.cli.settings_options import make_setting_option
-from sweeper.workflow.settings import Settings, list_options
+from sweeper.workflow.settings import list_options, make_settings
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
@@ -27,13 +23,16 @@ def test_help_all_lists_every_option_once_and_help_the_common_ones(sweeper: Swee
     assert "--help-all" in common and len(written[common]) <= 18 and len(written[every]) <= 42
 
 
-@pytest.mark.parametrize("name", list(list_options()))
-def test_the_command_line_accepts_what_settings_accept(name: str) -> None:
-    # A limit that is refused late is reported after minutes; one that is refused too early cannot be used.
-    kind, field = make_setting_option(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
-    limits = {type(part).__name__.lower(): part for part in field.metadata if type(part).__name__ in {"Ge", "Le"}}
-    if isinstance(kind, click.IntRange | click.FloatRange):
-        assert (kind.min, kind.max) == (limits["ge"].ge, limits["le"].le)
-    if isinstance(kind, click.Choice) and name != "metric":
-        for choice in set(kind.choices) - {"auto"}:
-            assert getattr(Settings(**{name: choice}), name) == choice
+def test_wrong_values_are_reported_together_by_their_options(sweeper: Sweeper) -> None:
+    words = ("--steps", "3", "--batch-size", "many", "--margin", "nan", "--workers", "²", "--timeout", "soon")
+    status, out, err = sweeper("run", *words)
+    assert (status, out) == (2, "") and "5 problems; nothing was trained" in err
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        assert re.search(rf"  - {name}: .*got '{value}'", err)
+
+
+def test_auto_is_none_in_python_and_on_the_command_line() -> None:
+    assert make_settings({"workers": "auto", "precision": "auto", "engine": "auto"}).model_fields_set == {
+        *("workers", "precision", "engine")
+    }
+    assert make_settings({"workers": "auto"}).workers is None and make_settings({"workers": "3"}).workers == 3

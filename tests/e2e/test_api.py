@@ -33,8 +33,8 @@ def test_all_problems_of_the_options_are_reported_together() -> None:
         api.run("cracks", trails=5, steps=1, size="large", dry_run=True, class_map=["a"], workers="auto")  # type: ignore[arg-type]
     text = str(error.value)
     assert "the sweep cannot be begun, 5 problems" in text and "class_map" in text
-    assert "trails is no option of `sweeper run` that can be given here, did you mean `trials`?" in text
-    assert "dry_run is no option" in text and "steps: " in text and "got 'large'" in text
+    assert "trails: no option that can be given here, did you mean `trials`?" in text
+    assert "dry_run: no option" in text and "steps: " in text and "got 'large'" in text
 
 
 @pytest.mark.parametrize(
