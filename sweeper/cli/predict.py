@@ -50,7 +50,6 @@ TRAINED_ON: dict[TrainedOn, str] = {
 @click.option(
     "--threshold",
     type=FiniteNumber(-100, 100),
-    allow_from_autoenv=False,  # SWEEPER_THRESHOLD is how a run chooses it
     help="Threshold (two classes) or τ (more).  [default: the recommended one]",
 )
 @click.option(

@@ -195,13 +195,13 @@ def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
         ) from error
 
 
-def _check_reachable(address: str | None) -> None:
+def _check_reachable(address: str) -> None:
     """Check that HOST:PORT accepts connections: Ray itself would try for a minute.
 
     Raises:
         OSError: if it does not.
     """
-    if match := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
+    if match := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address):
         socket.create_connection((match[1], int(match[2])), timeout=REACH_SECONDS).close()
 
 

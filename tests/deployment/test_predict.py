@@ -101,7 +101,6 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
         if case != "deep"
         else [tmp_path / "deep" / "images" / f"{dataset.images[i].stem}.tif" for i in evaluated.images]
     )
-    monkeypatch.setenv("SWEEPER_THRESHOLD", "0.5")  # of runs, and no threshold of this network
     status, _, err = sweeper("predict", "--weights", path, *inputs, "--out", "answers", "--device", "cpu")
     assert status == 0, err
     for index, mask in zip(evaluated.images, evaluated.masks, strict=True):
