@@ -106,11 +106,6 @@ def _read_node(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: li
     return result
 
 
-def format_yaml(content: dict[str, Any]) -> str:
-    """Format plain data as YAML, keys in their order."""
-    return str(yaml.safe_dump(content, sort_keys=False))
-
-
 def format_key(name: str) -> str:
     """Format a key for a message: unchanged if it is a word, else escaped and cut."""
     return name if name.isidentifier() and len(name) <= 60 else format_value(name)

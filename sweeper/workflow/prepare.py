@@ -164,7 +164,6 @@ def _resolve_recipe(
         dataset,
         hardware,
         weights=partial(choose_weights, settings.encoder_weights, synthetic=dataset.synthetic, log=messages.log),
-        log=messages.log,
     )
 
 

@@ -26,11 +26,10 @@ def make_recipe(
     hardware: WorkerHardware,
     *,
     weights: Callable[[str], EncoderWeights],
-    log: Callable[[str], None],
 ) -> Recipe:
     """Return the recipe of a new study: the requested settings, else this device's defaults.
 
-    `weights` chooses the initial weights of an encoder. Each choice made for the user is logged in one line.
+    `weights` chooses the initial weights of an encoder.
 
     Raises:
         UsageError: if the options exclude each other or the data.

@@ -236,7 +236,7 @@ def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Datase
 def test_the_recipe_of_an_own_network_excludes_options_of_library_networks(nets: str, tiny: Dataset) -> None:
     def make(**options: Any) -> Any:
         settings = Settings(model="own_nets:build", **options)
-        return make_recipe(settings, tiny, probe_device("cpu"), weights=lambda name: NOTHING, log=lambda _: None)
+        return make_recipe(settings, tiny, probe_device("cpu"), weights=lambda name: NOTHING)
 
     recipe = make()
     assert recipe.arch == "own_nets:build" and recipe.encoder == "" and recipe.stride == 32

@@ -24,7 +24,7 @@ DATA = builders.dataset(side=400)
 def choose_recipe(hardware: WorkerHardware = CPU, **options: Any) -> Recipe:
     chosen = Settings(**options)
     weights = NOTHING._replace(name=options.get("encoder_weights", "none"))
-    return make_recipe(chosen, DATA, hardware, weights=lambda _: weights, log=lambda _: None)
+    return make_recipe(chosen, DATA, hardware, weights=lambda _: weights)
 
 
 def test_a_cpu_gets_a_small_pretrained_encoder_if_its_weights_are_available() -> None:
@@ -32,7 +32,7 @@ def test_a_cpu_gets_a_small_pretrained_encoder_if_its_weights_are_available() ->
         hardware: WorkerHardware = CPU, has_weights: bool = True, **options: Any
     ) -> tuple[str, int, str]:
         start = NOTHING._replace(name="imagenet") if has_weights else NOTHING
-        recipe = make_recipe(Settings(**options), DATA, hardware, weights=lambda _: start, log=lambda _: None)
+        recipe = make_recipe(Settings(**options), DATA, hardware, weights=lambda _: start)
         return recipe.encoder, recipe.encoder_depth, recipe.encoder_weights
 
     assert choose_network() == choose_network(encoder_weights="auto") == ("tu-tf_efficientnet_lite0", 4, "imagenet")
@@ -51,7 +51,7 @@ def test_options_that_exclude_each_other_are_refused_before_weights_are_download
 
     data = builders.dataset(classes=("a", "b", "c"))
     with pytest.raises(UsageError, match="--metric fg_iou needs a binary task"):
-        make_recipe(Settings(metric="fg_iou"), data, CPU, weights=weights, log=lambda _: None)
+        make_recipe(Settings(metric="fg_iou"), data, CPU, weights=weights)
 
 
 def test_a_crop_must_fit_the_stride_of_the_network() -> None:
@@ -65,7 +65,7 @@ def test_a_metric_of_objects_is_refused_where_only_the_first_class_is_labelled(m
     assert choose_recipe(metric=metric).metric == metric
     bare = [image.model_copy(update={"pixels": (sum(image.pixels), 0)}) for image in DATA.images]
     data = DATA.model_copy(update={"images": tuple(bare)})
-    context = {"weights": lambda _: NOTHING, "log": lambda _: None}
+    context = {"weights": lambda _: NOTHING}
     words = f"--metric {metric} needs objects, .*found none in {DATA.name}; check the masks"
     with pytest.raises(UsageError, match=words):
         make_recipe(Settings(metric=metric), data, CPU, **context)
