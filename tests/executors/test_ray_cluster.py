@@ -155,8 +155,11 @@ def test_the_error_of_a_node_without_the_code_has_the_missing_module(monkeypatch
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("word", ["raylet/raylet", "gcs/gcs_server", "spawn_main"])
-def test_a_killed_cluster_ends_the_session_and_leaves_no_process(word: str, tmp_path: Path, tiny: Dataset) -> None:
+def test_a_killed_cluster_ends_the_session_and_leaves_no_process(
+    word: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So does the death of the process that connects to the cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     study, plan = create_study_of_rates(tmp_path, tiny, [0.002, 0.003, 0.004])
     long = plan.conditions.recipe.model_copy(update={"steps": 200_000})
     plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
