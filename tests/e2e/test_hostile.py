@@ -214,7 +214,7 @@ CASES: dict[str, Case] = {
     # Images and masks as files
     "text called png": Case("folder", write("images/p0.png", "hello"), ("images/p0.png: must be one of PNG",)),
     "jpeg called png": Case("folder", save("images/p0.png", lambda: photo(0), format="JPEG"), (), "fine"),
-    "animated png": Case("folder", animate, ("images/p0.png: must be a single image, found 3 frames",)),
+    "animated png": Case("folder", animate, ("images/p0.png: must be a single image, found 3 pages",)),
     "cmyk": Case(
         "folder", combine(save("images/p0.jpg", lambda: photo(0).convert("CMYK")), remove("images/p0.png")), (), "fine"
     ),
