@@ -53,7 +53,8 @@ def test_a_log_on_a_full_disk_does_not_end_a_sweep(tmp_path: Path) -> None:
 # --- The result ---
 
 
-COMMANDS = [["losses"], ["losses", "--json"], ["--help"], ["spaces"], ["spaces", "binary"], ["cache"], ["doctor"]]
+SYNTH = ["synth", "cracks?images=4&size=64", "data"]
+COMMANDS = [["losses"], ["losses", "--json"], ["--help"], SYNTH, ["doctor"]]
 
 
 @needs_full
@@ -66,10 +67,28 @@ def test_every_command_reports_that_its_result_was_not_written(tmp_path: Path, a
 
 
 @pytest.mark.parametrize(("number", "status"), [(0, 0), (1, 1), (2, 0)])
-def test_closed_streams_are_not_reused_for_files(tmp_path: Path, number: int, status: int) -> None:
-    done = call(tmp_path, "spaces", preexec_fn=lambda: os.close(number))
+def test_a_command_reports_only_that_its_result_was_closed(tmp_path: Path, number: int, status: int) -> None:
+    done = call(tmp_path, *SYNTH, preexec_fn=lambda: os.close(number))
     assert done.returncode == status
     assert ("Bad file descriptor" in done.stderr) is (number == 1)
+
+
+OPENS_A_FILE = """
+import sys
+from sweeper.system.streams import make_streams_tolerant
+make_streams_tolerant()
+with open("file", "w") as file:
+    print("text", flush=True)
+    print("text", file=sys.stderr)
+    sys.exit(file.fileno() < 3)
+"""
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_closed_streams_are_not_reused_for_files(tmp_path: Path, number: int) -> None:
+    words = [sys.executable, "-c", OPENS_A_FILE]
+    done = subprocess.run(words, cwd=tmp_path, preexec_fn=lambda: os.close(number), check=False, timeout=PATIENCE)
+    assert done.returncode == 0 and not (tmp_path / "file").read_bytes()
 
 
 # --- Encodings ---
