@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.system.locks import hold_folder
 from tests.project.test_architecture import loaded_by
 from tests.support.marks import rest_slow
@@ -239,12 +239,10 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper:
 
     killed = [str(word) for word in list_run_words(tmp_path, script, "cut")]
     process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)
-    trainings = tmp_path / "checkpoints" / "cut"
-    while not [*trainings.glob("*/search-00001/results.jsonl")]:
-        assert process.poll() is None
-        time.sleep(0.05)
+    trainings = get_checkpoints_dir(Path(".sweeper/cache").resolve(), "cut")
+    wait_until(lambda: [*trainings.glob("*/search-00001/results.jsonl")], 600, process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     where = killed[killed.index("--storage") :]
     status, out, error = sweeper("run", "--study", "cut", "--resume", "--json", *where)
     assert status == 0, error
