@@ -14,7 +14,7 @@ import click
 from sweeper.cli.options import SweeperCommand
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import COMPARISONS, get_experiments_place, get_view_place, make_folder_name
+from sweeper.core.paths import get_experiments_place, get_view_place
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_comparison_resume_command, format_places, format_sync_command, suggest_correction
 from sweeper.system.postgres import make_sqlalchemy_url
@@ -64,31 +64,19 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
     """List the addresses to open, one per line.
 
     Raises:
-        UsageError: if the store does not have the named study, or does not answer although a study is named.
+        UsageError: if the store does not answer, or does not have the named study.
     """
     from sweeper.tracking import list_prepared_studies
 
-    everything = f"  all studies: {base}/{get_experiments_place()}"
-    try:
-        prepared = list_prepared_studies(tracking_uri)
-    except UsageError:
-        if study is not None or tracking_uri.startswith(("http://", "https://")):
-            raise
-        return everything  # MLflow's own start reports what is wrong with the store
-    if study is not None and study not in prepared:
-        newest = ", ".join(list(prepared)[:5]) or "none"
-        step = (
-            "To write another one, or one of an earlier version, there: "
-            f"{format_sync_command('STUDY', tracking=tracking_uri)}. A comparison that is no longer in {COMPARISONS} "
-            "must be begun again with `sweeper confirm`"
-        )
-        if (COMPARISONS / make_folder_name(study)).is_dir():
-            resume = format_comparison_resume_command(study, format_places(tracking_uri))
-            step = f"To write this comparison there: {resume}"
+    prepared = list_prepared_studies(tracking_uri)
+    if study not in {None, *prepared}:
         raise UsageError(
             f"STUDY must be one that MLflow at {hide_address_secrets(tracking_uri)} has, with its views, got {study!r}"
-            f"{suggest_correction(study, prepared)}; the newest are: {newest}. {step}"
+            f"{suggest_correction(str(study), prepared)}; the newest are: {', '.join(list(prepared)[:5]) or 'none'}. "
+            f"To write another one there: {format_sync_command('STUDY', tracking=tracking_uri)}. To write a "
+            f"comparison: {format_comparison_resume_command('STUDY', format_places(tracking_uri))}"
         )
+    everything = f"  all studies: {base}/{get_experiments_place()}"
     if not prepared:
         return everything
     name = study or next(iter(prepared))

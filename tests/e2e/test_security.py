@@ -174,6 +174,7 @@ def test_the_command_line_of_the_ui_has_no_secret(monkeypatch: pytest.MonkeyPatc
 
     calls: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    monkeypatch.setattr("sweeper.tracking.list_prepared_studies", lambda _: {})
     options = ["--tracking-uri", f"postgresql://me:{CANARY}@host/db", "--port", str(free_port())]
     CliRunner().invoke(command, options, catch_exceptions=False)
     _, words, environment = calls[0]
