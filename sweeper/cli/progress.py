@@ -28,7 +28,7 @@ from sweeper.core.events import (
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import format_count, format_duration
-from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts, PhaseProgress
+from sweeper.workflow.phase_progress import NO_TRAININGS, NOT_KNOWN, PhaseCounts, PhaseProgress
 
 BAR_WIDTH = 30
 LINE_SECONDS = 10.0
@@ -83,12 +83,8 @@ def format_spec(spec: TrialSpec) -> str:
 
 def format_value_part(evaluation: Evaluation) -> str:
     """Format the objective and the part of the validation images: values on different images are not comparable."""
-    text = f"{evaluation.value:.3f}"
-    if not evaluation.complete:
-        text += f" on {evaluation.images} of {evaluation.val_images} images"
-    elif evaluation.part is not None:
-        text += f" ({evaluation.part.value:.3f} on the {evaluation.part.images} images of the steps before)"
-    return text
+    part = "" if evaluation.complete else f" on {evaluation.images} of {evaluation.val_images} images"
+    return f"{evaluation.value:.3f}{part}"
 
 
 def format_outcome(result: TrialResult) -> str:
@@ -113,7 +109,7 @@ class PlainDisplay:
         self._level, self._clock, self._state = level, clock, PhaseProgress()
         self._paced = PacedProgress(self.log, clock)
         self._began = clock()
-        self._left: Callable[[], str] = lambda: ""  # unknown before the sweep is planned
+        self._left: Callable[[], str] = lambda: NOT_KNOWN
 
     def log(self, text: str) -> None:
         """Print a line, unless quiet."""
@@ -138,28 +134,26 @@ class PlainDisplay:
         self._left = left
 
     def notify(self, event: SweepEvent) -> None:
-        """Print a line for an event; a result is printed once it is stored."""
-        verbose = self._level > 0
-        waited = self._state.has_waited(event.result.spec if isinstance(event, ResultStored) else event.spec)
+        """Count an event, and show it."""
+        waited = self._state.has_waited(event.spec)
         self._state.notify(event)
+        if isinstance(event, TrainingDropped) and event.reason != NOT_NEEDED:
+            self.warn(f"{format_spec(event.spec)} was cut off: {event.reason}")
+        self._show(event, waited=waited)
+
+    def _show(self, event: SweepEvent, *, waited: bool) -> None:
+        """Print a line for a result once it is stored, or waits; `waited`: it was printed then."""
         match event:
-            case TrainingEvaluated(spec, evaluation) if verbose:
+            case TrainingEvaluated(spec, evaluation) if self._level > 0:
                 self.log(f"  {format_spec(spec)} step {evaluation.step}: {format_value_part(evaluation)}")
             case TrainingPaused(spec, result) if not waited:
                 last = result.evaluations[-1]
                 self._count_line(f"{format_spec(spec)}: {format_value_part(last)} at step {last.step}, waits")
-            case TrainingResumed(spec) if verbose:
-                self.log(f"  {format_spec(spec)} continues")
-            case ResultStored(result) if not waited or result.state != "pruned" or verbose:  # its arrival was logged
+            case ResultStored(result) if not waited or result.state != "pruned":
                 self._count_line(f"{format_spec(result.spec)}: {format_outcome(result)}")
-            case TrainingDropped(spec, reason) if reason != NOT_NEEDED:
-                self.warn(f"{format_spec(spec)} was cut off: {reason}")
-            case TrainingDropped(spec, reason) if verbose:
-                self.log(f"  {format_spec(spec)} was cut off: {reason}")
 
     def _count_line(self, text: str) -> None:
-        left = self._left()
-        self.log(f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else ""))
+        self.log(f"[{self._state.done}/{self._state.total}] {text} ({self._left()})")
 
     def close(self) -> None:
         """End the display; plain lines need no end."""
@@ -196,25 +190,18 @@ class LiveDisplay(PlainDisplay):
         self._state = PhaseProgress(name, total, held)
         self._running = {}
 
-    def notify(self, event: SweepEvent) -> None:
-        """Count the event, and update the running trainings; warn of failed and interrupted ones."""
-        state = self._state
-        spec = event.result.spec if isinstance(event, ResultStored) else event.spec
-        running = None
-        state.notify(event)
+    def _show(self, event: SweepEvent, *, waited: bool) -> None:
+        """Update the running trainings; warn of a failed one."""
+        spec = event.spec
+        self._running.pop(spec.name, None)
         match event:
             case TrainingStarted() | TrainingResumed():
-                running = format_spec(spec)
+                self._running[spec.name] = format_spec(spec)
             case TrainingEvaluated(_, evaluation):
-                running = f"{format_spec(spec)}, step {evaluation.step}/{spec.steps}: {format_value_part(evaluation)}"
+                value = format_value_part(evaluation)
+                self._running[spec.name] = f"{format_spec(spec)}, step {evaluation.step}/{spec.steps}: {value}"
             case ResultStored(result) if result.state == "failed":
                 self.warn(f"{format_spec(spec)} {format_outcome(result)}")
-            case TrainingDropped(_, reason) if reason != NOT_NEEDED:
-                self.warn(f"{format_spec(spec)} was cut off: {reason}")
-        if running is None:
-            self._running.pop(spec.name, None)
-        else:
-            self._running[spec.name] = running
 
     def close(self) -> None:
         """Remove the live part from the screen."""
@@ -224,10 +211,7 @@ class LiveDisplay(PlainDisplay):
         state = self._state
         if not state.total:
             return Text(f"{self._preparing} ...", style="dim")
-        left = self._left()
-        gone = Text(
-            f"sweep    {format_duration(self._clock() - self._began)} gone{f', {left}' if left else ''}", style="dim"
-        )
+        gone = Text(f"sweep    {format_duration(self._clock() - self._began)} gone, {self._left()}", style="dim")
         full = round(BAR_WIDTH * state.done / state.total)
         bar = Text.assemble(
             f"{state.name:8} ",
@@ -236,7 +220,7 @@ class LiveDisplay(PlainDisplay):
             f" {state.done}/{state.total}",
         )
         running = Text("  ".join(self._running.values()), style="dim")
-        return Group(bar, gone, *([_make_table(state)] if state.families else []), running)
+        return Group(bar, gone, _make_table(state), running)
 
 
 def _make_table(state: PhaseProgress) -> Table:

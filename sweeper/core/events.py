@@ -120,6 +120,11 @@ class ResultStored:
 
     result: TrialResult
 
+    @property
+    def spec(self) -> TrialSpec:
+        """The training."""
+        return self.result.spec
+
 
 NOT_NEEDED = "it is not needed any more"
 """Reason for dropping a training that an idle worker began and that the interim analysis did not need."""

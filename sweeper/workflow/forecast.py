@@ -37,6 +37,7 @@ from sweeper.study.search_end import PATIENCE
 from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import StudyRequest
+from sweeper.workflow.phase_progress import NOT_KNOWN
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState
 
@@ -240,10 +241,10 @@ class Forecast:
         return forecast if limit is None else SecondsLeft.from_values(min(seconds, limit) for _, seconds in forecast)
 
     def format_times(self) -> str:
-        """Format when the first and the last tested answer are expected; empty before a measurement."""
+        """Format when the first and the last tested answer are expected; or that it is not known yet."""
         forecast = self.estimate_seconds_left()
         if forecast is None:
-            return ""
+            return NOT_KNOWN
         if forecast.first_answer <= REPORT_SECONDS:  # the first answer has come
             return f"at most {format_duration(forecast.most)} left in all"
         return format_answer_times(forecast)

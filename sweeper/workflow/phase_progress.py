@@ -28,6 +28,8 @@ class PhaseCounts(NamedTuple):
 
 
 NO_TRAININGS = PhaseCounts()
+NOT_KNOWN = "time left not known yet"
+"""Forecast before the first measurement."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from sweeper.core.text import format_duration, format_duration_range
 from sweeper.data.folds import get_split
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, PlannedTrainings, SecondsLeft, measure_training_pace
+from sweeper.workflow.phase_progress import NOT_KNOWN
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
 
@@ -40,7 +41,7 @@ def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
 def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     lines: list[str] = []
     forecast = Forecast(TO_COME, lambda: 2, log=lines.append)
-    assert forecast.estimate_seconds_left() is None and forecast.format_times() == ""
+    assert forecast.estimate_seconds_left() is None and forecast.format_times() == NOT_KNOWN
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
     forecast.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
     search = 400 * SEARCH_SHARE - 25
