@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
@@ -111,8 +111,6 @@ def judge(
     level: float = 0.95,
     claim: str | None = None,
     at: str | None = None,
-    sd_over: Literal["images", "seeds"] | None = None,
-    correlation: float | None = None,
     columns: Mapping[str, str] | None = None,
     tracking_uri: str = TRACKING,
     where: Mapping[str, str] | None = None,
@@ -133,8 +131,6 @@ def judge(
         level: confidence level of the intervals.
         claim: a claim such as `B > A by 0.005`; `Judgement.claim` has the outcome.
         at: row of a training's log to use: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images.
-        sd_over: for a table of means (`method`, `mean`, `sd`, `n`), whether `sd` is over test images or trainings.
-        correlation: correlation of two methods' scores over the images, in a table of means; None = unknown.
         columns: other names for the columns `method`, `seed`, `image`, `group` or `class`; in MLflow of the parameter
             or tag.
         tracking_uri: MLflow store.
@@ -157,8 +153,6 @@ def judge(
         level=level,
         claim=claim,
         at=at,
-        sd_over=sd_over,
-        correlation=correlation,
         columns=columns or {},
         tracking_uri=tracking_uri,
         where=where or {},

@@ -38,16 +38,6 @@ if TYPE_CHECKING:
     metavar="KEY=NAME",
     help="Other name of the column of method, seed, image, group or class: method=model.",
 )
-@click.option(
-    "--sd-over",
-    type=click.Choice(["images", "seeds"]),
-    help="In a table of means: whether sd is over test images or over trainings.",
-)
-@click.option(
-    "--correlation",
-    type=float,
-    help="In a table of means: correlation of two methods' scores over the images.  [default: 0]",
-)
 @make_setting_option("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option(
     "--where",
@@ -89,9 +79,9 @@ def command(
     """Say which method is better, and how sure that is.
 
     SCORES: a CSV or parquet file with the columns method and score (or tp, fp, fn), and if known seed, image, group,
-    class; one of means, with method, mean, sd and n (--sd-over); a folder of nnU-Net results; one of METHOD/SEED/ with
-    the logs of Lightning, Ultralytics, Hugging Face, MMEngine, TensorBoard or wandb (--metric names the value); or
-    mlflow:EXPERIMENT or wandb:ENTITY/PROJECT, whose runs have parameters, tags or a config with method and seed.
+    class; a folder of nnU-Net results; one of METHOD/SEED/ with the logs of Lightning, Ultralytics, Hugging Face,
+    MMEngine, TensorBoard or wandb (--metric names the value); or mlflow:EXPERIMENT or wandb:ENTITY/PROJECT, whose runs
+    have parameters, tags or a config with method and seed.
     """
     if plan and (options["claim"] is not None or out is not None):
         raise click.UsageError("--plan prints a plan and no judgement; leave out --claim and --out")
@@ -148,15 +138,12 @@ def _print_plan(planned: PlanDocument, *, as_json: bool) -> int:
 
 
 def _parse_renamed(columns: tuple[str, ...]) -> dict[str, str]:
-    from sweeper.judging.means import MEANS_KEYS
     from sweeper.judging.rows import KEYS
 
     renamed = dict(_parse_pair(text, "--column") for text in columns)
     for key in renamed:
-        if key not in (*KEYS, *MEANS_KEYS):
-            raise click.BadParameter(
-                f"KEY must be one of {', '.join((*KEYS, *MEANS_KEYS))}, got {key!r}", param_hint="--column"
-            )
+        if key not in KEYS:
+            raise click.BadParameter(f"KEY must be one of {', '.join(KEYS)}, got {key!r}", param_hint="--column")
     return renamed
 
 

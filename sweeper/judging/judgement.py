@@ -6,7 +6,6 @@ import math
 import shutil
 from dataclasses import dataclass, replace
 
-from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest, Interval, Verdict
 from sweeper.core.text import fill_words, format_count, format_upper_bound, replace_minus
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
@@ -19,7 +18,6 @@ from sweeper.judging.judgement_document import (
     make_method_row,
     make_networks_row,
 )
-from sweeper.judging.means import MeansRow, is_table_of_means, make_means_table
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
 from sweeper.judging.table_evidence import (
@@ -45,8 +43,6 @@ class Judgement:
     level: float
     claim: ClaimRow | None = None
     """Whether a claim about two of the methods holds."""
-    means: MeansRow | None = None
-    """Assumptions of an approximation from means; None = scores were judged."""
 
     @property
     def verdict(self) -> Verdict:
@@ -62,12 +58,11 @@ class Judgement:
     @property
     def headline(self) -> str:
         """Result, in one or two sentences, with the names unchanged."""
-        label = "" if self.means is None else "Approximation from means. "
         if self.networks is None:
-            return label + _format_headline(self.contest, self.decision, "method")
+            return _format_headline(self.contest, self.decision, "method")
         contest, decision = self.networks
         networks = _format_headline(contest, decision, "network")
-        return f"{label}{networks} Of the methods nothing is shown: not all have {DECIDING_SEEDS} trainings."
+        return f"{networks} Of the methods nothing is shown: not all have {DECIDING_SEEDS} trainings."
 
     @property
     def decided_contest(self) -> MethodContest:
@@ -118,7 +113,6 @@ class Judgement:
             comparisons=make_difference_rows(contest),
             networks=None if self.networks is None else make_networks_row(*self.networks),
             claim=self.claim,
-            means=self.means,
             reasons=self.reasons,
             next_steps=self.next_steps,
             caveats=self.caveats,
@@ -136,15 +130,9 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
 
     Raises:
         ScoresError: with all of their problems.
-        UsageError: if the claim is invalid or about other methods, or an option of means is given for scores.
+        UsageError: if the claim is invalid or about other methods.
     """
-    means = None
-    if is_table_of_means(scores, request):
-        table, means = make_means_table(scores, request)
-    elif request.sd_over is not None or request.correlation is not None:
-        raise UsageError("--sd-over and --correlation are for a table of means with a column `sd`; leave them out")
-    else:
-        table = make_score_table(scores, request)
+    table = make_score_table(scores, request)
     if table.folds is not None:
         request = replace(request, paired_seeds=True)
     contest = compute_table_evidence(table, request, "both" if table.images else "trainings")
@@ -153,7 +141,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         on_images = compute_table_evidence(table, request, "images")
         networks = (on_images, _choose_method(on_images, request))
     claim = None if request.claim is None else check_claim(request.claim, contest, request.level)
-    return Judgement(table, contest, _choose_method(contest, request), networks, request.level, claim, means)
+    return Judgement(table, contest, _choose_method(contest, request), networks, request.level, claim)
 
 
 def _choose_method(contest: MethodContest, request: ScoreRequest) -> Decision:

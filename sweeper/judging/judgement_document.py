@@ -12,7 +12,6 @@ from sweeper.core.records import Contest, Regret, Scope, Strength, Verdict
 from sweeper.evidence.verdict import Decision
 from sweeper.evidence.verdict_predicates import get_difference, has_beaten, is_measured
 from sweeper.judging.claim import ClaimRow
-from sweeper.judging.means import MeansRow
 from sweeper.judging.score_table import ScoreTable
 from sweeper.judging.table_evidence import MethodContest, MethodEvidence, restore_score_direction
 
@@ -95,8 +94,6 @@ class JudgementDocument(Document):
     """Present if some method has fewer than three runs and images are distinguished; else null."""
     claim: ClaimRow | None
     """Result of `--claim`."""
-    means: MeansRow | None
-    """Present if the verdict is an approximation from a table of means; else null."""
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
     caveats: tuple[str, ...]

@@ -83,10 +83,6 @@ class ScoreRequest:
     """Whether the baseline is recommended unless another has beaten it."""
     at: str | None = None
     """Row of a training's log that has its score (`sweeper.judging.row_choice`); None = the last."""
-    sd_over: str | None = None
-    """`images` or `seeds`: over which the standard deviations of a table of means are."""
-    correlation: float | None = None
-    """Correlation of two methods' scores over the images, in a table of means; None = unknown, taken as 0."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Key → name of its column, if that is another."""
     tracking_uri: str = TRACKING

@@ -107,7 +107,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     margin = USUAL_MARGIN if request.margin is None else request.margin
     compared = np.zeros(0) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
     if problems := [
-        *find_margin_problems(compared, "scores", request.margin),
+        *_find_margin_problems(compared, request.margin),
         *_find_variance_problems(values, cells, is_trusted=scores.design is not None),
     ]:
         raise ScoresError(source, problems)
@@ -117,7 +117,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         runs=tuple(tuple(cells.runs[r][1] for r in of_method) for of_method in cells.rows_by_method),
         rows=tuple(map(tuple, cells.rows_by_method)),
         scores=values,
-        scale=make_scale(rows.title, margin),
+        scale=Scale(score=rows.title, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin),
         margin=margin,
         margin_given=request.margin is not None,
         higher_is_better=not request.lower_is_better,
@@ -133,24 +133,19 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     )
 
 
-def make_scale(score: str, margin: float) -> Scale:
-    """Return the scale of a score whose numbers are printed to a tenth of the margin."""
-    return Scale(score=score, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin)
-
-
-def find_margin_problems(scores: Floats, what: str, margin: float | None) -> Iterator[str]:
+def _find_margin_problems(scores: Floats, margin: float | None) -> Iterator[str]:
     """Yield the problems of the given margin for these scores, or of the default 0.01."""
     share = not len(scores) or (scores.min() >= 0 and scores.max() <= 1)
     if margin is None and not share:
         yield (
-            f"the {what} reach from {scores.min():g} to {scores.max():g}, so that the usual margin of 0.01 may not be "
+            f"the scores reach from {scores.min():g} to {scores.max():g}, so that the usual margin of 0.01 may not be "
             "one; say with --margin which difference does not matter, in the score's own unit (1 for per cent)"
         )
     elif margin is not None and not 1 / MAX_SCORE <= margin <= MAX_SCORE:
         yield f"--margin must be above 0, got {margin:g}; use one from {1 / MAX_SCORE:g} to {MAX_SCORE:g}"
     elif margin is not None and share and margin >= 1:
         yield (
-            f"--margin must be below 1 where {what} lie within 0 to 1, got {margin:g}; it is in the score's own unit: "
+            f"--margin must be below 1 where scores lie within 0 to 1, got {margin:g}; it is in the score's own unit: "
             f"{margin:g} per cent is {margin / 100:g}"
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.judging.direction import find_lower_word
-from tests.judging.tables import find_problems, judge_columns
+from tests.judging.tables import find_problems
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
@@ -65,11 +65,3 @@ def test_a_missing_direction_is_in_one_list_with_other_problems() -> None:
     columns = {"method": methods, "seed": [*range(4), *range(4)], "hd95": numbers}
     first, second = find_problems(columns, metric="hd95", margin=1)
     assert first.startswith("row 8: no finite number") and "--higher-is-better" in second
-
-
-def test_tables_of_means_need_the_direction() -> None:
-    table = {"method": ["a", "b"], "hd95": [4.0, 9.0], "sd": [2.0, 2.0], "n": [30, 30]}
-    options = {"metric": "hd95", "margin": 1, "sd_over": "images"}
-    (problem,) = find_problems(table, **options)
-    assert "--lower-is-better" in problem
-    assert judge_columns(table, **options, lower_is_better=True).named == "a"
