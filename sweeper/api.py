@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,6 +112,7 @@ def judge(
     claim: str | None = None,
     at: str | None = None,
     columns: Mapping[str, str] | None = None,
+    ignore: Sequence[str] = (),
     tracking_uri: str = TRACKING,
     where: Mapping[str, str] | None = None,
 ) -> Judgement:
@@ -119,8 +120,7 @@ def judge(
 
     Args:
         scores: a table with the columns `method` and `score` (or tp, fp, fn), and optionally `seed`, `image`, `group`,
-            `class`, one row per score; or a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`, as in the
-            command.
+            `class`, `fold`, `step`, one row per score; or a file, a folder or `mlflow:EXPERIMENT`, as in the command.
         metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
         baseline: method to compare the others with, kept if good enough.
         margin: difference that does not matter, in the score's unit; None = 0.01 if all scores are within 0 to 1.
@@ -130,9 +130,11 @@ def judge(
         common: whether to exclude images without a score in some run.
         level: confidence level of the intervals.
         claim: a claim such as `B > A by 0.005`; `Judgement.claim` has the outcome.
-        at: row of a training's log to use: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images.
-        columns: other names for the columns `method`, `seed`, `image`, `group` or `class`; in MLflow of the parameter
-            or tag.
+        at: step that is compared: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images; None = the
+            last, which must be the same for all trainings.
+        columns: other names for the columns `method`, `seed`, `image`, `group`, `class`, `fold` or `step`; in MLflow of
+            the parameter or tag.
+        ignore: columns that are of no influence on the scores.
         tracking_uri: MLflow store.
         where: parameter, tag or `status` of the runs in MLflow to use, with its value.
 
@@ -154,18 +156,19 @@ def judge(
         claim=claim,
         at=at,
         columns=columns or {},
+        ignore=ignore,
         tracking_uri=tracking_uri,
         where=where or {},
     )
     if isinstance(scores, str | os.PathLike):
         rows = read_score_file(os.fspath(scores), request)
-    elif not hasattr(scores, "columns"):
+    elif hasattr(scores, "columns"):
+        rows = ScoreRows(scores, "a table")
+    else:
         raise UsageError(
             "scores must be a table with the columns method and score, or the name of a file, got "
             f"{type(scores).__name__}; give pandas.DataFrame(…) of it"
         )
-    else:
-        rows = ScoreRows({str(name): scores[name].tolist() for name in scores.columns}, "a table")
     return judge_scores(rows, request)
 
 

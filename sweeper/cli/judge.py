@@ -36,20 +36,21 @@ if TYPE_CHECKING:
     "columns",
     multiple=True,
     metavar="KEY=NAME",
-    help="Other name of the column of method, seed, image, group or class: method=model.",
+    help="Other name of the column of method, seed, image, group, class, fold or step: method=model.",
 )
+@click.option("--ignore", multiple=True, metavar="NAME", help="Column that is of no influence on the scores.")
 @make_setting_option("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option(
     "--where",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Only the runs in MLflow or wandb with this parameter, tag, status or state.",
+    help="Only MLflow's runs with this parameter, tag or status.",
 )
 @click.option(
     "--at",
     metavar="last|STEP|best:VAL",
-    help="Row of a log to use: the last, a step (5000, epoch=50), or the one where a validation metric is highest "
-    "(best:NAME) or lowest (lowest:NAME).  [default: last]",
+    help="Step of each training to compare: the last, a step (5000, epoch=50), or the one where a validation metric is "
+    "highest (best:NAME) or lowest (lowest:NAME).  [default: the last, if all end at one step]",
 )
 @click.option(
     "--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Level of the intervals."
@@ -79,9 +80,8 @@ def command(
     """Say which method is better, and how sure that is.
 
     SCORES: a CSV or parquet file with the columns method and score (or tp, fp, fn), and if known seed, image, group,
-    class; a folder of nnU-Net results; one of METHOD/SEED/ with the logs of Lightning, Ultralytics, Hugging Face,
-    MMEngine, TensorBoard or wandb (--metric names the value); or mlflow:EXPERIMENT or wandb:ENTITY/PROJECT, whose runs
-    have parameters, tags or a config with method and seed.
+    class, fold, step; a folder of nnU-Net's results; or mlflow:EXPERIMENT, whose runs have parameters or tags with
+    method and seed.
     """
     if plan and (options["claim"] is not None or out is not None):
         raise click.UsageError("--plan prints a plan and no judgement; leave out --claim and --out")
@@ -96,7 +96,7 @@ def command(
 
         return _print_plan(plan_spread(spread, options["margin"], options["level"]), as_json=as_json)
     if scores is None:
-        raise click.UsageError("SCORES is needed: a table, a folder, mlflow:EXPERIMENT or wandb:ENTITY/PROJECT")
+        raise click.UsageError("SCORES is needed: a table, a folder of nnU-Net's results or mlflow:EXPERIMENT")
     from sweeper.judging.judgement import format_judgement, judge_scores
     from sweeper.judging.read import read_score_file
     from sweeper.judging.rows import ScoreRequest

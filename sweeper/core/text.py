@@ -123,6 +123,11 @@ def join_words(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def abbreviate_names(names: Sequence[str], most: int = 3) -> str:
+    """Return `a, b, c and 4 more`: at most `most` of the names."""
+    return join_words(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
 def replace_minus(text: str) -> str:
     """Replace hyphens in formatted numbers by true minus signs, as in the report's tables."""
     return text.replace("-", "−")

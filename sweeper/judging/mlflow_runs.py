@@ -1,183 +1,33 @@
-"""The runs of an MLflow experiment as a table of scores, one metric of each run; nothing is written.
+"""The runs of an MLflow experiment as a table of scores, a row for each logged step; nothing is written.
 
-A run's parameters and tags contain its method and seed; the score is the metric's last value, or that selected by
-`--at`. The tables of a SQLite store are read directly, the six that MLflow has had since its first release with a
-database: its client takes some three seconds to load, and would migrate an older store. Servers and other databases are
-queried through that client.
+A run's parameters and tags contain its method and seed. The tables of a SQLite store are read directly, those that
+MLflow has had since its first release with a database: its client takes some three seconds to load, and would migrate
+an older store. Servers and other databases are queried through that client.
 """
 
 from __future__ import annotations
 
-import math
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError, check_address
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_count, join_words, suggest_correction
-from sweeper.judging.row_choice import Entries, parse_choice
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names
+from sweeper.core.text import abbreviate_names, format_count, join_words, suggest_correction
+from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.steps import parse_choice
 from sweeper.system.locks import get_sqlite_file, make_sqlite_uri
 
 STATUS = "status"
 """Name in `where` for MLflow's own status of a run."""
 PARENT = "mlflow.parentRunId"
-STORED_INFINITY = 1.7976931348623157e308
-"""Value that MLflow's databases store for an infinite one."""
 PAGE = 1000
 """Number of runs per request to a server."""
-
-
-def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
-    """Return the scores of these runs.
-
-    Raises:
-        ScoresError: with all of their problems.
-        UsageError: if the store does not answer, or has no such experiment.
-    """
-    source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
-    choice = parse_choice(request.at, request.metric)
-    metrics = () if choice.kind == "last" else tuple(filter(None, (request.metric, choice.name)))
-    reader = _Reader(list_runs(experiment, request.tracking_uri, metrics), request)
-    columns = reader.read_columns()
-    if reader.problems:
-        raise ScoresError(source, reader.problems)
-    return ScoreRows(columns, source, notes=tuple(reader.notes), metric=reader.metric)
-
-
-class _Reader:
-    def __init__(self, runs: Sequence[TrackedRun], request: ScoreRequest) -> None:
-        self.request = request
-        self.problems, self.notes = list[str](), list[str]()
-        self.metric, self.choice = request.metric, parse_choice(request.at, request.metric)
-        self.method, self.seed = (request.columns.get(key, key) for key in ("method", "seed"))
-        self.runs = self._choose_runs(runs)
-
-    def _choose_runs(self, runs: Sequence[TrackedRun]) -> list[TrackedRun]:
-        """Return the requested runs, without those that only group others: they have children and no method."""
-        names = {STATUS, *(name for run in runs for name in run.fields)}
-        unknown = [name for name in self.request.where if name not in names]
-        self.problems += [
-            f"--where must name a parameter, a tag or {STATUS}, got {name!r}{suggest_correction(name, names)}"
-            for name in unknown
-        ]
-        where = self.request.where.items()
-        requested = [run for run in runs if all({**run.fields, STATUS: run.status}.get(k) == v for k, v in where)]
-        parents = {run.fields.get(PARENT) for run in runs}
-        chosen = [run for run in requested if run.id not in parents or self.method in run.fields]
-        for remaining, why in (
-            (len(runs) - len(requested), "that --where does not ask for"),
-            (len(requested) - len(chosen), "with children and without a method of its own"),
-        ):
-            self.notes += [f"{format_count(remaining, 'run')} {why}: left out."] if remaining else []
-        if not chosen and not unknown:
-            self.problems.append(
-                f"at least one run is needed, got none that counts of {format_count(len(runs), 'run')}"
-            )
-        return chosen
-
-    def read_columns(self) -> dict[str, list[Any]]:
-        """Return a row for each run; nothing if there are `problems`."""
-        if self.problems:
-            return {}
-        self._find_unfinished()
-        self._read_methods()
-        seeds = self._read_seeds()
-        values = self._read_values()
-        if self.problems or self.metric is None:
-            return {}
-        methods = [run.fields[self.method] for run in self.runs]
-        return {self.metric: values, self.method: methods, self.seed: seeds}
-
-    def _find_unfinished(self) -> None:
-        open_runs = [f"{run.name} {run.status}" for run in self.runs if run.status != "FINISHED"]
-        if open_runs:
-            self.problems.append(
-                f"{format_count(len(open_runs), 'run')} not finished ({abbreviate_names(open_runs)}): wait for them, "
-                f"or leave them out with --where {STATUS}=FINISHED; a run that failed for what its method is counts "
-                "with the score that it is worth"
-            )
-
-    def _read_methods(self) -> None:
-        without = [run.name for run in self.runs if not run.fields.get(self.method)]
-        if len(without) == len(self.runs):
-            names = sorted({name for run in self.runs for name in run.fields if not name.startswith("mlflow.")})
-            self.problems.append(
-                f"a parameter or tag must say the method of each run, got none called {self.method!r}; name it with "
-                f"--column method=NAME; there are {abbreviate_names(names, most=8) or 'none'}"
-            )
-        elif without:
-            self.problems.append(
-                f"{format_count(len(without), 'run')} without the parameter or tag {self.method!r} "
-                f"({abbreviate_names(without)}), which says the method: add the tag, or leave them out with --where"
-            )
-
-    def _read_seeds(self) -> list[str]:
-        """Return the seed of each run; if none has one, each run is a separate training, identified by its name."""
-        without = [run.name for run in self.runs if not run.fields.get(self.seed)]
-        if len(without) == len(self.runs) and "seed" not in self.request.columns:
-            if self.request.paired_seeds:
-                self.problems.append("--paired-seeds needs a parameter or tag `seed` (or --column seed=NAME), got none")
-            twice = {name for name, times in Counter(run.name for run in self.runs).items() if times > 1}
-            return [f"{run.name} {run.id[:8]}" if run.name in twice else run.name for run in self.runs]
-        if without:
-            self.problems.append(
-                f"{format_count(len(without), 'run')} without the parameter or tag {self.seed!r} "
-                f"({abbreviate_names(without)}), which "
-                "distinguishes trainings: add the tag, or leave them out with --where"
-            )
-        names_by_training: dict[tuple[str, str], list[str]] = {}
-        for run in self.runs:
-            if run.fields.get(self.seed) and run.fields.get(self.method):
-                names_by_training.setdefault((run.fields[self.method], run.fields[self.seed]), []).append(run.name)
-        for (method, seed), names in names_by_training.items():
-            if len(names) > 1:
-                self.problems.append(
-                    f"{method}, seed {seed}, has {len(names)} runs ({abbreviate_names(names)}): delete all but one in "
-                    "MLflow, or leave them out with --where"
-                )
-        return [run.fields.get(self.seed, "") for run in self.runs]
-
-    def _read_values(self) -> list[float | None]:
-        """Return the score of each run."""
-        names, choice = {name for run in self.runs for name in run.metrics}, self.choice
-        if self.metric is None and len(names) == 1 and choice.kind == "last":
-            self.metric = next(iter(names))
-        deciding = self.metric if choice.kind in ("last", "step") else choice.name
-        options = (("--metric", self.metric, "a metric of the runs"), ("--at", deciding, "a logged value"))
-        for option, name, rule in options:
-            if name not in names:
-                have = f"; they have {abbreviate_names(sorted(names), most=8) or 'none'}"
-                near = suggest_correction(name or "", names) or have
-                self.problems.append(f"{option} must name {rule}, got {name or 'none'}{near}")
-                return []
-        assert self.metric is not None
-        self.notes.append(choice.format_note(self.metric))
-        last, metric = choice.kind == "last", self.metric
-        values = [run.metrics.get(metric) if last else choice.find_value(run.entries, metric) for run in self.runs]
-        without = [run.name for run, value in zip(self.runs, values, strict=True) if value is None]
-        if without:
-            at, remedy = ("", "log it") if last else (f" ({choice})", "log it there, take --at last")
-            self.problems.append(
-                f"{format_count(len(without), 'run')} without the metric {self.metric!r}{at} "
-                f"({abbreviate_names(without)}): {remedy}, or leave them out with --where"
-            )
-        pairs = zip(self.runs, values, strict=True)
-        lost = [
-            f"{run.name} {value:g}" for run, value in pairs if value is not None and not abs(value) < STORED_INFINITY
-        ]
-        if lost:
-            self.problems.append(
-                f"{format_count(len(lost), 'run')} whose {self.metric!r} is no finite number "
-                f"({abbreviate_names(lost)}): a run that diverged gets the score that it is worth"
-            )
-        return values
-
-
-# --- The store ----------------------------------------------------------------------------------------------
 
 
 class TrackedRun(NamedTuple):
@@ -185,18 +35,123 @@ class TrackedRun(NamedTuple):
 
     id: str
     name: str
-    status: str
-    """FINISHED, RUNNING, FAILED, KILLED or SCHEDULED."""
-    metrics: Mapping[str, float]
-    """The last value of each metric."""
-    fields: Mapping[str, str]
-    """Parameters and tags; a parameter takes precedence over a tag of the same name."""
-    entries: Entries
-    """Values of each step, for the metrics whose history was requested."""
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    """With the run's status."""
+    metrics: frozenset[str]
+    """Names of its metrics."""
+    points: Sequence[tuple[str, int, float]]
+    """(metric, step, value) of the requested metrics, in the order of logging."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Tags and parameters; a parameter takes precedence over a tag of the same name."""
+        return {**self.tags, **self.params}
 
 
-def list_runs(experiment: str, uri: str, history: Sequence[str]) -> list[TrackedRun]:
-    """Return the runs of an experiment, the oldest first; with the values of all steps of the metrics in `history`.
+def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
+    """Return the values of the requested metric, and of the one that `--at` chooses by, of each run and step.
+
+    Raises:
+        ScoresError: with all problems of the runs.
+        UsageError: if the store does not answer, or has no such experiment.
+    """
+    source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
+    wanted = [request.metric or "none", *parse_choice(request.at, request.metric).names]
+    every = list_runs(experiment, request.tracking_uri, wanted)
+    names = {key: request.columns.get(key, key) for key in ("method", "seed", "step")}
+    requested = [run for run in every if request.where.items() <= run.fields.items()]
+    parents = {run.tags.get(PARENT) for run in every}  # without a method of their own they only group others
+    runs = [run for run in requested if run.id not in parents or names["method"] in run.fields]
+    metrics = sorted({name for run in runs for name in run.metrics})
+    if request.metric is None and len(metrics) == 1:
+        return read_runs(experiment, replace(request, metric=metrics[0]))
+    problems = list(_check_fields(runs, every, request, names))
+    if problems := [*problems, *(_check_metrics(runs, wanted, metrics) if runs else [])]:
+        raise ScoresError(source, problems)
+    is_named = len({run.name for run in runs}) == len(runs)
+    rows, labels = list[dict[str, Any]](), list[str]()
+    for run in runs:
+        label = run.name if is_named else f"{run.name} {run.id[:8]}"
+        entries: dict[int, dict[str, Any]] = {}
+        for metric, step, value in run.points:  # a text, as a value that was logged as NaN is not missing
+            entries.setdefault(step, {})[metric] = str(value)
+        keys = {names["method"]: run.fields[names["method"]], names["seed"]: run.fields.get(names["seed"], label)}
+        rows += [{**keys, names["step"]: step, **values} for step, values in entries.items()]
+        labels += [label] * len(entries)
+    counts = {
+        "that --where does not ask for": len(every) - len(requested),
+        "with children and without a method of its own": len(requested) - len(runs),
+    }
+    notes = tuple(f"{format_count(count, 'run')} {why}: left out." for why, count in counts.items() if count)
+    return ScoreRows(pd.DataFrame(rows), source, notes, request.metric, run_names=labels)
+
+
+def _check_fields(
+    runs: Sequence[TrackedRun], every: Sequence[TrackedRun], request: ScoreRequest, names: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield the problems of the runs' status, methods and seeds."""
+    known = sorted({name for run in every for name in run.fields if not name.startswith("mlflow.")})
+    if not runs:
+        unknown = [
+            f", and none has {name!r}{suggest_correction(name, known)}" for name in request.where.keys() - {*known}
+        ]
+        count = format_count(len(every), "run")
+        yield f"at least one run is needed, got none of {count} that --where asks for{''.join(unknown)}"
+    if unfinished := [f"{run.name} {run.tags[STATUS]}" for run in runs if run.tags[STATUS] != "FINISHED"]:
+        yield (
+            f"{format_count(len(unfinished), 'run')} not finished ({abbreviate_names(unfinished)}): wait for them, or "
+            f"leave them out with --where {STATUS}=FINISHED; a run that failed for what its method is counts with the "
+            "score that it is worth"
+        )
+    has_seeds = "seed" in request.columns or any(names["seed"] in run.fields for run in runs)
+    for key in ("method", "seed") if has_seeds else ("method",):
+        if lacking := [run.name for run in runs if not run.fields.get(names[key])]:
+            yield (
+                f"{format_count(len(lacking), 'run')} without the parameter or tag {names[key]!r} "
+                f"({abbreviate_names(lacking)}), which must say the {key}; --column {key}=NAME names another (there "
+                f"are {abbreviate_names(known, most=8)}), and --where leaves runs out"
+            )
+    alike: dict[tuple[str | None, ...], list[TrackedRun]] = {}
+    for run in runs:
+        of_run = [run.fields.get(names[key]) for key in (("method", "seed") if has_seeds else ("method",))]
+        alike.setdefault(tuple(of_run), []).append(run)
+    for training, several in alike.items():
+        differing = {name for run in several for name, _ in run.params.items() ^ several[0].params.items()}
+        if None in training:
+            continue
+        if has_seeds and len(several) > 1:
+            yield (
+                f"{', '.join(map(str, training))} must have one run, got {abbreviate_names([r.name for r in several])}"
+                "; delete all but one in MLflow, or leave them out with --where"
+            )
+        elif asked := sorted(differing - {*request.ignore}):
+            yield (
+                f"runs of one method must be trainings that only chance tells apart, and those of {training[0]} differ "
+                f"in {join_words(asked)}: --column seed={asked[0]} if that is the seed, --ignore {asked[0]} if it is "
+                "of no influence, or --where"
+            )
+
+
+def _check_metrics(runs: Sequence[TrackedRun], wanted: Sequence[str], metrics: Sequence[str]) -> Iterator[str]:
+    """Yield the problems of the metrics that are judged and chosen by."""
+    for name in wanted:
+        lacking = [run.name for run in runs if name not in run.metrics]
+        if name not in metrics:
+            have = suggest_correction(name, metrics) or f"; they have {abbreviate_names(metrics, most=8) or 'none'}"
+            yield f"--metric and --at must name metrics of the runs, got {name}{have}"
+        elif lacking:
+            yield (
+                f"{format_count(len(lacking), 'run')} without the metric {name!r} ({abbreviate_names(lacking)}): log "
+                "it, or leave them out with --where"
+            )
+
+
+# --- The store ----------------------------------------------------------------------------------------------
+
+
+def list_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[TrackedRun]:
+    """Return the runs of an experiment, the oldest first, with the values of these metrics.
 
     Raises:
         UsageError: if the store does not answer, or has no such experiment.
@@ -204,98 +159,81 @@ def list_runs(experiment: str, uri: str, history: Sequence[str]) -> list[Tracked
     check_address("--tracking-uri", uri)
     path = get_sqlite_file(uri)
     if path is None:
-        return _request_runs(experiment, uri, history)
+        return _request_runs(experiment, uri, metrics)
     if not path.exists():
         raise UsageError(f"--tracking-uri must be an MLflow store that is there, got {uri}: no such file")
     try:
-        connection = sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=30)
-        try:
-            return _select_runs(connection, experiment, uri, history)
-        finally:
-            connection.close()
+        with closing(sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=30)) as connection:
+            return _select_runs(connection, experiment, uri, metrics)
     except sqlite3.Error as error:
         raise UsageError(f"--tracking-uri must be an MLflow store, got {uri}: {get_cause(error)}") from error
 
 
-def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str, history: Sequence[str]) -> list[TrackedRun]:
-    names = dict(
+def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str, metrics: Sequence[str]) -> list[TrackedRun]:
+    ids = dict(
         connection.execute(
             "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' ORDER BY experiment_id DESC"
         )
     )
-    if experiment not in names:
-        raise _explain_missing_experiment(experiment, names, uri)
-    join = "JOIN runs USING (run_uuid) WHERE experiment_id = ? AND lifecycle_stage = 'active'"
-    key = (names[experiment],)
-    metrics: dict[str, dict[str, float]] = {}
-    for run, name, value, is_nan in connection.execute(
-        f"SELECT run_uuid, key, value, is_nan FROM latest_metrics {join}", key
-    ):
-        metrics.setdefault(run, {})[name] = float("nan") if is_nan else value
-    logged: dict[str, list[tuple[str, int, float]]] = {}
-    if history:
-        rows = connection.execute(
-            f"SELECT run_uuid, key, step, value, is_nan FROM metrics {join} "
-            f"AND key IN ({', '.join('?' * len(history))}) ORDER BY step, timestamp",
-            (*key, *history),
-        )
-        for run, name, step, value, is_nan in rows:
-            logged.setdefault(run, []).append((name, step, float("nan") if is_nan else value))
-    fields: dict[str, dict[str, str]] = {}
-    for table in ("tags", "params"):
-        for run, name, text in connection.execute(f"SELECT run_uuid, key, {table}.value FROM {table} {join}", key):
-            fields.setdefault(run, {})[name] = text
-    rows = connection.execute(
-        "SELECT run_uuid, name, status FROM runs "
-        "WHERE experiment_id = ? AND lifecycle_stage = 'active' ORDER BY start_time, run_uuid",
-        key,
+    _require_experiment(experiment, ids, uri)
+
+    def select(columns: str, tables: str = "", end: str = "", more: Sequence[str] = ()) -> dict[str, list[Any]]:
+        """Return the rows of each run."""
+        found: dict[str, list[Any]] = {}
+        query = f"SELECT run_uuid, {columns} FROM runs {tables} WHERE experiment_id = ? AND lifecycle_stage = 'active'"
+        for run, *row in connection.execute(f"{query} {end}", (ids[experiment], *more)):
+            found.setdefault(run, []).append(row)
+        return found
+
+    params, tags = (select(f"key, {name}.value", f"JOIN {name} USING (run_uuid)") for name in ("params", "tags"))
+    last = select("key", "JOIN latest_metrics USING (run_uuid)")
+    logged = select(
+        "key, step, CASE is_nan WHEN 1 THEN 'nan' ELSE metrics.value END",
+        "JOIN metrics USING (run_uuid)",
+        f"AND key IN ({', '.join('?' * len(metrics))}) ORDER BY step, timestamp",
+        metrics,
     )
     return [
         TrackedRun(
-            run, name or run[:8], status, metrics.get(run, {}), fields.get(run, {}), _join_steps(logged.get(run, ()))
+            run,
+            name or run[:8],
+            dict(params.get(run, ())),
+            {**dict(tags.get(run, ())), STATUS: status},
+            frozenset(key for (key,) in last.get(run, ())),
+            [(key, step, float(value)) for key, step, value in logged.get(run, ())],
         )
-        for run, name, status in rows
+        for run, [[name, status]] in select("name, status", end="ORDER BY start_time, run_uuid").items()
     ]
 
 
-def _join_steps(values: Iterable[tuple[str, int, float]]) -> Entries:
-    """Make an entry for each step from (metric, step, value) tuples in logging order."""
-    entries: dict[int, dict[str, float]] = {}
-    for name, step, value in values:
-        entries.setdefault(step, {"step": step})[name] = value if abs(value) < STORED_INFINITY else math.nan
-    return [entries[step] for step in sorted(entries)]
-
-
-def _request_runs(experiment: str, uri: str, history: Sequence[str]) -> list[TrackedRun]:
+def _request_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[TrackedRun]:
     from sweeper.tracking import connect_to_mlflow, explain_missing_store
 
     client = connect_to_mlflow(uri)
     try:
-        experiment_info = client.get_experiment_by_name(experiment)
-        if experiment_info is None or experiment_info.lifecycle_stage != "active":
-            raise _explain_missing_experiment(experiment, [each.name for each in client.search_experiments()], uri)
+        ids = {each.name: each.experiment_id for each in client.search_experiments()}
+        _require_experiment(experiment, ids, uri)
         runs, token = list[TrackedRun](), None
         while token is None or token:
             page = client.search_runs(
-                [experiment_info.experiment_id],
-                order_by=["attributes.start_time ASC"],
-                max_results=PAGE,
-                page_token=token,
+                [ids[experiment]], "", order_by=["start_time ASC"], max_results=PAGE, page_token=token
             )
             token = page.token or ""
-            for each in page:
-                info, data = each.info, each.data
-                logged = [m for name in history for m in client.get_metric_history(info.run_id, name)]
+            for info, data in ((run.info, run.data) for run in page):
+                logged = [
+                    m for name in metrics if name in data.metrics for m in client.get_metric_history(info.run_id, name)
+                ]
                 logged.sort(key=lambda m: (m.step, m.timestamp))
-                entries = _join_steps((m.key, m.step, m.value) for m in logged)
-                fields = {**data.tags, **data.params}
+                points = [(m.key, m.step, float(m.value)) for m in logged]
+                tags = {**data.tags, STATUS: info.status}
                 name = info.run_name or info.run_id[:8]
-                runs.append(TrackedRun(info.run_id, name, info.status, data.metrics, fields, entries))
+                runs.append(TrackedRun(info.run_id, name, data.params, tags, frozenset(data.metrics), points))
     except Exception as error:
         raise explain_missing_store(uri, error) from error
     return runs
 
 
-def _explain_missing_experiment(name: str, names: Any, uri: str) -> UsageError:
-    near = suggest_correction(name, names) or f"; it has {join_words(sorted(names)) or 'none'}"
-    return UsageError(f"MLflow at {hide_address_secrets(uri)} has no experiment {name!r}{near}")
+def _require_experiment(name: str, known: Iterable[str], uri: str) -> None:
+    if name not in known:
+        near = suggest_correction(name, known) or f"; it has {join_words(sorted(known)) or 'none'}"
+        raise UsageError(f"MLflow at {hide_address_secrets(uri)} has no experiment {name!r}{near}")

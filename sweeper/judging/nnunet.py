@@ -1,12 +1,12 @@
-"""Scores of nnU-Net (v2): the `summary.json` of every validation below a folder.
+"""Scores of nnU-Net: the `summary.json` of every validation below a folder, of version 2 or 1.
 
-  Dataset…/TRAINER__PLANS__CONFIGURATION/fold_K/validation/summary.json     folds: together one run over all images
-  …/TRAINER__PLANS__CONFIGURATION/crossval_results_folds_…/summary.json     the same, where the folds are missing
+  Dataset…/TRAINER__PLANS__CONFIGURATION/fold_K/validation/summary.json     version 2
+  CONFIGURATION/Task…/TRAINER__PLANS/fold_K/validation_raw/summary.json     version 1
+  …/crossval_results_folds_…/summary.json                                   all folds of a model that has no others
   FOLDER/summary.json                                                       of `nnUNetv2_evaluate_folder`: one run
 
-Trainer, plans and configuration are the method. If several result folders contain it, each is one of its trainings. A
-class's score is the mean over the images in which it is defined, and the score the mean over the classes, like
-nnU-Net's own `foreground_mean`.
+The model is the method. If several result folders contain it, each is one of its trainings. A class's score is the mean
+over the images in which it is defined, and the score the mean over the classes, like nnU-Net's own `foreground_mean`.
 """
 
 from __future__ import annotations
@@ -14,104 +14,137 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeper.core.text import format_count
-from sweeper.judging.rows import ScoreRows, ScoresError, explain_folds
+import pandas as pd
 
-METRICS = ("Dice", "IoU")
-_FOLD = re.compile(r"fold_(\d+|all)")
+from sweeper.core.text import format_count, join_words
+from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|bmp|npz)$")
+_TOGETHER = re.compile(r"(crossval_results|cv_niftis)(_folds)?(?P<folds>(_\d+)*).*")
+"""Folders with the scores of all folds."""
 
 
 class _Summary(NamedTuple):
     path: Path
     model: Path
     """Folder of the trained model, or of the predictions."""
-    trained: bool
-    """Whether that is a folder of training results."""
+    fold: str
+    """Fold of the images; "" = not known."""
+    folds: int = 1
+    """Number of folds together; 1 = one, or predictions."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model's folder has results of trainings."""
+        return self.model != self.path.parent
+
+    def name_method(self, root: Path) -> str:
+        """Return the name of the model, in version 1 with its configuration."""
+        if not self.is_trained:
+            return self.model.relative_to(root).as_posix()
+        task = self.model.resolve().parent
+        return f"{self.model.resolve().name}{f'__{task.parent.name}' if task.name.startswith('Task') else ''}"
 
 
-def read_tree(root: Path) -> ScoreRows:
+def read_tree(root: Path, request: ScoreRequest) -> ScoreRows:
     """Return the scores of all models below `root`.
 
     Raises:
         ScoresError: if there are none, they are of several data sets, or a file is not nnU-Net's.
     """
-    summaries, notes = _read_summaries(root)
-    problems = list[str]()
+    metric, problems, notes, tables = request.metric or "Dice", list[str](), list[str](), list[pd.DataFrame]()
+    summaries = list(_find_summaries(root, notes))
+    results: dict[str, list[Path]] = {}
+    for summary in summaries:
+        method = summary.name_method(root)
+        folders = results.setdefault(method, [])
+        folders += [] if summary.model in folders else [summary.model]
+        try:
+            cases = pd.DataFrame(_read_cases(summary.path, metric), columns=["image", "class", metric])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            problems.append(
+                f"{summary.path} must be a summary of nnU-Net with {metric}, got none ({type(error).__name__}: {error})"
+            )
+            continue
+        tables.append(cases.assign(method=method, seed=str(folders.index(summary.model) + 1), fold=summary.fold))
     if not summaries:
         problems.append(
-            "a folder must hold nnU-Net's `summary.json` files of version 2, or METHOD/SEED/ with metrics.csv "
-            "(Lightning), results.csv (Ultralytics), trainer_state.json (Hugging Face), scalars.json (MMEngine), "
-            "events.out.tfevents (TensorBoard) or run-ID.wandb (Weights & Biases)"
+            "a folder must have nnU-Net's `summary.json` files, got none; of other results make a table "
+            "(docs/judge.md has lines of pandas for the logs of other trainers)"
         )
-    data_sets = sorted(
-        {s.model.parent.name for s in summaries if s.trained and s.model.parent.name.startswith("Dataset")}
-    )
+    data_sets = sorted({s.model.parent.name for s in summaries if re.match(r"(Dataset|Task)\d", s.model.parent.name)})
     if len(data_sets) > 1:
         problems.append(f"one data set can be judged at a time, got {', '.join(data_sets)}; name one folder of them")
-    rows: list[tuple[Any, ...]] = []
-    for summary in summaries:
-        method = summary.model.resolve().name if summary.trained else summary.model.relative_to(root).as_posix()
-        seed = summary.model.parent.relative_to(root).as_posix() if summary.trained and summary.model != root else "."
-        try:
-            rows += [(method, seed, *row) for row in _read_cases(summary.path)]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(
-                f"{summary.path} must be a summary of nnU-Net 2, got none ({type(error).__name__}: {error})"
-            )
+    if not request.common:
+        problems += _find_missing_folds(summaries, root)
     if problems:
         raise ScoresError(str(root), problems)
-    names = ("method", "seed", "image", "class", *METRICS)
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    undefined = sum(math.isnan(value) for value in columns[METRICS[0]])
+    table = pd.concat(tables, ignore_index=True)
+    folds = table[table["fold"] != ""].groupby("image")["fold"].first()
+    table["fold"] = table["image"].map(folds).where(table["fold"] == "", table["fold"])
+    undefined = int(table[metric].isna().sum())
     if undefined:
         notes.append(
             f"{format_count(undefined, 'score')} of classes that neither labels nor answer hold are undefined, and "
             "left out of the class's mean, as nnU-Net does; a false alarm on such an image counts as 0."
         )
-    folds = min(map(_count_folds, summaries)) if all(summary.trained for summary in summaries) else 1
-    if folds > 1 and len({summary.model.parent for summary in summaries}) > 1:
-        notes.append(explain_folds(folds))
-    return ScoreRows(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True, folds=folds)
+    if table["fold"].isna().any():
+        table = table.drop(columns="fold")
+    together = min(summary.folds for summary in summaries)
+    return ScoreRows(table, str(root), notes=tuple(notes), metric=metric, undefined=True, folds=together)
 
 
-def _count_folds(summary: _Summary) -> int:
-    """Count the folds of a summary's model by their folders' names; 1 = no folds."""
-    together = summary.path.parent.name.removeprefix("crossval_results_folds_")
-    if together != summary.path.parent.name:
-        return len(together.split("_"))
-    return len(list(summary.model.glob("fold_*/validation/summary.json"))) or 1
+def _find_summaries(root: Path, notes: list[str]) -> Iterator[_Summary]:
+    """Yield the summaries that count; of folds, if they are there, and not of all together."""
+    paths = [path for path in sorted(root.rglob("summary.json")) if not path.parent.name.endswith("postprocessed")]
+    by_fold = {path.parent.parent.parent for path in paths if path.parent.parent.name.startswith("fold_")}
+    for path in paths:
+        folder, above = path.parent, path.parent.parent
+        together = _TOGETHER.fullmatch(folder.name)
+        if above.name == "fold_all":
+            notes.append(f"{above} was scored on its own training images, and is left out.")
+        elif above.name.startswith("fold_"):
+            yield _Summary(path, above.parent, above.name.removeprefix("fold_"))
+        elif together is None:
+            yield _Summary(path, folder, "")
+        elif above not in by_fold:
+            yield _Summary(path, above, "", max(1, together["folds"].count("_")))
 
 
-def _read_summaries(root: Path) -> tuple[list[_Summary], list[str]]:
-    summaries, notes = list[_Summary](), list[str]()
-    whole = list[_Summary]()
-    for path in sorted(root.rglob("summary.json")):
-        folder = path.parent
-        fold = _FOLD.fullmatch(folder.parent.name) if folder.name == "validation" else None
-        if fold is not None and fold[1] == "all":
-            notes.append(f"{folder.parent} was scored on its own training images, and is left out.")
-        elif fold is not None:
-            summaries.append(_Summary(path, folder.parent.parent, trained=True))
-        elif folder.name.startswith("crossval_results"):
-            whole.append(_Summary(path, folder.parent, trained=True))
-        elif folder.name != "postprocessed":
-            summaries.append(_Summary(path, folder, trained=False))
-    by_fold = {summary.model for summary in summaries}
-    return [*summaries, *(s for s in whole if s.model not in by_fold)], notes
+def _find_missing_folds(summaries: list[_Summary], root: Path) -> Iterator[str]:
+    """Yield the commands of nnU-Net 2 that train what is missing: folds that other models have, or a second model."""
+    folds: dict[Path, set[str]] = {}
+    for summary in summaries:
+        folds.setdefault(summary.model, set()).update({summary.fold} - {""})
+    names = {summary.model: summary.name_method(root).split("__") for summary in summaries if summary.is_trained}
+    for model, (trainer, plans, configuration) in ((m, n) for m, n in names.items() if len(n) == 3):
+        command = f"nnUNetv2_train {model.resolve().parent.name} {configuration} {{fold}} -tr {{trainer}} -p {plans}"
+        if len(folds) == 1:
+            other = "nnUNetTrainerDiceLoss" if trainer == "nnUNetTrainerCELoss" else "nnUNetTrainerCELoss"
+            fold = min(folds[model], default="0")
+            words = command.format(fold=fold, trainer=other)
+            yield f"at least 2 methods must be compared, got {model.name}; train another one on the same folds: {words}"
+        elif lacking := sorted(set.union(*folds.values()) - folds[model]):
+            words = command.format(fold=lacking[0], trainer=trainer)
+            yield (
+                f"{model.name} must have the folds of the others, lacks {join_words(lacking)}: {words}; or compare "
+                "what all have, with --common"
+            )
 
 
-def _read_cases(path: Path) -> list[tuple[Any, ...]]:
-    """Read (image, class, Dice, IoU) of each case and foreground class."""
-    rows = []
-    for case in json.loads(path.read_text("utf-8"))["metric_per_case"]:
-        image = _ENDINGS.sub("", re.split(r"[\\/]", case["reference_file"])[-1])
-        rows += [
-            (image, label, *(float("nan" if values[m] is None else values[m]) for m in METRICS))
-            for label, values in case["metrics"].items()
-            if label != "0"
-        ]
-    return rows
+def _read_cases(path: Path, metric: str) -> Iterator[tuple[str, str, float]]:
+    """Read (image, class, score) of each case and foreground class; NaN where the score is undefined."""
+    document = json.loads(path.read_text("utf-8"))
+    for case in document.get("metric_per_case") or document["results"]["all"]:
+        image = _ENDINGS.sub("", re.split(r"[\\/]", case.get("reference_file") or case["reference"])[-1])
+        labels: dict[str, Any] = case.get("metrics") or {
+            label: scores for label, scores in case.items() if isinstance(scores, dict)
+        }
+        for label, scores in labels.items():
+            if label != "0":
+                value = {name.casefold(): score for name, score in scores.items()}[metric.casefold()]
+                yield image, label, math.nan if value is None else float(value)

@@ -6,26 +6,29 @@ and class. These are summed over the images, and the score of a run is
   scores:       mean over classes of (sum of the class's scores / number of images that have one)
   tp, fp, fn:   mean over classes of the IoU or Dice of the summed counts
 
-with the influence of each image (or group of images) on it (`sweeper.evidence.intervals.make_image_table`).
+with the influence of each image (or group of images) on it (`sweeper.evidence.intervals.make_image_table`). The fewer
+than three rotations of folds are judged by the scores of the folds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
+from sweeper.core import metrics
 from sweeper.core.records import Scale
-from sweeper.evidence.intervals import Floats, ImageTable
+from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.judging.direction import check_direction
-from sweeper.judging.rows import Rows, ScoreRequest, ScoreRows, ScoresError, format_rows
+from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRequest, ScoreRows, ScoresError
 from sweeper.judging.run_cells import RunCells
-from sweeper.judging.table_traps import find_traps, note_background, note_seeds_in_names, note_unlearned
+from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_seeds_in_names, note_unlearned
 
-MAX_SCORE = 1e30
-"""Largest absolute score, so that squares in its variance are finite."""
 USUAL_MARGIN = 0.01
 
 
@@ -79,63 +82,88 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     Raises:
         ScoresError: with all of their problems.
     """
-    source = scores.source
     rows = Rows(scores, request)
-    size = np.abs(rows.numbers, where=np.isfinite(rows.numbers), out=np.zeros_like(rows.numbers))
-    if len(large := np.flatnonzero((size > MAX_SCORE).any(axis=0))):
-        rows.problems.append(
-            f"{format_rows(large)}: numbers must lie within ± {MAX_SCORE:g}, got one beyond; is it a fill value?"
-        )
-    if rows.numbers.shape[1]:
-        directions = check_direction(rows.metric, request.lower_is_better)
-        rows.problems += directions
-        rows.problems += find_traps(rows, lower_is_better=bool(request.lower_is_better or directions))
-    is_named = all((rows.keys[key] != "").all() for key in ("method", "seed", "image", "class") if key in rows.keys)
-    if rows.problems and not (rows.numbers.shape[1] and is_named):
-        raise ScoresError(source, rows.problems)
-    rows.numbers = np.nan_to_num(rows.numbers) if rows.problems else rows.numbers  # only to find the remaining problems
-    if rows.folds is not None:
-        request = replace(request, paired_seeds=True)  # in one fold all methods have the same images
+    if not len(rows.frame):
+        raise ScoresError(scores.source, rows.problems)
+    directions = check_direction(rows.metric, request.lower_is_better)
+    traps = find_traps(rows, lower_is_better=bool(request.lower_is_better or directions))
+    problems = [*rows.problems, *directions, *traps]
     cells = RunCells(rows, request)
-    if problems := [*rows.problems, *cells.problems]:
-        raise ScoresError(source, problems)
-    values = cells.make_table()
-    alone, unlearned = cells.explain_single_image(), cells.list_unlearned_classes()
-    names = []
-    if scores.design is None:  # else sweeper made the table, and says it elsewhere
-        names = [*note_unlearned(unlearned), *note_background(rows), *note_seeds_in_names(rows)]
-    margin = USUAL_MARGIN if request.margin is None else request.margin
-    compared = np.zeros(0) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
+    if problems := [*problems, *cells.problems]:
+        raise ScoresError(scores.source, problems)
+    values, unlearned = _compute_scores(cells, -1.0 if request.lower_is_better else 1.0)
+    at = [np.flatnonzero(cells.runs["method"] == method) for method in cells.methods]
+    numbers = np.zeros(1) if rows.of_counts else rows.frame[rows.metric].dropna().to_numpy()
     if problems := [
-        *_find_margin_problems(compared, request.margin),
-        *_find_variance_problems(values, cells, is_trusted=scores.design is not None),
+        *_find_margin_problems(numbers, request.margin),
+        *_find_variance_problems(values, dict(zip(cells.methods, at, strict=True)), is_trusted=rows.is_trusted),
     ]:
-        raise ScoresError(source, problems)
+        raise ScoresError(scores.source, problems)
+    notes = cells.list_notes()
+    if not rows.is_trusted:  # else sweeper made the table, and says it elsewhere
+        notes += [*note_unlearned(unlearned), *note_background(rows), *note_seeds_in_names(rows)]
+    margin = USUAL_MARGIN if request.margin is None else request.margin
+    seeds = cells.runs["seed"].to_numpy()
     return ScoreTable(
-        source=source,
+        source=scores.source,
         methods=tuple(cells.methods),
-        runs=tuple(tuple(cells.runs[r][1] for r in of_method) for of_method in cells.rows_by_method),
-        rows=tuple(map(tuple, cells.rows_by_method)),
+        runs=tuple(tuple(seeds[places].tolist()) for places in at),
+        rows=tuple(tuple(places.tolist()) for places in at),
         scores=values,
         scale=Scale(score=rows.title, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin),
         margin=margin,
         margin_given=request.margin is not None,
         higher_is_better=not request.lower_is_better,
         bound=1.0 if rows.of_counts else math.inf,
-        images=cells.images if "image" in rows.keys and not alone else 0,
-        groups=None if alone else cells.groups,
+        images=cells.images,
+        groups=cells.groups if cells.images else None,
         left_out=cells.left_out,
-        notes=(*alone, *rows.notes, *names, *scores.notes),
+        notes=(*rows.notes, *notes, *scores.notes),
         design=scores.design,
-        folds=rows.folds,
-        classes=len(cells.classes) if "class" in rows.keys else 0,
+        folds=cells.folds if cells.is_by_fold else None,
+        classes=cells.frame["class"].nunique() if "class" in cells.present else 0,
         unlearned=unlearned,
     )
 
 
+def _compute_scores(cells: RunCells, sign: float) -> tuple[ImageTable, tuple[str, ...]]:
+    """Return the score of each run with each image's influence on it, and the classes that no run learned."""
+    frame, of_counts = cells.frame, cells.rows.of_counts
+    run = frame.groupby(["method", "seed"], sort=False).ngroup()
+    kind, classes = pd.factorize(frame["class"])
+    place = (run, pd.factorize(cells.unit)[0], kind)
+    numbers = frame[list(cells.rows.score_names)].to_numpy()
+    if not of_counts:
+        numbers = np.concatenate([sign * np.nan_to_num(numbers), np.isfinite(numbers)], axis=1)
+    data = np.zeros((*(codes.max() + 1 for codes in place), numbers.shape[1]))
+    np.add.at(data, place, numbers)
+    summed = data.sum(axis=1)
+    has_class = summed[..., 0] + summed[..., 2] > 0 if of_counts else summed[..., 1] > 0
+    fold = frame.groupby(run)["fold"].first().to_numpy() if cells.is_by_fold else np.zeros(len(summed))
+    held = pd.DataFrame(has_class).groupby(fold).transform("all").to_numpy()
+    measure = {"miou": metrics.compute_iou, "dice": metrics.compute_dice}[cells.rows.metric] if of_counts else _divide
+
+    def average_classes(sums: npt.NDArray[Any]) -> Floats:
+        values = np.nan_to_num(measure(sums), nan=1.0) * held
+        mean: Floats = values.sum(axis=-1) / np.maximum(1, held.sum(axis=-1))
+        return mean
+
+    table = make_image_table(data, average_classes, 1 if cells.is_by_fold else cells.folds)
+    table = table if cells.images else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
+    if not of_counts or "class" not in cells.present:
+        return table, ()
+    highest = np.nanmax(metrics.compute_iou(summed), axis=0, initial=0.0)
+    return table, tuple(classes[has_class.any(axis=0) & (highest <= LEARNED_IOU)])
+
+
+def _divide(summed: Floats) -> Floats:
+    """Return each class's mean over the images that have a score of it; (..., C, 2) → (..., C), 0 without any."""
+    return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
+
+
 def _find_margin_problems(scores: Floats, margin: float | None) -> Iterator[str]:
     """Yield the problems of the given margin for these scores, or of the default 0.01."""
-    share = not len(scores) or (scores.min() >= 0 and scores.max() <= 1)
+    share = scores.min() >= 0 and scores.max() <= 1
     if margin is None and not share:
         yield (
             f"the scores reach from {scores.min():g} to {scores.max():g}, so that the usual margin of 0.01 may not be "
@@ -150,22 +178,25 @@ def _find_margin_problems(scores: Floats, margin: float | None) -> Iterator[str]
         )
 
 
-def _find_variance_problems(values: ImageTable, cells: RunCells, *, is_trusted: bool) -> list[str]:
+def _find_variance_problems(
+    values: ImageTable, rows_by_method: dict[str, npt.NDArray[np.intp]], *, is_trusted: bool
+) -> list[str]:
     """Find methods whose runs are all equal; for runs known to be trainings, only if all methods' runs are."""
-    problems, several = [], 0
-    shares = values.shares if values.images else np.zeros((len(values.scores), 1))
-    for method, rows in zip(cells.methods, cells.rows_by_method, strict=True):
-        several += len(rows) > 1
-        if len(rows) > 1 and np.ptp(values.scores[rows]) == 0 and np.ptp(shares[rows], axis=0).max() < 1e-12:
-            problems.append(
-                f"the {len(rows)} runs of {method} have the same scores: are they copies of one run, or rounded? Give "
-                "each training's own scores, with all digits"
-            )
-    if is_trusted and len(problems) < several:
-        problems = []
+    several = {method: rows for method, rows in rows_by_method.items() if len(rows) > 1}
     if not values.images and not several:
-        problems.append(
+        return [
             "one number for each method says nothing about chance, got no column `image` and one run each; give the "
             "score of each image, or of several trainings (`seed`)"
-        )
-    return problems
+        ]
+    equal = [
+        method
+        for method, rows in several.items()
+        if np.ptp(values.scores[rows]) == 0 and np.ptp(values.shares[rows], axis=0).max(initial=0.0) < 1e-12
+    ]
+    if not equal or (is_trusted and len(equal) < len(several)):
+        return []
+    return [
+        f"the {len(several[method])} runs of {method} have the same scores: are they copies of one run, or rounded? "
+        "Give each training's own scores, with all digits"
+        for method in equal
+    ]

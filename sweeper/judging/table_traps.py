@@ -6,15 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-import numpy.typing as npt
+import pandas as pd
 
-from sweeper.core.text import join_words
-from sweeper.evidence.intervals import Floats
-from sweeper.judging.rows import Rows, abbreviate_names, format_rows
+from sweeper.core.text import abbreviate_names, join_words
+from sweeper.judging.rows import Rows
 
 _BETWEEN_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])")
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|jpe?g|bmp|npy|npz)$")
+_FOLDERS = re.compile(r".*[/\\]")
 _LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 _SEED_IN_NAME = r"(.+?)[\W_]+(?:seed|run|rep|trial|s)[\W_]*(\d+)$"
 """Method and seed in one name."""
@@ -33,54 +32,114 @@ _CODES = (-1.0, -99.0, -999.0, -9999.0)
 def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
     """Yield the mistakes of a table whose columns could be read."""
     for key in ("method", "image", "class"):
-        if key in rows.keys:
-            alike = _find_alike_images(rows) if key == "image" else find_alike(rows.keys[key].tolist())
-            yield from describe_alike(key, alike)
-    for key, texts, least in (("image", rows.plain_images, 2), ("class", rows.keys.get("class"), 1)):
-        if texts is not None:
-            yield from _find_summaries(rows, key, texts, least)
+        if key in rows.frame:
+            yield from _find_alike(rows.frame, key)
+            yield from _find_summaries(rows, key)
     if not rows.of_counts:
-        yield from _find_codes(rows.numbers[0])
+        scores = rows.frame[rows.metric].dropna()
+        yield from _find_codes(rows, scores)
         if not lower_is_better:
-            yield from find_mixed_units(rows.numbers[0], _number_runs(rows))
+            by = [rows.frame[key] for key in ("method", "seed") if key in rows.frame]
+            yield from _find_mixed_units(
+                rows, scores, scores.groupby([names[scores.index] for names in by]).transform("max")
+            )
 
 
-def _find_summaries(rows: Rows, key: str, names: npt.NDArray[np.str_], least: int) -> Iterator[str]:
-    """Yield that rows are a mean or total of the others, if at least `least` images, or classes, remain."""
-    distinct = list(dict.fromkeys(names.tolist()))
-    summaries = [name for name in distinct if _normalise_words(name) in _SUMMARIES]
-    if summaries and len(distinct) - len(summaries) >= least:
-        which = np.flatnonzero(np.isin(names, summaries))
+def _find_alike(frame: pd.DataFrame, key: str) -> Iterator[str]:
+    """Yield names that differ only in spelling; of images, if they differ by folders or zeros and no run has both."""
+    names = pd.Series(frame[key].unique())
+    plain = names.map(_simplify_name)
+    if key == "image":
+        plain = names.map(lambda name: _LEADING_ZEROS.sub("", _simplify_name(_FOLDERS.sub("", name))))
+    alike = names[plain.duplicated(keep=False)]
+    if key == "image" and len(alike):
+        code = frame["image"].map(dict(zip(names, plain, strict=True)))
+        by = [frame[other] for other in ("method", "seed", "class") if other in frame]
+        in_run = frame.groupby([*by, code])["image"].transform("nunique")
+        alike = alike[~plain[alike.index].isin(code[in_run > 1])]
+    if len(alike):
+        pairs = [join_words([*map(repr, group)]) for _, group in alike.groupby(plain[alike.index], sort=False)]
         yield (
-            f"{format_rows(which)}: each row must be of one {key}, got {summaries[0]!r}, which looks like a summary of "
-            f"others; leave them out, in pandas: `table = table[~table[{rows.key_titles[key]!r}].isin({summaries})]`"
+            f"each {key} must be written in one way, got {abbreviate_names(pairs)}; write them alike, or if they are "
+            "not the same, with names that differ in more than case, blanks and endings (of images folders and zeros)"
+        )
+
+
+def _simplify_name(name: str) -> str:
+    plain = _ENDINGS.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
+    return " ".join(_BETWEEN_LETTERS.sub("", plain).replace("_", " ").split())
+
+
+def _find_summaries(rows: Rows, key: str) -> Iterator[str]:
+    """Yield that rows are a mean or total of the others."""
+    names = rows.frame[key].unique().tolist()
+    summaries = [name for name in names if _normalise_words(name.rpartition("/")[2]) in _SUMMARIES]
+    if 0 < len(summaries) < len(names) and key != "method":
+        which, title = rows.frame.index[rows.frame[key].isin(summaries)], rows.titles[key]
+        yield (
+            f"{rows.format_rows(which)}: each row must be of one {key}, got {summaries[0]!r}, which looks like a "
+            f"summary of others; leave them out, in pandas: `table = table[~table[{title!r}].isin({summaries})]`"
+        )
+
+
+def _normalise_words(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
+
+
+def _find_codes(rows: Rows, scores: pd.Series[float]) -> Iterator[str]:
+    is_code = scores.isin(_CODES)
+    if is_code.any() and scores[~is_code].between(0, 1).all() and not is_code.all():
+        yield (
+            f"{rows.format_rows(scores.index[is_code])}: got {scores[is_code].iloc[0]:g} where all other scores lie "
+            "within 0 to 1, which looks like a code of failure; a run that failed gets the score that it is worth"
+        )
+
+
+def _find_mixed_units(rows: Rows, scores: pd.Series[float], largest: pd.Series[float]) -> Iterator[str]:
+    """Yield that some runs, or rows, have scores in 0–1 and others in per cent, about 100 times as large.
+
+    Args:
+        rows: the table.
+        scores: higher is better.
+        largest: the largest score of each row's run.
+    """
+    if not len(scores) or scores.min() < 0 or not 1.5 < scores.max() <= 100:
+        return
+    above, between = scores[scores > 1], scores[(scores > 0) & (scores <= 1)]
+    is_share = (largest <= 1) & (200 * largest >= scores[largest > 1].median())
+    if not is_share.any() and 100 * between.min() >= above.min() and 100 * between.max() <= above.max():
+        is_share = scores.le(1) & scores.gt(0)
+    if is_share.any():
+        fewer = is_share if 2 * is_share.sum() <= len(scores) else scores > 1
+        yield (
+            f"{rows.format_rows(scores.index[fewer])}: scores must have one unit, got {scores[is_share].iloc[0]:g} "
+            f"next to {above.iloc[0]:g}, shares of 1 and per cent; multiply the ones by 100, or divide the others"
         )
 
 
 def note_background(rows: Rows) -> list[str]:
     """Return a note if the background is one of several classes."""
-    distinct = list(dict.fromkeys(rows.keys["class"].tolist())) if "class" in rows.keys else []
-    names = [name for name in distinct if _normalise_words(name) in _BACKGROUND]
-    if not names or len(names) == len(distinct):
+    classes = rows.frame["class"].unique().tolist() if "class" in rows.frame else []
+    names = [name for name in classes if _normalise_words(name) in _BACKGROUND]
+    if not 0 < len(names) < len(classes):
         return []
     return [
         f"The class {names[0]!r} counts in the mean as each other class does. To judge without it, leave its rows out, "
-        f"in pandas: `table = table[table[{rows.key_titles['class']!r}] != {names[0]!r}]`"
+        f"in pandas: `table = table[table[{rows.titles['class']!r}] != {names[0]!r}]`"
     ]
 
 
 def note_seeds_in_names(rows: Rows) -> list[str]:
     """Return a note if the methods look like several trainings of fewer methods, `ce_s0` and `ce_s1`."""
-    methods = list(dict.fromkeys(rows.keys["method"].tolist()))
-    matches = [re.match(_SEED_IN_NAME, name) for name in methods]
-    groups = [match[1] for match in matches if match]
-    several = [name for name, match in zip(methods, matches, strict=True) if match and groups.count(match[1]) > 1]
-    if "seed" in rows.keys or len(groups) < len(methods) or not several:
+    names = pd.Series(rows.frame["method"].unique())
+    methods = names.str.extract(_SEED_IN_NAME)[0]
+    if "seed" in rows.frame or methods.isna().any() or not methods.duplicated().any():
         return []
+    several = [repr(name) for name in names[methods.duplicated(keep=False)]]
     return [
-        f"{abbreviate_names([*map(repr, several)])} look like trainings of fewer methods, and are judged as methods. "
-        "If they are, give the seed a column, in pandas: `table[['method', 'seed']] = "
-        f"table[{rows.key_titles['method']!r}].str.extract({_SEED_IN_NAME!r})`"
+        f"{abbreviate_names(several)} look like trainings of fewer methods, and are judged as methods. If they are, "
+        f"give the seed a column, in pandas: `table[['method', 'seed']] = table[{rows.titles['method']!r}].str.extract("
+        f"{_SEED_IN_NAME!r})`"
     ]
 
 
@@ -92,94 +151,3 @@ def note_unlearned(names: Sequence[str]) -> list[str]:
         f"No run learned {join_words(names)} (the IoU is at most {LEARNED_IOU:g}): nothing is known about how the "
         "methods treat them; train longer."
     ]
-
-
-def _normalise_words(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
-
-
-def find_alike(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Find names that differ only by case, blanks, _ or - between letters, or a file extension."""
-    by_plain: dict[str, list[str]] = {}
-    for name in dict.fromkeys(names):
-        by_plain.setdefault(_simplify_name(name), []).append(name)
-    return [tuple(each) for each in by_plain.values() if len(each) > 1]
-
-
-def _simplify_name(name: str) -> str:
-    plain = _ENDINGS.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
-    return " ".join(_BETWEEN_LETTERS.sub("", plain).replace("_", " ").split())
-
-
-def _find_alike_images(rows: Rows) -> list[tuple[str, ...]]:
-    """Find images whose names differ as above, by folders or leading zeros, unless a run has two of them."""
-    names, image = np.unique(rows.keys["image"], return_inverse=True)
-    last_parts = [re.split(r"[/\\]", name)[-1] for name in names.tolist()]
-    simple_names = [_LEADING_ZEROS.sub("", _simplify_name(part)) for part in last_parts]
-    simple_name, count = np.unique(simple_names, return_inverse=True, return_counts=True)[1:]
-    of_run = _number_runs(rows, ("method", "seed", "class")) * len(count) + simple_name[image]
-    of_run, times = np.unique(np.unique(of_run * len(names) + image) // len(names), return_counts=True)
-    alike = np.setdiff1d(np.flatnonzero(count > 1), of_run[times > 1] % len(count))
-    return [tuple(names[simple_name == one].tolist()) for one in alike]
-
-
-def describe_alike(key: str, alike: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Yield the problem of such names."""
-    if alike:
-        what, more = ("a test image", ", folders and zeros") if key == "image" else (f"a {key}", "")
-        pairs = abbreviate_names([join_words([*map(repr, pair)]) for pair in alike])
-        yield (
-            f"the name of {what} must be written in one way, got {pairs}; write them alike, or where they are not the "
-            f"same, with names that differ in more than case, blanks, endings{more}"
-        )
-
-
-def _find_codes(scores: Floats) -> Iterator[str]:
-    finite_scores = scores[np.isfinite(scores)]
-    is_code = np.isin(scores, _CODES)
-    rest = finite_scores[~np.isin(finite_scores, _CODES)]
-    if is_code.any() and len(rest) and rest.min() >= 0 and rest.max() <= 1:
-        yield (
-            f"{format_rows(np.flatnonzero(is_code))}: got {scores[is_code][0]:g} where all other scores lie within 0 "
-            "to 1, which looks like a code of failure; a run that failed gets the score that it is worth"
-        )
-
-
-def _number_runs(rows: Rows, keys: Sequence[str] = ("method", "seed")) -> npt.NDArray[np.intp]:
-    of_run = np.zeros(rows.numbers.shape[1], dtype=np.intp)
-    for key in keys:
-        if key in rows.keys:
-            names, code = np.unique(rows.keys[key], return_inverse=True)
-            of_run = of_run * len(names) + code
-    return of_run
-
-
-def find_mixed_units(scores: Floats, of_run: npt.NDArray[np.intp]) -> Iterator[str]:
-    """Yield that some runs, or rows, have scores in 0–1 and others in per cent, about 100 times as large.
-
-    Args:
-        scores: (rows,); higher is better.
-        of_run: (rows,) number of the run of each.
-    """
-    finite_scores = scores[np.isfinite(scores)]
-    if not len(finite_scores) or finite_scores.min() < 0 or not 1.5 < finite_scores.max() <= 100:
-        return
-    is_share = np.zeros(len(scores), dtype=bool)
-    largest = np.full(of_run.max() + 1, -np.inf)
-    finite = np.flatnonzero(np.isfinite(scores))
-    np.maximum.at(largest, of_run[finite], scores[finite])
-    if (largest > 1).any() and (largest <= 1).any():
-        others = np.median(scores[finite][largest[of_run[finite]] > 1])
-        is_share = (largest[of_run] <= 1) & (100 * largest[of_run] >= others / 2)
-    if not is_share.any():
-        between = (scores > 0) & (scores <= 1)
-        above = finite_scores[finite_scores > 1]
-        if between.any() and 100 * scores[between].min() >= above.min() and 100 * scores[between].max() <= above.max():
-            is_share = between
-    if is_share.any():
-        small, large = scores[is_share][0], finite_scores[finite_scores > 1][0]
-        fewer = is_share if 2 * is_share.sum() <= len(scores) else np.isfinite(scores) & (scores > 1)
-        yield (
-            f"{format_rows(np.flatnonzero(fewer))}: scores must have one unit, got {small:g} next to {large:g}, shares "
-            "of 1 and per cent; multiply the ones by 100, or divide the others"
-        )

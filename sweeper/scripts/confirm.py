@@ -15,7 +15,7 @@ from sweeper.core.errors import ScriptError, UsageError
 from sweeper.core.records import InterimAnalysis
 from sweeper.core.text import format_count, join_words
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, explain_folds
+from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 from sweeper.scripts.answer import ComparisonResult, Confirmation, format_head, is_settled, make_document
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.loss_file import make_loss_text
@@ -169,8 +169,6 @@ def _judge(
         source="the trainings",
         metric=None if plan.task.has_counts else "score",
         design=_describe_design(plan),
-        folds=plan.folds or 1,
-        notes=() if plan.folds is None else (explain_folds(plan.folds),),
     )
     request = ScoreRequest(
         metric=plan.metric if plan.task.has_counts else None,

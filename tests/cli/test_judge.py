@@ -55,4 +55,4 @@ def test_judge_loads_no_heavy_library() -> None:
     call = "import contextlib, io; f = io.StringIO(); o = contextlib.redirect_stdout(f); o.__enter__(); "
     call += f"from sweeper.cli.judge import command; command(['{SCORES}'], standalone_mode=False); "
     call += "o.__exit__(None, None, None)"
-    assert not loaded_by(call) & {"torch", "optuna", "mlflow", "matplotlib", "pandas", "pyarrow", "rich"}
+    assert not loaded_by(call) & {"torch", "optuna", "mlflow", "matplotlib", "rich"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -174,7 +176,7 @@ def test_all_problems_are_in_one_list() -> None:
     frame.loc[2, "score"], frame.loc[5, "score"], frame.loc[7, "method"] = float("nan"), "high", ""
     first, second = find_problems(frame)
     assert first.startswith("row 8: the method is empty")
-    assert second.startswith("rows 3 and 6: no finite number, got nan;")
+    assert second.startswith("rows 3 and 6: a score must be a finite number")
 
 
 @pytest.mark.parametrize(
@@ -183,32 +185,32 @@ def test_all_problems_are_in_one_list() -> None:
         (lambda f: f.drop(index=[1]), {}, "1 score is missing that other runs have, first of a, seed 0 ('1')"),
         (lambda f: pd.concat([f, f.iloc[:2]]), {}, "rows 1, 2, 25 and 1 more: several rows for the same method, seed"),
         (lambda f: f.assign(score=0.5), {}, "the 3 runs of a have the same scores"),
-        (lambda f: f[f["method"] == "a"], {}, "at least 2 methods must be compared, got a"),
+        (lambda f: f[f["method"] == "a"], {}, "2 to 300 methods can be judged, as each is compared with each, got a;"),
         (lambda f: f.assign(score=100 * f["score"]), {}, "so that the usual margin of 0.01 may not be one"),
         (lambda f: f, {"margin": 0}, "--margin must be above 0, got 0"),
         (lambda f: f, {"margin": 1e308}, "--margin must be above 0, got 1e+308; use one from 1e-30 to 1e+30"),
         (lambda f: f, {"margin": 1e-300}, "--margin must be above 0, got 1e-300; use one"),
-        (lambda f: f.assign(score=[1e308, *f["score"][1:]]), {"margin": 1}, "row 1: numbers must lie within ± 1e+30"),
-        (lambda f: f.assign(score=[.5, -1e200, *f["score"][2:]]), {}, "row 2: numbers must lie within ± 1e+30"),
-        (lambda f: f.drop(columns="score").assign(tp=9, fp=1e155, fn=1), {}, "rows 1, 2, 3 and 21 more: numbers must"),
-        (lambda f: repeat_methods(2000, f), {}, "at most 300 methods can be judged, as each is compared with each"),
+        (lambda f: f.assign(score=[1e308, *f["score"][1:]]), {"margin": 1}, "row 1: a score must be a finite number"),
+        (lambda f: f.assign(score=[.5, -1e200, *f["score"][2:]]), {}, "row 2: a score must be a finite number"),
+        (lambda f: f.drop(columns="score").assign(tp=9, fp=1e155, fn=1), {}, "rows 1, 2, 3 and 21 more: a score must"),
+        (lambda f: repeat_methods(2000, f), {}, "compared with each, got m0, m1, m2 and 1997"),
         (lambda f: f, {"margin": 2}, "--margin must be below 1 where scores lie within 0 to 1, got 2; it is in"),
         (lambda f: f.assign(seed=f["seed"] + 3 * (f["method"] == "b")), {"paired_seeds": True}, "no seed in common"),
         (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
         (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
-        (lambda f: f.rename(columns={"method": "loss"}), {}, "and score; name it with --column method=NAME"),
+        (lambda f: f.rename(columns={"method": "loss"}), {}, "got none; --column method=NAME names it"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
-        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "melt([], ['a', 'b'], "),
-        (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "finite number, got '0,"),
+        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "melt(['seed', 'image'], "),
+        (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "(0.5999), got '0,"),
         (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
         (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method says nothing"),
         (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
         (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "tp, fp and fn must be ≥ 0"),
-        (lambda f: f.query("seed == 0")[["method", "image", "score"]].rename(columns={"image": "case no"}), {},
-         "same values of 'case no'; add --column 'image=case no' if it says which image, --column 'seed=case no' if"),
-        (lambda f: f.rename(columns={"image": "case", "seed": "run"})[1:], {}, "same values of 'run'; add --column"),
-        (lambda f: f.rename(columns={"image": "case"}), {}, "'case' distinguishes; add --column image=case if it says"),
-        (lambda f: f.drop(columns=["seed", "image"]), {"paired_seeds": True}, "--paired-seeds needs a column `seed`"),
+        (lambda f: f.query("seed == 0").drop(columns="seed"), {"paired_seeds": True}, "no seed in common of any"),
+        (lambda f: f.drop(columns=["seed", "image"]), {}, "and 21 more: several rows for the same method; leave all"),
+        (lambda f: f.rename(columns={"seed": "fold"}), {"columns": {"seed": "fold"}}, "give --column fold=fold in its"),
+        (lambda f: f, {"at": "5"}, "--at 5 needs a column of a training's steps, got none"),
+        (lambda f: f, {"columns": {"group": "patient"}}, "a column 'patient' must say the group of each row, got none"),
         (lambda f: f.assign(image=f["method"] + f["image"].astype(str)), {"common": True}, "no image has the scores"),
     ],
 )  # fmt: skip
@@ -219,16 +221,54 @@ def test_a_table_that_cannot_be_judged_is_refused_with_its_problem(
     assert any(words in problem for problem in problems), problems
 
 
-def test_a_column_whose_name_only_resembles_folds_is_ignored() -> None:
+@pytest.mark.parametrize(
+    ("title", "cells"),
+    [
+        ("case no", lambda f: f["image"]),
+        ("filename", lambda f: "/data/img_" + f["image"].astype(str) + ".png"),
+        ("prediction", lambda f: "/out/" + f["method"] + "/" + f["image"].astype(str) + ".nii.gz"),
+        ("trial", lambda f: range(len(f))),
+        ("lr", lambda f: 0.001),
+        ("epoch", lambda f: f["image"]),
+        ("state", lambda f: ["PRUNED", *["COMPLETE"] * (len(f) - 1)]),
+        ("dice", lambda f: f["score"] / 2),
+    ],
+)
+@pytest.mark.parametrize("keys", [("method",), ("method", "seed"), ("method", "seed", "image")])
+def test_a_column_that_is_not_known_is_asked_about_whatever_it_has(
+    title: str, cells: Any, keys: tuple[str, ...]
+) -> None:
+    """As rows are trainings or images by the name of a column alone, and never by its values."""
     frame = make_table(draw_scores(images=6))
-    more = frame.assign(manifold=frame["seed"], cvd=frame["image"], split="test", splitter=frame["image"])
-    assert sweeper.judge(more).contest.comparisons == sweeper.judge(frame).contest.comparisons
+    more = frame.assign(**{title: cells(frame)})[[*keys, title, "score"]]
+    (problem,) = (text for text in find_problems(more) if text.startswith("each column must be known"))
+    key, option = re.search(r"got (.*?); .* --ignore (.*) if it is of no influence", problem).groups()
+    assert (key, shlex.split(option)) == (title, [title]) and " --column " in problem
+    if keys == ("method", "seed", "image"):
+        ignored = sweeper.judge(more, ignore=[title])
+        assert ignored.contest.comparisons == sweeper.judge(frame).contest.comparisons
+    else:
+        assert "several rows for the same" in str(find_problems(more, ignore=[title]))
+
+
+def test_the_index_of_a_frame_and_a_column_without_a_name_are_no_trainings(tmp_path: Path) -> None:
+    frame = make_table(draw_scores(images=6))[["method", "score"]]
+    frame.to_csv(tmp_path / "scores.csv")
+    frame.to_parquet(tmp_path / "scores.parquet")
+    for scores in (tmp_path / "scores.csv", tmp_path / "scores.parquet", frame):
+        assert "several rows for the same method;" in str(find_problems(scores))
+    named = make_table(draw_scores(gap=0.03)).set_index("image")
+    named.to_parquet(tmp_path / "named.parquet")
+    for scores in (tmp_path / "named.parquet", named):
+        assert sweeper.judge(scores).document.images == 40
 
 
 def repeat_methods(methods: int, like: pd.DataFrame) -> pd.DataFrame:
     """Return two runs of each."""
     names = np.repeat([f"m{number}" for number in range(methods)], 2)
-    return pd.DataFrame({"method": names, "score": np.resize(like["score"], len(names))})
+    return pd.DataFrame(
+        {"method": names, "seed": np.arange(len(names)) % 2, "score": np.resize(like["score"], len(names))}
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,7 +295,8 @@ def test_a_table_whose_rows_share_little_takes_little_memory(columns: tuple[str,
 def test_scores_that_are_large_relative_to_the_margin_are_judged(far: float) -> None:
     scores = [far, 1.1 * far, 0.9 * far, 0.0, 1.0, 2.0]
     tracemalloc.start()
-    judgement = sweeper.judge(pd.DataFrame({"method": list("aaabbb"), "score": scores}), margin=0.01)
+    frame = pd.DataFrame({"method": list("aaabbb"), "seed": [0, 1, 2] * 2, "score": scores})
+    judgement = sweeper.judge(frame, margin=0.01)
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()
     assert judgement.verdict == "clear_winner" and judgement.named == "a"
@@ -304,15 +345,15 @@ def test_names_of_columns_may_have_another_case_and_a_frame_is_a_table_too() -> 
     other = frame.rename(columns={"method": "Model ", "score": "DICE", "image": "Image"})
     judgement = sweeper.judge(other, metric="dice", columns={"method": "model"})
     assert judgement.contest.comparisons == sweeper.judge(frame).contest.comparisons
-    (problem,) = find_problems(frame.rename(columns={"score": "Score"}).assign(SCORE=1))
-    assert "must hold the scores" in problem
+    problem, unknown = find_problems(frame.rename(columns={"score": "Score"}).assign(SCORE=1))
+    assert "must have the scores" in problem and "got Score and SCORE" in unknown
 
 
 @pytest.mark.parametrize("cells", [("0.5", "0,6"), ("59.9%", "61%"), ("1,234", "5,678")])
 def test_ambiguous_numbers_are_refused_with_how_to_write_them(tmp_path: Path, cells: tuple[str, str]) -> None:
     rows = [f'{method},{seed},"{cell}"' for method in "ab" for seed, cell in enumerate(cells)]
     (tmp_path / "scores.csv").write_text("\n".join(["method,seed,score", *rows]))
-    advice = "write numbers with a decimal point, and without a sign for thousands or per"
+    advice = "with a decimal point and no other sign"
     with pytest.raises(ScoresError, match=advice):
         sweeper.judge(tmp_path / "scores.csv")
 
@@ -345,13 +386,13 @@ def test_a_single_image_or_group_is_not_a_sample_of_images() -> None:
     """Nothing infinite is reported, and the claim is only about trainings."""
     one = sweeper.judge(make_table(draw_scores(images=1, gap=0.05)))
     groups = sweeper.judge(make_table(draw_scores(gap=0.05)).assign(group="patient"))
-    for judgement, what in ((one, "image"), (groups, "group of images")):
+    for judgement in (one, groups):
         assert (judgement.document.scope, judgement.document.images, judgement.document.groups) == (
             "trainings",
             0,
             None,
         )
-        assert any(f"All scores are of one {what}:" in caveat for caveat in judgement.caveats)
+        assert any("All scores are of one image or group:" in caveat for caveat in judgement.caveats)
         assert "inf" not in format_judgement(judgement)
     assert (
         "one number for each method says nothing about chance"
@@ -367,7 +408,7 @@ def test_the_answer_about_many_methods_is_short() -> None:
 
 def test_a_missing_file_is_refused_with_a_similar_name(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").touch()
-    with pytest.raises(ScoresError, match=r"got nothing, did you mean `.*/scores\.csv`\?"):
+    with pytest.raises(ScoresError, match=r"got none, did you mean `.*/scores\.csv`\?"):
         sweeper.judge(tmp_path / "score.csv")
 
 

@@ -93,17 +93,15 @@ def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
     client.delete_run(find_run("b2"))
     client.log_metric(run, "dice", 0.25)  # at step 0 again: the later value counts there
     direct, by_client = (
-        mlflow_runs.list_runs("losses", uri, ("dice",)),
-        mlflow_runs._request_runs("losses", uri, ("dice",)),
+        {each.id: each for each in read("losses", uri, ("dice",))}
+        for read in (mlflow_runs.list_runs, mlflow_runs._request_runs)
     )
-    assert next(each for each in direct if each.id == run).entries[0] == {"step": 0, "dice": 0.25}
-    assert len(direct) == 6 and next(each for each in direct if each.id == run).fields["both"] == "parameter"
-    key = lambda each: each.id  # noqa: E731
-    for run_of_store, expected in zip(sorted(direct, key=key), sorted(by_client, key=key), strict=True):
-        assert repr(run_of_store) == repr(
-            expected._replace(metrics=dict(expected.metrics), fields=dict(run_of_store.fields))
-        )  # NaN too
-        assert {**expected.fields} == {**run_of_store.fields}
+    assert direct[run].points[1] == ("dice", 0, 0.25) and direct[run].fields["both"] == "parameter"
+    assert len(direct) == 6 and direct.keys() == by_client.keys()
+    for name, expected in by_client.items():
+        assert repr(direct[name].points) == repr(expected.points)  # NaN too
+        same = {"points": (), "tags": dict(expected.tags), "params": dict(expected.params)}
+        assert direct[name]._replace(points=()) == expected._replace(**same)
 
 
 def test_all_problems_of_runs_are_in_one_list(uri: str) -> None:
@@ -115,28 +113,32 @@ def test_all_problems_of_runs_are_in_one_list(uri: str) -> None:
         ("still running", "RUNNING", {"loss": "a", "seed": "3"}),
         ("broken", "FAILED", {"loss": "b", "seed": "3"}),
         ("again", "FINISHED", {"loss": "b", "seed": "1"}),
-        ("nobody's", "FINISHED", {"seed": "4"}),
+        ("nobody", "FINISHED", {"seed": "4"}),
     ):
         client.set_terminated(client.create_run(experiment, run_name=name, tags=fields).info.run_id, status=status)
     problems = list_problems()
     for words in (
         "2 runs not finished (still running RUNNING and broken FAILED)",
-        "1 run without the parameter or tag 'loss' (nobody's)",
-        "b, seed 1, has 2 runs (b1 and again)",
+        "1 run without the parameter or tag 'loss' (nobody), which must say the method",
+        "b, 1 must have one run, got b1 and again",
         "4 runs without the metric 'dice' (still running, broken, again and 1 more)",
-        "2 runs whose 'dice' is no finite number (a0 nan and a1 1.79769e+308)",
     ):
         assert sum(problem.startswith(words) for problem in problems) == 1, problems
-    assert len(problems) == 5
+    assert len(problems) == 4
+    for name in ("still running", "broken", "again", "nobody"):
+        client.delete_run(find_run(name))
+    (problem,) = list_problems(at="2", ignore=())[:1]
+    assert "must have a score at the value at step 2" in problem
+    assert "runs a0 and a1: a score must be a finite number" in list_problems(at="last")[0]
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"columns": {}}, "none called 'method'; name it with --column method=NAME; there are loss and seed"),
+        ({"columns": {}}, "'method' (a0, a1, a2 and 3 more), which must say the method; --column method"),
         ({"metric": "dicee"}, "got dicee, did you mean `dice`?"),
-        ({"where": {"statsu": "FINISHED"}}, "got 'statsu', did you mean `status`?"),
-        ({"where": {"seed": "7"}}, "at least one run is needed, got none that counts of 7 runs"),
+        ({"where": {"statsu": "FINISHED"}}, "none has 'statsu', did you mean `status`?"),
+        ({"where": {"seed": "7"}}, "at least one run is needed, got none of 7 runs that --where asks for"),
         ({"columns": {"method": "loss", "seed": "sed"}}, "6 runs without the parameter or tag 'sed'"),
     ],
 )  # fmt: skip
@@ -151,8 +153,8 @@ def test_a_request_for_what_no_run_has_is_refused_with_what_they_have(
     ("at", "part", "caveat"),
     [
         ("0", 0.5, "the value at step 0"),
-        ("best:val", 0.5, "its dice at the row where val is highest"),
-        ("lowest:val", 1, "its dice at the row where val is lowest"),
+        ("best:val", 0.5, "its dice at the step where val is highest"),
+        ("lowest:val", 1, "its dice at the step where val is lowest"),
         ("epoch=7", 1, "the value at epoch 7"),
     ],
 )
@@ -175,14 +177,16 @@ def log_more() -> None:
 
 def test_rows_of_a_history_that_have_no_score_are_refused(uri: str) -> None:
     log_more()
+    assert "--at must name metrics of the runs, got vall, did you mean `val`?" in str(list_problems(at="best:vall"))
     assert (
-        "--at must name a logged value, got vall, did you mean `val`?"
-        in list_problems(metric="dice", at="best:vall")[0]
+        "a, 0, a, 1, a, 2 and 3 more must have a score at the value at step 9"
+        in list_problems(metric="dice", at="9")[0]
     )
-    assert "6 runs without the metric 'dice' (the value at step 9) (a0" in list_problems(metric="dice", at="9")[0]
-    assert "--metric must name a metric of the runs, got none" in list_problems(at="1")[0]
+    assert (
+        "--metric and --at must name metrics of the runs, got none; they have dice, epoch" in list_problems(at="1")[0]
+    )
     connect_to_mlflow(uri).log_metric(find_run("a0"), "dice", float("inf"), step=1)
-    assert "1 run whose 'dice' is no finite number (a0 nan)" in list_problems(metric="dice", at="1")[0]
+    assert "run a0: a score must be a finite number" in list_problems(metric="dice", at="1")[0]
     with pytest.raises(UsageError, match="choice on the test images"):
         package.judge("mlflow:losses", columns=NAMES, metric="dice", at="best:dice")
 
@@ -193,9 +197,20 @@ def test_without_seeds_each_run_is_a_training(uri: str) -> None:
         client.delete_tag(find_run(name), "seed")
     judgement = package.judge("mlflow:losses", columns=NAMES)
     assert next(row for row in judgement.document.methods if row.name == "a").runs == ("a0", "a1", "a2")
-    assert any(
-        "--paired-seeds needs a parameter or tag `seed`" in problem for problem in list_problems(paired_seeds=True)
-    )
+    assert "--paired-seeds compares runs of one seed, got no seed in common" in list_problems(paired_seeds=True)[0]
+    client.log_param(find_run("a1"), "lr", "0.1")  # trials of a search are no trainings
+    client.log_param(find_run("a2"), "lr", "0.2")
+    (problem,) = list_problems()
+    assert "those of a differ in lr: --column seed=lr if that is the seed, --ignore lr if it is" in problem
+    assert package.judge("mlflow:losses", columns=NAMES, ignore=["lr"]).contest == judgement.contest
+
+
+def test_runs_that_end_at_different_steps_are_not_compared_by_their_ends(uri: str) -> None:
+    connect_to_mlflow(uri).log_metric(find_run("b1"), "dice", 0.9, step=7)
+    (problem,) = list_problems()
+    assert "got 1 as the last of a, 0 and 7 of b, 1; --at 1 compares them there" in problem
+    same = package.judge("mlflow:losses", columns=NAMES, at="1").document.methods
+    assert all(0.6 < row.score < 0.85 for row in same)
 
 
 def test_the_command_judges_runs_and_reports_those_left_out(uri: str, sweeper: Sweeper) -> None:
@@ -216,7 +231,7 @@ def test_the_command_judges_runs_and_reports_those_left_out(uri: str, sweeper: S
     [
         ("mlflow:losses", "sqlite:///nowhere.db", "got sqlite:///nowhere.db: no such file"),
         ("mlflow:losses", "sqlite:///scores.csv", "must be an MLflow store, got sqlite:///scores.csv: "),
-        ("scores.csv", TRACKING, "--where is for `mlflow:EXPERIMENT` and `wandb:ENTITY/PROJECT`, got scores.csv"),
+        ("scores.csv", TRACKING, "--where is for mlflow:EXPERIMENT, got scores.csv"),
     ],
 )
 def test_an_address_of_no_store_is_refused(uri: str, source: str, tracking_uri: str, words: str) -> None:
@@ -227,7 +242,7 @@ def test_an_address_of_no_store_is_refused(uri: str, source: str, tracking_uri: 
 
 def test_reading_a_sqlite_store_loads_no_mlflow(uri: str) -> None:
     call = "import sweeper; sweeper.judge('mlflow:losses', columns={'method': 'loss'})"
-    assert not loaded_by(call) & {"mlflow", "sqlalchemy", "pandas"}
+    assert not loaded_by(call) & {"mlflow", "sqlalchemy"}
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sweeper
@@ -57,8 +59,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tree(root: Path, results: tuple[str, ...] = ("",), folds: int = 5) -> dict[str, float]:
-    """Write two models, `folds` folds of six cases each; return their foreground means over the first run's cases."""
-    rng, means = np.random.default_rng(0), {}
+    """Write two models, `folds` folds of six cases each; return each foreground mean of the last run, by fold, too."""
+    rng, means = np.random.default_rng(0), dict[str, Any]()
     for place in results:
         for better, model in zip((0, 6), MODELS, strict=True):
             all_cases = {}
@@ -69,26 +71,33 @@ def write_tree(root: Path, results: tuple[str, ...] = ("",), folds: int = 5) -> 
                     summarise(part),
                 )
                 all_cases |= part
+                means[f"{model} {fold}"] = summarise(part)["foreground_mean"]["Dice"]
             folder = root / place / "Dataset001_X" / model / "crossval_results_folds_0_1_2_3_4"
             write_json(folder / "summary.json", summarise(all_cases))
             write_json(folder / "postprocessed" / "summary.json", summarise(all_cases))
-            means.setdefault(model, summarise(all_cases)["foreground_mean"]["Dice"])
+            means[model] = summarise(all_cases)["foreground_mean"]["Dice"]
     return means
 
 
-def test_five_folds_are_one_training_over_all_images_scored_as_nnunet_does(tmp_path: Path) -> None:
+def test_five_folds_are_judged_as_a_table_of_their_means_is(tmp_path: Path) -> None:
     means = write_tree(tmp_path)
     judgement = sweeper.judge(tmp_path)
-    assert judgement.document.images == 30 and judgement.document.metric == "Dice"
-    assert {row.name: row.score for row in judgement.document.methods} == pytest.approx(means)
-    assert all(row.runs == ("Dataset001_X",) for row in judgement.document.methods)
-    assert judgement.document.networks is not None and judgement.document.networks.named == MODELS[1]
+    table = [(model, fold, means[f"{model} {fold}"]) for model in MODELS for fold in range(5)]
+    expected = sweeper.judge(pd.DataFrame(table, columns=["method", "fold", "Dice"]), metric="Dice")
+    assert judgement.headline == expected.headline and judgement.named == MODELS[1]
+    for one, other in zip(judgement.document.comparisons, expected.document.comparisons, strict=True):
+        assert one.model_dump() == pytest.approx(other.model_dump())
+    assert all(row.runs == tuple(f"1, fold {fold}" for fold in range(5)) for row in judgement.document.methods)
     assert any("as nnU-Net does" in caveat for caveat in judgement.caveats)
-    for folder in tmp_path.rglob("fold_*"):
-        for path in folder.rglob("summary.json"):
-            path.unlink()
-    # The crossval summaries contain the same.
-    assert sweeper.judge(tmp_path).document.methods == judgement.document.methods
+
+
+def test_where_the_folds_are_missing_their_common_summary_is_one_training(tmp_path: Path) -> None:
+    means = write_tree(tmp_path)
+    for path in tmp_path.rglob("fold_*/validation/summary.json"):
+        path.unlink()
+    document = sweeper.judge(tmp_path).document
+    assert document.images == 30 and document.networks is not None and document.networks.named == MODELS[1]
+    assert {row.name: row.score for row in document.methods} == pytest.approx({name: means[name] for name in MODELS})
 
 
 def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
@@ -120,17 +129,85 @@ def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_test_results_are_refused_or_left_out(tmp_path: Path) -> None:
-    with pytest.raises(ScoresError, match=r"must hold nnU-Net.s `summary.json` files"):
+    with pytest.raises(ScoresError, match=r"must have nnU-Net.s `summary.json` files"):
         sweeper.judge(tmp_path)
     write_tree(tmp_path)
     training = tmp_path / "Dataset001_X" / MODELS[0] / "fold_all" / "validation" / "summary.json"
     write_json(training, summarise(draw_cases(["case_00"], 9, np.random.default_rng(0))))
     assert any("its own training images" in caveat for caveat in sweeper.judge(tmp_path).caveats)
-    (tmp_path / "Dataset001_X" / MODELS[0] / "fold_3" / "validation" / "summary.json").unlink()
-    with pytest.raises(ScoresError, match=r"12 scores are missing .* \('case_18', class 1, "):
-        sweeper.judge(tmp_path)
-    assert sweeper.judge(tmp_path, common=True).document.left_out == 6
     write_json(tmp_path / "Dataset002_Y" / MODELS[0] / "fold_0" / "validation" / "summary.json", {"results": {}})
     with pytest.raises(ScoresError, match="one data set can be judged") as error:
         sweeper.judge(tmp_path)
-    assert len(error.value.problems) == 2
+    assert len(error.value.problems) == 3  # the file, and folds that are missing
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[" * 100_000, '{"metric_per_case": [{"metrics": 1}]}', None])
+def test_a_file_that_is_no_summary_is_named(tmp_path: Path, content: str | None) -> None:
+    write_tree(tmp_path)
+    path = tmp_path / "Dataset001_X" / MODELS[0] / "fold_3" / "validation" / "summary.json"
+    path.unlink()
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(ScoresError, match=re.escape(f"{path} must be a summary of nnU-Net with Dice, got none (")):
+        sweeper.judge(tmp_path)
+
+
+def test_missing_folds_and_a_missing_rival_lead_to_the_command_that_trains_them(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    for fold in (2, 3, 4):
+        (tmp_path / "Dataset001_X" / MODELS[1] / f"fold_{fold}" / "validation" / "summary.json").unlink()
+    with pytest.raises(ScoresError) as error:
+        sweeper.judge(tmp_path)
+    (problem,) = error.value.problems
+    assert (
+        "lacks 2, 3 and 4: nnUNetv2_train Dataset001_X 2d 2 -tr nnUNetTrainerDiceCELoss -p nnUNetPlans; or" in problem
+    )
+    assert sweeper.judge(tmp_path, common=True).document.left_out == 18
+    with pytest.raises(ScoresError, match=r"Dataset001_X 2d 0 -tr nnUNetTrainerCELoss -p nnUNetPlans$"):
+        sweeper.judge(tmp_path / "Dataset001_X" / MODELS[0])
+
+
+def test_ensembles_regions_and_copies_count_once(tmp_path: Path) -> None:
+    write_tree(tmp_path, folds=3)
+    root, rng = tmp_path / "Dataset001_X", np.random.default_rng(3)
+    cases = draw_cases([f"case_{k:02}" for k in range(18)], 3, rng)
+    for place in ("ensembles/ensemble___a___b___0_1_2", "ensembles/ensemble___a___b___0_1_2/postprocessed"):
+        write_json(root / place / "summary.json", summarise(cases))
+    names = {row.name for row in sweeper.judge(tmp_path).document.methods}
+    assert names == {*MODELS, "Dataset001_X/ensembles/ensemble___a___b___0_1_2"}
+    for model in MODELS:
+        regions = {name: {"(1, 2)": labels["1"], "(2,)": labels["1"]} for name, labels in cases.items()}
+        write_json(tmp_path / "regions" / model / "summary.json", summarise(regions))
+        cases = draw_cases(list(cases), 5, rng)
+    document = sweeper.judge(tmp_path / "regions").document
+    assert document.images == 18 and {row.name for row in document.methods} == {*MODELS}
+
+
+@pytest.mark.parametrize(
+    "copies", [("validation_raw_postprocessed",), ("../cv_niftis_raw", "../cv_niftis_postprocessed")]
+)
+def test_version_1_is_read_with_its_configuration(tmp_path: Path, copies: tuple[str, ...]) -> None:
+    """Case as of nnU-Net 1: labels next to the references in `results.all`, a folder above the task."""
+    rng, expected = np.random.default_rng(0), dict[str, list[float]]()
+    for configuration, gain in (("2d", 0.0), ("3d_fullres", 0.05)):
+        name = "nnUNetTrainerV2__nnUNetPlansv2.1"
+        for fold in range(5):
+            dice = [float(score) for score in 0.8 + gain + rng.normal(0, 0.02, 4)]
+            cases = [
+                {
+                    "0": {"Dice": 0.99, "Jaccard": 0.9},
+                    "1": {"Dice": score, "Jaccard": 0.6},
+                    "reference": f"/x/c{fold}{number}.nii.gz",
+                    "test": "/x/p.nii.gz",
+                }
+                for number, score in enumerate(dice)
+            ]
+            expected.setdefault(f"{name}__{configuration}", []).append(float(np.mean(dice)))
+            folder = tmp_path / "nnUNet" / configuration / "Task004_Hippo" / name / f"fold_{fold}"
+            for place in ("validation_raw", *copies):
+                document = {"author": "x", "name": name, "results": {"all": cases, "mean": {"1": {"Dice": 0.5}}}}
+                write_json(folder / place / "summary.json", document)
+    document = sweeper.judge(tmp_path).document
+    assert {row.name: row.score for row in document.methods} == pytest.approx(
+        {name: np.mean(scores) for name, scores in expected.items()}
+    )
+    assert document.verdict == "clear_winner" and len(document.methods[0].runs) == 5

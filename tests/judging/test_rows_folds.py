@@ -28,23 +28,44 @@ def make_folds(rotations: int, folds: int, key: int = 0, gap: float = 0.05) -> p
     return pd.DataFrame(rows, columns=["method", "seed", "fold", "score"])
 
 
-@pytest.mark.parametrize(
-    "name", ["fold", "Split", "cv", "k-fold", "CV_fold", "fold_id", "outer fold", "cross_validation_split"]
-)
-@pytest.mark.parametrize("runs", [1, 3])
-def test_with_images_the_folds_of_a_rotation_are_one_training(name: str, runs: int) -> None:
-    frame = make_table(draw_scores(images=20, runs=runs))
-    judgement = sweeper.judge(frame.assign(**{name: frame["image"] % 5}))
+def test_with_images_the_folds_of_a_rotation_are_one_training() -> None:
+    frame = make_table(draw_scores(images=20, runs=3))
+    judgement = sweeper.judge(frame.assign(fold=frame["image"] % 5))
     without_folds = sweeper.judge(frame)
-    assert judgement.document.images == 20 and (judgement.networks is None) == (runs == 3)
+    assert judgement.document.images == 20 and judgement.networks is None
     assert any("one training over all images" in c and "here K = 5" in c for c in judgement.caveats)
-    if runs == 1:  # of these networks alone
-        assert judgement.networks == without_folds.networks
-        return
     for one, other in zip(judgement.document.comparisons, without_folds.document.comparisons, strict=True):
         assert (one.difference, one.se_seed) == (other.difference, other.se_seed)
         assert one.se_image == pytest.approx(math.sqrt(5 / 4) * other.se_image)
         assert one.ci_high - one.ci_low > other.ci_high - other.ci_low
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("classes", ["", "xy"])
+def test_fewer_than_three_rotations_are_judged_as_the_means_of_their_folds_are(runs: int, classes: str) -> None:
+    """A spread of trainings can only be seen from fold to fold there, with the images or without."""
+    frame = make_table(draw_scores(images=20, runs=runs, gap=0.06)).assign(fold=lambda f: f["image"] % 5)
+    keys = ["method", "seed", "fold"]
+    if classes:  # the second one is in no image of fold 2, and scores less
+        both = pd.concat([frame.assign(**{"class": "x"}), frame.assign(**{"class": "y"}).query("fold != 2")])
+        frame = both.assign(score=both["score"] - 0.1 * (both["class"] == "y"))
+        means = frame.groupby([*keys, "class"])["score"].mean().groupby(keys).mean()
+    else:
+        means = frame.groupby(keys)["score"].mean()
+    judgement, expected = sweeper.judge(frame), sweeper.judge(means.reset_index())
+    assert (judgement.verdict, judgement.headline) == (expected.verdict, expected.headline)
+    assert judgement.verdict == "clear_winner" and judgement.caveats == expected.caveats
+    for one, other in zip(judgement.document.comparisons, expected.document.comparisons, strict=True):
+        assert one.model_dump() == pytest.approx(other.model_dump())
+
+
+@pytest.mark.parametrize("parts", ["methods", "two"])
+def test_folds_that_say_nothing_of_methods_leave_the_networks(parts: str) -> None:
+    """Other divisions for each method, or two folds."""
+    frame = make_table(draw_scores(images=20, runs=1))
+    fold = frame["image"] % 2 if parts == "two" else (frame["image"] + (frame["method"] == "a")) % 5
+    judgement, without_folds = sweeper.judge(frame.assign(fold=fold)), sweeper.judge(frame)
+    assert judgement.networks == without_folds.networks and judgement.document.images == 20
 
 
 @pytest.mark.parametrize("kind", ["seed", "method"])
@@ -131,11 +152,11 @@ def test_a_single_rotation_needs_no_column_of_seeds_and_names_its_method() -> No
 @pytest.mark.parametrize(
     ("frame", "options", "problem"),
     [
-        (make_folds(1, 5), {"columns": {"seed": "fold"}}, "Give --column fold=fold in its place"),
+        (make_folds(1, 5), {"columns": {"seed": "fold"}}, "give --column fold=fold in its place"),
         (make_folds(1, 5).iloc[:-1], {}, "must have all 5 folds, got fewer of b, seed 0"),
         (make_folds(1, 5).assign(split=["train", "test"] * 5), {}, "only images that a method was not trained on"),
         (make_folds(1, 5).assign(split=["val", "Test"] * 5).drop(columns="fold"), {}, "== 'Test'"),
-        (make_folds(1, 5).assign(cv=[1, 2] * 5), {}, "one column of folds is needed, got fold and cv"),
+        (make_folds(1, 5).assign(cv=[1, 2] * 5), {}, "each column must be known, got cv;"),
         (make_folds(1, 5).assign(fold=[1, None, 3, 4, 5] * 2), {}, "the fold is empty"),
     ],
 )  # fmt: skip
@@ -143,9 +164,9 @@ def test_a_column_that_holds_no_folds_is_refused(frame: pd.DataFrame, options: d
     assert problem in "\n".join(find_problems(frame, **options))
 
 
-def test_of_two_columns_of_folds_an_option_chooses_one() -> None:
+def test_of_two_columns_of_folds_an_option_leaves_one_out() -> None:
     frame = make_folds(1, 5)
-    judgement = sweeper.judge(frame.assign(cv=[1, 2] * 5), columns={"fold": "fold"})
+    judgement = sweeper.judge(frame.assign(cv=[1, 2] * 5), ignore=["cv"])
     assert judgement.document.comparisons == sweeper.judge(frame).document.comparisons
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from sweeper.judging.rows import ScoresError
-from sweeper.judging.table_traps import find_alike
 from tests.judging.tables import find_problems, judge_columns
 from tests.support.pasting import run_text
 
@@ -50,8 +49,8 @@ def test_all_mistakes_are_in_one_list() -> None:
     text = list_problems([*rows, rows[1]])
     assert text.count("\n") == 4
     for expected in (
-        "row 4: no finite number, got 'failed'",
-        "the name of a method must be written in one way, got 'A' and 'a'",
+        "row 4: a score must be a finite number with a decimal point and no other sign (0.5999), got 'failed'",
+        "each method must be written in one way, got 'A' and 'a'",
         "row 6: scores must have one unit",
         "rows 2 and 31: several rows for the same method, seed and image; leave all but one out",
         "are missing that other runs have",
@@ -74,22 +73,23 @@ def test_all_mistakes_are_in_one_list() -> None:
     ],
 )
 def test_names_that_differ_only_in_case_spaces_or_extension_are_alike(names: tuple[str, ...], is_one: bool) -> None:
-    assert bool(find_alike(names)) is is_one
+    rows = [(names["ab".index(row[0])], *row[1:]) for row in ROWS]
+    assert ("each method must be written in one way" in list_problems(rows)) is is_one
 
 
 def test_two_spellings_of_one_image_are_refused() -> None:
     other = [(m, s, f"{image}.PNG" if m == "b" else image, x) for m, s, image, x in ROWS]
-    assert "the name of a test image must be written in one way, got 'img0' and 'img0.PNG'" in list_problems(other)
+    assert "each image must be written in one way, got 'img0' and 'img0.PNG'" in list_problems(other)
     both = [row for m, s, i, x in ROWS for row in ((m, s, i, x), (m, s, i.upper(), x - 0.01))]
     assert not list_problems(both)  # each run has both, so that they are two
 
 
 @pytest.mark.parametrize(
-    ("name", "pair"), [("img0{}", "'img0' and 'img00'"), ("b/img{}.png", "'b/img0.png' and 'img0'")]
+    ("name", "pair"), [("img0{}", "'img0' and 'img00'"), ("b/img{}.png", "'img0' and 'b/img0.png'")]
 )
 def test_images_that_differ_by_folders_or_leading_zeros_are_refused(name: str, pair: str) -> None:
     rows = [(m, s, name.format(image[3:]) if m == "b" else image, x) for m, s, image, x in ROWS]
-    assert f"the name of a test image must be written in one way, got {pair}, " in list_problems(rows, common=True)
+    assert f"each image must be written in one way, got {pair}, " in list_problems(rows, common=True)
 
 
 def test_images_of_one_name_in_several_folders_of_a_run_are_judged() -> None:

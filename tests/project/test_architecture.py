@@ -24,7 +24,7 @@ PACKAGES_OF = {
     "torch": ("adapters/", "losses/", "training/"),
     "segmentation_models_pytorch": ("training/",),
     "matplotlib": ("report/",),
-    "pandas": ("report/",),
+    "pandas": ("judging/", "report/"),
     "jinja2": ("report/",),
     "PIL": ("data/", "report/"),
     "tifffile": ("data/",),
