@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from sweeper.core.errors import ProblemListError
 from sweeper.core.paths import TRACKING
 from sweeper.core.text import abbreviate_names, suggest_correction
 from sweeper.judging.direction import find_lower_word
-from sweeper.judging.steps import choose_steps, parse_choice
+from sweeper.judging.steps import StepChoice, choose_steps, parse_choice
 
 KEYS = ("method", "image", "seed", "group", "class", "fold", "step")
 """Columns that say what a score is of; only `method` is required."""
@@ -95,70 +97,71 @@ class Rows:
     """The rows that have the score of a run, as a frame of keys and numbers, and their problems."""
 
     def __init__(self, scores: ScoreRows, request: ScoreRequest) -> None:
-        table, self.undefined = _make_table(scores), scores.undefined
-        self._run_names = scores.run_names
+        """Read the columns.
+
+        Raises:
+            ScoresError: if columns are missing or not known, or rows have no names, as nothing more can be said then.
+        """
+        table, self._run_names = _make_table(scores), scores.run_names
         self.is_trusted = scores.design is not None
         """Whether sweeper trained the runs."""
-        score = request.metric or scores.metric or "score"
-        choice = parse_choice(request.at, request.metric)
-        names = {key: request.columns.get(key, key) for key in KEYS}
-        wanted = (*names.values(), *COUNTS, score, *choice.names)
-        found = {name: title for name in wanted if (title := _find_column(table.columns.tolist(), name)) is not None}
-        self.titles = {key: found[name] for key, name in names.items() if name in found}
-        """Key → its column in the input."""
-        self.of_counts = score not in found and found.keys() >= set(COUNTS)
-        self.metric = (request.metric or "miou") if self.of_counts else score
-        self.title = OF_COUNTS.get(self.metric, self.metric) if self.of_counts else score
-        self.score_names = COUNTS if self.of_counts else (score,)
-        """Columns of `frame` with the numbers."""
-        self.problems, self.notes = list[str](), list[str]()
         self.folds = scores.folds
         """Number of folds whose trainings together make a run over all images, if no column says it."""
-        self._check_columns(table, found, names, choice.names, request)
-        self._check_sides(table, set(found.values()) - {self.titles.get("fold")})
-        is_readable = "method" in self.titles and found.keys() >= set(self.score_names)
-        if is_readable and not (self.problems and "step" in self.titles):
-            self.frame = self._make_frame(table, found, [*self.score_names, *found.keys() & {*choice.names}])
-        else:
-            self.frame = pd.DataFrame()
+        choice = parse_choice(request.at, request.metric)
+        names = {key: request.columns.get(key, key) for key in KEYS}
+        wanted = [*names.values(), *COUNTS, "score", *filter(None, (request.metric, scores.metric)), *choice.names]
+        found = {name: title for name in wanted if (title := _find_column(table, name)) is not None}
+        self.titles = {key: found[name] for key, name in names.items() if name in found}
+        """Key → its column in the input."""
+        has_counts = found.keys() >= set(COUNTS)
+        self.metric = request.metric or scores.metric or ("miou" if has_counts and "score" not in found else "score")
+        self.of_counts = has_counts and self.metric not in found
+        self.title = OF_COUNTS.get(self.metric, self.metric) if self.of_counts else self.metric
+        self.score_names = list(COUNTS) if self.of_counts else [self.metric]
+        """Columns of `frame` with the numbers."""
+        self.problems, self.notes, self.source = list[str](), list[str](), scores.source
+        self._check_columns(table, found, names, request, choice)
+        self.raise_problems()
+        numeric = {name: table[found[name]] for name in (*self.score_names, *choice.names)}
+        numbers = {name: pd.to_numeric(cells, errors="coerce").astype(float) for name, cells in numeric.items()}
+        self.frame = pd.DataFrame(numbers | {key: _format_keys(table[title]) for key, title in self.titles.items()})
+        if "fold" in self.frame and self.frame["fold"].nunique() < 2:
+            self.frame = self.frame.drop(columns="fold")  # it distinguishes nothing
         if "step" in self.frame:
             cells = table[found[self.score_names[0]]]
             self.frame, problems = choose_steps(self.frame, cells.notna() & (cells != ""), choice)
             self.problems += problems
             self.notes.append(choice.format_note(self.metric))
-        elif request.at is not None and "step" not in self.titles:
-            self.problems.append(
-                f"--at {request.at} needs a column of a training's steps, got none; --column step=NAME names it"
-            )
-        self._check_numbers(table, found)
-        if (self.frame[[key for key in CELL if key in self.frame]] == "").any(axis=None):
-            self.frame = pd.DataFrame()  # what is not named has more problems only for that
+        self._check_cells(table[[found[name] for name in self.score_names]], undefined=scores.undefined)
+        keys = self.frame[[key for key in CELL if key in self.frame]]
+        if not len(table):
+            self.problems.append("at least one row is needed, got none")
+        if not len(keys) or (keys == "").any(axis=None):
+            self.raise_problems()
 
     def _check_columns(
         self,
         table: pd.DataFrame,
         found: Mapping[str, str],
         names: Mapping[str, str],
-        choice_names: Sequence[str],
         request: ScoreRequest,
+        choice: StepChoice,
     ) -> None:
-        """Find columns that are missing, and those of which nobody said what they are."""
+        """Find columns that are missing, not known, or of other images than test images."""
         titles: list[str] = table.columns.tolist()
-        for key, name in names.items():
-            if name not in found and (key == "method" or key in request.columns):
-                self.problems.append(
-                    f"a column {name!r} must say the {key} of each row, got none{suggest_correction(name, titles)}; "
-                    f"--column {key}=NAME names it"
-                )
-        for name in choice_names:
-            if name not in found:
-                self.problems.append(f"--at must name a column, got {name}{suggest_correction(name, titles)}")
+        needed = {name: key for key, name in names.items() if key in ("method", *request.columns)}
+        needed |= dict.fromkeys(choice.names, "step") | ({names["step"]: "step"} if request.at is not None else {})
+        for name in [name for name in needed if name not in found]:
+            self.problems.append(
+                f"a column {name!r} must say the {needed[name]} of each row, got none"
+                f"{suggest_correction(name, titles)}; --column {needed[name]}=NAME names it"
+            )
         unknown = [title for title in titles if title not in {*found.values(), *request.ignore}]
         if self.of_counts and (self.metric not in OF_COUNTS or request.lower_is_better):
             self.problems.append(
                 f"of tp, fp and fn --metric must be miou or dice, of which higher is better, got {self.metric!r}"
             )
-        elif not self.of_counts and self.metric not in found:
+        if not self.of_counts and self.metric not in found:
             near = suggest_correction(self.metric, titles) or _suggest_melt(table, unknown, self.titles, request.metric)
             self.problems.append(
                 f"a column {self.metric!r} must have the scores (--metric names another), or tp, fp and fn, got none"
@@ -177,10 +180,8 @@ class Rows:
                 f"--column seed={names['seed']} must name a column of separate trainings, and folds share training "
                 f"images; give --column fold={names['seed']} in its place"
             )
-
-    def _check_sides(self, table: pd.DataFrame, known: Iterable[str | None]) -> None:
-        """Find a column that says that images of training or validation are among the rows."""
-        for title in table.columns.difference([*known]):
+        known = {*found.values()} - {self.titles.get("fold")}
+        for title in [title for title in titles if title not in known]:
             values = table[title].dropna().astype(str).str.strip().unique().tolist()
             if len(values) > 1 and _SIDES & {value.casefold() for value in values}:
                 self.problems.append(
@@ -189,44 +190,44 @@ class Rows:
                     f"table[table[{title!r}].astype(str) == {values[-1]!r}])"
                 )
 
-    def _make_frame(self, table: pd.DataFrame, found: Mapping[str, str], numbers: Iterable[str]) -> pd.DataFrame:
-        """Return the keys as texts and the numbers, NaN where a cell is none; add the problems of empty keys."""
-        frame = pd.DataFrame(index=table.index)
-        if not len(frame):
-            self.problems.append("at least one row is needed, got none")
-        for name in numbers:
-            frame[name] = pd.to_numeric(table[found[name]], errors="coerce").astype(float)
-        for key, title in self.titles.items():
-            frame[key] = [_format_key(value) for value in table[title]]
-            if key != "group" and len(empty := frame.index[frame[key] == ""]):
-                self.problems.append(f"{self.format_rows(empty)}: the {key} is empty; name it, or leave the column out")
-        if "fold" in frame and frame["fold"].nunique() < 2:
-            return frame.drop(columns="fold")  # it distinguishes nothing
-        return frame
+    def _check_cells(self, cells: pd.DataFrame, *, undefined: bool) -> None:
+        """Find keys that are empty, and scores that are no numbers, which count as 0 for the remaining problems."""
+        for key in self.titles.keys() & {*self.frame} - {"group"}:
+            self.refuse(self.frame[key] == "", f"the {key} must have a name, got none", "or leave the column out")
+        numbers = self.frame[self.score_names].to_numpy()
+        is_wrong = ~((np.abs(numbers) <= MAX_SCORE) | (np.isnan(numbers) & undefined))
+        places = is_wrong.argmax(axis=1)[:, None]
+        self.refuse(
+            is_wrong.any(axis=1),
+            "a score must be a finite number with a decimal point and no other sign (0.5999)",
+            "a class that an image lacks has no row, and a run that diverged gets the score that it is worth",
+            np.take_along_axis(cells.loc[self.frame.index].to_numpy(dtype=object), places, axis=1)[:, 0],
+        )
+        is_negative = (numbers < 0).any(axis=1) & self.of_counts
+        self.refuse(is_negative, "tp, fp and fn must be ≥ 0, got less", "give counts of pixels")
+        self.frame[self.score_names] = np.where(is_wrong, 0.0, numbers)
 
-    def _check_numbers(self, table: pd.DataFrame, found: Mapping[str, str]) -> None:
-        if not len(self.frame):
-            return
-        numbers = self.frame[list(self.score_names)]
-        is_usable = numbers.abs().le(MAX_SCORE) | (numbers.isna() & self.undefined)
-        if not is_usable.all(axis=None):
-            wrong = self.frame.index[~is_usable.all(axis=1)]
-            name = is_usable.loc[wrong[0]].idxmin()
-            self.problems.append(
-                f"{self.format_rows(wrong)}: a score must be a finite number with a decimal point and no other sign "
-                f"(0.5999), got {table.loc[wrong[0], found[name]]!r}; a class that an image lacks has no row, and a "
-                "run that diverged gets the score that it is worth"
-            )
-            self.frame[list(self.score_names)] = numbers.where(is_usable, 0.0)  # to find the remaining problems
-        if self.of_counts and (numbers < 0).any(axis=None):
-            self.problems.append(
-                f"{self.format_rows(numbers.index[(numbers < 0).any(axis=1)])}: tp, fp and fn must be ≥ 0"
-            )
+    def raise_problems(self) -> None:
+        """Raise the problems that were found so far.
 
-    def format_rows(self, rows: pd.Index[int]) -> str:
-        """Format rows, `rows 2, 5 and 7`, counted from 1 without the header, or the names of runs."""
-        names = [self._run_names[row] for row in rows] if self._run_names else [str(row + 1) for row in rows]
-        return f"{'run' if self._run_names else 'row'}{'s' if len(names) > 1 else ''} {abbreviate_names(names)}"
+        Raises:
+            ScoresError: if there are any.
+        """
+        if self.problems:
+            raise ScoresError(self.source, self.problems)
+
+    def refuse(self, is_wrong: npt.ArrayLike, rule: str, step: str, cells: npt.ArrayLike | None = None) -> None:
+        """Add the problem of the marked rows of `frame`, if there are any; `cells` have the value found in each.
+
+        They are called `rows 2, 5 and 7`, from 1 on without the header, or by the names of their runs.
+        """
+        marks = np.asarray(is_wrong, dtype=bool)
+        which = self.frame.index[marks].tolist()
+        names = [self._run_names[row] for row in which] if self._run_names else [str(row + 1) for row in which]
+        word = "run" if self._run_names else "row"
+        if names:
+            got = "" if cells is None else f", got {np.asarray(cells, dtype=object)[marks][0]!r}"
+            self.problems.append(f"{word}{'s' * (len(names) > 1)} {abbreviate_names(names)}: {rule}{got}; {step}")
 
 
 def _make_table(scores: ScoreRows) -> pd.DataFrame:
@@ -236,9 +237,9 @@ def _make_table(scores: ScoreRows) -> pd.DataFrame:
     return table.set_axis(table.columns.map(str), axis=1).reset_index(drop=True)
 
 
-def _find_column(titles: Sequence[str], name: str) -> str | None:
+def _find_column(table: pd.DataFrame, name: str) -> str | None:
     """Return the column of this name, or the only one that differs from it by case or surrounding blanks."""
-    alike = [title for title in titles if title.strip().casefold() == name.strip().casefold()]
+    alike = [title for title in table.columns.tolist() if title.strip().casefold() == name.strip().casefold()]
     return name if name in alike else alike[0] if len(alike) == 1 else None
 
 
@@ -262,8 +263,9 @@ def _suggest_melt(table: pd.DataFrame, unknown: Iterable[str], keys: Mapping[str
     )
 
 
-def _format_key(value: Any) -> str:
-    """Return a key as text; 1.0 and "1" are the same."""
-    if pd.isna(value):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+def _format_keys(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Return keys as texts; 1.0 and "1" are the same, and a missing one is empty."""
+    codes, distinct = pd.factorize(cells.astype(object), use_na_sentinel=False)
+    values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in distinct]
+    texts = ["" if pd.isna(value) else str(value).strip() for value in values]
+    return pd.Series(np.array(texts, dtype=object)[codes], dtype=object)

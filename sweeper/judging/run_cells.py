@@ -13,34 +13,36 @@ from sweeper.judging.rows import CELL, Rows, ScoreRequest
 
 MOST_METHODS = 300
 """All pairs are compared, which takes half a minute."""
-MOST_CELLS = 50_000_000
-"""Runs × images × classes: 1.2 GB."""
 
 
 class RunCells:
-    """The rows by run, image and class, and the problems of missing, repeated and inconsistent ones."""
+    """The rows by run, image and class; missing, repeated and inconsistent ones are added to the rows' problems."""
 
     def __init__(self, rows: Rows, request: ScoreRequest) -> None:
-        self.rows, self.problems, self.left_out = rows, list[str](), 0
+        self.rows, self.notes, self.left_out = rows, list(rows.notes), 0
         self.present = [key for key in CELL if key in rows.frame]
         frame = rows.frame.assign(**{key: "1" for key in CELL if key not in rows.frame})
         self.methods = frame["method"].unique().tolist()
-        self.problems += self._find_request_problems(request)
-        self.notes: list[str] = []
+        self._check_request(request)
         self.folds = rows.folds
         """Number of folds of a training; 1 = it has none."""
-        if "group" in frame and frame.duplicated(CELL).any() and not frame.duplicated([*CELL, "group"]).any():
+        if "group" in frame:
             frame = self._join_groups_to_images(frame)
         self.is_by_fold = "fold" in frame and "image" not in self.present
         """Whether each run is a fold of a training."""
         if "fold" in frame:
             self._check_folds(frame)
-        if self.is_by_fold:
-            frame = _name_folds(frame)
-        self._find_repeated(frame)
+        frame = _name_folds(frame) if self.is_by_fold else frame
+        rows.refuse(
+            frame.duplicated(CELL, keep=False),
+            f"one row must be for one {join_words(self.present)}, got several",
+            "leave all but one out, or name the column that tells them apart: --column seed=NAME if each is a "
+            "training, image=NAME if each is an image (group=NAME if its name is that of several), or class=NAME",
+        )
         frame = self._find_missing(frame, leave_out=request.common)
-        self._check_images(frame)
-        if "fold" in frame and not self.is_by_fold and not rows.is_trusted and _has_few_rotations(frame):
+        if rows.of_counts:
+            self._check_labels(frame)
+        if "fold" in frame and not (self.is_by_fold or rows.is_trusted) and _has_few_rotations(frame):
             self.is_by_fold, frame = True, _name_folds(frame)
         if self.is_by_fold or request.paired_seeds:
             self._check_common_seeds(frame)
@@ -53,47 +55,32 @@ class RunCells:
         if "group" in frame and (frame["group"] != "").any() and not self.is_by_fold:
             self.unit = ("group " + frame["group"]).where(frame["group"] != "", "image " + frame["image"])
             self.groups = self.unit.nunique()
-        size = len(self.runs) * self.unit.nunique() * frame["class"].nunique()
-        if size > MOST_CELLS and not self.problems:
-            self.problems.append(
-                f"runs × images × classes must be at most {MOST_CELLS:,}, got {size:,}; score fewer of them, or give "
-                "each image's mean over its classes"
-            )
         self.images = 0 if self.is_by_fold or self.unit.nunique() < 2 else frame["image"].nunique()
         """Number of images; 0 = nothing says how others would rank the methods."""
+        self._note_folds()
 
-    def _find_request_problems(self, request: ScoreRequest) -> list[str]:
-        """Find problems of the methods to compare, their baseline, and the level."""
-        count, problems = len(self.methods), list[str]()
-        if not 2 <= count <= MOST_METHODS:
-            problems.append(
+    def _check_request(self, request: ScoreRequest) -> None:
+        """Check the methods to compare, their baseline, and the level."""
+        if not 2 <= len(self.methods) <= MOST_METHODS:
+            self.rows.problems.append(
                 f"2 to {MOST_METHODS} methods can be judged, as each is compared with each, got "
-                f"{abbreviate_names(self.methods) or 'none'}; add another, or leave out those that cannot be the best"
+                f"{abbreviate_names(self.methods)}; add another, or leave out those that cannot be the best"
             )
-        if request.baseline is not None and request.baseline not in self.methods:
-            near = suggest_correction(request.baseline, self.methods)
+        if request.baseline not in (None, *self.methods):
+            near = suggest_correction(str(request.baseline), self.methods)
             near = near or f"; the methods are {abbreviate_names(self.methods, most=8)}"
-            problems.append(f"--baseline must be one of the methods, got {request.baseline!r}{near}")
+            self.rows.problems.append(f"--baseline must be one of the methods, got {request.baseline!r}{near}")
         if not 0.5 <= request.level < 1:
-            problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
-        return problems
+            self.rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
 
     def _check_common_seeds(self, frame: pd.DataFrame) -> None:
         """Check that methods whose runs are compared pair by pair have seeds in common."""
         seeds = {method: set(frame.loc[frame["method"] == method, "seed"]) for method in self.methods}
         apart = [f"{one} and {other}" for one, other in combinations(seeds, 2) if not seeds[one] & seeds[other]]
         if apart or not {"seed", "fold"} & {*self.rows.frame}:
-            self.problems.append(
+            self.rows.problems.append(
                 "--paired-seeds compares runs of one seed, got no seed in common of "
                 f"{abbreviate_names(apart) or 'any two methods'}; name shared seeds alike, or leave the option out"
-            )
-
-    def _find_repeated(self, frame: pd.DataFrame) -> None:
-        if len(again := frame.index[frame.duplicated(CELL, keep=False)]):
-            self.problems.append(
-                f"{self.rows.format_rows(again)}: several rows for the same {join_words(self.present)}; leave all but "
-                "one out, or name the column that tells them apart: --column seed=NAME if each is a training, --column "
-                "image=NAME if each is an image (group if its name is that of several), --column class=NAME"
             )
 
     def _find_missing(self, frame: pd.DataFrame, *, leave_out: bool) -> pd.DataFrame:
@@ -101,23 +88,21 @@ class RunCells:
         cells = frame.drop_duplicates(CELL)
         runs_of = cells.groupby(["image", "class"], sort=False).size()
         sizes = cells.groupby(["method", "seed"], sort=False).size()
-        if (runs_of == len(sizes)).all():
-            return frame
         images = runs_of.index[runs_of < len(sizes)].unique("image")
-        if leave_out and len(images) < frame["image"].nunique():
+        has_others = len(images) < frame["image"].nunique()
+        if leave_out and has_others:
             self.left_out = len(images)
             return frame[~frame["image"].isin(images)]
-        method, seed = sizes.index[sizes < len(runs_of)][0]
-        own = cells[(cells["method"] == method) & (cells["seed"] == seed)]
-        lacking = runs_of.index[~runs_of.index.isin(pd.MultiIndex.from_frame(own[["image", "class"]]))]
-        run = f"{method}, seed {seed}" if "seed" in self.present else method
-        step = "score what is missing, or leave such images out with --common"
-        if leave_out or len(images) == frame["image"].nunique():
-            step = "no image has the scores of all runs; are images and classes named alike in all of them?"
-        self.problems.append(
-            f"{format_count(len(runs_of) * len(sizes) - len(cells), 'score is', 'scores are')} missing that other runs "
-            f"have, first of {run} ({self._format_cells(lacking)}); {step}"
-        )
+        if len(images):
+            method, seed = sizes.index[sizes < len(runs_of)][0]
+            own = cells[(cells["method"] == method) & (cells["seed"] == seed)]
+            lacking = runs_of.index[~runs_of.index.isin(pd.MultiIndex.from_frame(own[["image", "class"]]))]
+            step = "score what is missing, or leave such images out with --common"
+            self.rows.problems.append(
+                f"{format_count(len(runs_of) * len(sizes) - len(cells), 'score is', 'scores are')} missing that other "
+                f"runs have, first of {method}, seed {seed} ({self._format_cells(lacking)}); "
+                f"{step if has_others else 'no image has the scores of all runs: are all named alike in each of them?'}"
+            )
         return frame
 
     def _format_cells(self, cells: pd.Index) -> str:
@@ -125,8 +110,13 @@ class RunCells:
         return abbreviate_names(texts)
 
     def _join_groups_to_images(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rename images to group/image, as runs have several images of one name in different groups."""
-        name = frame.loc[frame.duplicated(CELL), "image"].iloc[0]
+        """Rename images to group/image if runs have several images of one name in different groups."""
+        again = frame.duplicated(CELL)
+        if not again.any() or frame.duplicated([*CELL, "group"]).any():
+            has_others = frame.groupby("image")["group"].transform("nunique") > 1
+            self.rows.refuse(has_others, "an image must be in one group, got several", "give each image one")
+            return frame
+        name = frame.loc[again, "image"].iloc[0]
         groups = frame.loc[frame["image"] == name, "group"].unique()[:2].tolist()
         self.notes.append(
             f"Several groups have an image of one name, such as {name!r} in {join_words(groups)}: they are taken to be "
@@ -138,55 +128,47 @@ class RunCells:
         """Count the folds; find one that is not tested, or an image that is tested in several."""
         folds = frame.groupby(["method", "seed"], sort=False)["fold"].nunique()
         self.folds = int(folds.min())  # their names may differ from run to run
-        again = frame.index[frame.groupby(CELL)["fold"].transform("nunique") > 1]
-        if self.is_by_fold and folds.max() > self.folds:
+        if not self.is_by_fold:
+            image, fold = (f"table[{self.rows.titles[key]!r}]" for key in ("image", "fold"))
+            self.rows.refuse(
+                frame.groupby(CELL)["fold"].transform("nunique") > 1,
+                "an image must be in one fold of a training, got several",
+                "as trainings of folds share training images, give each image's mean over them. If images of several "
+                f"folds only have one name, in pandas: `{image} = {fold}.astype(str) + '/' + {image}.astype(str)`",
+            )
+        elif self.folds < folds.max():
             lacking = [f"{method}, seed {seed}" for method, seed in folds.index[folds < folds.max()]]
-            self.problems.append(
+            self.rows.problems.append(
                 f"each training must have all {folds.max()} folds, got fewer of {abbreviate_names(lacking)}"
             )
-        elif len(again) and not self.is_by_fold:
-            image, fold = (f"table[{self.rows.titles[key]!r}]" for key in ("image", "fold"))
-            self.problems.append(
-                f"{self.rows.format_rows(again)}: an image must be in one fold of a training, got several; as "
-                "trainings of folds share training images, give each image's mean over them. If images of several "
-                f"folds only have one name, in pandas: `{image} = {fold}.astype(str) + '/' + {image}.astype(str)`"
+
+    def _check_labels(self, frame: pd.DataFrame) -> None:
+        """Check that labels are the same for all runs."""
+        labels = (frame["tp"] + frame["fn"]).groupby([frame["image"], frame["class"]], sort=False)
+        wrong = labels.max() - labels.min() > 1e-6 * np.maximum(1, labels.max())
+        if wrong.any():
+            self.rows.problems.append(
+                "tp + fn, the pixels of the labels, must be the same for all runs, got others for "
+                f"{self._format_cells(wrong.index[wrong])}: were they scored on the same labels, at one resolution?"
             )
 
-    def _check_images(self, frame: pd.DataFrame) -> None:
-        """Check that labels and groups are the same for all runs."""
-        if self.rows.of_counts:
-            labels = (frame["tp"] + frame["fn"]).groupby([frame["image"], frame["class"]], sort=False)
-            wrong = labels.max() - labels.min() > 1e-6 * np.maximum(1, labels.max())
-            if wrong.any():
-                self.problems.append(
-                    f"tp + fn, the pixels of the labels, must be the same for all runs, got others for "
-                    f"{self._format_cells(wrong.index[wrong])}: were they scored on the same labels, at the same "
-                    "resolution?"
-                )
-        if "group" in frame:
-            changing = frame.index[frame.groupby("image")["group"].transform("nunique") > 1]
-            if len(changing):
-                self.problems.append(f"{self.rows.format_rows(changing)}: an image must be in one group, got several")
-
-    def list_notes(self) -> list[str]:
-        """Return the caveats of groups, of folds, and of a single image."""
-        notes = list(self.notes)
+    def _note_folds(self) -> None:
+        """Add the caveats of folds, and of a single image."""
         if self.is_by_fold:
-            notes.append(
+            self.notes.append(
                 f"Folds of one name are taken to be the same images for all methods. The trainings of {self.folds} "
                 "folds share training images: intervals are widened for that (Nadeau and Bengio 2003), by an "
                 "approximation."
             )
         elif self.folds > 1:
-            notes.append(
+            self.notes.append(
                 "The folds together are one training over all images. That other divisions into folds may rank the "
                 "methods differently is in an interval only where each seed has its own. What other training images "
                 "would change is there by an approximation: of K folds the images' part is multiplied by K/(K − 1), "
                 f"here K = {self.folds}."
             )
-        if "image" in self.present and not (self.images or self.is_by_fold):
-            notes.append("All scores are of one image or group: nothing shows how others would rank the methods.")
-        return notes
+        if "image" in self.present and self.unit.nunique() < 2 and not self.is_by_fold:
+            self.notes.append("All scores are of one image or group: nothing shows how others would rank the methods.")
 
 
 def _name_folds(frame: pd.DataFrame) -> pd.DataFrame:

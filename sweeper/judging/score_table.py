@@ -13,7 +13,7 @@ than three rotations of folds are judged by the scores of the folds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +23,16 @@ import pandas as pd
 
 from sweeper.core import metrics
 from sweeper.core.records import Scale
+from sweeper.core.text import abbreviate_names
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.judging.direction import check_direction
-from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRequest, ScoreRows
 from sweeper.judging.run_cells import RunCells
 from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_seeds_in_names, note_unlearned
 
 USUAL_MARGIN = 0.01
+MOST_CELLS = 50_000_000
+"""Runs × images × classes: 1.2 GB."""
 
 
 @dataclass(frozen=True)
@@ -83,23 +86,17 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         ScoresError: with all of their problems.
     """
     rows = Rows(scores, request)
-    if not len(rows.frame):
-        raise ScoresError(scores.source, rows.problems)
     directions = check_direction(rows.metric, request.lower_is_better)
-    traps = find_traps(rows, lower_is_better=bool(request.lower_is_better or directions))
-    problems = [*rows.problems, *directions, *traps]
+    rows.problems += directions
+    find_traps(rows, lower_is_better=bool(request.lower_is_better or directions))
     cells = RunCells(rows, request)
-    if problems := [*problems, *cells.problems]:
-        raise ScoresError(scores.source, problems)
+    rows.raise_problems()
     values, unlearned = _compute_scores(cells, -1.0 if request.lower_is_better else 1.0)
     at = [np.flatnonzero(cells.runs["method"] == method) for method in cells.methods]
-    numbers = np.zeros(1) if rows.of_counts else rows.frame[rows.metric].dropna().to_numpy()
-    if problems := [
-        *_find_margin_problems(numbers, request.margin),
-        *_find_variance_problems(values, dict(zip(cells.methods, at, strict=True)), is_trusted=rows.is_trusted),
-    ]:
-        raise ScoresError(scores.source, problems)
-    notes = cells.list_notes()
+    _check_margin(rows, request.margin)
+    _check_variance(cells, values, at)
+    rows.raise_problems()
+    notes = cells.notes
     if not rows.is_trusted:  # else sweeper made the table, and says it elsewhere
         notes += [*note_unlearned(unlearned), *note_background(rows), *note_seeds_in_names(rows)]
     margin = USUAL_MARGIN if request.margin is None else request.margin
@@ -118,7 +115,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         images=cells.images,
         groups=cells.groups if cells.images else None,
         left_out=cells.left_out,
-        notes=(*rows.notes, *notes, *scores.notes),
+        notes=(*notes, *scores.notes),
         design=scores.design,
         folds=cells.folds if cells.is_by_fold else None,
         classes=cells.frame["class"].nunique() if "class" in cells.present else 0,
@@ -128,20 +125,27 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
 
 def _compute_scores(cells: RunCells, sign: float) -> tuple[ImageTable, tuple[str, ...]]:
     """Return the score of each run with each image's influence on it, and the classes that no run learned."""
-    frame, of_counts = cells.frame, cells.rows.of_counts
+    rows, frame, of_counts = cells.rows, cells.frame, cells.rows.of_counts
     run = frame.groupby(["method", "seed"], sort=False).ngroup()
     kind, classes = pd.factorize(frame["class"])
     place = (run, pd.factorize(cells.unit)[0], kind)
-    numbers = frame[list(cells.rows.score_names)].to_numpy()
+    numbers = frame[list(rows.score_names)].to_numpy()
     if not of_counts:
         numbers = np.concatenate([sign * np.nan_to_num(numbers), np.isfinite(numbers)], axis=1)
-    data = np.zeros((*(codes.max() + 1 for codes in place), numbers.shape[1]))
+    shape = tuple(codes.max() + 1 for codes in place)
+    if math.prod(shape) > MOST_CELLS:
+        rows.problems.append(
+            f"runs × images × classes must be at most {MOST_CELLS:,}, got {' × '.join(f'{n:,}' for n in shape)}; score "
+            "fewer of them, or give each image's mean over its classes"
+        )
+        rows.raise_problems()
+    data = np.zeros((*shape, numbers.shape[1]))
     np.add.at(data, place, numbers)
     summed = data.sum(axis=1)
     has_class = summed[..., 0] + summed[..., 2] > 0 if of_counts else summed[..., 1] > 0
     fold = frame.groupby(run)["fold"].first().to_numpy() if cells.is_by_fold else np.zeros(len(summed))
     held = pd.DataFrame(has_class).groupby(fold).transform("all").to_numpy()
-    measure = {"miou": metrics.compute_iou, "dice": metrics.compute_dice}[cells.rows.metric] if of_counts else _divide
+    measure = {"miou": metrics.compute_iou, "dice": metrics.compute_dice}[rows.metric] if of_counts else _divide
 
     def average_classes(sums: npt.NDArray[Any]) -> Floats:
         values = np.nan_to_num(measure(sums), nan=1.0) * held
@@ -161,42 +165,38 @@ def _divide(summed: Floats) -> Floats:
     return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
 
 
-def _find_margin_problems(scores: Floats, margin: float | None) -> Iterator[str]:
-    """Yield the problems of the given margin for these scores, or of the default 0.01."""
-    share = scores.min() >= 0 and scores.max() <= 1
+def _check_margin(rows: Rows, margin: float | None) -> None:
+    """Check the given margin for these scores, or the default 0.01."""
+    least, most = (0.0, 1.0) if rows.of_counts else (rows.frame[rows.metric].min(), rows.frame[rows.metric].max())
+    share = least >= 0 and most <= 1
     if margin is None and not share:
-        yield (
-            f"the scores reach from {scores.min():g} to {scores.max():g}, so that the usual margin of 0.01 may not be "
-            "one; say with --margin which difference does not matter, in the score's own unit (1 for per cent)"
+        rows.problems.append(
+            f"the scores reach from {least:g} to {most:g}, so that the usual margin of 0.01 may not be one; say with "
+            "--margin which difference does not matter, in the score's own unit (1 for per cent)"
         )
-    elif margin is not None and not 1 / MAX_SCORE <= margin <= MAX_SCORE:
-        yield f"--margin must be above 0, got {margin:g}; use one from {1 / MAX_SCORE:g} to {MAX_SCORE:g}"
-    elif margin is not None and share and margin >= 1:
-        yield (
-            f"--margin must be below 1 where scores lie within 0 to 1, got {margin:g}; it is in the score's own unit: "
-            f"{margin:g} per cent is {margin / 100:g}"
+    elif margin is not None and not 1 / MAX_SCORE <= margin < (1 if share else MAX_SCORE):
+        rows.problems.append(
+            f"--margin must be above 0, and below 1 where scores lie within 0 to 1, got {margin:g}; it is in the "
+            f"score's own unit: {margin:g} per cent is {margin / 100:g}"
         )
 
 
-def _find_variance_problems(
-    values: ImageTable, rows_by_method: dict[str, npt.NDArray[np.intp]], *, is_trusted: bool
-) -> list[str]:
+def _check_variance(cells: RunCells, values: ImageTable, rows_by_method: Sequence[npt.NDArray[np.intp]]) -> None:
     """Find methods whose runs are all equal; for runs known to be trainings, only if all methods' runs are."""
-    several = {method: rows for method, rows in rows_by_method.items() if len(rows) > 1}
-    if not values.images and not several:
-        return [
-            "one number for each method says nothing about chance, got no column `image` and one run each; give the "
-            "score of each image, or of several trainings (`seed`)"
-        ]
+    several = [rows for rows in rows_by_method if len(rows) > 1]
     equal = [
-        method
-        for method, rows in several.items()
+        rows[0]
+        for rows in several
         if np.ptp(values.scores[rows]) == 0 and np.ptp(values.shares[rows], axis=0).max(initial=0.0) < 1e-12
     ]
-    if not equal or (is_trusted and len(equal) < len(several)):
-        return []
-    return [
-        f"the {len(several[method])} runs of {method} have the same scores: are they copies of one run, or rounded? "
-        "Give each training's own scores, with all digits"
-        for method in equal
-    ]
+    if not values.images and not several:
+        cells.rows.problems.append(
+            "one number for each method says nothing about chance, got no column `image` and one run each; give the "
+            "score of each image, or of several trainings (`seed`)"
+        )
+    if equal and (len(equal) == len(several) or not cells.rows.is_trusted):
+        names = abbreviate_names(cells.runs["method"].iloc[equal].tolist())
+        cells.rows.problems.append(
+            f"runs must differ, and all of {names} have the same scores: are they copies of one run, or rounded? Give "
+            "each training's own scores, with all digits"
+        )

@@ -41,20 +41,18 @@ class StepChoice:
 
     def format_note(self, metric: str) -> str:
         """Return the caveat on what the score of a training is."""
-        if self.kind in ("best", "lowest"):
-            return f"The score of a run is its {metric} at {self}. If both are of the same images, that chose on them."
         return (
-            f"The score of a run is {self} of {metric} in its log. If that is of validation images that chose "
-            "anything, judge test scores in its place."
+            f"The score of a run is its {metric} at {self}. If those images chose that step or anything else, judge "
+            "the scores of other images in its place."
         )
 
     def __str__(self) -> str:
         name = self.names[0] if self.names else "step"
         return {
-            "step": f"the value at {name} {self.step}",
+            "step": f"{name} {self.step}",
             "best": f"the step where {name} is highest",
             "lowest": f"the step where {name} is lowest",
-        }.get(self.kind, "the last value")
+        }.get(self.kind, "its last step")
 
 
 def parse_choice(text: str | None, metric: str | None) -> StepChoice:

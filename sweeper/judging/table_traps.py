@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from sweeper.core.text import abbreviate_names, join_words
-from sweeper.judging.rows import Rows
+from sweeper.judging.rows import CELL, Rows
 
 _BETWEEN_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])")
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|jpe?g|bmp|npy|npz)$")
@@ -29,37 +29,33 @@ _CODES = (-1.0, -99.0, -999.0, -9999.0)
 """Numbers that mean "failed" if scores are from 0 to 1."""
 
 
-def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
-    """Yield the mistakes of a table whose columns could be read."""
+def find_traps(rows: Rows, *, lower_is_better: bool) -> None:
+    """Add the mistakes of a table whose columns could be read to its problems."""
     for key in ("method", "image", "class"):
         if key in rows.frame:
-            yield from _find_alike(rows.frame, key)
-            yield from _find_summaries(rows, key)
+            _find_alike(rows, key)
+            _find_summaries(rows, key)
     if not rows.of_counts:
-        scores = rows.frame[rows.metric].dropna()
-        yield from _find_codes(rows, scores)
-        if not lower_is_better:
-            by = [rows.frame[key] for key in ("method", "seed") if key in rows.frame]
-            yield from _find_mixed_units(
-                rows, scores, scores.groupby([names[scores.index] for names in by]).transform("max")
-            )
+        _find_codes(rows)
+    if not rows.of_counts and not lower_is_better:
+        _find_mixed_units(rows)
 
 
-def _find_alike(frame: pd.DataFrame, key: str) -> Iterator[str]:
-    """Yield names that differ only in spelling; of images, if they differ by folders or zeros and no run has both."""
-    names = pd.Series(frame[key].unique())
+def _find_alike(rows: Rows, key: str) -> None:
+    """Find names that differ only in spelling; of images, if they differ by folders or zeros and no run has both."""
+    names = pd.Series(rows.frame[key].unique())
     plain = names.map(_simplify_name)
     if key == "image":
         plain = names.map(lambda name: _LEADING_ZEROS.sub("", _simplify_name(_FOLDERS.sub("", name))))
     alike = names[plain.duplicated(keep=False)]
     if key == "image" and len(alike):
-        code = frame["image"].map(dict(zip(names, plain, strict=True)))
-        by = [frame[other] for other in ("method", "seed", "class") if other in frame]
-        in_run = frame.groupby([*by, code])["image"].transform("nunique")
+        code = rows.frame["image"].map(dict(zip(names, plain, strict=True)))
+        by = [rows.frame[other] for other in CELL if other in rows.frame and other != "image"]
+        in_run = rows.frame.groupby([*by, code])["image"].transform("nunique")
         alike = alike[~plain[alike.index].isin(code[in_run > 1])]
     if len(alike):
         pairs = [join_words([*map(repr, group)]) for _, group in alike.groupby(plain[alike.index], sort=False)]
-        yield (
+        rows.problems.append(
             f"each {key} must be written in one way, got {abbreviate_names(pairs)}; write them alike, or if they are "
             "not the same, with names that differ in more than case, blanks and endings (of images folders and zeros)"
         )
@@ -70,15 +66,16 @@ def _simplify_name(name: str) -> str:
     return " ".join(_BETWEEN_LETTERS.sub("", plain).replace("_", " ").split())
 
 
-def _find_summaries(rows: Rows, key: str) -> Iterator[str]:
-    """Yield that rows are a mean or total of the others."""
-    names = rows.frame[key].unique().tolist()
-    summaries = [name for name in names if _normalise_words(name.rpartition("/")[2]) in _SUMMARIES]
-    if 0 < len(summaries) < len(names) and key != "method":
-        which, title = rows.frame.index[rows.frame[key].isin(summaries)], rows.titles[key]
-        yield (
-            f"{rows.format_rows(which)}: each row must be of one {key}, got {summaries[0]!r}, which looks like a "
-            f"summary of others; leave them out, in pandas: `table = table[~table[{title!r}].isin({summaries})]`"
+def _find_summaries(rows: Rows, key: str) -> None:
+    """Find rows that are a mean or total of the others."""
+    names, title = rows.frame[key].unique().tolist(), rows.titles[key]
+    summaries = [name for name in names if _normalise_words(name) in _SUMMARIES]
+    if len(summaries) < len(names) and key != "method":
+        rows.refuse(
+            rows.frame[key].isin(summaries),
+            f"each row must be of one {key}, and not a mean or sum of others",
+            f"leave them out, in pandas: `table = table[~table[{title!r}].isin({summaries})]`",
+            rows.frame[key],
         )
 
 
@@ -86,34 +83,35 @@ def _normalise_words(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
 
 
-def _find_codes(rows: Rows, scores: pd.Series[float]) -> Iterator[str]:
-    is_code = scores.isin(_CODES)
-    if is_code.any() and scores[~is_code].between(0, 1).all() and not is_code.all():
-        yield (
-            f"{rows.format_rows(scores.index[is_code])}: got {scores[is_code].iloc[0]:g} where all other scores lie "
-            "within 0 to 1, which looks like a code of failure; a run that failed gets the score that it is worth"
-        )
+def _find_codes(rows: Rows) -> None:
+    """Find a number that means "failed" among scores of 0 to 1."""
+    scores = rows.frame[rows.metric]
+    is_code, is_share = scores.isin(_CODES), scores.between(0, 1)
+    rows.refuse(
+        is_code & bool(is_share.any() and (is_code | is_share | scores.isna()).all()),
+        "all scores but this lie within 0 to 1, as if it were a code of failure",
+        "a run that failed gets the score that it is worth",
+        scores,
+    )
 
 
-def _find_mixed_units(rows: Rows, scores: pd.Series[float], largest: pd.Series[float]) -> Iterator[str]:
-    """Yield that some runs, or rows, have scores in 0–1 and others in per cent, about 100 times as large.
-
-    Args:
-        rows: the table.
-        scores: higher is better.
-        largest: the largest score of each row's run.
-    """
-    if not len(scores) or scores.min() < 0 or not 1.5 < scores.max() <= 100:
+def _find_mixed_units(rows: Rows) -> None:
+    """Find runs, or rows, with scores in 0–1 next to others in per cent, about 100 times as large."""
+    scores = rows.frame[rows.metric]
+    if not (scores.min() >= 0 and 1.5 < scores.max() <= 100):
         return
+    by = [rows.frame[key] for key in ("method", "seed") if key in rows.frame]
+    largest = scores.groupby(by).transform("max")
     above, between = scores[scores > 1], scores[(scores > 0) & (scores <= 1)]
     is_share = (largest <= 1) & (200 * largest >= scores[largest > 1].median())
     if not is_share.any() and 100 * between.min() >= above.min() and 100 * between.max() <= above.max():
         is_share = scores.le(1) & scores.gt(0)
     if is_share.any():
-        fewer = is_share if 2 * is_share.sum() <= len(scores) else scores > 1
-        yield (
-            f"{rows.format_rows(scores.index[fewer])}: scores must have one unit, got {scores[is_share].iloc[0]:g} "
-            f"next to {above.iloc[0]:g}, shares of 1 and per cent; multiply the ones by 100, or divide the others"
+        rows.refuse(
+            is_share if 2 * is_share.sum() <= len(scores) else scores > 1,
+            f"scores must have one unit, and not {scores[is_share].iloc[0]:g} next to {above.iloc[0]:g}, shares of 1 "
+            "and per cent",
+            "multiply the ones by 100, or divide the others",
         )
 
 

@@ -36,7 +36,7 @@ def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_pa
 def test_a_method_without_an_error_is_drawn_and_names_are_escaped(sweeper: Sweeper, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>|[x](http://y)"
     scores = tmp_path / "scores.csv"
-    scores.write_text(f"method,score\n{hostile},0.71\n{hostile},0.72\n{hostile},0.74\nb,0.6\n")
+    scores.write_text(f"method,seed,score\n{hostile},1,0.71\n{hostile},2,0.72\n{hostile},3,0.74\nb,1,0.6\n")
     assert sweeper("judge", str(scores), "--out", str(tmp_path / "out"))[0] == 0
     report, page = ((tmp_path / "out" / name).read_text("utf-8") for name in ("report.md", "report.html"))
     assert "A dot without a line: nothing is known of its error." in report and "inf" not in report.replace("info", "")

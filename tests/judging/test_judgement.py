@@ -175,7 +175,7 @@ def test_all_problems_are_in_one_list() -> None:
     frame = make_table(draw_scores(images=4)).astype({"score": object})
     frame.loc[2, "score"], frame.loc[5, "score"], frame.loc[7, "method"] = float("nan"), "high", ""
     first, second = find_problems(frame)
-    assert first.startswith("row 8: the method is empty")
+    assert first.startswith("row 8: the method must have a name, got none")
     assert second.startswith("rows 3 and 6: a score must be a finite number")
 
 
@@ -183,33 +183,33 @@ def test_all_problems_are_in_one_list() -> None:
     ("change", "options", "words"),
     [
         (lambda f: f.drop(index=[1]), {}, "1 score is missing that other runs have, first of a, seed 0 ('1')"),
-        (lambda f: pd.concat([f, f.iloc[:2]]), {}, "rows 1, 2, 25 and 1 more: several rows for the same method, seed"),
-        (lambda f: f.assign(score=0.5), {}, "the 3 runs of a have the same scores"),
+        (lambda f: pd.concat([f, f.iloc[:2]]), {}, "rows 1, 2, 25 and 1 more: one row must be for one method, seed"),
+        (lambda f: f.assign(score=0.5), {}, "runs must differ, and all of a and b have the same scores"),
         (lambda f: f[f["method"] == "a"], {}, "2 to 300 methods can be judged, as each is compared with each, got a;"),
         (lambda f: f.assign(score=100 * f["score"]), {}, "so that the usual margin of 0.01 may not be one"),
-        (lambda f: f, {"margin": 0}, "--margin must be above 0, got 0"),
-        (lambda f: f, {"margin": 1e308}, "--margin must be above 0, got 1e+308; use one from 1e-30 to 1e+30"),
-        (lambda f: f, {"margin": 1e-300}, "--margin must be above 0, got 1e-300; use one"),
+        (lambda f: f, {"margin": 0}, "--margin must be above 0, and below 1 where scores lie within 0 to 1, got 0;"),
+        (lambda f: f, {"margin": 1e308}, "lie within 0 to 1, got 1e+308; it is in"),
+        (lambda f: f, {"margin": 1e-300}, "lie within 0 to 1, got 1e-300; it is in"),
         (lambda f: f.assign(score=[1e308, *f["score"][1:]]), {"margin": 1}, "row 1: a score must be a finite number"),
         (lambda f: f.assign(score=[.5, -1e200, *f["score"][2:]]), {}, "row 2: a score must be a finite number"),
         (lambda f: f.drop(columns="score").assign(tp=9, fp=1e155, fn=1), {}, "rows 1, 2, 3 and 21 more: a score must"),
         (lambda f: repeat_methods(2000, f), {}, "compared with each, got m0, m1, m2 and 1997"),
-        (lambda f: f, {"margin": 2}, "--margin must be below 1 where scores lie within 0 to 1, got 2; it is in"),
+        (lambda f: f, {"margin": 2}, "lie within 0 to 1, got 2; it is in the score's own unit: 2 per cent is 0.02"),
         (lambda f: f.assign(seed=f["seed"] + 3 * (f["method"] == "b")), {"paired_seeds": True}, "no seed in common"),
         (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
         (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
         (lambda f: f.rename(columns={"method": "loss"}), {}, "got none; --column method=NAME names it"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
-        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "melt(['seed', 'image'], "),
+        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "melt(['image', 'seed'], "),
         (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "(0.5999), got '0,"),
         (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
         (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method says nothing"),
         (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
         (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "tp, fp and fn must be ≥ 0"),
         (lambda f: f.query("seed == 0").drop(columns="seed"), {"paired_seeds": True}, "no seed in common of any"),
-        (lambda f: f.drop(columns=["seed", "image"]), {}, "and 21 more: several rows for the same method; leave all"),
+        (lambda f: f.drop(columns=["seed", "image"]), {}, "and 21 more: one row must be for one method, got several"),
         (lambda f: f.rename(columns={"seed": "fold"}), {"columns": {"seed": "fold"}}, "give --column fold=fold in its"),
-        (lambda f: f, {"at": "5"}, "--at 5 needs a column of a training's steps, got none"),
+        (lambda f: f, {"at": "5"}, "a column 'step' must say the step of each row, got none"),
         (lambda f: f, {"columns": {"group": "patient"}}, "a column 'patient' must say the group of each row, got none"),
         (lambda f: f.assign(image=f["method"] + f["image"].astype(str)), {"common": True}, "no image has the scores"),
     ],
@@ -248,7 +248,8 @@ def test_a_column_that_is_not_known_is_asked_about_whatever_it_has(
         ignored = sweeper.judge(more, ignore=[title])
         assert ignored.contest.comparisons == sweeper.judge(frame).contest.comparisons
     else:
-        assert "several rows for the same" in str(find_problems(more, ignore=[title]))
+        assert "one row must be for one" in str(find_problems(more, ignore=[title]))
+        assert not any("one row must" in text for text in find_problems(more))
 
 
 def test_the_index_of_a_frame_and_a_column_without_a_name_are_no_trainings(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_the_index_of_a_frame_and_a_column_without_a_name_are_no_trainings(tmp_p
     frame.to_csv(tmp_path / "scores.csv")
     frame.to_parquet(tmp_path / "scores.parquet")
     for scores in (tmp_path / "scores.csv", tmp_path / "scores.parquet", frame):
-        assert "several rows for the same method;" in str(find_problems(scores))
+        assert "one row must be for one method, got" in str(find_problems(scores))
     named = make_table(draw_scores(gap=0.03)).set_index("image")
     named.to_parquet(tmp_path / "named.parquet")
     for scores in (tmp_path / "named.parquet", named):

@@ -128,7 +128,7 @@ def test_all_problems_of_runs_are_in_one_list(uri: str) -> None:
     for name in ("still running", "broken", "again", "nobody"):
         client.delete_run(find_run(name))
     (problem,) = list_problems(at="2", ignore=())[:1]
-    assert "must have a score at the value at step 2" in problem
+    assert "must have a score at step 2" in problem
     assert "runs a0 and a1: a score must be a finite number" in list_problems(at="last")[0]
 
 
@@ -152,10 +152,10 @@ def test_a_request_for_what_no_run_has_is_refused_with_what_they_have(
 @pytest.mark.parametrize(
     ("at", "part", "caveat"),
     [
-        ("0", 0.5, "the value at step 0"),
+        ("0", 0.5, "its dice at step 0"),
         ("best:val", 0.5, "its dice at the step where val is highest"),
         ("lowest:val", 1, "its dice at the step where val is lowest"),
-        ("epoch=7", 1, "the value at epoch 7"),
+        ("epoch=7", 1, "its dice at epoch 7"),
     ],
 )
 @pytest.mark.slow
@@ -178,10 +178,7 @@ def log_more() -> None:
 def test_rows_of_a_history_that_have_no_score_are_refused(uri: str) -> None:
     log_more()
     assert "--at must name metrics of the runs, got vall, did you mean `val`?" in str(list_problems(at="best:vall"))
-    assert (
-        "a, 0, a, 1, a, 2 and 3 more must have a score at the value at step 9"
-        in list_problems(metric="dice", at="9")[0]
-    )
+    assert "a, 0, a, 1, a, 2 and 3 more must have a score at step 9" in list_problems(metric="dice", at="9")[0]
     assert (
         "--metric and --at must name metrics of the runs, got none; they have dice, epoch" in list_problems(at="1")[0]
     )

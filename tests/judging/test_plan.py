@@ -15,7 +15,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.records import Interval
 from sweeper.judging.judgement import Judgement
 from sweeper.judging.plan import POWER, Pilot, format_plan, plan_experiment, plan_spread
-from tests.judging.tables import judge_columns
+from tests.judging.tables import compare_scores, judge_columns
 from tests.support.marks import rest_slow
 from tests.support.schemas import problems
 
@@ -63,8 +63,14 @@ def test_the_promised_power_is_that_of_simulated_experiments(
     gap = Pilot(make_true_gap(seeds, images, image=image), seeds, images, 0.95, paired).find_detectable()
     rng = np.random.default_rng(seeds)
     detected = 0
-    for _ in range(1500):
-        contest = judge_pilot(draw_pilot(rng, seeds, images, gap, image=image), paired=paired).contest
+    for number in range(1500):
+        scores = draw_pilot(rng, seeds, images, gap, image=image)
+        contest = compare_scores(scores, baseline="m0", margin=0.02, paired_seeds=paired)
+        if number < 2:
+            for one, other in zip(
+                contest.comparisons, judge_pilot(scores, paired=paired).contest.comparisons, strict=True
+            ):
+                assert one.difference.model_dump() == pytest.approx(other.difference.model_dump())
         first = [each.family for each in contest.finalists].index("m1")
         detected += next(c.difference.low for c in contest.comparisons if (c.first, c.second) == (first, 1 - first)) > 0
     assert 0.76 <= detected / 1500 <= 0.84
@@ -96,7 +102,7 @@ def test_the_fewest_seeds_have_the_power_and_one_seed_less_has_not() -> None:
 
 def test_scores_without_images_are_planned_in_seeds_only() -> None:
     rng = np.random.default_rng(0)
-    columns = {"method": ["a"] * 5 + ["b"] * 5, "score": [*rng.normal(0.5, 0.01, 5), *rng.normal(0.5, 0.01, 5)]}
+    columns = {"method": ["a"] * 5 + ["b"] * 5, "seed": [*range(5)] * 2, "score": rng.normal(0.5, 0.01, 10).tolist()}
     document = plan_experiment(judge_columns(columns, margin=0.02))
     (pair,) = document.pairs
     assert document.images is None and [row.images for row in pair.rows] == [None] and pair.sd_image is None

@@ -21,4 +21,4 @@ def test_an_empty_file_is_one_problem(tmp_path: Path, text: str) -> None:
 
 def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("method,score\n", "utf-8")
-    assert read_table(tmp_path / "scores.csv") == {"method": [], "score": []}
+    assert read_table(tmp_path / "scores.csv").to_dict("list") == {"method": [], "score": []}

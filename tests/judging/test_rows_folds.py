@@ -157,7 +157,7 @@ def test_a_single_rotation_needs_no_column_of_seeds_and_names_its_method() -> No
         (make_folds(1, 5).assign(split=["train", "test"] * 5), {}, "only images that a method was not trained on"),
         (make_folds(1, 5).assign(split=["val", "Test"] * 5).drop(columns="fold"), {}, "== 'Test'"),
         (make_folds(1, 5).assign(cv=[1, 2] * 5), {}, "each column must be known, got cv;"),
-        (make_folds(1, 5).assign(fold=[1, None, 3, 4, 5] * 2), {}, "the fold is empty"),
+        (make_folds(1, 5).assign(fold=[1, None, 3, 4, 5] * 2), {}, "the fold must have a name"),
     ],
 )  # fmt: skip
 def test_a_column_that_holds_no_folds_is_refused(frame: pd.DataFrame, options: dict[str, Any], problem: str) -> None:

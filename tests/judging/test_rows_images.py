@@ -34,14 +34,15 @@ def test_a_numbered_group_may_lack_images_and_have_folds() -> None:
 
 def test_repeated_rows_and_means_of_patients_are_refused() -> None:
     twice = pd.concat([NUMBERED, NUMBERED.iloc[:1]])
-    assert "several rows for the same method, seed and image" in str(find_problems(twice))
+    assert "one row must be for one method, seed and image" in str(find_problems(twice))
     means = NUMBERED.groupby(["method", "seed", "group"], as_index=False)["score"].mean().assign(image="mean")
-    assert "each row must be of one image, got 'mean'" in str(find_problems(pd.concat([NUMBERED, means])))
+    assert "each row must be of one image, and not a mean or sum of others, got 'mean'" in str(
+        find_problems(pd.concat([NUMBERED, means]))
+    )
 
 
 def test_the_refusal_of_repeated_rows_has_the_option_that_distinguishes_them() -> None:
-    text = "\n".join(find_problems(NUMBERED.rename(columns={"group": "patient no"})))
-    assert "several rows for the same method, seed and image" in text
+    (text,) = find_problems(NUMBERED.rename(columns={"group": "patient no"}))
     pasted = next(word for word in re.findall(r"--column ('group=.*?')", text))
     (word,) = shlex.split(pasted)
     key, _, name = word.partition("=")

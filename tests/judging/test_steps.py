@@ -37,12 +37,12 @@ def judge(frame: pd.DataFrame, at: str | None, **options: Any) -> Any:
 @pytest.mark.parametrize(
     ("at", "expected", "name"),
     [
-        (None, 0.60, "the last value"),
-        ("last", 0.60, "the last value"),
-        ("10", 0.70, "the value at step 10"),
-        ("epoch=1", 0.71, "the value at epoch 1"),
-        ("best:val_dice", 0.71, "the step where val_dice is highest"),
-        ("lowest:val_loss", 0.70, "the step where val_loss is lowest"),
+        (None, 0.60, "test_dice at its last step"),
+        ("last", 0.60, "test_dice at its last step"),
+        ("10", 0.70, "test_dice at step 10"),
+        ("epoch=1", 0.71, "test_dice at epoch 1"),
+        ("best:val_dice", 0.71, "test_dice at the step where val_dice is highest"),
+        ("lowest:val_loss", 0.70, "test_dice at the step where val_loss is lowest"),
     ],
 )
 @pytest.mark.parametrize("lost", ["", "nan"])
@@ -79,8 +79,8 @@ def test_trainings_that_end_at_different_steps_are_compared_where_all_have_a_sco
 @pytest.mark.parametrize(
     ("at", "words"),
     [
-        ("11", "a, 0, a, 1, a, 2 and 3 more must have a score at the value at step 11, got none; take another --at"),
-        ("best:val_iou", "--at must name a column, got val_iou"),
+        ("11", "a, 0, a, 1, a, 2 and 3 more must have a score at step 11, got none; take another --at"),
+        ("best:val_iou", "a column 'val_iou' must say the step of each row, got none"),
     ],
 )
 def test_a_step_without_a_score_is_refused(at: str, words: str) -> None:

@@ -52,7 +52,7 @@ def test_all_mistakes_are_in_one_list() -> None:
         "row 4: a score must be a finite number with a decimal point and no other sign (0.5999), got 'failed'",
         "each method must be written in one way, got 'A' and 'a'",
         "row 6: scores must have one unit",
-        "rows 2 and 31: several rows for the same method, seed and image; leave all but one out",
+        "rows 2 and 31: one row must be for one method, seed and image, got several; leave all but one out",
         "are missing that other runs have",
     ):
         assert expected in text
@@ -99,7 +99,7 @@ def test_images_of_one_name_in_several_folders_of_a_run_are_judged() -> None:
 @pytest.mark.parametrize("margin", [None, 1.0])
 def test_a_run_in_shares_of_one_next_to_per_cent_is_refused(margin: float | None) -> None:
     text = list_problems(change_scores(dict.fromkeys(range(15, 30), lambda x: 100 * x)), margin=margin)
-    assert "scores must have one unit, got 0.8 next to 60, shares of 1 and per cent" in text
+    assert "scores must have one unit, and not 0.8 next to 60, shares of 1 and per cent" in text
     few = list_problems(change_scores(dict.fromkeys((3, 17), lambda x: 100 * x)), margin=margin)
     assert "rows 4 and 18: scores must have one unit" in few
 
@@ -116,15 +116,19 @@ def test_small_scores_in_per_cent_and_distances_are_not_refused_as_mixed_units()
 
 @pytest.mark.parametrize("code", [-1, -999])
 def test_a_code_of_failure_is_refused_as_a_score(code: int) -> None:
-    assert f"row 4: got {code} where all other scores lie within 0 to 1" in list_problems(
-        change_scores({3: lambda _: code}), margin=0.01
+    assert (
+        f"row 4: all scores but this lie within 0 to 1, as if it were a code of failure, got {code}.0;"
+        in list_problems(change_scores({3: lambda _: code}), margin=0.01)
     )
     assert not list_problems(change_scores({place: lambda x: x - 1 for place in range(30)}), margin=0.01)  # all below 0
 
 
 def test_a_row_of_means_is_refused_as_an_image() -> None:
     more: list[Row] = [(method, seed, "Mean", 0.7) for method in "ab" for seed in range(3)]
-    assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'Mean'" in list_problems([*ROWS, *more])
+    assert (
+        "rows 31, 32, 33 and 3 more: each row must be of one image, and not a mean or sum of others, got 'Mean'"
+        in list_problems([*ROWS, *more])
+    )
 
 
 def test_seeds_in_the_names_of_methods_are_noted_with_code_that_separates_them() -> None:
@@ -154,7 +158,7 @@ def add_classes(*classes: str) -> dict[str, list[Any]]:
 def test_a_mean_of_classes_is_refused_with_code_that_leaves_it_out(name: str) -> None:
     columns = add_classes("liver", "tumour", name)
     (problem,) = find_problems(columns)
-    assert f"each row must be of one class, got {name!r}, which looks like a summary of others" in problem
+    assert f"each row must be of one class, and not a mean or sum of others, got {name!r};" in problem
     table = run_text(problem.split("`")[1], table=pd.DataFrame(columns))["table"]
     rest = {key: table[key].tolist() for key in columns}
     assert judge_columns(rest).contest == judge_columns(add_classes("liver", "tumour")).contest
