@@ -199,6 +199,10 @@ def explain_missing_store(uri: str, error: Exception) -> UsageError:
     if path is not None:
         file = shlex.quote(str(path.absolute()))
         advice = f"Move it away, and repeat the command, for a new one: mv {file} {file}.old"
+    elif getattr(error, "get_http_status_code", int)() in (401, 403):
+        advice = (
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it accepts"
+        )
     return UsageError(
         f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: {get_cause(error)}. "
         f"{advice}"

@@ -310,6 +310,13 @@ class MlflowTracker:
         if not (left := self.pending_text):
             return None
         why = "" if self.failure is None else f" ({get_cause(self.failure)})"
+        if {what for what, _ in self._lacking} == {"file"}:
+            return (
+                f"MLflow at {self._place} has every run, and lacks {left}{why}, which are in the report's folder. This "
+                "machine must be able to write where the store keeps files; or start the server with "
+                "--artifacts-destination, by which it takes those of new studies itself. Then this writes what it "
+                f"lacks: {self._command}"
+            )
         return (
             f"MLflow at {self._place} did not take everything: {left} left{why}. The study is whole; when "
             f"MLflow answers, this writes what it lacks: {self._command}"
@@ -328,7 +335,7 @@ class MlflowTracker:
             if self.failure is not None and before is None:
                 self._warnings.append(
                     f"MLflow at {self._place} fails: {get_cause(self.failure)}. The sweep continues; what MLflow lacks "
-                    "is written when it answers again"
+                    "is written when it takes it"
                 )
             elif self.failure is None and before is not None:
                 self._warnings.append(f"MLflow at {self._place} answers again, and has everything")

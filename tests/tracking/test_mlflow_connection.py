@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,48 @@ def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> No
     (tmp_path / "file").write_text("this is no database, and long enough not to look like an empty one" * 20)
     with pytest.raises(UsageError, match="--tracking-uri"):
         MlflowTracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_refuses_the_password_is_named_with_the_variables_that_it_needs(status: int) -> None:
+    class Refusal(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"You are not authenticated.")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(UsageError) as caught:
+            connect_to_mlflow(f"http://me:hunter2@127.0.0.1:{server.server_port}")
+        server.shutdown()
+    text = str(caught.value)
+    assert f"error code {status}" in text and "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in text
+    assert "hunter2" not in text and "Start the server" not in text
+
+
+def test_files_that_this_machine_cannot_write_are_counted_with_their_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a server without a proxy for artifacts keeps them in a folder of its own."""
+    monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 0.5)
+    uri, study, warnings = f"sqlite:///{tmp_path}/mlflow.db", make_study("kept elsewhere"), list[str]()
+    connect_to_mlflow(uri).create_experiment("kept elsewhere", artifact_location="/proc/none")
+    (tmp_path / "report").mkdir()
+    for name in ("report.md", "trials.csv"):
+        (tmp_path / "report" / name).write_text("words")
+    tracker = begin_tracking(uri, study, warn=warnings.append)
+    store_result(study, train(tracker, builders.trial("dice", 0.5, 0)))
+    tracker.end_sweep("FINISHED", SweepSummary("", {}, {}, tmp_path / "report"))
+    assert "has every run, and lacks 2 files ([Errno" in warnings[-1] and "'/proc/none'" in warnings[-1]
+    assert "--artifacts-destination" in warnings[-1] and "sweeper studies sync 'kept elsewhere'" in warnings[-1]
+    assert "did not take everything" not in str(warnings)
+    runs = connect_to_mlflow(uri).search_runs([tracker.mirror.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 2
 
 
 @pytest.mark.slow
