@@ -52,11 +52,12 @@ class TrackedRun(NamedTuple):
 def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     """Return the values of the requested metric, and of the one that `--at` chooses by, of each run and step.
 
+    Without seeds each run is a training, and parameters that differ between those of a method are columns.
+
     Raises:
         ScoresError: with all problems of the runs.
         UsageError: if the store does not answer, or has no such experiment.
     """
-    source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
     wanted = [request.metric or "none", *parse_choice(request.at, request.metric).names]
     every = list_runs(experiment, request.tracking_uri, wanted)
     names = {key: request.columns.get(key, key) for key in ("method", "seed", "step")}
@@ -66,17 +67,30 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     metrics = sorted({name for run in runs for name in run.metrics})
     if request.metric is None and len(metrics) == 1:
         return read_runs(experiment, replace(request, metric=metrics[0]))
-    problems = list(_check_fields(runs, every, request, names))
-    if problems := [*problems, *(_check_metrics(runs, wanted, metrics) if runs else [])]:
+    has_seeds = "seed" in request.columns or any(names["seed"] in run.fields for run in runs)
+    identity = ["method", "seed"] if has_seeds else ["method"]
+    fields = sorted({name for run in every for name in run.fields if not name.startswith("mlflow.")})
+    asked = [("--where", name, fields) for name in request.where]
+    if runs:
+        asked += [(f"--column {key}=NAME", names[key], fields) for key in identity]
+        asked += [("--metric and --at", name, metrics) for name in wanted]
+    source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
+    if problems := [*_find_unknown_names(asked), *_find_unfit_runs(runs, [names[key] for key in identity])]:
         raise ScoresError(source, problems)
+    first = {run.fields.get(names["method"]): run.params for run in reversed(runs)}
+    differing = {
+        name for run in runs for name, _ in run.params.items() ^ first[run.fields.get(names["method"])].items()
+    }
     is_named = len({run.name for run in runs}) == len(runs)
     rows, labels = list[dict[str, Any]](), list[str]()
     for run in runs:
         label = run.name if is_named else f"{run.name} {run.id[:8]}"
-        entries: dict[int, dict[str, Any]] = {}
+        entries: dict[int, dict[str, Any]] = {} if run.points else {0: {}}
         for metric, step, value in run.points:  # a text, as a value that was logged as NaN is not missing
             entries.setdefault(step, {})[metric] = str(value)
-        keys = {names["method"]: run.fields[names["method"]], names["seed"]: run.fields.get(names["seed"], label)}
+        keys = {names[key]: run.fields.get(names[key]) for key in identity}
+        if not has_seeds:
+            keys |= {names["seed"]: label, **{name: run.params.get(name) for name in differing}}
         rows += [{**keys, names["step"]: step, **values} for step, values in entries.items()]
         labels += [label] * len(entries)
     counts = {
@@ -87,63 +101,31 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     return ScoreRows(pd.DataFrame(rows), source, notes, request.metric, run_names=labels)
 
 
-def _check_fields(
-    runs: Sequence[TrackedRun], every: Sequence[TrackedRun], request: ScoreRequest, names: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield the problems of the runs' status, methods and seeds."""
-    known = sorted({name for run in every for name in run.fields if not name.startswith("mlflow.")})
+def _find_unknown_names(asked: Iterable[tuple[str, str, Sequence[str]]]) -> Iterator[str]:
+    """Yield the problem of each (option, name, names that the runs have) without the name."""
+    for option, name, names in asked:
+        if name not in names:
+            near = suggest_correction(name, names) or f"; they have {abbreviate_names(names, most=8) or 'none'}"
+            yield f"{option} must name what the runs have, got {name}{near}"
+
+
+def _find_unfit_runs(runs: Sequence[TrackedRun], identity: Sequence[str]) -> Iterator[str]:
+    """Yield the problems of runs that have not ended well, and of several with one method and seed."""
     if not runs:
-        unknown = [
-            f", and none has {name!r}{suggest_correction(name, known)}" for name in request.where.keys() - {*known}
-        ]
-        count = format_count(len(every), "run")
-        yield f"at least one run is needed, got none of {count} that --where asks for{''.join(unknown)}"
+        yield "at least one run is needed, got none that --where asks for"
     if unfinished := [f"{run.name} {run.tags[STATUS]}" for run in runs if run.tags[STATUS] != "FINISHED"]:
         yield (
-            f"{format_count(len(unfinished), 'run')} not finished ({abbreviate_names(unfinished)}): wait for them, or "
-            f"leave them out with --where {STATUS}=FINISHED; a run that failed for what its method is counts with the "
-            "score that it is worth"
+            f"each run must be finished, got {abbreviate_names(unfinished)}; wait, or leave them out with --where "
+            f"{STATUS}=FINISHED; a run that failed for what its method is counts with the score that it is worth"
         )
-    has_seeds = "seed" in request.columns or any(names["seed"] in run.fields for run in runs)
-    for key in ("method", "seed") if has_seeds else ("method",):
-        if lacking := [run.name for run in runs if not run.fields.get(names[key])]:
-            yield (
-                f"{format_count(len(lacking), 'run')} without the parameter or tag {names[key]!r} "
-                f"({abbreviate_names(lacking)}), which must say the {key}; --column {key}=NAME names another (there "
-                f"are {abbreviate_names(known, most=8)}), and --where leaves runs out"
-            )
-    alike: dict[tuple[str | None, ...], list[TrackedRun]] = {}
+    alike: dict[str, list[str]] = {}
     for run in runs:
-        of_run = [run.fields.get(names[key]) for key in (("method", "seed") if has_seeds else ("method",))]
-        alike.setdefault(tuple(of_run), []).append(run)
-    for training, several in alike.items():
-        differing = {name for run in several for name, _ in run.params.items() ^ several[0].params.items()}
-        if None in training:
-            continue
-        if has_seeds and len(several) > 1:
+        alike.setdefault(", ".join(run.fields.get(name, run.id) for name in identity), []).append(run.name)
+    for training, names in alike.items():
+        if len(names) > 1 and len(identity) > 1:
             yield (
-                f"{', '.join(map(str, training))} must have one run, got {abbreviate_names([r.name for r in several])}"
-                "; delete all but one in MLflow, or leave them out with --where"
-            )
-        elif asked := sorted(differing - {*request.ignore}):
-            yield (
-                f"runs of one method must be trainings that only chance tells apart, and those of {training[0]} differ "
-                f"in {join_words(asked)}: --column seed={asked[0]} if that is the seed, --ignore {asked[0]} if it is "
-                "of no influence, or --where"
-            )
-
-
-def _check_metrics(runs: Sequence[TrackedRun], wanted: Sequence[str], metrics: Sequence[str]) -> Iterator[str]:
-    """Yield the problems of the metrics that are judged and chosen by."""
-    for name in wanted:
-        lacking = [run.name for run in runs if name not in run.metrics]
-        if name not in metrics:
-            have = suggest_correction(name, metrics) or f"; they have {abbreviate_names(metrics, most=8) or 'none'}"
-            yield f"--metric and --at must name metrics of the runs, got {name}{have}"
-        elif lacking:
-            yield (
-                f"{format_count(len(lacking), 'run')} without the metric {name!r} ({abbreviate_names(lacking)}): log "
-                "it, or leave them out with --where"
+                f"{training} must have one run, got {abbreviate_names(names)}; delete all but one in MLflow, or leave "
+                "them out with --where"
             )
 
 

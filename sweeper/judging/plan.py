@@ -17,7 +17,7 @@ from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Interval
-from sweeper.core.text import format_count, join_words
+from sweeper.core.text import join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import compute_half_width, scale_variances
 from sweeper.evidence.verdict_predicates import count_units, get_difference, has_enough_seeds
@@ -220,38 +220,22 @@ def _compute_spread_ratio(freedom: int, share: float) -> float:
 
 def format_plan(document: PlanDocument) -> str:
     """Format the plan as text."""
-    how = "paired by seed" if document.paired_seeds else "unpaired"
+    how, seeds = "paired by seed" if document.paired_seeds else "unpaired", document.seeds or DECIDING_SEEDS
     lines = [
         f"To see a true difference of {document.difference:g} {document.metric} in {document.power:.0%} of experiments "
         f"(its {100 * document.level:g} % interval above 0), trainings {how}:"
     ]
     for pair in document.pairs:
         image = "" if pair.sd_image is None else f", from image to image by {pair.sd_image:.3g}"
-        lines += [
-            "",
-            f"{pair.first} − {pair.second}: spreads from training to training by {pair.sd_seed:.3g}{image}",
-            *(f"  {_format_row(row)}" for row in pair.rows),
-            "  width: "
-            + ", ".join(f"± {row.width:.3g} with {row.seeds} seeds ({row.power:.0%})" for row in pair.widths),
-            f"  {format_count(document.seeds or DECIDING_SEEDS, 'seed')}{' as here' if document.seeds else ''}: "
-            f"differences from {pair.detectable:.2g} on are seen",
-        ]
-    if document.seeds is None:
-        low, high = (_compute_spread_ratio(DECIDING_SEEDS - 1, share) for share in (0.975, 0.025))
-        lines += [
-            "",
-            "The spread is taken as given. Your data have one of their own: a pilot of three trainings knows it within "
-            f"{low:.2g} to {high:.2g} times (95 %).",
-        ]
-        return "\n".join(lines)
-    lines += [
-        "",
-        f"The spread of {format_count(document.seeds, 'training')} is itself uncertain: the true one may be "
-        f"{document.sd_low:.2g} to {document.sd_high:.2g} times as large (95 %), the seeds about the square of that.",
-    ]
-    return "\n".join(lines)
-
-
-def _format_row(row: PlanRow) -> str:
-    images = "" if row.images is None else f"{row.images:,} images: "
-    return images + (f"no number of seeds up to {MOST_SEEDS}" if row.seeds is None else format_count(row.seeds, "seed"))
+        widths = [f"± {row.width:.3g} with {row.seeds} seeds ({row.power:.0%})" for row in pair.widths]
+        lines += ["", f"{pair.first} − {pair.second}: spreads from training to training by {pair.sd_seed:.3g}{image}"]
+        for row in pair.rows:
+            images = "" if row.images is None else f"{row.images:,} images: "
+            lines.append(f"  {images}{f'{row.seeds} seeds' if row.seeds else f'no number of seeds up to {MOST_SEEDS}'}")
+        lines.append(f"  width: {', '.join(widths)}")
+        lines.append(f"  {seeds} seeds: differences from {pair.detectable:.2g} on are seen")
+    low, high = (_compute_spread_ratio(seeds - 1, share) for share in (0.975, 0.025))
+    uncertain = (
+        f"A spread of {seeds} trainings is itself uncertain: the true one may be {low:.2g} to {high:.2g} times as"
+    )
+    return "\n".join([*lines, "", f"{uncertain} large (95 %), and needs about the square of that in seeds."])

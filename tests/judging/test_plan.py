@@ -139,7 +139,7 @@ def test_seeds_of_a_given_spread_are_those_of_a_t_test() -> None:
     assert [row.power for row in pair.widths] == pytest.approx([power(row.seeds) for row in pair.widths])
     assert not problems(document.document)
     text = format_plan(document)
-    assert "within 0.52 to 6.3 times" in text and "3 seeds: differences from" in text
+    assert "may be 0.52 to 6.3 times as large" in text and "3 seeds: differences from" in text
 
 
 @pytest.mark.slow
