@@ -220,6 +220,12 @@ def suggest_correction(name: str, candidates: Iterable[str]) -> str:
     return f", did you mean `{close[0]}`?" if close else ""
 
 
+def suggest_or_list(name: str, candidates: Sequence[str]) -> str:
+    """Return `, did you mean …?` for a likely typing error, else the candidates: `; there are a, b and c`."""
+    near = suggest_correction(name, candidates)
+    return near or f"; there are {abbreviate_names(candidates, most=8) or 'none'}"
+
+
 def suggest_path(path: Path, fits: Callable[[Path], bool] = Path.exists) -> str:
     """Return `, did you mean …?` for a path with one misspelt part, else an empty text; `fits` accepts a path."""
     try:

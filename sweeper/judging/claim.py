@@ -8,7 +8,7 @@ from typing import Literal
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest
-from sweeper.core.text import abbreviate_names, replace_minus, suggest_correction
+from sweeper.core.text import replace_minus, suggest_or_list
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.verdict_predicates import get_difference, has_enough_seeds, is_measured
 
@@ -75,9 +75,9 @@ def _parse_claim(text: str, methods: list[str]) -> tuple[str, str, float]:
     match = re.fullmatch(rf"\s*({name})\s*>\s*({name})(?:\s+by\s+(\d*\.?\d+(?:[eE][+-]?\d+)?))?\s*", text)
     if match is None or match[1] == match[2]:
         words = (word.strip() for word in re.split(r">|\sby\s", text))
-        near = [suggest_correction(word, methods) for word in words if word not in methods]
+        near = [suggest_or_list(word, methods) for word in words if word not in methods]
         raise UsageError(
             '--claim must be "B > A" or "B > A by 0.005": two methods, > for better, and a number of 0 or more, got '
-            f"{text!r}{''.join(near)}; the methods are {abbreviate_names(methods, most=10)}"
+            f"{text!r}{''.join(near)}"
         )
     return match[1], match[2], float(match[3] or 0)

@@ -18,7 +18,7 @@ import pandas as pd
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError, check_address
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import abbreviate_names, format_count, join_words, suggest_correction
+from sweeper.core.text import abbreviate_names, format_count, suggest_or_list
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 from sweeper.judging.steps import parse_choice
 from sweeper.system.locks import get_sqlite_file, make_sqlite_uri
@@ -105,8 +105,7 @@ def _find_unknown_names(asked: Iterable[tuple[str, str, Sequence[str]]]) -> Iter
     """Yield the problem of each (option, name, names that the runs have) without the name."""
     for option, name, names in asked:
         if name not in names:
-            near = suggest_correction(name, names) or f"; they have {abbreviate_names(names, most=8) or 'none'}"
-            yield f"{option} must name what the runs have, got {name}{near}"
+            yield f"{option} must name what the runs have, got {name}{suggest_or_list(name, names)}"
 
 
 def _find_unfit_runs(runs: Sequence[TrackedRun], identity: Sequence[str]) -> Iterator[str]:
@@ -217,5 +216,5 @@ def _request_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[Tra
 
 def _require_experiment(name: str, known: Iterable[str], uri: str) -> None:
     if name not in known:
-        near = suggest_correction(name, known) or f"; it has {join_words(sorted(known)) or 'none'}"
+        near = suggest_or_list(name, sorted(known))
         raise UsageError(f"MLflow at {hide_address_secrets(uri)} has no experiment {name!r}{near}")

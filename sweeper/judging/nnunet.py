@@ -128,7 +128,7 @@ def _find_missing_folds(summaries: list[_Summary], root: Path) -> Iterator[str]:
             fold = min(folds[model], default="0")
             words = command.format(fold=fold, trainer=other)
             yield f"at least 2 methods must be compared, got {model.name}; train another one on the same folds: {words}"
-        elif lacking := sorted(set.union(*folds.values()) - folds[model]):
+        elif lacking := folds[model] and sorted(set.union(*folds.values()) - folds[model]):
             words = command.format(fold=lacking[0], trainer=trainer)
             yield (
                 f"{model.name} must have the folds of the others, lacks {join_words(lacking)}: {words}; or compare "

@@ -193,18 +193,18 @@ class Rows:
     def _check_cells(self, cells: pd.DataFrame, *, undefined: bool) -> None:
         """Find keys that are empty, and scores that are no numbers, which count as 0 for the remaining problems."""
         for key in self.titles.keys() & {*self.frame} - {"group"}:
-            self.refuse(self.frame[key] == "", f"the {key} must have a name, got none", "or leave the column out")
+            self.refuse(self.frame[key] == "", f"the {key} must have a name, got none; add it, or leave the rows out")
         numbers = self.frame[self.score_names].to_numpy()
         is_wrong = ~((np.abs(numbers) <= MAX_SCORE) | (np.isnan(numbers) & undefined))
         places = is_wrong.argmax(axis=1)[:, None]
         self.refuse(
             is_wrong.any(axis=1),
-            "a score must be a finite number with a decimal point and no other sign (0.5999)",
-            "a class that an image lacks has no row, and a run that diverged gets the score that it is worth",
+            "a score must be a finite number with a decimal point and no other sign (0.5999), got {got}; a class that "
+            "an image lacks has no row, and a run that diverged gets the score that it is worth",
             np.take_along_axis(cells.loc[self.frame.index].to_numpy(dtype=object), places, axis=1)[:, 0],
         )
         is_negative = (numbers < 0).any(axis=1) & self.of_counts
-        self.refuse(is_negative, "tp, fp and fn must be ≥ 0, got less", "give counts of pixels")
+        self.refuse(is_negative, "tp, fp and fn are counts of pixels, and must be ≥ 0")
         self.frame[self.score_names] = np.where(is_wrong, 0.0, numbers)
 
     def raise_problems(self) -> None:
@@ -216,8 +216,8 @@ class Rows:
         if self.problems:
             raise ScoresError(self.source, self.problems)
 
-    def refuse(self, is_wrong: npt.ArrayLike, rule: str, step: str, cells: npt.ArrayLike | None = None) -> None:
-        """Add the problem of the marked rows of `frame`, if there are any; `cells` have the value found in each.
+    def refuse(self, is_wrong: npt.ArrayLike, problem: str, cells: npt.ArrayLike | None = None) -> None:
+        """Add a problem of the marked rows of `frame`, if there are any; `cells` have the value that replaces {got}.
 
         They are called `rows 2, 5 and 7`, from 1 on without the header, or by the names of their runs.
         """
@@ -226,8 +226,9 @@ class Rows:
         names = [self._run_names[row] for row in which] if self._run_names else [str(row + 1) for row in which]
         word = "run" if self._run_names else "row"
         if names:
-            got = "" if cells is None else f", got {np.asarray(cells, dtype=object)[marks][0]!r}"
-            self.problems.append(f"{word}{'s' * (len(names) > 1)} {abbreviate_names(names)}: {rule}{got}; {step}")
+            got = "" if cells is None else repr(np.asarray(cells, dtype=object)[marks][0])
+            text = problem.replace("{got}", got)
+            self.problems.append(f"{word}{'s' * (len(names) > 1)} {abbreviate_names(names)}: {text}")
 
 
 def _make_table(scores: ScoreRows) -> pd.DataFrame:

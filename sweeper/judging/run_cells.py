@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from sweeper.core.text import abbreviate_names, format_count, join_words, suggest_correction
+from sweeper.core.text import abbreviate_names, format_count, join_words, suggest_or_list
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.judging.rows import CELL, Rows, ScoreRequest
 
@@ -35,9 +35,9 @@ class RunCells:
         frame = _name_folds(frame) if self.is_by_fold else frame
         rows.refuse(
             frame.duplicated(CELL, keep=False),
-            f"one row must be for one {join_words(self.present)}, got several",
-            "leave all but one out, or name the column that tells them apart: --column seed=NAME if each is a "
-            "training, image=NAME if each is an image (group=NAME if its name is that of several), or class=NAME",
+            f"one row must be for one {join_words(self.present)}, got several; leave all but one out, or name the "
+            "column that tells them apart: --column seed=NAME if each is a training, image=NAME if each is an image "
+            "(group=NAME if its name is that of several), or class=NAME",
         )
         frame = self._find_missing(frame, leave_out=request.common)
         if rows.of_counts:
@@ -67,8 +67,7 @@ class RunCells:
                 f"{abbreviate_names(self.methods)}; add another, or leave out those that cannot be the best"
             )
         if request.baseline not in (None, *self.methods):
-            near = suggest_correction(str(request.baseline), self.methods)
-            near = near or f"; the methods are {abbreviate_names(self.methods, most=8)}"
+            near = suggest_or_list(str(request.baseline), self.methods)
             self.rows.problems.append(f"--baseline must be one of the methods, got {request.baseline!r}{near}")
         if not 0.5 <= request.level < 1:
             self.rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
@@ -114,7 +113,7 @@ class RunCells:
         again = frame.duplicated(CELL)
         if not again.any() or frame.duplicated([*CELL, "group"]).any():
             has_others = frame.groupby("image")["group"].transform("nunique") > 1
-            self.rows.refuse(has_others, "an image must be in one group, got several", "give each image one")
+            self.rows.refuse(has_others, "an image must be in one group, got several; give each one")
             return frame
         name = frame.loc[again, "image"].iloc[0]
         groups = frame.loc[frame["image"] == name, "group"].unique()[:2].tolist()
@@ -132,9 +131,9 @@ class RunCells:
             image, fold = (f"table[{self.rows.titles[key]!r}]" for key in ("image", "fold"))
             self.rows.refuse(
                 frame.groupby(CELL)["fold"].transform("nunique") > 1,
-                "an image must be in one fold of a training, got several",
-                "as trainings of folds share training images, give each image's mean over them. If images of several "
-                f"folds only have one name, in pandas: `{image} = {fold}.astype(str) + '/' + {image}.astype(str)`",
+                "an image must be in one fold of a training, got several; as trainings of folds share training images, "
+                "give each image's mean over them. If images of several folds only have one name, in pandas: "
+                f"`{image} = {fold}.astype(str) + '/' + {image}.astype(str)`",
             )
         elif self.folds < folds.max():
             lacking = [f"{method}, seed {seed}" for method, seed in folds.index[folds < folds.max()]]

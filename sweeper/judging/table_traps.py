@@ -73,8 +73,8 @@ def _find_summaries(rows: Rows, key: str) -> None:
     if len(summaries) < len(names) and key != "method":
         rows.refuse(
             rows.frame[key].isin(summaries),
-            f"each row must be of one {key}, and not a mean or sum of others",
-            f"leave them out, in pandas: `table = table[~table[{title!r}].isin({summaries})]`",
+            f"each row must be of one {key}, and not a mean or sum of others, got {{got}}; leave them out, in pandas: "
+            f"`table = table[~table[{title!r}].isin({summaries})]`",
             rows.frame[key],
         )
 
@@ -89,8 +89,8 @@ def _find_codes(rows: Rows) -> None:
     is_code, is_share = scores.isin(_CODES), scores.between(0, 1)
     rows.refuse(
         is_code & bool(is_share.any() and (is_code | is_share | scores.isna()).all()),
-        "all scores but this lie within 0 to 1, as if it were a code of failure",
-        "a run that failed gets the score that it is worth",
+        "got {got}, as if it were a code of failure, where all other scores lie within 0 to 1; a run that failed gets "
+        "the score that it is worth",
         scores,
     )
 

@@ -75,7 +75,7 @@ def test_names_may_hold_the_words_of_a_claim(names: tuple[str, str], claim: str)
         ("a > b by nan", "--claim must be"),
         ("a > a", "--claim must be"),
         ("", "--claim must be"),
-        ("a > c", "got 'a > c'; the methods are a and b"),
+        ("a > c", "got 'a > c'; there are a and b"),
         ("aa > b", "did you mean `a`"),
     ],
 )

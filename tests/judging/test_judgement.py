@@ -205,7 +205,7 @@ def test_all_problems_are_in_one_list() -> None:
         (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
         (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method says nothing"),
         (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
-        (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "tp, fp and fn must be ≥ 0"),
+        (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "counts of pixels, and must be ≥ 0"),
         (lambda f: f.query("seed == 0").drop(columns="seed"), {"paired_seeds": True}, "no seed in common of any"),
         (lambda f: f.drop(columns=["seed", "image"]), {}, "and 21 more: one row must be for one method, got several"),
         (lambda f: f.rename(columns={"seed": "fold"}), {"columns": {"seed": "fold"}}, "give --column fold=fold in its"),

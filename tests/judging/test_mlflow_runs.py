@@ -137,7 +137,7 @@ def test_all_problems_of_runs_are_in_one_list(uri: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"columns": {}}, "--column method=NAME must name what the runs have, got method; they have loss, seed and"),
+        ({"columns": {}}, "--column method=NAME must name what the runs have, got method; there are loss, seed and"),
         ({"metric": "dicee"}, "got dicee, did you mean `dice`?"),
         ({"where": {"statsu": "FINISHED"}}, "--where must name what the runs have, got statsu, did you mean `status`?"),
         ({"where": {"seed": "7"}}, "at least one run is needed, got none that --where asks for"),
@@ -180,7 +180,7 @@ def test_rows_of_a_history_that_have_no_score_are_refused(uri: str) -> None:
     log_more()
     assert "--at must name what the runs have, got vall, did you mean `val`?" in str(list_problems(at="best:vall"))
     assert "a, 0, a, 1, a, 2 and 3 more must have a score at step 9" in list_problems(metric="dice", at="9")[0]
-    assert "--metric and --at must name what the runs have, got none; they have dice, epoch" in list_problems(at="1")[0]
+    assert "--metric and --at must name what the runs have, got none; there are dice, epoch" in list_problems(at="1")[0]
     connect_to_mlflow(uri).log_metric(find_run("a0"), "dice", float("inf"), step=1)
     assert "run a0: a score must be a finite number" in list_problems(metric="dice", at="1")[0]
     with pytest.raises(UsageError, match="choice on the test images"):
