@@ -127,16 +127,14 @@ class Rows:
         self.frame = pd.DataFrame(numbers | {key: _format_keys(table[title]) for key, title in self.titles.items()})
         if "fold" in self.frame and self.frame["fold"].nunique() < 2:
             self.frame = self.frame.drop(columns="fold")  # it distinguishes nothing
-        if "step" in self.frame:
+        is_named = self._check_names()
+        if is_named and "step" in self.frame:
             cells = table[found[self.score_names[0]]]
             self.frame, problems = choose_steps(self.frame, cells.notna() & (cells != ""), choice)
             self.problems += problems
             self.notes.append(choice.format_note(self.metric))
         self._check_cells(table[[found[name] for name in self.score_names]], undefined=scores.undefined)
-        keys = self.frame[[key for key in CELL if key in self.frame]]
-        if not len(table):
-            self.problems.append("at least one row is needed, got none")
-        if not len(keys) or (keys == "").any(axis=None):
+        if not is_named:
             self.raise_problems()
 
     def _check_columns(
@@ -190,10 +188,16 @@ class Rows:
                     f"table[table[{title!r}].astype(str) == {values[-1]!r}])"
                 )
 
-    def _check_cells(self, cells: pd.DataFrame, *, undefined: bool) -> None:
-        """Find keys that are empty, and scores that are no numbers, which count as 0 for the remaining problems."""
-        for key in self.titles.keys() & {*self.frame} - {"group"}:
+    def _check_names(self) -> bool:
+        """Find keys that are empty; return whether there are none, and rows."""
+        if self.frame.empty:
+            self.problems.append("at least one row is needed, got none")
+        for key in self.frame.columns.intersection([key for key in KEYS if key != "group"]):
             self.refuse(self.frame[key] == "", f"the {key} must have a name, got none; add it, or leave the rows out")
+        return not self.problems
+
+    def _check_cells(self, cells: pd.DataFrame, *, undefined: bool) -> None:
+        """Find scores that are no numbers, which count as 0 for the remaining problems."""
         numbers = self.frame[self.score_names].to_numpy()
         is_wrong = ~((np.abs(numbers) <= MAX_SCORE) | (np.isnan(numbers) & undefined))
         places = is_wrong.argmax(axis=1)[:, None]

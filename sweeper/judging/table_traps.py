@@ -110,8 +110,7 @@ def _find_mixed_units(rows: Rows) -> None:
         rows.refuse(
             is_share if 2 * is_share.sum() <= len(scores) else scores > 1,
             f"scores must have one unit, and not {scores[is_share].iloc[0]:g} next to {above.iloc[0]:g}, shares of 1 "
-            "and per cent",
-            "multiply the ones by 100, or divide the others",
+            "and per cent; multiply the ones by 100, or divide the others",
         )
 
 
