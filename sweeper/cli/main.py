@@ -78,10 +78,9 @@ class LazyGroup(click.Group):
             click.UsageError: if it does not exist, with a similar name.
             UsageError: if it was replaced, with what to use now.
         """
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in COMMANDS:
             refuse_replaced(f"sweeper {args[0]}")
-            near = suggest_correction(args[0], COMMANDS) or "; `sweeper --help` lists them"
-            ctx.fail(f"no such command, {args[0]!r}{near}")
+            ctx.fail(f"no such command, {args[0]!r}{suggest_correction(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -135,19 +134,18 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt) as error:
         _end_with_error("InterruptedSweepError", "stopped", getattr(error.__cause__ or error, "status", 130))
     except Exception as error:
-        command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
-        kept = " The same command continues from its last checkpoint, if one was written." if command == "train" else ""
-        resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
-        kept += f" What was finished is kept, and this continues it: {resume}." if resume else ""
-        limit = explain_limit(error, sweep=command == "run")
+        kind, notes, is_run = type(error).__name__, getattr(error, "__notes__", []), sys.argv[1] == "run"
+        resume = [f" What was finished is kept, and this continues it: {n}." for n in notes if n.startswith(RESUME)]
+        kept = "".join(resume[:1])
+        limit = explain_limit(error, sweep=is_run)
         if words := limit or explain_write_failure(error, {"the current folder": Path()}):
-            _end_with_error(type(error).__name__, f"{words}.{kept}", 1)
+            _end_with_error(kind, f"{words}.{kept}", 1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
         text = get_cause(error, 500)
-        kept += " -v shows where it happened." if command == "run" else ""
-        words = f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}"
-        _end_with_error(type(error).__name__, text, 1, shown=words)
+        kept += " -v shows where it happened." * is_run
+        words = f"sweeper: unexpected {kind}: {text}. This is a mistake in sweeper.{kept}"
+        _end_with_error(kind, text, 1, shown=words)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -17,14 +18,10 @@ from sweeper.core.paths import expand_user
 from sweeper.core.redact import hide_command_secrets
 from sweeper.workflow.settings import parse_duration
 
-_EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
+_EMPTY_OPTION = re.compile(r"--[\w-]+=")
 
 
 QUOTED_PATTERNS = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
-
-
-MISSING_MESSAGES = {"study": "STUDY is needed", "study_and_images": "STUDY and IMAGES are needed"}
-"""Message for a missing argument that names a study, by the argument's name."""
 
 
 class SweeperCommand(click.Command):
@@ -47,64 +44,33 @@ class SweeperCommand(click.Command):
         """
         refuse_replaced_variables(ctx)
         hide_command_secrets(shlex.join(args))  # remembers them
-        problems = list(_find_empty_arguments(args))
-        patterns = {"--images", "--masks"} & {*args}
+        given = [str(ctx.info_name), *args]
         try:
             rest = super().parse_args(ctx, args)
-        except click.BadParameter as error:
-            name = error.param.name if error.param is not None else None
-            if isinstance(error, click.MissingParameter) and name in MISSING_MESSAGES:
-                raise click.UsageError(f"{MISSING_MESSAGES[name]}{_list_newest_studies(ctx)}", ctx) from error
-            raise
         except click.NoSuchOption as error:
             refuse_replaced(f"{self.name} {error.option_name}")
             refuse_replaced(error.option_name)
             raise
         except click.UsageError as error:
-            if error.message.startswith("Got unexpected extra argument") and patterns:
-                raise click.UsageError(f"{error.message} {QUOTED_PATTERNS}", ctx) from error
-            raise
-        problems += _find_empty_variables(ctx)
-        if problems:
-            raise click.UsageError(
-                "\n".join(["a value must not be empty:", *(f"  - {text}" for text in problems)]), ctx
-            )
+            text = error.format_message()
+            if text.startswith("Got unexpected extra argument") and {"--images", "--masks"} & {*given}:
+                text += f". {QUOTED_PATTERNS}"
+            elif text.startswith(("Missing argument 'STUDY", "Missing argument '[STUDY]")):
+                text += " `sweeper studies` lists the studies."
+            raise click.UsageError(text, ctx) from error
+        empty = [shlex.join(words) for words in pairwise(given) if not words[1]]
+        empty += [word for word in given if _EMPTY_OPTION.fullmatch(word)]
+        empty += [f"{name}=" for name in _list_variables(ctx) if os.environ.get(name) == ""]
+        if empty:
+            raise click.UsageError(f"a value must not be empty, got {', '.join(empty)}; give it, or leave it out", ctx)
         return rest
 
 
-def _list_newest_studies(ctx: click.Context) -> str:
-    """List the newest studies for a command that lacks its study, if that needs no server."""
-    from sweeper.core.errors import SweeperError
-    from sweeper.core.paths import STORAGE
-    from sweeper.storage import list_study_names, open_storage
-    from sweeper.system.locks import get_sqlite_path
-
-    url = ctx.params.get("storage") or os.environ.get("SWEEPER_STORAGE", STORAGE)
-    if get_sqlite_path(url) is None:
-        return "; `sweeper studies` lists them"
-    try:
-        names = list_study_names(open_storage(url, create=False))
-    except SweeperError as error:
-        return f"; {error}"
-    return f"; the newest are: {', '.join(names[-5:])}" if names else ", and there is none yet; `sweeper run` makes one"
-
-
-def _find_empty_arguments(args: list[str]) -> Iterator[str]:
-    for before, arg in zip(["", *args], args, strict=False):
-        if match := _EMPTY_OPTION.fullmatch(arg):
-            yield f"{match[1]}, got '{arg}'; give a value, or leave the option out"
-        elif not arg:
-            name = before if before.startswith("-") else "an argument"
-            yield f"{name}, got ''; give a value, or leave it out"
-
-
-def _find_empty_variables(ctx: click.Context) -> Iterator[str]:
-    for param in ctx.command.get_params(ctx):
-        if not param.name or ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
-            continue
-        variable = f"{ctx.auto_envvar_prefix}_{param.name.upper()}"
-        if os.environ.get(variable) == "":
-            yield f"the variable {variable}, got ''; give it a value, or unset it"
+def _list_variables(ctx: click.Context) -> list[str]:
+    """List the variables of the parameters that are not given."""
+    names = [str(param.name) for param in ctx.command.get_params(ctx)]
+    missing = [name for name in names if ctx.get_parameter_source(name) is ParameterSource.DEFAULT]
+    return [f"{ctx.auto_envvar_prefix}_{name.upper()}" for name in missing]
 
 
 class ParsedText(click.ParamType[Any]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
@@ -89,22 +88,14 @@ def format_option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _strip_none(annotation: Any) -> tuple[Any, ...]:
-    """Return the alternatives of an annotation, without None."""
-    if get_origin(annotation) is Literal or isinstance(annotation, type):
-        return (annotation,)
-    return tuple(part for part in get_args(annotation) if part is not NoneType)
-
-
 def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
     """Return the type that the help and the shell know; `make_settings` checks the values."""
-    parts = _strip_none(field.annotation)
+    parts = (field.annotation, *get_args(field.annotation))
     if Path in parts:
         file = option.metavar == "FILE"
         return HomePath(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
-    if get_origin(parts[0]) is Literal:
-        return click.Choice([*["auto"] * option.auto, *get_args(parts[0])])
-    return click.STRING
+    choices = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
+    return click.Choice([*["auto"] * option.auto, *choices]) if choices else click.STRING
 
 
 # --- Commands that read a data set and train nothing ---------------------------------------------------------

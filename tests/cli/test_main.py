@@ -33,15 +33,19 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["run", "--seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--workers", "²"], "got '²'"),
         (["run", "--margin", "nan"], "--margin: Input should be a finite number; got 'nan'"),
-        (["run", ""], "an argument, got ''"),
-        (["run", "--study", ""], "--study, got ''"),
-        (["run", "--study="], "--study, got '--study='"),
-        (["report", ""], "an argument, got ''"),
+        (["run", ""], "a value must not be empty, got 0 ''; give it"),
+        (["run", "--study", ""], "a value must not be empty, got --study ''; give it"),
+        (["run", "--study="], "a value must not be empty, got --study=; give it"),
+        (["report", ""], "a value must not be empty, got report ''; give it"),
+        (["report"], "`sweeper studies` lists the studies."),
+        (["predict", "--out", "x"], "`sweeper studies` lists the studies."),
+        (["run", "--images", "a.png", "b.png", "c.png"], "Patterns stand in quotes"),
+        (["report", "a", "b"], "unexpected extra argument (b)\n"),
         (["report", "nothing"], "there is no file"),
         (["losses", "dise"], "did you mean `dice`?"),
         (["studies", "shwo"], "Did you mean 'show'?"),
         (["docter"], "no such command, 'docter', did you mean `doctor`?"),
-        (["zzz"], "`sweeper --help` lists them"),
+        (["zzz"], "--help' for help."),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_an_explanation(
@@ -134,20 +138,6 @@ def test_the_shell_completes_commands_and_options() -> None:
     for line, expected in (("sweeper stu", "plain,studies\n"), ("sweeper run --confirm-st", "plain,--confirm-steps\n")):
         environment = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SWEEPER_COMPLETE": "bash_complete"}
         assert CliRunner().invoke(cli, [], env=environment, prog_name="sweeper").output == expected
-
-
-@pytest.mark.parametrize("command", ["report", "train", "export", "predict", "studies sync", "studies backup"])
-def test_a_command_without_its_study_lists_the_newest(tmp_path: Path, sweeper: Sweeper, command: str) -> None:
-    needed = "STUDY and IMAGES are needed" if command == "predict" else "STUDY is needed"
-    url = f"sqlite:///{tmp_path}/other.db"
-    for name in ("one", "two"):
-        studies.create_study(studies.open_storage(url), name, new_plan())
-    status, out, err = sweeper(*command.split(), "--storage", url)
-    assert (status, out) == (2, "") and f"{needed}; the newest are: one, two" in err
-    status, out, err = sweeper(*command.split())
-    assert (status, out) == (2, "") and f"{needed}; --storage: there is no file sweeper.db" in err
-    status, out, err = sweeper(*command.split(), "--storage", "postgresql://nobody@192.0.2.1/x")  # no server is asked
-    assert (status, out) == (2, "") and f"{needed}; `sweeper studies` lists them" in err
 
 
 def test_a_checkout_that_is_not_installed_has_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
