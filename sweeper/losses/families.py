@@ -9,6 +9,7 @@ documentation and tests are generated from this registry.
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
+from sweeper.core.text import suggest_correction
 from sweeper.losses.family_records import (
     ALPHA,
     ALPHA_MULTICLASS,
@@ -29,7 +30,7 @@ from sweeper.losses.family_records import (
     repeat_for_all_tasks,
 )
 
-__all__ = ["FAMILIES", "TASKS", "LossCoordinate", "LossFamily"]
+__all__ = ["FAMILIES", "TASKS", "LossCoordinate", "LossFamily", "suggest_family"]
 
 DICE = "mean_c (1 − TI_c(½, ½))"
 
@@ -348,3 +349,10 @@ FAMILIES: dict[str, LossFamily] = {
     family.name: family for family in (*PIXEL_FAMILIES, *OVERLAP_FAMILIES, *MIXTURE_FAMILIES, *MAP_FAMILIES)
 }
 """All families by name, simplest first; this order breaks ties and orders the first trials."""
+ABBREVIATIONS = {"ce": "cross_entropy", "bce": "cross_entropy", "wce": "weighted_ce", "iou": "jaccard"}
+"""Family by what people call it for short."""
+
+
+def suggest_family(name: str) -> str:
+    """Return `, did you mean …?` for a name that is nearly a family's, or short for one, else an empty text."""
+    return suggest_correction(ABBREVIATIONS.get(name.lower(), name), FAMILIES)

@@ -13,9 +13,9 @@ from scipy import stats
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.records import InterimAnalysis, Task
-from sweeper.core.text import format_count, format_duration_range, join_words, suggest_correction
+from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
-from sweeper.losses.families import FAMILIES
+from sweeper.losses.families import FAMILIES, suggest_family
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
@@ -107,9 +107,7 @@ def parse_losses(text: str) -> tuple[ScriptLoss, ...]:
                 problems.append(f"{word}: must be FAMILY:NAME=NUMBER, got {pair!r}")
         losses.append(ScriptLoss(name=word, family=family, params=params))
         if family not in FAMILIES:
-            problems.append(
-                f"{family!r} is no family{suggest_correction(family, FAMILIES)}; `sweeper losses` lists them"
-            )
+            problems.append(f"{family!r} is no family{suggest_family(family)}; `sweeper losses` lists them")
         elif wrong := _find_loss_problems(losses[-1]):
             problems.append(wrong)
     losses = _add_baseline(losses)

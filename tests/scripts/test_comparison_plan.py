@@ -23,6 +23,7 @@ def test_losses_are_parsed() -> None:
     ("text", "words"),
     [
         ("", "got none"), ("cross_entropy", "got none"), ("dice,dice", "dice is there twice"),
+        ("ce", "'ce' is no family, did you mean `cross_entropy`?"),
         ("dicee", "'dicee' is no family, did you mean `dice`?"), ("boundary", "logits and labels only, got boundary"),
         ("tversky:fn_weight", "must be FAMILY:NAME=NUMBER, got 'fn_weight'"),
         ("dice_ce:mix=2", "`mix` must be"), ("focal:gama=2", "`gama` is not a hyper-parameter"),
