@@ -15,6 +15,7 @@ import os
 import random
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ class SweeperTrainer(nnUNetTrainer):
         """Set rate and length, in iterations, from sweeper."""
         self.initial_lr = self.trial.lr(self.initial_lr)
         steps = self.trial.length(max(1, round((self.epochs or self.num_epochs) * self.num_iterations_per_epoch)))
-        self.num_iterations_per_epoch = min(self.num_iterations_per_epoch, steps)
-        self.num_val_iterations_per_epoch = min(self.num_val_iterations_per_epoch, steps)
+        share = min(1.0, steps / self.num_iterations_per_epoch)
+        self.num_iterations_per_epoch = round(self.num_iterations_per_epoch * share)
+        self.num_val_iterations_per_epoch = max(1, round(self.num_val_iterations_per_epoch * share))
         self.num_epochs = max(1, round(steps / self.num_iterations_per_epoch))
         super().initialize()
 
@@ -163,13 +165,19 @@ def train_nnunet() -> None:
         SweeperTrainer.epochs = float(sys.argv[place + 1])
         del sys.argv[place : place + 2]
     find = run_training.recursive_find_python_class
-    run_training.recursive_find_python_class = lambda folder, name, package: (
-        SweeperTrainer if name == NAME else find(folder, name, package)
-    )
+
+    def find_trainer(folder: str, name: str, package: str) -> Any:
+        found = SweeperTrainer if name == NAME else find(folder, name, package)
+        if IN_COMPARISON and not issubclass(found or object, SweeperTrainer):
+            way = "leave -tr out, or derive it from sweeper.adapters.nnunet.SweeperTrainer"
+            raise TrialError(f"the trainer must be sweeper's, got -tr {name}; {way}")
+        return found
+
+    run_training.recursive_find_python_class = find_trainer
     if "-tr" not in sys.argv:
         sys.argv += ["-tr", NAME]
     run_training.run_training_entry()
 
 
 if __name__ == "__main__":
-    train_nnunet()
+    import_module("sweeper.adapters.nnunet").train_nnunet()  # by this name a trainer of your own derives from it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -304,9 +305,12 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         next(reversed(whole.list_events(EpochDone)), None),
     )
     pixels, scores, first = whole.pixels, whole.read_scores(), whole.calls[0].seconds
+    gaps = [after.seconds - before.seconds for before, after in pairwise(whole.calls)]
+    step = sorted(gaps)[len(gaps) // 4]  # the first steps are longer: kernels are chosen or compiled, loaders start
     training = None
     if epoch is not None and epoch.done > 0 and final.length is not None:
-        training = whole.ended.seconds + (final.length - epoch.done) * (epoch.seconds - first) / epoch.done
+        steady = epoch.seconds - first - sum(gaps) + len(gaps) * step
+        training = whole.ended.seconds + (final.length - epoch.done) * steady / epoch.done
     notes = {
         "none": [
             "two starts with one seed differ from the first call on: trainings are compared unpaired, which takes more "
@@ -353,7 +357,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         ignore_index=begun.ignore_index,
         ignored_pixels=pixels[-1],
         length=final.length,
-        seconds_per_step=(whole.calls[-1].seconds - first) / (len(whole.calls) - 1),
+        seconds_per_step=step,
         seconds_per_training=training,
         notes=tuple(notes),
     )

@@ -130,6 +130,12 @@ def test_nnunet_is_trained_with_the_loss_and_tested_on_its_fold(tmp_path: Path, 
 
 
 @pytest.mark.slow
+def test_another_trainer_of_nnunet_is_refused(sweeper: Sweeper, nnunet: str) -> None:
+    status, _, error = sweeper("probe", "--command", f"{nnunet} -tr nnUNetTrainerNoDeepSupervision")
+    assert status == 2 and "the trainer must be sweeper's, got -tr nnUNetTrainerNoDeepSupervision" in error
+
+
+@pytest.mark.slow
 @pytest.mark.exhaustive
 def test_losses_are_compared_in_nnunet(sweeper: Sweeper, tmp_path: Path, nnunet: str) -> None:
     status, out, error = sweeper("confirm", "--study", "nn", "--command", nnunet, *FEW)

@@ -42,6 +42,8 @@ class Script:
     begins = True
     classes: tuple[str, ...] = ("sky", "bird")
     calls = 4
+    warm_up = 0.0
+    """Seconds that the first step takes longer."""
     most: int | None = None
     """Calls of a script that makes as many as are looked at, up to these."""
     version = 1
@@ -83,7 +85,7 @@ class Script:
         for n in range(1, (min(self.most, trial.calls) if self.most else self.calls) + 1):
             call = LossCall(
                 event="loss",
-                seconds=0.1 * n,
+                seconds=0.1 * n + (n > 1) * self.warm_up,
                 call=n,
                 target=self.target(trial, n),
                 logits=self.logits(trial, n),
@@ -100,7 +102,7 @@ class Script:
                 )
                 for split in self.names
             ]  # fmt: skip
-            events.append(EpochDone(event="epoch", seconds=1.1, done=1, **progress))
+            events.append(EpochDone(event="epoch", seconds=1.1 + self.warm_up, done=1, **progress))
         return ScriptStart(folder, trial, self.ended, tuple(events))
 
 
@@ -152,6 +154,12 @@ def test_a_correct_script_is_described(examine: Probe, tmp_path: Path) -> None:
     assert "sky 90.000%, bird 10.000% of 1,000 pixels" in document.text
     assert "about 11 s a training of length 10" in document.text
     assert not [*(tmp_path / ".sweeper").iterdir()]
+
+
+def test_a_long_first_step_counts_once(examine: Probe) -> None:
+    document = examine(make_script(warm_up=8.0))
+    assert document.seconds_per_step == pytest.approx(0.1)
+    assert document.seconds_per_training == pytest.approx(2.0 + 9 * (1.1 - 0.1))
 
 
 LATE = ScriptEnd(-15, 600, True, 0, ())
