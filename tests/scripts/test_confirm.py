@@ -329,6 +329,26 @@ def test_losses_that_never_learn_are_compared(compare: Compare, kind: str, pairi
     assert rows["cross_entropy"].score == rows["jaccard"].score < rows["dice"].score
 
 
+@pytest.mark.parametrize("kind", ["logits", "counts", "score", "number"])
+def test_trainings_that_all_answer_alike_keep_cross_entropy(compare: Compare, kind: str) -> None:
+    """All answer "background" everywhere, at each rate."""
+
+    class Constant(Script):
+        def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+            scores = super().make_scores(trial, split, images)
+            if kind == "logits":
+                scores[:] = 0
+                scores[:, 0, 100], scores[:, 1, 100] = PIXELS, 100
+            else:
+                scores[:] = np.array([[PIXELS, 100, 0], [0, 0, 100]]) if kind == "counts" else 0.25
+            return scores
+
+    document = compare(make_script(Constant, kind=kind), "dice,jaccard", rates=(0.3, 1.0)).document
+    assert (document.action, document.recommended, document.settled) == ("keep", "cross_entropy", True)
+    assert document.head.startswith("Keep cross_entropy: no other loss gains more than 0.000")
+    assert ("which learned 1 of 2 classes" in document.head) == (kind in ("logits", "counts"))
+
+
 def test_networks_that_predict_one_class_at_the_plain_point_are_compared(compare: Compare) -> None:
     class Low(Script):
         def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
@@ -338,8 +358,11 @@ def test_networks_that_predict_one_class_at_the_plain_point_are_compared(compare
             return scores
 
     document = compare(make_script(Low, noise=0.004)).document
-    assert (document.action, document.plain) == ("change", None)
-    assert any(note.startswith("At threshold 0.5 all trainings answer alike") for note in document.notes)
+    assert document.action == "change"
+    assert any(
+        note.startswith("The answer hangs on the operating point. At threshold 0.5: Keep cross_entropy")
+        for note in document.notes
+    )
 
 
 def test_a_comparison_whose_trainings_all_diverge_is_an_error(compare: Compare) -> None:
