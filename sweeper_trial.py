@@ -12,11 +12,13 @@ import io
 import json
 import math
 import os
+import shutil
 import struct
 import sys
 import time
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -24,13 +26,16 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+from torch.nn.modules.module import register_module_forward_hook
 
-VERSION = 1
+VERSION = 2
 BINS, LOGIT_RANGE = 512, 12.0
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 IGNORE, MOST_CLASSES = 255, 254
 IMAGES_ONLY = ("boundary_ce", "soft_cldice", "boundary")
 """Losses that look at neighbouring pixels, and take no volumes."""
+VALIDATED = "validated"
+"""Folder of the validation scores of each network that may be restored for the test."""
 BY_ITSELF = {"kind": "none", "lr_factor": 1.0, "share": 1.0, "splits": ["val", "test"], "calls": 4, "ends": False}
 
 
@@ -87,6 +92,7 @@ class Trial:
         self._pixels: Tensor | None = None
         self._length: float | None = None
         self._numbers: dict[str, int] = {}
+        self._network = ""
         self._runs: dict[str, str] = {}
         self.classes, self.ignore_index = [str(name) for name in classes], ignore_index
         self.start = 0
@@ -271,9 +277,12 @@ class Trial:
         return (pixels / pixels.sum()).log().float().to(device)
 
     def _write_scores(
-        self, split: str, what: str, names: list[Any], *, data: Any, sums: Any = None, **notes: bool
+        self, split: str, what: str, names: list[Any], *, data: Any, sums: Any = None, network: str = "", **notes: bool
     ) -> None:
-        """Write a split's scores, each rank its own; outside sweeper print them."""
+        """Write a split's scores, each rank its own; outside sweeper print them.
+
+        If the test is of a network that was restored, the scores of validation become those of the same network.
+        """
         if split not in ("val", "test"):
             self._refuse(f'a split must be "val" or "test", got {split!r}')
         if not names:
@@ -285,15 +294,30 @@ class Trial:
             return
         names = [str(name) for name in names]
         arrays = {"names": names, "data": data, "sums": sums, "number": torch.tensor(number)}
-        path = self._folder / (f"{split}.{_get_rank()}.npz" if _get_rank() else f"{split}.npz")
+        path = self._get_path(split)
         part = path.with_suffix(".part")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             for name, value in arrays.items():
                 if value is not None:
                     file.writestr(f"{name}.npy", _encode_npy(value))
         part.replace(path)
-        more = {"split": split, "what": what, "images": len(names), "number": number}
+        more = {"split": split, "what": what, "images": len(names), "number": number, "network": network}
         self._write("scores", **more, **{"finite": True, **notes}, **self._get_totals())
+        kept = self._folder / VALIDATED / f"{network}.{_get_rank()}.npz"
+        if split == "val" and network:
+            kept.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, kept)
+            kept.with_suffix(".json").write_text(json.dumps({**more, "finite": True, **notes}), "utf-8")
+            self._network = network
+        elif split == "test" and network != self._network and kept.exists():
+            shutil.copyfile(kept, self._get_path("val"))
+            self._network = network
+            self._write("scores", **json.loads(kept.with_suffix(".json").read_text("utf-8")), **self._get_totals())
+
+    def _get_path(self, split: str) -> Path:
+        """Return the file of a split's scores of this rank."""
+        assert self._folder is not None
+        return self._folder / (f"{split}.{_get_rank()}.npz" if _get_rank() else f"{split}.npz")
 
 
 class Scoring:
@@ -304,19 +328,27 @@ class Scoring:
         self._names: list[str] = []
         self._data: list[Tensor] = []
         self._sums: list[Tensor] = []
+        self._network = ""
+        self._modules = modules = dict[int, torch.nn.Module]()
+        warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)  # the hook runs twice in vain
+        self._hook = register_module_forward_hook(lambda module, *_: modules.update({id(module): module}))
 
     def __enter__(self) -> Scoring:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self._hook.remove()
         if kind is None:
             self.close()
 
     def close(self) -> None:
         """Write the scores, which the end of a `with` block does."""
+        self._hook.remove()
         data, sums = (torch.cat(parts).cpu() if parts else None for parts in (self._data, self._sums))
         notes = {"finite": self._finite, "bounded": self._bounded}
-        self._trial._write_scores(self._split, "logits", self._names, data=data, sums=sums, **notes)
+        self._trial._write_scores(
+            self._split, "logits", self._names, data=data, sums=sums, network=self._network, **notes
+        )
 
     @torch.no_grad()
     def add(self, logits: Tensor, target: Tensor, names: Any) -> None:
@@ -330,6 +362,9 @@ class Scoring:
         names = [names] if isinstance(names, (str, bytes, int, os.PathLike)) else list(names)
         if len(names) != len(logits):
             self._trial._refuse(f"each image needs a name, got {len(names)} names for {len(logits)} images")
+        if not self._names:
+            self._hook.remove()
+            self._network = _identify_network(self._modules.values())
         z, labels = self._trial._prepare(logits, target, at_once=True)
         k = len(self._trial.classes)
         self._finite &= bool(z.isfinite().all())
@@ -340,6 +375,14 @@ class Scoring:
         self._data.append(
             _count_bins(z, labels) if k == 2 else _count_at_taus(z, labels, self._trial._log_prior(z.device))
         )
+
+
+def _identify_network(modules: Iterable[torch.nn.Module]) -> str:
+    """Return a checksum of the weights of modules, the same after they were restored; "" without weights."""
+    weights = {id(weight): weight for module in modules for weight in module.parameters()}.values()
+    trained = [weight for weight in weights if weight.requires_grad] or weights
+    sums = sorted(float(weight.detach().sum(dtype=torch.float64)) for weight in trained)
+    return hashlib.sha256(repr(sums).encode()).hexdigest()[:16] if sums else ""
 
 
 def settle_labels(target: Tensor, classes: int, ignore_index: int, error: type[Exception] = ValueError) -> Tensor:

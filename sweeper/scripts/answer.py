@@ -18,7 +18,7 @@ from sweeper.judging.judgement_document import JudgementDocument
 from sweeper.judging.table_traps import note_unlearned
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.probe import ProbeDocument
-from sweeper.scripts.trainings import TrainingRow
+from sweeper.scripts.trainings import TrainingRow, note_trainings
 
 NEXT_QUESTIONS: dict[Action, str] = {
     "keep": "More seeds would settle it",
@@ -194,6 +194,7 @@ def _list_notes(result: ComparisonResult) -> Iterator[str]:
     if bad := [row for row in (*result.tuned, *result.rows) if row.state != "trained"]:
         titles = [f"{row.loss} (seed {row.seed}, {row.lr_factor:.3g} × the rate) {row.state}" for row in bad]
         yield f"{'; '.join(titles)}. A training that diverged in the confirmation counts with all answers wrong."
+    yield from note_trainings(result.tuned, result.rows)
     if len(plan.rates) > 1:
         for end, more in ((min(plan.rates), min(plan.rates) / 3), (max(plan.rates), max(plan.rates) * 3)):
             if names := [name for name, factor in result.factors.items() if factor == end]:

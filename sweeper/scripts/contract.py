@@ -20,10 +20,12 @@ from sweeper.scripts.loss_file import make_loss_text
 
 HELPER = Path(__file__).parents[2] / "sweeper_trial.py"
 """Module that the script imports: at the top of a checkout, and of an installation's libraries."""
-HELPER_VERSION = 1
+HELPER_VERSION = 2
 MODULES = "python"
 """Folder on the script's path that contains only the helper, as a user's module may be called `loss`."""
 TRIAL, LOSS, RESULTS, LOG = "trial.json", "loss.py", "results.jsonl", "log.txt"
+VALIDATED = "validated"
+"""Folder of the validation scores of each network, of which the helper takes those of the network that is tested."""
 MOST_BYTES = {RESULTS: 2**26, "npz": 2**31}
 """Largest size of results.jsonl, and of the unpacked scores of one split from one rank."""
 MOST_PIXELS = 2**40
@@ -126,6 +128,8 @@ class SplitScored(ScriptProgress):
     """Whether all logits were finite."""
     bounded: bool = False
     """Whether all logits lie within 0 and 1, as after a sigmoid or softmax."""
+    network: str = ""
+    """Checksum of the weights that gave the logits; "" = unknown."""
 
 
 class ScriptProblem(EventLine):

@@ -75,11 +75,11 @@ class ScriptTask(Record):
         present = metrics.find_present_classes(counts)
         return float(metrics.compute_objective(counts.sum(axis=0), present, self.metric))
 
-    def score_validation(self, val: SplitScores, *, diverged: bool) -> float:
-        """Return one number for validation, of logits at the point that is best there, as in sweeper's search."""
-        if val.what == "logits" and not diverged:
-            return point_choice.find_best_point(val.make_counts(), self.metric)[1]
-        return self.score_split(val, self.usual_point, diverged=diverged)
+    def score_at_best(self, scores: SplitScores, *, diverged: bool) -> float:
+        """Return one number for a split, of logits at the point that is best there, as in sweeper's search."""
+        if scores.what == "logits" and not diverged:
+            return point_choice.find_best_point(scores.make_counts(), self.metric)[1]
+        return self.score_split(scores, self.usual_point, diverged=diverged)
 
 
 def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_names: bool = True) -> Iterator[str]:

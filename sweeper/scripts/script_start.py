@@ -146,6 +146,11 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
             )
         elif start.trial.kind == "probe" and not scored[split].finite:
             yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
+    if start.trial.kind == "probe" and len({line.network for line in scored.values()} - {""}) > 1:
+        yield (
+            "validation and test must be of one network, and its weights change in between; score val again before the "
+            "test, after the last change"
+        )
     names = [{*scores.names} - {""} for scores in start.read_scores().values()]
     if both := set.intersection(*names) if len(names) > 1 else set():
         yield (

@@ -16,7 +16,7 @@ from pathlib import Path
 from sweeper.core.document import format_json
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import Task
-from sweeper.scripts.contract import RESULTS, TRIAL, TrialDocument, read_events, write_trial_folder
+from sweeper.scripts.contract import RESULTS, TRIAL, VALIDATED, TrialDocument, read_events, write_trial_folder
 from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script
 from sweeper.scripts.script_start import ScriptStart
 
@@ -74,6 +74,7 @@ class ScriptStarter:
             self._slots.put(slot)
         if self.is_stopped():
             raise InterruptedSweepError("stopped", 130)
+        shutil.rmtree(folder / VALIDATED, ignore_errors=True)
         if start.ended.remark and not self._has_remarked:
             self._has_remarked = True
             self._log(f"{title}: {start.ended.remark}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from sweeper.core.base import Record
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import make_slug
-from sweeper.core.text import format_duration
+from sweeper.core.text import format_duration, join_words
 from sweeper.scripts.contract import SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
 from sweeper.scripts.script_start import ScriptStart, find_start_problems
@@ -23,6 +23,8 @@ from sweeper.system.whole_files import replace_atomically
 
 ENDED = "ended.json"
 """Record of a training that ended, which is not repeated."""
+MOST_LOST = 0.1
+"""Loss on the test images by the operating point that validation chose, above which it is reported."""
 NEXT_STEP = "--resume continues if the script stays as it is; after a change of it, begin with another --study."
 """Sentence after the problem of a training, on its own line: the problem may end with lines of the log."""
 
@@ -52,6 +54,8 @@ class TrainingRow(Record):
     test: float | None
     point: float | None
     """Operating point that validation chose: threshold or τ; null = the script's own rule."""
+    lost: float = 0.0
+    """What another operating point would gain on the test images."""
     seconds: float
     folder: str
     megabytes: float
@@ -172,13 +176,15 @@ class ScriptTrainings:
             raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
         diverged = start.has_diverged
         val = test = point = None
+        lost = 0.0
         if not problems:
             val_scores = self._task.read_scores(start.folder, "val")
             point = self._task.choose_point(val_scores, diverged=diverged)
-            val = self._task.score_validation(val_scores, diverged=diverged)
+            val = self._task.score_at_best(val_scores, diverged=diverged)
             if job.purpose == "confirm":
                 test_scores = self._task.read_scores(start.folder, "test")
                 test = self._task.score_split(test_scores, point, diverged=diverged)
+                lost = self._task.score_at_best(test_scores, diverged=diverged) - test
         return TrainingRow(
             loss=job.loss.name,
             purpose=job.purpose,
@@ -190,6 +196,7 @@ class ScriptTrainings:
             val=val,
             test=test,
             point=point,
+            lost=lost,
             seconds=round(start.ended.seconds, 3),
             folder=str(start.folder),
             megabytes=round(sum(p.stat().st_size for p in start.folder.rglob("*") if p.is_file()) / 1e6, 3),
@@ -220,3 +227,12 @@ class ScriptTrainings:
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
         """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""
         return self._task.read_scores(self._base / Path(row.folder).name, "test")
+
+
+def note_trainings(tuned: Sequence[TrainingRow], rows: Sequence[TrainingRow]) -> Iterator[str]:
+    """Yield what is doubtful about the trainings of the tuning and of the confirmation, as sentences."""
+    if lost := [f"{row.loss}, seed {row.seed} ({row.lost:.2f})" for row in rows if row.lost > MOST_LOST]:
+        yield (
+            f"The operating point that validation chose fails on the test images of {join_words(lost)}, where another "
+            "gains what is in brackets: score val and test with the same weights, and look for unlike images in them."
+        )

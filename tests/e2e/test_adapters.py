@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeper.scripts.contract import Split, SplitScores
+from sweeper.scripts.contract import Split, SplitScored, SplitScores
 from tests.support.script_commands import SUPPORT, python, train_once
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,15 @@ def test_a_lightning_module_without_a_target_is_refused(sweeper: Sweeper) -> Non
     pytest.importorskip("lightning", reason="needs the extra `adapters`")
     status, _, error = sweeper("probe", "--command", python(SUPPORT / "lightning_training.py", "forgets_the_target"))
     assert status == 2 and 'must return {"logits": …, "target": …, "names": …}, got [' in error
+
+
+@pytest.mark.slow
+def test_lightning_validates_the_checkpoint_that_it_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning", reason="needs the extra `adapters`")
+    monkeypatch.chdir(tmp_path)
+    start = train_once(python(SUPPORT / "lightning_training.py", "best"), tmp_path / "trial")
+    val, test = (start.last_scores[split] for split in ("val", "test"))
+    assert len(start.list_events(SplitScored)) > 4 and val.number == 1 and val.network == test.network != ""
 
 
 OTHERS = [("lightning", 4, {"exact"}), ("monai", 2, {"exact", "start"}), ("transformers", 4, {"exact"})]

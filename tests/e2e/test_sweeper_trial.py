@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import subprocess
@@ -23,6 +24,7 @@ from sweeper.losses.families import FAMILIES
 from sweeper.scripts.contract import (
     HELPER,
     HELPER_VERSION,
+    VALIDATED,
     ScriptProgress,
     TrialDocument,
     read_events,
@@ -75,7 +77,8 @@ def test_the_loss_of_an_auxiliary_output_does_not_count_as_a_call(folder: Path) 
 
 def test_the_constants_of_the_helper_are_those_of_sweeper() -> None:
     assert (sweeper_trial.BINS, sweeper_trial.LOGIT_RANGE) == (BINS, LOGIT_RANGE) and sweeper_trial.TAUS == TAUS
-    assert sweeper_trial.VERSION == HELPER_VERSION and Path(sweeper_trial.__file__) == HELPER
+    assert (sweeper_trial.VERSION, sweeper_trial.VALIDATED) == (HELPER_VERSION, VALIDATED)
+    assert Path(sweeper_trial.__file__) == HELPER
 
 
 def test_without_sweeper_the_script_has_its_seed_rate_length_and_cross_entropy(
@@ -233,6 +236,60 @@ def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:
             s.add(logits, y.unsqueeze(1), ("a", "b", "c"))
     val, test = (read_split_scores(folder, split, "logits", 2) for split in ("val", "test"))
     assert val.is_equal(test)
+
+
+def score_network(t: sweeper_trial.Trial, net: torch.nn.Module, split: str) -> None:
+    """Score three images, other ones in each split."""
+    x, y = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(len(split))), make_batch(2, 8, 8)[1]
+    with torch.no_grad(), t.scoring(split) as s:
+        for n in range(3):
+            s.add(net(x[n : n + 1]), y[n : n + 1], f"{split} {n}")
+
+
+def copy_network(net: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(net).requires_grad_(False)
+
+
+@pytest.mark.parametrize("best", [1, 2, 3])
+@pytest.mark.parametrize("restore", ["in place", "another object", "a compiled one"])
+def test_validation_is_of_the_network_that_is_tested(folder: Path, best: int, restore: str) -> None:
+    write_trial(folder)
+    t, net = (
+        sweeper_trial.trial(TWO),
+        torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 1)),
+    )
+    scores, networks = {}, {}
+    for epoch in (1, 2, 3):
+        torch.nn.init.normal_(net[0].weight, generator=torch.Generator().manual_seed(epoch))
+        score_network(t, net, "val")
+        scores[epoch] = read_split_scores(folder, "val", "logits", 2)
+        networks[epoch] = copy.deepcopy(net)
+    net.load_state_dict(networks[best].state_dict())
+    tested = {
+        "in place": lambda: net,
+        "another object": lambda: copy_network(networks[best]),
+        "a compiled one": lambda: torch.compile(net, backend="eager"),
+    }[restore]()
+    score_network(t, tested, "test")
+    assert read_split_scores(folder, "val", "logits", 2).is_equal(scores[best])
+    last = {event.split: event for event in read_events(folder) if event.event == "scores"}
+    assert last["val"].network == last["test"].network != "" and last["val"].number == best
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_scores_of_other_weights_than_the_validated_ones_are_marked(folder: Path) -> None:
+    write_trial(folder)
+    t, net = sweeper_trial.trial(TWO), torch.nn.Conv2d(1, 1, 3, padding=1)
+    score_network(t, net, "val")
+    before = read_split_scores(folder, "val", "logits", 2)
+    torch.nn.init.ones_(net.weight)
+    score_network(t, net, "test")
+    assert read_split_scores(folder, "val", "logits", 2).is_equal(before)
+    val, test = (event for event in read_events(folder) if event.event == "scores")
+    assert "" not in (val.network, test.network) and val.network != test.network
+    with t.scoring("val") as s:  # logits that no module gives
+        s.add(*make_batch(2, 8, 8), ["val 0", "val 1", "val 2"])
+    assert read_events(folder)[-1].network == ""
 
 
 def test_slices_of_one_name_are_added_and_a_repeated_image_counts_once(folder: Path) -> None:

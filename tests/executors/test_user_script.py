@@ -19,6 +19,7 @@ from sweeper.core.records import Collapse, Conditions, TrialResult, TrialSpec
 from sweeper.data.folds import get_split
 from sweeper.executors.user_script import ScriptBackend
 from sweeper.scripts import starter
+from sweeper.scripts.contract import HELPER_VERSION
 from sweeper.scripts.image_names import divide_as_script
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.workflow.own_script import make_script_recipe
@@ -50,7 +51,14 @@ class FakeScript:
         self.trained.append(trial)
         progress = {"seconds": 1.0, "calls": 9, "pixels": None, "length": 8.0, "runs": self.runs}
         lines: list[dict[str, Any]] = [
-            {"event": "start", "seconds": 0, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1},
+            {
+                "event": "start",
+                "seconds": 0,
+                "version": HELPER_VERSION,
+                "classes": ["a", "b"],
+                "ignore_index": 255,
+                "world": 1,
+            },
             {"event": "epoch", "done": 8, **progress},
         ]
         for split in trial["splits"]:

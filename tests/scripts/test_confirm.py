@@ -21,8 +21,8 @@ from sweeper.report.script_losses import make_end, make_lead
 from sweeper.scripts import confirm, starter
 from sweeper.scripts.answer import Confirmation, write_confirmation
 from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses, write_plan
-from sweeper.scripts.confirm import confirm_losses
-from sweeper.scripts.contract import RESULTS
+from sweeper.scripts.confirm import FIRST_SEED, confirm_losses
+from sweeper.scripts.contract import HELPER_VERSION, RESULTS, VALIDATED
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
@@ -79,7 +79,14 @@ class Script:
         progress = {"calls": 40, "pixels": None, "length": 10.0, "runs": {"wandb": "team/cracks/1a"}}
         names = [f"class{n}" for n in range(self.classes)]
         events: list[dict[str, Any]] = [
-            {"event": "start", "seconds": 0.0, "version": 1, "classes": names, "ignore_index": 255, "world": 1},
+            {
+                "event": "start",
+                "seconds": 0.0,
+                "version": HELPER_VERSION,
+                "classes": names,
+                "ignore_index": 255,
+                "world": 1,
+            },
             {"event": "epoch", "seconds": 1.0, "done": 10.0, **progress},
         ]
         if end.status == 0:
@@ -87,6 +94,7 @@ class Script:
                 images = self.names(trial, split) if self.kind != "number" else [""]
                 data = self.make_scores(trial, split, images)
                 np.savez(folder / f"{split}.npz", names=np.array(images), data=data)
+                (folder / VALIDATED).mkdir(exist_ok=True)
                 line = {"split": split, "what": self.kind, "images": len(images), "number": 1, "finite": self.finite}
                 events.append({"event": "scores", "seconds": 1.4, **line, **progress})
         (folder / RESULTS).write_text("".join(json.dumps(event) + "\n" for event in events))
@@ -298,6 +306,23 @@ def test_a_training_whose_last_logits_are_finite_has_not_diverged(compare: Compa
             return ended
 
     assert {row.state for row in compare(Recovers()).document.trainings} == {"trained"}
+
+
+def test_seeds_whose_operating_point_fails_on_the_test_are_named(compare: Compare) -> None:
+    """Validation has the last weights, and the test restored ones, in the second seed's trainings of one loss."""
+
+    class Restored(Script):
+        def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+            data = super().make_scores(trial, split, images)
+            is_other = split == "test" and trial["family"] == "dice" and trial["seed"] == FIRST_SEED + 1
+            return np.roll(data, -160, axis=-1) if is_other else data
+
+    document = compare(make_script(Restored)).document
+    (note,) = (note for note in document.notes if "operating point that validation chose fails" in note)
+    assert f"of dice, seed {FIRST_SEED + 1} (0." in note and "score val and test with the same weights" in note
+    lost = {(row.loss, row.seed): row.lost for row in document.trainings if row.purpose == "confirm"}
+    assert lost.pop(("dice", FIRST_SEED + 1)) > 0.2 and max(lost.values()) < 0.01
+    assert not [*Path(document.folder).rglob(VALIDATED)]
 
 
 def test_a_loss_that_always_diverges_is_left_out(compare: Compare) -> None:

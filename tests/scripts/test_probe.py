@@ -13,6 +13,7 @@ from sweeper.core.errors import ScriptError
 from sweeper.core.operating_points import BINS
 from sweeper.scripts import probe, script_start
 from sweeper.scripts.contract import (
+    HELPER_VERSION,
     EpochDone,
     Event,
     LossCall,
@@ -46,11 +47,12 @@ class Script:
     """Seconds that the first step takes longer."""
     most: int | None = None
     """Calls of a script that makes as many as are looked at, up to these."""
-    version = 1
+    version = HELPER_VERSION
     problem: str | None = None
     bounded = False
     scores_bounded = False
     finite = True
+    networks: dict[str, str] = {"val": "one", "test": "one"}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.starts = 0
@@ -98,7 +100,7 @@ class Script:
             events += [
                 SplitScored(
                     event="scores", seconds=0.9, split=split, what=self.what, images=2, number=1, finite=self.finite,
-                    bounded=self.scores_bounded, **progress,
+                    bounded=self.scores_bounded, network=self.networks.get(split, ""), **progress,
                 )
                 for split in self.names
             ]  # fmt: skip
@@ -172,7 +174,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
         {"run": lambda s, w, t, f, n: Script.run(make_script(calls=4 - t.seed), w, t, f, n)}, 0,
         "3 times or more, got 2",
     ),
-    "an old helper": ({"version": 0}, 1, "of version 1, got 0; write it again"),
+    "an old helper": ({"version": 0}, 1, "of version 2, got 0; write it again"),
     "a problem": ({"problem": "targets must be class labels"}, 1, "targets must be class labels"),
     "NaN": ({"logits": lambda *_: None}, 1, "not in call 1 of the loss"),
     "late": ({"ended": LATE, "calls": 3}, 1, "after call 3 of the loss or a later one, before"),
@@ -191,6 +193,10 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no scores": ({"names": {}}, 2, "scores of val are wanted, and none came"),
     "no test": ({"names": {"val": ("a",)}}, 2, "scores of test are wanted"),
     "NaN in scores": ({"finite": False}, 2, "logits of val must be finite"),
+    "tests other weights": (
+        {"networks": {"val": "one", "test": "two"}}, 2,
+        "validation and test must be of one network, and its weights change in between; score val again before",
+    ),
     "leaks": ({"names": {"val": ("a", "b"), "test": ("b", "c")}}, 2, "1 image is in both, such as 'b'; take it out"),
     "leaks all": ({"names": {"val": ("a", "b"), "test": ("b", "a")}}, 2, "2 images are in both, such as 'a'"),
     "0 and 255": ({"pixels": (900, 0, 100)}, 2, "none but 100 pixels that do not count; for masks of 0 and 255"),
