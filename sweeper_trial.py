@@ -92,6 +92,7 @@ class Trial:
         self._pixels: Tensor | None = None
         self._length: float | None = None
         self._numbers: dict[str, int] = {}
+        self._names: dict[str, set[str]] = {}
         self._network = ""
         self._runs: dict[str, str] = {}
         self.classes, self.ignore_index = [str(name) for name in classes], ignore_index
@@ -294,6 +295,7 @@ class Trial:
             return
         names = [str(name) for name in names]
         arrays = {"names": names, "data": data, "sums": sums, "number": torch.tensor(number)}
+        self._check_names(split, names)
         path = self._get_path(split)
         part = path.with_suffix(".part")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
@@ -318,6 +320,14 @@ class Trial:
         """Return the file of a split's scores of this rank."""
         assert self._folder is not None
         return self._folder / (f"{split}.{_get_rank()}.npz" if _get_rank() else f"{split}.npz")
+
+    def _check_names(self, split: str, names: list[str]) -> None:
+        """Refuse scores that lack images of earlier ones: of several folds only the last one's would count."""
+        missing = self._names.get(split, set()) - {*names}
+        if missing and names != [""] and _get_world_size() == 1:
+            rule = f"scores of {split} must be of the same images each time, and {min(missing)!r} is missing now"
+            self._refuse(f"{rule}; score all each time, and of several folds train one: t.fold, with --folds")
+        self._names[split] = {*names}
 
 
 class Scoring:

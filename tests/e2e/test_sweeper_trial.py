@@ -292,6 +292,15 @@ def test_scores_of_other_weights_than_the_validated_ones_are_marked(folder: Path
     assert read_events(folder)[-1].network == ""
 
 
+def test_folds_in_one_training_are_refused(folder: Path) -> None:
+    write_trial(folder)
+    t = sweeper_trial.trial(TWO)
+    t.score("test", ["a"], [0.5])
+    t.score("test", ["b", "a"], [0.5, 0.75])  # a first look at a part
+    with pytest.raises(sweeper_trial.TrialError, match=r"'a' is missing now; .* train one: t\.fold, with --folds"):
+        t.score("test", ["b", "c"], [0.5, 0.75])
+
+
 def test_slices_of_one_name_are_added_and_a_repeated_image_counts_once(folder: Path) -> None:
     write_trial(folder)
     z, y = make_batch(2, 9, 11)
@@ -316,6 +325,7 @@ def test_one_image_may_have_one_name_of_any_type(folder: Path, name: object) -> 
 def test_each_rank_writes_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_trial(folder)
     z, y = make_batch(2, 9, 11)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, places in (("0", [0, 1]), ("1", [2, 0])):  # a sampler fills up with the first image
         monkeypatch.setenv("RANK", rank)
         with sweeper_trial.trial(TWO).scoring("val") as s:
