@@ -144,7 +144,7 @@ class ScriptBackend:
         result = make_script_result(start, spec, conditions)
         for split in trial.splits:
             scores = read_split_scores(folder, split, "logits", len(conditions.dataset.classes))
-            if problems := self._data_check.find_problems(split, scores):
+            if problems := self._data_check.find_problems(split, scores, spec.seed):
                 return _make_failed_result(spec, f"{problems[0]}; see {folder}", start.ended.seconds)
         return result
 

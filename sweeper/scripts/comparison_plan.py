@@ -64,6 +64,7 @@ class ConfirmationPlan(Record):
             kinds=self.probe.scores,
             metric=self.metric,
             class_pixels=tuple(self.probe.class_pixels.values()),
+            drawn=self.probe.drawn,
         )
 
     @property

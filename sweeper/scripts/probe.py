@@ -63,8 +63,8 @@ class ProbeDocument(Document):
     images: dict[Split, int]
     names: dict[Split, tuple[str, ...]] = Field(default_factory=dict, exclude=True, repr=False)
     """Names of the images of each split; not in the JSON."""
-    drawn: tuple[Split, ...] = Field(default=(), exclude=True, repr=False)
-    """Splits with other images for another seed; not in the JSON."""
+    drawn: tuple[Split, ...] = ()
+    """Splits with other images for another seed."""
     class_pixels: dict[str, int]
     """Pixels of each class in the batches of one start."""
     ignore_index: int = IGNORE

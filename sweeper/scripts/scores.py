@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ class ScriptTask(Record):
     """Metric of logits and counts."""
     class_pixels: tuple[int, ...]
     """Pixels of each class, for class weights and τ."""
+    drawn: tuple[Split, ...] = ()
+    """Splits with other images for another seed."""
 
     @property
     def has_counts(self) -> bool:
@@ -110,18 +112,21 @@ def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_nam
 class DataCheck:
     """Compares each training's images and labels with those of the first training."""
 
-    def __init__(self) -> None:
-        self._first: dict[tuple[Split, int | None], SplitScores] = {}
-        self._comparing = threading.Lock()
+    def __init__(self, drawn: Collection[Split] = ()) -> None:
+        """Create the check; the splits of `drawn` have other images for another seed."""
+        self._drawn, self._comparing = drawn, threading.Lock()
+        self._first: dict[tuple[Split, int | None, int | None], SplitScores] = {}
 
-    def find_problems(self, split: Split, scores: SplitScores, fold: int | None = None) -> list[str]:
-        """Find images or labels that differ from earlier ones; validation may have other images."""
+    def find_problems(self, split: Split, scores: SplitScores, seed: int, fold: int | None = None) -> list[str]:
+        """Find images or labels that differ from earlier ones."""
+        key = (split, fold, seed if split in self._drawn else None)
         with self._comparing:
             problems = [
                 problem
-                for (split_before, fold_before), before in self._first.items()
-                if split_before == split
-                for problem in find_other_data(split, before, scores, all_names=split == "test" and fold_before == fold)
+                for key_before, before in self._first.items()
+                if key_before[0] == split
+                for problem in find_other_data(split, before, scores, all_names=key_before == key)
             ]
-            self._first.setdefault((split, fold), scores)
+            if not problems:
+                self._first.setdefault(key, scores)
         return problems[:1]

@@ -110,7 +110,7 @@ class ScriptTrainings:
         self._starter, self._base, self._task = starter, base, task
         self._log, self._on_training_end = log, on_training_end
         self._failure: BaseException | None = None
-        self._data_check = DataCheck()
+        self._data_check = DataCheck(task.drawn)
 
     def run(self, jobs: Iterable[ScriptJob]) -> list[TrainingRow]:
         """Return the rows of these trainings; those that ended before are not repeated.
@@ -132,9 +132,7 @@ class ScriptTrainings:
         try:
             if self._failure is not None:
                 return None
-            row = self._finish_job(job)
-            self._check_data(job, row)
-            return row
+            return self._finish_job(job)
         except BaseException as error:  # raised by `run` once the running ones have ended
             self._failure = self._failure or error
             return None
@@ -142,7 +140,9 @@ class ScriptTrainings:
     def _finish_job(self, job: ScriptJob) -> TrainingRow:
         folder = self._base / job.folder
         with suppress(OSError, ValidationError):
-            return TrainingRow.model_validate_json((folder / ENDED).read_text("utf-8"))
+            row = TrainingRow.model_validate_json((folder / ENDED).read_text("utf-8"))
+            if row.state == "failed" or not [*self._find_other_data(job)]:
+                return row
         trial = TrialDocument(
             kind="search" if job.purpose == "tune" else "confirm",
             family=job.loss.family,
@@ -169,10 +169,12 @@ class ScriptTrainings:
         """Return the row of a training that ended.
 
         Raises:
-            ScriptError: if it is of the confirmation, and gave no scores.
+            ScriptError: if it is of the confirmation, and gave no scores; or has other images or labels than others.
         """
         problems = list(find_start_problems(start, self._starter.seconds)) or list(self._find_other_kinds(start))
-        if problems and job.purpose == "confirm":
+        other = [] if problems else [*self._find_other_data(job)]
+        if other or (problems and job.purpose == "confirm"):
+            problems += other
             raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
         diverged = start.has_diverged
         val = test = point = None
@@ -211,18 +213,12 @@ class ScriptTrainings:
                 yield f"scores of {split} must be {kind}, as in the probe, got {line.what}; give the same in each"
                 return
 
-    def _check_data(self, job: ScriptJob, row: TrainingRow) -> None:
-        """Refuse images or labels that differ from those of earlier trainings.
-
-        Raises:
-            ScriptError: if they do.
-        """
-        if row.state == "failed":
-            return
+    def _find_other_data(self, job: ScriptJob) -> Iterator[str]:
+        """Find images or labels that differ from those of earlier trainings."""
         folder = self._base / job.folder
         for split in ("val", "test") if job.purpose == "confirm" else ("val",):
-            if problems := self._data_check.find_problems(split, self._task.read_scores(folder, split), job.fold):
-                raise ScriptError(f"{job.title}; see {folder}", problems)
+            scores = self._task.read_scores(folder, split)
+            yield from self._data_check.find_problems(split, scores, job.seed, job.fold)
 
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
         """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""

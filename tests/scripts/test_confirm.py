@@ -22,7 +22,7 @@ from sweeper.scripts import confirm, starter
 from sweeper.scripts.answer import Confirmation, write_confirmation
 from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses, write_plan
 from sweeper.scripts.confirm import FIRST_SEED, confirm_losses
-from sweeper.scripts.contract import HELPER_VERSION, RESULTS, VALIDATED
+from sweeper.scripts.contract import HELPER_VERSION, RESULTS, VALIDATED, Split
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
@@ -43,6 +43,7 @@ class Script:
     pairing = "exact"
     noise = 0.01
     ignore_index = 255
+    drawn: tuple[Split, ...] = ()
 
     def __init__(self) -> None:
         self.trained: list[dict[str, Any]] = []
@@ -152,6 +153,7 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
         pairing=script.pairing,
         scores={"val": script.kind, "test": script.kind},
         images={"val": 4, "test": 12},
+        drawn=script.drawn,
         class_pixels={f"class{n}": 900 if n == 0 else 100 for n in range(script.classes)},
         ignore_index=script.ignore_index,
         ignored_pixels=0,
@@ -419,10 +421,28 @@ def test_labels_drawn_at_random_are_refused_after_the_second_training(
 
     script = make_script(RandomLabels, kind=kind)
     text = r"dice, seed 1(?s:.*)'v1' of val has 1,001 pixels of class 0 in one and 1,002 in another; draw the data with"
-    for _ in range(2):  # the second time nothing is trained
-        with pytest.raises(ScriptError, match=text):
-            compare(script, rates=rates)
-        assert len(script.trained) == 2
+    with pytest.raises(ScriptError, match=text):
+        compare(script, rates=rates)
+    assert len(script.trained) == 2
+    with pytest.raises(ScriptError, match=text.replace("1,002", "1,003")):  # the failed training is trained again
+        compare(script, rates=rates)
+    assert len(script.trained) == 3
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_training_on_other_images_fails_and_blocks_nothing(compare: Compare, split: str) -> None:
+    """Its data changed while the comparison was interrupted, and were put back."""
+
+    def names(self: Script, trial: dict[str, Any], of_split: str) -> list[str]:
+        strays = self.strays and trial["seed"] == FIRST_SEED + 1 and of_split == split
+        return [f"another {name}" if strays else name for name in NAMES[of_split]]
+
+    script = make_script(names=names, strays=True, noise=0.004)
+    for _ in range(2):
+        with pytest.raises(ScriptError, match=f"images of {split} must be the same in each training"):
+            compare(script)
+    script.strays = False
+    assert compare(script).document.action == "change"
 
 
 @pytest.mark.parametrize("kind", ["logits", "score"])
@@ -439,7 +459,7 @@ def test_validation_images_may_be_drawn_with_the_seed(compare: Compare) -> None:
     def names(_: Script, trial: dict[str, Any], split: str) -> list[str]:
         return [f"v{trial['seed']}"] if split == "val" else NAMES[split]
 
-    assert compare(make_script(names=names, noise=0.004)).document.action == "change"
+    assert compare(make_script(names=names, noise=0.004, drawn=("val",))).document.action == "change"
 
 
 def test_folds_that_share_test_images_are_refused_at_once(compare: Compare) -> None:
