@@ -232,3 +232,11 @@ def note_trainings(tuned: Sequence[TrainingRow], rows: Sequence[TrainingRow]) ->
             f"The operating point that validation chose fails on the test images of {join_words(lost)}, where another "
             "gains what is in brackets: score val and test with the same weights, and look for unlike images in them."
         )
+    vals: dict[str, list[float | None]] = {}
+    for row in tuned:
+        vals.setdefault(row.loss, []).append(row.val)
+    if equal := [loss for loss, scores in vals.items() if len(scores) > len({*scores}) == 1]:
+        yield (
+            f"The rate of {join_words(equal)} was not informed by validation, where all that were tried score alike: "
+            "--rate-share 1 tries them longer, and --rates tries others."
+        )

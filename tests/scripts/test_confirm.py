@@ -374,6 +374,8 @@ def test_trainings_that_all_answer_alike_keep_cross_entropy(compare: Compare, ki
     assert (document.action, document.recommended, document.settled) == ("keep", "cross_entropy", True)
     assert document.head.startswith("Keep cross_entropy: no other loss gains more than 0.000")
     assert ("which learned 1 of 2 classes" in document.head) == (kind in ("logits", "counts"))
+    (note,) = (note for note in document.notes if "was not informed by validation" in note)
+    assert note.startswith("The rate of cross_entropy, dice and jaccard was not informed")
 
 
 def test_networks_that_predict_one_class_at_the_plain_point_are_compared(compare: Compare) -> None:
