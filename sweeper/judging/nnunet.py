@@ -26,6 +26,19 @@ from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|bmp|npz)$")
 _TOGETHER = re.compile(r"(crossval_results|cv_niftis)(_folds)?(?P<folds>(_\d+)*).*")
 """Folders with the scores of all folds."""
+_COMMANDS = (
+    (
+        "nnUNetv2_train {data} {configuration} {fold} -tr {trainer} -p {plans}",
+        "nnUNetTrainerCELoss",
+        "nnUNetTrainerDiceLoss",
+    ),
+    (
+        "nnUNet_train {configuration} {trainer} {data} {fold} -p {plans}",
+        "nnUNetTrainerV2_Loss_CE",
+        "nnUNetTrainerV2_Loss_Dice",
+    ),
+)
+"""Of version 2 and 1: the command that trains a fold, and two trainers that may be compared."""
 
 
 class _Summary(NamedTuple):
@@ -116,23 +129,24 @@ def _find_summaries(root: Path, notes: list[str]) -> Iterator[_Summary]:
 
 
 def _find_missing_folds(summaries: list[_Summary], root: Path) -> Iterator[str]:
-    """Yield the commands of nnU-Net 2 that train what is missing: folds that other models have, or a second model."""
+    """Yield the commands that train what is missing: folds that other models have, or a second model."""
     folds: dict[Path, set[str]] = {}
     for summary in summaries:
         folds.setdefault(summary.model, set()).update({summary.fold} - {""})
     names = {summary.model: summary.name_method(root).split("__") for summary in summaries if summary.is_trained}
     for model, (trainer, plans, configuration) in ((m, n) for m, n in names.items() if len(n) == 3):
-        command = f"nnUNetv2_train {model.resolve().parent.name} {configuration} {{fold}} -tr {{trainer}} -p {plans}"
+        data = model.resolve().parent.name
+        command, *trainers = _COMMANDS[data.startswith("Task")]
+        words = {"data": data, "configuration": configuration, "plans": plans}
         if len(folds) == 1:
-            other = "nnUNetTrainerDiceLoss" if trainer == "nnUNetTrainerCELoss" else "nnUNetTrainerCELoss"
-            fold = min(folds[model], default="0")
-            words = command.format(fold=fold, trainer=other)
-            yield f"at least 2 methods must be compared, got {model.name}; train another one on the same folds: {words}"
+            train = command.format(
+                fold=min(folds[model], default="0"), trainer=trainers[trainer == trainers[0]], **words
+            )
+            yield f"at least 2 methods must be compared, got {model.name}; train another one on the same folds: {train}"
         elif lacking := folds[model] and sorted(set.union(*folds.values()) - folds[model]):
-            words = command.format(fold=lacking[0], trainer=trainer)
             yield (
-                f"{model.name} must have the folds of the others, lacks {join_words(lacking)}: {words}; or compare "
-                "what all have, with --common"
+                f"{model.name} must have the folds of the others, lacks {join_words(lacking)}: "
+                f"{command.format(fold=lacking[0], trainer=trainer, **words)}; or compare what all have, with --common"
             )
 
 

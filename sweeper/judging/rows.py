@@ -147,6 +147,11 @@ class Rows:
     ) -> None:
         """Find columns that are missing, not known, or of other images than test images."""
         titles: list[str] = table.columns.tolist()
+        if any(title.endswith("__MIN") for title in titles):
+            self.problems.append(
+                "a row must have one score, got a chart of Weights & Biases; lines of pandas in docs/judge.md convert it"
+            )
+            return
         needed = {name: key for key, name in names.items() if key in ("method", *request.columns)}
         needed |= dict.fromkeys(choice.names, "step") | ({names["step"]: "step"} if request.at is not None else {})
         for name in [name for name in needed if name not in found]:
@@ -251,8 +256,6 @@ def _find_column(table: pd.DataFrame, name: str) -> str | None:
 def _suggest_melt(table: pd.DataFrame, unknown: Iterable[str], keys: Mapping[str, str], metric: str | None) -> str:
     """Suggest after a semicolon how to make a wide table long; empty if fewer than two unknown columns have numbers."""
     wide = [title for title in unknown if pd.to_numeric(table[title], errors="coerce").notna().any()]
-    if any(title.endswith("__MIN") for title in wide):
-        return "; it is a chart of Weights & Biases: docs/judge.md has the lines of pandas that convert it"
     if len(wide) < 2:
         return ""
     words = " ".join(wide).casefold()

@@ -206,6 +206,11 @@ def test_version_1_is_read_with_its_configuration(tmp_path: Path, copies: tuple[
             for place in ("validation_raw", *copies):
                 document = {"author": "x", "name": name, "results": {"all": cases, "mean": {"1": {"Dice": 0.5}}}}
                 write_json(folder / place / "summary.json", document)
+            if configuration == "2d" and fold == 0:
+                with pytest.raises(
+                    ScoresError, match=r": nnUNet_train 2d nnUNetTrainerV2_Loss_CE Task004_Hippo 0 -p nnUN"
+                ):
+                    sweeper.judge(tmp_path)
     document = sweeper.judge(tmp_path).document
     assert {row.name: row.score for row in document.methods} == pytest.approx(
         {name: np.mean(scores) for name, scores in expected.items()}

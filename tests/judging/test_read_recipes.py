@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import sweeper
-from sweeper.core.errors import UsageError
+from sweeper.judging.rows import ScoresError
 from tests.support.pasting import run_text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "judge.md"
@@ -161,7 +161,11 @@ def test_a_chart_of_wandb_is_refused_with_the_page_whose_lines_convert_it(
     Path("wandb_export.csv").write_text(
         "\n".join([f'"Step",{header}', *(f'"{10 * step}",{row}' for step, row in enumerate(rows))])
     )
-    with pytest.raises(UsageError, match=r"a chart of Weights & Biases: docs/judge\.md has"):
-        sweeper.judge("wandb_export.csv")
+    for metric in (None, "val/miou"):
+        with pytest.raises(
+            ScoresError, match=r"got a chart of Weights & Biases; lines of pandas in docs/judge\.md"
+        ) as error:
+            sweeper.judge("wandb_export.csv", metric=metric)
+        assert len(error.value.problems) == 1
     run_text(RECIPES["Weights & Biases"][1])
     check_scores("val/miou")
