@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +13,12 @@ from sweeper.cli.progress import show_progress
 from sweeper.cli.settings_options import add_data_options, read_requested_dataset
 from sweeper.cli.terminal import echo_lines, echo_result
 from sweeper.core.document import DatasetSummary, Document
-from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import escape_for_display, format_ratio, format_signed, format_significant, shorten
 from sweeper.data.split_warnings import describe_split
 from sweeper.fingerprint.imbalance import explain_consequences, profile_dataset
-from sweeper.fingerprint.label_checks import Finding, count_severities, examine_labels
+from sweeper.fingerprint.label_checks import Finding, examine_labels, format_totals
 from sweeper.fingerprint.ledger import LONGER_TIMES, AdvisedLoss, LedgerAdvice, advise_losses, read_user_rows
 from sweeper.system.cores import count_available_cores
 
@@ -75,6 +73,10 @@ def command(*, as_json: bool, out: Path | None, fail_on: str | None, **options: 
     labels and splits (errors, warnings, notes; nothing is deleted). The status is 2 if a data set cannot be read at
     all.
     """
+    if out is not None:
+        from sweeper.workflow.request_checks import check_writable
+
+        check_writable(out)
     dataset = read_requested_dataset(options)
     with show_progress("measuring") as update:
         findings = examine_labels(dataset, count_available_cores(), update)
@@ -84,27 +86,20 @@ def command(*, as_json: bool, out: Path | None, fail_on: str | None, **options: 
     document = _make_document(dataset, profile, findings)
     echo_result(document, _format_profile(dataset, document), as_json=as_json)
     if out is not None:
-        _write_page(dataset, document, out)
-    severities = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
-    return int(("error" in severities and fail_on is not None) or ("warning" in severities and fail_on == "warning"))
+        from sweeper.report.profile_page import write_profile_page
 
-
-def _write_page(dataset: Dataset, document: ProfileDocument, out: Path) -> None:
-    from sweeper.report.profile_page import write_profile_page
-
-    try:
         page = write_profile_page(
             dataset,
-            document.profile,
+            profile,
             out,
-            findings=document.findings,
+            findings=findings,
             split=document.split,
             consequences=(*document.consequences, document.advice.stake),
             document=document.document,
         )
-    except OSError as error:
-        raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
-    echo_lines(f"page: {page}", err=True)
+        echo_lines(f"page: {page}", err=True)
+    severities = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
+    return int(("error" in severities and fail_on is not None) or ("warning" in severities and fail_on == "warning"))
 
 
 def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> ProfileDocument:
@@ -127,29 +122,22 @@ def _format_profile(dataset: Dataset, document: ProfileDocument) -> str:
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
         f"but {escape_for_display(dataset.classes[0])}"
     ]
-    if dataset.read_as is not None and not (sys.stdout.isatty() and sys.stderr.isatty()):  # where the log said it
-        lines.append(f"read as {escape_for_display(dataset.read_as)}")
     headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
-    lines.append(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))
-    if profile.pos_weight is None:
-        lines.append(
-            f"imbalance {format_ratio(profile.imbalance)} (most common to rarest class); the weights above balance it"
-        )
-    else:
-        lines.append(
-            f"imbalance {format_ratio(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
-            f"alpha = {profile.alpha:.4f}"
-        )
-    lines += map(escape_for_display, document.consequences)
-    lines += [f"split: {escape_for_display(line)}" for line in document.split]
-    lines += ["", *_format_advice(document.advice)]
-    if not findings:
-        return "\n".join([*lines, "", "The label doctor found nothing wrong."])
-    totals = ", ".join(
-        f"{number} {severity}{'s' * (number != 1)}" for severity, number in count_severities(findings).items()
-    )
-    lines += ["", f"The label doctor found {totals}:"]
-    return "\n".join([*lines, *(f"{finding.severity}: {escape_for_display(finding.text)}" for finding in findings)])
+    balance = "the weights above"
+    if profile.pos_weight is not None:
+        balance = f"pos_weight = {profile.pos_weight:.1f} or alpha = {profile.alpha:.4f}"
+    lines += [
+        format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]),
+        f"imbalance {format_ratio(profile.imbalance)} (most common to rarest class); balanced by {balance}",
+        *map(escape_for_display, document.consequences),
+        *(f"split: {escape_for_display(line)}" for line in document.split),
+        "",
+        *_format_advice(document.advice),
+        "",
+        f"{format_totals(findings)}.",
+        *(f"{finding.severity}: {escape_for_display(finding.text)}" for finding in findings),
+    ]
+    return "\n".join(lines)
 
 
 def _format_advice(advice: LedgerAdvice) -> list[str]:

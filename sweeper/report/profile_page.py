@@ -15,7 +15,7 @@ from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import format_count, format_ratio
 from sweeper.data.split import select_stratified_subset
 from sweeper.data.store import open_store
-from sweeper.fingerprint.label_checks import Finding, Severity, count_severities
+from sweeper.fingerprint.label_checks import Finding, Severity, format_totals
 from sweeper.report.figures.style import (
     INK,
     SMALL,
@@ -100,12 +100,9 @@ def _make_head(dataset: Dataset, profile: ImbalanceProfile) -> str:
 
 def _make_problems(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
     """Return the label doctor's findings, and the problems while reading."""
-    totals = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in count_severities(findings).items())
-    problems = (
-        f"The label doctor found {totals}. Nothing was changed; move images that you agree to drop out of the folder."
-    )
     lines = "\n".join(f"- **{finding.severity}** {escape_prose(finding.text)}" for finding in findings)
-    parts = [problems, lines] if findings else ["The label doctor found nothing wrong."]
+    step = "Nothing was changed; move images that you agree to drop out of the folder."
+    parts = [f"{format_totals(findings)}. {step}\n\n{lines}".rstrip()]
     if dataset.warnings:
         parts += [
             "What was seen while reading:",

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from sweeper.core.records import Dataset
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import measure_all
-from sweeper.fingerprint.label_checks.rules import count_severities, judge_labels
+from sweeper.fingerprint.label_checks.rules import format_totals, judge_labels
 
-__all__ = ["Finding", "Severity", "count_severities", "examine_labels"]
+__all__ = ["Finding", "Severity", "examine_labels", "format_totals"]
 
 
 def examine_labels(

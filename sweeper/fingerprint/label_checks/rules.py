@@ -282,7 +282,8 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     )
 
 
-def count_severities(findings: Iterable[Finding]) -> dict[Severity, int]:
-    """Count the findings of each severity, including zeros."""
+def format_totals(findings: Iterable[Finding]) -> str:
+    """Return the sentence that counts the findings of each severity, including zeros, without a full stop."""
     severities = [finding.severity for finding in findings]
-    return {severity: severities.count(severity) for severity in Severity}
+    totals = (format_count(severities.count(severity), severity) for severity in Severity)
+    return f"The label doctor found {', '.join(totals)}"
