@@ -214,9 +214,7 @@ def _begin_plan(
     if store is not None:
         from sweeper.tracking import connect_to_mlflow
         from sweeper.tracking.mirror import MlflowMirror
-        from sweeper.workflow.request_checks import check_tracking
 
-        check_tracking(store, name)
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
     probe = probe_script(script, seconds=options["time_limit"] or START_SECONDS, log=log)
     plan = comparison_plan.ConfirmationPlan(

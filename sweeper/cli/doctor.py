@@ -15,9 +15,10 @@ from sweeper.cli.terminal import echo_result
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError, check_address
+from sweeper.core.errors import check_address
 from sweeper.core.redact import hide_address_secrets, redact
 from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
+from sweeper.system.postgres import is_postgres
 from sweeper.version import read_versions
 
 
@@ -78,9 +79,9 @@ def describe_device(device: str) -> str:
 
 def describe_store(option: str, url: str) -> str:
     """Return that a store is whole, and fits the installed library; raise why it is or does not."""
+    from sweeper.storage.database import check_optuna_schema
     from sweeper.storage.resilient_storage import explain_damage, explain_damaged_file
-    from sweeper.system.store_versions import store_fault
-    from sweeper.tracking import get_server_version
+    from sweeper.tracking.mlflow_connection import check_mlflow_schema, get_server_version
 
     if (path := get_sqlite_path(url)) is None:
         check_address(option, url)
@@ -94,7 +95,7 @@ def describe_store(option: str, url: str) -> str:
                 raise explain_damage(url, error) or error from error
         if answer != "ok":
             raise explain_damaged_file(url, answer)
-    if (fault := store_fault(option, url)) is not None:
-        raise SweeperError(": ".join(fault))
+    if path is not None or is_postgres(url):
+        (check_optuna_schema if option == "--storage" else check_mlflow_schema)(url)
     version = f", MLflow {get_server_version(url)}" if url.startswith(("http://", "https://")) else ""
     return f"{path or hide_address_secrets(url)}: no fault found{version}"

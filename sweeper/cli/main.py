@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -22,10 +21,8 @@ from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
-from sweeper.system.disk_space import explain_write_failure
-from sweeper.system.names import check_names
+from sweeper.system.machine_limits import explain_machine_limit
 from sweeper.system.streams import check_output, make_streams_tolerant
-from sweeper.system.system_errors import explain_limit
 from sweeper.version import __version__
 
 COMMANDS = {
@@ -118,7 +115,6 @@ def main() -> None:
     make_streams_tolerant()
     os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib cannot be imported with an unknown backend
     try:
-        check_names()
         with end_like_ctrl_c():
             status = cli.main(standalone_mode=False)
         check_output()
@@ -137,8 +133,7 @@ def main() -> None:
         kind, notes, is_run = type(error).__name__, getattr(error, "__notes__", []), sys.argv[1] == "run"
         resume = [f" What was finished is kept, and this continues it: {n}." for n in notes if n.startswith(RESUME)]
         kept = "".join(resume[:1])
-        limit = explain_limit(error, sweep=is_run)
-        if words := limit or explain_write_failure(error, {"the current folder": Path()}):
+        if words := explain_machine_limit(error):
             _end_with_error(kind, f"{words}.{kept}", 1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)

@@ -21,10 +21,9 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import format_count
 from sweeper.executors.protocol import Watchdog, get_stage
-from sweeper.executors.start_process import LaunchedProcess, Method, WorkerDiedError, begin_loading
+from sweeper.executors.start_process import HINT, LaunchedProcess, Method, WorkerDiedError, begin_loading
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.cores import read_requested_threads
-from sweeper.system.system_errors import explain_memory_limit
 
 FAILURES = 4
 """Failed trainings in a row after which a place among several workers is given up: its GPU may be broken, and a worker
@@ -64,22 +63,16 @@ class WorkerProcess(LaunchedProcess):
         while not (has_message := self.pipe.poll(1.0)) and get_running_seconds() - began < seconds:
             pass
         if not has_message:
-            raise SweeperError(
-                f"a worker did not start within {seconds:.0f} s; {explain_memory_limit() or 'try --workers 0'}"
-            )
+            raise SweeperError(f"a worker did not start within {seconds:.0f} s; {HINT}")
         try:
             message: tuple[object, ...] = self.pipe.recv()
         except (EOFError, OSError):
-            advice = explain_memory_limit() or "try --workers 0"
-            words = f"a worker died while starting ({self.explain_end()}); {advice}"
-            raise WorkerDiedError(words) from None
+            raise WorkerDiedError(f"a worker died while starting ({self.explain_end()}); {HINT}") from None
         if message[0] == "refused":
             raise UsageError(str(message[1]))
         if message[0] == "broken":
             self.broken = str(message[1])
-            raise WorkerDiedError(
-                f"a worker cannot be made ready ({self.broken}); {explain_memory_limit() or 'try fewer --workers'}"
-            )
+            raise WorkerDiedError(f"a worker cannot be made ready ({self.broken}); {HINT}")
         assert message[0] == kind
         return message
 

@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 from sweeper.core.errors import SweeperError
 from sweeper.system.cores import set_unless_given, use_passive_waiting
-from sweeper.system.system_errors import explain_memory_limit
 
 PRELOAD = "sweeper.training.preload"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Python starts without the working folder on its path, where a `types.py` would hide Python's own."""
+HINT = "try --workers 0 or fewer of them; a worker reserves 5 GB of memory (`ulimit -v`), and uses a part of it"
 END_SECONDS = 5.0
 """Seconds to wait for the end of a killed process."""
 GUESSES = {7: "bus error: shared memory or the disk may be full", 9: "out of memory?"}
@@ -103,9 +103,7 @@ class LaunchedProcess:
                 self.process.start()
         except (OSError, EOFError) as error:  # no process is available, or the fork server ended
             self.pipe.close()
-            advice = explain_memory_limit() or "try --workers 0"
-            words = f"no worker could be started ({str(error) or 'killed'}); {advice}"
-            raise WorkerDiedError(words) from error
+            raise WorkerDiedError(f"no worker could be started ({str(error) or 'killed'}); {HINT}") from error
         finally:
             child_end.close()
 

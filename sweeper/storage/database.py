@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
 from filelock import Timeout
 from optuna.storages import RDBStorage
+from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError, check_address
@@ -26,8 +28,13 @@ from sweeper.system.locks import (
     make_sqlite_uri,
     require_database_file,
 )
-from sweeper.system.postgres import is_postgres, make_engine_options, make_sqlalchemy_url, retry_until_accepting
-from sweeper.system.store_versions import read_rows, store_fault
+from sweeper.system.postgres import (
+    is_postgres,
+    make_engine_options,
+    make_read_only_engine,
+    make_sqlalchemy_url,
+    retry_until_accepting,
+)
 from sweeper.system.whole_files import remove_left, replace_atomically
 
 TIMEOUT_SECONDS = 60
@@ -56,13 +63,22 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
         if (damage := explain_damage(url, error)) is not None:
             raise damage from error
-        with suppress(sqlite3.Error, SQLAlchemyError):
-            if (fault := store_fault("--storage", url)) is not None:
-                raise StudyError(f"--storage: {fault[0]}. Before you repeat the command, {fault[1]}") from error
         raise StudyError(
             f"--storage {hide_address_secrets(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that "
             f"can be written: {get_cause(error)}"
         ) from error
+
+
+def check_optuna_schema(url: str) -> None:
+    """Check that the installed Optuna fits a database, without changing it.
+
+    Raises:
+        RuntimeError: with Optuna's advice if it does not fit.
+    """
+    engine = make_read_only_engine(url)
+    if inspect(engine).has_table("alembic_version"):
+        address = engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+        RDBStorage(address, engine_kwargs={"poolclass": NullPool}, skip_table_creation=True)
 
 
 def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
@@ -99,7 +115,8 @@ def _check_holds_studies(url: str) -> None:
     Raises:
         MissingStudyError: if the database is not Optuna's.
     """
-    if read_rows(url, "studies", "1") is None:
+    engine = make_read_only_engine(url)
+    if not inspect(engine).has_table("studies"):
         raise MissingStudyError(
             f"--storage {hide_address_secrets(url)} holds no studies; name the database that the study was made in"
         )

@@ -1,18 +1,12 @@
-"""Disks: the file system of a path, the check of free space before any training, and errors of a full disk."""
+"""Disks: the file system of a path, and the check of free space before any training."""
 
 from __future__ import annotations
 
-import errno
 import shutil
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
-from sweeper.core.error_causes import get_cause, iterate_causes
-from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.paths import STORAGE
-from sweeper.core.text import format_resume_command
+from sweeper.core.errors import UsageError
 from sweeper.system.locks import get_sqlite_path
 
 NETWORK = {
@@ -75,11 +69,6 @@ SWEEP = 400 * MB
 """Space for a sweep without the decoded images: databases, a report, weights of the finalists."""
 CHECKPOINTS = 0.25
 """Largest share of the free space (without checkpoints) for checkpoints: 24 million weights need 0.4 GB."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_PROTECTED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO}
-_SQLITE = ("disk is full", "no space left", "disk i/o error", "readonly database", "unable to open database file")
-_SERVER_FULL = "53100"
-"""PostgreSQL's error code disk_full."""
 
 
 def check_room(what: str, place: Path, size: int = SWEEP) -> None:
@@ -118,68 +107,3 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
         gone.append(path)
         total -= size
     return gone
-
-
-def explain_write_failure(error: BaseException | None, places: Mapping[str, Path]) -> str | None:
-    """Return a sentence on what could not be written, if an error or one of its causes is about writing.
-
-    Args:
-        error: the error.
-        places: description → file or folder that the sweep writes.
-
-    Returns:
-        The sentence; None for any other error.
-    """
-    for one in iterate_causes(error):
-        text = get_cause(one, 200)
-        if getattr(one, "sqlstate", None) == _SERVER_FULL:
-            return f"the database server has no room left on its own disk ({text})"
-        if isinstance(one, sqlite3.Error) and any(words in text.lower() for words in _SQLITE):
-            return _explain_unwritable(places, text)
-        if not isinstance(one, OSError):
-            continue
-        path = Path(one.filename).absolute() if isinstance(one.filename, str) else None
-        is_ours = path is not None and any(path.is_relative_to(place.absolute()) for place in places.values())
-        if one.errno in _FULL or (one.errno in _PROTECTED and is_ours):  # else it may be about reading
-            return _explain_unwritable(places if path is None else {"a file": path}, text)
-    return None
-
-
-def _explain_unwritable(places: Mapping[str, Path], text: str) -> str:
-    free = [
-        f"{what}, {place} ({shutil.disk_usage(find_existing_parent(place)).free / MB:.0f} MB free)"
-        for what, place in places.items()
-    ]
-    return (
-        f"{' or '.join(free)} cannot be written: {text}. Its disk is full, a quota or a limit (ulimit -f) is used "
-        "up, or it is write-protected"
-    )
-
-
-@contextmanager
-def explain_full_disk(
-    study: str | None, places: Mapping[str, Path], *, storage: str = STORAGE, options: str = ""
-) -> Iterator[Callable[[str], None]]:
-    """Turn errors of a full disk or an unwritable file within the block into one message.
-
-    Any other error gets a note with the command that continues the study, if the study's name is known.
-
-    Yields:
-        Function to call with the study's name when it becomes known.
-
-    Raises:
-        SweeperError: in place of a write error; other errors pass.
-    """
-    names = [study] if study else []
-    try:
-        yield names.append
-    except SweeperError:
-        raise
-    except Exception as error:
-        resume = format_resume_command(names[-1], storage, options) if names else None
-        if (what := explain_write_failure(error, places)) is None:
-            if resume is not None:
-                error.add_note(resume)
-            raise
-        on = "repeat the command" if resume is None else f"continue with: {resume}"
-        raise SweeperError(f"{what}. The sweep ends here, and what was finished is kept. Fix that, and {on}") from error

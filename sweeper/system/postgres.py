@@ -16,9 +16,11 @@ from urllib.parse import parse_qsl, quote
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import UsageError, require_extra
 from sweeper.core.redact import hide_address_secrets
+from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
 
 if TYPE_CHECKING:
     import psycopg
+    from sqlalchemy.engine import Engine
 
 Found = TypeVar("Found")
 
@@ -82,9 +84,19 @@ def is_same_database(one: str, other: str) -> bool:
     return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
 
 
-def make_engine_options() -> dict[str, object]:
+def make_engine_options() -> dict[str, Any]:
     """Return SQLAlchemy's options for a server that may restart: connections are tested before use."""
     return {"pool_pre_ping": True, "connect_args": {"application_name": NAME}}
+
+
+def make_read_only_engine(url: str) -> Engine:
+    """Return an engine without a pool for a server or an existing SQLite file, which it cannot change."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    if (path := get_sqlite_path(url)) is None:
+        return create_engine(make_sqlalchemy_url(url), poolclass=NullPool, **make_engine_options())
+    return create_engine(f"sqlite:///{make_sqlite_uri(path, 'ro')}&uri=true", poolclass=NullPool)
 
 
 def connect_to_server(url: str, name: str) -> psycopg.Connection:

@@ -19,8 +19,8 @@ from mlflow.tracking.context.registry import resolve_tags
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import hide_address_secrets
+from sweeper.core.text import format_address_word
 from sweeper.system.locks import get_sqlite_path
-from sweeper.system.store_versions import explain_deleted_experiment
 from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_elsewhere
 from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 
@@ -120,7 +120,13 @@ class MlflowMirror:
         if experiment is None:
             return None
         if experiment.lifecycle_stage != "active":
-            raise UsageError(explain_deleted_experiment(self._uri, study, experiment.experiment_id))
+            uri = self._uri if self._path is None else f"sqlite:///{self._path.absolute()}"
+            raise UsageError(
+                f"MLflow at {hide_address_secrets(self._uri)}: the experiment {study!r} was deleted there, and its "
+                "name is still taken. Name another --tracking-uri, or restore it: MLFLOW_TRACKING_URI="
+                f"{format_address_word('--tracking-uri', uri, driver=True)} mlflow experiments restore --experiment-id "
+                f"{experiment.experiment_id}"
+            )
         location = str(experiment.artifact_location)
         if self._path is not None and has_files_elsewhere(self._path, study, location):
             raise UsageError(

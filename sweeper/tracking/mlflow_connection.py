@@ -15,16 +15,16 @@ import shlex
 import socket
 import sqlite3
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+from mlflow.store.db.utils import _verify_schema
 from mlflow.tracking import MlflowClient
 from mlflow.utils import request_utils
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import inspect
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -34,8 +34,7 @@ from sweeper.core.paths import make_folder_name
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.leases import hold_lease
 from sweeper.system.locks import get_sqlite_path, lock_database_creation
-from sweeper.system.postgres import is_postgres, make_named_url
-from sweeper.system.store_versions import store_fault
+from sweeper.system.postgres import is_postgres, make_named_url, make_read_only_engine
 from sweeper.tracking.prepared_views import TAG
 
 SLOWEST_LINE = 16 * 1024
@@ -191,9 +190,6 @@ def explain_missing_store(uri: str, error: Exception) -> UsageError:
     """Return the error for an address without an answer."""
     if isinstance(error, UsageError):
         return error
-    with suppress(sqlite3.Error, SQLAlchemyError):
-        if (fault := store_fault("--tracking-uri", uri)) is not None:
-            return UsageError(f"--tracking-uri: {fault[0]}. Before you repeat the command, {fault[1]}")
     path = get_sqlite_path(uri)
     advice = "Start the server, or leave the option out for a file in the working folder"
     if path is not None:
@@ -207,6 +203,17 @@ def explain_missing_store(uri: str, error: Exception) -> UsageError:
         f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: {get_cause(error)}. "
         f"{advice}"
     )
+
+
+def check_mlflow_schema(uri: str) -> None:
+    """Check that the installed MLflow fits a database, without changing it.
+
+    Raises:
+        MlflowException: with MLflow's advice if it does not fit.
+    """
+    engine = make_read_only_engine(uri)
+    if inspect(engine).has_table("alembic_version"):
+        _verify_schema(engine)  # type: ignore[no-untyped-call]
 
 
 def get_server_version(uri: str) -> str:

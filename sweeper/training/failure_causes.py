@@ -7,7 +7,7 @@ import traceback
 import torch
 
 from sweeper.core.error_causes import get_cause, iterate_causes
-from sweeper.system.system_errors import MEMORY
+from sweeper.system.machine_limits import MEMORY
 
 _DEVICE = ("cuda error", "cuda driver error", "cublas_status_", "cudnn", "cusolver error", "hip error", "miopen")
 """Words of errors after which a CUDA or HIP context refuses all later calls of the process."""

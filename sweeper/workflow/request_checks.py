@@ -20,7 +20,6 @@ from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import get_sqlite_file, get_sqlite_path
 from sweeper.system.postgres import is_same_database
-from sweeper.system.store_versions import find_deleted_experiment
 from sweeper.workflow.options import restore_machine_options
 from sweeper.workflow.own_losses import declare_loss
 from sweeper.workflow.own_script import check_script_options
@@ -114,32 +113,18 @@ def check_places(settings: Settings) -> None:
         *_find_folder_problems("--out", settings.out),
         *_find_folder_problems("the cache", settings.cache),
         *_find_database_problems("--storage", settings.storage),
-        *_find_tracking_problems(settings.tracking_uri, settings.study),
+        *_find_database_problems("--tracking-uri", settings.tracking_uri),
     ]
     if problems:
         raise RequestError("this run", problems)
-    for what, place in list_written_places(settings).items():
-        check_room(what, place)
-
-
-def list_written_places(settings: Settings) -> dict[str, Path]:
-    """Return the files and folders that a sweep writes, by description."""
-    files = {
-        "the study's storage": get_sqlite_path(settings.storage),
-        "MLflow's store": get_sqlite_path(settings.tracking_uri),
-    }
-    places = {what: path for what, path in files.items() if path is not None}
-    return {**places, "the reports": settings.out, "the cache": settings.cache}
-
-
-def check_tracking(uri: str, name: str) -> None:
-    """Refuse an MLflow store that cannot be written, or in which the comparison's experiment was deleted.
-
-    Raises:
-        RequestError: if it is so.
-    """
-    if problems := [*_find_tracking_problems(uri, name)]:
-        raise RequestError("this comparison", problems)
+    for what, place in (
+        ("the study's storage", get_sqlite_path(settings.storage)),
+        ("MLflow's store", get_sqlite_path(settings.tracking_uri)),
+        ("the reports", settings.out),
+        ("the cache", settings.cache),
+    ):
+        if place is not None:
+            check_room(what, place)
 
 
 def check_writable(out: Path) -> None:
@@ -164,12 +149,6 @@ def _find_folder_problems(option: str, folder: Path) -> Iterator[str]:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
-
-
-def _find_tracking_problems(uri: str, name: str | None) -> Iterator[str]:
-    yield from _find_database_problems("--tracking-uri", uri)
-    if name is not None and (deleted := find_deleted_experiment(uri, name)) is not None:
-        yield deleted
 
 
 def _find_database_problems(option: str, url: str) -> Iterator[str]:

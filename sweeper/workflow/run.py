@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
+from sweeper.core.errors import SweeperError
+from sweeper.core.text import format_resume_command
 from sweeper.executors.protocol import Backend
-from sweeper.system.disk_space import explain_full_disk
 from sweeper.system.locks import get_sqlite_path
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
@@ -18,7 +19,7 @@ from sweeper.workflow.lead import StudySession, run_study
 from sweeper.workflow.options import list_stored_options
 from sweeper.workflow.prepare import prepare_study
 from sweeper.workflow.recipe_choice import describe_recipe
-from sweeper.workflow.request_checks import is_new_file, list_written_places, open_request
+from sweeper.workflow.request_checks import is_new_file, open_request
 from sweeper.workflow.run_context import Display, StopSignal
 from sweeper.workflow.settings import Settings
 
@@ -54,10 +55,8 @@ def run_sweep(
             opened.callback(backend.close)
         storage, settings = open_request(settings, create=True, warn=display.warn)
         backend = backend or opened.enter_context(closing(make_backend(settings, cores, display.warn)))
-        places = list_written_places(settings)
-        named = opened.enter_context(
-            explain_full_disk(settings.study, places, storage=settings.storage, options=settings.places)
-        )
+        names = [settings.study]
+        opened.enter_context(_add_resume_command(names, settings))
         tracker = None if is_new_file(settings.tracking_uri) else _make_tracker(settings, display, stop)
         if tracker is not None and settings.study is not None:
             tracker.mirror.check_experiment(settings.study)  # before a script is probed
@@ -75,7 +74,7 @@ def run_sweep(
         else:
             options = list_stored_options(settings)
             study = studies.create_study(storage, name, prepared.plan, options, prepared.machine)
-        named(name)
+        names.append(name)
         return run_study(
             StudySession(
                 settings=settings,
@@ -88,6 +87,17 @@ def run_sweep(
                 study=study,
             )
         )
+
+
+@contextmanager
+def _add_resume_command(names: Sequence[str | None], settings: Settings) -> Iterator[None]:
+    """Add the command that continues the study, whose name is the last one, to an unexpected error of the block."""
+    try:
+        yield
+    except Exception as error:
+        if names[-1] is not None and not isinstance(error, SweeperError):
+            error.add_note(format_resume_command(names[-1], settings.storage, settings.places))
+        raise
 
 
 def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> MlflowTracker:

@@ -13,8 +13,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.system.locks import lock_database_creation
-from sweeper.system.store_versions import store_fault
-from sweeper.tracking.mlflow_connection import connect_to_mlflow
+from sweeper.tracking.mlflow_connection import check_mlflow_schema, connect_to_mlflow
 from tests.cli.test_run import QUICK
 from tests.support.faking import new_plan
 from tests.support.marks import rest_slow
@@ -95,7 +94,7 @@ def test_a_first_start_that_ends_while_mlflow_creates_tables_leaves_no_partial_s
     messages = process.communicate(timeout=60)[1]
     assert process.returncode == status, messages
     if (tmp_path / "mlflow.db").exists():  # the signal came when all tables were made
-        assert store_fault("--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db") is None
+        check_mlflow_schema(f"sqlite:///{tmp_path}/mlflow.db")
     if sent_signal != signal.SIGKILL:
         assert "stopped before anything was trained" in messages and "must be an MLflow store" not in messages
         assert not list(tmp_path.glob(".sweeper-*"))
@@ -106,7 +105,7 @@ def test_a_first_start_that_ends_while_mlflow_creates_tables_leaves_no_partial_s
 
 @pytest.mark.slow
 def test_concurrent_first_starts_complete_the_store_of_a_killed_one(tmp_path: Path) -> None:
-    code = "from sweeper.tracking.mlflow_connection import connect_to_mlflow; connect_to_mlflow('sqlite:///mlflow.db')"
+    code = "from sweeper.tracking.mlflow_connection import check_mlflow_schema, connect_to_mlflow; connect_to_mlflow('sqlite:///mlflow.db')"
     starts = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
