@@ -164,62 +164,33 @@ def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
 
 def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
     """Return the differences between two plans that make trials incomparable, each as `what: old → new`."""
-    differences = []
-    if old.conditions.dataset.digest != new.conditions.dataset.digest:
-        before, after = old.conditions.dataset, new.conditions.dataset
-        differences.append(
-            f"data set: {before.name} ({len(before.images)} images, {before.digest[:19]}…) → "
-            f"{after.name} ({len(after.images)} images, {after.digest[:19]}…)"
-        )
-        if before.class_map != after.class_map:
-            differences.append(f"class map: {_format_class_map(before)} → {_format_class_map(after)}")
-        if before.groups != after.groups:
-            differences.append(f"groups: {before.groups} → {after.groups}")
-        if before.resized != after.resized:
-            differences.append(f"resize: {before.resized or 'native'} → {after.resized or 'native'}")
-    if old.conditions.seed != new.conditions.seed:
-        differences.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
-    if old.conditions.folds != new.conditions.folds:
-        differences.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
-    # Other confirmation steps only need other confirmations; the search stays valid.
-    recipes = [
-        plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model", "own_metric"}) for plan in (old, new)
-    ]
-    differences += _format_change("recipe", *recipes)
-    codes = [{loss.code.name: loss.code.digest for loss in plan.conditions.losses} for plan in (old, new)]
-    differences += _format_change("own loss (SHA-256 of its source)", *codes)
-    for field, option in (("model", "--model"), ("own_metric", "--metric")):
-        stored, requested = (getattr(plan.conditions.recipe, field) for plan in (old, new))
-        if (
-            stored is not None
-            and requested is not None
-            and stored.name == requested.name
-            and stored.digest != requested.digest
-        ):
-            differences.append(
-                f"the source file of {option} {stored.name}: SHA-256 {stored.digest[:12]}… → {requested.digest[:12]}…"
-            )  # another name changes `recipe.arch` or `recipe.metric`
-    searched, requested = (
-        {
-            "lr": plan.space.lr.model_dump(),
-            **{f.family: {k: c.model_dump() for k, c in f.coordinates.items()} for f in plan.space.families},
-        }
-        for plan in (old, new)
-    )
-    return differences + _format_change("space", searched, requested)
-
-
-def _format_class_map(dataset: Dataset) -> str:
-    """Format the class map of a data set."""
-    if dataset.class_map is None:
-        return "none"
-    return "; ".join(f"{name} = {', '.join(labels)}" for name, labels in dataset.class_map.items())
-
-
-def _format_change(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    keys = [*old, *(key for key in new if key not in old)]
+    before, after = _list_compared(old), _list_compared(new)
+    datasets = [plan.conditions.dataset for plan in (old, new)]
+    if datasets[0].digest != datasets[1].digest:
+        before["data set"], after["data set"] = map(_describe_dataset, datasets)
     return [
-        f"{what}.{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"
-        for key in keys
-        if old.get(key) != new.get(key)
+        f"{key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}"
+        for key in before | after
+        if before.get(key) != after.get(key)
     ]
+
+
+def _list_compared(plan: StudyPlan) -> dict[str, object]:
+    """Return everything that all trainings of a study must have in common, by the names in messages."""
+    conditions, recipe = plan.conditions, plan.conditions.recipe
+    # Other confirmation steps only need other confirmations; the search stays valid.
+    settings = recipe.model_dump(exclude={"confirm_steps", "model", "own_metric"})
+    codes = [code for code in (recipe.model, recipe.own_metric, *(loss.code for loss in conditions.losses)) if code]
+    return {
+        "seed": conditions.seed,
+        "folds": conditions.folds or "none",
+        **{f"recipe.{name}": value for name, value in settings.items()},
+        **{f"SHA-256 of the source of {code.name}": code.digest for code in codes},
+        "space.lr": plan.space.lr.model_dump(),
+        **{f"space.{family.family}": family.model_dump()["coordinates"] for family in plan.space.families},
+    }
+
+
+def _describe_dataset(dataset: Dataset) -> str:
+    options = f"class map {dataset.class_map}, groups {dataset.groups}, resized to {dataset.resized}"
+    return f"{dataset.name} ({len(dataset.images)} images, {options}, {dataset.digest})"

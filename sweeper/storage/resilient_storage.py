@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -20,9 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sweeper.core.error_causes import get_cause
 from sweeper.core.errors import SweeperError
-from sweeper.core.paths import STORAGE
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_resume_command, replace_options
+from sweeper.core.text import format_resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.whole_files import WatchedFile
@@ -116,8 +114,6 @@ class RetryingStorage(RDBStorage):
         """Study that this process runs, for suggested commands."""
         self.address = url
         """Value of `--storage`, set by `open_storage`."""
-        self.tracking: Path | None = None
-        """MLflow's file, if any, for suggested commands."""
         self.places = ""
         """Other options of suggested commands."""
         super().__init__(url, engine_kwargs=engine_kwargs)
@@ -137,48 +133,30 @@ class RetryingStorage(RDBStorage):
         Raises:
             SweeperError: if a file was deleted or replaced, or the log was truncated and its writes are lost.
         """
-        for watched in self._files:
-            if (fault := watched.find_fault()) is not None:
-                break
-        else:
-            if (fault := self._log_fault()) is None:
-                return
-            watched = self._files[1]
-        file = self._files[0]
+        faults = [f"{watched.path} {fault}" for watched in self._files if (fault := watched.find_fault()) is not None]
+        faults += [f"{watched.path} was truncated" for watched in self._files[1:2] if self._has_lost_log(watched.path)]
+        if not faults:
+            return
         with suppress(DBAPIError):  # the deleted file is still open; a left log would corrupt a new file
             self.checkpoint("TRUNCATE")
-        if watched is not file:
-            resume = format_resume_command(self.study, self.address, self.places)
-            then = f"What {file.path} holds is kept. To resume: {resume}"
-        elif (new := file.find_new_place()) is not None:
-            then = f"Everything finished is stored in {new}. To resume there: {self._format_command_in(new)}"
-        else:
-            then = f"Restore a backup. Then: {format_resume_command(self.study, f'sqlite:///{file.path}', self.places)}"
         raise SweeperError(
-            f"{watched.path} {fault} while the study was stored in it: what is written from now on would be lost, "
-            f"so that this process ends here. {then}"
+            f"{faults[0]} while the study was stored in it: what is written from now on would be lost, so that this "
+            "process ends here. Put it back, or restore a backup. Then: "
+            f"{format_resume_command(self.study, self.address, self.places)}"
         )
 
-    def _log_fault(self) -> str | None:
-        """Return a fault if the log became shorter, which sweeper never does, and its writes are lost."""
-        if self._files:
-            with suppress(OSError):
-                size = self._files[1].path.stat().st_size
-                if size < self._log_size:
-                    try:
-                        self.checkpoint()
-                    except DBAPIError:
-                        return "was truncated"
-                self._log_size = size
-        return None
-
-    def _format_command_in(self, new: Path) -> str:
-        """Return the command that resumes the study at its file's new path, after a folder was renamed."""
-        storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
-        resume = format_resume_command(self.study, storage, self.places)
-        if self.tracking is not None and not self.tracking.exists():  # moved; MLflow stores absolute addresses
-            resume = replace_options(resume, {"--tracking-uri": "sqlite:///mlflow-2.db"})
-        return f"cd {shlex.quote(str(Path.cwd()))} && {resume}"
+    def _has_lost_log(self, log: Path) -> bool:
+        """Return whether the log became shorter, which sweeper never does, and its writes are lost."""
+        with suppress(OSError):
+            size, before = log.stat().st_size, self._log_size
+            self._log_size = size
+            if size < before:
+                try:
+                    self.checkpoint()
+                except DBAPIError:
+                    self._log_size = before
+                    return True
+        return False
 
     def call_patiently(self, call: Callable[[], Any]) -> Any:
         """Return the call's result; repeat the call while the database is unreachable.

@@ -71,12 +71,3 @@ class WatchedFile:
         except OSError:  # an unreachable disk or network is no deletion
             return None
         return "was replaced by another file"
-
-    def find_new_place(self) -> Path | None:
-        """Return the new path of an open file after its folder was renamed; None if unknown."""
-        for opened in Path("/proc/self/fd").glob("*"):
-            with suppress(OSError):
-                place = opened.resolve()
-                if os.path.samestat(place.stat(), self._first):
-                    return place
-        return None

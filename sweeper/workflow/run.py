@@ -12,7 +12,6 @@ from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.text import format_resume_command
 from sweeper.executors.protocol import Backend
-from sweeper.system.locks import get_sqlite_path
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import StudySession, run_study
@@ -64,8 +63,7 @@ def run_sweep(
         if prepared.old is None:
             display.log(f"recipe: {describe_recipe(prepared.plan.conditions.recipe)}")
         storage = storage or studies.open_storage(settings.storage, warn=display.warn)
-        mlflow_file = get_sqlite_path(settings.tracking_uri)
-        storage.tracking, storage.places = mlflow_file and mlflow_file.absolute(), settings.places
+        storage.places = settings.places
         tracker = tracker or _make_tracker(settings, display, stop)
         stop.defer_signals()
         name = prepared.name

@@ -210,7 +210,7 @@ def test_an_own_loss_is_compared_with_others_and_a_resume_compares_its_source(
     changed = UserLoss(**{**dict(declaration), "code": find_code(f"{module}:SoftIoU", "--loss")})
     again = plan.model_copy(update={"conditions": conditions.model_copy(update={"losses": (changed,)})})
     (line,) = list_plan_differences(plan, again)
-    assert line.startswith(f"own loss (SHA-256 of its source).{module}:SoftIoU: ")
+    assert line.startswith(f"SHA-256 of the source of {module}:SoftIoU: ")
     assert not list_plan_differences(plan, plan)
 
 

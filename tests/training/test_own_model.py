@@ -229,7 +229,7 @@ def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Datase
     hardware = probe_device("cpu")
     again = resolve_resumed_recipe(Settings(), recipe.model_copy(update={"precision": hardware.precision}), hardware)
     (line,) = [line for line in list_plan_differences(plan, with_recipe(again)) if "precision" not in line]
-    assert "the source file of --model own_nets:build: SHA-256" in line
+    assert "SHA-256 of the source of own_nets:build" in line
     assert make_checkpoint_key(conditions) != make_checkpoint_key(conditions.model_copy(update={"recipe": again}))
 
 
@@ -299,5 +299,5 @@ def test_a_sweep_trains_an_own_network_and_is_not_resumed_with_changed_code(nets
     text = outcome.paths.markdown.read_text("utf-8")
     assert "own\\_nets:build" in text or "own_nets:build" in text
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
-    with pytest.raises(StudyError, match="the source file of --model own_nets:build"):
+    with pytest.raises(StudyError, match="SHA-256 of the source of own_nets:build"):
         run_small_sweep(tmp_path, resume=True, workers=1, trials=4)
