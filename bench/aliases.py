@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.shared import append_row, resume_rows
 from sweeper.core.records import Verdict
 from sweeper.study import same_loss
-from sweeper.system.cores import count_available_cores
+from sweeper.system.machine import count_available_cores
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.core.events import JobResult, Observer, ResultStored, TrainingJob
 from sweeper.executors.processes import ProcessBackend
 from sweeper.study.loop import WorkSource
-from sweeper.system.cores import count_available_cores
+from sweeper.system.machine import count_available_cores
 
 if TYPE_CHECKING:
     from sweeper.core.recipe import Precision, Recipe

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.fixed import FixedTrainings, make_spec
 from sweeper.core.events import Observers
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.cores import count_available_cores
+from sweeper.system.machine import count_available_cores
 
 if TYPE_CHECKING:
     from sweeper.core.records import TrialResult

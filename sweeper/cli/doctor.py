@@ -14,8 +14,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_result
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import check_address
+from sweeper.core.errors import check_address, get_cause
 from sweeper.core.redact import hide_address_secrets, redact
 from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
 from sweeper.system.postgres import is_postgres

@@ -17,11 +17,10 @@ import click
 from sweeper.cli.replaced import refuse_replaced
 from sweeper.cli.signals import end_like_ctrl_c
 from sweeper.cli.terminal import echo_lines
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import OutputError, SweeperError
+from sweeper.core.errors import OutputError, SweeperError, get_cause
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
-from sweeper.system.machine_limits import explain_machine_limit
+from sweeper.system.machine import explain_machine_limit
 from sweeper.system.streams import check_output, make_streams_tolerant
 from sweeper.version import __version__
 

@@ -20,7 +20,7 @@ from sweeper.data.split_warnings import describe_split
 from sweeper.fingerprint.imbalance import explain_consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, examine_labels, format_totals
 from sweeper.fingerprint.ledger import LONGER_TIMES, AdvisedLoss, LedgerAdvice, advise_losses, read_user_rows
-from sweeper.system.cores import count_available_cores
+from sweeper.system.machine import count_available_cores
 
 
 class ProfiledDataset(DatasetSummary):

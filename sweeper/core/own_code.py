@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.base import Record
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import UsageError, get_cause
 
 _LOADED: dict[Path, str] = {}
 """Digests of the source files that this process has imported, by path."""

@@ -36,7 +36,7 @@ from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, compute_scene_fingerprint, parse_scene, read_scenes
 from sweeper.data.text_tables import check_name_list, read_classes, read_header, read_table_rows
-from sweeper.system.disk_space import check_room
+from sweeper.system.machine import check_room
 
 Log = Callable[[str], None]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from sweeper.core.error_causes import get_cause
+from sweeper.core.errors import get_cause
 from sweeper.core.text import format_count
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file

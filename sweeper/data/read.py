@@ -42,7 +42,7 @@ from sweeper.data.text_tables import (
     read_split_csv,
 )
 from sweeper.data.tiff import turn_upright
-from sweeper.system.disk_space import check_room
+from sweeper.system.machine import check_room
 
 MIN_IMAGES = 3
 LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")

@@ -20,7 +20,7 @@ from sweeper.data.open_image import silence_pillow
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import UnreadableFileError
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer
-from sweeper.system.cores import count_available_cores, read_requested_threads
+from sweeper.system.machine import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.run_context import StopSignal

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from sweeper.core.document import Document
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
+from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError, get_cause
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, MetricScores, Split, Task, TrainedOn, TrialSpec
 from sweeper.core.text import format_count, format_study_command
@@ -22,7 +21,7 @@ from sweeper.core.training_files import (
 from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
 from sweeper.system.clocks import get_running_seconds
-from sweeper.system.cores import count_available_cores, read_requested_threads
+from sweeper.system.machine import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.workflow.prepare import MessageSink
 from sweeper.workflow.run_context import StopSignal

@@ -23,7 +23,7 @@ from sweeper.core.text import format_count
 from sweeper.executors.protocol import Watchdog, get_stage
 from sweeper.executors.start_process import HINT, LaunchedProcess, Method, WorkerDiedError, begin_loading
 from sweeper.system.clocks import get_running_seconds
-from sweeper.system.cores import read_requested_threads
+from sweeper.system.machine import read_requested_threads
 
 FAILURES = 4
 """Failed trainings in a row after which a place among several workers is given up: its GPU may be broken, and a worker

@@ -23,14 +23,13 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.job_config import JobConfig
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError, get_cause
 from sweeper.core.events import WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.executors.protocol import Watchdog
 from sweeper.executors.ray_actors import START_SECONDS, RayActor, RayExecutor, RayTrainer, format_error_kind
-from sweeper.system.cores import read_requested_threads
+from sweeper.system.machine import read_requested_threads
 
 REACH_SECONDS = 10.0
 MOST = 64

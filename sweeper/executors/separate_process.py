@@ -15,8 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import ExecutorError, SweeperError, UsageError
+from sweeper.core.errors import ExecutorError, SweeperError, UsageError, get_cause
 from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from sweeper.core.errors import SweeperError
-from sweeper.system.cores import set_unless_given, use_passive_waiting
+from sweeper.system.machine import set_unless_given, use_passive_waiting
 
 PRELOAD = "sweeper.training.preload"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}

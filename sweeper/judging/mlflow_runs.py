@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import UsageError, check_address
+from sweeper.core.errors import UsageError, check_address, get_cause
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import abbreviate_names, format_count, suggest_or_list
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError

@@ -8,7 +8,7 @@ families.py           registry of the families; family_records.py: its records (
 coordinates.py        checks of coordinates, and their translation into kernel settings (no torch)
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
 batch.py              batches for the losses outside the kernel (other_losses.py)
-build.py              `build_loss` and the modules it returns; loss_module.py: their base class and input checks
+build.py              `build_loss` and the modules it returns, which check their input
 own_losses.py         the user's losses, registered as families (no torch at import); own_loss_module.py: their module
                       and its checks
 snippet.py            Python text that builds a loss (no torch)

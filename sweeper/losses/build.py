@@ -1,7 +1,8 @@
-"""`build_loss`: build a loss module from a family's name and coordinates."""
+"""`build_loss`: build a loss module from a family's name and coordinates; the modules check their input."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -13,9 +14,131 @@ from sweeper.core.records import IGNORE, Task
 from sweeper.losses.batch import LossBatch
 from sweeper.losses.coordinates import Value, check_coordinates, make_kernel_settings, uses_frequencies
 from sweeper.losses.families import FAMILIES
+from sweeper.losses.family_records import DISTANCE_WORDS
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.other_losses import compute_distance_maps
 from sweeper.losses.own_losses import OWN, build_own_loss
+from sweeper.losses.per_pixel import is_readable_now, settle_labels, settle_shapes
+
+IMAGES, VOLUMES = 4, 5
+"""Number of axes of the logits, (N, C, H, W) or (N, C, D, H, W)."""
+CHECKED_BATCHES = 4
+"""Number of first batches in which foreground is looked for."""
+
+
+class SegmentationLoss(nn.Module):
+    """A loss called as `loss(logits, target)`; subclasses implement `compute`.
+
+    It has no parameters and an empty state dict. It runs on the logits' device, and need not be moved. It works under
+    autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and can be pickled.
+    """
+
+    checks_labels = True
+    """Whether label values are checked; False for labels known to be right."""
+
+    def __init__(
+        self,
+        family: str,
+        task: Task,
+        coordinates: dict[str, Value],
+        ignore_index: int,
+        class_frequencies: Sequence[float] | None,
+    ) -> None:
+        super().__init__()
+        self.family = family
+        self.task: Task = task
+        self.coordinates = coordinates
+        self.ignore_index = ignore_index
+        self.class_frequencies = None if class_frequencies is None else tuple(class_frequencies)
+        self._batches_to_check = CHECKED_BATCHES
+        self._foreground_seen = task == "multiclass"
+
+    def forward(self, logits: Tensor, target: Tensor, *, distance: Tensor | None = None) -> Tensor:
+        """Compute the loss of a batch of images or volumes.
+
+        Args:
+            logits: (N, 1, H, W) for binary, or (N, 2, H, W) of a network with a softmax; (N, C, H, W) for multi-class;
+                floating, unbounded. Volumes have one more axis before H; families with `images_only` refuse them.
+            target: (N, H, W) or (N, 1, H, W) of class indices, of any type; `ignore_index` = no label.
+            distance: signed distances to the boundary of each class, (N, 1 or C, H, W), for a family with `needs_map`;
+                None = compute them from the target.
+
+        Returns:
+            Scalar, float32 (float64 for float64 logits), ≥ 0.
+
+        Raises:
+            LossError: if shapes do not fit, or a label is no class: on a GPU one call later, as nothing waits for it,
+                and not in a compiled or recorded step, where such pixels do not count.
+        """
+        logits, target = check_batch(logits, target, self.task)
+        if logits.ndim == VOLUMES:
+            if FAMILIES[self.family].images_only:
+                raise LossError(
+                    f"logits of {self.family} must be of images (N, C, H, W), as it looks at neighbouring pixels, got "
+                    f"{tuple(logits.shape)}; give the slices of a volume as images"
+                )
+            logits, target = logits.flatten(2, 3), target.flatten(1, 2)  # stack the slices of each volume along H
+        if self.checks_labels:
+            target = settle_labels(target, max(2, logits.shape[1]), self.ignore_index, LossError)
+            self._warn_of_ignored_masks(target)
+        classes = len(self.class_frequencies or ())
+        if self.task == "multiclass" and classes not in (0, logits.shape[1]):
+            raise LossError(
+                f"logits must have one channel per class of `class_frequencies` ({classes}), "
+                f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
+            )
+        if FAMILIES[self.family].needs_map is not None:
+            if distance is None:
+                distance = compute_distance_maps(target, self.task, logits.shape[1], self.ignore_index)
+            if distance.shape != logits.shape:
+                raise LossError(
+                    f"distance must have the shape {tuple(logits.shape)}, got {tuple(distance.shape)}; "
+                    f"give {DISTANCE_WORDS}"
+                )
+        return self.compute(LossBatch(logits, target, self.task, self.ignore_index, self.class_frequencies, distance))
+
+    def _warn_of_ignored_masks(self, labels: Tensor) -> None:
+        """Warn if masks of 0 and 255 seem to be used as labels."""
+        if not self._batches_to_check or not is_readable_now(labels):
+            return
+        self._batches_to_check -= 1
+        self._foreground_seen |= bool((labels == 1).any()) or not bool((labels == self.ignore_index).any())
+        if self._batches_to_check == 0 and not self._foreground_seen:
+            warnings.warn(
+                f"{CHECKED_BATCHES} batches without one pixel of foreground, in which {self.ignore_index} (no label) "
+                f"occurs: if {self.ignore_index} is the foreground of these masks, nothing is learned; "
+                "give (target > 0).long()",
+                stacklevel=4,
+            )
+
+    def compute(self, batch: LossBatch) -> Tensor:
+        """Return the loss of a checked batch."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Return the family and its coordinates."""
+        shown = [f"{name}={value:.4g}" for name, value in self.coordinates.items() if value is not None]
+        return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
+
+
+def check_batch(logits: Tensor, target: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Check shapes, and return logits and target in the loss's shapes.
+
+    Raises:
+        LossError: if they do not fit.
+    """
+    shapes = f"{tuple(logits.shape)} and {tuple(target.shape)}"
+    fits = logits.ndim in (IMAGES, VOLUMES)
+    if fits:
+        logits, target = settle_shapes(logits, target, 1 if task == "binary" else None)
+        fits = (logits.shape[1] == 1) == (task == "binary") and target.shape == (len(logits), *logits.shape[2:])
+    if not fits:
+        wanted = "(N, 1, H, W) or (N, 2, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
+        raise LossError(
+            f"{task} logits must have the shape {wanted}, with an axis D before H for volumes, and target the shape "
+            f"(N, H, W), got {shapes}; a one-hot target becomes class indices with target.argmax(1)"
+        )
+    return logits, target
 
 
 class KernelLoss(SegmentationLoss):

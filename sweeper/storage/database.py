@@ -14,8 +14,15 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError, check_address
+from sweeper.core.errors import (
+    LostStudyError,
+    MissingStudyError,
+    StudyError,
+    SweeperError,
+    UsageError,
+    check_address,
+    get_cause,
+)
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_resume_command
 from sweeper.storage.plan import read_plan

@@ -17,8 +17,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import SweeperError, get_cause
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS

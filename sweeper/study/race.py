@@ -20,9 +20,8 @@ from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, Tri
 from sweeper.storage.interim_analyses import StoredAnalyses, StoredAnalysis, read_analyses, read_planned_analyses
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import list_extra_results
-from sweeper.study.confirmation_specs import make_confirmation_specs, select_confirmed
-from sweeper.study.finalist import Finalist
-from sweeper.study.training_list import TrainingList, index_completed
+from sweeper.study.finalist import Finalist, make_confirmation_specs, select_confirmed
+from sweeper.study.loop import TrainingList, index_completed
 
 
 class RoundDecision(NamedTuple):

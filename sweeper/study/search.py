@@ -13,7 +13,7 @@ in a checkpoint. It is reported as pruned once no later trial could promote it, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,10 @@ from sweeper.storage.results import (
 from sweeper.study.finalist import BASELINE, fit_common_rate, select_finalist_families
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.learning_rates import choose_search_rate
-from sweeper.study.loop import WorkSource
+from sweeper.study.loop import ATTEMPTS, WorkSource, index_completed
 from sweeper.study.sampler import LOSS, KeyedTPESampler
-from sweeper.study.search_end import has_search_settled
 from sweeper.study.successive_halving import SuccessiveHalving
-from sweeper.study.training_list import ATTEMPTS, index_completed
-from sweeper.system.disk_space import keep_within_room
+from sweeper.system.machine import keep_within_room
 
 
 def enqueue_defaults(
@@ -392,3 +390,22 @@ def _require_finite(result: TrialResult) -> TrialResult:
         return result
     reason = f"{NOT_A_SHARE}, got {result.value}"
     return result.model_copy(update={"state": "failed", "value": None, "reason": reason})
+
+
+PATIENCE = 8
+"""Trials beyond the floors that must bring no gain."""
+
+
+def has_search_settled(trials: Sequence[TrialResult], floors: int, gain: float, *, waiting: Iterable[int] = ()) -> bool:
+    """Return whether the last trials beyond the floors raised the best complete value by no more than `gain`.
+
+    `trials` have ended, those of the numbers `waiting` wait at a rung; the first `floors` are the families' floors.
+    """
+    decided = sorted([*(trial.spec.number for trial in trials), *waiting])
+    last = set(decided[floors:][-PATIENCE:])
+    if len(last) < PATIENCE:
+        return False
+    values = {t.spec.number: t.value for t in trials if t.state == "complete" and t.value is not None}
+    best = max(values.values(), default=0.0)
+    before = max((value for number, value in values.items() if number not in last), default=0.0)
+    return best - before <= gain

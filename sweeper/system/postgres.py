@@ -13,8 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import UsageError, require_extra
+from sweeper.core.errors import UsageError, get_cause, require_extra
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
 

@@ -16,8 +16,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError, get_cause
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_address_word
 from sweeper.system.locks import get_sqlite_path

@@ -28,8 +28,7 @@ from sqlalchemy import inspect
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from sweeper.core.error_causes import get_cause, iterate_causes
-from sweeper.core.errors import SweeperError, UsageError, check_address
+from sweeper.core.errors import SweeperError, UsageError, check_address, get_cause, iterate_causes
 from sweeper.core.paths import make_folder_name
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.leases import hold_lease
@@ -200,8 +199,8 @@ def explain_missing_store(uri: str, error: Exception) -> UsageError:
             "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it accepts"
         )
     return UsageError(
-        f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: {get_cause(error)}. "
-        f"{advice}"
+        f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: "
+        f"{get_cause(error, 600)}. {advice}"
     )
 
 

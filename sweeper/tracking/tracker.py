@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError, get_cause
 from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, TrainingDropped, TrainingPaused
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import UsageError, get_cause
 from sweeper.training.pretrained import get_timm_name
 
 OPTION = "--encoder-weights"
 _INNER = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 """Keys of a network in a checkpoint, averaged networks first."""
+BLANK = torch.empty(0, 0)
+"""Stands for a missing tensor; no encoder has one of this shape."""
 _MOST_PARTS = 4
 """Most parts of a tensor name's prefix before the encoder's own name: `module.model.encoder.model.`."""
 
@@ -82,17 +83,17 @@ def load_encoder(encoder: nn.Module, name: str, path: str) -> None:
     start, names = _align_names(state, wanted)
     fitting = {target: _fit_first_layer(state[source], wanted[target]) for target, source in names.items()}
     # Batch counters, missing in files of early versions, have no effect.
-    missing = [target for target in wanted if target not in names and not target.endswith("num_batches_tracked")]
-    other = [target for target, tensor in fitting.items() if tensor.shape != wanted[target].shape]
+    unfit = [
+        target
+        for target, tensor in wanted.items()
+        if not target.endswith("num_batches_tracked") and fitting.get(target, BLANK).shape != tensor.shape
+    ]
     used = set(names.values())
     others = [one.removeprefix(start) for one in state if one.startswith(start) and one not in used]
     why = ""
-    if missing:
-        why = f"{len(missing)} of its {len(wanted)} tensors are missing, {missing[0]} among them"
+    if unfit:
+        why = f"{len(unfit)} of its {len(wanted)} tensors are missing or have another shape, {unfit[0]} among them"
         why += f"; found {min(state)} and {len(state) - 1} more"
-    elif other:
-        shapes = [tuple(shape) for shape in (fitting[other[0]].shape, wanted[other[0]].shape)]
-        why = f"{other[0]} has the shape {shapes[0]}, and needs {shapes[1]}"
     elif strange := _find_unknown_tensors(name, others, [one.removeprefix(start) for one in used]):
         why = f"it holds {len(strange)} tensors more of the same parts, {strange[0]} among them: a larger network's"
     if why:

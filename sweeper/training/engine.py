@@ -22,8 +22,7 @@ from sweeper.core.records import Evaluation, ImageCounts, PartScores, TrainedBy,
 from sweeper.data.folds import get_split, list_scored_by_seed
 from sweeper.data.split import select_scored_images
 from sweeper.system.clocks import get_running_seconds
-from sweeper.training.checkpoint import Checkpoint
-from sweeper.training.network_in_training import NetworkInTraining
+from sweeper.training.network_in_training import Checkpoint, NetworkInTraining
 from sweeper.training.scores import judge_end, score_counts
 from sweeper.training.training_context import TrainingContext
 

@@ -6,8 +6,8 @@ import traceback
 
 import torch
 
-from sweeper.core.error_causes import get_cause, iterate_causes
-from sweeper.system.machine_limits import MEMORY
+from sweeper.core.errors import get_cause, iterate_causes
+from sweeper.system.machine import MEMORY
 
 _DEVICE = ("cuda error", "cuda driver error", "cublas_status_", "cudnn", "cusolver error", "hip error", "miopen")
 """Words of errors after which a CUDA or HIP context refuses all later calls of the process."""

@@ -16,7 +16,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.events import WorkerHardware
 from sweeper.core.recipe import Precision
 from sweeper.core.text import format_count
-from sweeper.system.cores import get_processor_name
+from sweeper.system.machine import get_processor_name
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import CheckpointError
+from sweeper.core.errors import CheckpointError, get_cause
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.core.training_files import get_checkpoint_path, get_weights_dir_of, get_weights_path

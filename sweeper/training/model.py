@@ -17,8 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import UsageError, get_cause
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels, Recipe
 from sweeper.core.records import Task
 from sweeper.core.text import suggest_correction
@@ -63,11 +62,10 @@ def build_model(
         try:
             model = _build_library_network(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
         except Exception as error:  # some hundred encoders each raise their own
-            if (unknown := _find_unknown_encoder(recipe.encoder)) is not None:
-                raise UsageError(unknown) from error
             raise UsageError(
-                f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
-                f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
+                f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`"
+                f"{_suggest_encoder(recipe.encoder)}, depth {recipe.encoder_depth}, weights "
+                f"`{recipe.encoder_weights}`: {get_cause(error, 200)}"
             ) from error
     _drop_unused_stages(model, recipe, channels)
     if recipe.encoder_weights not in {"none", "imagenet"}:
@@ -89,18 +87,13 @@ def _build_once(recipe: Recipe, channels: int, class_pixels: tuple[int, ...], ta
     return build_model(recipe, channels=channels, class_pixels=np.array(class_pixels), task=task, seed=seed)
 
 
-def _find_unknown_encoder(name: str) -> str | None:
-    """Return the problem with an encoder's name that neither library knows; None if one does."""
+def _suggest_encoder(name: str) -> str:
+    """Return a correction of an encoder's name that neither library knows, else an empty text."""
     import segmentation_models_pytorch as smp
     import timm
 
-    bare = name.removeprefix("tu-")
-    names = timm.list_models() if bare != name else smp.encoders.get_encoder_names()
-    if bare in names or (bare != name and timm.is_model(bare)):
-        return None
-    near = suggest_correction(bare, names).replace("`", f"`{name[: len(name) - len(bare)]}", 1)
-    rule = "--encoder must be an encoder of segmentation-models-pytorch, or tu- and a network of timm"
-    return f"{rule}, got {name!r}{near or '; such as resnet18, mobilenet_v2 or tu-convnext_tiny'}"
+    names = [*smp.encoders.get_encoder_names(), *(f"tu-{model}" for model in timm.list_models())]
+    return "" if name in names else suggest_correction(name, names)
 
 
 def _build_library_network(described: Recipe | WeightsRecord, channels: int, outputs: int, imagenet: bool) -> nn.Module:

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError, require_extra
+from sweeper.core.errors import SweeperError, get_cause, require_extra
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import WeightsRecord

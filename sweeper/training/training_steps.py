@@ -14,7 +14,7 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, TrialSpec
 from sweeper.data.label_maps import MapStore
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.losses.build import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, draw_crops, map_batch, normalise_inputs
 from sweeper.training.hardware import move_to_device, use_fastest_kernels

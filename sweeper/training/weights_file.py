@@ -16,8 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from sweeper.core.base import Record
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import UsageError, get_cause
 from sweeper.core.own_code import UserCode
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec

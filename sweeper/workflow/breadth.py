@@ -16,7 +16,7 @@ from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.finalist import FINALISTS
-from sweeper.study.search_end import PATIENCE
+from sweeper.study.search import PATIENCE
 from sweeper.workflow.options import StudyRequest
 
 TRAINED = 0.8

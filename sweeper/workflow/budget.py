@@ -10,8 +10,8 @@ from sweeper.core.records import Breadth, BudgetProbe, Rung, SearchSpace, TrialR
 from sweeper.core.text import format_duration, list_time_options
 from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.learning_check import suggest_remedies
+from sweeper.study.loop import TrainingList
 from sweeper.study.timekeeper import PROBE_SHARE
-from sweeper.study.training_list import TrainingList
 from sweeper.workflow.breadth import OTHER_SECONDS, compute_least_seconds, find_broadest, measure_pace, order_losses
 from sweeper.workflow.options import StudyRequest, apply_budget, store_request
 from sweeper.workflow.run_context import RunContext

@@ -23,8 +23,7 @@ from sweeper.evidence.verdict import MORE_STEPS
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.study.budget_ladder import find_unlearned_classes
-from sweeper.study.confirmation_specs import select_confirmed
-from sweeper.study.finalist import BASELINE, Finalist, choose_finalists, fit_common_rate
+from sweeper.study.finalist import BASELINE, Finalist, choose_finalists, fit_common_rate, select_confirmed
 from sweeper.study.learning_check import HELP
 from sweeper.study.same_loss import relabel_equivalent_trials
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups

@@ -15,8 +15,7 @@ from sweeper.evidence.verdict import decide_verdict
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import FAMILIES
 from sweeper.space import find_range_edge, make_default_choice
-from sweeper.study.confirmation_specs import select_longer_results
-from sweeper.study.finalist import Finalist
+from sweeper.study.finalist import Finalist, select_longer_results
 from sweeper.study.race import Judge, RoundDecision
 
 

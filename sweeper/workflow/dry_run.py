@@ -18,7 +18,7 @@ from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
 from sweeper.core.text import format_count, format_duration, format_parallel_trainings, format_ratio
 from sweeper.data.folds import NOT_HELD_OUT, get_split, list_scored_by_seed
 from sweeper.data.groups import format_groups
-from sweeper.system.cores import count_available_cores
+from sweeper.system.machine import count_available_cores
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.forecast import (
     PlannedTrainings,

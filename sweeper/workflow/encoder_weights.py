@@ -10,7 +10,7 @@ from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD
 from sweeper.core.redact import hide_address_secrets, redact
 from sweeper.executors.start_process import LaunchedProcess, WorkerDiedError, begin_loading
 from sweeper.system.clocks import get_running_seconds
-from sweeper.system.cores import format_memory
+from sweeper.system.machine import format_memory
 from sweeper.training.pretrained import (
     ANSWER_SECONDS,
     EncoderInputs,

@@ -15,7 +15,7 @@ from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
 from sweeper.executors.separate_process import SubprocessBackend
-from sweeper.system.cores import count_available_cores
+from sweeper.system.machine import count_available_cores
 from sweeper.workflow.settings import RAY_ADDRESS, Settings
 
 LOCAL = "local"

@@ -33,7 +33,7 @@ from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import FACTORS, make_probe_specs
 from sweeper.study.finalist import FINALISTS
 from sweeper.study.learning_rates import is_one_rate
-from sweeper.study.search_end import PATIENCE
+from sweeper.study.search import PATIENCE
 from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import StudyRequest

@@ -24,7 +24,7 @@ from sweeper.core.text import format_count, format_resume_command
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir_of
 from sweeper.data.store import is_changed
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.system.disk_space import warn_unsafe_for_sqlite
+from sweeper.system.machine import warn_unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, replace_atomically
 from sweeper.workflow.conclude import Outcome, format_interim_card, report_study
 from sweeper.workflow.forecast import Forecast, count_trainings_left, format_steps, plan_text

@@ -19,9 +19,8 @@ from sweeper.evidence.verdict import decide_verdict
 from sweeper.evidence.verdict_predicates import is_costly
 from sweeper.losses import FAMILIES
 from sweeper.storage.interim_analyses import read_analyses
-from sweeper.study.confirmation_specs import make_longer_spec, select_confirmed
-from sweeper.study.finalist import Finalist
-from sweeper.study.training_list import TrainingList
+from sweeper.study.finalist import Finalist, make_longer_spec, select_confirmed
+from sweeper.study.loop import TrainingList
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look
 from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.study_state import has_looked_longer, make_longer_look_key

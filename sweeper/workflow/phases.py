@@ -13,12 +13,11 @@ from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
 from sweeper.study.finalist import Finalist, choose_finalists, find_pending_rechecks, fit_common_rate
 from sweeper.study.learning_check import has_learned_nothing, suggest_remedies
+from sweeper.study.loop import TrainingList
 from sweeper.study.race import Race, settle_analyses
 from sweeper.study.same_loss import find_equivalent_losses, relabel_equivalent_trials
-from sweeper.study.search import LossSearch, enqueue_defaults
-from sweeper.study.search_end import PATIENCE
+from sweeper.study.search import PATIENCE, LossSearch, enqueue_defaults
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE
-from sweeper.study.training_list import TrainingList
 from sweeper.workflow.budget import find_budget
 from sweeper.workflow.confirmation_evidence import make_round_judge
 from sweeper.workflow.longer_look import look_at_longer

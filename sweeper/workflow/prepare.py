@@ -26,7 +26,7 @@ from sweeper.data.variants import resize_dataset
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import list_first_trials, load_space
-from sweeper.study.confirmation_specs import derive_confirmation_seed, list_fold_numbers
+from sweeper.study.finalist import derive_confirmation_seed, list_fold_numbers
 from sweeper.version import read_versions
 from sweeper.workflow.advice import add_advice
 from sweeper.workflow.encoder_weights import choose_weights

@@ -17,8 +17,8 @@ from sweeper.core.own_code import find_code
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import join_words
 from sweeper.space import load_space
-from sweeper.system.disk_space import check_room
 from sweeper.system.locks import get_sqlite_file, get_sqlite_path
+from sweeper.system.machine import check_room
 from sweeper.system.postgres import is_same_database
 from sweeper.workflow.options import restore_machine_options
 from sweeper.workflow.own_losses import declare_loss

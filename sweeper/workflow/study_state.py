@@ -14,7 +14,7 @@ from sweeper.core.text import format_count
 from sweeper.space import count_floor_trials
 from sweeper.storage.interim_analyses import read_analyses
 from sweeper.study.learning_check import has_learned_nothing
-from sweeper.study.search_end import has_search_settled
+from sweeper.study.search import has_search_settled
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sweeper.core.error_causes import get_cause
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError, get_cause
 from sweeper.core.redact import hide_address_secrets
 from sweeper.scripts.answer import ConfirmationDocument
 from sweeper.scripts.comparison_plan import ConfirmationPlan

@@ -17,7 +17,7 @@ import torch
 
 from sweeper.core.paths import ReportPaths
 from sweeper.evidence.recommendation import make_recommendation
-from sweeper.study.confirmation_specs import derive_confirmation_seed
+from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template

@@ -20,7 +20,7 @@ from sweeper.evidence.paired_comparisons import compute_evidence, get_metric_flo
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.replicates import Replicate
 from sweeper.storage import list_plan_differences
-from sweeper.training.checkpoint import make_checkpoint_key
+from sweeper.training.network_in_training import make_checkpoint_key
 from sweeper.workflow.recipe_choice import load_metric_code
 from tests.report.test_markdown import render_text
 from tests.support import builders

@@ -125,6 +125,6 @@ def test_training_uses_the_stored_maps(tiny: Dataset, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise AssertionError("computed from the labels of the batch")
 
-    monkeypatch.setattr("sweeper.losses.loss_module.compute_distance_maps", refuse)
+    monkeypatch.setattr("sweeper.losses.build.compute_distance_maps", refuse)
     assert train(tiny, family="boundary").state == "complete"
     assert list(Path(tiny.store).glob("distance-*/*.npy"))

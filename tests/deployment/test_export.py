@@ -37,7 +37,7 @@ from sweeper.deployment.predict import load_from_study
 from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.space import load_space
-from sweeper.study.confirmation_specs import derive_confirmation_seed
+from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.training import network_formats
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import load_network

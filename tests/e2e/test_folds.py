@@ -16,7 +16,7 @@ from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.data.folds import get_split
 from sweeper.storage import list_extra_results
-from sweeper.study.confirmation_specs import derive_confirmation_seed
+from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders, faking
 from tests.support.sweeping import TWO_LOSSES, Recorder, run_small_sweep

@@ -13,9 +13,8 @@ from sweeper.core.errors import ExecutorError, UsageError
 from sweeper.core.events import Answer, WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.storage.results import is_counted
-from sweeper.study.loop import IN_A_ROW, FailureCount, run_work
+from sweeper.study.loop import IN_A_ROW, FailureCount, TrainingList, run_work
 from sweeper.study.search import enqueue_defaults
-from sweeper.study.training_list import TrainingList
 from sweeper.workflow.run import run_sweep
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, cut_after, fake_result, new_plan, new_search, new_study, train

@@ -24,8 +24,7 @@ from sweeper.study.budget_ladder import make_probe_specs
 from sweeper.study.finalist import select_finalist_families
 from sweeper.study.learning_check import SINGLE_SKILL, SKILL, compute_skill, is_task_learned, suggest_remedies
 from sweeper.study.loop import run_work
-from sweeper.study.search import enqueue_defaults
-from sweeper.study.search_end import PATIENCE, has_search_settled
+from sweeper.study.search import PATIENCE, enqueue_defaults, has_search_settled
 from sweeper.study.successive_halving import MAX_LAG
 from tests.support import builders
 from tests.support.faking import (

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from sweeper.cli import main as entry
 from sweeper.core.text import format_resume_command
-from sweeper.system.machine_limits import explain_machine_limit
+from sweeper.system.machine import explain_machine_limit
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_an_older_store_is_opened_after_the_printed_command(tmp_path: Path) -> N
     engine = create_engine(f"sqlite:///{path}")
     command.downgrade(utils._get_alembic_config(str(engine.url)), "-1")
     engine.dispose()
-    with pytest.raises(UsageError, match="run 'mlflow db upgrade"):
-        connect_to_mlflow(f"sqlite:///{path}")
+    with pytest.raises(MlflowException, match="run 'mlflow db upgrade"):
+        check_mlflow_schema(f"sqlite:///{path}")
     assert paste(f"mlflow db upgrade sqlite:///{path}", tmp_path).returncode == 0
     assert connect_to_mlflow(f"sqlite:///{path}").search_experiments()
 

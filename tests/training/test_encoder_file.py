@@ -126,11 +126,11 @@ def test_the_first_layer_is_adapted_to_other_channels_as_the_library_does(name, 
     [
         ("resnet18", lambda: torchvision.models.resnet34().state_dict(), "96 tensors more .*layer1.2.conv1.weight"),
         ("tu-resnet18", lambda: timm.create_model("resnet34").state_dict(), "96 tensors more .*layer1.2.conv1"),
-        ("resnet34", lambda: torchvision.models.resnet18().state_dict(), r"80 of its 216 tensors are missing"),
-        ("tu-convnext_atto", lambda: timm.create_model("convnext_femto").state_dict(), "has the shape .* and needs"),
-        ("resnet50", lambda: torchvision.models.resnext50_32x4d().state_dict(), r"layer1.0.conv1.weight has the shape"),
+        ("resnet34", lambda: torchvision.models.resnet18().state_dict(), r"80 of its 216 tensors are missing or"),
+        ("tu-convnext_atto", lambda: timm.create_model("convnext_femto").state_dict(), "have another shape, "),
+        ("resnet50", lambda: torchvision.models.resnext50_32x4d().state_dict(), "layer1.0.conv1.weight among"),
         ("mit_b0", lambda: torchvision.models.resnet18().state_dict(), "tensors are missing"),
-        ("resnet18", lambda: {"a": torch.zeros(2)}, "tensors are missing, conv1.weight among them; found a and 0 more"),
+        ("resnet18", lambda: {"a": torch.zeros(2)}, "conv1.weight among them; found a and 0 more"),
     ],
 )  # fmt: skip
 @pytest.mark.slow

@@ -33,8 +33,14 @@ from sweeper.training.graph_steps import (
 )
 from sweeper.training.hardware import move_to_device
 from sweeper.training.job import WorkerTrainings
-from sweeper.training.resident_store import ResidentStore, count_bytes, make_resident_store, upload_store
-from sweeper.training.training_context import TrainingContext, open_context
+from sweeper.training.training_context import (
+    ResidentStore,
+    TrainingContext,
+    count_bytes,
+    make_resident_store,
+    open_context,
+    upload_store,
+)
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.workflow.recipe_choice import resolve_resumed_recipe
 from sweeper.workflow.settings import Settings

@@ -13,10 +13,10 @@ from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.records import Conditions, Dataset
 from sweeper.core.training_files import get_checkpoint_path
-from sweeper.training.checkpoint import load_checkpoint
 from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import _build_once
+from sweeper.training.network_in_training import load_checkpoint
 from sweeper.training.training_context import TrainingContext, open_context
 from tests.support.faulty import fail_with_full_disk, raise_launch_failure, raise_out_of_memory
 from tests.support.marks import rest_slow

@@ -23,9 +23,9 @@ from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN, register_user_losses
 from sweeper.storage import StudyPlan, list_plan_differences
-from sweeper.training.checkpoint import make_checkpoint_key
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe_device
+from sweeper.training.network_in_training import make_checkpoint_key
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import open_context
@@ -111,22 +111,25 @@ def make_own_recipe(function: str = "own_nets:build") -> Any:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        ("half", "must give logits of shape (2, 1, 32, 32), got (2, 1, 16, 16)"),
-        ("pair", "must give one tensor of logits, got tuple"),
-        ("labels", "must give floating-point logits, got torch.int64"),
+        (
+            "half",
+            "finite logits of shape (2, 1, 32, 32) for images of shape (2, 3, 32, 32), got (2, 1, 16, 16)",
+        ),
+        ("pair", "'tuple' object has no attribute 'shape'"),
+        ("labels", "must learn from images of 32×32, and failed"),
         ("nan", "must give finite logits"),
-        ("cut", "they have none"),
+        ("cut", "does not require grad"),
         ("zero", "every gradient is 0"),
         ("sized", "images of 32×64, and failed: RuntimeError"),
-        ("train", "in training it must answer images of 32×32, and failed: RuntimeError: only in training"),
+        ("train", "it must learn from images of 32×32, and failed: RuntimeError: only in training"),
         ("fails", "failed: ValueError: no weights today"),
-        ("nothing", "must give a torch.nn.Module, got function"),
-        ("frozen", "they have none"),
-        ("lazy", "found lazy layers"),
+        ("nothing", "it gives function, which is no torch.nn.Module"),
+        ("frozen", "does not require grad"),
+        ("lazy", "must have all weights when it is made"),
         ("unlike", "follow from torch's seed alone"),
-        ("locked", "must be possible to copy it"),
+        ("locked", "be possible to copy"),
         ("NUMBER", "NUMBER = int"),
-        ("made", "found one that is made (Sequential); name its class"),
+        ("made", "must give a network, and failed: TypeError"),
         ("absent", "has no absent"),
     ],
 )

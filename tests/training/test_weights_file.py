@@ -17,7 +17,7 @@ from sweeper.core.records import TrialSpec
 from sweeper.deployment.export import export_study
 from sweeper.deployment.export_code import make_model_code
 from sweeper.deployment.predict import load_from_file, load_from_study
-from sweeper.study.confirmation_specs import derive_confirmation_seed
+from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import BLANK, HEADER, SEAL, read_record, seal_file
 from tests.deployment.test_export import keep, recommended_in

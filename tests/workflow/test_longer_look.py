@@ -14,7 +14,7 @@ from sweeper.evidence.verdict import MORE_STEPS
 from sweeper.report.card import make_card
 from sweeper.report.caveats import list_caveats
 from sweeper.report.facts import collect_facts
-from sweeper.study.confirmation_specs import LONGER_FROM, derive_confirmation_seed
+from sweeper.study.finalist import LONGER_FROM, derive_confirmation_seed
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.forecast import count_trainings_left, plan_text
 from sweeper.workflow.options import resolve_request

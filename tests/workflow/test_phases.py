@@ -15,7 +15,7 @@ from sweeper.core.events import Answer, WorkerLost
 from sweeper.core.records import InterimAnalysis, TrialResult, TrialSpec, Verdict
 from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
-from sweeper.study.confirmation_specs import derive_confirmation_seed
+from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.study.race import RoundDecision
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support.faking import ANALYSES, LEVELS, CrashError, FakeExecutor, fake_result, new_study, record_sweep, train

@@ -13,7 +13,7 @@ import pytest
 
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.cores import (
+from sweeper.system.machine import (
     count_available_cores,
     get_processor_name,
     read_cpu_quota,
@@ -51,7 +51,7 @@ def test_the_quota_without_control_groups_is_none(tmp_path: Path) -> None:
 def test_cores_are_limited_by_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for quota, cores in ((None, 8), (2.5, 2), (0.3, 1), (64.0, 8)):
-        monkeypatch.setattr("sweeper.system.cores.read_cpu_quota", lambda value=quota: value)
+        monkeypatch.setattr("sweeper.system.machine.read_cpu_quota", lambda value=quota: value)
         assert count_available_cores() == cores
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
-from sweeper.core.error_causes import get_cause
+from sweeper.core.errors import get_cause
 
 
 def test_the_cause_of_a_database_error_is_its_drivers_message() -> None:

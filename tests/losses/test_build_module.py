@@ -1,6 +1,6 @@
 """Properties of every loss besides its formula: any batch, absent classes, identities.
 
-Formulas are in test_families_formulas.py, slopes and precisions in test_loss_module_numerics.py.
+Formulas are in test_families_formulas.py, slopes and precisions in test_build_module_numerics.py.
 """
 
 from __future__ import annotations

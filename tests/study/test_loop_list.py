@@ -9,10 +9,14 @@ import optuna
 from sweeper import storage as studies
 from sweeper.core.events import WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.study.confirmation_specs import derive_confirmation_seed, make_confirmation_specs, select_confirmed
-from sweeper.study.finalist import Finalist, choose_finalists
-from sweeper.study.loop import run_work
-from sweeper.study.training_list import TrainingList
+from sweeper.study.finalist import (
+    Finalist,
+    choose_finalists,
+    derive_confirmation_seed,
+    make_confirmation_specs,
+    select_confirmed,
+)
+from sweeper.study.loop import TrainingList, run_work
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_study
 from tests.support.sweeping import Recorder

@@ -9,7 +9,7 @@ import torch
 
 from sweeper.core.errors import LossError
 from sweeper.losses import build_loss, per_pixel
-from sweeper.losses.loss_module import CHECKED_BATCHES
+from sweeper.losses.build import CHECKED_BATCHES
 from tests.support.loss_cases import CASES, compute_gradient, draw_batch, make_loss
 
 
