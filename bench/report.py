@@ -50,7 +50,7 @@ def make_study(trials: int, images: int, finalists: int, seeds: int) -> SweepRec
         trial = best[run.spec.family].spec
         spec = run.spec.model_copy(update={"params": trial.params, "lr": trial.lr})
         runs.append(run.model_copy(update={"spec": spec}))
-    return builders.sweep(results, runs, builders.dataset(images=5 * images), trials_asked=trials, confirm_seeds=seeds)
+    return builders.sweep(results, runs, builders.dataset(images=5 * images), trials_asked=trials)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import abbreviate_names, format_count, suggest_or_list
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 from sweeper.judging.steps import parse_choice
-from sweeper.system.locks import get_sqlite_file, make_sqlite_uri
+from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
 
 STATUS = "status"
 """Name in `where` for MLflow's own status of a run."""
@@ -137,7 +137,7 @@ def list_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[Tracked
         UsageError: if the store does not answer, or has no such experiment.
     """
     check_address("--tracking-uri", uri)
-    path = get_sqlite_file(uri)
+    path = get_sqlite_path(uri)
     if path is None:
         return _request_runs(experiment, uri, metrics)
     if not path.exists():

@@ -316,7 +316,6 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         space=plan.space,
         imbalance=plan.imbalance,
         trials_asked=int(unpack_value(attributes, "trials", 0)),
-        confirm_seeds=int(unpack_value(attributes, "confirm_seeds", 0)),
         settles=bool(attributes.get(SETTLES, False)),
         margin=float(unpack_value(attributes, MARGIN_KEY, 0.01)),
         trials=link_runs(search_results(study), attributes),

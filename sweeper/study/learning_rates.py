@@ -73,7 +73,6 @@ def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
     return RateFit(
         best=round_rate(10**mean),
         spread=float(np.sqrt(weight @ (o - mean) ** 2)),
-        curvature=float(np.exp(weight @ np.log(c))),
         trainings=len(tried),
     )
 

@@ -97,14 +97,10 @@ def _remove_database(database: Path) -> None:
 
 
 def get_sqlite_path(url: str) -> Path | None:
-    """Return the file of a `sqlite:///FILE` address; None for any other address."""
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-
-
-def get_sqlite_file(url: str) -> Path | None:
-    """Return the file like `get_sqlite_path`, but None for memory or an address with options."""
-    path = get_sqlite_path(url)
-    return None if path is None or not path.name or ":memory:" in url or set("?#") & set(url) else path
+    """Return the file of a `sqlite:///FILE` address; None for memory, an address with options, and any other."""
+    name = url.removeprefix("sqlite:///")
+    is_file = name not in ("", url) and ":memory:" not in name and not set("?#") & set(name)
+    return Path(name) if is_file else None
 
 
 def require_database_file(url: str) -> Path:
@@ -113,7 +109,7 @@ def require_database_file(url: str) -> Path:
     Raises:
         StudyError: if the address is not a SQLite file's.
     """
-    path = get_sqlite_file(url)
+    path = get_sqlite_path(url)
     if path is None:
         raise StudyError(
             f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {hide_address_secrets(url)!r}; "

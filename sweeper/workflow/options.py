@@ -121,4 +121,3 @@ def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequ
 def store_request(study: optuna.Study, request: StudyRequest) -> None:
     """Store with the study how many trials and seeds it is to have."""
     study.set_user_attr("trials", pack_value(request.trials))
-    study.set_user_attr("confirm_seeds", pack_value(request.analyses[-1].seeds))

@@ -17,7 +17,7 @@ from sweeper.core.own_code import find_code
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import join_words
 from sweeper.space import load_space
-from sweeper.system.locks import get_sqlite_file, get_sqlite_path
+from sweeper.system.locks import get_sqlite_path
 from sweeper.system.machine import check_room
 from sweeper.system.postgres import is_same_database
 from sweeper.workflow.options import restore_machine_options
@@ -139,7 +139,7 @@ def check_writable(out: Path) -> None:
 
 def is_new_file(url: str) -> bool:
     """Return whether the URL is a SQLite file that does not exist; `check_places` checks that it can be created."""
-    path = get_sqlite_file(url)
+    path = get_sqlite_path(url)
     return path is not None and not path.exists()
 
 
@@ -153,7 +153,7 @@ def _find_folder_problems(option: str, folder: Path) -> Iterator[str]:
 
 def _find_database_problems(option: str, url: str) -> Iterator[str]:
     """Yield the problems of a SQLite file; servers report their own when they are contacted."""
-    path = get_sqlite_file(url)
+    path = get_sqlite_path(url)
     if path is None:
         return
     where = f"{option} {url}"

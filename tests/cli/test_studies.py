@@ -23,8 +23,7 @@ def two_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     storage = studies.open_storage(URL)
     done, _ = (studies.create_study(storage, name, new_plan()) for name in ("done", "begun"))
-    for key, value in (("trials", 9), ("confirm_seeds", 3)):
-        done.set_user_attr(key, studies.pack_value(value))
+    done.set_user_attr("trials", studies.pack_value(9))
     train(done)
     with Heartbeat(get_status_file(URL, "done"), "done"):
         pass

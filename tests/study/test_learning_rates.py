@@ -88,7 +88,7 @@ def test_the_spread_of_the_common_rate_is_its_error() -> None:
 
 
 def test_the_search_draws_near_the_common_rate_and_within_the_range() -> None:
-    fit = RateFit(best=5e-3, spread=0.1, curvature=0.1, trainings=20)
+    fit = RateFit(best=5e-3, spread=0.1, trainings=20)
     rates = [choose_search_rate(fit, SEARCHED, number) for number in range(7)]
     assert all(5e-3 / 10**0.36 <= rate <= SEARCHED.high for rate in rates)
     assert rates[1] > rates[0] > rates[2]  # the middle, then upwards, then downwards

@@ -106,8 +106,6 @@ class SweepRecord(Record):
     """Total number of trials, or the maximum if the search ends by itself."""
     settles: bool = False
     """Whether the search ends by itself before its total, once trials bring no gain."""
-    confirm_seeds: int
-    """Seeds of the last planned interim analysis."""
     margin: float
     trials: tuple[TrialResult, ...]
     """The search's counted trials, by number."""

@@ -40,8 +40,6 @@ class RateFit(Record):
     best: float = Field(gt=0)
     spread: float = Field(ge=0)
     """Posterior standard deviation of its logarithm, in decades."""
-    curvature: float = Field(gt=0)
-    """Fall of the objective one decade away from it."""
     trainings: int = Field(ge=0)
     """Number of complete trials that it was fitted to."""
 
