@@ -42,7 +42,7 @@ from sweeper.data.synthetic import write_scenes
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import FAMILIES
 from sweeper.space import load_space, suggest_choice
-from sweeper.space.search_space import TrialChoice, make_default_choice
+from sweeper.space.space_file import TrialChoice, make_default_choice
 
 SCENES = {
     "thin": "cracks?spread=0",

@@ -35,7 +35,7 @@ from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data import divide_images, load_dataset
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.space import load_space
-from sweeper.space.search_space import make_default_choice
+from sweeper.space.space_file import make_default_choice
 
 RECIPES = ("16/96/8", "8/96/8", "8/96/4", "8/64/8")
 LEARNING_RATES = (1e-3, 3e-3)

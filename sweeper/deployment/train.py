@@ -29,7 +29,7 @@ from sweeper.workflow.run_context import StopSignal
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-    from sweeper.training.final_training import FinalScores, FinalTraining
+    from sweeper.training.network_in_training import FinalScores, FinalTraining
 
 SAVE_SECONDS = 300.0
 """Seconds between two checkpoints, the most that a crash can lose."""
@@ -185,7 +185,7 @@ def _begin_training(
     messages: MessageSink,
 ) -> FinalTraining:
     """Create the training, from its checkpoint if it has one."""
-    from sweeper.training.final_training import FinalTraining
+    from sweeper.training.network_in_training import FinalTraining
     from sweeper.training.training_context import open_context
 
     context = open_context(conditions, device)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.core import metrics
-from sweeper.core.detail_scores import compute_cldice, find_classes_with_centreline, find_classes_with_contour
+from sweeper.core.metrics import compute_cldice, find_classes_with_centreline, find_classes_with_contour
 from sweeper.core.records import Evidence, OtherMeasure, TrialResult
 from sweeper.evidence.intervals import Counts, Floats
 from sweeper.evidence.replicates import (

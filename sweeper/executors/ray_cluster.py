@@ -12,7 +12,9 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,245 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.job_config import JobConfig
 
-from sweeper.core.errors import SweeperError, UsageError, get_cause
-from sweeper.core.events import WorkerHardware, WorkerLayout
-from sweeper.core.recipe import Precision
-from sweeper.core.records import Conditions
-from sweeper.executors.protocol import Watchdog
-from sweeper.executors.ray_actors import START_SECONDS, RayActor, RayExecutor, RayTrainer, format_error_kind
+from sweeper.core.errors import ExecutorError, SweeperError, UsageError, get_cause
+from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
+from sweeper.core.recipe import Precision, Recipe
+from sweeper.core.records import Conditions, TrialSpec
+from sweeper.executors.protocol import Watchdog, get_stage
+from sweeper.system.clocks import get_running_seconds
 from sweeper.system.machine import read_requested_threads
+
+START_SECONDS = 300.0
+"""Time limit for the first actor, after which the cluster has no room. The sweep ends if all actors were lost and none
+came back within it."""
+
+
+@dataclass(eq=False)
+class RayActor:
+    """The driver's end of one actor."""
+
+    handle: Any
+    pending: Any
+    """Reference to its pending answer."""
+    job: TrainingJob | None = None
+    holds: TrialSpec | None = None
+    """The training that it has in memory."""
+    kept: bool = True
+    """Whether it was asked to write that training to its checkpoint."""
+    ready: bool = False
+    node: str = ""
+
+    def settle(self, answer: tuple[str, str | None]) -> str | None:
+        """Record the result of `configure`: the node and a refusal, which is returned; None if there is none."""
+        self.node, refusal = answer
+        self.pending, self.ready = None, refusal is None
+        return refusal
+
+
+class RayExecutor:
+    """Actors on the nodes of a Ray cluster.
+
+    The job of a lost node or actor is lost (`WorkerLost`), and Ray starts another actor where there is room. An actor
+    that hangs, or in which a training failed, is replaced, too.
+    """
+
+    def __init__(
+        self,
+        actors: list[RayActor],
+        start: Callable[[], RayActor],
+        log: Callable[[str], None],
+        watchdog: Watchdog,
+        recipe: Recipe,
+        *,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        """Create it for `RayBackend.open`; `start` requests and configures an actor, within `start_seconds`."""
+        self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
+        self._recipe, self._start_seconds = recipe, start_seconds
+        self.workers = len(actors)
+        """Target number of workers."""
+        self._nodes: dict[str, str] = {}
+        """Node of each training's checkpoint, by the training's name."""
+        self._alone_since: float | None = None
+        """Time since which no actor is ready; None while one is."""
+
+    def free(self) -> int:
+        """Return the number of idle actors.
+
+        Raises:
+            ExecutorError: if none is left, or none came back for `start_seconds` after all were lost.
+        """
+        if not self._actors:
+            raise ExecutorError("every Ray actor was lost or refused; see the warnings above")
+        if any(actor.ready for actor in self._actors):
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = get_running_seconds()
+        elif get_running_seconds() - self._alone_since > self._start_seconds:
+            raise ExecutorError(
+                f"all Ray actors were lost, and none came back within {self._start_seconds:.0f} s; see `ray status` "
+                "for what the cluster has room for"
+            )
+        return len(self._idle)
+
+    @property
+    def _idle(self) -> list[RayActor]:
+        return [actor for actor in self._actors if actor.ready and actor.job is None]
+
+    def submit(self, job: TrainingJob) -> None:
+        """Submit to an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
+        spec = job.spec
+        node = self._nodes.get(spec.name)
+        actor = min(self._idle, key=lambda a: (a.holds != spec, a.node != node, a.holds is not None))
+        actor.job, actor.holds, actor.pending = job, spec, actor.handle.advance.remote(job)
+        self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
+
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """Return the actors' answers, and the losses of those that died or hang."""
+        for actor in self._idle:
+            if not actor.kept:
+                actor.handle.keep.remote()
+                actor.kept = True
+        waiting = {actor.pending: actor for actor in self._actors if actor.pending is not None}
+        if not waiting:
+            time.sleep(timeout_seconds)
+            return []
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
+        if ready:  # and all others that are ready
+            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+        replies = (self._read_answer(waiting[reference], reference) for reference in ready)
+        answers = [answer for answer in replies if answer is not None]
+        return answers + self._find_hung()
+
+    def _find_hung(self) -> list[Answer]:
+        """Kill the actors that hang, and return their losses."""
+        answers: list[Answer] = []
+        for actor in list(self._actors):
+            reason = self._watchdog.explain_hang(actor)
+            if reason is not None and actor.job is not None and not ray.wait([actor.pending], timeout=0)[0]:
+                answers.append(WorkerLost(actor.job.spec, reason))
+                self._replace(actor, reason)
+        return answers
+
+    def _read_answer(self, actor: RayActor, reference: Any) -> Answer | None:
+        try:
+            reply: Any = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            reason = f"Ray lost the actor or its node ({format_error_kind(error)})"
+            self._replace(actor, reason)
+            return None if actor.job is None else WorkerLost(actor.job.spec, reason)
+        actor.pending = None
+        self._watchdog.stop_waiting(actor)
+        if actor.job is None:
+            if (refusal := actor.settle(reply)) is not None:
+                self._log(f"a Ray actor cannot take part: {refusal}")
+                self._actors.remove(actor)
+                ray.kill(actor.handle)
+            return None
+        answer: Answer = reply
+        if isinstance(answer, WorkerLost):
+            self._replace(actor, answer.reason)
+            return answer
+        if answer.note:
+            self._log(answer.note)
+        spec, actor.job = actor.job.spec, None
+        if answer.result.state == "failed":
+            self._replace(actor, "a training failed in a Ray actor")
+        elif answer.finished:
+            actor.holds, actor.kept = None, True
+            self._nodes.pop(spec.name, None)
+        else:
+            actor.kept = False
+            self._nodes[spec.name] = actor.node
+        return answer
+
+    def _replace(self, actor: RayActor, reason: str) -> None:
+        """Ask Ray for another actor in its place."""
+        self._watchdog.forget_worker(actor)
+        self._actors.remove(actor)
+        ray.kill(actor.handle)
+        self._log(f"{reason}; asking Ray for another")
+        self._actors.append(self._start())
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            ray.kill(actor.handle)
+        self._actors = []
+
+
+def format_error_kind(error: BaseException) -> str:
+    """Format the kind of an error and its first line, or of the error that an actor raised.
+
+    Ray's own texts fill a page. An error in an actor's constructor is in the last line of one, as in a traceback.
+    """
+    cause = getattr(error, "cause", None)
+    error = cause if isinstance(cause, BaseException) else error
+    text = str(error).strip()
+    if raised := _RAISED.findall(text):
+        return str(raised[-1][:150])
+    return f"{type(error).__name__}: {(text.splitlines() or [''])[0][:150]}"
+
+
+_RAISED = re.compile(r"^\w[\w.]*(?:Error|Exception)(?:: .*|$)", re.MULTILINE)
+"""Line of a traceback that names the exception."""
+
+
+class RayTrainer:
+    """A worker that Ray places."""
+
+    def get_hardware(self, device: str) -> WorkerHardware:
+        """Return the hardware of this node."""
+        from sweeper.training.hardware import probe_device
+
+        return probe_device(device)
+
+    def measure_step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], threads: int
+    ) -> dict[Precision, float]:
+        """Return the seconds of a training step on this node's processors."""
+        from sweeper.training.probe_steps import measure_step_seconds
+
+        return measure_step_seconds(_use_local_store(conditions), precisions, threads)
+
+    def configure(
+        self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
+    ) -> tuple[str, str | None]:
+        """Prepare trainings; return the node's id, and why it refuses, or None."""
+        from sweeper.training.hardware import probe_device
+        from sweeper.training.worker import prepare_trainings
+
+        node = ray.get_runtime_context().get_node_id()
+        try:
+            hardware = probe_device(device)
+            if (
+                hardware.device != "cpu" and hardware.precision != expected
+            ):  # a CPU computes in the study's precision, whichever that is
+                refusal = f"a node computes in {hardware.precision}, the study in {expected}; use nodes of one kind"
+                return node, refusal
+            self._trainings = prepare_trainings(_use_local_store(conditions), device, threads, checkpoints)
+        except SweeperError as error:
+            return node, str(error)
+        return node, None
+
+    def advance(self, job: TrainingJob) -> Answer:
+        """Do a job."""
+        return self._trainings.run_job(job)
+
+    def keep(self) -> None:
+        """Write the training that is in memory to its checkpoint."""
+        self._trainings.save_last_training()
+
+
+def _use_local_store(conditions: Conditions) -> Conditions:
+    """Return the conditions with the decoded images of this node."""
+    from sweeper.data.variants import store_here
+
+    dataset = conditions.dataset
+    return conditions.model_copy(update={"dataset": dataset.model_copy(update={"store": str(store_here(dataset))})})
+
+
+# --- The cluster ---
 
 REACH_SECONDS = 10.0
 MOST = 64

@@ -7,7 +7,7 @@
 families.py           registry of the families; family_records.py: its records (no torch)
 coordinates.py        checks of coordinates, and their translation into kernel settings (no torch)
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
-batch.py              batches for the losses outside the kernel (other_losses.py)
+other_losses.py       batches, and the losses outside the kernel
 build.py              `build_loss` and the modules it returns, which check their input
 own_losses.py         the user's losses, registered as families (no torch at import); own_loss_module.py: their module
                       and its checks

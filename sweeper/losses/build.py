@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.batch import LossBatch
 from sweeper.losses.coordinates import Value, check_coordinates, make_kernel_settings, uses_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import DISTANCE_WORDS
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
-from sweeper.losses.other_losses import compute_distance_maps
+from sweeper.losses.other_losses import LossBatch, compute_distance_maps
 from sweeper.losses.own_losses import OWN, build_own_loss
 from sweeper.losses.per_pixel import is_readable_now, settle_labels, settle_shapes
 

@@ -14,8 +14,8 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from sweeper.core.base import Record
 from sweeper.core.document import Document, format_json
 from sweeper.core.errors import ScriptError, UsageError
-from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.records import ImageCounts, Task
+from sweeper.core.records.training import BINS, TAUS, THRESHOLDS
 from sweeper.scripts.loss_file import make_loss_text
 
 HELPER = Path(__file__).parents[2] / "sweeper_trial.py"

@@ -14,8 +14,8 @@ from sweeper.losses.coordinates import check_coordinates, make_kernel_settings
 from sweeper.losses.families import FAMILIES
 
 LOSSES = Path(__file__).parents[1] / "losses"
-MODULES = ("coordinates", "per_pixel", "kernel", "batch")
-"""Modules of the kernel, in the order in which its parts need each other."""
+MODULES = ("coordinates", "per_pixel", "kernel", "other_losses", "operating_point")
+"""Modules of the losses, in the order in which their parts need each other."""
 HEAD = '''"""{title}, as a file that needs torch and nothing else; sweeper has made it."""
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def make_loss_text(
                 last = "weights_on(logits.device, torch.promote_types(logits.dtype, torch.float32))"
         calls[one] = f"{name}(logits, target, {settings!r}, {ignore_index}, {last})"
         roots |= {name, "KernelSettings"}
-    body = _collect_sources([*MODULES, *filter(None, [entry.module]), "operating_point"], roots)
+    body = _collect_sources(roots)
     return (
         HEAD.format(title=entry.title)
         + body.replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
@@ -115,10 +115,10 @@ def _parse_module(name: str) -> ast.Module:
     return ast.parse((LOSSES / f"{name}.py").read_text("utf-8"))
 
 
-def _collect_sources(modules: Sequence[str], roots: set[str]) -> str:
+def _collect_sources(roots: set[str]) -> str:
     """Collect the source of these definitions and of all that they use, in the order of the modules."""
     definitions: dict[str, ast.stmt] = {}
-    for module in modules:
+    for module in MODULES:
         for node in _parse_module(module).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else None
             name = target.id if isinstance(target, ast.Name) else getattr(node, "name", None)

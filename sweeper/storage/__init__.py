@@ -4,7 +4,6 @@ database → plan → results and interim analyses → record. Imported as `stud
 """
 
 from sweeper.storage.database import hold_study, open_storage
-from sweeper.storage.interim_analyses import is_concluded, note_conclusion, note_session
 from sweeper.storage.plan import (
     StudyPlan,
     check_name,
@@ -41,14 +40,17 @@ from sweeper.storage.results import (
     check_rows,
     count_trials,
     drop_unchecked,
+    is_concluded,
     list_all_results,
     list_extra_results,
     list_failed_trials,
     list_waiting_results,
     load_sweep,
     note_checked,
+    note_conclusion,
     note_parent,
     note_runs,
+    note_session,
     read_budget_probe,
     read_common_rate,
     read_equivalent_losses,

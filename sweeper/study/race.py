@@ -17,9 +17,14 @@ import optuna
 
 from sweeper.core.events import NOT_NEEDED, JobResult, Observer, TrainingDropped, TrainingJob
 from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Verdict
-from sweeper.storage.interim_analyses import StoredAnalyses, StoredAnalysis, read_analyses, read_planned_analyses
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
-from sweeper.storage.results import list_extra_results
+from sweeper.storage.results import (
+    StoredAnalyses,
+    StoredAnalysis,
+    list_extra_results,
+    read_analyses,
+    read_planned_analyses,
+)
 from sweeper.study.finalist import Finalist, make_confirmation_specs, select_confirmed
 from sweeper.study.loop import TrainingList, index_completed
 

@@ -13,7 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from sweeper import storage as studies
 from sweeper.core import metrics, own_metric
-from sweeper.core.detail_scores import compute_detail_scores
+from sweeper.core.metrics import compute_detail_scores
 from sweeper.core.paths import make_slug
 from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import Collapse, Conditions, Evaluation, MetricScores, PartScores, TrialResult, TrialSpec

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sweeper.core.label_parts import Counter
-from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.core.records import IGNORE, ImageCounts
+from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 
 
 def decide_labels(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels, measure_thinness
 from sweeper.core.label_parts import Counter
 from sweeper.core.metrics import METRICS, count_at_point, select_metric_counts
-from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS
 from sweeper.core.records import ImageCounts, Predictions, TestDetail
+from sweeper.core.records.training import FEW_THRESHOLDS, TAUS
 from sweeper.training.batches import Crop, normalise_inputs
 from sweeper.training.counters import BinaryCounter, MulticlassCounter, PartCounter, decide_labels
 from sweeper.training.training_context import TrainingContext

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sweeper.core import metrics, point_choice
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError
-from sweeper.core.records import Collapse, Conditions, Evaluation, TrainedBy, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Conditions, Evaluation, MetricScores, TrainedBy, TrainedOn, TrialSpec
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.evaluation import Evaluator, log_prior_of
 from sweeper.training.failure_causes import is_process_fault
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import get_device_name
+from sweeper.training.scores import judge_collapse
 from sweeper.training.training_context import TrainingContext
 from sweeper.training.weights_file import WeightsRecord, make_metadata, seal_file
 from sweeper.version import read_versions
@@ -193,3 +195,73 @@ def load_checkpoint(
     if checkpoint.spec != spec or checkpoint.conditions != make_checkpoint_key(conditions):
         raise CheckpointError(f"the checkpoint {path} is of another training: {checkpoint.spec}, not {spec}")
     return checkpoint, tensors
+
+
+class FinalScores(NamedTuple):
+    """Scores of a network on some images."""
+
+    point: float
+    scores: MetricScores
+    collapse: Collapse
+
+
+class FinalTraining(NetworkInTraining):
+    """A training in progress on given images, scored only on request."""
+
+    def __init__(
+        self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...], *, checkpoint: Path | None = None
+    ) -> None:
+        """Begin, or continue from a checkpoint.
+
+        Args:
+            spec: the training's spec, with purpose `final`.
+            context: the study's conditions, for this device.
+            images: indices of the training images.
+            checkpoint: file written by `save` of this training.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be read, or belongs to another training.
+        """
+        super().__init__(spec, context, images)
+        self.step = 0 if checkpoint is None else self._restore(checkpoint).step
+        """Number of steps taken."""
+
+    def advance(self, steps: int) -> float:
+        """Take at most `steps` steps, none beyond the last; return their mean loss, which may be NaN or infinite."""
+        target = min(self._spec.steps, self.step + max(1, steps))
+        loss, _ = self._steps.take_steps(self.step, target)
+        self.step = target
+        return loss
+
+    def score_images(self, images: tuple[int, ...], point: float | None) -> FinalScores | None:
+        """Return the scores of the averaged network on whole images.
+
+        Args:
+            images: indices into the data set, at least one.
+            point: operating point, rounded to the nearest counted one; None = choose it on these images.
+
+        Returns:
+            The scores; None if a logit is not finite.
+        """
+        counts, finite = self._evaluator.count(self._steps.average.model, images)
+        if not finite:
+            return None
+        if point is None:
+            groups = self._conditions.dataset.list_groups(counts.images)
+            point = point_choice.choose_point(counts, self._conditions.recipe.metric, groups)
+        nearest = min(counts.points, key=lambda candidate: abs(candidate - point))
+        class_counts = metrics.count_at_point(counts, nearest)
+        return FinalScores(nearest, metrics.compute_scores(class_counts), judge_collapse(class_counts))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all averaged weights are finite numbers."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self._steps.average.model.parameters())
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint from which to continue.
+
+        Raises:
+            OSError: if the file cannot be written; an existing file stays unchanged.
+        """
+        self._save(path, self.step, evaluations=(), seconds=0.0, training_seconds=0.0)

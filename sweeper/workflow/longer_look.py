@@ -18,7 +18,7 @@ from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.evidence.verdict_predicates import is_costly
 from sweeper.losses import FAMILIES
-from sweeper.storage.interim_analyses import read_analyses
+from sweeper.storage.results import read_analyses
 from sweeper.study.finalist import Finalist, make_longer_spec, select_confirmed
 from sweeper.study.loop import TrainingList
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look

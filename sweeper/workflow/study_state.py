@@ -12,7 +12,7 @@ from sweeper.core.base import Record
 from sweeper.core.records import Action, Recommendation, SweepRecord
 from sweeper.core.text import format_count
 from sweeper.space import count_floor_trials
-from sweeper.storage.interim_analyses import read_analyses
+from sweeper.storage.results import read_analyses
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.search import has_search_settled
 from sweeper.workflow.conclude import draw_conclusion

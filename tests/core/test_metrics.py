@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sweeper.cli.run import command
 from sweeper.core import metrics, point_choice
-from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.core.records import ImageCounts, MetricScores
+from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.evidence.intervals import make_image_table
 from tests.support.builders import counts_from_iou, histogram_counts, point_counts
 

@@ -25,8 +25,8 @@ from sweeper.data.shrink import enlarge_mask
 from sweeper.data.variants import resize_dataset
 from sweeper.deployment.predict import PredictOptions, load_from_file, predict_images
 from sweeper.training import evaluation, hardware
-from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe_device
+from sweeper.training.network_in_training import FinalTraining
 from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record

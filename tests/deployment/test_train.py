@@ -25,7 +25,7 @@ from sweeper.deployment.export import export_study
 from sweeper.deployment.final_spec import TrainOptions, make_conditions
 from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.deployment.train import TrainingDocument, train_recommended
-from sweeper.training import final_training
+from sweeper.training import network_in_training
 from sweeper.training.training_context import TrainingContext
 from sweeper.training.weights_file import list_kept_weights, read_record
 from tests.support import builders, faking
@@ -104,7 +104,7 @@ def test_a_final_training_uses_the_requested_images_and_scores_the_others(
 ) -> None:
     trained_on: list[tuple[int, ...]] = []
     scored: list[tuple[int, ...]] = []
-    begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score_images
+    begin, score = network_in_training.FinalTraining.__init__, network_in_training.FinalTraining.score_images
 
     def note_training(
         self: Any, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...], **more: Any
@@ -117,8 +117,8 @@ def test_a_final_training_uses_the_requested_images_and_scores_the_others(
         scored.append(images)
         return score(self, images, point)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(final_training.FinalTraining, "__init__", note_training)
-    monkeypatch.setattr(final_training.FinalTraining, "score_images", note_scoring)
+    monkeypatch.setattr(network_in_training.FinalTraining, "__init__", note_training)
+    monkeypatch.setattr(network_in_training.FinalTraining, "score_images", note_scoring)
     split = divide_images(tiny, test_seed=0, seed=0)
     most = trained(study, tmp_path, steps=12)
     assert trained_on == [tuple(sorted(split.train + split.val))] and scored == [split.test]
@@ -163,12 +163,12 @@ def test_a_stopped_training_continues_bit_for_bit(study: studies.RetryingStorage
 def test_only_a_learned_network_of_the_recommended_configuration_predicts(
     study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(final_training, "judge_collapse", lambda _: Collapse.CLASS_NEVER_PREDICTED)
+    monkeypatch.setattr(network_in_training, "judge_collapse", lambda _: Collapse.CLASS_NEVER_PREDICTED)
     first, before = trained(study, tmp_path, steps=4), load_answer(study, "s", "test")
     changed = before._replace(chosen=before.chosen.model_copy(update={"lr": 1.001 * before.chosen.lr}))
     monkeypatch.setattr(final_trainings, "load_answer", lambda *_: changed)
     second = trained(study, tmp_path, steps=4)
-    monkeypatch.setattr(final_training, "judge_collapse", lambda _: Collapse.ALL_BACKGROUND)
+    monkeypatch.setattr(network_in_training, "judge_collapse", lambda _: Collapse.ALL_BACKGROUND)
     collapsed = trained(study, tmp_path, steps=5)
     assert Path(collapsed.weights).exists()  # kept, but not used
     for answer, trained_network in ((before, first), (changed, second)):
@@ -197,7 +197,7 @@ def test_too_little_memory_is_reported_with_remedies_for_a_final_training(
     def run_out(*_: object) -> float:
         raise error
 
-    monkeypatch.setattr(final_training.FinalTraining, "advance", run_out)
+    monkeypatch.setattr(network_in_training.FinalTraining, "advance", run_out)
     status, output, messages = sweeper("train", "s", "--device", "cpu", "--json")
     text = " ".join(messages.split())
     assert status == 1 and "memory ran out" in text and "the same command begins again" in text

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 import sweeper_trial
-from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
+from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS
 from sweeper.losses import build_loss, per_pixel
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.contract import (

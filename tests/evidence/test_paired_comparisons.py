@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sweeper.core import metrics
-from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import Collapse, ImageCounts, TrialResult, Verdict
+from sweeper.core.records.training import THRESHOLDS
 from sweeper.evidence.intervals import negate_interval
 from sweeper.evidence.paired_comparisons import compute_last_quarter_gain
 from sweeper.evidence.reasons import list_evidence_caveats

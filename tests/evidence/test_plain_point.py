@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.records import Evidence, ImageCounts, TrialResult
+from sweeper.core.records.training import BINS, TAUS, THRESHOLDS
 from sweeper.evidence.plain_point import compare_at_plain_point
 from tests.evidence.weighing import weigh
 from tests.support.builders import CONFIRM_SEEDS, confirmation

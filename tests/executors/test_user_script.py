@@ -14,8 +14,8 @@ import pytest
 
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
 from sweeper.core.metrics import count_at_point
-from sweeper.core.operating_points import BINS
 from sweeper.core.records import Collapse, Conditions, TrialResult, TrialSpec
+from sweeper.core.records.training import BINS
 from sweeper.data.folds import get_split
 from sweeper.executors.user_script import ScriptBackend
 from sweeper.scripts import starter

@@ -12,8 +12,8 @@ import torch
 from sweeper.core.records import Conditions, Task
 from sweeper.fingerprint.ledger import AdvisedLoss, LedgerRow, compute_features, make_weight_parameters
 from sweeper.losses import FAMILIES, LossCoordinate, LossFamily, build_loss, make_snippet, other_losses
-from sweeper.losses.batch import LossBatch
 from sweeper.losses.family_records import CLASS_WEIGHT_POWER, FN_WEIGHT, GAMMA, POS_WEIGHT, ValueLimits
+from sweeper.losses.other_losses import LossBatch
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.space import get_default_params, load_space, suggest_choice
 from sweeper.space.space_file import parse_space

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sweeper.core.operating_points import THRESHOLDS
+from sweeper.core.records.training import THRESHOLDS
 from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.training.training_steps import compute_rate_factor

@@ -18,7 +18,7 @@ PACKAGES_OF = {
     "optuna": ("study/", "space/", "storage/"),
     "mlflow": ("tracking/",),
     "psycopg": ("system/postgres.py", "system/bounded_connection.py", "system/leases.py"),
-    "ray": ("executors/ray_actors.py", "executors/ray_cluster.py"),
+    "ray": ("executors/ray_cluster.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("adapters/", "losses/", "training/"),

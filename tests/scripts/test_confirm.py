@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.cli.confirm import _resume_plan
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
-from sweeper.core.operating_points import BINS, TAUS
+from sweeper.core.records.training import BINS, TAUS
 from sweeper.report.judgement import write_judgement
 from sweeper.report.script_losses import make_end, make_lead
 from sweeper.scripts import confirm, starter

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sweeper.core.errors import ScriptError
-from sweeper.core.operating_points import BINS
+from sweeper.core.records.training import BINS
 from sweeper.scripts import probe, script_start
 from sweeper.scripts.contract import (
     HELPER_VERSION,

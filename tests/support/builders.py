@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     AnalysisTaken,
@@ -45,6 +44,7 @@ from sweeper.core.records import (
     TrialSpec,
     Verdict,
 )
+from sweeper.core.records.training import BINS, TAUS, THRESHOLDS
 
 BINARY = ("background", "crack")
 STREET = ("road", "animal", "sign")

@@ -24,7 +24,7 @@ from sweeper.core.records import (
 from sweeper.core.text import format_resume_command
 from sweeper.data import divide_images
 from sweeper.space import load_space
-from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
+from sweeper.storage.results import read_analyses, read_planned_analyses
 from sweeper.study.same_loss import EquivalenceQuestion, Measure
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import LossSearch

@@ -30,7 +30,7 @@ from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
 from sweeper.evidence.recommendation import make_recommendation_json
-from sweeper.storage.interim_analyses import read_analyses
+from sweeper.storage.results import read_analyses
 from sweeper.study.loop import run_work
 from sweeper.study.search import enqueue_defaults
 from sweeper.workflow.conclude import draw_conclusion

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import point_choice
-from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import Collapse, ImageCounts, Predictions, Recommendation, SweepRecord
+from sweeper.core.records.training import BINS, THRESHOLDS
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.recommendation import make_recommendation
 from tests.support import builders

@@ -11,11 +11,11 @@ import torch
 
 from sweeper.core import metrics, point_choice
 from sweeper.core.contours import Mask, count_boundary_pixels
-from sweeper.core.detail_scores import compute_detail_scores
 from sweeper.core.label_parts import Counter, count_contour_pixels, count_lesions, sum_component_dice
-from sweeper.core.operating_points import FEW_THRESHOLDS, THRESHOLDS
+from sweeper.core.metrics import compute_detail_scores
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset
+from sweeper.core.records.training import FEW_THRESHOLDS, THRESHOLDS
 from sweeper.data import divide_images, open_store
 from sweeper.losses import FAMILIES
 from sweeper.training.engine import StudyTraining

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sweeper.core import metrics
 from sweeper.core.contours import count_boundary_pixels
-from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import IGNORE, Conditions, Dataset
+from sweeper.core.records.training import THRESHOLDS
 from sweeper.data import open_store
 from sweeper.data.store import PixelStore
 from sweeper.training.evaluation import Evaluator

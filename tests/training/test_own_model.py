@@ -23,9 +23,8 @@ from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN, register_user_losses
 from sweeper.storage import StudyPlan, list_plan_differences
-from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe_device
-from sweeper.training.network_in_training import make_checkpoint_key
+from sweeper.training.network_in_training import FinalTraining, make_checkpoint_key
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import open_context

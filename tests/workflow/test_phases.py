@@ -13,8 +13,8 @@ from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError
 from sweeper.core.events import Answer, WorkerLost
 from sweeper.core.records import InterimAnalysis, TrialResult, TrialSpec, Verdict
-from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
+from sweeper.storage.results import read_analyses, read_planned_analyses
 from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.study.race import RoundDecision
 from sweeper.workflow.conclude import draw_conclusion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeper.core.detail_scores import compute_cldice, compute_detail_scores
+from sweeper.core.metrics import compute_cldice, compute_detail_scores
 from sweeper.core.records import TestDetail
 
 
