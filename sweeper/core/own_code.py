@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import keyword
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +49,13 @@ def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -
         UsageError: if the name has another form, or the module is missing.
     """
     module, _, function = name.partition(":")
-    names = [*module.split("."), function]
-    if module.endswith(".py") or not all(part.isidentifier() and not keyword.iskeyword(part) for part in names):
-        meant = module.removesuffix(".py").replace("/", ".").replace("\\", ".").strip(".") or "my_code"
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
         raise UsageError(
             f"{option} must be module:function, a module of the working folder or of Python's path and a function in "
-            f"it, got {name!r}; for example {meant}:{function or 'build'}"
+            f"it, got {name!r}; for example my_code:build"
         )
     looked = folders or (Path.cwd(),)
-    source = _find_source(module, looked)
-    if source is None:
-        where = " or ".join(dict.fromkeys(map(str, looked)))
-        raise UsageError(
-            f"{option} {name} must name a module that can be imported, and there is no {module} in {where} or on "
-            "Python's path; run sweeper in the folder that holds it, or set PYTHONPATH"
-        )
+    source = _find_source(module, looked, f"{option} {name}")
     return UserCode(name=name, digest=_compute_digest(source), folder=str(looked[0].absolute()))
 
 
@@ -84,12 +75,7 @@ def load_code(code: UserCode, what: str) -> Callable[..., Any]:
         UsageError: if it cannot be imported, is no function, or its source has changed.
     """
     folders = (Path(code.folder), Path.cwd())
-    source = _find_source(code.module, folders)
-    if source is None:
-        raise UsageError(
-            f"{what} {code.name} must be importable here, and there is no {code.module} in {code.folder}, in "
-            f"{Path.cwd()} or on Python's path; copy its file there, or set PYTHONPATH"
-        )
+    source = _find_source(code.module, folders, f"{what} {code.name}")
     if _compute_digest(source) != code.digest:
         raise UsageError(
             f"{what} {code.name} must be what it was: {source} has changed since (SHA-256 {code.digest[:12]}…, now "
@@ -135,17 +121,23 @@ def _compute_digest(source: Path) -> str:
     return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-def _find_source(module: str, folders: tuple[Path, ...]) -> Path | None:
-    """Return the file of a module that may have been imported already; None if there is none."""
-    try:
+def _find_source(module: str, folders: tuple[Path, ...], what: str) -> Path:
+    """Return the file of a module that may have been imported already.
+
+    Raises:
+        UsageError: if there is none, as of a package that fails to import; the message begins with `what`.
+    """
+    origin = None
+    with suppress(Exception), _put_first_on_path(folders):
         importlib.invalidate_caches()
-        with _put_first_on_path(folders):
-            module_spec = importlib.util.find_spec(module)
-    except Exception:  # a package that fails to import, a module without a specification
-        return None
-    if module_spec is None or module_spec.origin is None or not Path(module_spec.origin).is_file():
-        return None
-    return Path(module_spec.origin)
+        origin = getattr(importlib.util.find_spec(module), "origin", None)
+    if origin is None or not Path(origin).is_file():
+        where = " or ".join(dict.fromkeys(map(str, folders)))
+        raise UsageError(
+            f"{what} must name a module that can be imported, and there is no {module} in {where} or on Python's path; "
+            "copy its file there, or set PYTHONPATH"
+        )
+    return Path(origin)
 
 
 @contextmanager

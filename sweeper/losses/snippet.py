@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
+from textwrap import fill
 from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.coordinates import Value, check_coordinates, uses_frequencies
+from sweeper.losses.coordinates import check_coordinates, uses_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import OWN, make_user_snippet
 
 SHOWN_CLASSES = 20
-LOGIT = "    z = z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]"
-"""Code for the foreground's logit, (N, H, W): a softmax over two channels is the sigmoid of their difference."""
+_LOSS = """\
+import torch
+{source}
+
+# {title}; numbers rounded to 4 significant digits.
+{comments}{call}
+# logits: (N, {channels}, H, W), before any sigmoid or softmax; target: (N, H, W) integers,
+# {names}, {ignored} = ignored
+# loss = criterion(logits, target)
+"""
+_OPTIMIZER = '''
+
+def make_optimizer(model):
+    """Return AdamW at the peak learning rate; `compute_rate_factor` has warm-up and linear decay."""
+    return torch.optim.AdamW(model.parameters(), lr={lr:.3g}, weight_decay={weight_decay:.3g})
+
+
+def compute_rate_factor(step, steps):
+    """Return the factor of the learning rate after `step` batches, for `LambdaLR`."""
+    rise = (step + 1) / max(1, {warmup:.3g} * steps)
+    return min(1.0, rise, (steps - step) / max(1, {decay:.3g} * steps))
+'''
+_BINARY = '''
+
+# Choose it on your network; {point} was this one's: it {origin}.
+# By {title}: threshold = choose_threshold(((model(x), y) for x, y in validation_batches){options})
+def predict(logits, threshold={point}):
+    """Return 1 where foreground, (N, H, W)."""
+    z = logits.float()
+    z = z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]
+    return (z.sigmoid() >= threshold).long()
+'''
+_MULTICLASS = '''
+
+log_prior = torch.tensor([{shares}]).log()
+
+
+# Choose it on your network; {point} was this one's: it {origin}.
+# By {title}: tau = choose_tau(((model(x), y) for x, y in validation_batches), log_prior{options})
+def predict(logits, tau={point}):
+    """Return the class of each pixel, (N, H, W)."""
+    return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)
+'''
 
 
 class OptimizerSettings(NamedTuple):
@@ -50,9 +91,9 @@ def make_snippet(
         task: binary or multiclass.
         classes: class names in index order, for the comment; they are escaped.
         class_frequencies: as for `build_loss`, in whose call they are omitted if the loss does not use them; `predict`
-            uses them if the task is multi-class.
-        point: default operating point of `predict`, chosen on validation: a threshold in (0, 1) or τ. None = no
-            `predict`.
+            uses them if the task is multi-class, and without them all classes are alike.
+        point: default operating point of `predict`, chosen on validation: a threshold in (0, 1) or τ. None = the plain
+            one, 0.5 or 0.
         optimizer: settings for `make_optimizer` and `compute_rate_factor`. None = neither.
         metric: metric for choosing another network's point; mIoU if this one is not computed from pixels summed over
             images.
@@ -61,113 +102,60 @@ def make_snippet(
     Raises:
         LossError: if `build_loss` would refuse.
     """
-    user_loss = OWN.get(family)
-    values = dict(params) if user_loss is not None else check_coordinates(family, task, params, class_frequencies)
+    choice, plain, predict, channels = {
+        "binary": ("choose_threshold", 0.5, _BINARY, "1 or 2"),
+        "multiclass": ("choose_tau", 0.0, _MULTICLASS, f"{len(classes)}"),
+    }[task]
+    ignored = "" if ignore_index == IGNORE else f", ignore_index={ignore_index}"
+    if (user_loss := OWN.get(family)) is not None:  # may run without sweeper, so its import is a comment
+        rounded = {name: float(f"{value:.4g}") for name, value in params.items()}
+        source, call = make_user_snippet(user_loss, rounded, task, len(classes))
+        source += f"\n# from sweeper.losses import {choice}"
+        channels = channels.removesuffix(" or 2")  # it gets the logits as they are
+    else:
+        source = f"from sweeper.losses import build_loss, {choice}"
+        call = _format_call(family, params, task, class_frequencies, ignored)
+    free = FAMILIES[family].coordinates[task]
+    meanings = [f"{name}: {free[name].meaning}" for name in params if free[name].meaning]
+    comments = [fill(text, 98, initial_indent="# ", subsequent_indent="#   ") + "\n" for text in meanings]
+    # Names come from files: `!a` escapes line breaks; a backquote could end a code block in markdown.
+    names = [f"{i} = {name!a}".replace("`", "'") for i, name in enumerate(classes)]
+    loss = _LOSS.format(
+        source=source,
+        title=FAMILIES[family].title,
+        comments="".join(comments),
+        call=call,
+        channels=channels,
+        names=", ".join([*names[:SHOWN_CLASSES], *["…"] * (len(classes) > SHOWN_CLASSES)]),
+        ignored=ignore_index,
+    )
+    priors = class_frequencies or [1.0] * len(classes)
+    title, name = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
+    point = plain if point is None else point
+    answer = predict.format(
+        shares=", ".join(repr(round_significant(max(1.0, f) / sum(priors))) for f in priors),
+        point=f"{point:.3g}" if point < 0.99 else f"{point:.9g}",
+        origin="is the plain one" if point == plain else "was chosen on validation images",
+        title=title,
+        options=name + ignored,
+    )
+    return loss + ("" if optimizer is None else _OPTIMIZER.format(**optimizer._asdict())) + answer
+
+
+def _format_call(
+    family: str, params: Mapping[str, float], task: Task, class_frequencies: Sequence[float] | None, ignored: str
+) -> str:
+    """Return the construction of the loss, on lines of at most 100 columns."""
+    values = check_coordinates(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
     arguments += [f"{name}={round_significant(value)!r}" for name, value in values.items() if value is not None]
     if class_frequencies is not None and uses_frequencies(FAMILIES[family], task, values):
-        total = sum(class_frequencies)
-        arguments.append(
-            f"class_frequencies=({', '.join(repr(round_significant(f / total)) for f in class_frequencies)})"
-        )
-    ignored = "" if ignore_index == IGNORE else f"ignore_index={ignore_index}"
-    arguments += [ignored] * (ignored != "")
-    one_line = f"criterion = build_loss({', '.join(arguments)})"
-    call = (
-        one_line
-        if len(one_line) <= 100
-        else "\n".join(["criterion = build_loss(", *(f"    {argument}," for argument in arguments), ")"])
-    )
-    choice = "choose_threshold" if task == "binary" else "choose_tau" if class_frequencies is not None else ""
-    imported = ["build_loss"] * (user_loss is None) + [choice] * (point is not None and choice != "")
-    sources = [f"from sweeper.losses import {', '.join(imported)}"] * (imported != [])
-    if user_loss is not None:  # may run without sweeper, so its import is a comment
-        source, call = make_user_snippet(
-            user_loss, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes)
-        )
-        sources = [source, *(f"# {line}" for line in sources)]
-    free = FAMILIES[family].coordinates[task]
-    meanings = [f"{name}: {free[name].meaning}" for name in params if free[name].meaning]
-    channels = len(classes) if task == "multiclass" else 1 if user_loss is not None else "1 or 2"
-    shape = f"(N, {channels}, H, W)"
-    # Names come from files: `!a` escapes line breaks; a backquote could end a code block in markdown.
-    names = [f"{i} = {name!a}".replace("`", "'") for i, name in enumerate(classes[:SHOWN_CLASSES])]
-    more = ", …" if len(classes) > SHOWN_CLASSES else ""
-    return "\n".join(
-        [
-            *(["import torch"] if point is not None or optimizer is not None else []),
-            *sources,
-            "",
-            f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
-            *(line for text in meanings for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")),
-            call,
-            f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
-            f"# {', '.join(names)}{more}, {ignore_index} = ignored",
-            "# loss = criterion(logits, target)",
-            *_format_optimizer(optimizer),
-            *_format_predict(task, point, class_frequencies, metric, ignored=ignored),
-            "",
-        ]
-    )
+        shares = ", ".join(repr(round_significant(f / sum(class_frequencies))) for f in class_frequencies)
+        arguments.append(f"class_frequencies=({shares})")
+    call = f"criterion = build_loss({', '.join(arguments)}{ignored})"
+    return fill(call, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
-def _format_optimizer(settings: OptimizerSettings | None) -> list[str]:
-    if settings is None:
-        return []
-    return [
-        "",
-        "",
-        "def make_optimizer(model):",
-        '    """Return AdamW at the peak learning rate; `compute_rate_factor` has warm-up and linear decay."""',
-        f"    return torch.optim.AdamW(model.parameters(), lr={settings.lr:.3g}, "
-        f"weight_decay={settings.weight_decay:.3g})",
-        "",
-        "",
-        "def compute_rate_factor(step, steps):",
-        '    """Return the factor of the learning rate after `step` batches, for `LambdaLR`."""',
-        f"    rise = (step + 1) / max(1, {settings.warmup:.3g} * steps)",
-        f"    return min(1.0, rise, (steps - step) / max(1, {settings.decay:.3g} * steps))",
-    ]
-
-
-def _format_predict(
-    task: Task,
-    point: float | None,
-    class_frequencies: Sequence[float] | None,
-    metric: str,
-    *,
-    ignored: str,
-) -> list[str]:
-    """Return code of a function from logits to labels at an operating point, and of the choice of that point."""
-    if point is None:
-        return []
-    binary, lines, prior = task == "binary", ["", ""], ""
-    chosen = "was chosen on validation images" if point != (0.5 if binary else 0) else "is the plain one"
-    if not binary and class_frequencies is None:
-        return [
-            *lines,
-            "def predict(logits):",
-            '    """Return the class of each pixel, (N, H, W)."""',
-            "    return logits.argmax(1)",
-        ]
-    if not binary and class_frequencies is not None:
-        total, prior = sum(class_frequencies), ", log_prior"
-        shares = ", ".join(repr(round_significant(max(1.0, f) / total)) for f in class_frequencies)
-        lines = ["", "", f"log_prior = torch.tensor([{shares}]).log()", *lines]
-    name, shown = ("threshold", f"{point:.3g}" if point < 0.99 else f"{point:.9g}") if binary else ("tau", f"{point:g}")
-    title, by = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
-    by += f", {ignored}" * (ignored != "")
-    answer = "    return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)"
-    return [
-        *lines,
-        f"# Choose it on your network; {shown} was this one's: it {chosen}.",
-        f"# By {title}: {name} = choose_{name}(((model(x), y) for x, y in validation_batches){prior}{by})",
-        f"def predict(logits, {name}={shown}):",
-        f'    """Return {"1 where foreground" if binary else "the class of each pixel"}, (N, H, W)."""',
-        *(["    z = logits.float()", LOGIT, "    return (z.sigmoid() >= threshold).long()"] if binary else [answer]),
-    ]
-
-
-def round_significant(value: Value) -> Value:
-    """Round a number to 4 significant digits; None stays None."""
-    return None if value is None else float(f"{value:.4g}")
+def round_significant(value: float) -> float:
+    """Round a number to 4 significant digits."""
+    return float(f"{value:.4g}")

@@ -320,7 +320,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     check_rows(study)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    probe, same = read_budget_probe(attributes), read_equivalent_losses(attributes)
+    probe = read_budget_probe(attributes) or BudgetProbe(first=0)
     return SweepRecord(
         study=name,
         storage=storage.address if isinstance(storage, RetryingStorage) else STORAGE,
@@ -338,12 +338,12 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         rechecks=link_runs(parse_extra_results(attributes, "recheck"), attributes),
         probes=link_runs(parse_extra_results(attributes, "probe"), attributes),
         longer=link_runs(parse_extra_results(attributes, "longer"), attributes),
-        budget=probe.sentence if probe is not None else "",
-        learned=probe is None or probe.learned,
-        rungs=() if probe is None else probe.rungs,
-        minutes=None if probe is None else probe.minutes,
+        budget=probe.sentence,
+        learned=probe.learned,
+        rungs=probe.rungs,
+        minutes=probe.minutes,
         rate_fit=read_common_rate(attributes),
-        same_losses=() if same is None else same.found,
+        same_losses=(read_equivalent_losses(attributes) or SameLosses(trials=0, found=())).found,
         analyses_planned=read_planned_analyses(attributes),
         analyses_taken=read_analyses(attributes).analyses,
         timeout=attributes.get("timeout"),

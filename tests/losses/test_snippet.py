@@ -40,7 +40,6 @@ def test_the_snippet_predicts_at_the_operating_point():
         adjusted = run_text(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=tau))
         assert adjusted["predict"](two).tolist() == [[[label]]]
         assert adjusted["predict"](two.flip(1)).tolist() == [[[0 if tau < 0 else 2]]]
-    assert "predict" not in make_snippet("dice", {}, "binary", ["a", "b"])
 
 
 def test_the_snippet_predicts_at_other_points_and_explains_its_default():

@@ -153,9 +153,8 @@ def test_all_faults_of_a_network_are_listed_at_once_and_a_sound_one_passes(nets:
     ("name", "words"),
     rest_slow(
         [
-            ("folder/own_nets.py:build", "for example folder.own_nets:build"),
+            ("folder/own_nets.py:build", "for example my_code:build"),
             ("own_nets", "must be module:function"),
-            ("own_nets:class", "must be module:function"),
             ("a.b.c:build", "there is no a.b.c in"),
             ("sys:exit", "there is no sys in"),
         ]
