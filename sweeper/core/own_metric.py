@@ -62,8 +62,6 @@ class _UserMetric:
             with np.errstate(divide="ignore", invalid="ignore"):
                 values = np.asarray(function(tp, fp, fn), dtype=np.float64)
         except Exception as error:
-            if isinstance(error, MemoryError):
-                raise
             raise UsageError(
                 f"{where} must give an array of numbers, and failed: {format_error_line(error)}"
             ) from error

@@ -45,6 +45,9 @@ class _Gradient(NamedTuple):
     """All, or those at the same positions for every loss."""
 
 
+NONE = _Gradient(math.nan, torch.empty(0))
+
+
 def measure_gradient_distances(
     pairs: Sequence[tuple[ComparedLoss, ComparedLoss]],
     labels: npt.NDArray[np.uint8],
@@ -78,7 +81,7 @@ class _MeasuredGradients:
         self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int], enough: float
     ) -> None:
         self._batches, self._task, self._pixels, self._enough = batches, task, pixels, enough
-        self._glimpses: dict[tuple[object, ...], _Gradient | None] = {}
+        self._glimpses: dict[tuple[object, ...], _Gradient] = {}
         """By loss and stage."""
 
     def measure_distance(self, first: ComparedLoss, second: ComparedLoss) -> float:
@@ -86,9 +89,7 @@ class _MeasuredGradients:
         apart, factors = 0.0, list[float]()
         for stage in range(len(self._batches)):
             g, h = self._sample_gradient(first, stage), self._sample_gradient(second, stage)
-            if g is None or h is None or not (math.isfinite(g.length) and math.isfinite(h.length)):
-                return math.inf
-            if (g.length == 0) != (h.length == 0):
+            if not math.isfinite(g.length + h.length) or (g.length == 0) != (h.length == 0):
                 return math.inf
             if g.length:
                 factors.append(g.length / h.length)
@@ -101,29 +102,27 @@ class _MeasuredGradients:
 
     def _measure_whole_distance(self, first: ComparedLoss, second: ComparedLoss, stage: int) -> float:
         g, h = (self._compute_gradient(loss, stage) for loss in (first, second))
-        assert g is not None and h is not None
         return _compute_distance(g, h) if g.length else 0.0
 
-    def _sample_gradient(self, loss: ComparedLoss, stage: int) -> _Gradient | None:
+    def _sample_gradient(self, loss: ComparedLoss, stage: int) -> _Gradient:
         key = (stage, loss.family, *sorted(loss.params.items()))
         if key not in self._glimpses:
-            if (whole := self._compute_gradient(loss, stage)) is not None:
-                every = -(-whole.components.numel() // KEPT_COMPONENTS) or 1
-                whole = whole._replace(components=whole.components[::every].clone())
-            self._glimpses[key] = whole
+            whole = self._compute_gradient(loss, stage)
+            every = max(1, -(-whole.components.numel() // KEPT_COMPONENTS))
+            self._glimpses[key] = whole._replace(components=whole.components[::every].clone())
         return self._glimpses[key]
 
-    def _compute_gradient(self, loss: ComparedLoss, stage: int) -> _Gradient | None:
-        """Compute the flat gradient by the logits; None if the loss cannot be built, or needs more than labels."""
+    def _compute_gradient(self, loss: ComparedLoss, stage: int) -> _Gradient:
+        """Compute the flat gradient by the logits; `NONE` if the loss cannot be built, or needs more than labels."""
         if FAMILIES[loss.family].needs_map:
-            return None
+            return NONE
         try:
             shares = [float(p) for p in self._pixels]
             criterion = build_loss(
                 loss.family, task=self._task, ignore_index=IGNORE, class_frequencies=shares, **loss.params
             )
         except LossError:
-            return None
+            return NONE
         logits, target = self._batches[stage]
         leaf = logits.clone().requires_grad_(True)
         criterion(leaf, target).backward()

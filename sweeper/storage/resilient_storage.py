@@ -14,10 +14,10 @@ from typing import Any
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from sweeper.core.errors import SweeperError, get_cause
+from sweeper.core.errors import SweeperError, get_cause, iterate_causes
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
@@ -69,22 +69,15 @@ def explain_damaged_file(address: str, words: str) -> SweeperError:
 
 def is_away(error: BaseException) -> bool:
     """Return whether a database error is temporary: a lock, or a server away, starting or without free connections."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if isinstance(cause, PendingRollbackError):
-        # Optuna takes every error of its long query for a too long query, and repeats it in the broken session.
-        cause = cause.__context__
-    if isinstance(cause, PoolTimeoutError):
-        return True
-    if not isinstance(cause, DBAPIError):
-        return False
-    if cause.connection_invalidated:
-        return True
-    if not isinstance(cause, OperationalError | InterfaceError):
-        return False
-    words = str(cause.orig).lower()
-    if "sqlite" in type(cause.orig).__module__:
-        return "locked" in words or "busy" in words
-    return "disk" not in words and "no space" not in words and "password" not in words
+    for one in iterate_causes(error):
+        if isinstance(one, PoolTimeoutError) or getattr(one, "connection_invalidated", False):
+            return True
+        if isinstance(one, OperationalError | InterfaceError):
+            words = str(one.orig).lower()
+            if "sqlite" in type(one.orig).__module__:
+                return "locked" in words or "busy" in words
+            return not any(word in words for word in ("disk", "no space", "password"))
+    return False
 
 
 class RetryingStorage(RDBStorage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import optuna
@@ -14,9 +14,6 @@ from optuna.trial import FrozenTrial
 
 from sweeper.storage.optuna_internals import freeze_trials
 from sweeper.storage.record_format import ATTEMPT_OF, RETRY_OF
-
-if TYPE_CHECKING:
-    from sweeper.study.search import LossSearch
 
 LOSS = "loss"
 """Name of the parameter that selects the family, whose other parameters are called `FAMILY.name`."""
@@ -35,6 +32,18 @@ def find_search_place(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     return sum(not {RETRY_OF, ATTEMPT_OF} & t.user_attrs.keys() for t in trials[: trial.number])
 
 
+class SamplerGuide:
+    """Decisions of a search for its sampler; none here."""
+
+    def list_excluded_families(self) -> set[str]:
+        """Return the families that get no more trials."""
+        return set()
+
+    def suggest_rate(self, number: int, family: str) -> float | None:
+        """Return the learning rate of trial `number`, which is of `family`; None = TPE draws it."""
+        return None
+
+
 class KeyedTPESampler(BaseSampler):
     """Optuna's TPE (multivariate, grouped, constant liar), seeded again for each trial from (seed, place).
 
@@ -45,11 +54,9 @@ class KeyedTPESampler(BaseSampler):
     like a stopped one, although Optuna stores it as running, without a value.
     """
 
-    guide: LossSearch | None = None
-    """The search, which excludes families and suggests learning rates; None = TPE draws everything."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, guide: SamplerGuide | None = None) -> None:
+        """Create the sampler; without a guide TPE draws everything."""
+        self._seed, self._guide = seed, guide or SamplerGuide()
         self._tpe = TPESampler()
         """Sampler of the current trial."""
 
@@ -80,7 +87,7 @@ class KeyedTPESampler(BaseSampler):
                 chosen[LOSS] = self._replace_excluded_family(chosen[LOSS], study, trial, loss)
             family = fixed or chosen[LOSS]
             family_space = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
-            if self.guide is not None and self.guide.suggest_rate(trial.number, family) is not None:
+            if self._guide.suggest_rate(trial.number, family) is not None:
                 family_space.pop(f"{family}{RATE}", None)
             return {**chosen, **self._tpe.sample_relative(study, trial, family_space)}
 
@@ -88,8 +95,8 @@ class KeyedTPESampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Draw a single parameter: the guide's learning rate if it has one, else at random."""
-        if self.guide is not None and param_name.endswith(RATE):
-            rate = self.guide.suggest_rate(trial.number, param_name.removesuffix(RATE))
+        if param_name.endswith(RATE):
+            rate = self._guide.suggest_rate(trial.number, param_name.removesuffix(RATE))
             if rate is not None:
                 return rate
         drawn = self._tpe.sample_independent(study, trial, param_name, param_distribution)
@@ -99,7 +106,7 @@ class KeyedTPESampler(BaseSampler):
         self, drawn: str, study: optuna.Study, trial: FrozenTrial, losses: BaseDistribution
     ) -> str:
         """Return the drawn loss, or a random one of the others if it gets no more trials."""
-        excluded = self.guide.list_excluded_families() if self.guide is not None else ()
+        excluded = self._guide.list_excluded_families()
         if drawn not in excluded:
             return drawn
         assert isinstance(losses, CategoricalDistribution)

@@ -54,7 +54,7 @@ from sweeper.study.finalist import BASELINE, fit_common_rate, select_finalist_fa
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.learning_rates import choose_search_rate
 from sweeper.study.loop import ATTEMPTS, WorkSource, index_completed
-from sweeper.study.sampler import LOSS, KeyedTPESampler
+from sweeper.study.sampler import LOSS, KeyedTPESampler, SamplerGuide
 from sweeper.study.successive_halving import SuccessiveHalving
 from sweeper.system.machine import keep_within_room
 
@@ -93,7 +93,7 @@ def _list_families(study: optuna.Study) -> dict[int, str]:
     return {number: str(family) for number, family in families.items() if family}
 
 
-class LossSearch(WorkSource):
+class LossSearch(WorkSource, SamplerGuide):
     """The study's trials as work for an executor, up to `trials` counted ones."""
 
     def __init__(
@@ -121,8 +121,6 @@ class LossSearch(WorkSource):
         beats a constant answer. No trial is stopped before the step `earliest`.
         """
         super().__init__(recorder)
-        if not isinstance(study.sampler, KeyedTPESampler):
-            study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
         self._study, self._space, self._conditions = study, space, conditions
         self._first = list_first_trials(space)
         self._imbalance, self._trials, self._admit = imbalance, trials, admit
@@ -134,7 +132,7 @@ class LossSearch(WorkSource):
         self._known = index_completed(self._before)
         self._ended: list[TrialResult] = list(search_results(study))
         self._fit = fit_common_rate(self._ended, space)
-        study.sampler.guide = self
+        study.sampler = KeyedTPESampler(conditions.seed, self)  # storage opens studies without one
         self._waiting = {result.spec.number: result for result in list_waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step at which a trial was promoted
         self._cut: set[int] = set()  # begun and interrupted; queued again, before all others
