@@ -149,7 +149,7 @@ class Rows:
         titles: list[str] = table.columns.tolist()
         if any(title.endswith("__MIN") for title in titles):
             self.problems.append(
-                "a row must have one score, got a chart of Weights & Biases; lines of pandas in docs/judge.md convert it"
+                "a row must have one score, got a chart of Weights & Biases; docs/judge.md has lines that convert it"
             )
             return
         needed = {name: key for key, name in names.items() if key in ("method", *request.columns)}

@@ -35,9 +35,9 @@ class RunCells:
         frame = _name_folds(frame) if self.is_by_fold else frame
         rows.refuse(
             frame.duplicated(CELL, keep=False),
-            f"one row must be for one {join_words(self.present)}, got several; leave all but one out, or name or add the "
-            "column that tells them apart: --column seed=NAME if each is a training, image=NAME if each is an image "
-            "(group=NAME if its name is that of several), or class=NAME",
+            f"one row must be for one {join_words(self.present)}, got several; leave all but one out, or name (or add) "
+            "the column that tells them apart: --column seed=NAME if each is a training, image=NAME if each is an "
+            "image (group=NAME if its name is that of several), or class=NAME",
         )
         frame = self._find_missing(frame, leave_out=request.common)
         if rows.of_counts:
