@@ -12,8 +12,8 @@ that are not compared fairly.
 With `--twin` the space has cross-entropy and a user's loss that cannot be merged with it (bench/twin.py): cross-entropy
 on a random 80 % of the pixels. Both are equal in expectation, but no two trainings are the same.
 
-Prints the number of sweeps with a pairwise "better" and with a clear winner, which should be few, and of those in which
-the finalists differed. OUT.jsonl gets a line for each sweep. If you interrupt the command, run it again to continue.
+Prints the number of sweeps with a pairwise "better" and with the answer "change", which should be few, and of those in
+which the finalists differed. OUT.jsonl gets a line for each sweep. To continue after an interruption, run it again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.shared import append_row, resume_rows
-from sweeper.core.records import Verdict
+from sweeper.core.records import Outcome
 from sweeper.study import same_loss
 from sweeper.system.machine import count_available_cores
 from sweeper.workflow.executor_choice import make_backend
@@ -79,12 +79,12 @@ def run_one_sweep(arguments: argparse.Namespace, seed: int, folder: Path) -> dic
     outcome = run_sweep(
         settings, display, display, clock=lambda: datetime.now(UTC), cores=count_available_cores(), backend=backend
     )
-    evidence = outcome.recommendation.evidence
+    evidence = outcome.conclusion.evidence
     assert evidence is not None
     names = [finalist.family for finalist in evidence.finalists]
     return {
         "seed": seed,
-        "verdict": outcome.recommendation.verdict.value,
+        "outcome": outcome.conclusion.answer.outcome.value,
         "finalists": {each.family: [each.miou.estimate, list(each.seed_lrs)] for each in evidence.finalists},
         "claims": [[names[each.first], names[each.second]] for each in evidence.comparisons if each.won],
         "largest": max((abs(each.difference.estimate) for each in evidence.comparisons), default=0.0),
@@ -113,11 +113,11 @@ def main() -> None:
             rows.append(run_one_sweep(arguments, arguments.first + seed, Path(folder)))
         append_row(arguments.out, rows[-1])
     claimed = sum(bool(row["claims"]) for row in rows)
-    winners = sum(row["verdict"] == Verdict.CLEAR_WINNER.value for row in rows)
+    changes = sum(row["outcome"] == Outcome.CHANGE.value for row in rows)
     differ = sum(row["largest"] > 0 for row in rows)
     print(
-        f"{arguments.data}: {len(rows)} sweeps, {claimed} with a pairwise “better”, {winners} with a clear winner; the "
-        f"finalists differed in {differ}, by at most {max(row['largest'] for row in rows):.4f} mIoU"
+        f"{arguments.data}: {len(rows)} sweeps, {claimed} with a pairwise “better”, {changes} with the answer change; "
+        f"the finalists differed in {differ}, by at most {max(row['largest'] for row in rows):.4f} mIoU"
     )
 
 

@@ -76,13 +76,11 @@ def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
             "image": [str(n) for n in places[2]],
             "score": part.ravel().tolist(),
         }
-        request = ScoreRequest(
-            baseline=BASELINE, keeps_baseline=True, margin=0.01, paired_seeds=paired, level=1 - analysis.error
-        )
+        request = ScoreRequest(baseline=BASELINE, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
         judgement = judge_scores(ScoreRows(columns, "a simulation", design="Simulated."), request)
         if is_settled(judgement.contest):
             break
-    return judgement.decision.action or "", analysis.seeds
+    return judgement.choice.outcome.value, analysis.seeds
 
 
 def print_simulations(arguments: argparse.Namespace) -> None:
@@ -115,8 +113,8 @@ def print_real_answers(arguments: argparse.Namespace) -> None:
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, check=False,
             )  # fmt: skip
         document = json.loads(run.stdout)
-        actions.append(document.get("action", "error"))
-        print(f"{number + 1}: {document.get('head', run.stderr)}", flush=True)
+        actions.append(document.get("outcome", "error"))
+        print(f"{number + 1}: {document.get('outcome')} {document.get('gain') or run.stderr}", flush=True)
     print(f"change in {actions.count('change')} of {len(actions)} comparisons")
 
 

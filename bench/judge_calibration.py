@@ -39,9 +39,8 @@ import numpy as np
 import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench.verdict_calibration import LIMIT, compute_upper_limit
-from sweeper.core.records import Verdict
-from sweeper.judging.judgement import judge_scores
+from bench.answer_calibration import LIMIT, compute_upper_limit
+from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 
 Floats = npt.NDArray[np.float64]
@@ -183,6 +182,12 @@ def cross_validate(design: FoldDesign, rng: np.random.Generator) -> dict[str, li
     return columns
 
 
+def find_winner(judgement: Judgement) -> str | None:
+    """Return the method that beats the other, if one does."""
+    choice = judgement.choice
+    return judgement.contest.finalists[choice.best].family if choice.best is not None and not choice.unbeaten else None
+
+
 def count_fold_winners(task: tuple[FoldDesign, int, tuple[int, ...]]) -> int:
     """Draw tables of a design from a stream of random numbers; return how many have a winner."""
     design, tables, stream = task
@@ -191,8 +196,7 @@ def count_fold_winners(task: tuple[FoldDesign, int, tuple[int, ...]]) -> int:
         judgement = judge_scores(
             ScoreRows(cross_validate(design, rng), "a simulation"), ScoreRequest(margin=1e-9, lower_is_better=True)
         )
-        decision = judgement.decision if judgement.networks is None else judgement.networks[1]
-        winners += decision.verdict is Verdict.CLEAR_WINNER
+        winners += find_winner(judgement) is not None
     return winners
 
 
@@ -250,7 +254,7 @@ def count_claims(task: tuple[TableDesign | FoldDesign, float, int, tuple[int, ..
     for _ in range(tables):
         columns = draw_with_gap(design, gap, rng)
         judgement = judge_scores(ScoreRows(columns, "a simulation"), request)
-        is_right = judgement.verdict is Verdict.CLEAR_WINNER and (not gap or judgement.named == "b")
+        is_right = find_winner(judgement) in (("b",) if gap else ("a", "b"))
         for place, claims in enumerate((is_right, *list_other_claims(columns, gap, isinstance(design, FoldDesign)))):
             counts[place] += claims
     return counts
@@ -314,9 +318,7 @@ def count_winners(task: Task) -> int:
     winners = 0
     for _ in range(task.tables):
         judgement = judge_scores(ScoreRows(draw_table(task.design, task.noise, rng), "a simulation"), request)
-        decision = judgement.decision if judgement.networks is None else judgement.networks[1]
-        winners += decision.verdict is Verdict.CLEAR_WINNER
-        assert judgement.networks is None or judgement.verdict is not Verdict.CLEAR_WINNER
+        winners += find_winner(judgement) is not None
     return winners
 
 

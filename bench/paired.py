@@ -53,9 +53,9 @@ def compare_with_recommended(backend: ProcessBackend, study: str, params: dict[s
     storage = studies.open_storage("sqlite:///sweeper.db")
     plan = studies.read_plan(storage, study)
     report = json.loads((Path("reports") / study / "recommendation.json").read_text())
-    if report["recommended"] is None:
+    if report["use"] is None:
         raise SystemExit(f"{study} recommends no loss, so there is nothing to compare with; name another study")
-    recommended = report["recommended"]["family"]
+    recommended = report["use"]["loss"]
     confirmed = studies.list_extra_results(optuna.load_study(study_name=study, storage=storage), "confirm")
     ours = {result.spec.seed: result for result in confirmed if result.spec.family == recommended}
     steps = next(iter(ours.values())).spec.steps

@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sweeper.core.records import SweepRecord
 from sweeper.report import write_report
-from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.conclude import draw_conclusion, make_document
 from tests.support import builders
 
 
@@ -64,9 +64,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for turn in ("first turn", "second turn"):
             started, spent = time.perf_counter(), time.process_time()
-            recommendation = draw_conclusion(sweep)
+            conclusion = draw_conclusion(sweep)
+            document = make_document(sweep, conclusion)
             concluded = time.perf_counter()
-            paths = write_report(sweep, recommendation, Path(folder))
+            paths = write_report(sweep, document, conclusion.evidence, Path(folder))
             ended = time.perf_counter()
             processor = time.process_time() - spent
             print(

@@ -38,7 +38,7 @@ def read_reports(folders: list[str]) -> list[dict[str, Any]]:
     """Return the documents of all reports in these folders that recommend a loss."""
     paths = [path for folder in folders for path in sorted(Path(folder).glob("*/recommendation.json"))]
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [report for report in reports if report["recommended"] is not None]
+    return [report for report in reports if report["use"] is not None]
 
 
 def collect(arguments: argparse.Namespace) -> None:
@@ -52,10 +52,10 @@ def collect(arguments: argparse.Namespace) -> None:
         (seed, report, finalist)
         for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds)
         for report in reports
-        for finalist in report["finalists"]
+        for finalist in report["losses"]
     ]
     for seed, report, finalist in select_part(runs, arguments.part):
-        family = finalist["family"]
+        family = finalist["loss"]
         if (report["study"], family, seed) in done:
             continue
         dataset = load_dataset(report["dataset"]["source"], Path(".sweeper/cache"), lambda _: None)
@@ -66,7 +66,7 @@ def collect(arguments: argparse.Namespace) -> None:
         row = {
             "set": dataset.name,
             "study": report["study"],
-            "named": report["recommended"]["family"] == family,
+            "named": report["use"]["loss"] == family,
             **fields,
             **train_to_end(spec, Conditions(dataset=dataset, recipe=recipe, seed=seed)),
         }

@@ -71,7 +71,7 @@ def run_script(folder: Path, script: str, *words: str) -> dict[str, Any]:
 
 
 def run_sweeper(data: Path, folder: Path, trials: int) -> dict[str, Any]:
-    """Run `sweeper run` in a fresh process; return its seconds, those of its search, test mIoU, verdict and study."""
+    """Run `sweeper run` in a fresh process; return its seconds, those of its search, test mIoU, answer and study."""
     import optuna
 
     name = f"bench{int(time.time())}"
@@ -81,12 +81,12 @@ def run_sweeper(data: Path, folder: Path, trials: int) -> dict[str, Any]:
     document = json.loads(output)
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'sweeper.db'}")
     last = max(t.datetime_complete for t in study.get_trials() if t.datetime_complete).astimezone(UTC)
-    family = document["recommended"]["family"]
+    used = document["use"]["loss"]
     return {
         "wall": seconds,
         "search": (last - start).total_seconds(),
-        "test_miou": next(f["test"]["miou"] for f in document["finalists"] if f["family"] == family),
-        "verdict": f"{document['verdict']}: {family}",
+        "test_miou": next(row["mean"] for row in document["losses"] if row["loss"] == used),
+        "answer": f"{document['outcome']}, {document['sure']}: {used}",
         "study": name,
     }
 
@@ -140,7 +140,7 @@ def compare_fixed(data: Path, folder: Path, options: dict[str, list[str]], argum
 
 
 def compare_searches(data: Path, folder: Path, options: dict[str, list[str]], arguments: argparse.Namespace) -> None:
-    """Print the times of search and recommendation, test mIoU, and how the loop's best scores if sweeper trains it."""
+    """Print the times of search and answer, test mIoU, and how the loop's best scores if sweeper trains it."""
     ours: list[dict[str, Any]] = []
     theirs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in arguments.against}
     for repetition in range(arguments.repetitions):
@@ -152,7 +152,7 @@ def compare_searches(data: Path, folder: Path, options: dict[str, list[str]], ar
     for kind, runs in theirs.items():
         walls = [run["wall"] for run in runs]
         print(format_times(f"search of {arguments.trials} trials, against {kind}", [r["search"] for r in ours], walls))
-        print(format_times(f"recommendation, against {kind}'s search", [r["wall"] for r in ours], walls))
+        print(format_times(f"answer, against {kind}'s search", [r["wall"] for r in ours], walls))
         scores = [format_mean([run["test_miou"] for run in side]) for side in (ours, runs)]
         print(f"  test mIoU: ours {scores[0]}; {kind} {scores[1]}")
         for our_run, run in zip(ours, runs, strict=True):
@@ -160,7 +160,7 @@ def compare_searches(data: Path, folder: Path, options: dict[str, list[str]], ar
             (pair,) = json.loads(output.splitlines()[-1])
             gaps = "; ".join(f"{point} {format_gap(pair[point])}" for point in ("tuned", "at 0.5"))
             print(f"  over {run['best']}, trained as ours on {pair['seeds']} seeds, test mIoU: {gaps}", flush=True)
-    print(f"  verdicts: {'; '.join(run['verdict'] for run in ours)}")
+    print(f"  answers: {'; '.join(run['answer'] for run in ours)}")
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ class Run(NamedTuple):
     @property
     def key(self) -> tuple[str, str, int]:
         """Study, family and seed, which identify the training."""
-        return self.report["study"], self.finalist["family"], self.seed
+        return self.report["study"], self.finalist["loss"], self.seed
 
 
 def plan_runs(reports: list[dict[str, Any]], seeds: int, several: int) -> list[Run]:
@@ -60,7 +60,7 @@ def plan_runs(reports: list[dict[str, Any]], seeds: int, several: int) -> list[R
         Run(report, finalist, FIRST_SEED + seed)
         for report in reports
         for seed in range(several if len(report["dataset"]["classes"]) > 2 else seeds)
-        for finalist in report["finalists"]
+        for finalist in report["losses"]
     ]
     return sorted(runs, key=lambda run: run.seed)
 
@@ -121,16 +121,15 @@ def collect(arguments: argparse.Namespace) -> None:
     print(f"{len(runs)} trainings of {arguments.steps} steps: some {hours:.1f} h", file=sys.stderr)
     for run in runs:
         study, family, seed = run.key
-        baseline = run.finalist["vs_baseline"]
         row = {
             "set": run.report["dataset"]["name"],
             "study": study,
             "family": family,
             "seed": seed,
             "params": run.finalist["params"],
-            "recommended": run.report["recommended"]["family"],
-            "action": run.report.get("action"),
-            "claim": None if baseline is None else baseline["difference"],
+            "recommended": run.report["use"]["loss"],
+            "outcome": run.report["outcome"],
+            "claim": find_gain(run.report, family),
             "encoder": arguments.encoder,
             "size": arguments.size,
             "steps": arguments.steps,
@@ -138,6 +137,12 @@ def collect(arguments: argparse.Namespace) -> None:
             **train_run(run, arguments, steps=arguments.steps),
         }
         append_row(arguments.out, row)
+
+
+def find_gain(report: dict[str, Any], family: str) -> float | None:
+    """Return the gain over cross-entropy that a report shows for a family; None for cross-entropy itself."""
+    gaps = {(gap["first"], gap["second"]): gap["estimate"] for gap in report["differences"]}
+    return gaps.get((family, BASELINE), -gaps[BASELINE, family] if (BASELINE, family) in gaps else None)
 
 
 def format_mean(values: list[float]) -> str:
@@ -153,7 +158,7 @@ def print_table(arguments: argparse.Namespace) -> None:
     """Print a row for each study; gains and leads are paired by seed."""
     rows = read_rows(arguments.out)
     print(
-        "| set | action | loss | claimed gain | realistic cross-entropy | realistic gain [95 %] | best finalist there "
+        "| set | outcome | loss | claimed gain | realistic cross-entropy | realistic gain [95 %] | best finalist there "
         "| its lead over the loss [95 %] | seeds |\n|---|---|---|--:|--:|--:|---|--:|--:|"
     )
     for study in dict.fromkeys(row["study"] for row in rows):
@@ -174,7 +179,7 @@ def print_table(arguments: argparse.Namespace) -> None:
         if best != loss:
             lead = format_mean([tests[best][seed] - tests[loss][seed] for seed in common])
         print(
-            f"| {of_study[0]['set']} | {of_study[0]['action'] or '–'} | {loss} "
+            f"| {of_study[0]['set']} | {of_study[0]['outcome']} | {loss} "
             f"| {'–' if claim is None else f'{claim:+.3f}'} | {'–' if baseline is None else f'{means[BASELINE]:.3f}'} "
             f"| {gain} | {best} | {lead} | {len(common)} |"
         )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
-from sweeper.core.records import Recommendation, SweepRecord
+from sweeper.core.records import SweepRecord
+from sweeper.evidence.document import AnswerDocument
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,8 @@ class Sweep:
 
     study: str
     """Name of the study, for `resume=True` and the commands."""
-    recommendation: Recommendation
-    """Verdict, recommended loss with its parameters, learning rate and operating point, evidence and reasons."""
+    answer: AnswerDocument
+    """What to do, the loss to use with its parameters, gain and cost, every loss, and what to do next."""
     record: SweepRecord
     """All data of the study's storage."""
     paths: ReportPaths
@@ -80,7 +81,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     here, request = threading.current_thread() is threading.main_thread(), StopRequest(display.warn)
     with request if here else nullcontext(request) as stop:
         outcome = start_sweep(settings, display, stop)
-    return Sweep(outcome.sweep.study, outcome.recommendation, outcome.sweep, outcome.paths)
+    return Sweep(outcome.sweep.study, outcome.document, outcome.sweep, outcome.paths)
 
 
 def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:

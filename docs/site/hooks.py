@@ -16,8 +16,8 @@ PAGES = {
     "reference/spaces.md": ROOT / "search_spaces/README.md",
     "reference/changelog.md": ROOT / "CHANGELOG.md",
     "reference/contributing.md": ROOT / "CONTRIBUTING.md",
-    "verdict-proof.md": ROOT / "bench/verdict.md",
-    "verdict-tables.md": ROOT / "bench/verdict_tables.md",
+    "verdict-proof.md": ROOT / "bench/answer.md",
+    "verdict-tables.md": ROOT / "bench/answer_tables.md",
     **{f"{name}/report.md": ROOT / f"reports/{name}/report.md" for name in EXAMPLES},
 }
 """Page of the site: file of the repository."""

@@ -109,17 +109,17 @@ def draw(document: dict[str, Any], image: MedianImage, width: str) -> Figure:
 
 def draw_gains(axes: Axes, document: dict[str, Any]) -> None:
     """Draw what each finalist gains over cross-entropy, with its interval."""
-    gaps = sorted((c for c in document["comparisons"] if c["second"] == BASELINE), key=lambda gap: -gap["difference"])
+    gaps = sorted((c for c in document["differences"] if c["second"] == BASELINE), key=lambda gap: -gap["estimate"])
     clean_axes(axes)
     axes.axvspan(-document["margin"], document["margin"], color=INK, alpha=BAND, lw=0, zorder=0)
     axes.axvline(0, color=INK, lw=1, zorder=1)
     others = iter(OTHERS)
     for row, gap in enumerate(gaps):
-        colour = CHOSEN if gap["first"] == document["recommended"]["family"] else next(others)
-        axes.plot([gap["ci_low"], gap["ci_high"]], [row, row], color=colour, lw=2.4, solid_capstyle="butt")
-        axes.plot(gap["difference"], row, "o", color=colour, ms=7)
-        text = f"{gap['difference']:+.3f} [{gap['ci_low']:+.3f}, {gap['ci_high']:+.3f}]".replace("-", "−")
-        axes.annotate(text, (gap["difference"], row), xytext=(0, 8), ha="center", textcoords="offset points",
+        colour = CHOSEN if gap["first"] == document["use"]["loss"] else next(others)
+        axes.plot([gap["low"], gap["high"]], [row, row], color=colour, lw=2.4, solid_capstyle="butt")
+        axes.plot(gap["estimate"], row, "o", color=colour, ms=7)
+        text = f"{gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]".replace("-", "−")
+        axes.annotate(text, (gap["estimate"], row), xytext=(0, 8), ha="center", textcoords="offset points",
                       fontsize=FONT, color=INK)  # fmt: skip
     axes.set_yticks(range(len(gaps)), labels=[gap["first"] for gap in gaps])
     axes.set_ylim(len(gaps) - 0.6, -0.7)
@@ -141,9 +141,7 @@ def draw_answers(figure: SubFigure, document: dict[str, Any], image: MedianImage
     for axes, answer in zip(figure.subplots(2, 1), image.answers, strict=True):
         axes.imshow(draw_overlay(image, answer.labels, rare)[part], interpolation="none")
         axes.set(xticks=[], yticks=[], frame_on=False)
-        first = (
-            "" if answer is not image.answers[0] else f"The median of {document['test_images']} test images, by gain\n"
-        )
+        first = "" if answer is not image.answers[0] else f"The median of {document['images']} test images, by gain\n"
         axes.set_title(f"{first}{answer.family}", fontsize=FONT, pad=4, color=INK)
         present = [c for c in rare if (image.truth == c).any()]
         scores = [f"{classes[c]} {measure_iou(image.truth, answer.labels, c):.2f}" for c in present]
@@ -179,7 +177,7 @@ def read_median_image(document: dict[str, Any]) -> MedianImage:
     images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in rows[len(rows) // 2]]
     photograph, truth, first, second = images
     classes = len(document["dataset"]["classes"])
-    families = (document["recommended"]["family"], find_rival())
+    families = (document["use"]["loss"], find_rival())
     answers = [Answer(f, decode_labels(p, classes)) for f, p in zip(families, (first, second), strict=True)]
     return MedianImage(photograph, decode_labels(truth, classes), (answers[0], answers[1]))
 

@@ -24,10 +24,8 @@ from sweeper.core.document import Document, ErrorDocument
 from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.predict import PredictionsDocument
 from sweeper.deployment.train import TrainingDocument
-from sweeper.evidence.document import RecommendationDocument
-from sweeper.judging.judgement_document import JudgementDocument
+from sweeper.evidence.document import AnswerDocument
 from sweeper.judging.plan import PlanDocument
-from sweeper.scripts.answer import ConfirmationDocument
 from sweeper.scripts.contract import TrialDocument
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.workflow.dry_run import PreviewDocument
@@ -35,12 +33,10 @@ from sweeper.workflow.status import StatusDocument
 from sweeper.workflow.studies import StudiesDocument
 
 DOCUMENTS: tuple[type[Document], ...] = (
-    RecommendationDocument,
+    AnswerDocument,
     PreviewDocument,
-    JudgementDocument,
     PlanDocument,
     ProbeDocument,
-    ConfirmationDocument,
     TrialDocument,
     ProfileDocument,
     StudiesDocument,

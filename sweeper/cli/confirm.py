@@ -17,14 +17,15 @@ import click
 from sweeper.cli.options import ParsedText, SweeperCommand, add_json_option, add_time_limit_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
-from sweeper.cli.terminal import echo_result
+from sweeper.cli.terminal import echo_result, get_width
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
 
 if TYPE_CHECKING:
-    from sweeper.scripts.answer import Confirmation, ConfirmationDocument
+    from sweeper.evidence.document import AnswerDocument
+    from sweeper.scripts.answer import Confirmation
     from sweeper.scripts.comparison_plan import ConfirmationPlan
     from sweeper.scripts.trainings import ScriptLoss
 
@@ -171,7 +172,7 @@ def command(
             runs.close("FAILED")
             error.add_note(resume_command)
             raise
-        runs.write_answer(document, report.resolve())
+        runs.write_answer(document, made.trainings, report.resolve())
         log(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")
 
 
@@ -296,21 +297,23 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
 
 def _finish(
     made: Confirmation, folder: Path, seconds: float, *, resume_command: str, changed: list[str], as_json: bool
-) -> ConfirmationDocument:
+) -> AnswerDocument:
     """Write the files, and print the answer."""
+    from sweeper.evidence.answer import make_remark
+    from sweeper.evidence.answer_text import format_answer
+    from sweeper.report.formatting import make_fence
     from sweeper.report.judgement import write_judgement
-    from sweeper.report.script_losses import make_end, make_lead
-    from sweeper.scripts.answer import format_confirmation, format_summary, write_confirmation
+    from sweeper.scripts.answer import format_summary, write_confirmation
 
-    document = made.document
+    document = made.answer
     if changed:
-        note = f"{join_words(changed[:3])} changed meanwhile: later trainings may be of another script."
-        document = document.model_copy(update={"notes": (note, *document.notes)})
-        made = made._replace(document=document)
+        text = f"Changed meanwhile: {join_words(changed[:3])}; later trainings may be of another script"
+        document = document.model_copy(update={"remarks": (make_remark("DATA", text=text), *document.remarks)})
     write_confirmation(made, folder)
-    path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document, resume_command))
+    title = f"Losses in {document.command}"
+    path = write_judgement(made.judgement, document, folder, title=title, end=[make_fence(resume_command, "bash")])
     files = f"Report: {path} (report.html, loss.py and trainings.csv next to it)"
-    echo_result(document, f"{format_confirmation(document)}\n\n{files}", as_json=as_json)
+    echo_result(document, format_answer(document, get_width(), places=[files]), as_json=as_json)
     if not as_json:
-        click.echo(format_summary(document, seconds), err=True)
+        click.echo(format_summary(made, seconds, folder), err=True)
     return document

@@ -32,7 +32,7 @@ def command(study: str, *, storage: str, as_json: bool, **options: Any) -> None:
     from sweeper.storage import open_storage
 
     made = export_study(open_storage(storage, create=False), study, cache=CACHE, **options)
-    lines = [f"{made.family} ({made.verdict.replace('_', ' ')})"]
+    lines = [f"{made.family} ({made.outcome}, {made.sure})"]
     lines.append(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
     if made.examples is not None:
         lines.append(f"  code:    {made.examples} (a plain loop, nnU-Net)")

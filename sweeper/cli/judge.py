@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sweeper.cli.options import CLAIM_CODES, SweeperCommand, add_json_option
+from sweeper.cli.options import CLAIM_STATUS, SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_result
 from sweeper.core.text import join_words
@@ -97,7 +97,7 @@ def command(
         return _print_plan(plan_spread(spread, options["margin"], options["level"]), as_json=as_json)
     if scores is None:
         raise click.UsageError("SCORES is needed: a table, a folder of nnU-Net's results or mlflow:EXPERIMENT")
-    from sweeper.judging.judgement import format_judgement, judge_scores
+    from sweeper.judging.judgement import judge_scores
     from sweeper.judging.read import read_score_file
     from sweeper.judging.rows import ScoreRequest
 
@@ -112,11 +112,9 @@ def command(
     if out is not None:
         from sweeper.report.judgement import write_judgement
 
-        written = f"\nReport: {write_judgement(judgement, out)} (report.html next to it)"
-    echo_result(judgement.document, format_judgement(judgement) + written, as_json=as_json)
-    if judgement.claim is not None:
-        return CLAIM_CODES[judgement.claim.outcome]
-    return 0
+        written = f"\nReport: {write_judgement(judgement, judgement.answer, out)} (report.html next to it)"
+    echo_result(judgement.answer, repr(judgement) + written, as_json=as_json)
+    return max((CLAIM_STATUS.get(remark.code, 0) for remark in judgement.answer.remarks), default=0)
 
 
 def _list_unused(*used: str) -> list[str]:

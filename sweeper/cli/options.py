@@ -123,7 +123,7 @@ def add_json_option() -> Decorator:
     return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print only one JSON document.")
 
 
-CLAIM_CODES = {"holds": 0, "not_shown": 4, "contradicted": 5}
+CLAIM_STATUS = {"CLAIM_HOLDS": 0, "CLAIM_NOT_SHOWN": 4, "CLAIM_UNKNOWN": 4, "CLAIM_CONTRADICTED": 5}
 """Exit statuses of `--claim`."""
 
 

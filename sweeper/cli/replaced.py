@@ -32,7 +32,7 @@ REPLACED = {
     "--log-to": "is gone: MLflow has each training's run",
     "--sd-over": "is gone: judge the scores of images or trainings, as means need assumptions",
     "--no-advice": "is gone: the search always begins with what was best on similar data",
-    "--exit-code-by-verdict": "is gone: `--json` prints the verdict",
+    "--exit-code-by-verdict": "is gone: `--json` prints the answer",
     "--exclude": "is gone: move the images out of the folder, or out of the file with the annotations",
     "--executor": "is gone: `--workers 0` trains in this process, and the variable RAY_ADDRESS names a Ray cluster",
     "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",

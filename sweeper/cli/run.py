@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from sweeper.cli.options import QUOTED_PATTERNS, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, add_settings_options, format_option_name
 from sweeper.cli.signals import StopRequest
-from sweeper.cli.terminal import echo_result
+from sweeper.cli.terminal import echo_result, format_ending
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
 from sweeper.workflow.settings import OF_SWEEPER, make_settings
@@ -76,11 +75,8 @@ def command(
             outcome = start_sweep(settings, display, stop)
     finally:
         display.close()
-    from sweeper.cli.answer import format_answer
-
     stored = outcome.paths.recommendation
-    text = format_answer(outcome, storage=settings.storage, tracking_uri=settings.tracking_uri)
-    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)
+    echo_result(outcome.document, format_ending(outcome), as_json=as_json)
     try:
         check_output()
     except OutputError as error:

@@ -41,17 +41,17 @@ def command() -> None:
 @make_setting_option("storage")
 @add_json_option()
 def _list_studies(storage: str, as_json: bool) -> None:
-    """List the studies with state, verdict and best loss."""
+    """List the studies with state, answer and loss."""
     from sweeper.storage import open_storage
     from sweeper.workflow.studies import StudiesDocument, list_study_rows
 
     rows = list_study_rows(open_storage(storage, create=False), storage)
-    lines: list[tuple[str, ...]] = [("study", "state", "trials", "confirmations", "verdict", "best")]
+    lines: list[tuple[str, ...]] = [("study", "state", "trials", "confirmations", "answer", "loss")]
     for row in rows:
-        verdict = ", ".join(filter(None, [row.action, row.verdict])).replace("_", " ") or "–"
-        best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
+        answer = ", ".join(filter(None, [row.outcome, row.sure])) or "–"
+        best = "–" if row.score is None else f"{row.loss} {row.score:.3f} ({row.on})"
         counts = (f"{row.trials}/{row.asked}", f"{row.confirmations}")
-        cells = (row.study, row.state, *counts, verdict, row.problem or best)
+        cells = (row.study, row.state, *counts, answer, row.problem or best)
         lines.append(tuple(map(escape_for_display, cells)))
     text = f"{format_columns(lines)}\n{format_count(len(rows), 'study')} in {hide_address_secrets(storage)}"
     echo_result(StudiesDocument(studies=tuple(rows)), text, as_json=as_json)

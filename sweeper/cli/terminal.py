@@ -13,6 +13,7 @@ from sweeper.core.text import fill_words
 
 if TYPE_CHECKING:
     from sweeper.core.document import Document
+    from sweeper.workflow.conclude import ReportedStudy
 
 
 def get_width(most: int = 110) -> int:
@@ -37,6 +38,14 @@ def echo_result(document: Document, text: str, *, as_json: bool) -> None:
         click.echo(json.dumps(document.document, indent=2, allow_nan=False))
     else:
         echo_lines(text)
+
+
+def format_ending(outcome: ReportedStudy) -> str:
+    """Format the answer of a study for a terminal, with the place of its report."""
+    from sweeper.evidence.answer_text import format_answer
+
+    place = f"Report: {outcome.paths.markdown}, with the code to paste (report.html next to it)"
+    return format_answer(outcome.document, get_width(), places=[place])
 
 
 def _break_line(line: str, width: int) -> str:

@@ -74,7 +74,7 @@ def command(study: str, *, as_json: bool, **train_options: Any) -> None:
 def format_training(made: TrainingDocument, options: TrainOptions, width: int = 110) -> str:
     """Format the outcome as text, with the next commands."""
     lines = [
-        f"Trained: {made.family} (learning rate {made.lr:.3g}; verdict: {made.verdict.replace('_', ' ')}) for "
+        f"Trained: {made.family} (learning rate {made.lr:.3g}) for "
         f"{made.steps:,} steps on {format_count(made.images, 'image')} ({made.on}), seed {made.seed}"
     ]
     name = "threshold" if made.task == "binary" else "τ"

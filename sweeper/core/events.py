@@ -50,7 +50,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class JobResult:
-    """Answer of a finished job."""
+    """Reply of a finished job."""
 
     result: TrialResult
     """Result with all evaluations so far; in state `pruned` as long as the training could continue."""
@@ -65,14 +65,14 @@ class JobResult:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """Answer if the worker died, hung, ran out of memory or lost its device; only the reason is known."""
+    """Reply if the worker died, hung, ran out of memory or lost its device; only the reason is known."""
 
     spec: TrialSpec
     reason: str
 
 
-Answer = JobResult | WorkerLost
-"""Answer of an executor to a job."""
+Reply = JobResult | WorkerLost
+"""Reply of an executor to a job."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class JudgementPaths:
     def __init__(self, folder: Path) -> None:
         self.markdown = folder / "report.md"
         self.html = folder / "report.html"
-        self.document = folder / "judgement.json"
+        self.document = folder / "recommendation.json"
         self.figures = folder / "figures"
 
 
@@ -90,7 +90,6 @@ class ConfirmationPaths(JudgementPaths):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.confirmation = folder / "confirmation.json"
         self.loss = folder / "loss.py"
         self.trainings = folder / "trainings.csv"
 

@@ -11,7 +11,7 @@ import yaml
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Recommended, SweepRecord
+from sweeper.core.records import Outcome, Sure, SweepRecord, Use
 from sweeper.core.text import format_study_command
 from sweeper.core.training_files import get_weights_dir
 from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
@@ -37,7 +37,8 @@ class ExportDocument(Document):
 
     study: str
     family: str
-    verdict: str
+    outcome: Outcome
+    sure: Sure
     loss: Path
     """Python file of the loss."""
     space: Path
@@ -82,7 +83,7 @@ def export_study(
             f"--onnx needs a network, and none of study {name!r} is kept on this machine; "
             f"`{format_study_command('train', name, answer.sweep.storage)}` trains one, in the sweep's folder"
         )
-    sweep, recommendation, chosen = answer
+    sweep, document, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def export_study(
         with TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
             made = Path(scratch)
             (made / "loss.py").write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
-            (made / "loss.yaml").write_text(make_space_text(sweep, chosen, recommendation.verdict.value), "utf-8")
+            (made / "loss.yaml").write_text(make_space_text(sweep, chosen), "utf-8")
             texts = make_examples(sweep, chosen)
             (made / "examples").mkdir()
             for file, text in texts.items():
@@ -112,8 +113,9 @@ def export_study(
         raise SweeperError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
     return ExportDocument(
         study=name,
-        family=chosen.family,
-        verdict=recommendation.verdict.value,
+        family=chosen.loss,
+        outcome=document.outcome,
+        sure=document.sure,
         loss=folder / "loss.py",
         space=folder / "loss.yaml",
         command=sweep.conditions.recipe.command,
@@ -144,8 +146,8 @@ def _remove_earlier(folder: Path) -> None:
             inside.rmdir()
 
 
-def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
-    """Return the recommended loss as a search space with fixed values, for `--space`."""
+def make_space_text(sweep: SweepRecord, chosen: Use) -> str:
+    """Return the loss to use as a search space with fixed values, for `--space`."""
     lr: object = chosen.lr
     if sweep.conditions.recipe.command is not None:  # a factor of the script's rate is no rate for sweeper
         usual = load_space(sweep.conditions.dataset.task).lr
@@ -154,10 +156,10 @@ def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> st
         "version": 1,
         "task": sweep.conditions.dataset.task,
         "nuisance": {"lr": lr},
-        "losses": {chosen.family: dict(chosen.params)},
+        "losses": {chosen.loss: dict(chosen.params)},
     }
-    point = f"threshold {chosen.threshold:.4g}" if chosen.threshold is not None else f"tau {chosen.tau:.4g}"
-    loss_code = [loss.code.name for loss in sweep.conditions.losses if loss.name == chosen.family]
+    point = f"{'threshold' if sweep.conditions.dataset.task == 'binary' else 'tau'} {chosen.point:.4g}"
+    loss_code = [loss.code.name for loss in sweep.conditions.losses if loss.name == chosen.loss]
     more = f" FILE --loss {loss_code[0]}" if loss_code else ""
-    head = f"# Recommended by sweeper ({verdict}), at {point}; a search space for `sweeper run --space{more}`.\n"
+    head = f"# Recommended by sweeper, at {point}; a search space for `sweeper run --space{more}`.\n"
     return head + yaml.safe_dump(content, sort_keys=False)

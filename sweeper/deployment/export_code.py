@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from sweeper.core.records import IGNORE, Recommended, SweepRecord
+from sweeper.core.records import IGNORE, SweepRecord, Use
 from sweeper.data.folds import get_split
 from sweeper.losses import FAMILIES
 from sweeper.training.weights_file import SEAL, WeightsRecord
@@ -229,9 +229,9 @@ EXAMPLES = {
 """File name → its text with placeholders."""
 
 
-def make_examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
+def make_examples(sweep: SweepRecord, chosen: Use) -> dict[str, str]:
     """Return file name → Python text; empty if the user's script trained, or the loss needs maps of the labels."""
-    if FAMILIES[chosen.family].needs_map or sweep.conditions.recipe.command is not None:
+    if FAMILIES[chosen.loss].needs_map or sweep.conditions.recipe.command is not None:
         return {}
     conditions = sweep.conditions
     dataset = conditions.dataset

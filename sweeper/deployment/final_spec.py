@@ -100,9 +100,9 @@ def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: 
     return TrialSpec(
         purpose="final",
         number=NUMBERS[options.on],
-        family=chosen.family,
+        family=chosen.loss,
         params=chosen.params,
-        lr=chosen.lr,
+        lr=answer.rate,
         seed=conditions.seed if options.seed is None else options.seed,
         steps=options.steps or LONGER * conditions.recipe.confirm_steps,
     )

@@ -121,7 +121,7 @@ def load_from_study(storage: RDBStorage, name: str, cache: Path) -> KeptNetwork:
     network = find_kept_network(answer, get_weights_dir(cache, name))
     if network is None:
         raise SweeperError(
-            f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept in {cache.parent}; "
+            f"no network of {answer.chosen.loss}, which study {name!r} recommends, is kept in {cache.parent}; "
             f"`{format_study_command('train', name, answer.sweep.storage)}` trains one, in the "
             "sweep's folder; --weights FILE names another network"
         )

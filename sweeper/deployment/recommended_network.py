@@ -8,34 +8,41 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper.core.errors import SweeperError
 from sweeper.core.own_code import load_code
 from sweeper.core.own_metric import OPTION
-from sweeper.core.records import Recommendation, Recommended, SweepRecord
+from sweeper.core.records import SweepRecord, Use
 from sweeper.core.text import format_study_command
+from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.phrases import format_head
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights
-from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.conclude import draw_conclusion, make_document
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 
 class RecommendedAnswer(NamedTuple):
-    """A study with its recommendation."""
+    """A study with the loss that its answer uses."""
 
     sweep: SweepRecord
-    recommendation: Recommendation
-    chosen: Recommended
+    document: AnswerDocument
+    chosen: Use
 
     @property
     def point(self) -> float:
-        """The recommended operating point: a threshold (binary) or τ."""
-        point = self.chosen.threshold if self.chosen.threshold is not None else self.chosen.tau
-        assert point is not None
-        return point
+        """The operating point to use: a threshold (binary) or τ."""
+        assert self.chosen.point is not None  # a study's answer has one
+        return self.chosen.point
+
+    @property
+    def rate(self) -> float:
+        """The learning rate to use; with a user's script the factor on its own."""
+        assert self.chosen.lr is not None  # a study's answer has one
+        return self.chosen.lr
 
     @property
     def configuration(self) -> tuple[object, ...]:
         """The loss, its coordinates and the learning rate."""
-        return self.chosen.family, tuple(sorted(self.chosen.params.items())), self.chosen.lr
+        return self.chosen.loss, tuple(sorted(self.chosen.params.items())), self.rate
 
 
 class KeptNetwork(NamedTuple):
@@ -58,13 +65,13 @@ def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnsw
     sweep = load_sweep(storage, name)
     if (metric := sweep.conditions.recipe.own_metric) is not None:
         load_code(metric, OPTION)
-    recommendation = draw_conclusion(sweep)
-    if recommendation.recommended is None:
+    document = make_document(sweep, draw_conclusion(sweep))
+    if document.use is None:
         raise SweeperError(
-            f"study {name!r} recommends no loss, so that there is nothing to {purpose}: "
-            f"{' '.join(recommendation.reasons)} `{format_study_command('report', name, sweep.storage)}` says more"
+            f"study {name!r} has no answer, so that there is nothing to {purpose}: {format_head(document)} "
+            f"`{format_study_command('report', name, sweep.storage)}` says more"
         )
-    return RecommendedAnswer(sweep, recommendation, recommendation.recommended)
+    return RecommendedAnswer(sweep, document, document.use)
 
 
 def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:

@@ -46,7 +46,6 @@ class TrainingDocument(Document):
     family: str
     params: dict[str, float]
     lr: float
-    verdict: str
     task: Task
     on: TrainedOn
     images: int
@@ -157,7 +156,6 @@ def train_recommended(
         family=spec.family,
         params=spec.params,
         lr=spec.lr,
-        verdict=answer.recommendation.verdict.value,
         task=conditions.dataset.task,
         on=options.on,
         images=len(images),

@@ -2,43 +2,40 @@
 
 The user asks which loss to train with and what that choice can cost. So the confirmation ends
 
-- when a clear winner or equivalence is established, or a gain over cross-entropy (`sweeper.evidence.action`) of a loss
-  that is expected to cost at most the margin against the best finalist;
-- while cross-entropy is kept: when keeping it is a safe choice or *probable*, and a change is not likely to be
-  established (`LIKELY`); or when a gain is unlikely to be established (`UNLIKELY`) and no planned number of seeds would
-  make keeping probable;
-- when the recommended finalist is a safe choice or *probable*, unless the planned seeds are likely to establish a clear
-  winner (`LIKELY`);
-- when the test images come from too few groups to call anything probable (`FEW_GROUPS`), three seeds have given
-  intervals, and no clear winner is likely: more seeds do not show how other groups would differ;
+- when the answer is settled: a clear winner, equivalence, or a change (`sweeper.evidence.choice`) to a loss that is
+  expected to cost at most the margin against the best finalist;
+- while the present loss is kept: when that is established or probable, and a change is not likely to be established
+  (`LIKELY`); or when a gain is unlikely to be established (`UNLIKELY`) and no planned number of seeds would make
+  keeping probable;
+- when the used finalist is established or probable, unless the planned seeds are likely to establish a clear winner
+  (`LIKELY`);
+- when the test images come from too few groups to call anything probable, and no clear winner is likely: more seeds do
+  not show how other groups would differ;
 - after the last planned interim analysis.
 
-Otherwise seeds go to the best finalist, the recommended one, and the unbeaten ones whose probability of being the best
-is at least `CONTENDER`; to all unbeaten ones where a clear winner is likely, as it has to beat each of them. The
-baseline gets seeds while it is unbeaten. While cross-entropy is kept, seeds go to finalists that may be the best and
-may still gain.
+Otherwise seeds go to the best finalist, the used one, and the unbeaten ones whose probability of being the best is at
+least `CONTENDER`; to all unbeaten ones where a clear winner is likely, as it has to beat each of them. The present loss
+gets seeds while it is unbeaten. While it is kept, seeds go to finalists that may be the best and may still gain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
-from sweeper.core.records import Evidence, InterimAnalysis, Interval, Verdict
-from sweeper.core.text import format_count
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, Outcome, Sure
+from sweeper.evidence.choice import Choice
+from sweeper.evidence.interim_analyses import count_common_seeds
 from sweeper.evidence.intervals import Floats
-from sweeper.evidence.reasons import format_cost_bound, join_families
-from sweeper.evidence.verdict import Decision
-from sweeper.evidence.verdict_predicates import count_units, format_units, get_difference, is_costly, is_measured
+from sweeper.evidence.verdict_predicates import count_units, get_difference, is_costly, is_measured
 
 LIKELY = 1 / 2
-"""Probability of a clear winner from which more seeds are trained although the recommended loss already suffices."""
+"""Probability of a clear winner from which more seeds are trained although the used loss already suffices."""
 UNLIKELY = 0.1
-"""While cross-entropy is kept, finalists whose chance of an established gain is lower get no more seeds."""
+"""While the present loss is kept, finalists whose chance of an established gain is lower get no more seeds."""
 CONTENDER = 0.05
 """Finalists whose probability of being the best is lower get no more seeds while others are trained."""
 SIMULATIONS = 2000
@@ -47,99 +44,75 @@ DIFFERENCE_CORRELATION = 0.5
 """Correlation of the differences between one finalist and two others."""
 
 
-@dataclass(frozen=True)
-class StoppingDecision:
+class StoppingDecision(NamedTuple):
     """Decision whether the confirmation continues after an interim analysis."""
 
-    finalists: tuple[int, ...]
+    code: str
+    """Reason, of `sweeper.evidence.phrases.STOPS`."""
+    finalists: tuple[int, ...] = ()
     """Indices into `Evidence.finalists` of those that train up to the next planned number of seeds; () ends it."""
-    reason: str
-    """Reason, in one sentence with its numbers."""
-
-    @property
-    def continues(self) -> bool:
-        """Whether the confirmation continues."""
-        return bool(self.finalists)
+    chance: float = 0.0
+    """Chance, 0–1, that the planned seeds show a clear winner, or while the present loss is kept a gain over it."""
 
 
-def decide_next_step(evidence: Evidence, decision: Decision) -> StoppingDecision:
-    """Return whether the confirmation ends or continues; `decision` must be made on the same `evidence`."""
-    if why := _explain_end(evidence, decision):
-        return _end(evidence, why)
-    assert decision.best is not None and decision.recommended is not None  # else `_explain_end` gave a reason
+def decide_next_step(evidence: Evidence, choice: Choice) -> StoppingDecision:
+    """Return whether the confirmation ends or continues; `choice` must be made on the same `evidence`."""
     to_come = evidence.analyses[evidence.analysis_index + 1 :]
-    enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
-    named = evidence.finalists[decision.recommended].family
-    if decision.action == "keep":
-        return _decide_while_kept(evidence, decision, to_come, enough=enough)
-    unbeaten, win = decision.unbeaten, 0.0
-    if unbeaten and all(is_measured(evidence, decision.best, i) for i in unbeaten):
-        win = _compute_chance_of_beating(evidence, decision.best, unbeaten, to_come)
-    chance = f"the chance that up to {to_come[-1].seeds} seeds show a clear winner is {_format_share(win)}"
-    if enough and win < LIKELY:
-        is_safe = decision.verdict is Verdict.SAFE_CHOICE
-        sure = "is a safe choice" if is_safe else format_cost_bound(evidence, decision.recommended)
-        return _end(evidence, f"{named} {sure}, and {chance}")
-    if evidence.few_groups and win < LIKELY and _count_seeds(evidence) >= DECIDING_SEEDS:
-        few = (
-            f"all test images come from {format_count(evidence.few_groups, 'group')}, too few to show what {named} can"
-        )
-        return _end(evidence, f"{few} cost however many seeds are trained, and {chance}")
-    on = _list_contenders(evidence, decision, everyone=win >= LIKELY)
-    why = f"a clear winner is likely ({_format_share(win)})" if win >= LIKELY else f"what {named} can cost is open"
-    return _continue(evidence, on, why, f" {'continue' if len(on) > 1 else 'continues'} to {to_come[0].seeds} seeds")
+    if code := _find_end(evidence, choice, to_come):
+        return StoppingDecision(code)
+    if choice.outcome is Outcome.KEEP:
+        return _decide_while_kept(evidence, choice, to_come)
+    assert choice.best is not None and choice.use is not None  # else `_find_end` found one
+    chance = _compute_chance_of_beating(evidence, choice.best, choice.unbeaten, to_come)
+    if _is_enough(choice) and chance < LIKELY:
+        return StoppingDecision("ENOUGH", chance=chance)
+    if evidence.few_groups and chance < LIKELY:
+        return StoppingDecision("FEW_GROUPS", chance=chance)
+    everyone = chance >= LIKELY
+    contenders = (i for i in choice.unbeaten if everyone or i == evidence.baseline or _may_be_best(evidence, i))
+    on = tuple(sorted({choice.best, choice.use, *contenders}))
+    return StoppingDecision("WINNER_LIKELY" if everyone else "COST_OPEN", on, chance)
 
 
-def _end(evidence: Evidence, why: str) -> StoppingDecision:
-    return StoppingDecision((), f"The confirmation ended {_format_stage(evidence)}: {why}.")
+def _find_end(evidence: Evidence, choice: Choice, to_come: Sequence[InterimAnalysis]) -> str:
+    """Return why more seeds are useless or not available; "" if they may help."""
+    is_change = choice.outcome is Outcome.CHANGE and not is_costly(evidence, choice.use or 0)
+    ends = {
+        "NOTHING_LEARNED": choice.use is None,
+        "ONE_FINALIST": len(evidence.finalists) < 2,
+        "SETTLED": choice.is_settled or is_change,
+        "ONE_IMAGE": count_units(evidence) < 2,
+        "ALL_PLANNED": not to_come,
+    }
+    return next((code for code, holds in ends.items() if holds), "")
 
 
-def _continue(evidence: Evidence, finalists: tuple[int, ...], why: str, until: str) -> StoppingDecision:
-    names = join_families(evidence, finalists)
-    reason = f"The confirmation continues {_format_stage(evidence)}, as {why}: {names}{until}."
-    return StoppingDecision(finalists, reason)
+def _is_enough(choice: Choice) -> bool:
+    """Return whether the used loss costs at most the margin, as established or probable."""
+    return choice.sure is not Sure.OPEN and choice.outcome is not Outcome.CHANGE
 
 
-def _format_stage(evidence: Evidence) -> str:
-    return f"after {format_count(_count_seeds(evidence), 'seed')}"
-
-
-def _decide_while_kept(
-    evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool
-) -> StoppingDecision:
-    """Return the next step while cross-entropy is kept: more seeds for losses whose gain may still be established."""
-    base, seeds = evidence.baseline, _count_seeds(evidence)
-    assert base is not None and decision.best is not None
+def _decide_while_kept(evidence: Evidence, choice: Choice, to_come: Sequence[InterimAnalysis]) -> StoppingDecision:
+    """Return the next step while the present loss is kept: more seeds for losses whose gain may be established."""
+    base, seeds = choice.use, max(len(f.seeds) for f in evidence.finalists)
+    assert base is not None and choice.best is not None
     chances = {
         i: _compute_chance_of_beating(evidence, i, [base], to_come) if is_measured(evidence, i, base) else 1.0
-        for i in (decision.best, *decision.unbeaten)
+        for i in (choice.best, *choice.unbeaten)
         if i != base
     }
-    most = max(chances.values(), default=0.0)
-    few = (evidence.few_groups or 0) if most < LIKELY else 0
+    chance = max(chances.values(), default=0.0)
+    is_few = evidence.few_groups is not None and chance < LIKELY
     regret = evidence.finalists[base].regret
-    far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.margin
-    futile = seeds >= DECIDING_SEEDS and (few > 0 or (far and most < UNLIKELY))
-    if (enough and most < LIKELY) or futile:
-        sure = (
-            f"keeping cross-entropy {format_cost_bound(evidence, base)}, and " if enough and regret is not None else ""
-        )
-        if few:
-            sure = f"all test images come from {format_count(few, 'group')}, too few to show more, and "
-        chance = f"the chance that up to {to_come[-1].seeds} seeds establish a gain is {_format_share(most)}"
-        return _end(evidence, sure + chance)
+    is_far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.margin
+    if _is_enough(choice) and chance < LIKELY:
+        return StoppingDecision("ENOUGH", chance=chance)
+    if is_few or (is_far and chance < UNLIKELY):
+        return StoppingDecision("FEW_GROUPS" if is_few else "FUTILE", chance=chance)
     leading = max(chances, key=lambda i: get_difference(evidence, i, base).estimate, default=base)
-    gaining = (i for i, chance in chances.items() if chance >= UNLIKELY and _may_be_best(evidence, i))
+    gaining = (i for i, c in chances.items() if c >= UNLIKELY and _may_be_best(evidence, i))
     on = tuple(sorted({base, leading, *gaining}))
-    likely = f"a gain may still be established ({_format_share(most)})"
-    why = likely if most >= UNLIKELY else "what keeping cross-entropy can cost is open"
-    return _continue(evidence, on, why, f", up to {to_come[0].seeds} seeds")
-
-
-def _list_contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
-    assert decision.best is not None and decision.recommended is not None
-    contenders = (i for i in decision.unbeaten if everyone or i == evidence.baseline or _may_be_best(evidence, i))
-    return tuple(sorted({decision.best, decision.recommended, *contenders}))
+    return StoppingDecision("GAIN_POSSIBLE" if chance >= UNLIKELY else "COST_OPEN", on, chance)
 
 
 def _may_be_best(evidence: Evidence, i: int) -> bool:
@@ -147,39 +120,14 @@ def _may_be_best(evidence: Evidence, i: int) -> bool:
     return regret is None or regret.best >= CONTENDER
 
 
-def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
-    """Explain why more seeds are useless or not available; None if they may help."""
-    if decision.best is None:
-        return "nothing was learned that more seeds could compare"
-    if len(evidence.finalists) < 2:
-        alone = "there is only one finalist, so there is nothing to compare"
-        return "all that was tried is one function" if evidence.finalists[0].other_names else alone
-    shown = {Verdict.CLEAR_WINNER: "a clear winner is established", Verdict.EQUIVALENT: "equivalence is established"}
-    recommended = decision.recommended or 0
-    if decision.verdict in shown or (decision.action == "change" and not is_costly(evidence, recommended)):
-        change = f"a change to {evidence.finalists[recommended].family} has an established gain"
-        return shown.get(decision.verdict, change)
-    if count_units(evidence) < 2:
-        return f"with {format_units(evidence)}, no number of seeds can settle it"
-    if evidence.analysis_index >= len(evidence.analyses) - 1:
-        still = ", and the verdict is still open" if decision.strength == "open" else ""
-        return f"these were all that were planned{still}"
-    return None
-
-
 def _compute_chance_of_beating(
     evidence: Evidence, one: int, rivals: Sequence[int], to_come: Sequence[InterimAnalysis]
 ) -> float:
+    """Compute the chance that a finalist will have beaten all of these; 0 where one of them is not measured."""
+    if not rivals or not all(is_measured(evidence, one, i) for i in rivals):
+        return 0.0
     gaps = [(get_difference(evidence, one, i), count_common_seeds(evidence, one, i)) for i in rivals]
     return compute_chance_of_winner(gaps, count_units(evidence), evidence.margin, to_come)
-
-
-def _count_seeds(evidence: Evidence) -> int:
-    return max((len(f.seeds) for f in evidence.finalists), default=0)
-
-
-def _format_share(chance: float) -> str:
-    return "less than 1 %" if chance < 0.01 else "more than 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
 
 
 # --- The chance of a clear winner ---------------------------------------------------------------------------------

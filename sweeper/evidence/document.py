@@ -1,31 +1,37 @@
-"""The record of `recommendation.json`, the answer for programs."""
+"""The answer for programs: one schema for studies, scripts and judgements, from which people's texts are made, too."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import ClassVar
 
-from sweeper.core.base import Record
+from pydantic import Field
+
+from sweeper.core.base import Record, ShownCommand
 from sweeper.core.document import Document
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
-    Action,
-    AnalysisTaken,
+    Answer,
+    Contest,
+    Evidence,
+    FinalistEvidence,
+    Gain,
     ImbalanceProfile,
-    InterimAnalysis,
+    Interval,
     LongerLook,
-    Recommended,
-    Regret,
     Rung,
     SameLoss,
-    Strength,
+    Scope,
     Task,
     TrainerRow,
-    Verdict,
 )
+from sweeper.evidence.interim_analyses import get_comparison_level
+from sweeper.evidence.verdict_predicates import get_difference, has_beaten, is_measured
 
 
 class DatasetRow(Record):
-    """Data set of the search."""
+    """Data set of a study."""
 
     name: str
     source: str
@@ -36,6 +42,9 @@ class DatasetRow(Record):
     classes: tuple[str, ...]
     images: int
     """Number of images."""
+    imbalance: float
+    """Of the training pixels: background to foreground, or the most common class to the rarest."""
+    synthetic: bool = False
     profile: ImbalanceProfile
 
 
@@ -48,139 +57,81 @@ class ClassRow(Record):
     recall: float | None
 
 
-class ValueRow(Record):
-    """Score of a finalist with its 95 % interval."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-
-
 class TestRow(Record):
     """Scores on the test images at each training's own operating point, 0–1, means over the seeds."""
 
-    score: ValueRow
-    """Score in the verdict's metric."""
-    score_at_default: float
-    """Score at a threshold of 0.5, or τ = 0. So is `miou_at_default`."""
-    miou: float
-    ci_low: float
-    ci_high: float
+    miou: Gain
     fg_iou: float | None
     """IoU of the foreground; null with more than two classes."""
-    precision: float | None
-    """Precision of the foreground; with more than two classes the mean over those that occur. So is `recall`."""
-    recall: float | None
     dice: float
-    miou_at_default: float
+    precision: float | None
+    """Of the foreground; with more than two classes the mean over those that occur. So is `recall`."""
+    recall: float | None
+    at_plain: float
+    """Score at a threshold of 0.5, or τ = 0."""
     per_class: tuple[ClassRow, ...]
 
 
-class DifferenceRow(Record):
-    """A paired difference in the test score with its interval."""
+class LossRow(Record):
+    """One loss, or method, that was compared; best first."""
 
-    difference: float
-    ci_low: float
-    ci_high: float
-
-
-class LevelDifferenceRow(DifferenceRow):
-    """A paired difference at a level of its own."""
-
-    level: float
-    """Level of the interval: 0.95, or that of an interim analysis."""
-
-
-class RateRow(Record):
-    """Frequency of a finalist's collapses: an exact interval, 0–1."""
-
-    ci_low: float
-    ci_high: float
-
-
-class FinalistRow(Record):
-    """One confirmed configuration; best test score first."""
-
-    family: str
-    params: dict[str, float]
-    """Hyper-parameters of the loss."""
-    lr: float
-    lr_range: tuple[float, float] | None
+    loss: str
+    params: dict[str, float] = Field(default_factory=dict)
+    lr: float | None = None
+    """Learning rate; with a user's script the factor on its own."""
+    lr_range: tuple[float, float] | None = None
     """The range that the seeds' learning rates were drawn from; null = all have the same."""
-    seed_lrs: tuple[float, ...]
-    found_as: SameLoss | None
-    """The search's other name for the same function, if it had one."""
     seeds: int
-    """Number of seeds."""
-    seed_values: tuple[int, ...]
-    points: tuple[float, ...]
+    runs: tuple[str, ...]
+    """Its seeds, or the names of the runs that were judged."""
+    score: Gain | None
+    """Its score with its 95 % interval; null where it has no interval."""
+    mean: float
+    """Its score."""
+    cost: float | None
+    """Largest cost against the best (95 %)."""
+    vs_plain: Gain | None = None
+    """Gain over the present loss as usually trained, at 0.5 (τ = 0)."""
+    points: tuple[float, ...] = ()
     """Operating point of each training: a threshold (two classes) or τ."""
-    mlflow_run_ids: tuple[str, ...]
-    test: TestRow
-    vs_baseline: LevelDifferenceRow | None
-    """Against cross-entropy, tuned alike; null for cross-entropy, and where it was not confirmed."""
-    vs_plain_baseline: DifferenceRow | None
-    """Against cross-entropy as usually trained, at 0.5 (τ = 0)."""
-    validation_score: float
-    """Validation score in the verdict's metric."""
-    search_trial: int
-    search_value: float
-    trials_tried: int
+    collapses: int = 0
+    test: TestRow | None = None
+    search_trial: int | None = None
+    search_value: float | None = None
+    trials_tried: int | None = None
     """Search trials of its family, including stopped ones."""
-    trials_completed: int
-    """Number of these trials that were trained to the end."""
-    regret: Regret | None
-    probability_best: float | None
-    collapses: int
-    collapse_rate: RateRow
-    miou_when_trained: float | None
-    still_rising: float
-    """Gain of the objective on validation over the last quarter of the steps."""
+    trials_completed: int | None = None
+    found_as: SameLoss | None = None
+    """The search's other name for the same function, if it had one."""
+    mlflow_run_ids: tuple[str, ...] = ()
 
 
-class ComparisonRow(Record):
-    """The paired difference in the test score of two finalists, the better one first."""
+class DifferenceRow(Record):
+    """The paired difference in the score of two losses, the better one first; above 0 the first is better."""
 
     first: str
     second: str
-    difference: float
-    ci_low: float
-    ci_high: float
+    estimate: float
+    low: float | None
+    """Null = not known."""
+    high: float | None
     level: float
-    se_seed: float
+    """Level of this interval: 0.95, or that of an interim analysis."""
+    se_seed: float | None
     """Standard error from retraining with other seeds."""
-    se_image: float
+    se_image: float | None
     """Standard error from the choice of test images; 0 where its square was estimated below 0, and cut off there."""
+    established: bool
+    """Whether the first beats the second: the interval is above 0, and the difference at least the margin."""
 
 
-class OtherMeasureRow(Record):
-    """The finalists by another measure than the verdict's metric."""
+class AnalysisRow(Record):
+    """An interim analysis that was made."""
 
-    measure: str
-    """Of two classes of the foreground, of several the mean over those that occur."""
-    values: tuple[ValueRow, ...]
-    """In the order of `finalists`."""
-
-
-class PlainPointRow(LevelDifferenceRow):
-    """The recommended loss less `against`, all at the plain operating point: a threshold of 0.5, or τ = 0."""
-
-    against: str
-    """Cross-entropy; where that is recommended or was not confirmed, the best other finalist there."""
-    best: str
-    """The finalist with the highest score there."""
-    depends: bool
-    """Whether the recommendation depends on the tuned points: another finalist is ahead at the plain one by `margin` or
-    more, or a gain over cross-entropy of `margin` or more is smaller there."""
-    worse: dict[str, float]
-    """Family → how much lower it scores on the test images at its tuned points than at the plain one, if it does."""
-
-
-class AnalysesRow(Record):
-    """The interim analyses of the confirmation."""
-
-    planned: tuple[InterimAnalysis, ...]
-    taken: tuple[AnalysisTaken, ...]
+    seeds: int
+    error: float
+    outcome: str | None
+    code: str
 
 
 class SearchRow(Record):
@@ -193,73 +144,132 @@ class SearchRow(Record):
     abandoned: int
     """Attempts that ended with a dead worker; they are no trials."""
     per_family: dict[str, int]
+    collapses: dict[str, dict[str, int]]
+    """Family and kind → trainings of search and confirmation that gave a constant answer, or diverged."""
+    never_predicted: dict[str, dict[str, int]]
+    """Family and class → number of complete trainings that do not predict the class anywhere."""
 
 
-class RecommendationDocument(Document):
-    """The answer of a study for programs: `recommendation.json`, and what `sweeper run` and `report` print."""
+class AnswerDocument(Document, Answer):
+    """The answer: `recommendation.json`, and what `run`, `report`, `confirm` and `judge` print with `--json`."""
 
-    SCHEMA: ClassVar[str] = "sweeper.recommendation/1"
+    SCHEMA: ClassVar[str] = "sweeper.answer/2"
     NULL_NUMBERS: ClassVar[bool] = True
 
     study: str
-    action: Action | None = None
-    """Keep cross-entropy, or change to the recommended loss; null where neither can be stated."""
-    head: str | None = None
-    """The action in a sentence."""
-    verdict: Verdict
-    """Verdict on the recommended loss; `strength` says how sure it is that this costs at most the margin."""
-    strength: Strength
-    provisional: bool
-    """Whether the baseline was still improving, so that a clear verdict holds at this budget only."""
-    reasons: tuple[str, ...]
-    next_steps: tuple[str, ...]
-    dataset: DatasetRow
-    recipe: Recipe
-    """Everything about a training but its loss."""
-    recommended: Recommended | None
-    """The loss to train with; null only for the verdict `none`."""
-    not_learned: tuple[str, ...]
-    """Classes that no loss learned, about which nothing is known."""
-    rungs: tuple[Rung, ...]
-    """The budgets that were tried before the search, where no steps were given."""
+    """Name of the study or comparison, or the source of the scores."""
+    higher_is_better: bool = True
+    """Whether a higher score is better; differences are above 0 where the first is better, whatever this says."""
+    losses: tuple[LossRow, ...]
+    differences: tuple[DifferenceRow, ...]
     longer: LongerLook | None = None
-    """Effect of more steps (`--longer`); null if there was no longer look."""
-    held_out: bool
-    """False where the search saw the images that the finalists were scored on."""
-    folds: int | None
-    split: dict[str, tuple[str, ...]] | None
-    """Stems of the images that train, validate and test in the search, under `train`, `val` and `test`."""
-    finalists: tuple[FinalistRow, ...]
-    comparisons: tuple[ComparisonRow, ...]
-    other_measures: tuple[OtherMeasureRow, ...]
-    plain_point: PlainPointRow | None
-    """Whether the recommendation depends on the tuned operating points; null where none was tuned or there is only one
-    finalist."""
-    metric: str
-    """Display name of what the verdict compares; `recipe.metric` is its key."""
-    margin: float
-    """Region of practical equivalence, in the unit of `metric`."""
-    analyses: AnalysesRow
-    timeout: float | None
-    """Time limit of the sweep in seconds."""
-    cut: tuple[str, ...]
-    """Parts that the time limit cut, in sentences."""
-    test_images: int | None
-    test_groups: int | None
-    few_test_groups: int | None
-    constant_miou: float | None
+    scope: Scope = "both"
+    """What the answer generalises to: other trainings and other images, or one of them."""
+    images: int = 0
+    """Test images; 0 = not distinguished."""
+    groups: int | None = None
+    """Groups of related images, which count as one image each."""
+    held_out: bool = True
+    """False where the search saw the images that the losses were scored on."""
+    folds: int | None = None
+    constant_miou: float | None = None
     """Test mIoU of the same answer everywhere."""
-    search: SearchRow
-    winners_curse: float | None
-    """Search value minus confirmed test value of the recommended configuration."""
-    collapses: dict[str, int]
-    """Family → trainings of search and confirmation that collapsed: trained to the end, and no better than a
-    constant answer there, or diverged."""
-    collapse_kinds: dict[str, dict[str, int]]
-    """Family → collapses by kind."""
-    never_predicted: dict[str, dict[str, int]]
-    """Family and class → number of complete trainings that do not predict the class anywhere."""
-    versions: dict[str, str]
-    trained_by: tuple[TrainerRow, ...]
-    seconds: float
-    """Wall-clock time of the sweep over all its sessions."""
+    dataset: DatasetRow | None = None
+    recipe: Recipe | None = None
+    """Everything about a training but its loss."""
+    split: dict[str, tuple[str, ...]] | None = None
+    """Stems of the images that train, validate and test in the search, under `train`, `val` and `test`."""
+    rungs: tuple[Rung, ...] = ()
+    """The budgets that were tried before the search, where no steps were given."""
+    analyses: tuple[AnalysisRow, ...] = ()
+    search: SearchRow | None = None
+    command: ShownCommand | None = None
+    """The command that repeats it."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    trained_by: tuple[TrainerRow, ...] = ()
+    seconds: float | None = None
+    """Wall-clock time over all sessions."""
+
+
+def make_gain(interval: Interval) -> Gain:
+    """Return an interval without the sources of its error."""
+    return Gain(estimate=interval.estimate, low=interval.low, high=interval.high)
+
+
+def make_loss_rows(evidence: Evidence | None, answer: Answer) -> tuple[LossRow, ...]:
+    """Return the rows of the finalists of a study."""
+    finalists = () if evidence is None else evidence.finalists
+    return set_cost([_make_loss_row(evidence, finalist) for finalist in finalists if evidence is not None], answer)
+
+
+def set_cost(rows: Sequence[LossRow], answer: Answer) -> tuple[LossRow, ...]:
+    """Return the rows with the answer's cost in that of the used loss, so that one bound is printed."""
+    used = None if answer.use is None else answer.use.loss
+    return tuple(row.model_copy(update={"cost": answer.cost}) if row.loss == used else row for row in rows)
+
+
+def _make_loss_row(evidence: Evidence, finalist: FinalistEvidence) -> LossRow:
+    is_binary = finalist.fg_iou is not None
+    return LossRow(
+        **copy_fields(finalist, LossRow, "params", "lr", "points", "collapses", "found_as"),
+        **copy_fields(finalist, LossRow, "search_trial", "search_value", "trials_tried", "trials_completed"),
+        loss=finalist.family,
+        lr_range=None if finalist.rates is None else (finalist.rates.low, finalist.rates.high),
+        seeds=len(finalist.seeds),
+        runs=tuple(map(str, finalist.seeds)),
+        score=make_gain(finalist.score) if len(finalist.seeds) > 1 else None,
+        mean=finalist.score.estimate,
+        cost=None if finalist.regret is None else finalist.regret.bound,
+        vs_plain=None if finalist.vs_plain is None else make_gain(finalist.vs_plain),
+        mlflow_run_ids=finalist.run_ids,
+        test=TestRow(
+            miou=make_gain(finalist.miou),
+            fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
+            dice=finalist.dice,
+            precision=_compute_overall(finalist.precision, is_binary=is_binary),
+            recall=_compute_overall(finalist.recall, is_binary=is_binary),
+            at_plain=finalist.score_at_default,
+            per_class=tuple(
+                ClassRow(name=name, iou=iou, precision=precision, recall=recall)
+                for name, iou, precision, recall in zip(
+                    evidence.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
+                )
+            ),
+        ),
+    )
+
+
+def _compute_overall(per_class: Sequence[float | None], *, is_binary: bool) -> float | None:
+    """Return a binary task's value of the foreground, else the mean over the classes that occur."""
+    if is_binary:
+        return per_class[-1]
+    values = [value for value in per_class if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def make_difference_rows(contest: Contest | None) -> tuple[DifferenceRow, ...]:
+    """Return the differences of all pairs once, the better first."""
+    if contest is None:
+        return ()
+    names = [finalist.family for finalist in contest.finalists]
+    return tuple(
+        DifferenceRow(
+            first=names[i],
+            second=names[j],
+            estimate=gap.estimate,
+            level=get_comparison_level(contest, i, j),
+            established=has_beaten(contest, i, j),
+            **{name: getattr(gap, name) if is_measured(contest, i, j) else None for name in _ERRORS},
+        )
+        for i, j in combinations(range(len(names)), 2)
+        for gap in [get_difference(contest, i, j)]
+    )
+
+
+_ERRORS = ("low", "high", "se_seed", "se_image")
+
+
+def copy_fields(record: Record, row: type[Record], *names: str) -> Mapping[str, object]:
+    """Return these fields of a record, or all that it has in common with a row."""
+    kept = names or [name for name in row.model_fields if name in type(record).model_fields]
+    return {name: getattr(record, name) for name in kept}

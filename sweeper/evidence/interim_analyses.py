@@ -1,13 +1,13 @@
 """The planned interim analyses of the confirmation: after how many seeds, at which level.
 
-The confirmation is a race: 2 seeds of each finalist, then one at a time, with an interim analysis after each planned
-number. Fewer than 3 seeds establish nothing, as intervals with one degree of freedom are too wide to use, so no error
-is spent on them. From 3 on each analysis spends a part of the 5 % error, in the proportion 10 : 5 : 4 : 3 : 3 …, as
-most confirmations end early: 0.02, 0.01, 0.008, 0.006 and 0.006 after 3, 4, 5, 6 and 8 seeds. What an analysis spends
-is the probability that it is the first to find a difference where there is none (Lan & DeMets 1983). So all intervals
-hold together with 95 %, whatever ends the confirmation (repeated confidence intervals: Jennison & Turnbull 1989). The
-published boundaries are for known variances and too lenient for Student's t; these are computed for t with S − 1
-degrees of freedom, by simulation (bench/verdict.md).
+The confirmation is a race: 3 seeds of each finalist, then one at a time, with an interim analysis after each planned
+number. Fewer than 3 seeds establish nothing, as intervals with one degree of freedom are too wide to use, so they are
+analysed only where no more are planned. Each analysis spends a part of the 5 % error, in the proportion 10 : 5 : 4 : 3
+: 3 …, as most confirmations end early: 0.02, 0.01, 0.008, 0.006 and 0.006 after 3, 4, 5, 6 and 8 seeds. What an
+analysis spends is the probability that it is the first to find a difference where there is none (Lan & DeMets 1983). So
+all intervals hold together with 95 %, whatever ends the confirmation (repeated confidence intervals: Jennison &
+Turnbull 1989). The published boundaries are for known variances and too lenient for Student's t; these are computed for
+t with S − 1 degrees of freedom, by simulation (bench/answer.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scipy.special import stdtr
 from sweeper.core.records import Contest, InterimAnalysis
 from sweeper.evidence.intervals import LEVEL, Floats
 
-SEEDS = (2, 3, 4, 5, 6, 8, 13, 21, 34)
+SEEDS = (3, 4, 5, 6, 8, 13, 21, 34)
 """Numbers of seeds at which the confirmation is analysed."""
 DECIDING_SEEDS = 3
 """Least number of common seeds from which an interval of a pair may decide anything."""
@@ -35,20 +35,16 @@ PATHS = 400_000
 
 @lru_cache(maxsize=64)
 def plan_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
-    """Plan interim analyses after `least` ≥ 1 seeds, the numbers of SEEDS in between, and `most` ≥ `least` seeds."""
-    seeds, spent = _compute_spending(least, most)
-    showing = [(s, part) for s, part in zip(seeds, spent, strict=True) if part]
-    errors = _compute_errors(*zip(*showing, strict=True)) if showing else [ERROR]
-    errors = errors[:1] * (len(seeds) - len(errors)) + errors  # those that spend nothing get the first error
-    return tuple(InterimAnalysis(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, errors, spent, strict=True))
+    """Plan interim analyses after `least` ≥ 1 seeds, the numbers of SEEDS in between, and `most` ≥ `least` seeds.
 
-
-def _compute_spending(least: int, most: int) -> tuple[list[int], list[float]]:
-    """Return the numbers of seeds with an interim analysis, and the error each spends, 0 before `DECIDING_SEEDS`."""
+    The first is after at least `DECIDING_SEEDS`, unless fewer are planned.
+    """
+    least = max(least, min(most, DECIDING_SEEDS))
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
-    before = sum(s < DECIDING_SEEDS for s in seeds)
-    parts = [0] * before + [ERROR_PARTS[min(k, len(ERROR_PARTS) - 1)] for k in range(len(seeds) - before)]
-    return seeds, [ERROR * part / max(1, sum(parts)) for part in parts]
+    parts = [ERROR_PARTS[min(k, len(ERROR_PARTS) - 1)] for k in range(len(seeds))]
+    spent = [ERROR * part / sum(parts) for part in parts]
+    errors = _compute_errors(seeds, spent) if len(seeds) > 1 else [ERROR]
+    return tuple(InterimAnalysis(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, errors, spent, strict=True))
 
 
 def _compute_errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
@@ -117,8 +113,3 @@ def count_common_seeds(evidence: Contest, first: int, second: int) -> float:
 def get_comparison_level(evidence: Contest, first: int, second: int) -> float:
     """Return the level of the interval that compares two finalists (indices)."""
     return compute_level(evidence.analyses, count_common_seeds(evidence, first, second))
-
-
-def get_joint_level(evidence: Contest) -> float:
-    """Return the level at which differences hold over all interim analyses together; of a single one its own level."""
-    return 1 - evidence.analyses[0].error if len(evidence.analyses) == 1 else LEVEL

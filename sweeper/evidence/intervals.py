@@ -23,12 +23,12 @@ these (2 against n − 1), the critical value is that of Cochran and Cox for a s
 
   t = (t_{S−1} v₁ + t_{n−1} (v₂ − v₃)) / (v₁ + v₂ − v₃),      interval = estimate ± t √(v₁ + v₂ − v₃)
 
-It is exact when one part is 0, and too wide otherwise; bench/verdict.md has its calibration.
+It is exact when one part is 0, and too wide otherwise; bench/answer.md has its calibration.
 
 With K folds each image is scored by networks that were trained on (K − 1)/K of the same images, whatever the rotation.
 The effect of one training image on the scores of the others is then the same in all rotations, and is in neither part.
 So v₂ − v₃ is multiplied by K/(K − 1): an approximation, which keeps 5 % where single training images matter little
-(bench/verdict_tables.md).
+(bench/answer_tables.md).
 
 Sources: Cochran & Cox, *Experimental Designs* (1957), 4.14; Jaeckel, *The infinitesimal jackknife* (Bell Laboratories
 1972); Efron, *The jackknife, the bootstrap and other resampling plans* (1982), 6; Cornfield & Tukey, *Average values of

@@ -18,7 +18,7 @@ with p² the mean of the pairs' variances. d₀, the degrees of freedom borrowed
 
 Fewer than `MIN_BORROWED` degrees of freedom are not borrowed: the pairs then differ too much for a common mean. A loss
 that collapsed on one of five seeds has 500 times the variance of the others; half a degree of freedom towards that mean
-hid a gain of 0.03, evident from the pair's own seeds, in half of the simulated sweeps (bench/verdict.md).
+hid a gain of 0.03, evident from the pair's own seeds, in half of the simulated sweeps (bench/answer.md).
 
 With two finalists nothing changes.
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from sweeper.core import metrics
 from sweeper.core.records import (
-    Collapse,
     Comparison,
     Evidence,
     FinalistEvidence,
@@ -147,12 +146,8 @@ def _make_finalist(
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
     rows = list(at[spec.family].values())
-    collapsed = [any(run.has_collapsed for run in replicate.runs) for replicate in seeds.values()]
-    sound = [row for row, has_collapsed in zip(rows, collapsed, strict=True) if not has_collapsed]
     iou, precision, recall = bench.compute_class_means(rows)
     gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
-    diverged = Collapse.DIVERGED
-    val_scores = [run.evaluations[-1].value if run.evaluations and run.collapse is not diverged else 0 for run in runs]
     return FinalistEvidence(
         family=spec.family,
         params=spec.params,
@@ -166,14 +161,12 @@ def _make_finalist(
         miou=compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0)),
         miou_at_default=float(bench.miou_at_default[rows].mean()),
         **_score_in_metric(bench, rows),
-        val_score=float(np.mean(val_scores)),
         fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if binary else None,
         dice=float(bench.dice[rows].mean()),
         iou=iou,
         precision=precision,
         recall=recall,
         collapses=sum(run.has_collapsed for run in runs),
-        miou_when_trained=float(bench.miou.scores[sound].mean()) if sound else None,
         still_rising=float(np.mean(gains)) if gains else 0.0,
         missed_classes=Counter(name for run in runs if not run.has_collapsed for name in run.missing_classes),
         vs_plain=_compute_default_gain(bench, at[spec.family], at.get(BASELINE, {})),

@@ -18,7 +18,7 @@ Both variances are estimates and have factors of their own, σ = ν/χ²_ν for 
 `SCALES` quantiles. Given τ, σ and ω everything is normal. The cells of a grid over τ and (σ, ω) are weighted by prior ×
 marginal likelihood, and `DRAWS` quasi-random points (Sobol) of each cell make the posterior of μ.
 
-In each draw the regret of f is max_g μ_g − μ_f. bench/verdict.md has how often the bound holds in simulated sweeps.
+In each draw the regret of f is max_g μ_g − μ_f. bench/answer.md has how often the bound holds in simulated sweeps.
 
 Sources: Chick & Inoue, *New two-stage and sequential procedures for selecting the best simulated system* (Operations
 Research 2001), where the regret is called opportunity cost; Gelman, *Prior distributions for variance parameters in
@@ -45,7 +45,7 @@ SPREAD = 0.02
 BOUND = 0.97
 """Posterior probability of the bound that is printed as 95 %. It makes the bound hold in 95 % of simulated sweeps, in
 which the recommended finalist has the least expected regret and any of up to six interim analyses may end the
-confirmation once the bound is small enough (bench/verdict.md)."""
+confirmation once the bound is small enough (bench/answer.md)."""
 PRIOR_DEGREES, PRIOR_DEVIATION = 3.0, 1.5
 """Prior of a variance over seeds: degrees of freedom, and standard deviation of one seed's difference in margins."""
 SCALES = 8
@@ -77,15 +77,13 @@ def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
         return None
     means, weights = drawn
     regret = means.max(axis=1, keepdims=True) - means  # (draws, K)
-    expected, average, base = weights @ regret, weights @ means, evidence.baseline
+    expected = weights @ regret
     mious = _get_miou_scale(evidence)
     return tuple(
         Regret(
             expected=float(expected[k]),
             bound=_compute_quantile(regret[:, k] / mious, weights, BOUND) * mious,
-            within_margin=min(1.0, float(weights[regret[:, k] <= evidence.margin].sum())),
             best=min(1.0, float(weights[regret[:, k] <= 0].sum())),
-            gain=None if base is None else float(average[k] - average[base]),
         )
         for k in range(means.shape[1])
     )

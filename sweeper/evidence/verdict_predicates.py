@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
-from sweeper.core.text import format_count
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 
 LEARNED_MARGIN = 0.002
@@ -17,17 +15,6 @@ the same margin (`sweeper.training.scores`)."""
 REGRET_TIE = 0.1
 """Expected regrets within this many hundredths (`Scale.hundredth`) of each other are a tie, which other grounds
 break."""
-Step = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
-
-
-class PreferenceGround(NamedTuple):
-    """Reason for the choice of a finalist: a step that excluded others."""
-
-    step: Step
-    among: tuple[int, ...]
-    """Candidates before the step."""
-    near: float
-    """Expected regrets that differ by no more than this are a tie."""
 
 
 def get_comparison(evidence: Contest, first: int, second: int) -> Comparison:
@@ -68,7 +55,7 @@ def has_beaten(evidence: Contest, best: int, rival: int) -> bool:
 
 
 def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
-    """Return whether all interim analyses so far together put the difference within ± the margin."""
+    """Return whether all interim analyses so far together put the difference within ± margin."""
     comparison = get_comparison(evidence, i, j)
     return (
         has_enough_seeds(evidence, i, j)
@@ -126,28 +113,21 @@ def has_learned(evidence: Contest, i: int) -> bool:
     return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED_MARGIN
 
 
-def choose_preferred(
-    evidence: Contest, among: Sequence[int], order: Sequence[str], *, change: bool = False
-) -> tuple[int, tuple[PreferenceGround, ...]]:
-    """Choose which of several suitable finalists to recommend; also return the grounds that excluded others, in order.
+def choose_preferred(evidence: Contest, among: Sequence[int], order: Sequence[str], *, change: bool = False) -> int:
+    """Choose which of several suitable finalists to use.
 
     The steps keep those that learned; of these the ones with the least expected regret (within `REGRET_TIE`; if one is
     unknown, with a score within the margin of the highest); then those within the margin of the best at the plain
     operating point; those that never collapsed; those whose learning rate is not at the edge of its range; of the rest
-    the simplest. For a `change`, where all gain, regrets within the margin are a tie, and `rank_plainness` comes
-    before simplicity.
+    the simplest. For a `change`, where all gain, regrets within the margin are a tie, and `rank_plainness` comes before
+    simplicity.
     """
     near = evidence.margin if change else REGRET_TIE * evidence.scale.hundredth
-    candidates, grounds = list(among), list[PreferenceGround]()
-    for step, keep in _STEPS:
-        kept = [i for i in candidates if keep(evidence, i, candidates, near)]
-        if kept and len(kept) < len(candidates):
-            grounds.append(PreferenceGround(step, tuple(candidates), near))
-            candidates = kept
-    if len(candidates) > 1:
-        grounds.append(PreferenceGround("simplicity", tuple(candidates), near))
+    candidates = list(among)
+    for keep in _STEPS:
+        candidates = [i for i in candidates if keep(evidence, i, candidates, near)] or candidates
     plain = rank_plainness if change else lambda *_: ()
-    return min(candidates, key=lambda i: (*plain(evidence, i), *rank_simplicity(evidence, i, order))), tuple(grounds)
+    return min(candidates, key=lambda i: (*plain(evidence, i), *rank_simplicity(evidence, i, order)))
 
 
 def _keep_least_regret(evidence: Contest, i: int, candidates: Sequence[int], near: float) -> bool:
@@ -164,12 +144,12 @@ def _keep_plainest(evidence: Contest, i: int, candidates: Sequence[int], _: floa
     return evidence.finalists[i].score_at_default >= max(at_default) - evidence.margin
 
 
-_STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int], float], bool]], ...] = (
-    ("learned", lambda evidence, i, *_: has_learned(evidence, i)),
-    ("regret", _keep_least_regret),
-    ("plain", _keep_plainest),
-    ("collapse", lambda evidence, i, *_: is_sound(evidence, i)),
-    ("edge", lambda evidence, i, *_: not (isinstance(evidence, Evidence) and evidence.finalists[i].lr_at_edge)),
+_STEPS: tuple[Callable[[Contest, int, Sequence[int], float], bool], ...] = (
+    lambda evidence, i, *_: has_learned(evidence, i),
+    _keep_least_regret,
+    _keep_plainest,
+    lambda evidence, i, *_: is_sound(evidence, i),
+    lambda evidence, i, *_: not (isinstance(evidence, Evidence) and evidence.finalists[i].lr_at_edge),
 )
 
 
@@ -199,9 +179,3 @@ def count_units(evidence: Contest) -> float:
     if evidence.scope == "trainings":
         return math.inf
     return evidence.test_images if evidence.test_groups is None else evidence.test_groups
-
-
-def format_units(evidence: Contest) -> str:
-    """Format how many independent test images there are, a finite number: `1 test image`, `2 groups of test images`."""
-    units = ("test image",) if evidence.test_groups is None else ("group of test images", "groups of test images")
-    return format_count(int(count_units(evidence)), *units)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout
+from sweeper.core.events import JobResult, Reply, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 
@@ -79,7 +79,7 @@ class InlineBackend:
         """Accept the job; the next poll does it."""
         self._job = job
 
-    def poll(self, timeout_seconds: float) -> list[Answer]:
+    def poll(self, timeout_seconds: float) -> list[Reply]:
         """Do the job; without one, or with a timeout of 0, save the last training and wait."""
         if self._job is None or not timeout_seconds:
             self._trainings.save_last_training()

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
-from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
+from sweeper.core.events import Reply, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import format_count
@@ -243,19 +243,19 @@ class ProcessBackend:
         self._watchdog.start_waiting(worker, job.spec.purpose, get_stage(job, self._conditions.recipe))
         worker.send(job)
 
-    def poll(self, timeout_seconds: float) -> list[Answer]:
+    def poll(self, timeout_seconds: float) -> list[Reply]:
         """Return the workers' answers, and the losses of those that died or hang."""
-        answers: list[Answer] = []
+        answers: list[Reply] = []
         busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
         for pipe in wait(list(busy), timeout_seconds):
             assert isinstance(pipe, Connection)
             answers.append(self._read_answer(busy[pipe]))
         return answers + self._find_hung()
 
-    def _read_answer(self, worker: WorkerProcess) -> Answer:
+    def _read_answer(self, worker: WorkerProcess) -> Reply:
         """Return what a worker's next message says."""
         try:
-            answer: Answer | tuple[str, str] = worker.pipe.recv()
+            answer: Reply | tuple[str, str] = worker.pipe.recv()
         except (EOFError, OSError):
             return self._replace_lost(worker)
         if isinstance(answer, tuple):  # "refused" or "broken": it ends, though it had been ready
@@ -278,9 +278,9 @@ class ProcessBackend:
         assert worker.job is not None
         return WorkerLost(worker.job.spec, self._replace(worker, reason))
 
-    def _find_hung(self) -> list[Answer]:
+    def _find_hung(self) -> list[Reply]:
         """Kill the workers that hang, and return their losses."""
-        answers: list[Answer] = []
+        answers: list[Reply] = []
         for worker in list(self._workers):
             if (reason := self._watchdog.explain_hang(worker)) is not None and not worker.pipe.poll():
                 answers.append(self._replace_lost(worker, reason))

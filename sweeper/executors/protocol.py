@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, Protocol
 
-from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout
+from sweeper.core.events import Reply, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions
 from sweeper.system.clocks import get_running_seconds
@@ -87,7 +87,7 @@ class Executor(Protocol):
     def submit(self, job: TrainingJob) -> None:
         """Submit a job, which requires `free() > 0`."""
 
-    def poll(self, timeout_seconds: float) -> list[Answer]:
+    def poll(self, timeout_seconds: float) -> list[Reply]:
         """Return the answers since the last call, waiting for the first at most this long.
 
         Call it even while nothing is trained: only here new and lost workers are noticed.

@@ -26,7 +26,7 @@ import ray
 from ray.job_config import JobConfig
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError, get_cause
-from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
+from sweeper.core.events import Reply, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.protocol import Watchdog, get_stage
@@ -118,7 +118,7 @@ class RayExecutor:
         actor.job, actor.holds, actor.pending = job, spec, actor.handle.advance.remote(job)
         self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
 
-    def poll(self, timeout_seconds: float) -> list[Answer]:
+    def poll(self, timeout_seconds: float) -> list[Reply]:
         """Return the actors' answers, and the losses of those that died or hang."""
         for actor in self._idle:
             if not actor.kept:
@@ -135,9 +135,9 @@ class RayExecutor:
         answers = [answer for answer in replies if answer is not None]
         return answers + self._find_hung()
 
-    def _find_hung(self) -> list[Answer]:
+    def _find_hung(self) -> list[Reply]:
         """Kill the actors that hang, and return their losses."""
-        answers: list[Answer] = []
+        answers: list[Reply] = []
         for actor in list(self._actors):
             reason = self._watchdog.explain_hang(actor)
             if reason is not None and actor.job is not None and not ray.wait([actor.pending], timeout=0)[0]:
@@ -145,7 +145,7 @@ class RayExecutor:
                 self._replace(actor, reason)
         return answers
 
-    def _read_answer(self, actor: RayActor, reference: Any) -> Answer | None:
+    def _read_answer(self, actor: RayActor, reference: Any) -> Reply | None:
         try:
             reply: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
@@ -160,7 +160,7 @@ class RayExecutor:
                 self._actors.remove(actor)
                 ray.kill(actor.handle)
             return None
-        answer: Answer = reply
+        answer: Reply = reply
         if isinstance(answer, WorkerLost):
             self._replace(actor, answer.reason)
             return answer
@@ -246,7 +246,7 @@ class RayTrainer:
             return node, str(error)
         return node, None
 
-    def advance(self, job: TrainingJob) -> Answer:
+    def advance(self, job: TrainingJob) -> Reply:
         """Do a job."""
         return self._trainings.run_job(job)
 

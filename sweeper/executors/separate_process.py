@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError, get_cause
-from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout
+from sweeper.core.events import Reply, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.executors.protocol import Backend, Executor
@@ -92,9 +92,9 @@ class SubprocessBackend:
         """Submit a job."""
         self._call("submit", job)
 
-    def poll(self, timeout_seconds: float) -> list[Answer]:
+    def poll(self, timeout_seconds: float) -> list[Reply]:
         """Return the answers that came within `timeout_seconds`."""
-        answers: list[Answer] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
+        answers: list[Reply] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
         return answers
 
     def close(self) -> None:

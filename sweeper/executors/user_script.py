@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sweeper.core.errors import InterruptedSweepError, ScriptError
-from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
+from sweeper.core.events import JobResult, Reply, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
 from sweeper.data.folds import get_split
@@ -58,7 +58,7 @@ class ScriptBackend:
             log=log,
         )
         self._pool = ThreadPoolExecutor(self._starter.workers, "script")
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         self._running = 0
         self._data_check = DataCheck()
 
@@ -94,9 +94,9 @@ class ScriptBackend:
         self._running += 1
         self._pool.submit(self._do_job, job.spec)
 
-    def poll(self, timeout_seconds: float) -> list[Answer]:
+    def poll(self, timeout_seconds: float) -> list[Reply]:
         """Return the answers since the last call, waiting for the first at most this long."""
-        answers: list[Answer] = []
+        answers: list[Reply] = []
         try:
             answers.append(self._answers.get(block=timeout_seconds > 0, timeout=timeout_seconds or None))
             while True:

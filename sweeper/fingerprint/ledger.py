@@ -15,12 +15,12 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import fmean, geometric_mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sweeper.core.base import Record
-from sweeper.core.records import ImbalanceProfile, LongerLook, Task
+from sweeper.core.records import ImbalanceProfile, Task
 from sweeper.core.text import format_signed, format_significant
 from sweeper.losses.families import FAMILIES
 
@@ -309,44 +309,41 @@ def read_user_rows(reports: Path) -> tuple[LedgerRow, ...]:
     return tuple(rows)
 
 
-def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
-    """Return the rows of one `sweeper.recommendation` document."""
-    dataset, recipe, finalists = study["dataset"], study["recipe"], study["finalists"]
-    assert isinstance(dataset, dict) and isinstance(recipe, dict) and isinstance(finalists, list)
-    if recipe["metric"] != "miou" or min((one["seeds"] for one in finalists), default=0) < 2:
+def _read_rows(study: dict[str, Any]) -> list[LedgerRow]:
+    """Return the rows of one `sweeper.answer` document."""
+    dataset, recipe, losses = study["dataset"], study["recipe"], study["losses"]
+    if recipe["metric"] != "miou" or min((one["seeds"] for one in losses), default=0) < 2:
         return []
     profile = ImbalanceProfile.model_validate_json(json.dumps(dataset["profile"]))
-    common = {"point": str(study["study"]), "generator": OWN, "task": dataset["task"], **compute_features(profile)}
-    gains_longer = _read_longer_gains(study.get("longer"))
+    common = {"point": study["study"], "generator": OWN, "task": dataset["task"], **compute_features(profile)}
+    gains, look = {BASELINE: (0.0, 0.0, 0.0)}, study.get("longer")
+    for gap in study["differences"]:
+        if gap["second"] == BASELINE:
+            gains[gap["first"]] = (gap["estimate"], gap["low"], gap["high"])
+        elif gap["first"] == BASELINE:
+            gains[gap["second"]] = (-gap["estimate"], -gap["high"], -gap["low"])
+    gaps = look["gaps"] if look and look["times"] == LONGER_TIMES else []
+    longer = {gap["first"]: gap["after"]["estimate"] for gap in gaps if gap["second"] == BASELINE}
     rows = []
-    for finalist in finalists:
-        gain = finalist["vs_baseline"]
-        if gain is None and finalist["family"] != BASELINE:
+    for one in losses:
+        name = one["loss"]
+        if name not in gains:
             continue
+        gain, low, high = gains[name]
         row = {
             **common,
-            "family": finalist["family"],
-            "params": _format_params(finalist["family"], dataset["task"], finalist["params"], profile.imbalance),
-            "lr": finalist["lr"],
+            "family": name,
+            "params": _format_params(name, dataset["task"], one["params"], profile.imbalance),
+            "lr": one["lr"],
             "steps": recipe["confirm_steps"],
-            "score": finalist["test"]["miou"],
-            "gain": gain["difference"] if gain else 0.0,
-            "low": gain["ci_low"] if gain else 0.0,
-            "high": gain["ci_high"] if gain else 0.0,
-            "gain_longer": gains_longer.get(finalist["family"]),
+            "score": one["test"]["miou"]["estimate"],
+            "gain": gain,
+            "low": low,
+            "high": high,
+            "gain_longer": longer.get(name),
         }
         rows.append(LedgerRow.model_validate(row, strict=False))
     return rows if any(row.family == BASELINE for row in rows) else []
-
-
-def _read_longer_gains(look: object) -> dict[str, float]:
-    """Return the gain over cross-entropy of each family that a study's longer look at that many steps trained."""
-    if look is None:
-        return {}
-    longer = LongerLook.model_validate_json(json.dumps(look))
-    if longer.times != LONGER_TIMES:
-        return {}
-    return {gap.first: gap.after.estimate for gap in longer.gaps if gap.second == BASELINE}
 
 
 def _format_params(family: str, task: Task, params: dict[str, float], imbalance: float) -> str:

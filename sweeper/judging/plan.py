@@ -20,7 +20,7 @@ from sweeper.core.records import Interval
 from sweeper.core.text import join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import compute_half_width, scale_variances
-from sweeper.evidence.verdict_predicates import count_units, get_difference, has_enough_seeds
+from sweeper.evidence.verdict_predicates import count_units, get_difference
 from sweeper.judging.judgement import Judgement
 
 POWER = 0.8
@@ -133,13 +133,14 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
     contest, table = judgement.contest, judgement.table
     to = contest.baseline or 0
     others = [i for i in range(len(contest.finalists)) if i != to]
-    if lacking := [contest.finalists[i].family for i in others if not has_enough_seeds(contest, i, to)]:
+    pairs = {i: (contest.finalists[i].runs, contest.finalists[to].runs) for i in others}
+    seeds = {i: min(count_common_seeds(contest, i, to), *map(len, pairs[i])) for i in others}
+    if lacking := [contest.finalists[i].family for i in others if seeds[i] < DECIDING_SEEDS]:
         raise UsageError(
             f"--plan needs the spread of trainings, {DECIDING_SEEDS} of each method or more, got fewer of "
             f"{join_words(lacking[:5])} or of {contest.finalists[to].family}; train these few seeds first"
         )
     units = count_units(contest)
-    seeds = {i: count_common_seeds(contest, i, to) for i in others}
     pilots = {
         i: Pilot(get_difference(contest, i, to), seeds[i], units, judgement.level, contest.paired) for i in others
     }

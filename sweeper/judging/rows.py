@@ -79,7 +79,6 @@ class ScoreRequest:
     level: float = 0.95
     claim: str | None = None
     """Claim to check in addition, such as `B > A by 0.005`."""
-    keeps_baseline: bool = False
     """Whether the baseline is recommended unless another has beaten it."""
     at: str | None = None
     """Step of a training that has its score (`sweeper.judging.steps`); None = the last, equal for all."""
@@ -149,7 +148,7 @@ class Rows:
         titles: list[str] = table.columns.tolist()
         if any(title.endswith("__MIN") for title in titles):
             self.problems.append(
-                "a row must have one score, got a chart of Weights & Biases; docs/judge.md has lines that convert it"
+                "a row must have one score, got a chart of Weights & Biases; pandas lines in docs/judge.md convert it"
             )
             return
         needed = {name: key for key, name in names.items() if key in ("method", *request.columns)}

@@ -35,7 +35,7 @@ class RunCells:
         frame = _name_folds(frame) if self.is_by_fold else frame
         rows.refuse(
             frame.duplicated(CELL, keep=False),
-            f"one row must be for one {join_words(self.present)}, got several; leave all but one out, or name (or add) "
+            f"one row must be for one {join_words(self.present)}, got several; leave all but one out, or name or add "
             "the column that tells them apart: --column seed=NAME if each is a training, image=NAME if each is an "
             "image (group=NAME if its name is that of several), or class=NAME",
         )

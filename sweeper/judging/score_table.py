@@ -28,7 +28,7 @@ from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRequest, ScoreRows
 from sweeper.judging.run_cells import RunCells
-from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_seeds_in_names, note_unlearned
+from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_seeds_in_names
 
 USUAL_MARGIN = 0.01
 MOST_CELLS = 50_000_000
@@ -98,7 +98,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     rows.raise_problems()
     notes = cells.notes
     if not rows.is_trusted:  # else sweeper made the table, and says it elsewhere
-        notes += [*note_unlearned(unlearned), *note_background(rows), *note_seeds_in_names(rows)]
+        notes += [*note_background(rows), *note_seeds_in_names(rows)]
     margin = USUAL_MARGIN if request.margin is None else request.margin
     seeds = cells.runs["seed"].to_numpy()
     return ScoreTable(
@@ -119,7 +119,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         design=scores.design,
         folds=cells.folds if cells.is_by_fold else None,
         classes=cells.frame["class"].nunique() if "class" in cells.present else 0,
-        unlearned=unlearned,
+        unlearned=tuple(unlearned),
     )
 
 

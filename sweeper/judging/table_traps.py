@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -137,14 +136,4 @@ def note_seeds_in_names(rows: Rows) -> list[str]:
         f"{abbreviate_names(several)} look like trainings of fewer methods, and are judged as methods. If they are, "
         f"give the seed a column, in pandas: `table[['method', 'seed']] = table[{rows.titles['method']!r}].str.extract("
         f"{_SEED_IN_NAME!r})`"
-    ]
-
-
-def note_unlearned(names: Sequence[str]) -> list[str]:
-    """Return a note on classes that no run learned."""
-    if not names:
-        return []
-    return [
-        f"No run learned {join_words(names)} (the IoU is at most {LEARNED_IOU:g}): nothing is known about how the "
-        "methods treat them; train longer."
     ]

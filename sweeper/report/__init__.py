@@ -12,43 +12,40 @@ from typing import TYPE_CHECKING
 from sweeper.core.paths import ReportPaths
 
 if TYPE_CHECKING:
-    from sweeper.core.records import Recommendation, SweepRecord
+    from sweeper.core.records import Evidence, SweepRecord
+    from sweeper.evidence.document import AnswerDocument
     from sweeper.report.facts import Pixels
 
 
 def write_report(
     sweep: SweepRecord,
-    recommendation: Recommendation,
+    document: AnswerDocument,
+    evidence: Evidence | None,
     out: Path,
     *,
-    ui_url: str = "http://127.0.0.1:5000",
     pixels: Pixels | None = None,
     report_alive: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
     """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
 
     An earlier report is replaced. The study may be in any state: the report says if there is no trial, or if without
-    `pixels` no predictions are drawn. Links to runs point to `ui_url`; `report_alive` is called meanwhile, as a
-    heartbeat.
+    `pixels` no predictions are drawn. `report_alive` is called meanwhile, as a heartbeat.
 
     Raises:
         OSError: if a file cannot be written.
     """
     from sweeper.core.document import format_json
-    from sweeper.evidence.recommendation import make_recommendation_json
     from sweeper.report.facts import collect_facts, search_split
     from sweeper.report.figures import draw_all
     from sweeper.report.html import write_page
     from sweeper.report.markdown import render_report
-    from sweeper.report.tables import list_split_stems, write_csv, write_split
+    from sweeper.report.tables import write_csv, write_split
 
     paths = ReportPaths(out, sweep.study)
-    facts = collect_facts(sweep, recommendation, pixels)
+    facts = collect_facts(sweep, document, evidence, pixels)
     figures = draw_all(facts, paths.figures, report_alive)
-    split, dataset = search_split(facts), sweep.conditions.dataset
-    document = make_recommendation_json(sweep, recommendation, list_split_stems(dataset, split))
-    paths.recommendation.write_text(format_json(document), "utf-8")
+    paths.recommendation.write_text(format_json(document.document), "utf-8")
     write_csv(facts.frame, paths.trials)
-    write_split(dataset, split, paths.split)
-    write_page(render_report(facts, figures, ui_url), paths.markdown)
+    write_split(sweep.conditions.dataset, search_split(facts), paths.split)
+    write_page(render_report(facts, figures), paths.markdown)
     return paths

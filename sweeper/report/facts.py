@@ -12,17 +12,15 @@ import pandas as pd
 
 from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, get_default_operating_point
 from sweeper.core.own_metric import resolve_verdict_metric
-from sweeper.core.records import FinalistEvidence, Interval, Recommendation, Split, SweepRecord, TrialResult, Verdict
-from sweeper.core.text import format_upper_bound
+from sweeper.core.records import Evidence, FinalistEvidence, Interval, Split, SweepRecord, TrialResult
 from sweeper.data.folds import get_split
-from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.paired_scores import make_paired_scores
-from sweeper.evidence.recommendation import find_recommended_index
 from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, list_scored_images
 from sweeper.evidence.verdict_predicates import get_difference as paired_difference
 from sweeper.report.formatting import (
     MISSING,
-    format_level,
     format_number,
     format_number_interval,
     format_signed_interval,
@@ -33,25 +31,23 @@ from sweeper.report.tables import make_trials_frame
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
 
-LITTLE = 0.1
-"""Share of the mIoU range from the constant prediction to 1 below which a network cannot do the task."""
-
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """A study and its recommendation with the roles of the finalists resolved."""
+    """A study and its answer with the roles of the finalists resolved."""
 
     sweep: SweepRecord
-    recommendation: Recommendation
+    document: AnswerDocument
+    evidence: Evidence | None
     frame: pd.DataFrame
     """`make_trials_frame` of the study."""
     finalists: tuple[FinalistEvidence, ...]
     chosen: FinalistEvidence | None
-    """The recommended loss among the finalists."""
+    """The used loss among the finalists."""
     baseline: FinalistEvidence | None
-    """Cross-entropy at its best learning rate."""
+    """The present loss at its best learning rate."""
     rival: FinalistEvidence | None
-    """Rival shown with the recommended loss: the baseline, or the best other finalist if the baseline is chosen."""
+    """Rival shown with the used loss: the present one, or the best other finalist if that is used."""
     pixels: Pixels | None = None
     """The decoded images; None if not available."""
 
@@ -67,9 +63,13 @@ class ReportFacts:
 
     @property
     def metric(self) -> str:
-        """Display name of the verdict's metric."""
-        evidence = self.recommendation.evidence
-        return self.objective if evidence is None else evidence.scale.score
+        """Display name of the compared metric."""
+        return self.objective if self.evidence is None else self.evidence.scale.score
+
+    @property
+    def present(self) -> str:
+        """Name of the present loss."""
+        return self.document.present or BASELINE
 
     @property
     def margin(self) -> str:
@@ -96,49 +96,18 @@ class ReportFacts:
         """0.5 or 0."""
         return get_default_operating_point(self.sweep.conditions.dataset.task)
 
-    @property
-    def chosen_index(self) -> int | None:
-        """Index of the recommended loss among the finalists."""
-        return None if self.chosen is None else self.finalists.index(self.chosen)
-
-    @property
-    def has_learned_nothing(self) -> bool:
-        """Whether nothing is recommended because no loss was better than a constant prediction."""
-        sweep, evidence = self.sweep, self.recommendation.evidence
-        if self.recommendation.verdict is not Verdict.NONE:
-            return False
-        if evidence is not None and evidence.finalists:
-            return True
-        if not sweep.learned:
-            return True
-        ended = [trial for trial in sweep.trials if trial.state != "failed"]
-        return bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
-
-    @property
-    def weak_best(self) -> float | None:
-        """The highest test mIoU if no confirmed network can do the task; None if one can."""
-        evidence = self.recommendation.evidence
-        if evidence is None or not self.finalists:
-            return None
-        best = max(f.miou.estimate for f in self.finalists)
-        return best if best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou) else None
-
     def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """Format a difference between finalists with its interval; a single seed has none."""
         if self.count_common_seeds(*finalists) > 1:
             return format_signed_interval(value)
         return f"{format_signed_number(value.estimate)} (one seed)"
 
-    def format_gain_over_baseline(self, finalist: FinalistEvidence) -> str:
-        """Format a finalist's gain over tuned cross-entropy, as the cell of a table."""
+    def format_gain_over_present(self, finalist: FinalistEvidence) -> str:
+        """Format a finalist's gain over the present loss, as the cell of a table."""
         gain = find_difference(self, finalist, self.baseline)
         if finalist is self.baseline:
-            return "baseline"
+            return "present"
         return MISSING if gain is None else self.format_gain(gain, finalist, self.baseline)
-
-    def format_cost_bound(self, bound: float) -> str:
-        """Format a finalist's largest cost, compared with the margin."""
-        return format_upper_bound(bound, self.sweep.margin)
 
     def format_score(self, value: Interval | None, finalist: FinalistEvidence) -> str:
         """Format a finalist's score with its interval; a single seed has none."""
@@ -162,23 +131,6 @@ class ReportFacts:
         return "the test split" if self.sweep.conditions.folds is None else "the test folds"
 
     @property
-    def level(self) -> float:
-        """Confidence of the intervals of paired differences at this interim analysis, at least 0.95.
-
-        With several analyses it is higher, so that the intervals of all analyses hold jointly at 0.95.
-        """
-        evidence = self.recommendation.evidence
-        if evidence is None or not evidence.analyses:
-            return LEVEL
-        return 1 - evidence.analyses[evidence.analysis_index].error
-
-    @property
-    def joint_level(self) -> str:
-        """Joint confidence of the intervals of differences: `95 %`, possibly `over all interim analyses`."""
-        several = " over all interim analyses" if self.level > LEVEL else ""
-        return f"{format_level(LEVEL)}{several}"
-
-    @property
     def search_trials(self) -> pd.DataFrame:
         """Only the search's trials."""
         return self.frame[self.frame["purpose"] == "search"]
@@ -188,31 +140,27 @@ class ReportFacts:
         """All families: first the space's in its order (the registry's), then any others that were tried."""
         return tuple(dict.fromkeys([*self.sweep.space.by_name, *(trial.spec.family for trial in self.sweep.trials)]))
 
-    @property
-    def losses(self) -> frozenset[str]:
-        """Names of all losses that sentences may mention."""
-        return frozenset({*self.families, *(f.family for f in self.finalists)})
 
-
-def collect_facts(sweep: SweepRecord, recommendation: Recommendation, pixels: Pixels | None = None) -> ReportFacts:
-    """Determine the recommended loss, the baseline and the recommended loss's rival."""
-    evidence = recommendation.evidence
+def collect_facts(
+    sweep: SweepRecord, document: AnswerDocument, evidence: Evidence | None, pixels: Pixels | None = None
+) -> ReportFacts:
+    """Determine the used loss, the present one and the used loss's rival."""
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
-    index = find_recommended_index(recommendation)
-    chosen = None if index is None else finalists[index]
+    used = None if document.use is None else document.use.loss
+    chosen = next((f for f in finalists if f.family == used), None)
     rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
-    return ReportFacts(sweep, recommendation, make_trials_frame(sweep), finalists, chosen, baseline, rival, pixels)
+    frame = make_trials_frame(sweep)
+    return ReportFacts(sweep, document, evidence, frame, finalists, chosen, baseline, rival, pixels)
 
 
 def find_difference(
     facts: ReportFacts, first: FinalistEvidence | None, second: FinalistEvidence | None
 ) -> Interval | None:
     """Return the paired difference in the test score, first minus second; None if not measured."""
-    evidence = facts.recommendation.evidence
-    if evidence is None or first is None or second is None or first is second:
+    if facts.evidence is None or first is None or second is None or first is second:
         return None
-    return paired_difference(evidence, facts.finalists.index(first), facts.finalists.index(second))
+    return paired_difference(facts.evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
 def search_split(facts: ReportFacts) -> Split:

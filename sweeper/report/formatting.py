@@ -7,10 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
-from urllib.parse import quote
 
-from sweeper.core.paths import get_run_place
-from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Interval
 from sweeper.core.text import format_count, format_significant
 
@@ -18,7 +15,6 @@ Row = TypeVar("Row")
 MISSING = "–"
 """Placeholder for a missing number."""
 
-_ARCHITECTURES = {"unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "deeplabv3plus": "DeepLabV3+"}
 # Text that can act as markup: always; at the start of a block or (a closing #) the end of a heading; in addresses that
 # GitHub links automatically.
 _MARKUP = re.compile(
@@ -31,6 +27,8 @@ _MARKUP = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:=+\-/ ×→]+")
+_INTERVAL = re.compile(r"\\\[([−+\d., ]+)\\\]")
+"""An escaped interval: it is no link, and needs no escape."""
 _SAFE_SPAN = re.compile(r"""(`[A-Za-z0-9_.,:=+\-/'" ]+`)""")
 
 
@@ -78,21 +76,11 @@ def format_share(share: float | None) -> str:
     return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
 
 
-def format_level(confidence: float) -> str:
-    """Format a confidence as per cent without trailing zeros: 95 %, 98.5 %, with a non-breaking space."""
-    return f"{100 * confidence:.4g}\u00a0%"
-
-
 def format_count_range(counts: Iterable[int], one: str) -> str:
     """Format counts: `3 seeds`, or if they differ the range: `2 to 3 seeds`."""
     distinct = sorted(set(counts))
     most = format_count(distinct[-1], one)
     return most if len(distinct) == 1 else f"{distinct[0]} to {most}"
-
-
-def format_probability(value: float) -> str:
-    """Format a simulated probability: two digits, rounded down, never 0 or 100 %."""
-    return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{int(100 * value + 1e-9)} %"
 
 
 def format_elapsed(seconds: float | None) -> str:
@@ -107,29 +95,6 @@ def format_elapsed(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def format_network(recipe: Recipe) -> str:
-    """Format a network: `U-Net/ResNet-18` for `unet` and `resnet18`, unknown names unchanged, changes to it added."""
-    arch, encoder, depth = recipe.arch, recipe.encoder, recipe.encoder_depth
-    cut = f" cut to depth {depth} of {FULL_DEPTH}" if depth < FULL_DEPTH else ""
-    if recipe.decoder_channels is not None and recipe.decoder_width != PUBLISHED_WIDTH:
-        cut += f" with decoder {'-'.join(map(str, recipe.decoder_channels))}"
-    readable = re.sub(r"^resnet(\d+)$", r"ResNet-\1", encoder)
-    readable = re.sub(r"^tu-tf_efficientnet_lite(\d)$", r"EfficientNet-Lite\1", readable)
-    return f"{_ARCHITECTURES.get(arch, arch)}/{readable}{cut}"
-
-
-def describe_network(recipe: Recipe) -> str:
-    """Describe network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
-    if recipe.command is not None:
-        return f"your training script, {recipe.command}"
-    if recipe.model is not None:
-        return f"the network {recipe.model.name} on {recipe.size}² crops"
-    weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
-        recipe.encoder_weights, "with weights from a file"
-    )
-    return f"{format_network(recipe)} {weights} on {recipe.size}² crops"
 
 
 # --- Names --------------------------------------------------------------------------------------------------
@@ -152,11 +117,6 @@ def escape_md(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
 
 
-def strip_code_spans(text: str) -> str:
-    """Format a text with code spans as plain text: one line, without the back quotes."""
-    return make_one_line(text).replace("`", "")
-
-
 def format_code(text: str) -> str:
     """Format a plain identifier as a code span, anything else as escaped text."""
     line = make_one_line(text)
@@ -164,21 +124,10 @@ def format_code(text: str) -> str:
 
 
 def escape_prose(text: str) -> str:
-    """Escape a text except for code spans of plain characters."""
+    """Escape a text except for code spans of plain characters, and intervals."""
     pieces = _SAFE_SPAN.split(text)
-    return "".join(p if _SAFE_SPAN.fullmatch(p) else _escape_piece(p, begins=i == 0) for i, p in enumerate(pieces))
-
-
-def mark_names(text: str, names: Collection[str]) -> str:
-    """Put these identifiers in code spans, as whole words outside other spans.
-
-    "focal loss" stays unchanged: it means the loss in general, often in a title.
-    """
-    escaped = [re.escape(name) for name in sorted(names, key=len, reverse=True) if re.fullmatch(r"[A-Za-z0-9_]+", name)]
-    if not escaped:
-        return text
-    word = re.compile(rf"(?<![\w`.\-])(?:{'|'.join(escaped)})(?![\w`\-]| loss)")
-    return "".join(part if part.startswith("`") else word.sub(r"`\g<0>`", part) for part in _SAFE_SPAN.split(text))
+    escaped = (p if _SAFE_SPAN.fullmatch(p) else _escape_piece(p, begins=i == 0) for i, p in enumerate(pieces))
+    return _INTERVAL.sub(r"[\1]", "".join(escaped))
 
 
 def _escape_piece(text: str, *, begins: bool) -> str:
@@ -227,18 +176,6 @@ def make_fence(text: str, language: str) -> str:
 def format_params(params: dict[str, float]) -> str:
     """Format parameters: `gamma` 2.2, `mix` 0.41; empty for a loss without any."""
     return ", ".join(f"{format_code(name)} {format_significant(value)}" for name, value in params.items())
-
-
-def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -> str:
-    """Make a link to a run in MLflow's user interface; without a run only `label`, which is markdown."""
-    if experiment is None or run is None:
-        return label
-    return f"[{label}]({make_ui_address(ui_url, get_run_place(experiment, run))})"
-
-
-def make_ui_address(ui_url: str, place: str) -> str:
-    """Return the escaped address of a place in MLflow's user interface."""
-    return quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~") + f"/{place}"
 
 
 def tabulate(rows: Collection[Row], columns: Mapping[str, Callable[[Row], str]], left: int = 1) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from sweeper.core.text import format_count
+from sweeper.evidence.answer_text import describe_network
+from sweeper.evidence.phrases import format_headline
 from sweeper.losses import FAMILIES
-from sweeper.report.card import VERDICTS
 from sweeper.report.facts import ReportFacts
-from sweeper.report.formatting import describe_network, format_count_range, make_fence, make_one_line
+from sweeper.report.formatting import format_count_range, make_fence, make_one_line
 
 LIBRARIES = {
     "sweeper": "author = {{The sweeper maintainers}}, year = {2026}, "
@@ -73,12 +74,12 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
     network = "our training script" if recipe.command else describe_network(recipe)
     cited = "" if recipe.command or recipe.model else r"~\cite{smp}"
     count = format_count_range((len(finalist.seeds) for finalist in facts.finalists), "new seed")
-    folds, evidence = sweep.conditions.folds, facts.recommendation.evidence
+    folds, evidence = sweep.conditions.folds, facts.evidence
     tested = f"{0 if evidence is None else evidence.test_images} images "
     tested += "that the search had not seen" if folds is None else f"in {folds} folds, which the search had seen"
     widened = "" if folds is None else f", the images' part of the variance multiplied by {folds}/{folds - 1}"
     cited_loss = rf"~\cite{{{','.join(sources)}}}" if sources else ""
-    recommended = "" if facts.chosen is None else _name_loss(facts.chosen.family)
+    answer = escape_latex(format_headline(facts.document).replace("`", ""))
     return "\n".join(
         [
             rf"The loss was chosen with sweeper{version}~\cite{{sweeper}}.",
@@ -89,10 +90,9 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
             f"{len(facts.finalists)} finalists were trained again on {count}, "
             f"{escape_latex(recipe.format_steps(recipe.confirm_steps))} each, and scored on {tested}, each "
             f"training at the {escape_latex(facts.point_name)} chosen on its own validation images.",
-            f"Differences are paired over seeds and images{widened}; their intervals are at "
-            f"{escape_latex(facts.joint_level)}, "
-            f"and a difference below {sweep.margin:g} {escape_latex(facts.metric)} was taken not to matter.",
-            f"{recommended}{cited_loss} is recommended (verdict: {VERDICTS[facts.recommendation.verdict]}).",
+            f"Differences are paired over seeds and images{widened}; their intervals are at 95\\,\\% over all interim "
+            f"analyses, and a difference below {sweep.margin:g} {escape_latex(facts.metric)} was taken not to matter.",
+            f"The answer: {answer.removesuffix('.')}{cited_loss}.",
         ]
     )
 
@@ -100,9 +100,9 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
 def _write_table(facts: ReportFacts) -> str:
     rows = []
     for finalist in facts.finalists:
-        cells = [facts.format_score(finalist.score, finalist), facts.format_gain_over_baseline(finalist)]
+        cells = [facts.format_score(finalist.score, finalist), facts.format_gain_over_present(finalist)]
         rows.append(rf"{' & '.join([_name_loss(finalist.family), *map(escape_latex, cells)])} \\")
-    header = rf"Loss & Test {escape_latex(facts.metric)} [95\,\%] & Against cross-entropy [95\,\%] \\"
+    header = rf"Loss & Test {escape_latex(facts.metric)} [95\,\%] & Against the present loss [95\,\%] \\"
     return "\n".join(
         [r"\begin{tabular}{lrr}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
     )

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweeper.core.document import format_json
-from sweeper.core.records import Dataset, ImbalanceProfile
-from sweeper.core.text import format_count, format_ratio
+from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
+from sweeper.core.text import format_count, format_ratio, format_significant
 from sweeper.data.split import select_stratified_subset
 from sweeper.data.store import open_store
 from sweeper.fingerprint.label_checks import Finding, Severity, format_totals
@@ -30,10 +30,9 @@ from sweeper.report.figures.style import (
     save_all,
     steady_style,
 )
-from sweeper.report.formatting import escape_md, escape_prose, format_code, format_share
+from sweeper.report.formatting import MISSING, escape_md, escape_prose, format_code, format_share, tabulate
 from sweeper.report.html import write_page
 from sweeper.report.prediction_files import make_display_image, make_overlay, thin_mask
-from sweeper.report.sections import make_profile_table
 
 
 @steady_style
@@ -192,3 +191,18 @@ def _draw_sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: di
 def _draw_image(axis: Axes, image: Bytes, title: str) -> None:
     axis.imshow(make_rgb(image), interpolation="none")
     axis.set_title(title, fontsize=SMALL, pad=3, loc="left", color=INK)
+
+
+def make_profile_table(profile: ImbalanceProfile) -> str:
+    """Return the imbalance fingerprint, one row per class."""
+    weights = dict(zip(profile.classes, profile.class_weights, strict=False))
+    columns: dict[str, Callable[[ClassProfile], str]] = {
+        "class": lambda c: escape_md(c.name),
+        "of labelled pixels": lambda c: format_share(c.pixel_share),
+        "of images": lambda c: format_share(c.image_share),
+        "components": lambda c: f"{c.components:,}",
+        "their pixels (10 / 50 / 90 %)": lambda c: " / ".join(f"{v:,.0f}" for v in c.component_pixels or ()) or MISSING,
+        "thin": lambda c: format_share(c.thinness),
+        "1/f weight": lambda c: format_significant(weights.get(c)),
+    }
+    return tabulate(profile.classes, columns)

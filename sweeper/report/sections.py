@@ -4,118 +4,186 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
-from sweeper.core.records import ClassProfile, Collapse, ImbalanceProfile
-from sweeper.core.text import format_significant, join_words
-from sweeper.report.facts import ReportFacts, find_best_trial
+from sweeper.core.recipe import OF_SCRIPT
+from sweeper.core.records import FinalistEvidence, OtherMeasure
+from sweeper.core.text import format_significant, format_upper_bound
+from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.verdict_predicates import has_beaten
+from sweeper.report.facts import ReportFacts, find_best_trial, find_difference
 from sweeper.report.formatting import (
     MISSING,
     escape_md,
     escape_prose,
     format_code,
+    format_elapsed,
     format_number,
     format_params,
     format_share,
     format_signed_number,
     make_table,
-    run_link,
     tabulate,
 )
 from sweeper.report.tables import list_trainings
 
+# --- The losses ---------------------------------------------------------------------------------------------
 
-def make_profile_table(profile: ImbalanceProfile) -> str:
-    """Return the imbalance fingerprint, one row per class."""
-    weights = dict(zip(profile.classes, profile.class_weights, strict=False))
-    columns: dict[str, Callable[[ClassProfile], str]] = {
-        "class": lambda c: escape_md(c.name),
-        "of labelled pixels": lambda c: format_share(c.pixel_share),
-        "of images": lambda c: format_share(c.image_share),
-        "components": lambda c: f"{c.components:,}",
-        "their pixels (10 / 50 / 90 %)": lambda c: " / ".join(f"{v:,.0f}" for v in c.component_pixels or ()) or MISSING,
-        "thin": lambda c: format_share(c.thinness),
-        "1/f weight": lambda c: format_significant(weights.get(c)),
+
+def make_finalists_table(facts: ReportFacts) -> str:
+    """Return the losses by test score, with the paired difference to the present one and the largest cost of each."""
+    costs = {row.loss: row.cost for row in facts.document.losses}
+    columns: dict[str, Callable[[FinalistEvidence], str]] = {
+        "loss": partial(_name_loss, facts),
+        "parameters": lambda f: format_params(f.params) or MISSING,
+        "learning rate": lambda f: format_significant(f.lr),
+        f"test {facts.metric} [95 %]": lambda f: facts.format_score(f.score, f),
+        f"over {format_code(facts.present)} [95 %]": facts.format_gain_over_present,
+        facts.default_name: lambda f: format_number(f.score_at_default),
+        "costs at most": lambda f: format_cost(costs[f.family], facts.document),
+        "seeds": lambda f: str(len(f.seeds)),
     }
-    return tabulate(profile.classes, columns)
+    return tabulate(facts.finalists, columns, left=2)
 
 
-def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
+def format_cost(cost: float | None, document: AnswerDocument) -> str:
+    """Format a loss's largest cost, rounded up."""
+    return MISSING if cost is None else format_upper_bound(cost, document.margin, document.scale.digits)
+
+
+def explain_finalists(facts: ReportFacts) -> str:
+    """Explain how the losses were scored and compared."""
+    point = f"the {facts.point_name} that each training chose on its validation images"
+    return f"Means over the seeds at {point}; differences are paired by seeds and images."
+
+
+def _name_loss(facts: ReportFacts, finalist: FinalistEvidence) -> str:
+    name = format_code(finalist.family)
+    return f"**{name}**" if finalist is facts.chosen else name
+
+
+def make_classes_table(facts: ReportFacts) -> str:
+    """Return each class's share of the pixels, and its test IoU, precision and recall by two losses."""
+    pair = [f for f in (facts.chosen, facts.rival) if f is not None]
+    shares = {row.name: row.pixel_share for row in facts.sweep.profile.classes}
+    names = {"iou": "IoU", "precision": "precision", "recall": "recall"}
+
+    def score(field: str, finalist: FinalistEvidence, i: int) -> str:
+        return format_number(getattr(finalist, field)[i])
+
+    columns: dict[str, Callable[[int], str]] = {
+        "class": lambda i: escape_md(facts.classes[i]),
+        "of the pixels": lambda i: format_share(shares.get(facts.classes[i])),
+    }
+    for field, title in names.items():
+        columns |= {f"{title} {format_code(f.family)}": partial(score, field, f) for f in pair}
+    return tabulate(range(len(facts.classes)), columns) if pair else ""
+
+
+def make_pairs_table(facts: ReportFacts) -> str:
+    """Return the difference of every pair, row minus column, in bold where it is established; "" for one pair."""
+    finalists, evidence = facts.finalists, facts.evidence
+    if evidence is None or len(finalists) < 3:
+        return ""
+
+    def subtract(j: int, i: int) -> str:
+        gap = find_difference(facts, finalists[i], finalists[j])
+        text = MISSING if gap is None else facts.format_gain(gap, finalists[i], finalists[j])
+        return f"**{text}**" if gap is not None and has_beaten(evidence, i, j) else text
+
+    columns: dict[str, Callable[[int], str]] = {"row minus column": lambda i: _name_loss(facts, finalists[i])}
+    columns |= {f"− {format_code(f.family)}": partial(subtract, j) for j, f in enumerate(finalists)}
+    return tabulate(range(len(finalists)), columns)
+
+
+def make_measures_table(facts: ReportFacts) -> str:
+    """Return a row per measure other than the compared metric, with each loss's score; "" without any."""
+    if facts.evidence is None:
+        return ""
+
+    def score(i: int, other: OtherMeasure) -> str:
+        return facts.format_score(other.scores[i], facts.finalists[i])
+
+    columns: dict[str, Callable[[OtherMeasure], str]] = {"measure [95 %]": lambda other: other.name}
+    columns |= {format_code(finalist.family): partial(score, i) for i, finalist in enumerate(facts.finalists)}
+    return tabulate(facts.evidence.others, columns)
+
+
+# --- The search ---------------------------------------------------------------------------------------------
+
+
+def make_leaderboard(facts: ReportFacts) -> str:
     """Return the best search trial of every tried family, best first, with its trials by outcome."""
     entries = []
-    timed = facts.frame[facts.frame["seconds_per_step"] > 0]
-    milliseconds = 1000 * timed.groupby("family")["seconds_per_step"].median()
     for family in facts.families:
         mine = facts.search_trials[facts.search_trials["family"] == family]
         if mine.empty:
             continue
         best, states = find_best_trial(facts, family), mine["state"].value_counts()
-        last = best.evaluations[-1] if best is not None and best.evaluations else None
-        settings = link = MISSING
-        if best is not None:
-            settings = ", ".join(
-                p for p in (format_params(best.spec.params), f"`lr` {format_significant(best.spec.lr)}") if p
-            )
-            link = run_link(f"trial {best.spec.number}", ui_url, facts.sweep.experiment_id, best.run_id)
-        cells = [format_code(family), settings, format_number(best.value if best else None)]
-        cells += [format_number(last.default.miou if last else None), format_number(last.point if last else None, 2)]
-        cells += [format_significant(milliseconds.get(family))]
-        counts = [
-            len(mine),
-            *(states.get(s, 0) for s in ("complete", "pruned", "failed")),
-            (mine["collapse"] != "none").sum(),
-        ]
-        entries.append((-(best.value or 0.0) if best else 1.0, [*cells, *(str(int(n)) for n in counts), link]))
-    header = ["loss", "best trial", f"validation {facts.objective}", f"mIoU {facts.default_name}", facts.point_name]
-    header += ["ms per step", "trials", "complete", "pruned", "failed", "collapsed", "run"]
-    return make_table(header, [cells for _, cells in sorted(entries, key=lambda e: e[0])], left=2)
+        params = MISSING if best is None else format_params(best.spec.params | {"lr": best.spec.lr})
+        counts = [len(mine), *(states.get(state, 0) for state in ("complete", "pruned", "failed"))]
+        counts.append((mine["collapse"] != "none").sum())
+        value = None if best is None else best.value
+        entries.append(
+            (-(value or 0.0), [format_code(family), params, format_number(value), *map(str, map(int, counts))])
+        )
+    header = ["loss", "best trial", f"validation {facts.objective}"]
+    header += ["trials", "complete", "pruned", "failed", "collapsed"]
+    return make_table(header, [cells for _, cells in sorted(entries)], left=2) if entries else "No trial was made."
 
 
 def make_ladder_table(facts: ReportFacts) -> str:
-    """Return the budgets tried before the search, and the scores of two losses at each; empty if none were tried."""
+    """Return the numbers of steps tried before the search, and the scores of two losses at each; "" without any."""
     rungs = facts.sweep.rungs
-    if not rungs:
-        return ""
     losses = list(dict.fromkeys(name for rung in rungs for name in rung.scores))
-    rows = []
-    for rung in rungs:
-        best = {
-            name: max(((ious[i] or 0.0) for ious in rung.iou.values()), default=0.0)
-            for i, name in enumerate(facts.classes)
-        }
-        missing = [f"{escape_md(name)} {format_number(best[name], 2)}" for name in rung.not_learned]
-        scores = [format_number(rung.scores.get(name)) for name in losses]
-        gap = MISSING if rung.gap is None else format_signed_number(rung.gap)
-        rows.append([f"{rung.steps:,}", ", ".join(missing) or "none", *scores, gap])
-    return make_table(["steps", "classes not learned, with their IoU", *map(format_code, losses), "gap"], rows, left=2)
-
-
-def list_untried(facts: ReportFacts) -> str:
-    """List the space's families without any trial."""
-    tried = set(facts.search_trials["family"])
-    names = [format_code(f) for f in facts.families if f not in tried]
-    return f"Not tried: {join_words(names)}." if names else ""
-
-
-def explain_collapse_rates(facts: ReportFacts) -> str:
-    """Explain how often and how each family's complete trials collapsed, and which classes they never predict."""
-    rows = []
-    for family in facts.families:
-        mine = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete"]
-        kinds = Counter(t.collapse.text for t in mine if t.has_collapsed)
-        at_default = sum(t.classify_end(t.collapse_at_default) is not Collapse.NONE for t in mine)
-        names = Counter(name for t in mine for name in t.missing_classes)
-        if not (kinds or at_default or names):
-            continue
-        how = "; ".join(f"{n} × {kind}" for kind, n in kinds.most_common()) or MISSING
-        never = ", ".join(f"{escape_md(name)} in {n}" for name, n in names.most_common(3)) or MISSING
-        rows.append([format_code(family), how, never, *(f"{n} of {len(mine)}" for n in (kinds.total(), at_default))])
-    header = ["loss", "how", "classes not predicted", "collapsed", facts.default_name]
-    return make_table(header, rows, left=3) if rows else ""
+    rows = [
+        [
+            f"{rung.steps:,}",
+            escape_md(", ".join(rung.not_learned)) or "none",
+            *(format_number(rung.scores.get(name)) for name in losses),
+            MISSING if rung.gap is None else format_signed_number(rung.gap),
+        ]
+        for rung in rungs
+    ]
+    return (
+        make_table(
+            ["steps", "not learned, of the classes with enough pixels", *map(format_code, losses), "gap"], rows, left=2
+        )
+        if rows
+        else ""
+    )
 
 
 def list_failures(facts: ReportFacts) -> str:
-    """Return the reasons of failed trainings with their counts, most common first; empty if none failed."""
+    """Return the reasons of failed trainings with their counts, most common first; "" if none failed."""
     failed = [t for t in list_trainings(facts.sweep) if t.state == "failed"]
     reasons = Counter((t.spec.family, (t.reason or "no reason was recorded")[:300]) for t in failed)
     rows = [[format_code(f), escape_prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]
     return make_table(["loss", "reason", "times"], rows, left=2) if rows else ""
+
+
+# --- How to reproduce ---------------------------------------------------------------------------------------
+
+
+def make_reproduction_table(facts: ReportFacts) -> str:
+    """Return the study's data, split, device, versions and recipe."""
+    sweep, document = facts.sweep, facts.document
+    recipe, data = sweep.conditions.recipe, sweep.conditions.dataset
+    devices = sorted({t.device for t in list_trainings(sweep) if t.device})
+    workers = f", {sweep.workers} at a time" if (sweep.workers or 1) > 1 else ""
+    split = {side: len(stems) for side, stems in (document.split or {}).items()}
+    rows = {
+        "study": sweep.study,
+        "data": f"{data.source}, {len(data.images):,} images, {data.digest}",
+        "split": ", ".join(f"{n} {side}" for side, n in split.items()),
+        "seed": str(sweep.conditions.seed),
+        "margin": facts.margin,
+        "time": format_elapsed(sweep.seconds),
+        "device": f"{'; '.join(devices) or MISSING}{workers}",
+        "versions": ", ".join(f"{name} {version}" for name, version in sweep.versions.items()),
+    }
+    fields = recipe.model_dump(exclude={"command"}) if recipe.command is None else recipe.model_dump(include=OF_SCRIPT)
+    named = ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None)
+    return make_table(
+        ["what", "value"], [[what, escape_md(text)] for what, text in (rows | {"recipe": named}).items()], 2
+    )

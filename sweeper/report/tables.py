@@ -94,15 +94,6 @@ def escape_spreadsheet_text(value: object) -> object:
     return "'" + plain if risky else plain
 
 
-def list_split_stems(dataset: Dataset, split: Split) -> dict[str, list[str]]:
-    """Return the stems of the search's training, validation and test images, in the order of the data set.
-
-    The confirmation has the same test images; its seeds divide the others again unless their split is given.
-    """
-    sides = {"train": split.train, "val": split.val, "test": split.test}
-    return {side: [dataset.images[i].stem for i in indices] for side, indices in sides.items()}
-
-
 def write_split(dataset: Dataset, split: Split, path: Path) -> None:
     """Write `stem,split,group` of every image, with `split` only for test images and images whose split is given.
 

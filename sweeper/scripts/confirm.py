@@ -14,9 +14,10 @@ import numpy as np
 from sweeper.core.errors import ScriptError, UsageError
 from sweeper.core.records import InterimAnalysis
 from sweeper.core.text import format_count, join_words
+from sweeper.evidence.phrases import format_headline
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
-from sweeper.scripts.answer import ComparisonResult, Confirmation, format_head, is_settled, make_document
+from sweeper.scripts.answer import ComparisonResult, Confirmation, is_settled, make_comparison_document
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.trainings import NEXT_STEP, ScriptJob, ScriptTrainings, TrainingRow
@@ -58,19 +59,18 @@ def confirm_losses(
             _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
         rows = trainings.run(jobs)
         judgement = _judge(plan, rows, trainings, analysis)
-        log(f"after {format_count(analysis.seeds, 'seed')}: {format_head(judgement)}")
+        log(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}")
         if is_settled(judgement.contest):
             break
     plain = None
     if plan.probe.scores["test"] == "logits":
         with suppress(ScoresError):  # all answers are one class there, whatever the loss and the seed
             plain = _judge(plan, rows, trainings, analysis, plain=True)
-    result = ComparisonResult(
-        name, resume_command, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain
-    )
-    loss = next(loss for loss in plan.losses if loss.name == judgement.named)
+    result = ComparisonResult(name, resume_command, folder, plan, factors, tuned, rows, judgement, plain)
+    used = BASELINE if judgement.answer.use is None else judgement.answer.use.loss
+    loss = next(loss for loss in plan.losses if loss.name == used)
     loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies, plan.probe.ignore_index)
-    return Confirmation(make_document(result), judgement, loss_text)
+    return Confirmation(make_comparison_document(result), judgement, (*tuned, *rows), loss_text)
 
 
 def _tune_rates(
@@ -173,7 +173,6 @@ def _judge(
     request = ScoreRequest(
         metric=plan.metric if plan.task.has_counts else None,
         baseline=BASELINE,
-        keeps_baseline=True,
         margin=plan.margin,
         paired_seeds=plan.paired,
         level=1 - analysis.error,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from sweeper.core.base import Record
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import make_slug
-from sweeper.core.text import format_duration, join_words
+from sweeper.core.text import format_duration
 from sweeper.scripts.contract import SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
 from sweeper.scripts.script_start import ScriptStart, find_start_problems
@@ -223,20 +223,3 @@ class ScriptTrainings:
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
         """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""
         return self._task.read_scores(self._base / Path(row.folder).name, "test")
-
-
-def note_trainings(tuned: Sequence[TrainingRow], rows: Sequence[TrainingRow]) -> Iterator[str]:
-    """Yield what is doubtful about the trainings of the tuning and of the confirmation, as sentences."""
-    if lost := [f"{row.loss}, seed {row.seed} ({row.lost:.2f})" for row in rows if row.lost > MOST_LOST]:
-        yield (
-            f"The operating point that validation chose fails on the test images of {join_words(lost)}, where another "
-            "gains what is in brackets: score val and test with the same weights, and look for unlike images in them."
-        )
-    vals: dict[str, list[float | None]] = {}
-    for row in tuned:
-        vals.setdefault(row.loss, []).append(row.val)
-    if equal := [loss for loss, scores in vals.items() if len(scores) > len({*scores}) == 1]:
-        yield (
-            f"The rate of {join_words(equal)} was not informed by validation, where all that were tried score alike: "
-            "--rate-share 1 tries them longer, and --rates tries others."
-        )

@@ -13,9 +13,9 @@ import optuna
 from sweeper.core.errors import ExecutorError
 from sweeper.core.events import (
     NOT_NEEDED,
-    Answer,
     JobResult,
     Observer,
+    Reply,
     ResultStored,
     TrainingContinued,
     TrainingDropped,
@@ -169,7 +169,7 @@ def _run_until_idle(
 ) -> bool:
     jobs = set[str]()
 
-    def answers(seconds: float) -> Iterator[Answer]:
+    def answers(seconds: float) -> Iterator[Reply]:
         for answer in executor.poll(seconds):
             spec = answer.spec if isinstance(answer, WorkerLost) else answer.result.spec
             if spec.name in jobs:

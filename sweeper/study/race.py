@@ -16,7 +16,7 @@ from typing import NamedTuple
 import optuna
 
 from sweeper.core.events import NOT_NEEDED, JobResult, Observer, TrainingDropped, TrainingJob
-from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, Outcome, TrialResult, TrialSpec
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import (
     StoredAnalyses,
@@ -32,14 +32,13 @@ from sweeper.study.loop import TrainingList, index_completed
 class RoundDecision(NamedTuple):
     """Decision on the confirmations so far."""
 
-    verdict: Verdict
-    error: float
-    """Two-sided error of the intervals."""
-    continues: bool
-    families: tuple[str, ...]
-    """Finalists that get more seeds."""
-    reason: str
-    """Reason, in a sentence."""
+    outcome: Outcome
+    code: str
+    """Reason, a code of `sweeper.evidence.phrases.STOPS`."""
+    chance: float = 0.0
+    """Chance, 0–1, that the planned seeds would show more."""
+    families: tuple[str, ...] = ()
+    """Finalists that get more seeds; () ends the race."""
 
 
 Judge = Callable[[Sequence[TrialResult]], RoundDecision]
@@ -137,18 +136,15 @@ class Race(TrainingList):
 
     def analyse_cut_round(self) -> None:
         """Analyse the finished trainings of a round that the time limit cut."""
-        results, seeds = self._select_results(), self._analyses[self._number].seeds
+        results = self._select_results()
         judged = self._judge(results)
         have = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in self._active]
-        reason = f"the time was up before the interim analysis at {seeds} seeds"
-        if self._kept:
-            reason = f"{self._kept[-1].found.seeds} seeds were analysed; {reason}"
         cut = AnalysisTaken(
             seeds=len(set.intersection(*have)) if have else 0,
             within=dict(self._planned),
-            error=judged.error,
-            verdict=judged.verdict,
-            reason=reason[0].upper() + reason[1:],
+            error=self._analyses[self._number].error,
+            outcome=judged.outcome,
+            code="CUT",
         )
         _store_analyses(self._study, self._memory.model_copy(update={"stored": tuple(self._kept), "cut": cut}))
         self._report(self._number, cut)
@@ -173,10 +169,11 @@ class Race(TrainingList):
                 seeds=self._analyses[number].seeds,
                 within=dict(self._planned),
                 error=self._analyses[number].error,
-                verdict=judged.verdict,
-                reason=judged.reason,
+                outcome=judged.outcome,
+                code=judged.code,
+                chance=judged.chance,
             )
-            stored = StoredAnalysis(found=analysis, used=used, go_on=judged.continues, families=judged.families)
+            stored = StoredAnalysis(found=analysis, used=used, go_on=bool(judged.families), families=judged.families)
             self._memory = self._memory.model_copy(update={"stored": (*self._kept, stored), "cut": None})
             _store_analyses(self._study, self._memory)
         self._kept.append(stored)

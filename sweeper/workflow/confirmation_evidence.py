@@ -8,10 +8,10 @@ from typing import Any
 from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import Conditions, Evidence, InterimAnalysis, LongerLook, SearchSpace, TrialResult
 from sweeper.data.folds import get_split, list_scored_by_seed
+from sweeper.evidence.choice import choose
 from sweeper.evidence.confirmation_stopping import decide_next_step
 from sweeper.evidence.longer_look import look_longer
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.evidence.verdict import decide_verdict
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import FAMILIES
 from sweeper.space import find_range_edge, make_default_choice
@@ -27,20 +27,18 @@ def make_round_judge(
     margin: float,
     analyses: Sequence[InterimAnalysis],
 ) -> Judge:
-    """Return the function that an interim analysis calls, with the same evidence and verdict as the report."""
+    """Return the function that an interim analysis calls, with the same evidence and choice as the report."""
 
     def judge_round(results: Sequence[TrialResult]) -> RoundDecision:
         evidence = compute_confirmation_evidence(
             results, finalists, conditions, space, margin=margin, analyses=analyses
         )
-        decision = decide_verdict(evidence, list(FAMILIES))
+        choice = choose(evidence, list(FAMILIES))
         if evidence is None:
-            return RoundDecision(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
-        step = decide_next_step(evidence, decision)
+            return RoundDecision(choice.outcome, "NOTHING_LEARNED")
+        step = decide_next_step(evidence, choice)
         families = tuple(evidence.finalists[i].family for i in step.finalists)
-        return RoundDecision(
-            decision.verdict, analyses[evidence.analysis_index].error, step.continues, families, step.reason
-        )
+        return RoundDecision(choice.outcome, step.code, step.chance, families)
 
     return judge_round
 

@@ -22,7 +22,7 @@ LOCAL = "local"
 """Address of a new cluster on this machine."""
 
 if TYPE_CHECKING:
-    from sweeper.workflow.conclude import Outcome
+    from sweeper.workflow.conclude import ReportedStudy
     from sweeper.workflow.run_context import Display, StopSignal
 
 
@@ -47,7 +47,7 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
     return ProcessBackend(settings.device, settings.workers, cores, warn)
 
 
-def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> Outcome:
+def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> ReportedStudy:
     """Run a sweep as `run_sweep` does; workers load what they need while the rest of the program is imported.
 
     A resume creates its backend later, with the study's own workers, once they have been read.

@@ -26,7 +26,7 @@ from sweeper.data.store import is_changed
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.machine import warn_unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, replace_atomically
-from sweeper.workflow.conclude import Outcome, format_interim_card, report_study
+from sweeper.workflow.conclude import ReportedStudy, draw_conclusion, make_document, report_study
 from sweeper.workflow.forecast import Forecast, count_trainings_left, format_steps, plan_text
 from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from sweeper.workflow.options import StudyRequest, list_stored_options, read_request, store_request
@@ -60,7 +60,7 @@ class InterimReporter:
     ) -> None:
         """Create the reporter of a session; `read` reads the study.
 
-        `publish` receives the study and its answer, a sentence without a full stop: at the session's start, after a few
+        `publish` receives the study and its answer, a sentence: at the session's start, after a few
         trials, after the search and at each interim analysis. `note` receives each answer.
         """
         self._read, self._publish, self._note = read, publish, note
@@ -112,7 +112,7 @@ class StudySession:
         return format_resume_command(self.prepared.name, self.settings.storage, self.settings.places)
 
 
-def run_study(session: StudySession) -> Outcome:
+def run_study(session: StudySession) -> ReportedStudy:
     """Run the study from its queue to its report; only one process does so at a time."""
     settings, display, study, name = session.settings, session.display, session.study, session.prepared.name
     executor, store = session.prepared.executor, Path(session.prepared.plan.conditions.dataset.store)
@@ -252,7 +252,7 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
 
     def publish(sweep: SweepRecord, sentence: str) -> None:
         session.display.log(f"so far: {sentence}")
-        text = f"**Not finished.** So far: {sentence}.\n\n{format_interim_card(sweep) if sweep.tested else ''}"
+        text = f"**Not finished.** So far: {sentence}\n\n{_format_interim_note(sweep) if sweep.tested else ''}"
         session.tracker.set_description(text)
         if not paths.recommendation.exists():  # an earlier report stays until the next one is complete
             with suppress(OSError):
@@ -261,6 +261,13 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
                     part.write_text(f"# {name}\n\n{text}\nTo continue: `{session.resume_command}`\n", "utf-8")
 
     return InterimReporter(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.record_answer)
+
+
+def _format_interim_note(sweep: SweepRecord) -> str:
+    """Format the answer of an unfinished study, in markdown."""
+    from sweeper.report.markdown import format_note  # pandas, matplotlib: not before there is an answer
+
+    return format_note(make_document(sweep, draw_conclusion(sweep)))
 
 
 def _train_phases(context: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:
@@ -287,7 +294,7 @@ def _train_phases(context: RunContext, tracker: MlflowTracker, forecast: Forecas
         raise
 
 
-def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
+def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> ReportedStudy:
     """Write the evidence, recommendation and report, and copy them to MLflow."""
     settings, storage, tracker = session.settings, session.storage, session.tracker
     name, report_alive = session.prepared.name, heartbeat.record_sign_of_life
@@ -297,7 +304,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
-    heartbeat.record_answer(read_interim_answer(outcome.sweep, outcome.recommendation).answer)
+    heartbeat.record_answer(read_interim_answer(outcome.sweep, outcome.conclusion).answer)
     tracker.end_sweep("FINISHED", make_mlflow_summary(outcome), report_alive=report_alive)
     storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
@@ -307,7 +314,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
             + (f"\n  - {outcome.sweep.budget}" if outcome.sweep.budget and not outcome.sweep.trials else "")
             + "".join(f"\n  - {reason}" for reason in reasons[:5])
         )
-    evidence = outcome.recommendation.evidence
+    evidence = outcome.conclusion.evidence
     has_question = outcome.sweep.confirmations or outcome.sweep.cut  # else every trial diverged: nothing to confirm
     if has_question and (evidence is None or not evidence.finalists):
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})

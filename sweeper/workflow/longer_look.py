@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from sweeper import storage as studies
 from sweeper.core.records import Evidence, LongerLook, TrialSpec
-from sweeper.evidence.action import find_best_other
+from sweeper.evidence.choice import choose
 from sweeper.evidence.longer_look import MOST_SEEDS
-from sweeper.evidence.verdict import decide_verdict
+from sweeper.evidence.settling import find_best_other
 from sweeper.evidence.verdict_predicates import is_costly
 from sweeper.losses import FAMILIES
 from sweeper.storage.results import read_analyses
@@ -65,7 +65,7 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
         for more in specs[2 if several else 1 :]:
             result = look()
             includes_choice = result is not None and result.gaps[0].first == chosen[0].family
-            if in_time and result is not None and includes_choice and result.gaps[0].trend in ("gone", "open"):
+            if in_time and result is not None and includes_choice and result.gaps[0].after.estimate < request.margin:
                 in_time = _train_missing(context, more)
         if not in_time:
             if look() is None:
@@ -75,15 +75,15 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
 
 
 def select_longer_finalists(evidence: Evidence | None) -> list[str]:
-    """Return the families of the recommended loss, cross-entropy and the runner-up, each once, if they exist."""
-    decision = decide_verdict(evidence, list(FAMILIES))
-    if evidence is None or decision.recommended is None:
+    """Return the families of the used loss, the present one and the runner-up, each once, if they exist."""
+    choice = choose(evidence, list(FAMILIES))
+    if evidence is None or choice.use is None:
         return []
-    recommended, base = decision.recommended, evidence.baseline
-    rivals = {decision.best, *decision.unbeaten} - {recommended, base}
+    use, base = choice.use, evidence.baseline
+    rivals = {choice.best, *choice.unbeaten} - {use, base}
     sound = (i for i, f in enumerate(evidence.finalists) if i in rivals and f.collapses < f.trainings)
-    rival = find_best_other(evidence) if recommended == base else next(sound, None)
-    selected = [i for i in dict.fromkeys((recommended, base, rival)) if i is not None]
+    rival = find_best_other(evidence) if use == base else next(sound, None)
+    selected = [i for i in dict.fromkeys((use, base, rival)) if i is not None]
     return [evidence.finalists[i].family for i in selected]
 
 

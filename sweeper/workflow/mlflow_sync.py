@@ -12,7 +12,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import get_view_place
 from sweeper.core.records import SweepRecord
-from sweeper.workflow.conclude import Outcome, report_study
+from sweeper.workflow.conclude import ReportedStudy, report_study
 
 if TYPE_CHECKING:
     from sweeper.tracking import SweepSummary
@@ -26,25 +26,20 @@ class SyncedRuns(NamedTuple):
     completed: int
 
 
-def make_mlflow_summary(outcome: Outcome) -> SweepSummary:
+def make_mlflow_summary(outcome: ReportedStudy) -> SweepSummary:
     """Return the summary of the outcome for the sweep's run in MLflow."""
-    from sweeper.report.facts import collect_facts
-    from sweeper.report.markdown import render_summary
+    from sweeper.report.markdown import format_note
     from sweeper.tracking import SweepSummary
 
-    recommendation = outcome.recommendation
-    tags = {"sweeper.verdict": recommendation.verdict.value}
-    if recommendation.action is not None:
-        tags["sweeper.action"] = recommendation.action
-    values: dict[str, float] = {}
-    if recommendation.recommended is not None and recommendation.evidence is not None:
-        tags["sweeper.recommended"] = recommendation.recommended.family
-        for finalist in recommendation.evidence.finalists:
-            if finalist.family == recommendation.recommended.family:
-                miou = finalist.miou
-                values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
-    note = _list_view_places(outcome.sweep) + render_summary(collect_facts(outcome.sweep, recommendation))
-    return SweepSummary(note, tags, values, outcome.paths.folder)
+    document = outcome.document
+    tags, values = {"sweeper.outcome": document.outcome.value, "sweeper.sure": document.sure.value}, dict[str, float]()
+    if document.use is not None:
+        tags["sweeper.use"] = document.use.loss
+        tested = next((row.test for row in document.losses if row.loss == document.use.loss), None)
+        if tested is not None:
+            names = {"estimate": "test/miou", "low": "test/miou_ci_low", "high": "test/miou_ci_high"}
+            values = {name: getattr(tested.miou, end) for end, name in names.items()}
+    return SweepSummary(_list_view_places(outcome.sweep) + format_note(document), tags, values, outcome.paths.folder)
 
 
 def _list_view_places(sweep: SweepRecord) -> str:

@@ -9,6 +9,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import AnalysisTaken, BudgetProbe, InterimAnalysis, RateFit, SameLoss, TrialResult
 from sweeper.core.text import format_count, format_significant
+from sweeper.evidence.phrases import format_stop
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
 from sweeper.study.finalist import Finalist, choose_finalists, find_pending_rechecks, fit_common_rate
@@ -190,8 +191,8 @@ def confirm_finalists(context: RunContext, finalists: Sequence[Finalist]) -> Non
 
     def report_analysis(number: int, analysis: AnalysisTaken) -> None:
         log(
-            f"{_place(number)}, {format_count(analysis.seeds, 'seed')}: {analysis.verdict.value.replace('_', ' ')}. "
-            f"{analysis.reason}"
+            f"{_place(number)}, {format_count(analysis.seeds, 'seed')}: {analysis.outcome}. "
+            f"{format_stop(analysis.code, analysis.chance)}"
         )
         if number < len(analyses) and analysis.seeds < analyses[number].seeds:
             context.record_time_cut(

@@ -12,7 +12,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.text import format_resume_command
 from sweeper.executors.protocol import Backend
-from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.conclude import ReportedStudy
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import StudySession, run_study
 from sweeper.workflow.options import list_stored_options
@@ -35,7 +35,7 @@ def run_sweep(
     cores: int,
     backend: Backend | None = None,
     timer: Callable[[], float] = time.monotonic,
-) -> Outcome:
+) -> ReportedStudy:
     """Run, or resume, a sweep to its report.
 
     `stop` is checked between events. `clock` returns the time in UTC, for the study's name and record. The backend is

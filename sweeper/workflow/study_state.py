@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
-from sweeper.core.records import Action, Recommendation, SweepRecord
+from sweeper.core.records import Outcome, Sure, SweepRecord
 from sweeper.core.text import format_count
+from sweeper.evidence.phrases import format_headline
 from sweeper.space import count_floor_trials
 from sweeper.storage.results import read_analyses
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.search import has_search_settled
-from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.conclude import Conclusion, draw_conclusion
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts
 
@@ -114,39 +115,30 @@ def _is_confirmed(study: optuna.Study, plan: studies.StudyPlan, request: StudyRe
 class InterimAnswer(Record):
     """Answer of a study so far: from the last interim analysis, or before the first one from the search."""
 
-    action: Action | None = None
-    """Keep cross-entropy, or change to `family`; None where neither can be stated."""
-    verdict: str | None = None
+    outcome: Outcome | None = None
     """None while nothing is tested."""
-    family: str | None = None
-    """The loss that is recommended, else the best of the search."""
-    best: float | None = None
+    sure: Sure | None = None
+    loss: str | None = None
+    """The loss to use, else the best of the search."""
+    score: float | None = None
     """Its test score, else its objective on validation."""
     on: Literal["test", "validation"] | None = None
-    """Images that `best` was measured on."""
+    """Images that `score` was measured on."""
     answer: str = ""
-    """The answer as a sentence without a full stop; "" if nothing is known."""
+    """The answer in a sentence; "" if nothing is known."""
 
 
-def read_interim_answer(sweep: SweepRecord, recommendation: Recommendation | None = None) -> InterimAnswer:
-    """Return a study's answer so far; `recommendation` is its conclusion, if already drawn."""
+def read_interim_answer(sweep: SweepRecord, conclusion: Conclusion | None = None) -> InterimAnswer:
+    """Return a study's answer so far; `conclusion` is its conclusion, if already drawn."""
     if not sweep.tested:
         return _read_search_answer(sweep)
-    recommendation = recommendation or draw_conclusion(sweep)
-    named, evidence = recommendation.recommended, recommendation.evidence
-    seeds = max((len(f.seeds) for f in evidence.finalists), default=0) if evidence is not None else 0
-    after = f"after {format_count(seeds, 'seed')}" if seeds else "as none was confirmed"
-    verdict = recommendation.verdict.value
-    if named is None or evidence is None:
-        return _read_search_answer(sweep).model_copy(
-            update={"verdict": verdict, "answer": f"no loss is recommended {after}"}
-        )
-    best = next((f.score.estimate for f in evidence.finalists if f.family == named.family), None)
-    score = "" if best is None else f", test {evidence.scale.score} {best:.3f}"
-    words = recommendation.head.rstrip(".") or f"{verdict.replace('_', ' ')}: train with {named.family}"
-    words += f"{score} ({after})" if not recommendation.head else f" ({after}{score})"
+    answer, evidence, _ = conclusion or draw_conclusion(sweep)
+    headline = format_headline(answer)
+    if answer.use is None or evidence is None:
+        return InterimAnswer(outcome=answer.outcome, answer=headline)
+    score = next((f.score.estimate for f in evidence.finalists if f.family == answer.use.loss), None)
     return InterimAnswer(
-        action=recommendation.action, verdict=verdict, family=named.family, best=best, on="test", answer=words
+        outcome=answer.outcome, sure=answer.sure, loss=answer.use.loss, score=score, on="test", answer=headline
     )
 
 
@@ -156,12 +148,12 @@ def _read_search_answer(sweep: SweepRecord) -> InterimAnswer:
     if not ended:
         return InterimAnswer()
     if not sweep.learned or all(trial.has_collapsed for trial in ended):
-        words = f"in {format_count(len(ended), 'complete trial')} no loss has learned more than a constant answer"
-        return InterimAnswer(answer=words if sweep.concluded else f"{words} yet")
+        words = f"In {format_count(len(ended), 'complete trial')} no loss has learned more than a constant answer"
+        return InterimAnswer(answer=f"{words}." if sweep.concluded else f"{words} yet.")
     top = max(ended, key=lambda trial: trial.value or 0.0)
     words = (
         f"{top.spec.family} is best of {format_count(len(ended), 'complete trial')} (validation "
         f"{top.value or 0.0:.3f} in one training, probably too high as the best of many; not "
-        f"tested{'' if sweep.concluded else ' yet'})"
+        f"tested{'' if sweep.concluded else ' yet'})."
     )
-    return InterimAnswer(family=top.spec.family, best=top.value, on="validation", answer=words)
+    return InterimAnswer(loss=top.spec.family, score=top.value, on="validation", answer=words)

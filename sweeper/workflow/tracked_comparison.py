@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from sweeper.core.errors import SweeperError, UsageError, get_cause
 from sweeper.core.redact import hide_address_secrets
-from sweeper.scripts.answer import ConfirmationDocument
+from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.phrases import format_head
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import FIRST_SEED
 from sweeper.scripts.trainings import TrainingRow
@@ -79,17 +80,20 @@ class ComparisonRuns:
         """Write the run of a training that has ended."""
         self._attempt(partial(self._mirror.write_run, self._make_name(row), self._make_run(row)))
 
-    def write_answer(self, document: ConfirmationDocument, folder: Path) -> None:
+    def write_answer(self, document: AnswerDocument, trainings: Sequence[TrainingRow], folder: Path) -> None:
         """Write the answer, the report's files, and the runs that MLflow lacks."""
-        tags = {"sweeper.action": document.action, "sweeper.recommended": document.recommended, NOTE: document.head}
-        method = next(row for row in document.judgement.methods if row.name == document.recommended)
-        scores = {"": method.score, "_ci_low": method.ci_low, "_ci_high": method.ci_high}
+        use = "" if document.use is None else document.use.loss
+        tags = {"sweeper.outcome": document.outcome.value, "sweeper.sure": document.sure.value}
+        tags |= {"sweeper.use": use, NOTE: format_head(document)}
+        row = next(row for row in document.losses if row.loss == use)
+        ends = {} if row.score is None else {"_ci_low": row.score.low, "_ci_high": row.score.high}
+        scores = {"": row.mean, **ends}
         values = {
             f"{name}{end}": value for end, score in scores.items() for name, value in self._list_scores("test", score)
         }
         self._has_failed = False
-        for row in document.trainings:
-            self.write_training(row)
+        for training in trainings:
+            self.write_training(training)
         self._run = self._run._replace(tags=self._run.tags | tags, last=MetricPoint(values, 0, int(time.time() * 1000)))
         self.close("FINISHED")
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -17,10 +17,10 @@ SCORES = Path(__file__).resolve().parents[2] / "reports" / "example-judged" / "s
 
 def test_the_answer_and_the_document_agree(sweeper: Sweeper) -> None:
     status, text, _ = sweeper("judge", str(SCORES), "--paired-seeds")
-    assert status == 0 and text.startswith("Clear winner: dice_focal is better than every other")
+    assert status == 0 and text.startswith("Take dice_focal: no other method is better by more than")
     status, text, _ = sweeper("judge", str(SCORES), "--json")
     document = json.loads(text)
-    assert status == 0 and document["verdict"] == "undecided" and not problems(document)
+    assert status == 0 and document["sure"] == "probable" and not problems(document)
 
 
 def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_pa
     report, page = ((out / name).read_text("utf-8") for name in ("report.md", "report.html"))
     assert "figures/differences.svg" in report and "data:image/svg+xml" in page
     assert "not known" in report and "`cross_entropy`" in report
-    assert not problems(json.loads((out / "judgement.json").read_text("utf-8")))
+    assert not problems(json.loads((out / "recommendation.json").read_text("utf-8")))
 
 
 def test_a_method_without_an_error_is_drawn_and_names_are_escaped(sweeper: Sweeper, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_method_without_an_error_is_drawn_and_names_are_escaped(sweeper: Sweep
     scores.write_text(f"method,seed,score\n{hostile},1,0.71\n{hostile},2,0.72\n{hostile},3,0.74\nb,1,0.6\n")
     assert sweeper("judge", str(scores), "--out", str(tmp_path / "out"))[0] == 0
     report, page = ((tmp_path / "out" / name).read_text("utf-8") for name in ("report.md", "report.html"))
-    assert "A dot without a line: nothing is known of its error." in report and "inf" not in report.replace("info", "")
+    assert "a dot without a line has none." in report and "inf" not in report.replace("info", "")
     assert "<script>" not in report and "<script>" not in page
 
 

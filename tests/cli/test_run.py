@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from sweeper.core.paths import ReportPaths
-from sweeper.evidence.recommendation import make_recommendation
+from sweeper.evidence.answer import make_answer
 from sweeper.study.finalist import derive_confirmation_seed
-from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.conclude import Conclusion, ReportedStudy, make_document
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template
 from tests.support.sweeping import TWO_LOSSES
@@ -88,7 +88,7 @@ def test_a_run_prints_a_document_logs_progress_and_writes_the_files_of_the_contr
 ) -> None:
     assert run.returncode == 0, run.stderr
     document = json.loads(run.stdout)
-    assert document["schema"] == "sweeper.recommendation/1"
+    assert document["schema"] == "sweeper.answer/2"
     assert document["search"]["trials"] == 3
     assert "[3/3]" in run.stderr
     assert not any(word in run.stderr for word in ("\x1b", "Traceback", "Warning"))
@@ -125,7 +125,7 @@ def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tm
     document = json.loads(out)
     assert not document["is_precision_measured"]
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
-    assert [analysis["seeds"] for analysis in document["analyses"]] == [2, 3, 4, 5]
+    assert [analysis["seeds"] for analysis in document["analyses"]] == [3, 4, 5]
     assert set(document["trainings"]) == {"search", "recheck", "confirm", "longer"}
     assert document["trainings"]["longer"]["steps"] == 16 * 16
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
@@ -134,19 +134,18 @@ def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_prints_its_answer_and_ends_with_0_whatever_the_verdict(
+def test_a_run_prints_its_answer_and_ends_with_0_whatever_the_answer(
     sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = ReportPaths(tmp_path, "toy")
     paths.folder.mkdir()
     paths.recommendation.write_text("{}")
-    recommendation = make_recommendation(
-        builders.evidence({"dice": 0.7}, baseline=None), task="binary", order=builders.ORDER, snippet=lambda *_: ""
-    )
-    outcome = Outcome(builders.sweep(), recommendation, paths)
+    evidence = builders.evidence({"dice": 0.7}, baseline=None)
+    conclusion = Conclusion(make_answer(evidence, builders.ORDER, present="cross_entropy")[0], evidence, None)
+    outcome = ReportedStudy(builders.sweep(), conclusion, make_document(builders.sweep(), conclusion), paths)
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
     status, out, _ = sweeper("run", "--workers", "0")
-    assert status == 0 and "Nothing was compared: dice alone was confirmed." in out
+    assert status == 0 and "Nothing was compared: dice alone was" in out
 
 
 @pytest.mark.slow

@@ -32,17 +32,21 @@ def two_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "file").write_bytes(b"12345678")
 
 
-def test_studies_are_listed_with_state_verdict_and_best(two_studies: None, sweeper) -> None:
+def test_studies_are_listed_with_state_answer_and_score(two_studies: None, sweeper) -> None:
     status, out, _ = sweeper("studies", "--json")
     document = json.loads(out)
     rows = {row["study"]: row for row in document["studies"]}
     assert status == 0 and document["schema"] == "sweeper.studies/1"
     assert (rows["done"]["state"], rows["done"]["trials"], rows["done"]["on"]) == ("finished", 9, "test")
-    assert rows["done"]["verdict"] and rows["done"]["family"] in {"dice", "dice_ce", "tversky", "dice_focal"}
-    assert rows["done"]["action"] == "change" and rows["done"]["answer"].startswith(
-        f"Change to {rows['done']['family']}: +"
-    )
-    assert rows["begun"]["state"] == "unknown" and rows["begun"]["best"] is None and rows["begun"]["verdict"] is None
+    assert rows["done"]["sure"] == "established" and rows["done"]["loss"] in {
+        "dice",
+        "dice_ce",
+        "tversky",
+        "dice_focal",
+    }
+    assert rows["done"]["outcome"] == "change"
+    assert rows["done"]["answer"].startswith(f"Change to `{rows['done']['loss']}`: at least +")
+    assert rows["begun"]["state"] == "unknown" and rows["begun"]["score"] is None and rows["begun"]["outcome"] is None
     status, out, _ = sweeper("studies")
     assert "change, " in out and "finished" in out and "9/9" in out and "2 studies in sqlite:///sweeper.db" in out
 

@@ -22,6 +22,7 @@ from sweeper.evidence.replicates import Replicate
 from sweeper.storage import list_plan_differences
 from sweeper.training.network_in_training import make_checkpoint_key
 from sweeper.workflow.recipe_choice import load_metric_code
+from sweeper.workflow.study_remarks import list_study_remarks
 from tests.report.test_markdown import render_text
 from tests.support import builders
 from tests.support.faking import new_plan
@@ -170,8 +171,7 @@ def test_a_report_compares_finalists_by_an_own_metric_if_its_code_exists(module:
     name = register(f"{module}:last_iou")
     study = cracks()
     sweep = use_metric(study.sweep, name)
-    before = study.recommendation.evidence
-    assert before is not None
+    before = study.evidence
     origins = {f.family: next(t for t in sweep.trials if t.spec.number == f.search_trial) for f in before.finalists}
     evidence = compute_evidence(
         sweep.confirmations, origins, classes=before.classes, metric=own_metric.resolve_verdict_metric(name)
@@ -179,13 +179,14 @@ def test_a_report_compares_finalists_by_an_own_metric_if_its_code_exists(module:
     assert evidence.scale.score == "last_iou"
     for finalist in evidence.finalists:
         assert finalist.fg_iou is not None and finalist.score.estimate == pytest.approx(finalist.fg_iou.estimate)
-    text = render_text(sweep, study.recommendation.model_copy(update={"evidence": evidence}))
-    assert "test last_iou" in text and "was not where this report was written" not in text
+    assert "test last_iou" in render_text(sweep, evidence)
+    assert "OTHER_METRIC" not in {remark.code for remark in list_study_remarks(sweep, evidence, [], [])}
     (tmp_path / "own_metrics_here.py").unlink()
     unregister_metrics()
     own_metric.register_metric(sweep.conditions.recipe.own_metric)
     assert own_metric.resolve_verdict_metric(name) == "miou"
-    assert "own_metrics_here:last_iou was not where this report was written" in render_text(sweep, study.recommendation)
+    (remark,) = (one for one in list_study_remarks(sweep, before, [], []) if one.code == "OTHER_METRIC")
+    assert remark.values == {"metric": name}
 
 
 def test_a_recommendation_is_not_used_after_its_metric_changed(
@@ -194,7 +195,7 @@ def test_a_recommendation_is_not_used_after_its_metric_changed(
     name = register(f"{module}:last_iou")
     sweep = use_metric(cracks().sweep, name)
     monkeypatch.setattr(recommended_network, "load_sweep", lambda *_: sweep)
-    assert load_answer(None, "s", "train").chosen.family  # type: ignore[arg-type]
+    assert load_answer(None, "s", "train").chosen.loss  # type: ignore[arg-type]
     with (tmp_path / "own_metrics_here.py").open("a") as file:
         file.write("# changed\n")
     with pytest.raises(UsageError, match=r"--metric own_metrics_here:last_iou must be what it was: .* has changed"):

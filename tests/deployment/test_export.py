@@ -27,7 +27,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import JobResult, TrainingJob
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec, Use
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir, get_weights_dir_of, get_weights_path
 from sweeper.data import divide_images, open_store
 from sweeper.deployment import export
@@ -145,12 +145,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recommended_in(folder: Path) -> Recommended:
-    answer = draw_conclusion(
-        studies.load_sweep(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s")
-    ).recommended
-    assert answer is not None
-    return answer
+def read_use(folder: Path) -> Use:
+    sweep = studies.load_sweep(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s")
+    use = draw_conclusion(sweep).answer.use
+    assert use is not None
+    return use
 
 
 def record_of(trial: TrialSpec, digest: str = DATA.digest) -> WeightsRecord:
@@ -169,10 +168,10 @@ def keep(folder: Path, trial: TrialSpec, digest: str = DATA.digest) -> Path:
 
 def test_an_export_writes_weights_model_loss_space_and_examples(finished: Path, tmp_path: Path) -> None:
     storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db")
-    chosen = recommended_in(finished)
+    chosen = read_use(finished)
     steps = studies.load_sweep(storage, "s").conditions.recipe.confirm_steps
     settings = {"steps": steps, "seed": derive_confirmation_seed(0, 0)}
-    settings |= chosen.model_dump(include={"family", "params", "lr"})
+    settings |= {"family": chosen.loss, "params": chosen.params, "lr": chosen.lr}
     with pytest.raises(SweeperError, match=r"--onnx needs a network.*sweeper train"):
         export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
     empty = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
@@ -204,7 +203,7 @@ def test_an_export_writes_weights_model_loss_space_and_examples(finished: Path, 
     assert float(done.stdout) >= 0
     space = load_space(str(exported.space), "binary")
     (family,) = space.families
-    assert family.family == chosen.family and space.lr.low == space.lr.high == pytest.approx(chosen.lr)
+    assert family.family == chosen.loss and space.lr.low == space.lr.high == pytest.approx(chosen.lr)
     assert {name: c.low for name, c in family.coordinates.items()} == pytest.approx(chosen.params)
 
 
@@ -244,11 +243,11 @@ STREET = builders.dataset(classes=builders.STREET)
 
 
 def make_texts(task: str, family: str = "dice_ce") -> dict[str, str]:
-    data, threshold, tau = (builders.dataset(), 0.4, None) if task == "binary" else (STREET, None, 0.5)
+    data, point = (builders.dataset(), 0.4) if task == "binary" else (STREET, 0.5)
     params = {"mix": 0.5} if family == "dice_ce" else {}
     pixels, rate = [float(n) for n in data.count_class_pixels()], OptimizerSettings(0.002, 0.01, 0.05, 0.3)
-    text = make_snippet(family, params, data.task, data.classes, pixels, point=threshold or tau, optimizer=rate)
-    chosen = Recommended(family=family, params=params, lr=0.002, threshold=threshold, tau=tau, snippet=text)
+    text = make_snippet(family, params, data.task, data.classes, pixels, point=point, optimizer=rate)
+    chosen = Use(loss=family, params=params, lr=0.002, point=point, snippet=text)
     sweep = builders.sweep([], []).model_copy(update={"conditions": builders.conditions(data)})
     return make_examples(sweep, chosen)
 

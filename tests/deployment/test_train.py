@@ -246,6 +246,6 @@ def test_the_command_prints_its_result_and_refuses_wrong_options(
     studies.create_study(study, "empty", new_plan(conditions=builders.conditions()))
     for command in (("train", "empty"), ("export", "empty"), ("predict", "empty", "x.png", "--out", "o")):
         status, _, err = sweeper(*command)
-        assert status == 1 and "'empty' recommends no loss" in err
+        assert status == 1 and "'empty' has no answer" in err
     status, _, err = sweeper("train", "nobody")
     assert status == 2 and "nobody" in err

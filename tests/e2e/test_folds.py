@@ -80,9 +80,9 @@ def test_a_failed_fold_excludes_its_seed_and_is_a_reason() -> None:
 
     study = faking.new_study()
     faking.train(study, faking.FakeExecutor(train_one), plan=PLAN)
-    answer = draw_conclusion(faking.record_sweep(study, PLAN))
-    assert "dice" not in {f.family for f in answer.evidence.finalists}
-    assert any("no seed of it has all 3 folds" in reason for reason in answer.reasons)
+    conclusion = draw_conclusion(faking.record_sweep(study, PLAN))
+    assert "dice" not in {f.family for f in conclusion.evidence.finalists}
+    assert conclusion.answer.find("MISSING").values == {"loss": "dice"}
 
 
 @pytest.mark.slow
@@ -94,12 +94,11 @@ def test_every_output_says_that_the_images_were_not_held_out(tmp_path: Path) -> 
     options: dict[str, Any] = {"trials": 4, "steps": None, "confirm_steps": None, "data": None}
     outcome = run_small_sweep(tmp_path, display := Recorder(), figures=True, resume=True, **options)
     text = outcome.paths.markdown.read_text("utf-8")
-    head, caveats = text.split("## Why")[0], text.split("## Caveats")[1]
-    assert "not held out: the search saw these images" in head and "not held out" in caveats
+    assert "Not held out: the search saw these images." in text
     assert "the search never saw" not in text and "test split" not in text
     document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
     assert document["held_out"] is False and document["folds"] == 3
-    assert len(document["finalists"][0]["mlflow_run_ids"]) == 6 and document["finalists"][0]["seeds"] == 2
+    assert len(document["losses"][0]["mlflow_run_ids"]) == 6 and document["losses"][0]["seeds"] == 2
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     parent = client.get_run(outcome.sweep.parent_run_id or "")
     assert parent.data.tags["sweeper.held_out"] == "false" and "not held out" in parent.data.tags["mlflow.note.content"]

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, SweeperError
 from sweeper.core.records import TrialResult
-from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.conclude import ReportedStudy
 from tests.cli.test_run import start, wait_for
 from tests.e2e.test_interrupted import FIRST
 from tests.support.faking import new_plan
@@ -68,7 +68,7 @@ class Changing(Recorder):
             self._how(index.parent)
 
 
-def dump_results(outcome: Outcome) -> list[str]:
+def dump_results(outcome: ReportedStudy) -> list[str]:
     """Return the numbers of all trainings, as far as they repeat."""
     results = (*outcome.sweep.trials, *outcome.sweep.rechecks, *outcome.sweep.confirmations)
     times: dict[str, Any] = {"seconds": True, "seconds_per_step": True, "evaluations": {"__all__": {"seconds"}}}
@@ -80,7 +80,7 @@ SWEEP: dict[str, Any] = {"trials": 5, "space": TWO_LOSSES}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> ReportedStudy:
     return run_small_sweep(tmp_path_factory.mktemp("undisturbed"), Recorder(), **SWEEP)
 
 
@@ -90,7 +90,7 @@ WAYS = [(0, flip_bit, None), (None, flip_bit, None), (0, flip_bit, 3), (0, trunc
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("workers", "how", "stop_after"), rest_slow(WAYS, 0, 1))
 def test_trainings_on_changed_images_are_dropped_and_repeated_by_a_resume(
-    tmp_path: Path, undisturbed: Outcome, workers: int | None, how: Callable[[Path], None], stop_after: int | None
+    tmp_path: Path, undisturbed: ReportedStudy, workers: int | None, how: Callable[[Path], None], stop_after: int | None
 ) -> None:
     """To the same numbers, so that a seed gives one sweep to the last digit."""
     display = Changing(tmp_path / "cache", how, stop_after)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.records import Dataset, TrainedBy, list_trainers
-from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
 from sweeper.report.tables import make_trials_frame
 from sweeper.tracking.values import RunValues
 from sweeper.training import network_in_training
 from sweeper.training.engine import StudyTraining
 from sweeper.training.training_context import open_context
 from sweeper.version import read_versions
+from sweeper.workflow.conclude import draw_conclusion, make_document
 from tests.support import builders
 
 OLD, NEW = {"torch": "2.11"}, {"torch": "2.12"}
@@ -62,8 +62,7 @@ def test_every_output_attributes_trainings_to_device_and_versions() -> None:
         ("cpu, 2 threads", NEW, ("search/00002",), ()),
         ("cpu, 1 thread", NEW, ("search/00003",), ("search/00003",)),
     ]
-    answer = make_recommendation(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")
-    document = json.loads(json.dumps(make_recommendation_json(sweep, answer)))
+    document = json.loads(make_document(sweep, draw_conclusion(sweep)).model_dump_json())
     assert document["versions"] == OLD
     assert document["trained_by"][1] == {
         "device": "cpu, 2 threads",

@@ -11,10 +11,10 @@ from sweeper.evidence.interim_analyses import compute_level, find_analysis, plan
 ANALYSES = plan_analyses(2, 8)
 
 
-def test_the_planned_analyses_spend_no_error_on_two_seeds() -> None:
-    spent = [(2, 0), (3, 0.02), (4, 0.01), (5, 0.008), (6, 0.006), (8, 0.006)]
+def test_no_analysis_is_planned_that_can_decide_nothing() -> None:
+    spent = [(3, 0.02), (4, 0.01), (5, 0.008), (6, 0.006), (8, 0.006)]
     assert [(analysis.seeds, round(analysis.spends, 6)) for analysis in ANALYSES] == spent
-    assert plan_analyses(3, 8) == ANALYSES[1:]  # a MIN of one's own stays a minimum, and changes no level
+    assert plan_analyses(3, 8) == plan_analyses(1, 8) == ANALYSES
 
 
 @pytest.mark.parametrize(
@@ -22,20 +22,19 @@ def test_the_planned_analyses_spend_no_error_on_two_seeds() -> None:
     [
         (3, 3, [3]),
         (2, 2, [2]),
-        (1, 3, [1, 2, 3]),
+        (1, 1, [1]),
+        (1, 2, [2]),
+        (1, 3, [3]),
         (3, 7, [3, 4, 5, 6, 7]),
         (5, 34, [5, 6, 8, 13, 21, 34]),
     ],
 )
-def test_every_plan_spends_five_per_cent_on_three_or_more_seeds(least: int, most: int, seeds: list[int]) -> None:
+def test_every_plan_spends_five_per_cent(least: int, most: int, seeds: list[int]) -> None:
     analyses = plan_analyses(least, most)
     assert [analysis.seeds for analysis in analyses] == seeds
-    spending = [analysis for analysis in analyses if analysis.spends]
-    assert [analysis.seeds for analysis in spending] == [n for n in seeds if n >= 3]
-    if spending:
-        assert sum(analysis.spends for analysis in spending) == pytest.approx(0.05)
-        assert all(analysis.error >= analysis.spends for analysis in spending)
-        assert spending[0].error == spending[0].spent
+    assert sum(analysis.spends for analysis in analyses) == pytest.approx(0.05)
+    assert all(analysis.error >= analysis.spends for analysis in analyses)
+    assert analyses[0].error == analyses[0].spent
 
 
 @pytest.mark.parametrize(("least", "most"), [(3, 8), (3, 5), (2, 13)])
@@ -43,7 +42,7 @@ def test_every_interim_analysis_rejects_as_often_as_it_spends(least: int, most: 
     analyses, paths = plan_analyses(least, most), 60_000
     values = np.random.default_rng(7).standard_normal((paths, most))
     undecided = np.ones(paths, dtype=bool)
-    for analysis in (analysis for analysis in analyses if analysis.spends):
+    for analysis in analyses:
         p = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1).pvalue
         rejected = int((undecided & (p < analysis.error)).sum())
         low, high = stats.binom.interval(1 - 1e-4, paths, analysis.spends)
@@ -56,15 +55,15 @@ def test_one_sided_bounds_of_all_interim_analyses_hold_jointly_in_95_per_cent() 
     paths = 60_000
     values = np.random.default_rng(8).standard_normal((paths, 8))
     wrong = np.zeros(paths, dtype=bool)
-    for analysis in ANALYSES[1:]:
+    for analysis in ANALYSES:
         below = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1, alternative="less").pvalue
         wrong |= below < analysis.error
     assert 0.03 < wrong.mean() < 0.05
 
 
 def test_a_number_of_seeds_belongs_to_the_first_analysis_with_as_many() -> None:
-    assert [find_analysis(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 7, 8, 9)] == [0, 1, 2, 3, 4, 5, 5, 5]
+    assert [find_analysis(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 7, 8, 9)] == [0, 0, 1, 2, 3, 4, 4, 4]
     assert find_analysis((), 3) == 0
     assert compute_level((), 3) == 0.95
-    assert compute_level(ANALYSES, 5) == pytest.approx(1 - ANALYSES[3].error)
+    assert compute_level(ANALYSES, 5) == pytest.approx(1 - ANALYSES[2].error)
     assert compute_level(ANALYSES, 13) == pytest.approx(1 - ANALYSES[-1].error)

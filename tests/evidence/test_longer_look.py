@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse, Interval, LongerGap, LongerLook, TrialResult
-from sweeper.evidence.longer_look import _classify_trend, look_longer
+from sweeper.evidence.longer_look import look_longer
 from tests.evidence.weighing import weigh
-from tests.support.builders import BINARY, confirmation, counts_from_iou
+from tests.support.builders import confirmation, counts_from_iou
 from tests.support.marks import rest_slow
 
 LEVELS = {"dice": 0.62, "cross_entropy": 0.52}
@@ -58,83 +58,29 @@ def get_half_width(interval: Interval) -> float:
 
 
 @pytest.mark.parametrize(("seeds", "more"), rest_slow([(3, 1), (5, 1), (3, 3), (2, 2)]))
-def test_an_unchanged_gap_is_seldom_called_changed(seeds: int, more: int) -> None:
-    changed = 0
+def test_the_interval_of_a_longer_gap_contains_the_truth(seeds: int, more: int) -> None:
+    longer = {"dice": 0.66, "cross_entropy": 0.6}
+    lost = 0
     for repeat in range(120):
-        gap = find_gap(Truth(repeat), LEVELS, LEVELS, seeds, more)
-        changed += gap.trend not in ("keeps", "open")
-        assert gap.change.estimate == pytest.approx(gap.after.estimate - gap.before.estimate)
-    assert changed <= 10  # 5 % are 6
-
-
-def test_three_seeds_mostly_detect_a_gap_that_disappeared() -> None:
-    equal = {"dice": 0.7, "cross_entropy": 0.7}
-    trends = [find_gap(Truth(repeat), LEVELS, equal, more=3).trend for repeat in range(30)]
-    assert trends.count("gone") >= 18 and "grows" not in trends
-    unchanged = [find_gap(Truth(repeat), LEVELS, LEVELS, more=3).trend for repeat in range(30)]
-    assert unchanged.count("gone") <= 1
+        gap = find_gap(Truth(repeat), LEVELS, longer, seeds, more)
+        lost += not gap.after.low <= 0.03 <= gap.after.high
+    assert lost <= 12  # 5 % are 6
 
 
 def test_seeds_reduce_the_error_and_noisy_longer_trainings_increase_it() -> None:
     one, three = (find_gap(Truth(0), LEVELS, LEVELS, more=more) for more in (1, 3))
-    assert get_half_width(three.change) < get_half_width(one.change) and get_half_width(three.after) < get_half_width(
-        one.after
-    )
+    assert get_half_width(three.after) < get_half_width(one.after)
     assert one.after.se_seed == pytest.approx(3**0.5 * one.before.se_seed)  # it is the confirmation's
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
     truth.luck = 0.1
     noisy = look_at(before, truth.runs(LEVELS, range(901, 904), steps=400))
-    assert get_half_width(noisy.gaps[0].change) > 2 * get_half_width(three.change)
+    assert get_half_width(noisy.gaps[0].after) > 2 * get_half_width(three.after)
 
 
-def test_one_confirmation_seed_leaves_the_change_open() -> None:
+def test_one_confirmation_seed_leaves_the_gap_without_an_interval() -> None:
     gap = find_gap(Truth(0), LEVELS, {"dice": 0.5, "cross_entropy": 0.7}, seeds=1)
-    assert gap.trend == "open" and get_half_width(gap.change) >= 1
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "error", "trend"),
-    [
-        (0.18, 0.17, 0.04, "keeps"),
-        (0.002, -0.004, 0.02, "keeps"),
-        (0.02, 0.09, 0.03, "grows"),
-        (-0.05, -0.01, 0.03, "grows"),
-        (0.18, 0.03, 0.04, "shrinks"),
-        (0.18, 0.009, 0.04, "gone"),
-        (0.18, -0.1, 0.04, "gone"),
-        (0.18, 0.005, 0.2, "open"),
-        (0.005, -0.05, 0.02, "gone"),
-        (0.005, -0.009, 0.01, "shrinks"),
-        (-0.008, -0.028, 0.015, "shrinks"),
-    ],
-)
-def test_the_trend_follows_from_the_gap_before_and_after_and_its_error(
-    before: float, after: float, error: float, trend: str
-) -> None:
-    moved = after - before
-    change = Interval(estimate=moved, low=moved - error, high=moved + error, se_seed=0.01, se_image=0.01)
-    assert _classify_trend(before, after, change, 0.01) == trend
-
-
-@pytest.mark.parametrize(
-    ("longer", "before", "is_learned"),
-    [
-        ((False, False), (True, True, True), True),
-        ((False, True), (True,) * 3, False),
-        ((False,) * 2, (True, True, False), False),
-    ],
-)
-def test_a_class_is_newly_learned_if_only_longer_trainings_predict_it(
-    longer: tuple[bool, ...], before: tuple[bool, ...], is_learned: bool
-) -> None:
-    truth, rare = Truth(0), (BINARY[1],)
-    first, second = truth.runs(LEVELS, range(101, 104)), truth.runs(LEVELS, range(901, 903), steps=400)
-    for runs, missing in ((first, before), (second, longer)):
-        dice = [k for k, run in enumerate(runs) if run.spec.family == "dice"]
-        for k, is_missing in zip(dice, missing, strict=True):
-            runs[k] = runs[k].model_copy(update={"never_predicted": rare * is_missing})
-    assert look_at(first, second).gaps[0].learned == rare * is_learned
+    assert (gap.after.low, gap.after.high) == (-1, 1)
 
 
 def test_a_longer_look_needs_two_losses_on_a_common_longer_seed() -> None:
@@ -156,4 +102,4 @@ def test_a_diverged_longer_training_counts_as_all_wrong() -> None:
     longer = truth.runs(LEVELS, range(901, 902), steps=400)
     longer[0] = longer[0].model_copy(update={"test": None, "collapse": Collapse.DIVERGED, "evaluations": ()})
     result = look_at(before, longer)
-    assert result.gaps[0].after.estimate < -0.3 and result.catches_up
+    assert result.gaps[0].after.estimate < -0.3

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from sweeper.core import metrics
-from sweeper.core.records import Collapse, ImageCounts, TrialResult, Verdict
+from sweeper.core.records import Collapse, ImageCounts, Outcome, TrialResult
 from sweeper.core.records.training import THRESHOLDS
+from sweeper.evidence.answer import make_answer
+from sweeper.evidence.choice import choose
 from sweeper.evidence.intervals import negate_interval
 from sweeper.evidence.paired_comparisons import compute_last_quarter_gain
-from sweeper.evidence.reasons import list_evidence_caveats
-from sweeper.evidence.verdict import decide_verdict
+from sweeper.evidence.phrases import format_headline
 from tests.evidence.weighing import get_gap, simulate, weigh
 from tests.support.builders import (
     CONFIRM_SEEDS,
@@ -71,7 +72,6 @@ def test_scores_are_means_over_seeds_at_the_point_of_each_run() -> None:
     assert dice.dice == pytest.approx(np.mean([s.dice for s in tuned]))
     assert dice.precision[1] == pytest.approx(np.mean([s.precision[1] for s in tuned]))
     assert dice.recall[1] == pytest.approx(np.mean([s.recall[1] for s in tuned]))
-    assert dice.val_score == pytest.approx(0.7)
     assert (dice.search_value, dice.search_trial) == (0.7, ORDER.index("dice"))
 
 
@@ -124,14 +124,14 @@ def test_a_diverged_training_scores_its_counts_or_zero() -> None:
     evidence = weigh([*runs, *(diverged("dice", seed, 50 + i) for i, seed in enumerate(CONFIRM_SEEDS))])
     last = evidence.finalists[-1]
     assert last.family == "dice" and last.fg_iou.estimate == 0
-    assert (last.miou.estimate, last.miou_at_default, last.dice, last.val_score, last.collapses) == (0, 0, 0, 0, 3)
+    assert (last.miou.estimate, last.miou_at_default, last.dice, last.collapses) == (0, 0, 0, 3)
     assert last.iou == last.precision == last.recall == (0.0, 0.0)
     assert get_gap(evidence, "dice_ce", "dice").low > 0
     counts = counts_from_iou([0.3, 0.2, 0.4])
     with_counts = [confirmation("dice", s, counts, i, collapse=Collapse.DIVERGED) for i, s in enumerate(CONFIRM_SEEDS)]
     dice = weigh(with_counts).finalists[0]
     assert dice.miou.estimate == pytest.approx(metrics.compute_scores(metrics.count_at_point(counts, 0.5)).miou)
-    assert (dice.collapses, dice.val_score) == (3, 0.0)
+    assert dice.collapses == 3
     all_diverged = weigh([diverged(f, s, 3 * i + s) for i, f in enumerate(("dice", "focal")) for s in CONFIRM_SEEDS])
     assert all_diverged.test_images == 0 and [f.miou.estimate for f in all_diverged.finalists] == [0, 0]
     assert (get_gap(all_diverged, "dice", "focal").low, get_gap(all_diverged, "dice", "focal").high) == (-1, 1)
@@ -199,19 +199,19 @@ def test_an_image_without_a_group_is_a_separate_group() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_few_groups_are_the_units_and_a_caveat_gives_their_number(count: int) -> None:
+def test_few_groups_are_the_units_and_a_remark_gives_their_number(count: int) -> None:
     ungrouped, few = weigh(simulate(THREE)), weigh(simulate(THREE), groups=[f"g{i % count}" for i in range(24)])
     assert (few.test_groups, few.few_groups) == (count, count)
     wide = [c.difference.high - c.difference.low for c in few.comparisons]
     narrow = [c.difference.high - c.difference.low for c in ungrouped.comparisons]
     assert (count == 1) == all(width == 2 for width in wide)  # a single unit: nothing is known
     assert wide != narrow
-    text = " ".join(list_evidence_caveats(few))
-    assert f"only {count} group" in text and "so that they are wide" in text
-    assert "only" not in list_evidence_caveats(ungrouped)[0]
+    remark = make_answer(few, ORDER)[0].find("GROUPS")
+    assert remark is not None and remark.values["groups"] == count
+    assert make_answer(ungrouped, ORDER)[0].find("GROUPS") is None
 
 
-def test_the_verdict_is_in_the_requested_metric() -> None:
+def test_the_answer_is_in_the_requested_metric() -> None:
     """Two losses are as good on the sums; on small images, which hardly count there, one is far better."""
     rng, size = np.random.default_rng(0), np.where(np.arange(24) % 2, 4000, 40)
     runs = []
@@ -220,13 +220,13 @@ def test_the_verdict_is_in_the_requested_metric() -> None:
             level = np.where(size == 40, small, 0.6) + rng.normal(0, 0.02, 24)
             runs.append(confirmation(family, seed, counts_from_iou(level, size, 50_000), len(runs)))
     by_sums, by_images = weigh(runs), weigh(runs, metric="image_iou")
-    assert decide_verdict(by_sums, ORDER).verdict is not Verdict.CLEAR_WINNER
+    assert choose(by_sums, ORDER).outcome is Outcome.KEEP
     assert (by_sums.scale.score, by_images.scale.score) == ("mIoU", "IoU per image")
-    assert decide_verdict(by_images, ORDER).verdict is Verdict.CLEAR_WINNER
+    assert choose(by_images, ORDER).outcome is Outcome.CHANGE
     best = by_images.finalists[0]
     assert best.family == "dice" and best.score.estimate == pytest.approx(0.675, abs=0.01) != best.miou.estimate
     assert get_gap(by_images, "dice", "cross_entropy").estimate == pytest.approx(0.15, abs=0.02)
-    assert "IoU per image" in decide_verdict(by_images, ORDER).reasons[0]
+    assert format_headline(make_answer(by_images, ORDER)[0]).endswith("IoU per image.")
 
 
 def test_the_gain_over_plain_cross_entropy_is_paired_by_seed() -> None:

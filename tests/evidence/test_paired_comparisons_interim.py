@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.records import Comparison, Evidence, InterimAnalysis, TrialResult, Verdict
+from sweeper.core.records import Comparison, Evidence, InterimAnalysis, Outcome, Sure, TrialResult
+from sweeper.evidence.choice import choose
 from sweeper.evidence.intervals import ImageTable, compute_half_width
 from sweeper.evidence.paired_comparisons import compare_pairs
-from sweeper.evidence.verdict import decide_verdict
 from tests.evidence.weighing import ANALYSES, EIGHT, PLACE, change_pairs, get_gap, make_three_seeds, simulate, weigh
 from tests.support.builders import ORDER, confirmation, counts_from_iou
 
@@ -62,15 +62,11 @@ def test_two_seeds_never_establish_a_difference_and_three_do() -> None:
         first = evidence.comparisons[0]
         assert get_gap(evidence, "dice", "cross_entropy").low > 0.1  # the interval is reported either way
         assert (first.won, first.floor > 0, first.one_sided < 1) == (is_shown, is_shown, is_shown)
-        assert (decide_verdict(evidence, ORDER).verdict is Verdict.CLEAR_WINNER) == is_shown
-    words = " ".join(decide_verdict(two, ORDER).reasons)
-    assert "only 2 common seeds; at least 3 are needed" in words
-    assert (decide_verdict(two, ORDER).action, decide_verdict(three, ORDER).action) == ("keep", "change")
-    assert decide_verdict(two, ORDER).head == "Keep cross-entropy for now: at least 3 common seeds are needed."
+    assert (choose(two, ORDER).outcome, choose(three, ORDER).outcome) == (Outcome.KEEP, Outcome.CHANGE)
     assert two.finalists[0].regret.bound < 0.01  # what dice costs may be reported
     equal = simulate_eight({"dice": 0.7, "focal": 0.7}, seed_sd=1e-5, interaction_sd=1e-4, image_sd=0.01)
-    assert decide_verdict(weigh_first(equal, 2), ORDER).verdict is Verdict.UNDECIDED
-    assert decide_verdict(weigh_first(equal, 3), ORDER).verdict is Verdict.EQUIVALENT
+    assert choose(weigh_first(equal, 2), ORDER).sure is not Sure.ESTABLISHED
+    assert choose(weigh_first(equal, 3), ORDER).sure is Sure.ESTABLISHED
 
 
 def test_a_finalist_with_fewer_seeds_is_ranked_on_common_seeds() -> None:
@@ -84,7 +80,7 @@ def test_a_finalist_with_fewer_seeds_is_ranked_on_common_seeds() -> None:
     evidence = weigh_first(runs, {"dice": 8, "focal": 8, "cross_entropy": 2})
     assert max(evidence.finalists, key=lambda f: f.miou.estimate).family == "cross_entropy"
     assert [f.family for f in evidence.finalists] == ["dice", "focal", "cross_entropy"]
-    assert decide_verdict(evidence, ORDER).best == 0
+    assert choose(evidence, ORDER).best == 0
     regret = [f.regret.expected for f in evidence.finalists]
     assert regret == sorted(regret)
 
@@ -102,8 +98,8 @@ def test_non_inferiority_is_judged_by_a_one_sided_bound() -> None:
     """The two-sided end is beyond the margin, the one-sided within: safe, but not equivalent."""
     evidence = make_three_seeds({"dice": 0.702, "focal": 0.7}, 0.003, 0.002, half=0.0121)
     bounded = change_pairs(evidence, lambda pair: {"at_most_one_sided": pair.difference.estimate + 0.0079})
-    assert decide_verdict(evidence, ORDER).verdict is Verdict.UNDECIDED
-    assert decide_verdict(bounded, ORDER).verdict is Verdict.SAFE_CHOICE
+    assert choose(evidence, ORDER).sure is not Sure.ESTABLISHED
+    assert choose(bounded, ORDER).sure is Sure.ESTABLISHED
     for pair in weigh_first(simulate_eight({"dice": 0.6, "focal": 0.6}), 4).comparisons:
         assert pair.difference.estimate < pair.one_sided < pair.ceiling
 

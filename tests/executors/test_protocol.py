@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
+from sweeper.core.events import JobResult, Reply, TrainingJob, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.core.training_files import get_checkpoint_path
 from sweeper.executors import processes
@@ -74,7 +74,7 @@ def wait_for_room(executor: Executor) -> None:
         assert executor.poll(0.1) == []
 
 
-def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None = None) -> list[Answer]:
+def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None = None) -> list[Reply]:
     """Return all answers to the jobs of these trainings, each begun when there is room and continued rung by rung.
 
     Args:
@@ -82,7 +82,7 @@ def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None =
         specs: in their order.
         until: by number, the step at which a training pauses; others continue to their end.
     """
-    answers: list[Answer] = []
+    answers: list[Reply] = []
     queue, running, end = [TrainingJob(spec, 1) for spec in specs], 0, time.monotonic() + LONGEST
     while queue or running:
         assert time.monotonic() < end, answers
@@ -99,24 +99,24 @@ def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None =
     return answers
 
 
-def select_answers(answers: list[Answer], number: int) -> list[Answer]:
+def select_answers(answers: list[Reply], number: int) -> list[Reply]:
     """Return the answers about one training."""
     return [a for a in answers if (a.spec if isinstance(a, WorkerLost) else a.result.spec).number == number]
 
 
-def get_last_answer(answers: list[Answer], number: int) -> Answer:
+def get_last_answer(answers: list[Reply], number: int) -> Reply:
     """Return the last answer about a training."""
     return select_answers(answers, number)[-1]
 
 
-def get_result(answers: list[Answer], number: int) -> TrialResult:
+def get_result(answers: list[Reply], number: int) -> TrialResult:
     """Return the result of a training so far."""
     answer = get_last_answer(answers, number)
     assert isinstance(answer, JobResult)
     return answer.result
 
 
-def list_values(answers: list[Answer], number: int) -> list[tuple[int, float]]:
+def list_values(answers: list[Reply], number: int) -> list[tuple[int, float]]:
     """Return (step, value) of each evaluation of a training."""
     return [(e.step, e.value) for e in get_result(answers, number).evaluations]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
+from sweeper.core.events import JobResult, Reply, TrainingJob, WorkerLost
 from sweeper.core.metrics import count_at_point
 from sweeper.core.records import Collapse, Conditions, TrialResult, TrialSpec
 from sweeper.core.records.training import BINS
@@ -171,7 +171,7 @@ def test_closing_ends_a_running_training_as_lost_not_failed(tmp_path: Path, monk
     executor.submit(TrainingJob(builders.spec("dice", steps=25, params={}), until=25))
     assert executor.free() == 1 and began.wait(30)
     executor.close()
-    answers: list[Answer] = executor.poll(0)
+    answers: list[Reply] = executor.poll(0)
     assert [type(answer) for answer in answers] == [WorkerLost]
 
 

@@ -131,7 +131,7 @@ def test_finished_studies_of_the_user_become_rows_of_the_ledger(tmp_path: Path) 
         (tmp_path / name / "recommendation.json").write_text(text, "utf-8")
     rows = read_user_rows(tmp_path)
     profile = ImbalanceProfile.model_validate_json(json.dumps(example["dataset"]["profile"]))
-    assert {row.family for row in rows} == {one["family"] for one in example["finalists"]}
+    assert {row.family for row in rows} == {one["loss"] for one in example["losses"]}
     assert all(row.features == tuple(compute_features(profile).values()) and row.generator == "own" for row in rows)
     assert next(row.gain for row in rows if row.family == BASELINE) == 0
 

@@ -13,6 +13,7 @@ import pytest
 
 import sweeper
 from sweeper.core.records import Scale
+from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.intervals import ImageTable
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
@@ -68,6 +69,11 @@ def compare_scores(scores: Floats, **options: Any) -> MethodContest:
         images=images,
     )
     return compute_table_evidence(table, request, "both")
+
+
+def list_notes(answer: AnswerDocument) -> list[str]:
+    """Return what an answer says of the scores themselves."""
+    return [str(remark.values["text"]) for remark in answer.remarks if remark.code == "DATA"]
 
 
 def find_problems(table: pd.DataFrame | dict[str, list[Any]] | str, **options: Any) -> list[str]:

@@ -75,14 +75,14 @@ def list_problems(**options: object) -> list[str]:
 def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
     judgement = package.judge("mlflow:losses", columns=NAMES, tracking_uri=uri, paired_seeds=True)
     scores = draw_scores(gap=0.05)
-    assert (judgement.document.metric, judgement.document.scope, judgement.verdict) == (
+    assert (judgement.answer.scale.score, judgement.answer.scope, judgement.answer.sure) == (
         "dice",
         "trainings",
-        "clear_winner",
+        "established",
     )
-    rows = {row.name: row for row in judgement.document.methods}
-    assert rows["a"].runs == ("0", "1", "2") and rows["a"].score == pytest.approx(scores[0].mean())
-    assert "1 run with children and without a method of its own: left out." in judgement.caveats
+    rows = {row.loss: row for row in judgement.answer.losses}
+    assert rows["a"].runs == ("0", "1", "2") and rows["a"].mean == pytest.approx(scores[0].mean())
+    assert "1 run with children and without a method of its own: left out" in str(judgement.answer.remarks)
 
 
 def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
@@ -163,9 +163,9 @@ def test_a_request_for_what_no_run_has_is_refused_with_what_they_have(
 def test_the_history_of_a_metric_has_the_score_of_a_row(uri: str, at: str, part: float, caveat: str) -> None:
     log_more()
     judgement = package.judge("mlflow:losses", columns=NAMES, metric="dice", at=at)
-    score = next(row for row in judgement.document.methods if row.name == "a").score
+    score = next(row for row in judgement.answer.losses if row.loss == "a").score
     assert score == pytest.approx(part * draw_scores(gap=0.05)[0].mean())
-    assert any(caveat in each for each in judgement.caveats)
+    assert any(caveat in each for each in judgement.answer.remarks)
 
 
 def log_more() -> None:
@@ -192,7 +192,7 @@ def test_without_seeds_each_run_is_a_training(uri: str) -> None:
     for name in ("a0", "a1", "a2", "b0", "b1", "b2"):
         client.delete_tag(find_run(name), "seed")
     judgement = package.judge("mlflow:losses", columns=NAMES)
-    assert next(row for row in judgement.document.methods if row.name == "a").runs == ("a0", "a1", "a2")
+    assert next(row for row in judgement.answer.losses if row.loss == "a").runs == ("a0", "a1", "a2")
     assert "--paired-seeds compares runs of one seed, got no seed in common" in list_problems(paired_seeds=True)[0]
     client.log_param(find_run("a1"), "lr", "0.1")  # trials of a search are no trainings
     client.log_param(find_run("a2"), "lr", "0.2")
@@ -208,19 +208,19 @@ def test_runs_that_end_at_different_steps_are_not_compared_by_their_ends(uri: st
     connect_to_mlflow(uri).log_metric(find_run("b1"), "dice", 0.9, step=7)
     (problem,) = list_problems()
     assert "got 1 as the last of a, 0 and 7 of b, 1; --at 1 compares them there" in problem
-    same = package.judge("mlflow:losses", columns=NAMES, at="1").document.methods
-    assert all(0.6 < row.score < 0.85 for row in same)
+    same = package.judge("mlflow:losses", columns=NAMES, at="1").answer.losses
+    assert all(0.6 < row.mean < 0.85 for row in same)
 
 
 def test_the_command_judges_runs_and_reports_those_left_out(uri: str, sweeper: Sweeper) -> None:
     words = ("judge", "mlflow:losses", "--column", "method=loss", "--where", "status=FINISHED", "--json")
     status, text, _ = sweeper(*words)
-    assert status == 0 and json.loads(text)["verdict"] == "clear_winner"
+    assert status == 0 and json.loads(text)["sure"] == "established"
     client = connect_to_mlflow(uri)
     client.set_terminated(find_run("b2"), status="KILLED")
     status, text, _ = sweeper(*words)
-    assert status == 0 and json.loads(text)["verdict"] == "undecided"
-    assert any(c.startswith("1 run that --where does not") for c in json.loads(text)["caveats"])
+    assert status == 0 and json.loads(text)["sure"] == "probable"
+    assert "1 run that --where does not" in text
     status, text, error = sweeper("judge", "mlflow:lossses")
     assert status == 2 and not text and "has no experiment 'lossses', did you mean `losses`?" in error
 
@@ -251,7 +251,7 @@ def test_runs_are_read_from_a_server(tmp_path: Path) -> None:
     try:
         fill_store(connect_to_mlflow(server.uri))
         one = package.judge("mlflow:losses", columns=NAMES, metric="dice", at="1", tracking_uri=server.uri)
-        assert one.named == "a" and one.document.scope == "trainings"
+        assert one.answer.use.loss == "a" and one.answer.scope == "trainings"
     finally:
         server.kill()
 
@@ -264,4 +264,4 @@ def test_a_logged_loss_is_judged_only_in_the_requested_direction(uri: str) -> No
     assert "--lower-is-better" in problem and "--higher-is-better" in problem
     for lower, best in ((True, "a"), (False, "b")):
         judgement = package.judge("mlflow:losses", columns=NAMES, metric="val_loss", lower_is_better=lower)
-        assert judgement.document.methods[0].name == best
+        assert judgement.answer.losses[0].loss == best

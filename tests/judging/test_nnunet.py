@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import sweeper
+from sweeper.evidence.phrases import format_headline
 from sweeper.judging.rows import ScoresError
 
 MODELS = ("nnUNetTrainer__nnUNetPlans__2d", "nnUNetTrainerDiceCELoss__nnUNetPlans__2d")
@@ -84,38 +85,39 @@ def test_five_folds_are_judged_as_a_table_of_their_means_is(tmp_path: Path) -> N
     judgement = sweeper.judge(tmp_path)
     table = [(model, fold, means[f"{model} {fold}"]) for model in MODELS for fold in range(5)]
     expected = sweeper.judge(pd.DataFrame(table, columns=["method", "fold", "Dice"]), metric="Dice")
-    assert judgement.headline == expected.headline and judgement.named == MODELS[1]
-    for one, other in zip(judgement.document.comparisons, expected.document.comparisons, strict=True):
+    assert format_headline(judgement.answer) == format_headline(expected.answer)
+    assert judgement.answer.use.loss == MODELS[1]
+    for one, other in zip(judgement.answer.differences, expected.answer.differences, strict=True):
         assert one.model_dump() == pytest.approx(other.model_dump())
-    assert all(row.runs == tuple(f"1, fold {fold}" for fold in range(5)) for row in judgement.document.methods)
-    assert any("as nnU-Net does" in caveat for caveat in judgement.caveats)
+    assert all(row.runs == tuple(f"1, fold {fold}" for fold in range(5)) for row in judgement.answer.losses)
+    assert "as nnU-Net does" in str(judgement.answer.remarks)
 
 
 def test_where_the_folds_are_missing_their_common_summary_is_one_training(tmp_path: Path) -> None:
     means = write_tree(tmp_path)
     for path in tmp_path.rglob("fold_*/validation/summary.json"):
         path.unlink()
-    document = sweeper.judge(tmp_path).document
-    assert document.images == 30 and document.networks is not None and document.networks.named == MODELS[1]
-    assert {row.name: row.score for row in document.methods} == pytest.approx({name: means[name] for name in MODELS})
+    answer = sweeper.judge(tmp_path).answer
+    assert (answer.images, answer.kind, answer.use.loss) == (30, "network", MODELS[1])
+    assert {row.loss: row.mean for row in answer.losses} == pytest.approx({name: means[name] for name in MODELS})
 
 
 def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
     write_tree(tmp_path, ("seed0", "seed1", "seed2"))
     judgement = sweeper.judge(tmp_path, metric="IoU")
-    assert [len(row.runs) for row in judgement.document.methods] == [3, 3] and judgement.document.networks is None
-    assert (judgement.verdict, judgement.named) == ("clear_winner", MODELS[1])
+    assert [len(row.runs) for row in judgement.answer.losses] == [3, 3] and judgement.answer.kind != "network"
+    assert (judgement.answer.sure, judgement.answer.use.loss) == ("established", MODELS[1])
     assert {len(list(model.glob("fold_*"))) for model in tmp_path.glob(f"*/*/{MODELS[0]}")} == {5}
     for path in tmp_path.rglob("fold_*/validation/summary.json"):
         path.unlink()
-    assert any("here K = 5" in caveat for caveat in judgement.caveats)
+    assert "here K = 5" in str(judgement.answer.remarks)
     crossval = sweeper.judge(tmp_path, metric="IoU")
     # The crossval summaries name their folds, too.
-    assert crossval.document.comparisons == judgement.document.comparisons
+    assert crossval.answer.differences == judgement.answer.differences
     for folder in list(tmp_path.rglob("crossval_results_folds_*")):
         folder.rename(folder.with_name("crossval_results_folds_all"))
-    without_folds = sweeper.judge(tmp_path, metric="IoU").document.comparisons[0]  # as if there were no folds
-    assert judgement.document.comparisons[0].se_image == pytest.approx(math.sqrt(5 / 4) * without_folds.se_image)
+    without_folds = sweeper.judge(tmp_path, metric="IoU").answer.differences[0]  # as if there were no folds
+    assert judgement.answer.differences[0].se_image == pytest.approx(math.sqrt(5 / 4) * without_folds.se_image)
 
 
 def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
             tmp_path / name / "test" / "summary.json",
             summarise(draw_cases([f"c_{k:02}" for k in range(12)], better, rng)),
         )
-    assert {row.name for row in sweeper.judge(tmp_path).document.methods} == {"a/test", "b/test"}
+    assert {row.loss for row in sweeper.judge(tmp_path).answer.losses} == {"a/test", "b/test"}
 
 
 def test_files_that_are_not_test_results_are_refused_or_left_out(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_files_that_are_not_test_results_are_refused_or_left_out(tmp_path: Path)
     write_tree(tmp_path)
     training = tmp_path / "Dataset001_X" / MODELS[0] / "fold_all" / "validation" / "summary.json"
     write_json(training, summarise(draw_cases(["case_00"], 9, np.random.default_rng(0))))
-    assert any("its own training images" in caveat for caveat in sweeper.judge(tmp_path).caveats)
+    assert "its own training images" in str(sweeper.judge(tmp_path).answer.remarks)
     write_json(tmp_path / "Dataset002_Y" / MODELS[0] / "fold_0" / "validation" / "summary.json", {"results": {}})
     with pytest.raises(ScoresError, match="one data set can be judged") as error:
         sweeper.judge(tmp_path)
@@ -161,7 +163,7 @@ def test_missing_folds_and_a_missing_rival_lead_to_the_command_that_trains_them(
     assert (
         "lacks 2, 3 and 4: nnUNetv2_train Dataset001_X 2d 2 -tr nnUNetTrainerDiceCELoss -p nnUNetPlans; or" in problem
     )
-    assert sweeper.judge(tmp_path, common=True).document.left_out == 18
+    assert sweeper.judge(tmp_path, common=True).answer.find("LEFT_OUT").values == {"images": 18}
     with pytest.raises(ScoresError, match=r"Dataset001_X 2d 0 -tr nnUNetTrainerCELoss -p nnUNetPlans$"):
         sweeper.judge(tmp_path / "Dataset001_X" / MODELS[0])
 
@@ -172,14 +174,14 @@ def test_ensembles_regions_and_copies_count_once(tmp_path: Path) -> None:
     cases = draw_cases([f"case_{k:02}" for k in range(18)], 3, rng)
     for place in ("ensembles/ensemble___a___b___0_1_2", "ensembles/ensemble___a___b___0_1_2/postprocessed"):
         write_json(root / place / "summary.json", summarise(cases))
-    names = {row.name for row in sweeper.judge(tmp_path).document.methods}
+    names = {row.loss for row in sweeper.judge(tmp_path).answer.losses}
     assert names == {*MODELS, "Dataset001_X/ensembles/ensemble___a___b___0_1_2"}
     for model in MODELS:
         regions = {name: {"(1, 2)": labels["1"], "(2,)": labels["1"]} for name, labels in cases.items()}
         write_json(tmp_path / "regions" / model / "summary.json", summarise(regions))
         cases = draw_cases(list(cases), 5, rng)
-    document = sweeper.judge(tmp_path / "regions").document
-    assert document.images == 18 and {row.name for row in document.methods} == {*MODELS}
+    answer = sweeper.judge(tmp_path / "regions").answer
+    assert answer.images == 18 and {row.loss for row in answer.losses} == {*MODELS}
 
 
 @pytest.mark.parametrize(
@@ -211,8 +213,8 @@ def test_version_1_is_read_with_its_configuration(tmp_path: Path, copies: tuple[
                     ScoresError, match=r": nnUNet_train 2d nnUNetTrainerV2_Loss_CE Task004_Hippo 0 -p nnUN"
                 ):
                     sweeper.judge(tmp_path)
-    document = sweeper.judge(tmp_path).document
-    assert {row.name: row.score for row in document.methods} == pytest.approx(
+    answer = sweeper.judge(tmp_path).answer
+    assert {row.loss: row.mean for row in answer.losses} == pytest.approx(
         {name: np.mean(scores) for name, scores in expected.items()}
     )
-    assert document.verdict == "clear_winner" and len(document.methods[0].runs) == 5
+    assert answer.sure == "established" and len(answer.losses[0].runs) == 5

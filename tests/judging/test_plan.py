@@ -150,8 +150,8 @@ def test_the_seeds_of_a_spread_have_the_promised_power() -> None:
         scores = rng.normal([[0.5], [0.52]], 0.012, (2, seeds))
         method, seed = np.indices(scores.shape).reshape(2, -1).tolist()
         columns = {"method": [f"m{n}" for n in method], "seed": seed, "score": scores.ravel().tolist()}
-        row = judge_columns(columns).document.comparisons[0]
-        detected += row.first == "m1" and row.ci_low is not None and row.ci_low > 0
+        row = judge_columns(columns).answer.differences[0]
+        detected += row.first == "m1" and row.low is not None and row.low > 0
     assert 0.76 <= detected / 1500 <= 0.88  # of whole seeds, the fewest that reach 80 %
 
 

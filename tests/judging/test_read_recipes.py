@@ -106,11 +106,11 @@ def test_each_recipe_is_short_and_is_tried_here() -> None:
 
 def check_scores(metric: str) -> None:
     """Judge the table that a recipe wrote."""
-    document = sweeper.judge("runs.csv", metric=metric, baseline="ce").document
-    assert (document.verdict, document.named, document.scope) == ("clear_winner", "dice", "trainings")
-    for row in document.methods:
-        values = {seed: value for (method, seed), value in SCORES.items() if method == row.name}
-        assert set(row.runs) == set(values) and row.score == pytest.approx(sum(values.values()) / 3)
+    answer = sweeper.judge("runs.csv", metric=metric, baseline="ce").answer
+    assert (answer.sure, answer.use.loss, answer.scope) == ("established", "dice", "trainings")
+    for row in answer.losses:
+        values = {seed: value for (method, seed), value in SCORES.items() if method == row.loss}
+        assert set(row.runs) == set(values) and row.mean == pytest.approx(sum(values.values()) / 3)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -162,7 +162,9 @@ def test_a_chart_of_wandb_is_refused_with_the_page_whose_lines_convert_it(
         "\n".join([f'"Step",{header}', *(f'"{10 * step}",{row}' for step, row in enumerate(rows))])
     )
     for metric in (None, "val/miou"):
-        with pytest.raises(ScoresError, match=r"got a chart of Weights & Biases; docs/judge\.md has lines") as error:
+        with pytest.raises(
+            ScoresError, match=r"got a chart of Weights & Biases; pandas lines in docs/judge\.md"
+        ) as error:
             sweeper.judge("wandb_export.csv", metric=metric)
         assert len(error.value.problems) == 1
     run_text(RECIPES["Weights & Biases"][1])

@@ -32,12 +32,12 @@ def test_with_images_the_folds_of_a_rotation_are_one_training() -> None:
     frame = make_table(draw_scores(images=20, runs=3))
     judgement = sweeper.judge(frame.assign(fold=frame["image"] % 5))
     without_folds = sweeper.judge(frame)
-    assert judgement.document.images == 20 and judgement.networks is None
-    assert any("one training over all images" in c and "here K = 5" in c for c in judgement.caveats)
-    for one, other in zip(judgement.document.comparisons, without_folds.document.comparisons, strict=True):
-        assert (one.difference, one.se_seed) == (other.difference, other.se_seed)
+    assert judgement.answer.images == 20 and judgement.answer.kind == "method"
+    assert all(words in str(judgement.answer.remarks) for words in ("one training over all images", "here K = 5"))
+    for one, other in zip(judgement.answer.differences, without_folds.answer.differences, strict=True):
+        assert (one.estimate, one.se_seed) == (other.estimate, other.se_seed)
         assert one.se_image == pytest.approx(math.sqrt(5 / 4) * other.se_image)
-        assert one.ci_high - one.ci_low > other.ci_high - other.ci_low
+        assert one.high - one.low > other.high - other.low
 
 
 @pytest.mark.parametrize("runs", [1, 2])
@@ -53,9 +53,10 @@ def test_fewer_than_three_rotations_are_judged_as_the_means_of_their_folds_are(r
     else:
         means = frame.groupby(keys)["score"].mean()
     judgement, expected = sweeper.judge(frame), sweeper.judge(means.reset_index())
-    assert (judgement.verdict, judgement.headline) == (expected.verdict, expected.headline)
-    assert judgement.verdict == "clear_winner" and judgement.caveats == expected.caveats
-    for one, other in zip(judgement.document.comparisons, expected.document.comparisons, strict=True):
+    assert (judgement.answer.sure, judgement.answer.outcome) == (expected.answer.sure, expected.answer.outcome)
+    assert judgement.answer.sure == "established"
+    assert [one.code for one in judgement.answer.remarks] == [one.code for one in expected.answer.remarks]
+    for one, other in zip(judgement.answer.differences, expected.answer.differences, strict=True):
         assert one.model_dump() == pytest.approx(other.model_dump())
 
 
@@ -65,7 +66,7 @@ def test_folds_that_say_nothing_of_methods_leave_the_networks(parts: str) -> Non
     frame = make_table(draw_scores(images=20, runs=1))
     fold = frame["image"] % 2 if parts == "two" else (frame["image"] + (frame["method"] == "a")) % 5
     judgement, without_folds = sweeper.judge(frame.assign(fold=fold)), sweeper.judge(frame)
-    assert judgement.networks == without_folds.networks and judgement.document.images == 20
+    assert judgement.answer.differences == without_folds.answer.differences and judgement.answer.images == 20
 
 
 @pytest.mark.parametrize("kind", ["seed", "method"])
@@ -74,7 +75,7 @@ def test_folds_may_have_other_names_in_each_run(kind: str) -> None:
     frame = make_table(draw_scores(images=20, runs=3))
     judgement = sweeper.judge(frame.assign(fold=frame["image"] % 5))
     names = frame[kind].astype(str) + "-" + (frame["image"] % 5).astype(str)
-    assert sweeper.judge(frame.assign(fold=names)).document.comparisons == judgement.document.comparisons
+    assert sweeper.judge(frame.assign(fold=names)).answer.differences == judgement.answer.differences
 
 
 def test_a_plan_by_rotations_has_the_same_spread_of_images_and_the_wider_interval() -> None:
@@ -88,7 +89,7 @@ def test_a_plan_by_rotations_has_the_same_spread_of_images_and_the_wider_interva
 def test_in_rotations_the_part_of_the_images_is_multiplied_by_k_over_k_minus_1() -> None:
     """Unpaired, by Cochran and Cox from the three mean squares; no library has this interval."""
     frame = make_table(draw_scores(images=20, runs=3))
-    gap = sweeper.judge(frame.assign(fold=frame["image"] % 5)).document.comparisons[0]
+    gap = sweeper.judge(frame.assign(fold=frame["image"] % 5)).answer.differences[0]
     methods = [f.pivot(index="seed", columns="image", values="score").to_numpy() for _, f in frame.groupby("method")]
     v_seeds = [scores.mean(axis=1).var(ddof=1) / 3 for scores in methods]
     rest = [scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean() for scores in methods]
@@ -98,14 +99,14 @@ def test_in_rotations_the_part_of_the_images_is_multiplied_by_k_over_k_minus_1()
     assert v_image > 0
     weighted = stats.t.ppf(0.975, 2) * v_seed + stats.t.ppf(0.975, 19) * v_image
     half = weighted / math.sqrt(v_seed + v_image)
-    assert (gap.ci_high - gap.ci_low) / 2 == pytest.approx(half, rel=1e-6)
+    assert (gap.high - gap.low) / 2 == pytest.approx(half, rel=1e-6)
 
 
 def test_a_column_of_folds_with_another_name_is_given_by_an_option() -> None:
     frame = make_table(draw_scores(images=20))
     judgement = sweeper.judge(frame.assign(part=frame["image"] % 4), columns={"fold": "part"})
-    assert judgement.document.comparisons == sweeper.judge(frame.assign(fold=frame["image"] % 4)).document.comparisons
-    assert judgement.document.comparisons != sweeper.judge(frame).document.comparisons
+    assert judgement.answer.differences == sweeper.judge(frame.assign(fold=frame["image"] % 4)).answer.differences
+    assert judgement.answer.differences != sweeper.judge(frame).answer.differences
 
 
 def test_an_image_in_several_folds_of_a_training_is_refused() -> None:
@@ -117,15 +118,15 @@ def test_an_image_in_several_folds_of_a_training_is_refused() -> None:
 @pytest.mark.parametrize(("rotations", "folds"), [(1, 5), (1, 10), (3, 4), (2, 2)])
 def test_scores_of_folds_have_the_corrected_resampled_interval(rotations: int, folds: int) -> None:
     frame = make_folds(rotations, folds)
-    gap = sweeper.judge(frame).document.comparisons[0]
+    gap = sweeper.judge(frame).answer.differences[0]
     table = frame.pivot(index=["seed", "fold"], columns="method", values="score")
     differences = (table["a"] - table["b"]).to_numpy()
     # Nadeau and Bengio 2003: variance (1/J + n_test/n_train) s², J − 1 degrees of freedom.
     n = len(differences)
     error = math.sqrt((1 / n + 1 / (folds - 1)) * differences.var(ddof=1))
     half = stats.t.ppf(0.975, n - 1) * error
-    assert gap.difference == pytest.approx(differences.mean())
-    assert (gap.ci_low, gap.ci_high) == pytest.approx((differences.mean() - half, differences.mean() + half))
+    assert gap.estimate == pytest.approx(differences.mean())
+    assert (gap.low, gap.high) == pytest.approx((differences.mean() - half, differences.mean() + half))
     assert gap.se_seed == pytest.approx(error)
 
 
@@ -133,20 +134,20 @@ def test_scores_of_folds_have_the_corrected_resampled_interval(rotations: int, f
 def test_the_corrected_interval_is_that_of_an_independent_implementation(rotations: int, folds: int) -> None:
     correlated = pytest.importorskip("baycomp.single", reason="needs the extra `oracles`").CorrelatedTTest
     frame = make_folds(rotations, folds)
-    gap = sweeper.judge(frame).document.comparisons[0]
+    gap = sweeper.judge(frame).answer.differences[0]
     table = frame.pivot(index=["seed", "fold"], columns="method", values="score")
     posterior = correlated(table["b"].to_numpy(), table["a"].to_numpy(), runs=rotations)
     half = stats.t.ppf(0.975, posterior.df) * math.sqrt(posterior.var)
-    assert (gap.ci_low, gap.ci_high) == pytest.approx((posterior.mean - half, posterior.mean + half), abs=1e-12)
+    assert (gap.low, gap.high) == pytest.approx((posterior.mean - half, posterior.mean + half), abs=1e-12)
 
 
 def test_a_single_rotation_needs_no_column_of_seeds_and_names_its_method() -> None:
     frame = make_folds(1, 5).drop(columns="seed")
     judgement = sweeper.judge(frame)
-    assert judgement.verdict == "clear_winner" and "Nadeau and Bengio" in " ".join(judgement.caveats)
-    naive = sweeper.judge(frame.rename(columns={"fold": "seed"}), paired_seeds=True).document.comparisons[0]
-    corrected = judgement.document.comparisons[0]
-    assert naive.ci_low is not None and corrected.ci_low is not None and corrected.ci_low < naive.ci_low
+    assert judgement.answer.sure == "established" and "Nadeau and Bengio" in str(judgement.answer.remarks)
+    naive = sweeper.judge(frame.rename(columns={"fold": "seed"}), paired_seeds=True).answer.differences[0]
+    corrected = judgement.answer.differences[0]
+    assert naive.low is not None and corrected.low is not None and corrected.low < naive.low
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_column_that_holds_no_folds_is_refused(frame: pd.DataFrame, options: d
 def test_of_two_columns_of_folds_an_option_leaves_one_out() -> None:
     frame = make_folds(1, 5)
     judgement = sweeper.judge(frame.assign(cv=[1, 2] * 5), ignore=["cv"])
-    assert judgement.document.comparisons == sweeper.judge(frame).document.comparisons
+    assert judgement.answer.differences == sweeper.judge(frame).answer.differences
 
 
 def test_equal_methods_on_the_same_images_seldom_differ() -> None:
@@ -175,7 +176,7 @@ def test_equal_methods_on_the_same_images_seldom_differ() -> None:
     rng = np.random.default_rng(3)
     wins = 0
     for _ in range(120):
-        wins += sweeper.judge(cross_validate(rng), margin=1e-9).verdict == "clear_winner"
+        wins += sweeper.judge(cross_validate(rng), margin=1e-9).answer.sure == "established"
     assert wins <= 13  # 5 % of 120 are 6: 14 or more have a probability of 0.003
 
 

@@ -8,7 +8,7 @@ import shlex
 import pandas as pd
 
 import sweeper
-from tests.judging.tables import draw_scores, find_problems, make_table
+from tests.judging.tables import draw_scores, find_problems, list_notes, make_table
 from tests.support.pasting import run_text
 
 FRAME = make_table(draw_scores(images=24, gap=0.03))
@@ -19,14 +19,16 @@ NUMBERED = PATIENTS.assign(image=FRAME["image"] % 4)
 def test_images_numbered_in_each_group_are_judged_as_images_of_different_names() -> None:
     result, expected = sweeper.judge(NUMBERED), sweeper.judge(PATIENTS)
     assert result.contest.comparisons == expected.contest.comparisons
-    assert (result.document.images, result.document.groups) == (24, 6)
-    (note,) = (each for each in result.caveats if "taken to be different images" in each)
-    assert "such as '0' in p0 and p1" in note and not any("different images" in each for each in expected.caveats)
+    assert (result.answer.images, result.answer.groups) == (24, 6)
+    (note,) = (each for each in list_notes(result.answer) if "taken to be different images" in each)
+    assert "such as '0' in p0 and p1" in note and not any(
+        "different images" in each for each in list_notes(expected.answer)
+    )
 
 
 def test_a_numbered_group_may_lack_images_and_have_folds() -> None:
     fewer = NUMBERED[(NUMBERED["group"] != "p1") | (NUMBERED["image"] < 2)]
-    assert sweeper.judge(fewer).document.images == 22
+    assert sweeper.judge(fewer).answer.images == 22
     folds = NUMBERED.assign(fold=FRAME["image"] // 8)
     expected = PATIENTS.assign(fold=FRAME["image"] // 8)
     assert sweeper.judge(folds).contest.comparisons == sweeper.judge(expected).contest.comparisons

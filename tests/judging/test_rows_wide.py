@@ -46,9 +46,9 @@ def melt_as_printed(frame: pd.DataFrame, **options: Any) -> tuple[pd.DataFrame, 
 def test_the_printed_code_makes_the_table_that_is_judged(key: str, name: str) -> None:
     long, metric = melt_as_printed(widen(key, name))
     result, expected = sweeper.judge(long, metric=metric), sweeper.judge(FRAME)
-    scores, expected_scores = ([row.score for row in each.document.methods] for each in (result, expected))
+    scores, expected_scores = ([row.mean for row in each.answer.losses] for each in (result, expected))
     assert metric == "score" and scores == pytest.approx(expected_scores)
-    assert (result.verdict, result.document.images) == (expected.verdict, expected.document.images)
+    assert (result.answer.outcome, result.answer.images) == (expected.answer.outcome, expected.answer.images)
 
 
 @pytest.mark.parametrize("names", [("dice_liver", "dice_tumor"), ("HD95/a", "HD95/b")])
@@ -61,11 +61,11 @@ def test_a_column_for_each_class_is_made_long(names: tuple[str, str], lacks: boo
     long, metric = melt_as_printed(wide)
     assert set(long["class"]) == set(names) and len(long) == 2 * len(FRAME) - 6 * lacks
     assert ("--lower-is-better" in str(find_problems(long, metric=metric))) if "HD95/a" in names else metric == "score"
-    assert sweeper.judge(long, metric=metric, lower_is_better=False).document.images == 12
+    assert sweeper.judge(long, metric=metric, lower_is_better=False).answer.images == 12
 
 
 def test_a_wide_table_of_folds_becomes_one_with_folds_and_the_requested_metric() -> None:
     wide = pd.DataFrame({"method": ["a", "b"], "fold1": [0.7, 0.6], "fold2": [0.72, 0.61], "fold3": [0.71, 0.63]})
     long, metric = melt_as_printed(wide, metric="dice")
     assert metric == "dice" and set(long.columns) == {"method", "fold", "dice"}
-    assert sweeper.judge(long, metric="dice").document.methods[0].name == "a"
+    assert sweeper.judge(long, metric="dice").answer.losses[0].loss == "a"

@@ -87,5 +87,5 @@ def test_the_metric_of_the_page_writes_a_table_that_judge_scores_equally(metric:
         scores[method] = one.evaluate(len(labels))["mIoU"]
         tables.append(pd.read_csv(tmp_path / f"{method}.csv"))
     judgement = sweeper.judge(pd.concat(tables))
-    assert judgement.document.images == len(labels) and judgement.named == "a"
-    assert {row.name: row.score for row in judgement.document.methods} == pytest.approx(scores)
+    assert judgement.answer.images == len(labels) and judgement.answer.use.loss == "a"
+    assert {row.loss: row.mean for row in judgement.answer.losses} == pytest.approx(scores)

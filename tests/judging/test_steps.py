@@ -10,7 +10,7 @@ import pytest
 import sweeper
 from sweeper.core.errors import UsageError
 from sweeper.judging.steps import parse_choice
-from tests.judging.tables import find_problems
+from tests.judging.tables import find_problems, list_notes
 
 LEVELS = {"a": 0.1, "b": 0.0}
 
@@ -48,8 +48,8 @@ def judge(frame: pd.DataFrame, at: str | None, **options: Any) -> Any:
 @pytest.mark.parametrize("lost", ["", "nan"])
 def test_the_chosen_step_has_the_score(at: str | None, expected: float, name: str, lost: str) -> None:
     judgement = judge(make_log(lost), at)
-    assert judgement.document.methods[1].score == pytest.approx(expected + 0.005 / 3)
-    assert sum(name in caveat for caveat in judgement.caveats) == 1 and judgement.named == "a"
+    assert judgement.answer.losses[1].mean == pytest.approx(expected + 0.005 / 3)
+    assert sum(name in note for note in list_notes(judgement.answer)) == 1 and judgement.answer.use.loss == "a"
 
 
 def test_the_best_step_of_images_is_one_step_of_their_training() -> None:
@@ -57,8 +57,8 @@ def test_the_best_step_of_images_is_one_step_of_their_training() -> None:
     log = make_log().query("test_dice != ''").drop(columns=["val_dice", "val_loss", "epoch"])
     images = pd.concat([log.assign(image=image, val=[0.3 * image, 0.2, 0.1] * 6) for image in range(3)])
     judged = sweeper.judge(images, metric="test_dice", at="best:val")
-    assert judged.document.methods[1].score == pytest.approx(0.70 + 0.005 / 3)
-    assert judged.document.images == 3
+    assert judged.answer.losses[1].mean == pytest.approx(0.70 + 0.005 / 3)
+    assert judged.answer.images == 3
 
 
 def test_trainings_that_end_at_different_steps_are_compared_where_all_have_a_score() -> None:
@@ -70,7 +70,7 @@ def test_trainings_that_end_at_different_steps_are_compared_where_all_have_a_sco
         "at one step, got 20 as the last of b, 0 and 30 of a, " in problem and "--at 20 compares them there" in problem
     )
     assert sweeper.judge(short, at="20", **options).contest == sweeper.judge(log, at="20", **options).contest
-    last = {row.name: row.score for row in sweeper.judge(short, at="last", **options).document.methods}
+    last = {row.loss: row.mean for row in sweeper.judge(short, at="last", **options).answer.losses}
     assert last["b"] == pytest.approx((0.71 + 0.601 + 0.604) / 3)
     none = short[(short["method"] == "a") | (short["step"] != 20) | (short["seed"] > 0)]
     assert "--at 10 compares" in find_problems(none, **options)[0]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sweeper.judging.rows import ScoresError
-from tests.judging.tables import find_problems, judge_columns
+from tests.judging.tables import find_problems, judge_columns, list_notes
 from tests.support.pasting import run_text
 
 Row = tuple[str, int, str, Any]
@@ -133,14 +133,14 @@ def test_a_row_of_means_is_refused_as_an_image() -> None:
 def test_seeds_in_the_names_of_methods_are_noted_with_code_that_separates_them() -> None:
     methods, _, images, scores = zip(*((f"{m}_s{s}", s, i, x) for m, s, i, x in ROWS), strict=True)
     columns = {"method": list(methods), "image": list(images), "score": list(scores)}
-    (note,) = (text for text in judge_columns(columns).caveats if "look like trainings of fewer methods" in text)
+    (note,) = (each for each in list_notes(judge_columns(columns).answer) if "look like trainings of fewer" in each)
     assert note.startswith("'a_s0', 'a_s1', 'a_s2' and 3 more")
     table = run_text(note.split("`")[1], table=pd.DataFrame(columns))["table"]
     assert set(table["method"]) == {"a", "b"} and set(table["seed"]) == {"0", "1", "2"}
     networks = [(f"resnet_{len(m)}{s}", 0, i, x) for m, s, i, x in ROWS if m == "a"]
     columns = dict(zip(("method", "seed", "image", "score"), zip(*networks, strict=True), strict=True))
     assert "look like" not in str(
-        judge_columns({key: list(columns[key]) for key in ("method", "image", "score")}).caveats
+        judge_columns({key: list(columns[key]) for key in ("method", "image", "score")}).answer.remarks
     )
 
 
@@ -164,21 +164,21 @@ def test_a_mean_of_classes_is_refused_with_code_that_leaves_it_out(name: str) ->
 
 
 def test_a_single_class_may_be_called_all() -> None:
-    assert judge_columns(add_classes("all")).document.images == 5
+    assert judge_columns(add_classes("all")).answer.images == 5
 
 
 @pytest.mark.parametrize(("classes", "notes"), [(("bg", "road"), 1), (("Background", "road"), 1), (("bg",), 0)])
 def test_a_background_in_the_mean_has_a_caveat(classes: tuple[str, ...], notes: int) -> None:
-    caveats = judge_columns(add_classes(*classes)).caveats
+    texts = list_notes(judge_columns(add_classes(*classes)).answer)
     code = f"`table = table[table['Class'] != {classes[0]!r}]`"
-    assert [caveat.endswith(code) for caveat in caveats if "counts in the mean" in caveat] == [True] * notes
+    assert [text.endswith(code) for text in texts if "counts in the mean" in text] == [True] * notes
 
 
 @pytest.mark.parametrize(
     ("true_pixels", "names"),
     [(0, ["pole"]), (5, ["pole"]), (10, [])],  # of 100 pixels
 )
-def test_classes_that_no_run_learned_have_a_caveat(true_pixels: int, names: list[str]) -> None:
+def test_classes_that_no_run_learned_are_named(true_pixels: int, names: list[str]) -> None:
     rows = [
         (method, seed, f"img{image}", name, right, 2 * image, 100 - right)
         for method in ("a", "b")
@@ -187,5 +187,5 @@ def test_classes_that_no_run_learned_have_a_caveat(true_pixels: int, names: list
         for name, right in (("road", 90 - seed - image), ("pole", true_pixels))
     ]
     columns = dict(zip(("method", "seed", "image", "class", "tp", "fp", "fn"), zip(*rows, strict=True), strict=True))
-    caveats = [caveat for caveat in judge_columns(columns).caveats if "learned" in caveat]
-    assert [caveat.partition(" (")[0] for caveat in caveats] == [f"No run learned {name}" for name in names]
+    remark = judge_columns(columns).answer.find("UNLEARNED")
+    assert (() if remark is None else remark.values["classes"]) == tuple(names)

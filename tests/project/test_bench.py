@@ -106,9 +106,9 @@ def test_the_table_of_recipes_is_printed_for_a_single_data_set(
 
 
 def test_reports_without_a_recommendation_are_left_out(tmp_path: Path) -> None:
-    for name, recommended in (("a", {"family": "dice"}), ("b", None)):
+    for name, use in (("a", {"loss": "dice"}), ("b", None)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "recommendation.json").write_text(json.dumps({"study": name, "recommended": recommended}))
+        (tmp_path / name / "recommendation.json").write_text(json.dumps({"study": name, "use": use}))
     assert [report["study"] for report in retraining.read_reports([str(tmp_path)])] == ["a"]
     assert transfer.read_reports is retraining.read_reports
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,11 @@ def test_readme_quotes_the_head_of_the_example() -> None:
     assert len(quoted.splitlines()) == 6 and head.startswith(quoted + "\n")
 
 
+def test_the_page_on_reports_lists_todays_remarks() -> None:
+    page = (ROOT / "docs" / "report.md").read_text("utf-8")
+    assert runpy.run_path(str(ROOT / "docs/site/remarks.py"))["insert_remarks"](page) == page
+
+
 def test_readme_has_at_most_750_words() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").split()) <= 750
 
@@ -46,7 +52,7 @@ def test_readme_has_at_most_750_words() -> None:
 def test_an_example_is_a_complete_report(folder: Path) -> None:
     name = EXAMPLES[folder]
     document = json.loads((folder / "recommendation.json").read_text("utf-8"))
-    assert document["schema"] == "sweeper.recommendation/1"
+    assert document["schema"] == "sweeper.answer/2"
     assert document["dataset"]["name"] == name and document["search"]["trials"] == 50
     text = (folder / "report.md").read_text("utf-8")
     figures = {path.name for path in (folder / "figures").iterdir()}

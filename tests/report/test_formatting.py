@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from sweeper.core import text
 from sweeper.core.recipe import Recipe
+from sweeper.evidence import answer_text
 from sweeper.report import formatting as words
 
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -37,18 +38,10 @@ def test_prose_and_code_make_nothing_but_text_and_code_spans(text: str) -> None:
         assert set(re.findall(r"</?\w+", rendered)) <= {"<code", "</code"}
 
 
-def test_names_of_losses_become_code_spans_as_whole_words_only() -> None:
-    names = {"dice", "dice_ce", "focal"}
-    text = "dice_ce against dice, focal: -0.1; not dice_focal, redice, `dice --steps` or top-focal."
-    expected = "`dice_ce` against `dice`, `focal`: -0.1; not dice_focal, redice, `dice --steps` or top-focal."
-    assert words.mark_names(text, names) == expected
+def test_code_spans_of_plain_characters_stay_code() -> None:
     assert words.escape_prose("`dice` +0.1 (`focal`) +0.2") == "`dice` +0.1 (`focal`) +0.2"
-    assert words.mark_names("a <b> c", {"<b>"}) == "a <b> c"
-
-
-def test_a_command_with_a_quoted_name_stays_code() -> None:
     text = "`sweeper run --study 'two dice' --resume` or *"
-    assert words.escape_prose(words.mark_names(text, {"dice"})) == text.replace("*", r"\*")
+    assert words.escape_prose(text) == text.replace("*", r"\*")
 
 
 @pytest.mark.parametrize("text", ["www.evil.example", "https://evil.example", "mailto:a@b.example", "a@b.example"])
@@ -94,24 +87,20 @@ def test_missing_numbers_are_dashes_and_no_number_has_many_digits() -> None:
         (words.format_elapsed(241), "4 min 1 s"),
         (words.format_elapsed(7500), "2 h 5 min"),
         (text.join_words(["a", "b", "c"]), "a, b and c"),
-        (words.format_network(Recipe(encoder="resnet34", encoder_depth=5)), "U-Net/ResNet-34"),
+        (answer_text.format_network(Recipe(encoder="resnet34", encoder_depth=5)), "U-Net/ResNet-34"),
         (
-            words.format_network(Recipe(encoder="tu-tf_efficientnet_lite0", encoder_depth=5)),
+            answer_text.format_network(Recipe(encoder="tu-tf_efficientnet_lite0", encoder_depth=5)),
             "U-Net/EfficientNet-Lite0",
         ),
-        (words.format_network(Recipe(decoder_width=8)), "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8"),
         (
-            words.format_network(Recipe(arch="linknet", encoder="mit_b0", encoder_depth=4)),
+            answer_text.format_network(Recipe(decoder_width=8)),
+            "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8",
+        ),
+        (
+            answer_text.format_network(Recipe(arch="linknet", encoder="mit_b0", encoder_depth=4)),
             "linknet/mit_b0 cut to depth 4 of 5",
         ),
     ],
 )
 def test_numbers_and_networks_are_formatted_as_people_write_them(written: str, expected: str) -> None:
     assert written == expected
-
-
-def test_text_cannot_break_out_of_a_link() -> None:
-    link = words.run_link("1", "http://host:5000/) [x](y", "e/1", "run)1")
-    assert GFM.renderInline(link).count("<a ") == 1
-    assert "/#/experiments/e%2F1/runs/run%291?workflowType=machine_learning)" in link
-    assert words.run_link("1", "http://host", None, "r") == "1"

@@ -11,27 +11,26 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from sweeper.core.records import Evidence, Recommendation, SweepRecord
-from sweeper.evidence.recommendation import make_recommendation
+from bench.report_words import count_words
+from sweeper.core.records import Evidence, Remark, SweepRecord
+from sweeper.evidence.answer_text import format_answer
+from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.phrases import GLOSSARY, format_headline
 from sweeper.report import write_report
 from sweeper.report.facts import collect_facts
 from sweeper.report.figures import DrawnFigure
-from sweeper.report.markdown import render_report
+from sweeper.report.markdown import format_note, render_report
 from tests.support import builders
-from tests.support.simulated_studies import snippet
+from tests.support.simulated_studies import conclude, cracks, street
 
 NO_FIGURES: dict[str, DrawnFigure | str] = {}
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-def recommend(evidence: Evidence | None, **changes: Any) -> Recommendation:
-    answer = make_recommendation(evidence, task="binary", order=builders.ORDER, snippet=snippet)
-    return answer.model_copy(update=changes)
-
-
-def render_text(sweep: SweepRecord, answer: Recommendation) -> str:
+def render_text(sweep: SweepRecord, evidence: Evidence | None, document: AnswerDocument | None = None) -> str:
     """Return the report, with ordinary spaces in place of those that do not break."""
-    return render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000").replace("\u00a0", " ")
+    document = document or conclude(sweep, evidence)
+    return render_report(collect_facts(sweep, document, evidence), NO_FIGURES).replace("\u00a0", " ")
 
 
 def get_head(text: str) -> str:
@@ -44,44 +43,38 @@ def drop_folded(text: str) -> str:
 
 
 CLEAR = {"dice_focal": 0.71, "dice_ce": 0.67, "cross_entropy": 0.65}
-NEAR = {"dice_focal": 0.71, "dice_ce": 0.705, "cross_entropy": 0.65}
 
 
-# --- The text ----------------------------------------------------------------------------------------------------
+# --- The answer ---------------------------------------------------------------------------------------------
 
 
-def test_reasons_have_losses_as_code_and_a_true_minus_sign() -> None:
-    answer = recommend(builders.evidence(CLEAR, half=0.05))
-    assert not any("`dice" in reason for reason in answer.reasons)  # plain in the record
-    text = render_text(builders.sweep(), answer)
-    assert "- `dice_focal` against `dice_ce`: +0.040 mIoU (95 % interval −0.010 to +0.090)" in text
-    assert "-0.010" not in text
+def test_report_terminal_and_note_say_the_same() -> None:
+    document = conclude(builders.sweep(), builders.evidence(CLEAR))
+    text, note = render_text(builders.sweep(), builders.evidence(CLEAR)), format_note(document).replace("\u00a0", " ")
+    terminal = format_answer(document, 500)
+    headline = format_headline(document)
+    assert headline in text and headline in note and headline.replace("`", "") in terminal
+    assert "+0.060 [+0.040, +0.080] mIoU over `cross_entropy` (95 %)" in text
+    for step in document.next:
+        assert step.command in text and step.command in terminal
+    assert terminal.count("→") == 1 and "→ dice_focal     0.710 [0.690, 0.730]  (3 seeds)" in terminal
 
 
-def test_the_report_says_how_optuna_dashboard_opens_the_study_without_a_password() -> None:
-    sweep, answer = builders.sweep([builders.trial("dice", 0.6, 0)], []), recommend(None)
-    assert "`optuna-dashboard sqlite:///sweeper.db`, a package" in render_text(sweep, answer)
-    text = render_text(sweep.model_copy(update={"storage": "postgresql://me:secret@host/db"}), answer)
-    assert "optuna-dashboard" in text and "secret" not in text and "${SWEEPER_STORAGE" in text
-
-
-def test_the_head_says_why_no_loss_is_recommended() -> None:
-    failed = render_text(builders.sweep([builders.failed_trial(reason="CUDA on fire")], []), recommend(None))
-    assert "**No recommendation: no loss was confirmed.**" in get_head(failed) and "1 failed" in get_head(failed)
-    assert "CUDA on fire" in failed
-    answer = recommend(builders.evidence({"dice": 0.491, "cross_entropy": 0.48}))
-    flat = render_text(builders.sweep(), answer)
-    assert "**Budget too small: no loss learned this data.**" in get_head(flat)
-    assert "the best test mIoU is 0.491 (`dice`); the same answer everywhere scores 0.490" in get_head(flat)
-    assert "```python" not in failed + flat
+def test_the_head_says_why_there_is_no_answer() -> None:
+    failed = render_text(builders.sweep([builders.failed_trial(reason="CUDA on fire")], []), None)
+    assert "**No loss can be recommended.**" in get_head(failed) and "1 failed" in failed and "CUDA on fire" in failed
+    sweep = builders.sweep()
+    flat = render_text(sweep, builders.evidence({"dice": 0.491, "cross_entropy": 0.48}))
+    assert "**No loss can be recommended.**" in get_head(flat)
+    assert "--steps 800" in flat and "```python" not in failed + flat
 
 
 def test_the_snippet_is_verbatim_even_with_backticks() -> None:
-    answer = recommend(builders.evidence(CLEAR))
-    assert answer.recommended is not None
+    sweep, evidence = builders.sweep(), builders.evidence(CLEAR)
+    document = conclude(sweep, evidence)
     code = 'loss = build_loss("dice")  # ```\n\n\n\nprint(loss)'
-    answer = answer.model_copy(update={"recommended": answer.recommended.model_copy(update={"snippet": code})})
-    fences = [t for t in GFM.parse(render_text(builders.sweep(), answer)) if t.type == "fence" and t.info == "python"]
+    document = document.model_copy(update={"use": document.use.model_copy(update={"snippet": code})})
+    fences = [t for t in GFM.parse(render_text(sweep, evidence, document)) if t.type == "fence" and t.info == "python"]
     assert [f.content for f in fences] == [code + "\n"]
 
 
@@ -95,6 +88,7 @@ def test_the_snippet_is_verbatim_even_with_backticks() -> None:
                 "predict toy new_images/ --out answers",
                 "export toy",
                 'confirm toy --command "python train.py"',
+                "ui",
             ],
         ),
         ({"conditions": builders.conditions(command="python own.py")}, ["export toy"]),
@@ -103,57 +97,31 @@ def test_the_snippet_is_verbatim_even_with_backticks() -> None:
 def test_the_next_commands_precede_the_folded_code(changes: dict[str, Any], commands: list[str]) -> None:
     """A study by the user's script has no network of sweeper's, and was made in the own training."""
     sweep = builders.sweep(study="toy", **changes)
-    text = render_text(sweep, recommend(builders.evidence(CLEAR)))
+    text = render_text(sweep, builders.evidence(CLEAR))
     section = text.split("## What to do next\n")[1].split("\n## ")[0]
-    assert [line for line in drop_folded(section).splitlines() if line.startswith("sweeper")] == [
-        f"sweeper {command}" for command in commands
+    lines = [
+        line for line in drop_folded(section).splitlines() if line.startswith("sweeper") and "--longer" not in line
     ]
+    assert lines == [f"sweeper {command}" for command in commands]
     assert "```python" in section and "```python" not in drop_folded(text)
-    assert ("script: 12 to 18 trainings" in section) == (len(commands) > 1)
     place = {"storage": "sqlite:///other.db", "places": " --tracking-uri http://host"}
-    other_places = render_text(sweep.model_copy(update=place), recommend(builders.evidence(CLEAR)))
-    assert other_places.count("--storage sqlite:///other.db") >= len(commands)
-    nothing = render_text(builders.sweep([builders.failed_trial()], []), recommend(None))
-    assert "## What to do next\n\n```bash\nsweeper run --study" in nothing and "sweeper train" not in nothing
+    elsewhere = render_text(sweep.model_copy(update=place), builders.evidence(CLEAR))
+    for line in elsewhere.splitlines():
+        if line.startswith(("sweeper train", "sweeper predict", "sweeper export", "sweeper confirm")):
+            assert "--storage sqlite:///other.db" in line
+    assert ("sweeper ui --tracking-uri http://host" in elsewhere) == (len(commands) > 1)
+    nothing = render_text(builders.sweep([builders.failed_trial()], []), None)
+    assert "## What to do next\n\n```bash\n# " in nothing and "sweeper train" not in nothing
 
 
-# --- The sections -------------------------------------------------------------------------------------------
-
-
-def test_finalists_link_their_runs() -> None:
-    text = render_text(builders.sweep(), recommend(builders.evidence(CLEAR)))
-    assert (
-        "(http://127.0.0.1:5000/#/experiments/1/runs/run-confirm-dice_focal-101?workflowType=machine_learning)" in text
-    )
-    assert "need `sweeper ui`" in text and "](http" not in drop_folded(text)
-    without = render_text(builders.sweep(experiment_id=None), recommend(builders.evidence(CLEAR)))
-    assert "/#/experiments" not in without
-
-
-def test_families_without_a_trial_are_listed() -> None:
-    sweep = builders.sweep([builders.trial("dice", 0.6)], [])
-    assert "Not tried: `cross_entropy`, `weighted_ce`, `focal`, `tversky`, `dice_ce` and `dice_focal`." in render_text(
-        sweep, recommend(None)
-    )
-
-
-def test_collapses_are_counted_at_the_chosen_and_the_plain_operating_point() -> None:
-    collapsed = builders.trial("dice", 0.0, 0, collapse="all_background", collapse_at_default="all_background")
-    shifted = builders.trial("weighted_ce", 0.74, 1, collapse_at_default="no_better_than_constant")
-    text = render_text(builders.sweep([collapsed, shifted], []), recommend(None))
-    assert re.search(r"`dice` \| 1 × predicted only the most common class \| – \| 1 of 1 \| 1 of 1", text)
-    assert "| `weighted_ce` | – | – | 0 of 1 | 1 of 1 |" in text
-    assert "No search trial collapsed" in render_text(builders.sweep([builders.trial()], []), recommend(None))
-
-
-def test_the_imbalance_explains_the_result() -> None:
-    answer = recommend(builders.evidence(CLEAR, finalists={"dice_focal": {"points": (0.2,) * 3}}))
-    text = render_text(builders.sweep(), answer)
-    assert "### How it shows in the result\n\n- crack takes" in text
-    assert "- `dice_focal` scores best on validation at threshold 0.20" in text
-    assert "complete search trainings still gained" in text
-    single = render_text(builders.sweep([]), recommend(builders.evidence({"dice": 0.7})))
-    assert "steps and trials sufficed" not in single
+@pytest.mark.parametrize("make", [cracks, street])
+def test_the_report_is_short_and_explains_its_words(make: Any, tmp_path: Path) -> None:
+    study = make()
+    text = write_report(study.sweep, study.document, study.evidence, tmp_path, pixels=study.pixels).markdown.read_text()
+    counts = count_words(text)
+    assert counts.unfolded <= 600 and counts.total <= 1800
+    assert "127.0.0.1" not in text
+    assert set(GLOSSARY) <= set(re.findall(r"^- \*\*(.+?)\*\*: ", text, re.MULTILINE))
 
 
 # --- Whatever the study -------------------------------------------------------------------------------------
@@ -166,8 +134,8 @@ def test_absent_classes_and_undefined_scores_can_be_reported(tmp_path: Path) -> 
     changed_profile = profile.model_copy(update={"classes": classes})
     sweep = builders.sweep(profile=changed_profile, versions={}, parent_run_id=None)
     undefined = {"dice": {"iou": (None, None), "fg_iou": None}}
-    answer = recommend(builders.evidence({"dice": 0.7, "tversky": 0.6}, finalists=undefined))
-    paths = write_report(sweep, answer, tmp_path)
+    evidence = builders.evidence({"dice": 0.7, "tversky": 0.6}, finalists=undefined)
+    paths = write_report(sweep, conclude(sweep, evidence), evidence, tmp_path)
     text = paths.markdown.read_text("utf-8")
     assert not re.search(r"\b(nan|None|inf)\b|\d\.\d{9}", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     check_figures(text, paths.figures)
@@ -180,9 +148,9 @@ def check_figures(text: str, folder: Path) -> None:
 
 
 def test_a_study_without_finalists_has_no_empty_sections() -> None:
-    text = render_text(builders.sweep([builders.trial(seconds_per_step=None)], []), recommend(None))
-    assert text.count("No configuration was confirmed on the test split") == 1 and "## The search" in text
-    for heading in ("Finalists in detail", "## If you care", "## Statistics"):
+    text = render_text(builders.sweep([builders.trial(seconds_per_step=None)], []), None)
+    assert "The search: 1 trial: 1 complete" in text
+    for heading in ("## Losses on", "More on the losses"):
         assert heading not in text
 
 
@@ -194,7 +162,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def name_everything(names: tuple[str, str], text: str) -> tuple[SweepRecord, Recommendation]:
+def name_everything(names: tuple[str, str], text: str) -> tuple[SweepRecord, AnswerDocument, Evidence]:
     data = builders.dataset(names, name=text, source=text, warnings=(text,))
     images = tuple(p.model_copy(update={"stem": text}) for p in data.images)
     data = data.model_copy(update={"images": images})
@@ -207,5 +175,7 @@ def name_everything(names: tuple[str, str], text: str) -> tuple[SweepRecord, Rec
         versions={text: text},
         study="study " + text,
     )
-    answer = recommend(builders.evidence(CLEAR, classes=names), reasons=(text,), next_steps=(text,))
-    return sweep, answer
+    evidence = builders.evidence(CLEAR, classes=names, scarce=((names[1], 2),))
+    document = conclude(sweep, evidence)
+    remarks = (Remark(code="UNLEARNED", values={"classes": names}), *document.remarks)
+    return sweep, document.model_copy(update={"remarks": remarks}), evidence

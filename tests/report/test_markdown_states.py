@@ -10,16 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeper.core.records import Collapse, SweepRecord, TrialResult, Verdict
+from sweeper.core.records import Collapse, Outcome, SweepRecord, TrialResult
 from sweeper.report import write_report
 from sweeper.report.facts import collect_facts
 from sweeper.report.markdown import render_report
-from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.conclude import draw_conclusion, make_document
 from tests.report.test_html import check_harmless
 from tests.report.test_markdown import GFM, NO_FIGURES, get_head
 from tests.support import builders
 
-UI = "http://127.0.0.1:5000"
 DATA = builders.dataset(images=15)
 """Three of its images are test images, as in the confirmations below."""
 values = st.one_of(st.just(0.6), st.floats(0.0, 1.0))  # ties are common
@@ -84,21 +83,13 @@ def draw_studies(draw: st.DrawFn) -> SweepRecord:
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(draw_studies())
 def test_any_study_is_concluded_and_reported(sweep: SweepRecord) -> None:
-    answer = draw_conclusion(sweep)
-    text = render_report(collect_facts(sweep, answer), NO_FIGURES, UI)
+    conclusion = draw_conclusion(sweep)
+    document = make_document(sweep, conclusion)
+    text = render_report(collect_facts(sweep, document, conclusion.evidence), NO_FIGURES)
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     assert not re.search(r"\b(nan|None(?! of)|inf)\b", re.sub(r"`[^`]*`", "", prose))
-    first_part = get_head(text)
-    words = {
-        Verdict.NONE: "No recommendation"
-        if not collect_facts(sweep, answer).has_learned_nothing
-        else "Budget too small",
-        Verdict.UNDECIDED: "undecided",
-        Verdict.EQUIVALENT: "equivalent",
-        Verdict.CLEAR_WINNER: "clear winner",
-    }
-    assert words[answer.verdict] in first_part
-    assert answer.reasons
+    words = {Outcome.NONE: "No loss can", Outcome.CHANGE: "Change to", Outcome.KEEP: "Keep", Outcome.TAKE: "Take"}
+    assert words[document.outcome] in get_head(text) and document.next
     tables = re.findall(r"<table>.*?</table>", GFM.render(text), re.DOTALL)
     for table in tables:
         widths = {len(re.findall(r"<t[hd]", line)) for line in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)}
@@ -110,6 +101,8 @@ def test_any_study_is_concluded_and_reported(sweep: SweepRecord) -> None:
 def test_any_study_has_figures_and_a_harmless_page(
     tmp_path_factory: pytest.TempPathFactory, sweep: SweepRecord
 ) -> None:
-    paths = write_report(sweep, draw_conclusion(sweep), tmp_path_factory.mktemp("states"))
+    conclusion = draw_conclusion(sweep)
+    document = make_document(sweep, conclusion)
+    paths = write_report(sweep, document, conclusion.evidence, tmp_path_factory.mktemp("states"))
     check_harmless(paths.html.read_text("utf-8"))
     json.loads(paths.recommendation.read_text("utf-8"))

@@ -11,13 +11,14 @@ import pytest
 from sweeper.losses import FAMILIES
 from sweeper.report.facts import collect_facts
 from sweeper.report.paper import LIBRARIES, escape_latex, format_for_paper, make_loss_references
-from tests.report.test_markdown import CLEAR, drop_folded, name_everything, recommend, render_text
+from tests.report.test_markdown import CLEAR, drop_folded, name_everything, render_text
 from tests.support import builders
+from tests.support.simulated_studies import conclude
 
 
 def write_paper(evidence: dict[str, Any] | None = None, **changes: Any) -> str:
-    answer = recommend(builders.evidence(CLEAR, **(evidence or {})))
-    return format_for_paper(collect_facts(builders.sweep(**changes), answer)).replace("\u00a0", " ")
+    sweep, record = builders.sweep(**changes), builders.evidence(CLEAR, **(evidence or {}))
+    return format_for_paper(collect_facts(sweep, conclude(sweep, record), record)).replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -41,10 +42,10 @@ def test_paragraph_table_and_references_agree() -> None:
     text = write_paper({"analyses": builders.ANALYSES, "analysis_index": 1})
     assert "3 finalists were trained again on 3 new seeds, 200 steps each, and scored on 24 images that the" in text
     assert r"chosen with sweeper~0.1.0~\cite{sweeper}." in text and "sweeper~0" not in write_paper(versions={})
-    assert r"intervals are at 95 \% over all interim analyses" in text
-    assert r"\texttt{dice\_focal}~\cite{zhu2019} is recommended (verdict: clear winner)" in text
+    assert r"intervals are at 95\,\% over all interim analyses" in text
+    assert r"The answer: Change to dice\_focal: at least +0.040, about +0.060 mIoU~\cite{zhu2019}." in text
     assert r"\texttt{dice\_ce} & 0.670 [0.650, 0.690] & +0.020 [0.000, +0.040] \\" in text
-    assert r"\texttt{cross\_entropy} & 0.650 [0.630, 0.670] & baseline \\" in text
+    assert r"\texttt{cross\_entropy} & 0.650 [0.630, 0.670] & present \\" in text
     cited = {key for keys in re.findall(r"\\cite\{([^}]*)\}", text) for key in keys.split(",")}
     assert cited == set(re.findall(r"^@misc\{(\w+),$", text, re.MULTILINE)) == {"sweeper", "optuna", "smp", "zhu2019"}
 
@@ -60,10 +61,8 @@ def test_the_paragraph_says_how_the_study_was_made() -> None:
 
 
 def test_the_section_is_folded_and_only_exists_if_losses_were_compared() -> None:
-    compared = render_text(builders.sweep(), recommend(builders.evidence(CLEAR)))
-    assert "## For a paper" in compared and "```latex" not in drop_folded(compared)
-    single = render_text(builders.sweep(), recommend(builders.evidence({"dice": 0.7})))
-    assert "For a paper" not in single
+    compared = render_text(builders.sweep(), builders.evidence(CLEAR))
+    assert "```latex" in compared and "```latex" not in drop_folded(compared)
+    assert "```latex" not in render_text(builders.sweep(), builders.evidence({"dice": 0.7}))
     assert escape_latex("a_b & 50 % ~ \\x") == r"a\_b \& 50 \% \textasciitilde{} \textbackslash{}x"
-    sweep, answer = name_everything(("background", "cr_ack"), "\\input{x}")
-    assert "\\input{x}" not in format_for_paper(collect_facts(sweep, answer))
+    assert "\\input{x}" not in format_for_paper(collect_facts(*name_everything(("background", "cr_ack"), "\\input{x}")))

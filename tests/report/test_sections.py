@@ -1,29 +1,109 @@
-"""The tables of the search."""
+"""The report's tables, from literal records."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from sweeper.cli.progress import PhaseProgress, format_outcome
-from sweeper.core.records import Collapse, Rung
+from sweeper.core.records import Collapse, Evidence, OtherMeasure, Regret, Rung, SweepRecord
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.evidence.recommendation import make_recommendation_json
+from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.report import sections
-from sweeper.report.facts import collect_facts
+from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, list_seed_scores
 from sweeper.report.tables import make_trials_frame
 from sweeper.tracking.values import RunValues
-from tests.report.test_confirmation import UI, split_rows
-from tests.report.test_markdown import recommend
 from tests.support import builders
+from tests.support.simulated_studies import conclude
+
+CLEAR = {"dice_focal": 0.71, "dice_ce": 0.67, "cross_entropy": 0.65}
 
 
-def test_the_time_of_a_step_is_the_median_of_the_familys_trainings() -> None:
-    timed = (("dice", 0.10), ("dice", 0.11), ("dice", 0.13), ("cross_entropy", 0.1), ("focal", None))
-    trials = [builders.trial(f, 0.6, i, seconds_per_step=s) for i, (f, s) in enumerate(timed)]
-    table = split_rows(sections.make_leaderboard(collect_facts(builders.sweep(trials, []), recommend(None)), UI))
-    column = table[0].index("ms per step")
-    assert {row[0]: row[column] for row in table[2:]} == {"`dice`": "110", "`cross_entropy`": "100", "`focal`": "–"}
+def make_facts(sweep: SweepRecord | None = None, record: Evidence | None = None, **changes: Any) -> ReportFacts:
+    sweep, record = sweep or builders.sweep(), record or builders.evidence(CLEAR, **changes)
+    return collect_facts(sweep, conclude(sweep, record), record)
 
+
+def make_search_facts(sweep: SweepRecord) -> ReportFacts:
+    return collect_facts(sweep, conclude(sweep, None), None)
+
+
+def split_rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
+
+
+# --- The losses ---------------------------------------------------------------------------------------------
+
+
+def test_losses_are_listed_with_gain_cost_and_score_at_the_plain_point() -> None:
+    regret = Regret(expected=0.001, bound=0.0042, best=0.973)
+    changes = {"dice_focal": {"regret": regret, "miou_at_default": 0.6}, "dice_ce": {"seeds": (101,)}}
+    rows = split_rows(sections.make_finalists_table(make_facts(finalists=changes)))
+    cells = [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+    assert [row["loss"] for row in cells] == ["**`dice_focal`**", "`dice_ce`", "`cross_entropy`"]
+    assert [row["over `cross_entropy` [95 %]"] for row in cells] == [
+        "+0.060 [+0.040, +0.080]",
+        "+0.020 (one seed)",
+        "present",
+    ]
+    assert (cells[0]["costs at most"], cells[1]["costs at most"], cells[0]["at 0.5"]) == ("0.005", "–", "0.600")
+    assert cells[1]["test mIoU [95 %]"] == "0.670 (one seed)"
+
+
+def test_the_matrix_of_pairs_has_what_is_established_in_bold() -> None:
+    facts = make_facts()
+    table = split_rows(sections.make_pairs_table(facts))
+    names = [finalist.family for finalist in facts.finalists]
+    assert table[0][1:] == [f"− `{name}`" for name in names] and len(names) > 2
+    cells = [row[1:] for row in table[2:]]
+    assert facts.evidence is not None
+    for i, row in enumerate(cells):
+        assert row[i] == "–"
+        for j, cell in enumerate(row):
+            pair = facts.finalists[i], facts.finalists[j]
+            gap = find_difference(facts, *pair)
+            assert gap is None or cell.strip("*") == facts.format_gain(gap, *pair)
+            assert cell.startswith("**") == (i != j and has_beaten(facts.evidence, i, j))
+    assert sections.make_pairs_table(make_facts(record=builders.evidence({"dice": 0.7, "cross_entropy": 0.6}))) == ""
+
+
+def test_classes_have_their_share_of_the_pixels_and_scores_of_two_losses() -> None:
+    changes = {"dice_focal": {"iou": (0.9, 0.5)}, "cross_entropy": {"iou": (0.9, None)}}
+    rows = split_rows(sections.make_classes_table(make_facts(finalists=changes)))
+    assert rows[0][:4] == ["class", "of the pixels", "IoU `dice_focal`", "IoU `cross_entropy`"]
+    assert rows[3][0] == "crack" and rows[3][1].endswith("%") and rows[3][2:4] == ["0.500", "–"]
+
+
+def test_other_measures_have_a_row_each_with_one_interval_and_no_advice() -> None:
+    scores = tuple(builders.interval(level, 0.01) for level in (0.7, 0.6, 0.5))
+    others = (OtherMeasure(name="recall", scores=scores),)
+    assert split_rows(sections.make_measures_table(make_facts(others=others)))[2] == [
+        "recall",
+        "0.700 [0.690, 0.710]",
+        "0.600 [0.590, 0.610]",
+        "0.500 [0.490, 0.510]",
+    ]
+    assert sections.make_measures_table(make_facts()) == ""
+
+
+def test_trainings_at_other_budgets_or_seeds_are_not_the_finalists() -> None:
+    sweep = builders.sweep()
+    facts = make_facts(sweep)
+    chosen = facts.finalists[0]
+    runs = group_confirmations(facts, chosen)
+    assert tuple(run.spec.seed for run in runs) == chosen.seeds
+    first = runs[0]
+    others = [
+        first.model_copy(update={"value": 0.0, "spec": first.spec.model_copy(update={"number": 900 + i, **changes})})
+        for i, changes in enumerate(({"steps": 7 * first.spec.steps}, {"seed": 999}))
+    ]
+    more_facts = make_facts(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
+    assert group_confirmations(more_facts, chosen) == runs
+    assert list_seed_scores(more_facts, chosen) == list_seed_scores(facts, chosen)
+
+
+# --- The search ---------------------------------------------------------------------------------------------
 
 ENDS = [
     ("complete", Collapse.NONE, (), False),
@@ -49,21 +129,14 @@ def test_every_output_counts_the_same_trainings_as_collapsed(
     sweep, not_predicted = builders.sweep([trial], []), absent if state == "complete" else ()
     row = make_trials_frame(sweep).iloc[0]
     kind = answer.value if is_collapse else "none"
-    assert (row["collapse"], row["collapse_at_default"], row["never_predicted"]) == (
-        kind,
-        kind,
-        "; ".join(not_predicted) or None,
-    )
-    document = make_recommendation_json(sweep, recommend(None))
-    assert document["collapses"] == ({"dice": 1} if is_collapse else {})
-    assert document["collapse_kinds"] == ({"dice": {kind: 1}} if is_collapse else {})
-    assert document["never_predicted"] == ({"dice": dict.fromkeys(not_predicted, 1)} if not_predicted else {})
-    facts = collect_facts(sweep, recommend(None))
-    leaderboard = split_rows(sections.make_leaderboard(facts, UI))
+    counted = (row["collapse"], row["collapse_at_default"], row["never_predicted"])
+    assert counted == (kind, kind, "; ".join(not_predicted) or None)
+    search = conclude(sweep, None).search
+    assert search is not None
+    assert search.collapses == ({"dice": {kind: 1}} if is_collapse else {})
+    assert search.never_predicted == ({"dice": dict.fromkeys(not_predicted, 1)} if not_predicted else {})
+    leaderboard = split_rows(sections.make_leaderboard(make_search_facts(sweep)))
     assert leaderboard[2][leaderboard[0].index("collapsed")] == str(int(is_collapse))
-    table = split_rows(sections.explain_collapse_rates(facts))
-    assert [line[3] for line in table[2:]] == ([f"{int(is_collapse)} of 1"] if is_collapse or not_predicted else [])
-    assert [line[2] for line in table[2:] if not_predicted] == [f"{name} in 1" for name in not_predicted]
     tags = RunValues(sweep.conditions).make_result_metrics(trial)[1]
     assert (tags.get("sweeper.collapse"), tags.get("sweeper.never_predicted")) == (
         kind if is_collapse else None,
@@ -81,15 +154,29 @@ def test_every_output_counts_the_same_trainings_as_collapsed(
 
 
 def test_the_tried_budgets_are_a_table() -> None:
-    def rung(steps: int, plain: float, other: float | None, missing: tuple[str, ...], rare: float) -> Rung:
+    def rung(steps: int, plain: float, other: float | None, missing: tuple[str, ...]) -> Rung:
         scores = {"cross_entropy": plain} | ({} if other is None else {"dice_ce": other})
-        iou = {name: (0.9, rare if name == "dice_ce" else 0.0) for name in scores}
-        return Rung(steps=steps, scores=scores, iou=iou, is_learned=True, learnable=2, not_learned=missing)
+        return Rung(steps=steps, scores=scores, iou={}, is_learned=True, learnable=2, not_learned=missing)
 
-    rungs = (rung(100, 0.45, 0.475, ("crack",), 0.02), rung(1600, 0.5, None, (), 0.0))
-    table = sections.make_ladder_table(collect_facts(builders.sweep(rungs=rungs), recommend(None)))
-    cells = split_rows(table)
-    assert cells[0] == ["steps", "classes not learned, with their IoU", "`cross_entropy`", "`dice_ce`", "gap"]
-    assert cells[2] == ["100", "crack 0.02", "0.450", "0.475", "+0.025"]
+    rungs = (rung(100, 0.45, 0.475, ("crack",)), rung(1600, 0.5, None, ()))
+    cells = split_rows(sections.make_ladder_table(make_search_facts(builders.sweep(rungs=rungs))))
+    assert cells[0] == [
+        "steps",
+        "not learned, of the classes with enough pixels",
+        "`cross_entropy`",
+        "`dice_ce`",
+        "gap",
+    ]
+    assert cells[2] == ["100", "crack", "0.450", "0.475", "+0.025"]
     assert cells[3] == ["1,600", "none", "0.500", "–", "–"]
-    assert sections.make_ladder_table(collect_facts(builders.sweep(), recommend(None))) == ""
+    assert sections.make_ladder_table(make_search_facts(builders.sweep())) == ""
+
+
+def test_the_reasons_of_failures_are_counted() -> None:
+    trials = [builders.failed_trial("dice", n, reason="CUDA on fire") for n in range(2)]
+    assert split_rows(sections.list_failures(make_search_facts(builders.sweep(trials, []))))[2] == [
+        "`dice`",
+        "CUDA on fire",
+        "2",
+    ]
+    assert sections.list_failures(make_search_facts(builders.sweep([builders.trial()], []))) == ""

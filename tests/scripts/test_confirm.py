@@ -16,8 +16,8 @@ from mlflow.tracking import MlflowClient
 from sweeper.cli.confirm import _resume_plan
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.records.training import BINS, TAUS
+from sweeper.evidence.phrases import format_head
 from sweeper.report.judgement import write_judgement
-from sweeper.report.script_losses import make_end, make_lead
 from sweeper.scripts import confirm, starter
 from sweeper.scripts.answer import Confirmation, write_confirmation
 from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses, write_plan
@@ -174,21 +174,18 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
 @pytest.mark.parametrize("pairing", ["exact", "none"])
 def test_a_planted_gain_is_found_from_every_kind_of_scores(compare: Compare, kind: str, pairing: str) -> None:
     confirmation = compare(make_script(kind=kind, pairing=pairing, noise=0.003), seeds=8)
-    document = confirmation.document
-    assert (document.action, document.recommended) == ("change", "dice") and document.settled
-    assert document.head.startswith("Change to dice: +0.")
-    assert f"({100 * document.judgement.level:.3g} %) over cross_entropy in your own training." in document.head
-    gap = document.judgement.comparisons[0]
-    assert gap.first == "dice" and gap.difference == pytest.approx(0.08, abs=0.045)
-    assert document.judgement.paired_seeds == (pairing == "exact")
-    assert document.judgement.metric == ("mIoU" if kind in ("logits", "counts") else "score")
-    assert (document.plain is None) == (kind != "logits")
-    assert not problems(document.document)
+    answer = confirmation.answer
+    assert (answer.outcome, answer.use.loss, answer.present, answer.next) == ("change", "dice", "cross_entropy", ())
+    gap = answer.differences[0]
+    assert (gap.first, gap.established) == ("dice", True) and gap.estimate == pytest.approx(0.08, abs=0.045)
+    assert confirmation.judgement.contest.paired == (pairing == "exact")
+    assert answer.scale.score == ("mIoU" if kind in ("logits", "counts") else "score")
+    assert not problems(answer.document)
 
 
 def test_several_classes_are_compared(compare: Compare) -> None:
-    document = compare(make_script(classes=4, noise=0.004)).document
-    assert document.action == "change" and {row.point for row in document.trainings} <= {*TAUS}
+    made = compare(make_script(classes=4, noise=0.004))
+    assert made.answer.outcome == "change" and {row.point for row in made.trainings} <= {*TAUS}
 
 
 @pytest.mark.parametrize("gaps", [{"dice": 0.08}, {}])
@@ -200,33 +197,28 @@ def test_an_answer_names_the_classes_that_no_training_learned(compare: Compare, 
             scores[..., 3, :2] = 0
             return scores
 
-    confirmation = compare(make_script(Short, kind="counts", classes=4, noise=0.003, gaps=gaps))
-    document = confirmation.document
-    assert document.head.endswith("in your own training, which learned 3 of 4 classes.")
-    assert document.notes[0].startswith("No run learned class3 (the IoU is at most 0.05)")
-    assert document.notes[0] not in confirmation.judgement.caveats  # the report prints both lists
+    answer = compare(make_script(Short, kind="counts", classes=4, noise=0.003, gaps=gaps)).answer
+    assert "Not learned by any loss: class3." in format_head(answer)
 
 
 def test_equal_losses_keep_cross_entropy(compare: Compare) -> None:
-    document = compare(make_script(gaps={}, noise=0.001)).document
-    assert document.action == "keep" and document.settled and document.seeds == 3
-    assert document.head.startswith("Keep cross_entropy: no other loss gains more than 0.0")
-    assert f"({100 * document.judgement.level:.3g} %, one-sided) in your own training." in document.head
+    answer = compare(make_script(gaps={}, noise=0.001)).answer
+    assert answer.outcome == "keep" and not answer.next and {row.seeds for row in answer.losses} == {3}
+    assert format_head(answer).startswith("Keep `cross_entropy`: no other loss gains more than 0.0")
 
 
 def test_an_open_comparison_names_the_command_that_would_settle_it(compare: Compare) -> None:
-    document = compare(make_script(gaps={"dice": 0.03}, noise=0.03)).document
-    assert (document.action, document.settled, document.seeds) == ("keep", False, 5)
-    assert "Keep cross_entropy for now: dice may gain up to 0.0" in document.head
-    assert f"({100 * document.judgement.level:.3g} %, one-sided) in your own training." in document.head
-    assert document.next_command == f"{RESUME_COMMAND} --seeds 8"
-    assert document.next_question == "More seeds would settle it"
+    answer = compare(make_script(gaps={"dice": 0.03}, noise=0.03)).answer
+    assert (answer.outcome, answer.sure) == ("keep", "open") and {row.seeds for row in answer.losses} == {5}
+    assert "Keep `cross_entropy` for now: another loss may gain up to 0.0" in format_head(answer)
+    (step,) = answer.next
+    assert (step.code, step.command) == ("SEEDS", f"{RESUME_COMMAND} --seeds 8")
 
 
 def test_worse_losses_get_no_more_seeds(compare: Compare) -> None:
-    document = compare(make_script(gaps={"dice": -0.2}, noise=0.004)).document
-    assert (document.action, document.settled, document.seeds) == ("keep", True, 3)
-    assert "gains more than 0.000 mIoU" in document.head
+    answer = compare(make_script(gaps={"dice": -0.2}, noise=0.004)).answer
+    assert (answer.outcome, answer.next) == ("keep", ()) and {row.seeds for row in answer.losses} == {3}
+    assert "gains more than 0.00" in format_head(answer)
 
 
 @pytest.mark.slow
@@ -246,7 +238,7 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
         plan = make_plan(script, "dice")
         trainings = ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
         confirmation = confirm_losses("a", tmp_path / f"{sweep}", plan, trainings, resume_command=RESUME_COMMAND)
-        changes += confirmation.document.action == "change"
+        changes += confirmation.answer.outcome == "change"
     assert changes < 20
 
 
@@ -256,22 +248,22 @@ def test_each_loss_gets_its_best_rate(compare: Compare) -> None:
         return Script.quality(self, trial) - 0.2 * abs(np.log(trial["lr_factor"] / best))
 
     script = make_script(quality=quality, noise=0.004)
-    document = compare(script, rates=(1 / 3, 1.0, 3.0)).document
-    assert {row.name: row.lr_factor for row in document.losses} == {"cross_entropy": pytest.approx(1 / 3), "dice": 3.0}
+    answer = compare(script, rates=(1 / 3, 1.0, 3.0)).answer
+    assert {row.loss: row.lr for row in answer.losses} == {"cross_entropy": pytest.approx(1 / 3), "dice": 3.0}
     tuned = [trial for trial in script.trained if trial["kind"] == "search"]
     assert len(tuned) == 6
     assert {(trial["seed"], trial["share"], *trial["splits"]) for trial in tuned} == {(1, 0.25, "val")}
     assert {trial["seed"] for trial in script.trained if trial["kind"] == "confirm"} == {1000, 1001, 1002}
-    assert any("an end of what was tried, was best for dice: --rates 0.333,1,3,9" in note for note in document.notes)
+    assert {r.values["losses"] for r in answer.remarks if r.code == "RATE_END"} == {("dice",), ("cross_entropy",)}
 
 
 def test_a_rate_at_which_the_script_fails_is_not_chosen(compare: Compare) -> None:
     def end(self: Script, trial: dict[str, Any]) -> ScriptEnd:
         return ScriptEnd(int(trial["lr_factor"] == 3), 1.0, False, 9, ("loss is NaN",))
 
-    document = compare(make_script(end=end), rates=(1.0, 3.0)).document
-    assert {row.lr_factor for row in document.losses} == {1.0}
-    assert document.losses[0].rates["3"] is None and "3 × the rate) failed" in str(document.notes)
+    answer = compare(make_script(end=end), rates=(1.0, 3.0)).answer
+    assert {row.lr for row in answer.losses} == {1.0}
+    assert "3 × the rate) failed" in answer.find("BAD_TRAININGS").values["text"]
 
 
 def test_a_loss_that_fails_at_every_rate_ends_the_comparison(compare: Compare) -> None:
@@ -294,9 +286,9 @@ class Diverging(Script):
 
 
 def test_a_diverged_training_counts_with_a_score_of_zero(compare: Compare) -> None:
-    document = compare(Diverging(lambda trial: trial["seed"] == 1001)).document
-    assert {(row.state, row.test) for row in document.trainings if row.seed == 1001} == {("diverged", 0.0)}
-    assert "dice (seed 1001, 1 × the rate) diverged" in str(document.notes)
+    made = compare(Diverging(lambda trial: trial["seed"] == 1001))
+    assert {(row.state, row.test) for row in made.trainings if row.seed == 1001} == {("diverged", 0.0)}
+    assert "dice (seed 1001, 1 × the rate) diverged" in made.answer.find("BAD_TRAININGS").values["text"]
 
 
 def test_a_training_whose_last_logits_are_finite_has_not_diverged(compare: Compare) -> None:
@@ -307,7 +299,7 @@ def test_a_training_whose_last_logits_are_finite_has_not_diverged(compare: Compa
             (folder / RESULTS).write_text(first + (folder / RESULTS).read_text())
             return ended
 
-    assert {row.state for row in compare(Recovers()).document.trainings} == {"trained"}
+    assert {row.state for row in compare(Recovers()).trainings} == {"trained"}
 
 
 def test_seeds_whose_operating_point_fails_on_the_test_are_named(compare: Compare) -> None:
@@ -319,18 +311,18 @@ def test_seeds_whose_operating_point_fails_on_the_test_are_named(compare: Compar
             is_other = split == "test" and trial["family"] == "dice" and trial["seed"] == FIRST_SEED + 1
             return np.roll(data, -160, axis=-1) if is_other else data
 
-    document = compare(make_script(Restored)).document
-    (note,) = (note for note in document.notes if "operating point that validation chose fails" in note)
-    assert f"of dice, seed {FIRST_SEED + 1} (0." in note and "score val and test with the same weights" in note
-    lost = {(row.loss, row.seed): row.lost for row in document.trainings if row.purpose == "confirm"}
+    made = compare(make_script(Restored))
+    (training,) = made.answer.find("POINT_FAILS").values["trainings"]
+    assert training.startswith(f"dice, seed {FIRST_SEED + 1} (0.")
+    lost = {(row.loss, row.seed): row.lost for row in made.trainings if row.purpose == "confirm"}
     assert lost.pop(("dice", FIRST_SEED + 1)) > 0.2 and max(lost.values()) < 0.01
-    assert not [*Path(document.folder).rglob(VALIDATED)]
+    assert not [*Path.cwd().rglob(VALIDATED)]
 
 
 def test_a_loss_that_always_diverges_is_left_out(compare: Compare) -> None:
-    document = compare(Diverging(lambda trial: trial["family"] == "jaccard"), "dice,jaccard").document
-    assert {row.name for row in document.judgement.methods} == {"cross_entropy", "dice"}
-    assert "jaccard (seed 1000, 1 × the rate) diverged" in str(document.notes)
+    answer = compare(Diverging(lambda trial: trial["family"] == "jaccard"), "dice,jaccard").answer
+    assert {row.loss for row in answer.losses} == {"cross_entropy", "dice"}
+    assert "jaccard (seed 1000, 1 × the rate) diverged" in answer.find("BAD_TRAININGS").values["text"]
 
 
 @pytest.mark.parametrize("kind", ["logits", "counts"])
@@ -350,10 +342,10 @@ def test_losses_that_never_learn_are_compared(compare: Compare, kind: str, pairi
                 scores[:, 0, 100], scores[:, 1, 100] = PIXELS, 100
             return scores
 
-    document = compare(make_script(Constant, kind=kind, pairing=pairing), "dice,jaccard").document
-    assert (document.action, document.recommended, document.settled) == ("change", "dice", True)
-    rows = {row.name: row for row in document.judgement.methods}
-    assert rows["cross_entropy"].score == rows["jaccard"].score < rows["dice"].score
+    answer = compare(make_script(Constant, kind=kind, pairing=pairing), "dice,jaccard").answer
+    assert (answer.outcome, answer.use.loss, answer.next) == ("change", "dice", ())
+    rows = {row.loss: row for row in answer.losses}
+    assert rows["cross_entropy"].mean == rows["jaccard"].mean < rows["dice"].mean
 
 
 @pytest.mark.parametrize("kind", ["logits", "counts", "score", "number"])
@@ -370,12 +362,10 @@ def test_trainings_that_all_answer_alike_keep_cross_entropy(compare: Compare, ki
                 scores[:] = np.array([[PIXELS, 100, 0], [0, 0, 100]]) if kind == "counts" else 0.25
             return scores
 
-    document = compare(make_script(Constant, kind=kind), "dice,jaccard", rates=(0.3, 1.0)).document
-    assert (document.action, document.recommended, document.settled) == ("keep", "cross_entropy", True)
-    assert document.head.startswith("Keep cross_entropy: no other loss gains more than 0.000")
-    assert ("which learned 1 of 2 classes" in document.head) == (kind in ("logits", "counts"))
-    (note,) = (note for note in document.notes if "was not informed by validation" in note)
-    assert note.startswith("The rate of cross_entropy, dice and jaccard was not informed")
+    answer = compare(make_script(Constant, kind=kind), "dice,jaccard", rates=(0.3, 1.0)).answer
+    assert (answer.outcome, answer.use.loss, answer.next) == ("keep", "cross_entropy", ())
+    assert (answer.find("UNLEARNED") is not None) == (kind in ("logits", "counts"))
+    assert answer.find("UNTUNED").values == {"losses": ("cross_entropy", "dice", "jaccard")}
 
 
 def test_networks_that_predict_one_class_at_the_plain_point_are_compared(compare: Compare) -> None:
@@ -386,12 +376,8 @@ def test_networks_that_predict_one_class_at_the_plain_point_are_compared(compare
             scores[..., 400] = 0
             return scores
 
-    document = compare(make_script(Low, noise=0.004)).document
-    assert document.action == "change"
-    assert any(
-        note.startswith("The answer hangs on the operating point. At threshold 0.5: Keep cross_entropy")
-        for note in document.notes
-    )
+    answer = compare(make_script(Low, noise=0.004)).answer
+    assert answer.outcome == "change" and answer.find("POINT_HANGS").values["loss"] == "cross_entropy"
 
 
 def test_a_comparison_whose_trainings_all_diverge_is_an_error(compare: Compare) -> None:
@@ -401,9 +387,9 @@ def test_a_comparison_whose_trainings_all_diverge_is_an_error(compare: Compare) 
 
 def test_the_folds_of_a_seed_count_as_one_training_over_all_images(compare: Compare) -> None:
     script = make_script(noise=0.004)
-    document = compare(script, folds=3).document
-    assert document.action == "change" and document.judgement.images == 12
-    assert any("multiplied by K/(K − 1), here K = 3" in caveat for caveat in document.judgement.caveats)
+    answer = compare(script, folds=3).answer
+    assert answer.outcome == "change" and answer.images == 12
+    assert "multiplied by K/(K − 1), here K = 3" in str(answer.remarks)
     assert len(script.trained) == 3 * 2 * 3 and {trial["fold"] for trial in script.trained} == {0, 1, 2}
 
 
@@ -444,7 +430,7 @@ def test_a_training_on_other_images_fails_and_blocks_nothing(compare: Compare, s
         with pytest.raises(ScriptError, match=f"images of {split} must be the same in each training"):
             compare(script)
     script.strays = False
-    assert compare(script).document.action == "change"
+    assert compare(script).answer.outcome == "change"
 
 
 @pytest.mark.parametrize("kind", ["logits", "score"])
@@ -461,7 +447,7 @@ def test_validation_images_may_be_drawn_with_the_seed(compare: Compare) -> None:
     def names(_: Script, trial: dict[str, Any], split: str) -> list[str]:
         return [f"v{trial['seed']}"] if split == "val" else NAMES[split]
 
-    assert compare(make_script(names=names, noise=0.004, drawn=("val",))).document.action == "change"
+    assert compare(make_script(names=names, noise=0.004, drawn=("val",))).answer.outcome == "change"
 
 
 def test_folds_that_share_test_images_are_refused_at_once(compare: Compare) -> None:
@@ -495,7 +481,7 @@ def test_a_wait_for_processes_of_a_script_is_reported_once(compare: Compare) -> 
     )
     words = "cross_entropy, seed 1000: it left processes that hold its output open: waited 30 s"
     assert [line for line in lines if "left" in line] == [words]
-    assert {row.seconds for row in document.document.trainings} == {36.2}
+    assert {row.seconds for row in document.trainings} == {36.2}
 
 
 def test_a_crash_loses_no_finished_training(compare: Compare, tmp_path: Path) -> None:
@@ -507,17 +493,16 @@ def test_a_crash_loses_no_finished_training(compare: Compare, tmp_path: Path) ->
         compare(script)
     assert len(script.trained) == 5
     script.crashes = False
-    resumed = compare(script).document
+    resumed = compare(script).answer
     assert len(script.trained) == 5 + 2
     (tmp_path / "own").rename(tmp_path / "before")
-    assert compare(make_script(noise=0.003)).document.judgement == resumed.judgement
+    assert compare(make_script(noise=0.003)).answer == resumed
 
 
 def test_several_trainings_at_a_time_give_the_same_answer(compare: Compare, tmp_path: Path) -> None:
-    sequential = compare(make_script(), "dice,jaccard").document
+    sequential = compare(make_script(), "dice,jaccard").answer
     (tmp_path / "own").rename(tmp_path / "before")
-    parallel = compare(make_script(), "dice,jaccard", workers=4).document
-    assert parallel.judgement == sequential.judgement and parallel.head == sequential.head
+    assert compare(make_script(), "dice,jaccard", workers=4).answer == sequential
 
 
 def test_no_training_begins_after_a_stop(compare: Compare) -> None:
@@ -536,7 +521,7 @@ def test_scores_are_kept_when_the_margin_is_missing(compare: Compare) -> None:
     with pytest.raises(UsageError, match=r"scores must lie within 0 to 1, got 5\d.* --out 'my reports' --margin 1`"):
         compare(script)
     assert len(script.trained) == 1
-    assert compare(script, margin=1.0).document.action == "change" and len(script.trained) == 6
+    assert compare(script, margin=1.0).answer.outcome == "change" and len(script.trained) == 6
 
 
 def test_a_resume_keeps_the_margin_unless_another_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -558,12 +543,12 @@ def test_a_moved_comparison_is_judged_without_a_training(
     compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = make_script(noise=0.003)
-    before = compare(script).document
+    before = compare(script).answer
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     plan = make_plan(script, "dice")
     moved = ScriptTrainings(ScriptStarter(["train"]), tmp_path / "elsewhere", plan.task)
-    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, resume_command=RESUME_COMMAND).document
-    assert after.judgement == before.judgement and len(script.trained) == 6
+    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, resume_command=RESUME_COMMAND).answer
+    assert after == before and len(script.trained) == 6
 
 
 def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -582,21 +567,16 @@ def test_the_files_agree_with_the_answer(compare: Compare, tmp_path: Path) -> No
     confirmation = compare(make_script(noise=0.004, ignore_index=-7), rates=(0.5, 1.0))
     out = tmp_path / "report"
     write_confirmation(confirmation, out)
-    document = confirmation.document
-    path = write_judgement(
-        confirmation.judgement, out, lead=make_lead(document), end=make_end(document, RESUME_COMMAND)
-    )
+    path = write_judgement(confirmation.judgement, confirmation.answer, out, title="Losses in `train`")
     text = path.read_text("utf-8")
-    assert text.startswith("# Losses in `train`\n\n**Change to dice: ") and "**`dice`**" in text
-    for part in ("## Tuning of the rate", "## Notes", RESUME_COMMAND, "[loss.py](loss.py)"):
-        assert part in text
-    assert "Whether the methods were tuned alike is not known" not in text and "All losses were tuned alike" in text
+    assert text.startswith("# Losses in `train`\n\n**Change to `dice`: ")
+    assert not confirmation.answer.find("TUNING")
     loss_text = (out / "loss.py").read_text("utf-8")
     assert callable(run_text(loss_text)["criterion"]) and "-7 = ignored" in loss_text
     with (out / "trainings.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["own_runs"] for row in rows] == ["wandb: team/cracks/1a"] * len(document.trainings)
-    assert json.loads((out / "confirmation.json").read_text("utf-8"))["recommended"] == "dice"
+    assert [row["own_runs"] for row in rows] == ["wandb: team/cracks/1a"] * len(confirmation.trainings)
+    assert json.loads((out / "recommendation.json").read_text("utf-8"))["use"]["loss"] == "dice"
 
 
 # --- The command ---
@@ -631,7 +611,7 @@ def test_a_secret_in_the_command_is_in_no_output(
     assert status == 0 and "--password '***'" in json.loads(out)["command"]
     folder = tmp_path / ".sweeper"
     files = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
-    assert {"report.md", "report.html", "confirmation.json", "mlflow.db"} <= {path.name for path in files}
+    assert {"report.md", "report.html", "recommendation.json", "mlflow.db"} <= {path.name for path in files}
     for text in (out, error, *(path.read_bytes().decode("latin-1") for path in files)):
         assert "canary" not in text
     assert "canary-1" in next(folder.rglob("plan.json")).read_text()  # which a resume starts
@@ -698,4 +678,4 @@ def test_a_metric_for_scores_of_the_script_is_refused_and_a_changed_source_is_re
     assert status == 2 and "--metric is for logits and counts, and the script gives a score" in error
     status, out, error = sweeper(*WORDS, *CHEAP)
     assert status == 0, error
-    assert "train.py changed meanwhile: later trainings may be of another script." in out
+    assert "Changed meanwhile: train.py; later trainings may be of another script." in " ".join(out.split())

@@ -10,8 +10,6 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.records import BudgetProbe, Conditions, FamilyStart, SearchSpace, TrialResult, TrialSpec
-from sweeper.report.card import make_card
-from sweeper.report.facts import collect_facts
 from sweeper.space import load_space
 from sweeper.study.budget_ladder import (
     LadderProgress,
@@ -254,9 +252,9 @@ def test_no_search_begins_if_too_few_classes_are_learned() -> None:
     assert not probe.learned and len(probe.rungs) == 5
     parts = {"budget": probe.sentence, "learned": False, "rungs": probe.rungs, "conditions": CONDITIONS}
     probes = tuple(studies.list_extra_results(study, "probe"))
-    answer = draw_conclusion(builders.sweep(trials=(), confirmations=(), probes=probes, **parts))
-    assert answer.not_learned == ("pole", "sign")
-    assert "pole and sign" in answer.reasons[0] and "--steps 6400" in answer.next_steps[0]
+    answer = draw_conclusion(builders.sweep(trials=(), confirmations=(), probes=probes, **parts)).answer
+    assert answer.find("UNLEARNED").values == {"classes": ("pole", "sign")}
+    assert any("--steps 6400" in step.command for step in answer.next)
 
 
 @pytest.mark.parametrize("after", range(10))
@@ -428,5 +426,5 @@ def test_a_rung_that_takes_too_long_is_skipped_and_its_minutes_reported(
     assert f"more time ({options})" in probe.sentence
     stored = {"budget": probe.sentence, "learned": False, "minutes": probe.minutes, "timeout": timeout}
     sweep = builders.sweep(trials=(), confirmations=(), **stored)
-    card = make_card(collect_facts(sweep, draw_conclusion(sweep)))
-    assert card.snippet == f"sweeper run --study {sweep.study} {options}"
+    (step,) = (step for step in draw_conclusion(sweep).answer.next if step.code == "TIME")
+    assert step.command == f"sweeper run --study {sweep.study} {options}"

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, UsageError
-from sweeper.core.events import Answer, WorkerLost
+from sweeper.core.events import Reply, WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.storage.results import is_counted
 from sweeper.study.loop import IN_A_ROW, FailureCount, TrainingList, run_work
@@ -52,7 +52,7 @@ def test_trainings_that_fail_after_a_rung_are_failures_in_a_row() -> None:
     """Reaching a rung does not reset the count of failures, as all trainings may fail at the next one."""
 
     class FailingExecutor(FakeExecutor):
-        def poll(self, timeout_seconds: float) -> list[Answer]:
+        def poll(self, timeout_seconds: float) -> list[Reply]:
             return [
                 answer
                 if isinstance(answer, WorkerLost) or not answer.finished
@@ -77,7 +77,7 @@ def test_trainings_of_ended_work_do_not_disturb_the_next(is_lost: bool) -> None:
         def is_over(self) -> bool:
             return bool(studies.list_extra_results(study, "confirm"))
 
-    def train_spec(spec: TrialSpec) -> TrialResult | Answer:
+    def train_spec(spec: TrialSpec) -> TrialResult | Reply:
         return WorkerLost(spec, LOST) if is_lost and spec.purpose == "confirm" and spec.number else fake_result(spec)
 
     study, executor = new_study(), FakeExecutor(train_spec, workers=3)
@@ -118,7 +118,7 @@ def test_a_search_in_which_everything_fails_stops_and_can_be_resumed() -> None:
 
 def test_an_executor_error_leaves_no_trial_running() -> None:
     class BrokenExecutor(FakeExecutor):
-        def poll(self, timeout_seconds: float) -> list[Answer]:
+        def poll(self, timeout_seconds: float) -> list[Reply]:
             raise ExecutorError("the cluster is gone")
 
     study, recorder = new_study(), Recorder()

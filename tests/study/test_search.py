@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.events import Answer, WorkerLost
+from sweeper.core.events import Reply, WorkerLost
 from sweeper.core.records import Collapse, FamilyStart, TrialResult, TrialSpec
 from sweeper.space import make_default_choice
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RESULT, RETRY_OF
@@ -317,7 +317,7 @@ def test_a_second_search_continues_to_a_larger_total() -> None:
 def test_a_lost_worker_costs_no_trial_and_a_trial_has_two_attempts() -> None:
     losses_left = [1]
 
-    def lose_once(spec: TrialSpec) -> Answer | TrialResult:
+    def lose_once(spec: TrialSpec) -> Reply | TrialResult:
         return WorkerLost(spec, "worker killed by signal 9") if losses_left and losses_left.pop() else fake_result(spec)
 
     study = new_study()
@@ -386,7 +386,7 @@ def test_work_waits_until_an_executor_has_free_workers() -> None:
         def free(self) -> int:
             return super().free() if self.polls > 3 else 0
 
-        def poll(self, timeout_seconds: float) -> list[Answer]:
+        def poll(self, timeout_seconds: float) -> list[Reply]:
             self.polls += 1
             return super().poll(timeout_seconds)
 

@@ -35,6 +35,7 @@ from sweeper.core.records import (
     LongerLook,
     MetricScores,
     OtherMeasure,
+    Outcome,
     PartScores,
     Predictions,
     RateFit,
@@ -42,7 +43,6 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
     TrialSpec,
-    Verdict,
 )
 from sweeper.core.records.training import BINS, TAUS, THRESHOLDS
 
@@ -361,7 +361,6 @@ def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> F
         "points": (0.4, 0.47, 0.5),
         "miou": interval(miou),
         "miou_at_default": miou - 0.01,
-        "val_score": miou + 0.005,
         "fg_iou": interval(2 * miou - 0.98, 0.04),
         "dice": 2 * miou / (1 + miou),
         "iou": (0.98, 2 * miou - 0.98),
@@ -414,8 +413,8 @@ ANALYSES = (
     InterimAnalysis(seeds=8, error=0.025),
 )
 ANALYSES_TAKEN = (
-    AnalysisTaken(seeds=3, error=0.01, verdict=Verdict.UNDECIDED, reason="Not settled: two more seeds."),
-    AnalysisTaken(seeds=5, error=0.015, verdict=Verdict.CLEAR_WINNER, reason="Settled after 5 seeds."),
+    AnalysisTaken(seeds=3, error=0.01, outcome=Outcome.KEEP, code="COST_OPEN"),
+    AnalysisTaken(seeds=5, error=0.015, outcome=Outcome.CHANGE, code="SETTLED"),
 )
 
 
@@ -427,22 +426,20 @@ def other_measure(name: str = "boundary IoU", estimates: Sequence[float] = (0.5,
 def longer_gap(
     first: str = "dice_ce", second: str = "cross_entropy", before: float = 0.1, after: float = 0.09, **changes: Any
 ) -> LongerGap:
-    """Return a gap that keeps, on one seed."""
+    """Return a gap on one longer seed."""
     values = {
         "first": first,
         "second": second,
         "seeds": 1,
         "before": interval(before),
         "after": interval(after, 0.04),
-        "change": interval(after - before, 0.04),
-        "trend": "keeps",
     }
     return LongerGap(**values | changes)
 
 
 def longer_look(*gaps: LongerGap, **changes: Any) -> LongerLook:
     """Return a look at four times the steps."""
-    return LongerLook(**{"times": 4, "steps": 400, "gaps": gaps or (longer_gap(),), "catches_up": False} | changes)
+    return LongerLook(**{"times": 4, "steps": 400, "gaps": gaps or (longer_gap(),)} | changes)
 
 
 # --- A whole study ------------------------------------------------------------------------------------------

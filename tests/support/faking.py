@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 
 from sweeper import storage as studies
-from sweeper.core.events import Answer, JobResult, Observers, TrainingJob, WorkerLost
+from sweeper.core.events import JobResult, Observers, Reply, TrainingJob, WorkerLost
 from sweeper.core.records import (
     Conditions,
     Coordinate,
@@ -111,7 +111,7 @@ class FakeExecutor:
             self._made[spec.name] = self._train(spec)
         self._jobs.append(job)
 
-    def poll(self, timeout_seconds: float) -> list[Answer]:
+    def poll(self, timeout_seconds: float) -> list[Reply]:
         if not self._jobs or timeout_seconds == 0:
             time.sleep(min(timeout_seconds, 0.01))
             return []

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 
 import torch
 
-from sweeper.core.events import Answer, JobResult, TrainingJob
+from sweeper.core.events import JobResult, Reply, TrainingJob
 from sweeper.core.records import Conditions, Evaluation, TrialResult
 from sweeper.executors.protocol import Backend, Watchdog
 from sweeper.training import job, worker
@@ -110,7 +110,7 @@ def end_between_trainings(pipe: Connection, device: str) -> None:
     """Run a worker whose first process, by a file in the current folder, fails after its first training."""
     run_job = job.WorkerTrainings.run_job
 
-    def run_job_once(self: job.WorkerTrainings, job_request: TrainingJob) -> Answer:
+    def run_job_once(self: job.WorkerTrainings, job_request: TrainingJob) -> Reply:
         answer = run_job(self, job_request)
         if isinstance(answer, JobResult) and answer.finished and not Path("ended").exists():
             Path("ended").touch()
@@ -126,7 +126,7 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
     from sweeper.executors import ray_cluster
 
     class FaultyTrainer(ray_cluster.RayTrainer):
-        def advance(self, request: TrainingJob) -> Answer:
+        def advance(self, request: TrainingJob) -> Reply:
             job.StudyTraining = FaultyTraining  # type: ignore[misc]
             return super().advance(request)
 

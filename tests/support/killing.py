@@ -29,11 +29,10 @@ from sweeper import storage as studies
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
-from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.storage.results import read_analyses
 from sweeper.study.loop import run_work
 from sweeper.study.search import enqueue_defaults
-from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.conclude import draw_conclusion, make_document
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, train
 from tests.support.sweeping import Recorder
 
@@ -96,12 +95,12 @@ def run_session(folder: Path, kind: str, kill_at: int | None = None) -> int:
 
 
 def read_record(folder: Path, kind: str) -> dict[str, Any]:
-    """Return all results of the study and its recommendation."""
+    """Return all results of the study and its answer."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
     sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it is
     study = studies.load_study(storage, NAME)
     return {
-        "recommendation": make_recommendation_json(sweep, draw_conclusion(sweep)),
+        "answer": make_document(sweep, draw_conclusion(sweep)).model_dump_json(),
         "trials": [
             [t.number, t.state.name, t.params, t.value, {str(k): v for k, v in t.intermediate_values.items()}]
             for t in study.get_trials(deepcopy=False)

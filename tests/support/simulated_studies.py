@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import point_choice
-from sweeper.core.records import Collapse, ImageCounts, Predictions, Recommendation, SweepRecord
+from sweeper.core.records import Collapse, Evidence, ImageCounts, LongerLook, Predictions, SweepRecord
 from sweeper.core.records.training import BINS, THRESHOLDS
+from sweeper.evidence.answer import make_answer
+from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.evidence.recommendation import make_recommendation
+from sweeper.workflow.conclude import Conclusion, make_document
+from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
 from tests.support import builders
 
 Image = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
@@ -24,13 +27,23 @@ SIDE = 96
 @dataclass(frozen=True)
 class Study:
     sweep: SweepRecord
-    recommendation: Recommendation
+    evidence: Evidence
+    document: AnswerDocument
     pixels: Callable[[int], Image]
 
 
-def snippet(family: str, params: dict[str, float], point: float, lr: float) -> str:
-    arguments = "".join(f", {name}={value!r}" for name, value in params.items())
-    return f'from sweeper.losses import build_loss\n\nloss = build_loss("{family}", task="binary"{arguments})\n'
+SNIPPET = 'from sweeper.losses import build_loss\n\nloss = build_loss("dice", task="binary")\n'
+
+
+def conclude(sweep: SweepRecord, evidence: Evidence | None, look: LongerLook | None = None) -> AnswerDocument:
+    """Return the document of a study with this evidence, whatever its trainings."""
+    answer, _ = make_answer(evidence, builders.ORDER, present="cross_entropy", look=look, resume=sweep.resume_command)
+    if answer.use is not None:
+        answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": SNIPPET})})
+    remarks = (*list_study_remarks(sweep, evidence, (), ()), *answer.remarks)
+    answer = answer.model_copy(update={"remarks": remarks})
+    answer = answer.model_copy(update={"next": list_study_steps(sweep, answer, evidence, look)})
+    return make_document(sweep, Conclusion(answer, evidence, look))
 
 
 def pixels(classes: int) -> Callable[[int], Image]:
@@ -99,10 +112,9 @@ def study(
             confirmed.append(run.model_copy(update={"predictions": predictions}))
     origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
     evidence = compute_evidence(confirmed, origins, classes=data.classes, margin=0.01)
-    answer = make_recommendation(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
     gaps = [builders.longer_gap(family) for family in levels if family != "cross_entropy"][:2]
-    answer = answer.model_copy(update={"longer": builders.longer_look(*gaps)})
-    return Study(builders.sweep(search, confirmed, data), answer, read)
+    look, sweep = builders.longer_look(*gaps), builders.sweep(search, confirmed, data)
+    return Study(sweep, evidence, conclude(sweep, evidence, look), read)
 
 
 def cracks() -> Study:

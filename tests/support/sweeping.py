@@ -17,7 +17,7 @@ from sweeper.report.facts import ReportFacts
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from sweeper.workflow.advice import add_advice
-from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.conclude import ReportedStudy
 from sweeper.workflow.phase_progress import PhaseCounts
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
@@ -124,7 +124,7 @@ def run_small_sweep(
     figures: bool = False,
     advised: bool = False,
     **changes: Any,
-) -> Outcome:
+) -> ReportedStudy:
     """Run a small sweep, its losses in the registry's order unless `advised`.
 
     All figures take a fifth of its time, so that one is drawn unless `figures`.

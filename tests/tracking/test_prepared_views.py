@@ -21,18 +21,16 @@ from click.testing import CliRunner
 from sweeper.cli import ui
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import ReportPaths, View, get_view_place
-from sweeper.core.records import Recommendation, Verdict
 from sweeper.space import list_shipped_spaces, load_space
 from sweeper.tracking import list_prepared_studies
 from sweeper.tracking.prepared_views import TAG, make_prepared_views
-from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.conclude import ReportedStudy, draw_conclusion, make_document
 from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from tests.support import builders
 from tests.support.mlflow_server import Server, free_port
 from tests.support.tracked import begin_tracking, train
 
 SPACE = load_space("binary", "binary")
-REST: dict[str, Any] = {"reasons": (), "next_steps": (), "provisional": False, "winners_curse": None}
 EXPERIMENT_TAG_LIMIT = 5000
 """MLflow refuses longer tags."""
 
@@ -122,11 +120,10 @@ def test_a_missing_study_is_refused_with_the_commands_that_write_it(monkeypatch:
 
 
 def test_the_note_of_the_sweeps_run_links_to_the_tables() -> None:
-    recommendation = Recommendation(
-        verdict=Verdict.UNDECIDED, recommended=None, evidence=builders.evidence({"dice": 0.7}), **REST
-    )
     sweep = builders.sweep(experiment_id="7", parent_run_id="abc")
-    summary = make_mlflow_summary(Outcome(sweep, recommendation, ReportPaths(Path("x"), "y")))
+    conclusion = draw_conclusion(sweep)
+    outcome = ReportedStudy(sweep, conclusion, make_document(sweep, conclusion), ReportPaths(Path("x"), "y"))
+    summary = make_mlflow_summary(outcome)
     assert summary.note.startswith(f"[All trainings]({get_view_place('7')})")
     assert f"[the search]({get_view_place('7', 'search', charts=True)})" in summary.note.splitlines()[0]
 

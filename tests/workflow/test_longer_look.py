@@ -8,14 +8,10 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.records import Recommendation, TrialResult, TrialSpec
-from sweeper.evidence.reasons import AT_THIS_BUDGET
-from sweeper.evidence.verdict import MORE_STEPS
-from sweeper.report.card import make_card
-from sweeper.report.caveats import list_caveats
-from sweeper.report.facts import collect_facts
+from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.evidence.phrases import format_head
 from sweeper.study.finalist import LONGER_FROM, derive_confirmation_seed
-from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.conclude import Conclusion, draw_conclusion
 from sweeper.workflow.forecast import count_trainings_left, plan_text
 from sweeper.workflow.options import resolve_request
 from sweeper.workflow.study_state import read_study_state
@@ -42,21 +38,13 @@ def train_planted(spec: TrialSpec, **longer: float) -> TrialResult:
     return fake_result(spec, {**LEVELS, **longer} if spec.purpose == "longer" else LEVELS)
 
 
-def train_and_conclude(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Recommendation:
+def train_and_conclude(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Conclusion:
     train(study, executor or FakeExecutor(), trials=7, **{"longer": 4, **more})  # type: ignore[arg-type]
     return draw_conclusion(record_sweep(study))
 
 
 def list_longer_specs(executor: FakeExecutor) -> list[TrialSpec]:
     return [spec for spec in executor.specs if spec.purpose == "longer"]
-
-
-def read_card(study: optuna.Study, answer: Recommendation) -> tuple[str, str, list[str]]:
-    """Return the headline, the row of the longer look, and the caveats."""
-    facts = collect_facts(record_sweep(study), answer)
-    card = make_card(facts)
-    row = next((row.text for row in card.rows if row.label == "At 4 times the steps"), "")
-    return card.headline, row, list_caveats(facts)
 
 
 def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_new_seed() -> None:
@@ -78,47 +66,45 @@ def test_the_runner_up_is_trained_where_a_worker_is_free() -> None:
 
 
 @pytest.mark.parametrize(
-    ("longer", "trend", "seeds"),
+    ("longer", "head"),
     [
-        ({}, "keeps", 1),
-        ({"cross_entropy": 0.3}, "grows", 1),
-        ({"cross_entropy": 0.55}, "shrinks", 1),
-        ({"cross_entropy": 0.61}, "gone", 3),  # a loss that only learns faster
-        pytest.param({"cross_entropy": 0.75}, "gone", 3, marks=pytest.mark.slow),
+        (
+            {},
+            "Change to `dice`: at least +0.049, about +0.052 mIoU. At 4 times the steps the gain is +0.049 (1 seed).",
+        ),
+        ({"cross_entropy": 0.3}, "At 4 times the steps the gain is +0.15 (1 seed)."),
+        ({"cross_entropy": 0.55}, "At 4 times the steps the gain is +0.023 (1 seed)."),
+        ({"cross_entropy": 0.61}, "Keep `cross_entropy`"),  # a loss that only learns faster
+        pytest.param({"cross_entropy": 0.75}, "Keep `cross_entropy`", marks=pytest.mark.slow),
     ],
 )
-def test_card_and_evidence_report_the_trend_of_a_gap(longer: dict[str, float], trend: str, seeds: int) -> None:
-    study = new_study()
-    answer = train_and_conclude(study, FakeExecutor(partial(train_planted, **longer), workers=2))
-    assert answer.longer.times == 4
-    gap = answer.longer.gaps[0]
-    assert (gap.first, gap.second, gap.trend, gap.seeds) == ("dice", "cross_entropy", trend, seeds)
-    assert gap.change.low <= gap.after.estimate - gap.before.estimate <= gap.change.high
-    headline, row, limits = read_card(study, answer)
-    assert headline.endswith("Keep cross-entropy if you train long.") == (trend == "gone")
-    assert trend in row and f"({seeds} seed" in row and not any("is a short training" in limit for limit in limits)
-    if trend == "gone":
-        assert "is gone: cross-entropy catches up (3 seeds, ± 0.00" in row
+def test_the_head_leads_with_the_gain_at_the_most_steps(longer: dict[str, float], head: str) -> None:
+    conclusion = train_and_conclude(new_study(), FakeExecutor(partial(train_planted, **longer), workers=2))
+    gap, said = conclusion.longer.gaps[0], format_head(conclusion.answer)
+    is_kept = gap.after.estimate < conclusion.answer.margin
+    assert (gap.first, gap.second, gap.seeds) == ("dice", "cross_entropy", 3 if is_kept else 1)
+    assert conclusion.longer.times == 4 and head in said
+    assert conclusion.answer.outcome == ("keep" if is_kept else "change")
+    assert ("The gain of `dice`, +0.052" in said) == is_kept == (conclusion.answer.find("FADED") is not None)
 
 
 def test_where_cross_entropy_is_recommended_the_best_other_loss_is_trained_longer() -> None:
     levels = {**LEVELS, "cross_entropy": 0.7}
     study, executor = new_study(), FakeExecutor(lambda spec: fake_result(spec, levels), workers=2)
-    answer = train_and_conclude(study, executor)
+    conclusion = train_and_conclude(study, executor)
     assert [s.family for s in list_longer_specs(executor)] == ["cross_entropy", "dice"]
-    assert not answer.longer.catches_up
-    assert [(gap.first, gap.second) for gap in answer.longer.gaps] == [("dice", "cross_entropy")]
-    assert read_card(study, answer)[1].startswith("`dice` over `cross_entropy` −0.")
+    assert [(gap.first, gap.second) for gap in conclusion.longer.gaps] == [("dice", "cross_entropy")]
+    assert conclusion.longer.gaps[0].after.estimate < 0 and conclusion.answer.outcome == "keep"
+    assert "times the steps" not in format_head(conclusion.answer)
 
 
 def test_a_longer_look_needs_a_request_and_a_comparison_without_folds() -> None:
     for more in ({"longer": None}, {"trials": 1}):
         study = new_study()
         train(study, **{"trials": 7, "longer": 4, **more})  # type: ignore[arg-type]
-        assert draw_conclusion(record_sweep(study)).longer is None and not studies.list_extra_results(study, "longer")
-        assert "At 4 times" not in str(
-            make_card(collect_facts(record_sweep(study), draw_conclusion(record_sweep(study))))
-        )
+        conclusion = draw_conclusion(record_sweep(study))
+        assert conclusion.longer is None and not studies.list_extra_results(study, "longer")
+        assert "At 4 times" not in format_head(conclusion.answer)
     assert resolve_request({"longer": "4"}).longer == 4 and resolve_request({"longer": "4", "folds": 3}).longer is None
 
 
@@ -144,20 +130,16 @@ def test_an_interrupted_longer_look_resumes_to_the_same_result(after: int) -> No
 def test_a_resume_adds_a_longer_look_to_an_old_study_once() -> None:
     study, plan = new_study(), new_plan()
     before = train_and_conclude(study, longer=None)
-    assert before.longer is None and any(reason.endswith(AT_THIS_BUDGET) for reason in before.reasons)
-    assert any(step.startswith(MORE_STEPS) for step in before.next_steps)
-    first = "Before you change: a gain can vanish with more steps. `sweeper run --study toy-"
-    assert before.action == "change" and before.next_steps[0].startswith(first)
-    assert before.next_steps[0].endswith("--resume --longer 4` looks at 4 times the steps.")
+    step = before.answer.next[0]
+    assert before.longer is None and before.answer.outcome == "change" and step.code == "LOOK"
+    assert step.command.startswith("sweeper run --study toy-") and step.command.endswith(" --resume --longer 4")
     state = read_study_state(study, plan, REQUEST)
     assert not state.finished and read_study_state(study, plan, REQUEST._replace(longer=None)).finished
     left = count_trainings_left(plan, REQUEST, state)
     assert list(left) == ["longer"] and left["longer"].steps == 800
     assert plan_text(left, plan.conditions.recipe) == "0 to 7 trainings of 800 steps for the longer look"
     after = train_and_conclude(study)
-    assert after.longer is not None and not any(step.startswith(MORE_STEPS) for step in after.next_steps)
-    assert not any("--longer" in step for step in after.next_steps)
-    assert len(after.reasons) == len(before.reasons) and not any(r.endswith(AT_THIS_BUDGET) for r in after.reasons)
+    assert after.longer is not None and not any("--longer" in step.command for step in after.answer.next)
     state = read_study_state(study, plan, REQUEST)
     assert state.finished and not count_trainings_left(plan, REQUEST, state)
     repeated = FakeExecutor()
@@ -174,9 +156,9 @@ def test_a_resume_adds_a_longer_look_to_an_old_study_once() -> None:
 def test_the_answer_reports_a_longer_look_that_the_time_limit_prevented() -> None:
     study, time, display = new_study(), Time(), Recorder()
     answer = train_and_conclude(study, time.executor(), display=display, timeout=400, clock=time)
-    assert answer.recommended is not None and answer.longer is None
+    assert answer.answer.use is not None and answer.longer is None
     words = "what 4 times the steps change (--longer) was not looked at"
-    assert any(words in line for line in display.warnings) and any(words in reason for reason in answer.reasons)
+    assert any(words in line for line in display.warnings) and words in answer.answer.find("CUT").values["parts"]
     assert not read_study_state(study, new_plan(), REQUEST).finished
     time.now = 0.0
     assert train_and_conclude(study, time.executor(), timeout=3600, clock=time).longer is not None

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError
-from sweeper.core.events import Answer, WorkerLost
-from sweeper.core.records import InterimAnalysis, TrialResult, TrialSpec, Verdict
+from sweeper.core.events import Reply, WorkerLost
+from sweeper.core.records import InterimAnalysis, Outcome, Sure, TrialResult, TrialSpec
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.storage.results import read_analyses, read_planned_analyses
 from sweeper.study.finalist import derive_confirmation_seed
@@ -47,7 +47,7 @@ def test_search_and_confirmation_end_with_the_conclusion_of_the_last_interim_ana
     assert list_purposes(executor) == ["search", "confirm"]
     assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
     sweep = record_sweep(study)
-    assert sweep.analyses_taken[-1].verdict == draw_conclusion(sweep).verdict
+    assert sweep.analyses_taken[-1].outcome == draw_conclusion(sweep).answer.outcome
     evidence = draw_conclusion(sweep).evidence
     assert evidence.analyses == ANALYSES
     assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "cross_entropy"}
@@ -64,7 +64,7 @@ def test_the_number_and_order_of_workers_do_not_change_the_answer(workers: int) 
 
 
 def test_idle_workers_begin_the_next_seed_which_counts_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = Scripted(decide("dice", "cross_entropy"), decide(verdict=Verdict.CLEAR_WINNER))
+    judge = Scripted(decide("dice", "cross_entropy"), decide(outcome=Outcome.CHANGE))
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     study, executor = new_study(), FakeExecutor(workers=2)
     train(study, executor, trials=7, analyses=THREE)
@@ -143,8 +143,8 @@ class Scripted:
         return judge_round
 
 
-def decide(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> RoundDecision:
-    return RoundDecision(verdict, 0.01, bool(families), families, "because.")
+def decide(*families: str, outcome: Outcome = Outcome.KEEP) -> RoundDecision:
+    return RoundDecision(outcome, "COST_OPEN" if families else "SETTLED", 0.01, families)
 
 
 def test_a_plan_of_more_seeds_is_logged_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_under_another_plan_a_dropped_finalist_keeps_its_trained_seeds(monkeypat
 
 
 def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_again() -> None:
-    def fail_dice(spec: TrialSpec) -> TrialResult | Answer:
+    def fail_dice(spec: TrialSpec) -> TrialResult | Reply:
         fails = spec.purpose == "confirm" and spec.family == "dice"
         return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
 
@@ -235,12 +235,11 @@ def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_agai
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
     evidence = draw_conclusion(record_sweep(study)).evidence
     assert "dice" not in {f.family for f in evidence.finalists}
-    answer = draw_conclusion(record_sweep(study))
-    assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in answer.reasons)
-    assert any("fix their cause" in step for step in answer.next_steps)
+    answer = draw_conclusion(record_sweep(study)).answer
+    assert answer.find("MISSING").values == {"loss": "dice"} and "RETRY" in {step.code for step in answer.next}
     train(study, trials=7)
     evidence = draw_conclusion(record_sweep(study)).evidence
-    assert not any("was to be confirmed" in reason for reason in draw_conclusion(record_sweep(study)).reasons)
+    assert draw_conclusion(record_sweep(study)).answer.find("MISSING") is None
     assert "dice" in {f.family for f in evidence.finalists}
     analysis = read_analyses(study.user_attrs).stored[0]
     used = [r for r in studies.list_extra_results(study, "confirm") if r.spec.number in analysis.used]
@@ -253,8 +252,8 @@ def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_agai
 def test_a_single_trial_is_confirmed_without_a_claim() -> None:
     study = new_study()
     train(study, trials=1)
-    answer = draw_conclusion(record_sweep(study))
-    assert answer.verdict is Verdict.UNDECIDED and answer.reasons
+    answer = draw_conclusion(record_sweep(study)).answer
+    assert answer.sure is Sure.OPEN and answer.gain is None and answer.cost is None and answer.find("ALONE")
     assert len(read_analyses(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
 
@@ -293,9 +292,9 @@ def test_each_phase_keeps_to_its_share_of_the_time() -> None:
     assert confirm and all(begun + 0.1 * spec.steps <= usable for begun, spec in confirm)
     assert time.now <= usable
     assert any(f"the search ended after {len(search)} of 50 trials" in warning for warning in display.warnings)
-    answer = draw_conclusion(record_sweep(study, timeout=600.0))
-    assert any("time limit (600 s)" in reason for reason in answer.reasons)
-    assert any("--timeout" in step for step in answer.next_steps)
+    answer = draw_conclusion(record_sweep(study, timeout=600.0)).answer
+    assert answer.find("CUT").values["parts"].startswith(f"the search ended after {len(search)} of 50 trials")
+    assert any("--timeout" in step.command for step in answer.next if step.code == "MORE_TIME")
 
 
 def test_a_confirmation_cut_by_the_time_limit_reports_it_and_is_resumed() -> None:
@@ -303,8 +302,8 @@ def test_a_confirmation_cut_by_the_time_limit_reports_it_and_is_resumed() -> Non
     train(study, time.executor(), display, trials=7, timeout=200, clock=time)
     cut = record_sweep(study)
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
-    assert "time was up before the interim analysis at" in cut.analyses_taken[-1].reason
-    assert draw_conclusion(cut).verdict == cut.analyses_taken[-1].verdict
+    assert cut.analyses_taken[-1].code == "CUT"
+    assert draw_conclusion(cut).answer.outcome == cut.analyses_taken[-1].outcome
     resumed, whole = Time(), new_study()
     train(study, resumed.executor(), trials=7, timeout=3600, clock=resumed)
     train(whole, Time().executor(), trials=7)

@@ -106,14 +106,13 @@ class ComparedDisplays(Recorder):
             assert left["search"].most == to_train, "forecast and status"
         tested = row.on == "test"
         assert row.answer == life.answer or not life.answer, "answer of status and studies"
-        assert ("not tested" in row.answer) == (not tested and row.best is not None)
+        assert ("not tested" in row.answer) == (not tested and row.score is not None)
         assert tested == bool(self.sweep().analyses_taken), "only an analysis is an answer"
         if (life.phase, tested) not in self.moments:
-            answer = draw_conclusion(self.sweep())
-            assert (answer.evidence is not None) == tested, "report and studies"
-            assert answer.reasons[0].startswith("This study is not finished")
-            assert f"{len(state.search.ended)} trial" in answer.reasons[0]
-            assert ("nothing is tested yet" in answer.reasons[0]) == (not tested)
+            conclusion = draw_conclusion(self.sweep())
+            assert (conclusion.evidence is not None) == tested, "report and studies"
+            values = conclusion.answer.remarks[0].values
+            assert conclusion.answer.remarks[0].code == "UNFINISHED" and values["trials"] == len(state.search.ended)
         self.moments.append((life.phase, tested))
 
 
@@ -135,7 +134,7 @@ def test_all_displays_agree_whenever_a_training_begins(in_folder: None, workers:
     assert {("search", False), ("confirm", False), ("confirm", True)} <= set(displays.moments)
     [row] = list_study_rows(displays.storage, URL)
     assert (row.state, row.on) == ("finished", "test") and row.answer == displays.published[-1]
-    assert "not finished" not in " ".join(draw_conclusion(displays.sweep()).reasons)
+    assert draw_conclusion(displays.sweep()).answer.find("UNFINISHED") is None
 
 
 @pytest.mark.parametrize("after", rest_slow([6, 15, 2, 11], 0, 2))
@@ -183,10 +182,9 @@ def test_no_loss_is_the_best_of_a_search_that_has_learned_nothing(concluded: boo
     trials = [builders.trial(family, 0.49, collapse=collapse) for family in ("dice_ce", "focal")]
     sweep = builders.sweep(trials, [], concluded=concluded, learned=learned)
     answer = read_interim_answer(sweep)
-    assert (answer.family, answer.best, answer.on) == (None, None, None)
-    assert answer.answer == "in 2 complete trials no loss has learned more than a constant answer" + " yet" * (
-        not concluded
-    )
+    assert (answer.loss, answer.score, answer.on) == (None, None, None)
+    words = "In 2 complete trials no loss has learned more than a constant answer"
+    assert answer.answer == f"{words}{' yet' * (not concluded)}."
 
 
 @pytest.mark.slow

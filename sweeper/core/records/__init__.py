@@ -9,6 +9,7 @@ Every record (`sweeper.core.base`) is frozen, refuses unknown fields, validates 
 from a literal. The fixed settings of a training besides its loss are in `sweeper.core.recipe.Recipe`.
 """
 
+from sweeper.core.records.answer import Answer, Gain, Kind, NextStep, Outcome, Remark, Sure, Use, Value
 from sweeper.core.records.data import (
     IGNORE,
     ClassProfile,
@@ -37,21 +38,14 @@ from sweeper.core.records.evidence import (
     LongerGap,
     LongerLook,
     OtherMeasure,
-    PlainPoint,
     Regret,
     Scale,
     Scope,
-    Trend,
 )
 from sweeper.core.records.recommendation import (
-    Action,
     AnalysisTaken,
-    Recommendation,
-    Recommended,
-    Strength,
     SweepRecord,
     TrainerRow,
-    Verdict,
     list_trainers,
 )
 from sweeper.core.records.training import (

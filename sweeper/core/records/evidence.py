@@ -68,13 +68,8 @@ class Regret(Record):
     expected: float
     bound: float
     """The regret is below it with a probability of 95 %."""
-    within_margin: float
-    """Probability that the regret is within the region of practical equivalence, 0–1."""
     best: float
     """Probability that the regret is 0: that no finalist is better, 0–1."""
-    gain: float | None = None
-    """Posterior mean of its gain over cross-entropy, in mIoU: shrunk towards the other finalists', as the highest score
-    is partly luck. None where cross-entropy was not confirmed."""
 
 
 class Contender(Record):
@@ -89,6 +84,8 @@ class Contender(Record):
     """Number of its trainings that collapsed."""
     collapses_in_search: int = 0
     """Number of trainings of the same configuration that collapsed before the confirmation."""
+    other_names: tuple[str, ...] = ()
+    """Families that are the same function on these data, if nothing else was tried; else ()."""
 
     @property
     def trainings(self) -> int:
@@ -111,8 +108,6 @@ class FinalistEvidence(Contender):
     search_trial: int
     search_value: float
     """Objective of that trial on validation."""
-    other_names: tuple[str, ...] = ()
-    """Families that are the same function on these data, if nothing else was tried; else ()."""
     trials_tried: int = 0
     """Search trials of its family, including stopped ones."""
     trials_completed: int = 0
@@ -125,8 +120,6 @@ class FinalistEvidence(Contender):
     own_score: Interval | None = None
     """Score in the compared metric (`Contest.scale`); None = that is mIoU."""
     own_score_at_default: float | None = None
-    val_score: float
-    """The objective on validation."""
     fg_iou: Interval | None
     dice: float
     iou: tuple[float | None, ...]
@@ -134,8 +127,6 @@ class FinalistEvidence(Contender):
     recall: tuple[float | None, ...]
     trainings_in_search: int = 0
     """Number of its trainings in the search, at the learning rates of its confirmation."""
-    miou_when_trained: float | None = None
-    """Mean test mIoU over the seeds without a collapsed training; None where there are none."""
     at_defaults: bool = False
     """Whether its parameters are the literature's defaults, or it has none."""
     lr_at_edge: bool = False
@@ -232,11 +223,6 @@ class Contest(Record):
     common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
 
 
-Trend = Literal["keeps", "grows", "shrinks", "gone", "open"]
-"""Change of a gap with more steps. `keeps`: no change beyond its error; `open`: no such change, but the estimate
-fell below the margin, or the error is unknown; `gone`: it clearly fell, and below the margin."""
-
-
 class LongerGap(Record):
     """Paired difference in the test score of two losses, `first` − `second`, at two numbers of steps.
 
@@ -249,27 +235,20 @@ class LongerGap(Record):
     seeds: int
     """Seeds of the longer trainings."""
     before: Interval
-    """At the confirmation's steps: the verdict's interval."""
+    """At the confirmation's steps."""
     after: Interval
     """At the longer trainings' steps. With few seeds its spread over seeds is taken from the confirmation."""
-    change: Interval
-    """After less before, at 95 %."""
-    trend: Trend
-    learned: tuple[str, ...] = ()
-    """Classes that no confirmation training of `first` predicts, and every longer one does."""
 
 
 class LongerLook(Record):
-    """Changes of the gaps with more steps (`sweeper.evidence.longer_look`)."""
+    """Gaps in trainings of more steps (`sweeper.evidence.longer_look`)."""
 
     times: int = Field(ge=2)
     """Multiple of the confirmation's steps."""
     steps: int
     gaps: tuple[LongerGap, ...]
-    """Gap of the recommended loss over tuned cross-entropy first, if both were trained; then those of the others
-    over it, and of the recommended loss over the others."""
-    catches_up: bool
-    """Whether the recommended loss's gap over cross-entropy is gone: for long trainings keep cross-entropy."""
+    """Gap of the recommended loss over the present one first, if both were trained; then those of the others over it,
+    and of the recommended loss over the others."""
 
 
 class Evidence(Contest):
@@ -288,20 +267,3 @@ class Evidence(Contest):
     others: tuple[OtherMeasure, ...] = ()
     at_plain: tuple[Comparison, ...] = ()
     """Pairs of `comparisons` for the same trainings at 0.5 (τ = 0); () if no operating point was tuned."""
-
-
-class PlainPoint(Record):
-    """Comparison of the recommended loss at the plain operating point, 0.5 or τ = 0, from the same trainings."""
-
-    against: str
-    """Cross-entropy; where that is recommended or was not confirmed, the best other finalist at the plain point."""
-    difference: Interval
-    """Test score of the recommended loss less that of `against`, both at the plain point."""
-    level: float
-    best: str
-    """The finalist with the highest score at the plain point."""
-    depends: bool
-    """Whether the recommendation depends on tuned points: at the plain one another finalist is ahead by the margin, or
-    a gain over cross-entropy of the margin is smaller."""
-    worse: dict[str, float]
-    """Family → how much lower it scores on the test images at its tuned points than at the plain one, if it does."""

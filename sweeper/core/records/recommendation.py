@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
+from sweeper.core.records.answer import Outcome
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
-from sweeper.core.records.evidence import Evidence, InterimAnalysis, LongerLook, PlainPoint
+from sweeper.core.records.evidence import InterimAnalysis
 from sweeper.core.records.training import Conditions, RateFit, Rung, SameLoss, TrialResult
 from sweeper.core.text import format_resume_command, replace_options
-
-
-class Verdict(StrEnum):
-    """Certainty of the answer."""
-
-    CLEAR_WINNER = "clear_winner"
-    EQUIVALENT = "equivalent"
-    SAFE_CHOICE = "safe_choice"
-    UNDECIDED = "undecided"
-    NONE = "none"
-
-
-Strength = Literal["shown", "probable", "open"]
-"""How sure it is that the recommended loss costs at most the margin: established by intervals, probable, or neither."""
-
-
-Action = Literal["keep", "change"]
-"""Advice on cross-entropy, which most people train with: keep it, or change to the recommended loss."""
 
 
 class AnalysisTaken(Record):
@@ -43,48 +25,12 @@ class AnalysisTaken(Record):
     """Number of first seeds of each finalist whose confirmations were analysed; a single number: of all; None where it
     was not stored."""
     error: float
-    verdict: Verdict
-    reason: str
-    """Why the confirmation continued, or ended, after it; a sentence."""
-
-
-class Recommended(Record):
-    """The loss to train with, ready to paste."""
-
-    family: str
-    params: dict[str, float]
-    lr: float
-    threshold: float | None
-    tau: float | None
-    snippet: str
-
-
-class Recommendation(Record):
-    """The answer: which loss, how sure, why."""
-
-    verdict: Verdict
-    recommended: Recommended | None
-    """None only for verdict `none`."""
-    strength: Strength = "open"
-    action: Action | None = None
-    """None where nothing is recommended, or cross-entropy cannot be kept or was not confirmed."""
-    head: str = ""
-    """The action in a sentence; "" if there is none."""
-    evidence: Evidence | None
-    provisional: bool
-    """True when the baseline was still improving, so that a clear verdict holds at this budget only."""
-    reasons: tuple[str, ...]
-    """Reasons of the verdict, in sentences with their numbers."""
-    next_steps: tuple[str, ...]
-    """Steps that would settle it, if it is not settled."""
-    winners_curse: float | None
-    """Search value minus confirmed test value of the recommended configuration."""
-    not_learned: tuple[str, ...] = ()
-    """Classes that no loss learned, about which nothing is known."""
-    plain: PlainPoint | None = None
-    """Comparison at the plain operating point; None if nothing is compared there."""
-    longer: LongerLook | None = None
-    """Effect of more steps; None if there was no longer look."""
+    outcome: Outcome | None = None
+    """What the answer was then; None where an older version stored it in other words."""
+    code: str = ""
+    """Why the confirmation continued, or ended: a code of `sweeper.evidence.phrases.STOPS`."""
+    chance: float = 0.0
+    """Chance, 0–1, that the planned seeds would show more."""
 
 
 class SweepRecord(Record):

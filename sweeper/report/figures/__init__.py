@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sweeper.report.facts import ReportFacts
-from sweeper.report.figures.confirmation import draw_curves, draw_gain, draw_longer, draw_threshold
+from sweeper.report.figures.confirmation import draw_curves, draw_gain, draw_threshold
 from sweeper.report.figures.images import draw_predictions
 from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 
 Section = Literal["answer", "finalists", "detail"]
-"""Place of a figure in the report: below the answer card, next to the finalists, or folded in details.
-The template shows all figures of a section, in the order of `FIGURES`."""
+"""Place of a figure in the report: below the answer, next to the losses, or folded. The template shows all figures of a
+section, in the order of `FIGURES`."""
 
 
 class ReportFigure(NamedTuple):
@@ -28,7 +28,6 @@ class ReportFigure(NamedTuple):
 
 FIGURES: dict[str, ReportFigure] = {
     "gain": ReportFigure(draw_gain, "answer"),
-    "longer": ReportFigure(draw_longer, "answer"),
     "predictions": ReportFigure(draw_predictions, "finalists"),
     "curves": ReportFigure(draw_curves, "detail"),
     "threshold": ReportFigure(draw_threshold, "detail"),

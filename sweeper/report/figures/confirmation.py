@@ -20,11 +20,7 @@ from sweeper.core.metrics import (
 from sweeper.core.point_choice import score_all_points
 from sweeper.core.records import FinalistEvidence, Scale, TrialResult
 from sweeper.core.text import join_words
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS
-from sweeper.evidence.reasons import explain_doubt
 from sweeper.evidence.replicates import get_own_point
-from sweeper.evidence.verdict_predicates import count_units, format_units, get_difference, has_beaten, has_enough_seeds
-from sweeper.report.card import format_gap
 from sweeper.report.facts import (
     ReportFacts,
     find_difference,
@@ -37,7 +33,6 @@ from sweeper.report.figures.style import (
     CHOSEN,
     INK,
     MARKERS,
-    SMALL,
     DrawnFigure,
     GapRow,
     assign_finalist_colours,
@@ -49,50 +44,32 @@ from sweeper.report.figures.style import (
 )
 from sweeper.report.formatting import (
     escape_md,
-    escape_prose,
     format_code,
     format_count_range,
     format_number,
     format_signed_number,
-    mark_names,
 )
 
 
 def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
-    """Draw each finalist's paired difference to cross-entropy with its interval, and the margin."""
+    """Draw each finalist's paired difference to the present loss with its interval, and the margin."""
     baseline = facts.baseline
     if not facts.finalists:
         return f"no configuration was confirmed on {facts.tested_on}"
     if baseline is None:
-        return "cross-entropy was not confirmed"
+        return "the present loss was not confirmed"
     colours = assign_finalist_colours(facts)
     gains = [(f, gap) for f in facts.finalists if (gap := find_difference(facts, f, baseline)) is not None]
     if not gains:
-        return "nothing but cross-entropy was confirmed"
+        return "nothing but the present loss was confirmed"
     margin = facts.sweep.margin
     gaps = [GapRow(f.family, colours[f.family], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
-    figure = draw_forest(gaps, margin, f"test {facts.metric} gained over tuned cross-entropy")
-    evidence, at = facts.recommendation.evidence, facts.finalists.index(baseline)
-    assert evidence is not None
-    rivals = [i for i in range(len(facts.finalists)) if i != at]
-    compared = [i for i in rivals if has_enough_seeds(evidence, i, at)]
-    better = [format_code(facts.finalists[i].family) for i in compared if has_beaten(evidence, i, at)]
-    above = [i for i in rivals if get_difference(evidence, i, at).low > 0 and not has_beaten(evidence, i, at)]
-    text = f"Dots: differences on the same images and seeds. Lines: intervals at {facts.joint_level}. "
-    text += "" if all(gap.known for gap in gaps) else "A single seed has no interval. "
-    text += f"Within the grey band (± {margin:g}) a difference does not matter. "
-    if better:
-        text += f"Clearly better: {', '.join(better)}."
-    elif compared:
-        text += "No gain is established." if len(gains) > 1 else "Its gain is not established."
-    elif count_units(evidence) < 2:
-        text += f"With {format_units(evidence)}, chance cannot be separated from merit."
-    else:
-        text += f"At least {DECIDING_SEEDS} common seeds are needed."
-    if compared:
-        doubts = [explain_doubt(evidence, i, at) for i in above]  # why an interval above 0 establishes nothing
-        text += "".join(f" {escape_prose(mark_names(doubt, facts.losses))}" for doubt in doubts)
-    return DrawnFigure(figure, text, f"What each finalist gains over tuned cross-entropy in test {facts.metric}")
+    figure = draw_forest(gaps, margin, f"test {facts.metric} gained over {escape_figure_text(facts.present)}")
+    text = (
+        "Dots: differences on the same images and seeds. Lines: 95 % intervals over all interim analyses. Within the "
+        f"grey band (± {margin:g}) a difference does not matter."
+    )
+    return DrawnFigure(figure, text, f"Gain over {facts.present} in test {facts.metric}")
 
 
 def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
@@ -209,7 +186,7 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
                 f"at the {facts.point_name} chosen on validation ({_format_span(swept.chosen, facts.is_binary)})"
             )
     _make_ticks(axes, facts)
-    evidence = facts.recommendation.evidence
+    evidence = facts.evidence
     if (
         facts.metric == Scale().score and facts.is_binary and evidence is not None
     ):  # start the axis near the constant prediction
@@ -263,42 +240,3 @@ def _make_ticks(axes: Axes, facts: ReportFacts) -> None:
 def _format_span(points: Sequence[float], binary: bool) -> str:
     low, high = (format_number(p, 2) for p in (min(points), max(points)))
     return low if low == high else f"{low} to {high}" if binary else f"τ from {low} to {high}"
-
-
-# --- The gaps with more steps ---
-
-
-def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
-    """Draw the gap of each loss of the longer look, at the confirmation's steps and at several times as many."""
-    look = facts.recommendation.longer
-    if look is None:
-        return "no longer training was looked at"
-    over = look.gaps[0].second
-    lines = [gap for gap in look.gaps if gap.second == over]
-    colours = assign_finalist_colours(facts)
-    figure = make_figure(2.3)
-    axes = clean_axes(figure.add_subplot(), "y")
-    axes.axhline(0, color=INK, lw=1, zorder=1)
-    for k, gap in enumerate(lines):
-        ends, places = (gap.before, gap.after), [0.04 * k, 1 + 0.04 * k]
-        middle, colour = [end.estimate for end in ends], colours[gap.first]
-        axes.plot(places, middle, color=colour, marker=MARKERS[k], ms=5, label=escape_figure_text(gap.first), zorder=3)
-        for place, end in zip(places, ends, strict=True):
-            if end.high - end.low < 2:  # else its error is unknown
-                axes.plot([place] * 2, [end.low, end.high], color=colour, lw=1.4, zorder=2)
-            last = end is gap.after
-            above = end.estimate >= 0  # no number crosses the line of 0
-            axes.annotate(format_signed_number(end.estimate), (place, end.estimate), color=INK, fontsize=SMALL,
-                          xytext=(6 if last else -6, 3 if above else -3), textcoords="offset points",
-                          ha="left" if last else "right", va="bottom" if above else "top")  # fmt: skip
-    steps = facts.sweep.conditions.recipe.confirm_steps
-    axes.set_xticks([0, 1], labels=[f"{steps:,} steps", f"{look.steps:,} steps"])
-    axes.set_xlim(-0.3, 1.4)
-    axes.set_ylabel(f"test {facts.metric} over\n{escape_figure_text(over)}")
-    draw_legend(axes)
-    text = (
-        f"Gaps to {format_code(over)} on the same test images, after the confirmation and after {look.times} times its "
-        "steps, on other seeds. Bars: intervals; with one seed, its spread over seeds is the confirmation's. "
-        f"{escape_prose('; '.join(f'`{gap.first}` {format_gap(gap)}' for gap in lines))}."
-    )
-    return DrawnFigure(figure, text, f"What {look.times} times the steps change")

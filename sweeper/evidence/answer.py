@@ -1,0 +1,238 @@
+"""The answer that evidence allows, with what to mind about it: a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from scipy.special import betaincinv
+
+from sweeper.core.records import (
+    Answer,
+    Contender,
+    Contest,
+    Evidence,
+    FinalistEvidence,
+    Gain,
+    Interval,
+    Kind,
+    LongerLook,
+    NextStep,
+    Outcome,
+    Remark,
+    Scale,
+    Use,
+)
+from sweeper.evidence.choice import Choice, apply_longer_look, choose
+from sweeper.evidence.settling import format_seed_range, plan_settling
+from sweeper.evidence.verdict_predicates import (
+    count_units,
+    get_difference,
+    has_beaten,
+    is_costly,
+    is_win,
+)
+
+FEW_IMAGES = 40
+"""With fewer test images (or groups) intervals were found to cover less than their level (bench/answer.md)."""
+SCARCE_IMAGES = 5
+"""A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
+LITTLE = 0.1
+"""Share of the mIoU range from a constant answer to 1 below which a network cannot do the task."""
+
+
+def make_answer(
+    contest: Contest | None,
+    order: Sequence[str],
+    *,
+    present: str | None = None,
+    kind: Kind = "loss",
+    look: LongerLook | None = None,
+    resume: str | None = None,
+) -> tuple[Answer, Choice]:
+    """Return the answer that the evidence allows, and the choice behind it.
+
+    Args:
+        contest: the evidence; None where nothing completed.
+        order: names of losses, simplest first.
+        present: the loss that is used now; None = none.
+        kind: what is compared.
+        look: trainings for more steps, if there were any.
+        resume: command that continues the trainings; None where there is none.
+    """
+    choice = choose(contest, order)
+    if contest is None or choice.use is None:
+        return Answer(
+            outcome=Outcome.NONE, kind=kind, present=present, scale=Scale() if contest is None else contest.scale
+        ), choice
+    choice = apply_longer_look(contest, choice, look)
+    use, base = choice.use or 0, contest.baseline
+    used = contest.finalists[use]
+    gap = None if choice.outcome is not Outcome.CHANGE or base is None else get_difference(contest, use, base)
+    answer = Answer(
+        outcome=choice.outcome,
+        sure=choice.sure,
+        kind=kind,
+        present=present,
+        use=_make_use(used),
+        gain=None if gap is None else Gain(estimate=gap.estimate, low=gap.low, high=gap.high),
+        cost=choice.cost,
+        margin=contest.margin,
+        scale=contest.scale,
+        remarks=tuple(_list_remarks(contest, choice, present, look)),
+        next=tuple(_list_steps(contest, choice, look, resume)),
+    )
+    return answer, choice
+
+
+def _make_use(finalist: Contender) -> Use:
+    """Return the loss to use; the operating point is the median over the trainings, so that none decides it alone."""
+    if not isinstance(finalist, FinalistEvidence):
+        return Use(loss=finalist.family)
+    point = float(median(finalist.points)) if finalist.points else None
+    return Use(loss=finalist.family, params=finalist.params, lr=finalist.lr, point=point)
+
+
+def make_remark(code: str, **values: Any) -> Remark:
+    """Return a remark with the values in its sentence."""
+    return Remark(code=code, values=values)
+
+
+def _list_ends(gap: Interval) -> dict[str, float]:
+    return {"estimate": gap.estimate, "low": gap.low, "high": gap.high}
+
+
+# --- Remarks ------------------------------------------------------------------------------------------------
+
+
+def _list_remarks(contest: Contest, choice: Choice, present: str | None, look: LongerLook | None) -> Iterator[Remark]:
+    """Yield what to mind, the most important first."""
+    yield from _remark_on_longer_look(contest, choice, look)
+    yield from _remark_on_rivals(contest, choice, present)
+    if isinstance(contest, Evidence):
+        yield from _remark_on_point(contest, choice)
+        yield from _remark_on_trainings(contest, choice, look)
+    yield from _remark_on_images(contest)
+
+
+def _remark_on_longer_look(contest: Contest, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:
+    """Yield what more steps change: the gain of a change, why there is none, or a gain that only they show."""
+    if look is None or contest.baseline is None:
+        return
+    gap, used = look.gaps[0], contest.finalists[choice.use or 0].family
+    values = {"loss": gap.first, "seeds": gap.seeds, "times": look.times, "steps": look.steps}
+    if choice.faded is not None:
+        before = {"before": gap.before.estimate, "steps_before": look.steps // look.times}
+        yield make_remark("FADED", **values, **before, after=gap.after.estimate)
+    elif gap.second == contest.finalists[contest.baseline].family:
+        if choice.outcome is Outcome.CHANGE and gap.first == used:
+            yield make_remark("LONGER", **values, **_list_ends(gap.after))
+        elif choice.outcome is Outcome.KEEP and is_win(gap.after, contest.margin):
+            yield make_remark("LATER", **values, **_list_ends(gap.after))
+
+
+def _remark_on_rivals(contest: Contest, choice: Choice, present: str | None) -> Iterator[Remark]:
+    """Yield how the used loss compares with the others: whether one may gain more, or there is none."""
+    base, use, finalists = contest.baseline, choice.use or 0, contest.finalists
+    others = [i for i in range(len(finalists)) if i != use]
+    if not others:
+        names = finalists[use].other_names
+        yield make_remark("ONE_FUNCTION", names=names) if names else make_remark("ALONE")
+    if present is not None and base is None:
+        yield make_remark("NO_PRESENT", loss=present)
+    elif base is not None and choice.outcome is Outcome.TAKE:
+        yield make_remark("FAILED_PRESENT")
+    if choice.outcome is Outcome.TAKE and others and all(has_beaten(contest, use, i) for i in others):
+        nearest = min(others, key=lambda i: get_difference(contest, use, i).estimate)
+        gap = get_difference(contest, use, nearest)
+        yield make_remark("WINS", loss=finalists[nearest].family, **_list_ends(gap))
+    if choice.outcome is Outcome.CHANGE and base is not None and is_costly(contest, use):
+        open_ = [i for i in others if not has_beaten(contest, use, i)]
+        best = max(open_, key=lambda i: get_difference(contest, i, use).estimate, default=use)
+        if best != use and get_difference(contest, best, use).estimate > 0:
+            gain = get_difference(contest, best, base)
+            yield make_remark("MORE", loss=finalists[best].family, **_list_ends(gain))
+
+
+def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
+    """Yield what the operating point decides: another loss at the plain one, or a gain of the present loss by it."""
+    use = choice.use or 0
+    is_binary = len(evidence.classes) == 2
+    if evidence.at_plain:
+        plain = evidence.model_copy(update={"comparisons": evidence.at_plain})
+        ahead = [i for i in range(len(evidence.finalists)) if i != use and has_beaten(plain, i, use)]
+        if ahead:
+            best = max(ahead, key=lambda i: get_difference(plain, i, use).estimate)
+            gap = get_difference(plain, best, use)
+            point = "threshold 0.5" if is_binary else "τ = 0"
+            yield make_remark("POINT", loss=evidence.finalists[best].family, point=point, **_list_ends(gap))
+    tuned = evidence.finalists[use].vs_plain
+    if use == evidence.baseline and tuned is not None and tuned.low > 0 and tuned.estimate >= evidence.margin / 2:
+        yield make_remark("TUNE", point="threshold" if is_binary else "τ", **_list_ends(tuned))
+
+
+def _remark_on_trainings(evidence: Evidence, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:
+    """Yield what the trainings did not learn, and how often they collapsed."""
+    best = max(f.miou.estimate for f in evidence.finalists)
+    if best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou):
+        yield make_remark("WEAK", best=best, constant=evidence.constant_miou)
+    for finalist in evidence.finalists:
+        trained = finalist.trainings - finalist.collapses
+        missed = {name: n for name, n in finalist.missed_classes.items() if 0 < n < trained}
+        if missed:
+            values = {"n": max(missed.values()), "trainings": finalist.trainings}
+            yield make_remark("LUCKY", loss=finalist.family, classes=tuple(missed), **values)
+    for finalist in evidence.finalists:
+        if n := finalist.collapses + finalist.collapses_in_search:
+            low, high = compute_collapse_rate(finalist)
+            trainings = finalist.trainings + finalist.trainings_in_search
+            yield make_remark("COLLAPSED", loss=finalist.family, n=n, trainings=trainings, low=low, high=high)
+    if evidence.baseline is not None and look is None:
+        rising = evidence.finalists[evidence.baseline].still_rising
+        if rising > evidence.margin:
+            yield make_remark("RISING", gain=rising)
+    if evidence.folds is not None:
+        yield make_remark("SEEN")
+
+
+def _remark_on_images(contest: Contest) -> Iterator[Remark]:
+    """Yield what too few images, groups of images, or images of a class do to the intervals."""
+    groups = contest.few_groups or contest.test_groups
+    if groups is not None:
+        yield make_remark("GROUPS", images=contest.test_images, groups=groups)
+    if 0 < count_units(contest) < FEW_IMAGES and contest.few_groups is None:
+        yield make_remark("FEW_IMAGES", images=int(count_units(contest)), needed=FEW_IMAGES)
+    if isinstance(contest, Evidence) and contest.scarce:
+        yield make_remark("SCARCE", classes=tuple(name for name, _ in contest.scarce), needed=SCARCE_IMAGES)
+
+
+def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
+    """Compute the exact 95 % interval of a configuration's collapse rate, 0–1 (Clopper & Pearson 1934).
+
+    It counts the confirmation and the trainings before it; (0, 1) where there is none.
+    """
+    trainings = finalist.trainings + finalist.trainings_in_search
+    bad = finalist.collapses + finalist.collapses_in_search
+    low = float(betaincinv(bad, trainings - bad + 1, 0.025)) if bad else 0.0
+    high = float(betaincinv(bad + 1, trainings - bad, 0.975)) if bad < trainings else 1.0
+    return low, high
+
+
+# --- What to do next ----------------------------------------------------------------------------------------
+
+
+def _list_steps(contest: Contest, choice: Choice, look: LongerLook | None, resume: str | None) -> Iterator[NextStep]:
+    """Yield what would settle the answer."""
+    plan = plan_settling(contest, choice)
+    if plan is None:
+        return
+    losses = tuple(contest.finalists[i].family for i in plan.rivals)
+    if plan.seeds is not None:
+        values = {"losses": losses, "seeds": plan.seeds, "now": int(plan.now)}
+        command = "" if resume is None else f"{resume} --seeds {format_seed_range(contest, plan.seeds)}"
+        yield NextStep(code="SEEDS", values=values, command=command)
+    elif plan.images is not None:
+        yield NextStep(code="IMAGES", values={"losses": losses, "images": plan.images, "now": contest.test_images})
+    elif count_units(contest) >= 2:
+        yield NextStep(code="BOTH", values={"losses": losses})

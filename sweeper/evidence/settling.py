@@ -1,0 +1,194 @@
+"""What would settle an open answer: more seeds, or more test images.
+
+The variances of a measured difference (`sweeper.evidence.intervals`) are taken at face value and scaled: the seed part
+by 1 / seeds, the image part by 1 / images, the interaction by 1 / (seeds × images). The critical value follows from
+their degrees of freedom and the level of the interim analysis at which that many seeds are complete. It is a planning
+figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import NamedTuple
+
+from sweeper.core.records import Contest, InterimAnalysis, Interval, Outcome, Sure
+from sweeper.evidence.choice import Choice
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, count_common_seeds
+from sweeper.evidence.intervals import compute_half_width, scale_variances
+from sweeper.evidence.verdict_predicates import (
+    count_units,
+    get_comparison,
+    get_difference,
+    has_beaten,
+    has_enough_seeds,
+    is_costly,
+    is_equivalent,
+    was_dropped,
+)
+
+MOST_SEEDS = 50
+"""More trainings of each finalist than this are not proposed."""
+MOST_IMAGES = 1_000_000
+
+
+class SettlingPlan(NamedTuple):
+    """What would settle an open answer, if estimate and noise stay as they are."""
+
+    rivals: tuple[int, ...]
+    """Finalists whose comparison is open."""
+    now: float
+    """Common seeds so far; infinite where seeds do not vary."""
+    seeds: int | None
+    """Seeds of each that would settle it; None = no number up to `MOST_SEEDS`."""
+    images: int | None
+    """Test images (or groups) that would, rounded up to two digits; None = none up to `MOST_IMAGES`."""
+
+
+def plan_settling(contest: Contest, choice: Choice) -> SettlingPlan | None:
+    """Plan what would settle the answer; None where nothing is open."""
+    if choice.use is None or choice.best is None or choice.faded is not None:
+        return None
+    if choice.sure is Sure.ESTABLISHED and not (choice.outcome is Outcome.CHANGE and is_costly(contest, choice.use)):
+        return None
+    is_kept = choice.outcome is Outcome.KEEP
+    pivot = choice.use if is_kept else choice.best  # the question: can another gain, or which is best
+    rivals = list_open_rivals(contest, pivot) if is_kept else _list_open_pairs(contest, choice)
+    if not rivals:
+        return None
+    now = min(count_common_seeds(contest, pivot, i) for i in rivals)
+    if now < DECIDING_SEEDS or count_units(contest) < 2:
+        return SettlingPlan(tuple(rivals), now, DECIDING_SEEDS if count_units(contest) >= 2 else None, None)
+    targets = {i: _compute_target(contest, i, pivot, is_kept=is_kept) for i in rivals}
+    needed = [_count_needed(contest, i, pivot, target) for i, target in targets.items()]
+    seeds, images = ([n for n in counts if n is not None] for counts in zip(*needed, strict=True))
+    return SettlingPlan(
+        tuple(rivals),
+        now,
+        max(seeds) if len(seeds) == len(rivals) else None,
+        _round_up(max(images)) if len(images) == len(rivals) else None,
+    )
+
+
+def _list_open_pairs(contest: Contest, choice: Choice) -> list[int]:
+    """Return the finalists that may be better than the best, or as good, without being shown to be."""
+    best = choice.best or 0
+    return [
+        i
+        for i in choice.unbeaten
+        if not is_equivalent(contest, best, i)
+        and not has_beaten(contest, i, best)
+        and not (contest.baseline is not None and was_dropped(contest, best, i))
+    ]
+
+
+def may_gain(contest: Contest, i: int, base: int) -> bool:
+    """Return whether a finalist may gain more than the margin over the present loss."""
+    return not has_enough_seeds(contest, i, base) or get_comparison(contest, i, base).one_sided > contest.margin
+
+
+def list_open_rivals(contest: Contest, base: int) -> list[int]:
+    """Return the finalists whose comparison with the present loss settles the answer while it is kept.
+
+    It is the one with the highest gain if that is at least the margin, as one established gain is enough; else all that
+    may gain more. Those that the race gave too few seeds for an interval can hardly change the answer.
+    """
+    rivals = [
+        i
+        for i in range(len(contest.finalists))
+        if i != base and may_gain(contest, i, base) and not was_dropped(contest, base, i)
+    ]
+    gains = {i: get_difference(contest, i, base).estimate for i in rivals}
+    best = max(rivals, key=gains.__getitem__, default=base)
+    return [best] if rivals and gains[best] >= contest.margin else rivals
+
+
+def find_best_other(contest: Contest) -> int | None:
+    """Return the most promising finalist other than the present loss: first those whose gain may exceed the margin.
+
+    Finalists with too few seeds for a bound rank with those whose gain is within the margin; within a rank the highest
+    estimate comes first. None without a present loss, or if all trainings of every other finalist collapsed.
+    """
+    base = contest.baseline
+    others = [i for i, f in enumerate(contest.finalists) if i != base and f.collapses < f.trainings]
+    if base is None or not others:
+        return None
+
+    def rank(i: int) -> tuple[bool, float, int]:
+        is_open = has_enough_seeds(contest, i, base) and may_gain(contest, i, base)
+        return is_open, get_difference(contest, i, base).estimate, -i
+
+    return max(others, key=rank)
+
+
+def _compute_target(contest: Contest, rival: int, pivot: int, *, is_kept: bool) -> float:
+    """Return the half-width below which the rival's difference would be a win, or bounded by the margin.
+
+    While the present loss is kept, only a gain over it counts; else a difference either way.
+    """
+    gain = get_difference(contest, rival, pivot).estimate
+    size = gain if is_kept else abs(gain)
+    return size if size >= contest.margin else contest.margin - size
+
+
+def _count_needed(contest: Contest, first: int, rival: int, target: float) -> tuple[int | None, int | None]:
+    """Return how many seeds, and how many images, would each bring a pair's half-width below `target`."""
+    gap, seeds = get_difference(contest, first, rival), count_common_seeds(contest, first, rival)
+    now, analyses = (gap, seeds, count_units(contest), target), contest.analyses
+    return count_seeds_needed(*now, analyses=analyses), count_images_needed(*now, analyses=analyses)
+
+
+def plan_half_width(
+    gap: Interval, now: tuple[float, float], then: tuple[float, float], analyses: Sequence[InterimAnalysis] = ()
+) -> float:
+    """Compute the half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
+    more_seeds, more_images = (b / a if isfinite(a) else 1.0 for a, b in zip(now, then, strict=True))
+    v_seed, v_image = scale_variances(gap, seeds=more_seeds, images=more_images)
+    return compute_half_width(
+        v_seed, then[0], v_image, then[1], compute_level(analyses, then[0]), borrowed=gap.borrowed
+    )
+
+
+def count_seeds_needed(
+    gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
+) -> int | None:
+    """Return the fewest seeds, more than now, with a half-width below `target`; None beyond MOST_SEEDS."""
+    return _find_fewest(
+        lambda count: plan_half_width(gap, (seeds, images), (count, images), analyses) < target, seeds + 1, MOST_SEEDS
+    )
+
+
+def count_images_needed(
+    gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
+) -> int | None:
+    """Return the fewest test images, more than now, with a half-width below `target`; None beyond MOST_IMAGES."""
+    return _find_fewest(
+        lambda count: plan_half_width(gap, (seeds, images), (seeds, count), analyses) < target, images + 1, MOST_IMAGES
+    )
+
+
+def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int | None:
+    """Find the smallest count in [least, high] that is enough, by bisection (more is never worse)."""
+    if least > high or not enough(high):
+        return None
+    low = int(least)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low
+
+
+def format_seed_range(contest: Contest, seeds: int) -> str:
+    """Return the value of `--seeds` that goes up to these seeds, with interim analyses on the way.
+
+    Where the plan already had as many but ended early as futile, it is a single analysis: the same plan would only end
+    again.
+    """
+    analyses = contest.analyses
+    return f"{analyses[0].seeds}..{seeds}" if analyses and seeds > analyses[-1].seeds else str(seeds)
+
+
+def _round_up(count: int) -> int:
+    """Round a count up to two significant digits: a planning figure has no higher precision."""
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return -(-count // unit) * unit

@@ -1,0 +1,194 @@
+"""What a study adds to the answer of its evidence: what to mind about it, and what to do next, with the commands."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+
+from sweeper.core.own_metric import resolve_verdict_metric
+from sweeper.core.records import (
+    Answer,
+    Evidence,
+    LongerLook,
+    NextStep,
+    Outcome,
+    Remark,
+    Sure,
+    SweepRecord,
+    TrialResult,
+    Value,
+    list_trainers,
+)
+from sweeper.core.text import (
+    capitalise,
+    format_confirm_command,
+    format_study_command,
+    list_time_options,
+    replace_options,
+)
+from sweeper.data.folds import get_split
+from sweeper.data.split_warnings import list_missing_classes
+from sweeper.evidence.answer import make_remark
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS
+from sweeper.fingerprint.ledger import compute_features, make_weight_parameters, rank_losses, read_ledger
+from sweeper.scripts.comparison_plan import SEEDS, count_trainings
+from sweeper.space import find_range_edge
+from sweeper.study.budget_ladder import find_unlearned_classes
+from sweeper.study.finalist import BASELINE, Finalist
+
+FEW_TRIALS = 3
+"""A family with fewer completed trials was hardly tuned."""
+LONGER_TIMES = 4
+"""Multiple of the steps of the longer look that is suggested."""
+
+
+def list_study_remarks(
+    sweep: SweepRecord, evidence: Evidence | None, usable: Sequence[TrialResult], finalists: Sequence[Finalist]
+) -> Iterator[Remark]:
+    """Yield what to mind about a study, the most important first; `usable` are the confirmations of the evidence."""
+    if not sweep.concluded:
+        trained = sum(run.state == "complete" for run in sweep.confirmations)
+        values = {"trials": len(sweep.trials), "total": sweep.trials_asked, "trainings": trained}
+        yield make_remark("UNFINISHED", **values)
+    if names := find_unlearned_classes(usable or sweep.trials or sweep.probes, sweep.conditions):
+        yield make_remark("UNLEARNED", classes=names)
+    if evidence is None:
+        yield from _guess_loss(sweep)
+    yield from _remark_on_search(sweep, evidence, finalists)
+    if sweep.cut:
+        yield make_remark("CUT", parts="; ".join(sweep.cut))
+    if sweep.conclusions > 1:
+        yield make_remark("AGAIN", times=sweep.conclusions)
+    if (n := len(list_trainers(sweep))) > 1:
+        yield make_remark("VERSIONS", n=n)
+    metric = sweep.conditions.recipe.metric
+    if resolve_verdict_metric(metric) != metric:
+        yield make_remark("OTHER_METRIC", metric=metric)
+    yield from _remark_on_data(sweep)
+
+
+def _guess_loss(sweep: SweepRecord) -> Iterator[Remark]:
+    """Yield what to train first where nothing was tested: what gained most on similar data sets."""
+    task = sweep.conditions.dataset.task
+    advised = rank_losses(task, tuple(compute_features(sweep.profile).values()), read_ledger())[0]
+    if advised.gain is None:
+        return
+    params = make_weight_parameters(advised, task, sweep.imbalance)
+    words = ", ".join(f"{name} {value:g}" for name, value in params.items()) or "its defaults"
+    yield make_remark("GUESS", loss=advised.family, params=words, gain=advised.gain, sets=advised.sets)
+
+
+def _remark_on_search(sweep: SweepRecord, evidence: Evidence | None, finalists: Sequence[Finalist]) -> Iterator[Remark]:
+    """Yield what the search did not reach: finalists without a training, edges of ranges, hardly tuned losses."""
+    judged = () if evidence is None else evidence.finalists
+    for finalist in finalists:
+        if evidence is not None and finalist.family not in {f.family for f in judged}:
+            yield make_remark("MISSING", loss=finalist.family)
+    for row in judged:
+        if row.lr_at_edge and (edge := find_range_edge(row.lr, sweep.space)) is not None:
+            yield make_remark("EDGE", loss=row.family, rate=row.lr, edge=edge)
+    complete = [trial.spec.family for trial in sweep.trials if trial.state == "complete"]
+    done = {name: complete.count(name) for name in sweep.space.by_name} | {f.family: f.trials_completed for f in judged}
+    by_rate = {f.family for f in judged if not f.params}  # only their learning rate is tuned, with that of all losses
+    if few := tuple(name for name, n in done.items() if n < FEW_TRIALS and name not in by_rate and sweep.trials):
+        yield make_remark("HARDLY_TUNED", losses=few, needed=FEW_TRIALS)
+
+
+def _remark_on_data(sweep: SweepRecord) -> Iterator[Remark]:
+    dataset = sweep.conditions.dataset
+    if dataset.synthetic:
+        yield make_remark("SYNTHETIC")
+    split = get_split(sweep.conditions, sweep.conditions.seed)
+    for text in (*dataset.warnings, *list_missing_classes(dataset, split)):
+        yield make_remark("DATA", text=capitalise(text).removesuffix("."))
+
+
+# --- What to do next ----------------------------------------------------------------------------------------
+
+
+def list_study_steps(
+    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, look: LongerLook | None
+) -> tuple[NextStep, ...]:
+    """Return what to do next, first what would settle an open answer, then how to use it."""
+    use, settle = [*_list_uses(sweep, answer)], [*_list_settling(sweep, answer, evidence, look), *answer.next]
+    is_own = sweep.conditions.recipe.command is None and sweep.conditions.folds is None  # a script has its own length
+    before = []
+    if look is None and is_own and sweep.concluded and answer.outcome is Outcome.CHANGE:
+        before = [make_step("LOOK", f"{sweep.resume_command} --longer {LONGER_TIMES}", times=LONGER_TIMES)]
+    is_open = answer.sure is Sure.OPEN or not sweep.concluded
+    return (*before, *settle, *use) if is_open else (*before, *use, *settle)
+
+
+def _list_settling(
+    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, look: LongerLook | None
+) -> Iterator[NextStep]:
+    resume, conditions = sweep.resume_command, sweep.conditions
+    if not sweep.concluded:
+        yield make_step("FINISH", resume)
+    if answer.outcome is Outcome.NONE:
+        yield from _list_remedies(sweep, evidence)
+        return
+    if any(run.state == "failed" for run in sweep.confirmations):
+        yield make_step("RETRY", resume)
+    tried = {trial.spec.family for trial in sweep.trials}
+    untried = tuple(name for name in sweep.space.by_name if name not in tried)
+    is_alone = evidence is None or len(evidence.finalists) < 2
+    if untried and (is_alone or (evidence is not None and evidence.baseline is None and BASELINE in untried)):
+        total = len(sweep.trials) + len(untried)
+        yield make_step("UNTRIED", resume + f" --trials {total}" * (total > sweep.trials_asked), losses=untried)
+    if sweep.cut:
+        yield make_step("MORE_TIME", sweep.longer_command)
+    if any(answer.find(code) for code in ("FADED", "LUCKY", "RISING")):
+        steps = 2 * conditions.recipe.confirm_steps if look is None else look.steps
+        yield make_step("STEPS", f"{resume} --confirm-steps {steps}", steps=steps)
+
+
+def _list_remedies(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[NextStep]:
+    """Yield what may help where nothing was learned or confirmed, the cheapest first."""
+    recipe, dataset = sweep.conditions.recipe, sweep.conditions.dataset
+    trained = (*sweep.probes, *sweep.trials, *sweep.confirmations)
+    ended = [trial for trial in sweep.trials if trial.state != "failed"]
+    is_unlearned = bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
+    if evidence is None and sweep.learned and not is_unlearned:
+        yield make_step("RETRY", sweep.resume_command)
+        return
+    yield make_step("CHECK", f"sweeper profile {dataset.source}" if not dataset.synthetic else "")
+    command = sweep.command or "sweeper run"
+    if sweep.minutes is not None:
+        options = list_time_options(sweep.minutes, sweep.timeout)
+        yield make_step("TIME", replace_options(sweep.resume_command, options), minutes=sweep.minutes)
+    else:
+        steps = 4 * max([recipe.steps, *(run.spec.steps for run in trained)])
+        steps = min(steps, 100) if recipe.command is not None else steps
+        drop = ("--confirm-steps", "--study")
+        yield make_step("STEPS", replace_options(command, {"--steps": steps}, drop=drop), steps=steps)
+    if recipe.command is None and recipe.encoder_weights == "none" and recipe.model is None and not dataset.synthetic:
+        drop = ("--confirm-steps", "--study")
+        yield make_step("WEIGHTS", replace_options(command, {"--encoder-weights": "imagenet"}, drop=drop))
+
+
+def make_step(code: str, command: str = "", **values: Value) -> NextStep:
+    """Return a next step with its command and the values in its sentence."""
+    return NextStep(code=code, values=values, command=command)
+
+
+def _list_uses(sweep: SweepRecord, answer: Answer) -> Iterator[NextStep]:
+    """Yield how the answer is used."""
+    if answer.use is None:
+        return
+    train, predict, export = (
+        format_study_command(command, sweep.study, sweep.storage) for command in ("train", "predict", "export")
+    )
+    if sweep.conditions.recipe.command is not None:
+        yield make_step("EXPORT_LOSS", export)
+        return
+    losses = len({answer.use.loss, BASELINE})
+    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (DECIDING_SEEDS, SEEDS))
+    yield make_step("TRAIN", train)
+    yield make_step("PREDICT", f"{predict} new_images/ --out answers")
+    yield make_step("EXPORT", export)
+    yield make_step("CONFIRM", format_confirm_command(sweep.study, sweep.storage), least=least, most=most)
+    words = shlex.split(sweep.places)
+    at = words.index("--tracking-uri") if "--tracking-uri" in words else len(words)
+    yield make_step("UI", shlex.join(["sweeper", "ui", *words[at : at + 2]]))
