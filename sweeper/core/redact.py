@@ -1,8 +1,7 @@
 """Remove secrets from addresses that are displayed, stored or logged.
 
-An address is parsed by SQLAlchemy (databases) or urllib (all others). If it cannot be parsed, or has another reading
-that would print a part of a password, it is not printed at all. The secrets of a remembered address are removed from
-every later text.
+An address that cannot be parsed, or has another reading that would print a part of a password, is not printed at all.
+The secrets of a remembered address are removed from every later text.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import shlex
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
-from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 HIDDEN = "***"
 NO_ADDRESS = "an address that is not a URL"
@@ -26,16 +25,15 @@ _NAMES = {"api_key", "odbc_connect", "passwd", "password", "pass", "pw", "pwd", 
 """Fields whose names are printed; an unknown name may be the part of a password after an &."""
 _DATABASES = {"mariadb", "mssql", "mysql", "oracle", "postgres", "postgresql", "sqlite"}
 _PLAIN = re.compile(r"[\w.,:/+ -]*")
-_SCHEME = re.compile(r"[\w+.-]+")
-_USER = re.compile(r"[\w.+%~@ -]*")
-_HOST = re.compile(r"[\w.,:%\[\]…-]*")
-_DATABASE = re.compile(r"[\w.+%~$/ -]*")
+_PATH = re.compile(r"(?:sqlite:///|file:)[^?#]*|(?:[~./\\]|[A-Za-z]:[\\/]).*|[^@?=#:&;]*")
+"""A path, also as an address without a server; a relative one is a plain word."""
+_SCHEME_OF_PATH = re.compile(r"^(?:sqlite|file):(?://)?")
 _USER_IN_PATH = re.compile(r"^[./\\~]*(?![A-Za-z]:[/\\])[^/\\]*:.*@|:[^/\\]*@")
 """NAME:PASSWORD@ in what should be a path: its address has a slash too many, or no scheme."""
-_VIEW = re.compile(r"(?:/(?:experiments|models)/[\w/?=&.,%+-]*)?")
+_URL = re.compile(r"([\w+.-]+)://([^@/?#]*@)?((?:[\w.,%…-]*|\[[\w:.%]+\])(?::\d*)?(?:/[^@;?#]*)?)(\?[^@#]*)?(#[^@]*)?")
+"""An address: scheme, login, host and path, query, fragment. Another @ shows a password that ended too early."""
+_VIEW = re.compile(r"(?:#(?:/(?:experiments|models)/[\w/?=&.,%+-]*)?)?")
 """Fragment that distinguishes MLflow's pages."""
-_PATH = re.compile(r"[~./\\]|[A-Za-z]:[\\/]|file:")
-_FILE = re.compile(r"sqlite:///[\w./~ -]+")
 _ADDRESS = re.compile(r"(\S*?)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 """An address, also behind a name, in the first part of a word."""
 _IN_TEXT = re.compile(
@@ -134,70 +132,24 @@ def _trim(text: str) -> str:
 @lru_cache(maxsize=256)
 def _split_secrets(address: str) -> tuple[str, tuple[str, ...]]:
     """Return an address fit for display, and its secrets: all of it if it cannot be parsed."""
-    scheme, mark, rest = address.partition("://")
-    if not mark:
-        is_path = _PATH.match(address) and not _USER_IN_PATH.search(address.removeprefix("file:"))
-        if is_path or not re.search(r"[@?=#:&;]", address):
-            return address, ()
-        return NO_ADDRESS, (address, address.partition(":")[2])
-    if _FILE.fullmatch(address):
-        return address, ()  # the parser takes a third of a second to load
-    is_database = scheme.partition("+")[0].lower() in _DATABASES
-    try:
-        front, secrets, query, fragment = (_split_database if is_database else _split_web)(scheme, rest)
-    except ValueError:
-        return NO_ADDRESS, (rest,)
-    fields = query.split("&")
-    for field in fields:
-        if (seen := _hide_field(field)) != field:
-            secrets += field.split("=", 1)[seen != HIDDEN :]
-    if not _VIEW.fullmatch(fragment):
-        secrets += [fragment, fragment.partition("=")[2]]
-        fragment = HIDDEN
-    if not any(secrets):
+    if _PATH.fullmatch(address) and not _USER_IN_PATH.search(_SCHEME_OF_PATH.sub("", address)):
         return address, ()
-    shown = f"{front}{'?' if query else ''}{'&'.join(map(_hide_field, fields))}{'#' if fragment else ''}{fragment}"
-    return shown, tuple(filter(None, secrets))
-
-
-def _split_database(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
-    """Return the part before the query as SQLAlchemy renders it, the password, the query, and an empty fragment.
-
-    Raises:
-        ValueError: if SQLAlchemy cannot parse it, or ends a password too early.
-    """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(f"{scheme}://{rest}")
-    except ArgumentError:
-        raise ValueError(rest) from None
-    password, _, behind = ("", "", rest) if url.password is None else rest.partition(":")[2].partition("@")
-    path = url.database or ""
-    is_path_plain = not _USER_IN_PATH.search(path) if url.get_backend_name() == "sqlite" else _DATABASE.fullmatch(path)
-    if not (is_path_plain and _USER.fullmatch(url.username or "") and _HOST.fullmatch(url.host or "")):
-        raise ValueError(rest)
-    if "?" in password or (url.password is not None and "@" in behind):
-        raise ValueError(rest)
-    return url.set(query={}).render_as_string(), [password], behind.partition("?")[2], ""
-
-
-def _split_web(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
-    """Return the part before the query without the user, the password or else the user, the query and the fragment.
-
-    Raises:
-        ValueError: if it cannot be parsed; an @ after the host indicates a password that was ended too early.
-    """
-    parts = urlsplit(f"{scheme}://{rest}")
-    _ = parts.port  # raises ValueError if it is no number
-    user, at, host = parts.netloc.rpartition("@")
-    path, behind = parts.path, f"{parts.path}{parts.query}{parts.fragment}"
-    is_early = "@" in behind or ";" in path if host or scheme.lower() != "file" else _USER_IN_PATH.search(path)
-    if is_early or not (_SCHEME.fullmatch(scheme) and _HOST.fullmatch(host)):
-        raise ValueError(rest)
-    name, _, password = user.partition(":")
-    return f"{scheme}://{HIDDEN if at else ''}{at}{host}{path}", [password or name], parts.query, parts.fragment
+    if (parts := _URL.fullmatch(address)) is None:
+        return NO_ADDRESS, (address, address.partition(":")[2].removeprefix("//"))
+    scheme, login, place, query, fragment = parts.groups(default="")
+    user, _, password = login[:-1].partition(":")
+    is_database = scheme.partition("+")[0].lower() in _DATABASES
+    secrets = [password if is_database else password or user]
+    if secrets[0]:
+        login = f"{user}:{HIDDEN}@" if is_database else f"{HIDDEN}@"
+    fields = query[1:].split("&")
+    shown = [*map(_hide_field, fields)]
+    for field, kept in zip(fields, shown, strict=True):
+        secrets += field.split("=", 1)[kept != HIDDEN :] if kept != field else []
+    if not _VIEW.fullmatch(fragment):
+        secrets += [fragment[1:], fragment.partition("=")[2]]
+        fragment = f"#{HIDDEN}"
+    return f"{scheme}://{login}{place}{query[:1]}{'&'.join(shown)}{fragment}", tuple(filter(None, secrets))
 
 
 def _hide_field(field: str) -> str:
