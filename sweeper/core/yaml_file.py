@@ -8,11 +8,9 @@ from typing import Any
 
 import yaml
 
+from sweeper.core.errors import get_cause
+
 MAX_BYTES = 1 << 20
-
-
-class _ReferenceError(ValueError):
-    """An anchor or an alias, which make a small file large."""
 
 
 class _NoReferenceLoader(yaml.SafeLoader):
@@ -21,7 +19,7 @@ class _NoReferenceLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _ReferenceError
+            raise yaml.YAMLError("an anchor or alias (& or *), in place of which the values must be written")
         return super().compose_node(parent, index)
 
 
@@ -47,16 +45,11 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        problems.append(f"(file): must be readable, got {error.strerror or error}; name a file that can be read")
-        return None
-    if len(raw) > MAX_BYTES:
-        problems.append("(file): must be at most 1 MiB, got more; is it the right file?")
-        return None
-    try:
+        if len(raw) > MAX_BYTES:
+            raise ValueError("more")
         return parse_yaml(raw.decode("utf-8-sig"), problems, as_written=as_written)
-    except UnicodeDecodeError as error:
-        problems.append(f"(file): must be UTF-8 text, got other bytes at offset {error.start}; save it as UTF-8")
+    except (OSError, ValueError) as error:
+        problems.append(f"(file): must be UTF-8 text of at most 1 MiB, got: {get_cause(error)}; name another file")
         return None
 
 
@@ -64,22 +57,11 @@ def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> A
     """Parse YAML from text, like `read_yaml`."""
     try:
         loader = (_TextLoader if as_written else _NoReferenceLoader)(text)
-        try:
-            node = loader.get_single_node()
-            return None if node is None else _read_node(loader, node, "", problems)
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(file)"
-        problems.append(f"{where}: must be valid YAML, got {error.problem or error.context}; correct that line")
-    except _ReferenceError:
-        problems.append("(file): must not use anchors or aliases (& and *); write the values out")
+        node = loader.get_single_node()
+        return None if node is None else _read_node(loader, node, "", problems)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        deep = isinstance(error, RecursionError)
-        reason = "values that are nested too deep" if deep else " ".join(str(error).split())
-        problems.append(f"(file): must be valid YAML, got {reason[:200]}; correct that value")
-    return None
+        problems.append(f"(file): must be valid YAML, got: {get_cause(error)}; correct it there")
+        return None
 
 
 def _read_node(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[str]) -> Any:

@@ -138,7 +138,7 @@ def test_a_class_map_that_does_not_fit_the_data_is_refused(tmp_path):
         ("- 1", ["must be classes with what becomes them"]),
         ("3: road\n4: road", ["write them the other way round"]),
         ("ignore: 1\nvoid: 2", ["must stand once"]),
-        ("a: &x [1]", ["anchors"]),
+        ("a: &x [1]", ["an anchor or alias"]),
         ("a: [", ["must be valid YAML"]),
         ("a: 9-3\nb: 300-400\nc: 1-70000", ["a: labels must be", "b: labels must be", "c: labels must be"]),
         (

@@ -143,12 +143,12 @@ def test_all_mistakes_are_reported_at_once(write):
     ("content", "expected"),
     [
         (b"", "(top): Input should be a valid dictionary"),
-        (b"a: &x 1\nb: *x", "(file): must not use anchors"),
-        (b"a: 1\n---\nb: 2", "line 2, column 1: must be valid YAML"),
+        (b"a: &x 1\nb: *x", "(file): must be valid YAML, got: an anchor or alias"),
+        (b"a: 1\n---\nb: 2", "(file): must be valid YAML, got: expected a single document"),
         (b"a: " + b"1" * 5000, "(file): must be valid YAML"),
-        (b"[" * 900000, "(file): must be valid YAML, got values that are nested too deep"),
+        (b"[" * 900000, "(file): must be valid YAML, got: maximum recursion depth"),
         (b"\xff\xfe\xff", "(file): must be UTF-8"),
-        (b"#" * (MAX_BYTES + 1), "(file): must be at most 1 MiB"),
+        (b"#" * (MAX_BYTES + 1), "(file): must be UTF-8 text of at most 1 MiB, got: more"),
     ],
 )
 def test_a_file_that_is_not_a_space_is_refused(write, content, expected):
