@@ -187,10 +187,10 @@ def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str, metr
 
 
 def _request_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[TrackedRun]:
-    from sweeper.tracking import connect_to_mlflow, explain_missing_store
+    from sweeper.tracking import connect_to_mlflow, explain_store_errors
 
     client = connect_to_mlflow(uri)
-    try:
+    with explain_store_errors(uri, "Start the server, or name another"):
         ids = {each.name: each.experiment_id for each in client.search_experiments()}
         _require_experiment(experiment, ids, uri)
         runs, token = list[TrackedRun](), None
@@ -208,8 +208,6 @@ def _request_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[Tra
                 tags = {**data.tags, STATUS: info.status}
                 name = info.run_name or info.run_id[:8]
                 runs.append(TrackedRun(info.run_id, name, data.params, tags, frozenset(data.metrics), points))
-    except Exception as error:
-        raise explain_missing_store(uri, error) from error
     return runs
 
 

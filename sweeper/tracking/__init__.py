@@ -21,7 +21,7 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 from sweeper.tracking.mlflow_connection import (
     connect_to_mlflow,
-    explain_missing_store,
+    explain_store_errors,
     get_server_version,
     list_prepared_studies,
 )

@@ -16,11 +16,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 
-from sweeper.core.errors import SweeperError, UsageError, get_cause
+from sweeper.core.errors import UsageError
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_address_word
 from sweeper.system.locks import get_sqlite_path
-from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_elsewhere
+from sweeper.tracking.mlflow_connection import explain_store_errors, get_artifacts_address, has_files_elsewhere
 from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 
 SWEEP = "sweep"
@@ -98,15 +98,8 @@ class MlflowMirror:
         Raises:
             UsageError: if the store does not answer, or as `find_experiment`.
         """
-        try:
+        with explain_store_errors(self._uri, "Nothing was trained. Fix this, or name another, and repeat the command"):
             self.find_experiment(study)
-        except SweeperError:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"--tracking-uri {hide_address_secrets(self._uri)} must be an MLflow store that can be read, got: "
-                f"{get_cause(error)}. Nothing was trained. Fix this, or name another one, and repeat the command"
-            ) from error
 
     def find_experiment(self, study: str) -> str | None:
         """Return the id of a study's experiment; None if there is none yet.
@@ -207,7 +200,7 @@ class MlflowMirror:
             client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
         for key in gone:
             client.delete_tag(run_id, key)
-        if wanted.status in {"RUNNING", PAUSED} and wanted.status != has.status:
+        if wanted.status in {"RUNNING", PAUSED} - {has.status}:
             client.update_run(run_id, status=wanted.status)
         elif wanted.status != has.status:
             client.set_terminated(run_id, wanted.status, end_time=wanted.end)

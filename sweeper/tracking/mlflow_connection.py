@@ -15,6 +15,8 @@ import shlex
 import socket
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -144,26 +146,26 @@ def connect_to_mlflow(uri: str) -> MlflowClient:
     Raises:
         UsageError: if the store does not answer.
     """
-    try:
-        return _connect_once(uri)
-    except SweeperError:
-        raise
-    except Exception as error:
-        # MLflow may have caught and wrapped an exception raised by a signal's handler.
-        stopped = next((one for one in iterate_causes(error) if isinstance(one, SweeperError)), None)
-        raise stopped or explain_missing_store(uri, error) from error
-
-
-def _connect_once(uri: str) -> MlflowClient:
     check_address("--tracking-uri", uri)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # sweeper reports errors itself, in one line
-    path = get_sqlite_path(uri)
-    if is_postgres(uri):
-        with hold_lease(uri, "mlflow", wait=True):
-            return _make_client(make_named_url(uri, "mlflow"))
-    if path is None:
+    advice = "Start the server, or leave the option out for a file in the working folder"
+    if (path := get_sqlite_path(uri)) is not None:
+        file = shlex.quote(str(path.absolute()))
+        advice = f"Move it away, and repeat the command, for a new one: mv {file} {file}.old"
+    with explain_store_errors(uri, advice):
+        client = _open_server(uri) if path is None else _open_file(path)
+    return client  # noqa: RET504 (a block that may swallow errors returns nothing)
+
+
+def _open_server(uri: str) -> MlflowClient:
+    if not is_postgres(uri):
         return _make_client(uri)
+    with hold_lease(uri, "mlflow", wait=True):
+        return _make_client(make_named_url(uri, "mlflow"))
+
+
+def _open_file(path: Path) -> MlflowClient:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without a pool each write ends in the file itself, and no connection keeps a moved or deleted file open.
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
@@ -185,23 +187,26 @@ def _make_client(address: str) -> MlflowClient:
     return client
 
 
-def explain_missing_store(uri: str, error: Exception) -> UsageError:
-    """Return the error for an address without an answer."""
-    if isinstance(error, UsageError):
-        return error
-    path = get_sqlite_path(uri)
-    advice = "Start the server, or leave the option out for a file in the working folder"
-    if path is not None:
-        file = shlex.quote(str(path.absolute()))
-        advice = f"Move it away, and repeat the command, for a new one: mv {file} {file}.old"
-    elif getattr(error, "get_http_status_code", int)() in (401, 403):
-        advice = (
-            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it accepts"
-        )
-    return UsageError(
-        f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: "
-        f"{get_cause(error, 600)}. {advice}"
-    )
+@contextmanager
+def explain_store_errors(uri: str, advice: str) -> Iterator[None]:
+    """Turn MLflow's errors in the block into one error with the store's address, the cause and the advice.
+
+    Raises:
+        UsageError: that error.
+        SweeperError: sweeper's own, also one of a signal's handler that MLflow has caught and wrapped.
+    """
+    try:
+        yield
+    except Exception as error:
+        own = next((one for one in iterate_causes(error) if isinstance(one, SweeperError)), None)
+        if own is not None:
+            raise own from None
+        if getattr(error, "get_http_status_code", int)() in (401, 403):
+            advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        raise UsageError(
+            f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: "
+            f"{get_cause(error, 600)}. {advice}"
+        ) from error
 
 
 def check_mlflow_schema(uri: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core.errors import SweeperError, UsageError, get_cause
+from sweeper.core.errors import get_cause
 from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, TrainingDropped, TrainingPaused
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions
@@ -28,7 +28,7 @@ from sweeper.core.text import format_count, format_resume_command, format_sync_c
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.whole_files import WatchedFile
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
-from sweeper.tracking.mlflow_connection import connect_to_mlflow
+from sweeper.tracking.mlflow_connection import connect_to_mlflow, explain_store_errors
 from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
     EXPERIMENT_NOTE_LIMIT,
@@ -153,18 +153,11 @@ class MlflowTracker:
             status=status,
             end=int(max([created, *(training.ended for training in trainings)]) * 1000),
         )
-        try:
+        resume = format_resume_command(study.study_name, storage, places)
+        with explain_store_errors(self._uri, f"Nothing was trained. Fix this, then resume with: {resume}"):
             self.mirror.begin_sweep(study.study_name, self._sweep, plan.created)
             dropped = {*studies.unpack_value(study.user_attrs, studies.DROPPED, []), *self.mirror.list_begun_runs()}
             self.mirror.delete_runs(dropped.difference(training.result.spec.name for training in trainings))
-        except SweeperError:
-            raise
-        except Exception as error:
-            resume = format_resume_command(study.study_name, storage, places)
-            raise UsageError(
-                f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                f"Nothing was trained. Fix this, then resume with: {resume}"
-            ) from error
         is_other = studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
         if is_other and status == "RUNNING":  # callers of `sweeper studies sync` chose the store
             self._warn(
@@ -199,13 +192,13 @@ class MlflowTracker:
         match event:
             case TrainingContinued(spec, result) if result.seconds >= self._shown.get(spec.name, 0.0) + LIVE_SECONDS:
                 self._shown[spec.name] = result.seconds
-                self._put_training(TrackedTraining(result, now - result.seconds, now, running=True))
+                self._put_training(TrackedTraining(result, now - result.seconds, running=True))
             case TrainingDropped(spec) if self._shown.pop(spec.name, None) is not None:
                 self._put_task("run", spec.name, partial(self.mirror.delete_runs, [spec.name]))
             case TrainingPaused(_, result):
-                self._put_training(TrackedTraining(result, now - result.seconds, now, paused=True))
+                self._put_training(TrackedTraining(result, now - result.seconds, paused=True))
             case ResultStored(result):
-                self._put_training(TrackedTraining(result, now - result.seconds, now))
+                self._put_training(TrackedTraining(result, now - result.seconds))
         self._log_warnings()
 
     def wait_until_written(self, report_alive: Callable[[], None] = lambda: None) -> str | None:

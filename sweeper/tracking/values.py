@@ -133,33 +133,31 @@ class RunValues:
         The last evaluation has both: `val_part` continues the rungs' curve, `val` is comparable between trainings. The
         marker comes last: large batches are sent in parts, and an evaluation with its marker is complete.
         """
-        values: dict[str, float] = {}
+        values: dict[str, float | None] = {"train/loss": evaluation.train_loss}
         if evaluation.complete:
             values |= self._list_evaluated("val", evaluation)
         if not evaluation.complete or evaluation.part is not None:
             values |= self._list_evaluated("val_part", evaluation.part_scores)
-        if evaluation.train_loss is not None:
-            values["train/loss"] = evaluation.train_loss
-        return {**values, MARKER: evaluation.lr}
+        return _drop_missing({**values, MARKER: evaluation.lr})
 
     def make_result_metrics(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
         """Make the metrics and tags of a finished training."""
-        tags = {STATE: result.state, "sweeper.device": result.device}
-        tags |= {f"sweeper.own_run.{tracker}": run[:TAG_LIMIT] for tracker, run in result.own_runs.items()}
-        if result.versions:
-            tags["sweeper.versions"] = format_versions(result.versions)
-        if result.earlier:
-            stints = [f"up to step {e.step}: {e.device}; {format_versions(e.versions)}" for e in result.earlier]
-            tags["sweeper.earlier"] = " | ".join(stints)[:TAG_LIMIT]
-        if result.has_collapsed:
-            tags["sweeper.collapse"] = result.collapse.value
-        if result.missing_classes:
-            tags["sweeper.never_predicted"] = ", ".join(result.missing_classes)[:TAG_LIMIT]
-        if result.reason:
-            tags["sweeper.reason"] = result.reason[:TAG_LIMIT]
-        values = {"seconds": result.seconds}
-        if result.seconds_per_step is not None:
-            values["seconds_per_step"] = result.seconds_per_step
+        stints = [f"up to step {e.step}: {e.device}; {format_versions(e.versions)}" for e in result.earlier]
+        texts = {
+            STATE: result.state,
+            "sweeper.device": result.device,
+            **{f"sweeper.own_run.{tracker}": run for tracker, run in result.own_runs.items()},
+            "sweeper.versions": format_versions(result.versions),
+            "sweeper.earlier": " | ".join(stints),
+            "sweeper.collapse": result.collapse.value if result.has_collapsed else "",
+            "sweeper.never_predicted": ", ".join(result.missing_classes),
+            "sweeper.reason": result.reason or "",
+        }
+        tags = {name: text[:TAG_LIMIT] for name, text in texts.items() if text}
+        values: dict[str, float | None] = {
+            "seconds": result.seconds,
+            "seconds_per_step": result.seconds_per_step,
+        }
         if result.collapse == Collapse.DIVERGED and not result.evaluations[-1].complete:
             values |= {"val/value": 0.0, "val/miou": 0.0}  # no complete evaluation follows; it counts as 0
         if result.test is not None:
@@ -177,24 +175,27 @@ class RunValues:
             )
         if result.detail is not None:
             values |= {f"test/{name}": value for name, value in compute_detail_scores(result.detail).items()}
-        return values, tags
+        return _drop_missing(values), tags
 
-    def _list_evaluated(self, split: str, evaluation: PartScores) -> dict[str, float]:
+    def _list_evaluated(self, split: str, evaluation: PartScores) -> dict[str, float | None]:
         values = self._make_score_metrics(split, evaluation.chosen, evaluation.default)
         return {**values, f"{split}/{self._point}": evaluation.point, f"{split}/value": evaluation.value}
 
-    def _make_score_metrics(self, split: str, chosen: MetricScores, default: MetricScores) -> dict[str, float]:
+    def _make_score_metrics(self, split: str, chosen: MetricScores, default: MetricScores) -> dict[str, float | None]:
         values = {
             f"{split}/miou": chosen.miou,
             f"{split}/{self._at_default}": default.miou,
             f"{split}/dice": chosen.dice,
+            f"{split}/fg_iou": chosen.fg_iou,
         }
-        if chosen.fg_iou is not None:
-            values[f"{split}/fg_iou"] = chosen.fg_iou
         for name, per_class in (("iou", chosen.iou), ("precision", chosen.precision), ("recall", chosen.recall)):
-            pairs = zip(self._classes, per_class, strict=True)
-            values |= {f"{split}/{name}/{label}": value for label, value in pairs if value is not None}
+            labels = (f"{split}/{name}/{label}" for label in self._classes)
+            values |= dict(zip(labels, per_class, strict=True))
         return values
+
+
+def _drop_missing(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def format_versions(versions: Mapping[str, str]) -> str:
@@ -213,16 +214,20 @@ STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
 class TrackedTraining(NamedTuple):
-    """A training of the study; times are seconds since 1970."""
+    """A training of the study, which started at a time in seconds since 1970."""
 
     result: TrialResult
     """Result; of a paused or running training the result so far."""
     started: float
-    ended: float
     paused: bool = False
     """Whether the training waits at a rung."""
     running: bool = False
     """Whether the training is running."""
+
+    @property
+    def ended(self) -> float:
+        """Time of the end, or of the pause."""
+        return self.started + self.result.seconds
 
 
 class MetricPoint(NamedTuple):
@@ -274,25 +279,22 @@ def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> 
 
 
 def list_tracked_trainings(study: optuna.Study, created: float) -> list[TrackedTraining]:
-    """Return all trainings of a study, in the order they ended.
+    """Return all trainings of a study, in the order they ended, without their pauses.
 
-    A trial's times are Optuna's. For other trainings only the duration is known; their start is set to the study's
+    A trial's start is Optuna's. For other trainings only the duration is known; their start is set to the study's
     creation (probes) or the end of the search.
 
     Raises:
         DamagedError: if a stored result was changed.
     """
-    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    searched = max((t.datetime_complete.timestamp() for t in trials.values() if t.datetime_complete), default=created)
+    trials = study.get_trials(deepcopy=False)
+    searched = max((t.datetime_complete.timestamp() for t in trials if t.datetime_complete), default=created)
+    starts = {t.number: t.datetime_start.timestamp() for t in trials if t.datetime_start}
 
     def training(result: TrialResult, paused: bool) -> TrackedTraining:
-        if result.spec.purpose != "search":
-            started = created if result.spec.purpose == "probe" else searched
-            return TrackedTraining(result, started, started + result.seconds)
-        trial = trials[result.spec.number]
-        started = trial.datetime_start.timestamp() if trial.datetime_start else created
-        ended = trial.datetime_complete.timestamp() if trial.datetime_complete else started + result.seconds
-        return TrackedTraining(result, started, ended, paused)
+        spec = result.spec
+        started = starts[spec.number] if spec.purpose == "search" else {"probe": created}.get(spec.purpose, searched)
+        return TrackedTraining(result, started, paused)
 
     tracked = [training(result, paused=False) for result in studies.list_all_results(study)]
     tracked += [training(result, paused=True) for result in studies.list_waiting_results(study)]

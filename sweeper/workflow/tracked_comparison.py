@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sweeper.core.errors import SweeperError, UsageError, get_cause
+from sweeper.core.errors import get_cause
 from sweeper.core.redact import hide_address_secrets
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.phrases import format_head
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import FIRST_SEED
 from sweeper.scripts.trainings import TrainingRow
-from sweeper.tracking import NOTE, connect_to_mlflow
+from sweeper.tracking import NOTE, connect_to_mlflow, explain_store_errors
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
@@ -61,20 +61,14 @@ class ComparisonRuns:
             status="RUNNING",
             end=0,
         )
-        try:
+        advice = f"No training was started; correct it, then: {resume_command}"
+        with explain_store_errors(uri, advice):
             self._mirror.begin_sweep(name, self._run, plan.created or name)
             coordinates = {key for loss in plan.losses for key in loss.params}
             present = self._mirror.client.get_experiment(self._mirror.experiment_id).tags  # of a study of the same name
             for key, view in make_prepared_views(coordinates, self._metrics[-1], tried="tune").items():
                 if key not in present:
                     self._mirror.set_tag(key, view)
-        except SweeperError:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                f"No training was started; correct it, then: {resume_command}"
-            ) from error
 
     def write_training(self, row: TrainingRow) -> None:
         """Write the run of a training that has ended."""

@@ -125,7 +125,7 @@ class Tree:
         self.mirror.begin_sweep(study, sweep, mark="m")
         trial = builders.trial("dice", 0.5, 1)
         self._name = trial.spec.name
-        self._run = desired_run(TrackedTraining(trial, 0.0, 1.0), values, self.mirror.parent_run_id)
+        self._run = desired_run(TrackedTraining(trial, 0.0), values, self.mirror.parent_run_id)
 
     def sync(self) -> None:
         self.mirror.write_run(self._name, self._run)

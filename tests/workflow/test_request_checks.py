@@ -192,7 +192,7 @@ def test_a_store_that_refuses_requests_is_refused_with_its_reason() -> None:
         def get_experiment_by_name(self, name: str) -> None:
             raise MlflowException(f"{name} is forbidden")
 
-    words = "--tracking-uri http://x must be an MLflow store that can be read, got: s is forbidden. Nothing was"
+    words = "--tracking-uri http://x must be an MLflow store that answers, got: s is forbidden. Nothing was"
     with pytest.raises(UsageError, match=re.escape(words)):
         MlflowMirror(Refusing(), "http://x").check_experiment("s")  # type: ignore[arg-type]
 
