@@ -151,7 +151,7 @@ def climb_ladder(
         rungs.append(
             Rung(
                 steps=factor * first,
-                scores={r.spec.family: r.value or 0.0 for r in here},
+                scores={r.spec.family: r.score for r in here},
                 iou={r.spec.family: _find_best_ious(r) for r in here if r.evaluations},
                 is_learned=is_task_learned(map(compute_skill, here)),
                 learnable=len(learnable),

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sweeper.core.records import Collapse, Conditions, RateFit, RateRange, SameLoss, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, RateFit, RateRange, SameLoss, SearchSpace, TrialResult, TrialSpec
 from sweeper.study.learning_rates import NOISE, UNIT, choose_confirmation_range, draw_rate, fit_rates, is_one_rate
 from sweeper.study.loop import index_completed
 
@@ -32,8 +32,8 @@ class Finalist(NamedTuple):
     """Its best search trial."""
     rates: RateRange | None = None
     """Learning rates of its confirmation; None before they are known, and where a single rate is searched."""
-    drawn: bool = False
-    """Whether each seed of the confirmation draws a rate from `rates`; else all use the best."""
+    drawn: RateRange | None = None
+    """`rates` if each seed of the confirmation draws one of them; None = all use the best."""
     trained: tuple[TrialResult, ...] = ()
     """Its complete trainings before the confirmation, at rates within those of the confirmation."""
     tried: int = 0
@@ -46,20 +46,19 @@ class Finalist(NamedTuple):
     @property
     def lr(self) -> float:
         """The learning rate that represents the configuration."""
-        if self.rates is None:
-            return self.trial.spec.lr
-        return draw_rate(self.rates, 0) if self.drawn else self.rates.best
+        if self.drawn is not None:
+            return draw_rate(self.drawn, 0)
+        return self.trial.spec.lr if self.rates is None else self.rates.best
 
     def get_learning_rate(self, number: int) -> float:
         """Return the learning rate of confirmation seed `number`, from 0."""
-        return draw_rate(self.rates, number) if self.drawn and self.rates is not None else self.lr
+        return self.lr if self.drawn is None else draw_rate(self.drawn, number)
 
     @property
     def identity(self) -> str:
         """Key that matches it with its stored confirmations."""
-        if not self.drawn or self.rates is None:
-            return str((*self.trial.spec.loss, self.lr))
-        return str((*self.trial.spec.loss, self.rates.low, self.rates.high))
+        rate = (self.lr,) if self.drawn is None else (self.drawn.low, self.drawn.high)
+        return str((*self.trial.spec.loss, *rate))
 
     @property
     def family(self) -> str:
@@ -69,7 +68,7 @@ class Finalist(NamedTuple):
     @property
     def value(self) -> float:
         """Value of its search trial."""
-        return self.trial.value or 0.0
+        return self.trial.score
 
 
 def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
@@ -78,16 +77,12 @@ def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
     Diverged trials are not eligible. Ties go to the earlier trial.
     """
     best: dict[str, TrialResult] = {}
-    for trial in trials:
-        if trial.state != "complete" or trial.value is None or trial.collapse == Collapse.DIVERGED:
-            continue
-        held = best.get(trial.spec.family)
-        if held is None or trial.value > (held.value or 0.0):
-            best[trial.spec.family] = trial
+    for trial in sorted(trials, key=lambda trial: (-trial.score, trial.spec.number)):
+        if trial.has_score:
+            best.setdefault(trial.spec.family, trial)
     tried = Counter(trial.spec.family for trial in trials)
     done = Counter(trial.spec.family for trial in trials if trial.state == "complete")
-    finalists = [Finalist(t, tried=tried[family], completed=done[family]) for family, t in best.items()]
-    return sorted(finalists, key=lambda f: (-f.value, f.trial.spec.number))
+    return [Finalist(t, tried=tried[family], completed=done[family]) for family, t in best.items()]
 
 
 def select_finalist_families(trials: Sequence[TrialResult]) -> list[Finalist]:
@@ -151,8 +146,9 @@ def choose_finalists(
         if fit is not None:
             best = spec.lr if _keeps_own_rate(entrant, rechecks, fit) else fit.best
             rates = choose_confirmation_range(best, space.lr).model_copy(update={"shared": best == fit.best})
-            finalist = entrant._replace(rates=rates, drawn=conditions.rates == "drawn")
-            low, high = (rates.low, rates.high) if finalist.drawn else (best, best)
+            drawn = rates if conditions.rates == "drawn" else None
+            finalist = entrant._replace(rates=rates, drawn=drawn)
+            low, high = (best, best) if drawn is None else (drawn.low, drawn.high)
         trained = (t for t in (*trials, *rechecks) if t.spec.loss == spec.loss and t.state == "complete")
         names = {s.family for s in same if s.is_family == spec.family}
         finalists.append(
@@ -168,7 +164,7 @@ def _keeps_own_rate(finalist: Finalist, rechecks: Sequence[TrialResult], fit: Ra
     if not _is_far_from_optimum(finalist, fit):
         return False
     recheck = index_completed(rechecks).get(_make_recheck_spec(finalist, fit).key)
-    return recheck is not None and SIGNAL_SHARE * (finalist.value - (recheck.value or 0.0)) > CLEAR_RATE_GAIN
+    return recheck is not None and SIGNAL_SHARE * (finalist.value - recheck.score) > CLEAR_RATE_GAIN
 
 
 def _is_far_from_optimum(finalist: Finalist, fit: RateFit) -> bool:

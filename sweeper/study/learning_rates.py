@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr
 
-from sweeper.core.records import Collapse, Coordinate, RateFit, RateRange, TrialResult
+from sweeper.core.records import Coordinate, RateFit, RateRange, TrialResult
 
 RATE_DECADES = 0.22
 """Decades on either side of the optimum that the confirmation draws from: what a user would call the same rate."""
@@ -63,10 +63,9 @@ def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
     o, c = (grid.ravel() for grid in np.meshgrid(optimum, CURVATURE * np.exp(logs), indexing="ij"))
     log_weight = -0.5 * ((o - (low + high) / 2) / ((high - low) / 4)) ** 2
     log_weight -= 0.5 * (np.log(c / CURVATURE) / CURVATURE_SPREAD) ** 2
-    scored = [one for one in tried if one.value is not None and one.collapse is not Collapse.DIVERGED]
-    for rate in [one.spec.lr for one in tried if one.value is None or one.collapse is Collapse.DIVERGED]:
-        log_weight += log_ndtr((c * (math.log10(rate) - o) ** 2 - DIVERGES) / NOISE)
-    log_weight += _compute_log_likelihood(scored, o, c)
+    for diverged in [one for one in tried if not one.has_score]:
+        log_weight += log_ndtr((c * (math.log10(diverged.spec.lr) - o) ** 2 - DIVERGES) / NOISE)
+    log_weight += _compute_log_likelihood([one for one in tried if one.has_score], o, c)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     mean = float(weight @ o)

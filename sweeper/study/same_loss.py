@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
-from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SameLosses, SearchSpace, TrialResult
+from sweeper.core.records import IGNORE, Conditions, Dataset, SameLoss, SameLosses, SearchSpace, TrialResult
 from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
 from sweeper.executors.start_process import LaunchedProcess, WorkerDiedError, begin_loading
@@ -56,12 +56,7 @@ def find_equivalent_losses(
 
     Of several families that a trial equals, the simplest counts (by the registry's order).
     """
-    questions = [
-        question
-        for trial in trials
-        if trial.state == "complete" and trial.value is not None and trial.collapse is not Collapse.DIVERGED
-        for question in _list_questions(trial, space)
-    ]
+    questions = [question for trial in trials if trial.has_score for question in _list_questions(trial, space)]
     answers: dict[int, SameLoss] = {}
     for question, distance in zip(questions, measure(questions, conditions) if questions else [], strict=True):
         if distance <= CLOSE and question.trial not in answers:

@@ -403,7 +403,7 @@ def has_search_settled(trials: Sequence[TrialResult], floors: int, gain: float, 
     last = set(decided[floors:][-PATIENCE:])
     if len(last) < PATIENCE:
         return False
-    values = {t.spec.number: t.value for t in trials if t.state == "complete" and t.value is not None}
+    values = {t.spec.number: t.score for t in trials if t.state == "complete"}
     best = max(values.values(), default=0.0)
     before = max((value for number, value in values.items() if number not in last), default=0.0)
     return best - before <= gain

@@ -84,7 +84,7 @@ def _read_search_facts(finalist: Finalist, conditions: Conditions, space: Search
         "trials_tried": finalist.tried,
         "trials_completed": finalist.completed,
         "lr": finalist.lr,
-        "rates": finalist.rates if finalist.drawn else None,
+        "rates": finalist.drawn,
         "lr_at_edge": find_range_edge(finalist.lr, space) is not None,
     }
 

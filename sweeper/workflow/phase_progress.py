@@ -85,8 +85,8 @@ class PhaseProgress:
         family.stopped += result.state == "pruned"
         family.failed += result.state == "failed"
         family.collapsed += result.has_collapsed
-        if result.state == "complete" and result.value is not None:
-            family.values.append(result.value)
+        if result.state == "complete":
+            family.values.append(result.score)
 
     def has_waited(self, spec: TrialSpec) -> bool:
         """Return whether this training was counted when it came to its rung."""

@@ -307,6 +307,16 @@ class TrialResult(Record):
     own_runs: dict[str, str] = Field(default_factory=dict)
     """Runs that the user's script wrote itself, by the tracker's name (mlflow, wandb)."""
 
+    @property
+    def score(self) -> float:
+        """Its value; 0 if it failed."""
+        return self.value or 0.0
+
+    @property
+    def has_score(self) -> bool:
+        """Whether it was trained to its end, and did not diverge."""
+        return self.state == "complete" and self.collapse is not Collapse.DIVERGED
+
     def classify_end(self, answer: Collapse) -> Collapse:
         """Return how it collapsed with this answer: the one definition of collapse, in every count and table.
 
