@@ -244,9 +244,7 @@ def compute_scores(class_counts: Counts) -> MetricScores:
     per_class = compute_iou(summed)
 
     def known(values: Floats) -> tuple[float | None, ...]:
-        return tuple(
-            float(v) if ok and np.isfinite(v) else (0.0 if ok else None) for v, ok in zip(values, classes, strict=True)
-        )
+        return tuple(float(v) if ok else None for v, ok in zip(np.nan_to_num(values), classes, strict=True))
 
     return MetricScores(
         miou=float(compute_objective(summed, classes)),
@@ -274,7 +272,7 @@ def compute_constant_miou(class_counts: Counts) -> float:
     """Compute the mIoU of predicting the most common class everywhere, on images with counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
     pixels = summed[:, 0] + summed[:, 2]
-    return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
+    return float(pixels.max() / max(1, pixels.sum()) / max(1, int((pixels > 0).sum())))
 
 
 def average_classes(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:

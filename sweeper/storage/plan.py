@@ -14,7 +14,7 @@ from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.own_metric import register_metric
 from sweeper.core.recipe import FORMER
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
-from sweeper.core.text import suggest_correction
+from sweeper.core.text import shorten, suggest_correction
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import register_user_losses
 from sweeper.storage.record_format import MACHINE, OPTIONS, PLAN, pack, pack_value, unpack, unpack_value
@@ -46,10 +46,9 @@ def check_name(name: str) -> None:
         StudyError: if the name is empty, longer than 200 characters, or has control characters.
     """
     if not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
-        shown = name if len(name) <= 40 else name[:40] + "…"
         raise StudyError(
-            f"--study must be 1 to {NAME_LIMIT} printable characters, got {len(name)}: {shown!r}; choose a shorter, "
-            "plainer name"
+            f"--study must be 1 to {NAME_LIMIT} printable characters, got {len(name)}: {shorten(name, 40)!r}; choose a "
+            "shorter, plainer name"
         )
 
 

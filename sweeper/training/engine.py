@@ -137,16 +137,16 @@ class StudyTraining(NetworkInTraining):
         counts, finite = self._evaluator.count(self._steps.average.model, images)
         self._has_diverged = not (finite and math.isfinite(loss))
         self._last_counts = counts
-        on_part = None
+        part = None
         if len(images) > len(self._rung_images) and not self._has_diverged:
-            on_part = metrics.select_images(counts, self._rung_images)
+            part = self._score_images(metrics.select_images(counts, self._rung_images))
         evaluation = Evaluation(
             **dict(self._score_images(counts)),
             step=self.step,
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
             val_images=len(self._val),
-            part=None if on_part is None else self._score_images(on_part),
+            part=part,
             seconds=self._clock() - self._started,
         )
         self.evaluations = (*self.evaluations, evaluation)

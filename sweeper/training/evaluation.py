@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels, measure_thinness
 from sweeper.core.label_parts import Counter
-from sweeper.core.metrics import METRICS, count_at_point, select_metric_counts
+from sweeper.core.metrics import METRICS
 from sweeper.core.records import ImageCounts, Predictions, TestDetail
 from sweeper.core.records.training import FEW_THRESHOLDS, TAUS
 from sweeper.training.batches import Crop, normalise_inputs
@@ -145,22 +145,14 @@ class Evaluator:
             for n, padded in zip(positions.tolist(), answers, strict=True):
                 label = np.asarray(self._store.get_mask(images[n]))
                 answer = padded[: label.shape[0], : label.shape[1]]
-                if self._metric != "boundary_iou":  # else the metric's counts include them
-                    boundary[n] = count_boundary_pixels(label, answer, self._classes)
+                boundary[n] = count_boundary_pixels(label, answer, self._classes)
                 centreline[n] = count_centreline_pixels(label, answer, thin)
                 if n < keep:
                     kept[n] = answer
-        counted = _join_counts(counters)
-        if self._metric == "boundary_iou":
-            boundary = count_at_point(select_metric_counts(counted, self._metric), point).astype(np.uint32)
-        detail = TestDetail(
-            images=images,
-            boundary=boundary,
-            centreline=centreline,
-        )
+        detail = TestDetail(images=images, boundary=boundary, centreline=centreline)
         shown = images[:keep]
         predictions = Predictions(images=shown, masks=tuple(kept[n] for n in range(len(shown)))) if shown else None
-        return counted, detail, predictions
+        return _join_counts(counters), detail, predictions
 
     @torch.no_grad()
     def _predict(self, model: nn.Module, indices: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

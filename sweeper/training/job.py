@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from sweeper.core.errors import CheckpointError, get_cause
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
-from sweeper.core.records import Collapse, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.training_files import get_checkpoint_path, get_weights_dir_of, get_weights_path
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.engine import StudyTraining
@@ -72,8 +72,9 @@ class WorkerTrainings:
             if is_device_lost(error):
                 self.broken = explain_failure(error)
                 return WorkerLost(job.spec, self.broken)
-            seen = () if training is None else training.evaluations
-            seconds = get_running_seconds() - began if training is None else training.elapsed_seconds
+            seen, seconds = tuple[Evaluation, ...](), get_running_seconds() - began
+            if training is not None:
+                seen, seconds = training.evaluations, training.elapsed_seconds
             failed = TrialResult(
                 spec=job.spec,
                 state="failed",

@@ -94,8 +94,7 @@ def get_encoder_inputs(encoder: str) -> EncoderInputs:
     config: Any = None if name is None else _read_timm_config(name)
     if config is not None:
         return EncoderInputs(tuple(config.mean), tuple(config.std))
-    file = source.find_cached("config.json") if source is not None and "config.json" in source.files else None
-    if file is not None:
+    if source is not None and (file := source.find_cached("config.json")) is not None:
         content = json.loads(file.read_text("utf-8"))
         top = content.get("input_range", [0, 1])[1]
         mean, std = (tuple(value / top for value in content[key]) for key in ("mean", "std"))

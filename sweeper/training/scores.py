@@ -35,14 +35,13 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
     else:
         point = point_choice.find_best_point(counts, metric, groups)[0]
     compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
-    if diverged:
+    at_chosen, at_default = (metrics.count_at_point(counts, each) for each in (point, default))
+    if diverged:  # counts of NaN logits must not look like a constant prediction
+        at_chosen, at_default = map(metrics.make_all_wrong_counts, (at_chosen, at_default))
         value = metrics.compute_metric_floor(compared.sum(axis=0), find_present_classes(compared), metric)
     else:
         summed = metrics.sum_image_rows(compared, metric, groups)
         value = float(compute_objective(summed, find_present_classes(compared), metric))
-    at_chosen, at_default = (metrics.count_at_point(counts, each) for each in (point, default))
-    if diverged:  # counts of NaN logits must not look like a constant prediction
-        at_chosen, at_default = map(metrics.make_all_wrong_counts, (at_chosen, at_default))
     chosen, plain = metrics.compute_scores(at_chosen), metrics.compute_scores(at_default)
     return PartScores(value=value, point=point, chosen=chosen, default=plain, images=len(counts.images))
 

@@ -163,12 +163,16 @@ def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
     assert (last.point, last.value) == pytest.approx(point_choice.find_best_point(result.val, metric))
     parts = metrics.select_metric_counts(result.test, metric)
     assert parts.points == FEW_THRESHOLDS and 0.5 in parts.points and parts.data.shape[1] == 15
+    at_point = metrics.count_at_point(parts, last.point)
     for n, index in enumerate(result.test.images):
         expected = count(store.get_mask(index), 2)(result.predictions.masks[n])
-        np.testing.assert_array_equal(metrics.count_at_point(parts, last.point)[n], expected)
+        np.testing.assert_array_equal(at_point[n], expected)
         if metric == "boundary_iou":
             assert result.detail is not None
-            np.testing.assert_array_equal(result.detail.boundary[n], expected)
+            np.testing.assert_array_equal(result.detail.boundary[n, 1], expected[1])
+            assert compute_detail_scores(result.detail)["boundary_iou"] == pytest.approx(
+                float(metrics.compute_objective(at_point.sum(axis=0), metrics.find_present_classes(at_point), metric))
+            )
 
 
 def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_the_same_pixels(tiny: Dataset) -> None:
