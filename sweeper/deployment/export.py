@@ -21,7 +21,7 @@ from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    from sweeper.storage.resilient_storage import RetryingStorage
 
 
 FILES = ("loss.py", "loss.yaml", "model.safetensors", "model.py", "model.onnx")
@@ -59,7 +59,7 @@ class ExportDocument(Document):
 
 
 def export_study(
-    storage: RDBStorage,
+    storage: RetryingStorage,
     name: str,
     *,
     out: Path,

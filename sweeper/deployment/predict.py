@@ -26,8 +26,7 @@ from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.run_context import StopSignal
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
+    from sweeper.storage.resilient_storage import RetryingStorage
     from sweeper.training.predictor import Predictor
 
 
@@ -107,7 +106,7 @@ class PredictOptions(Record):
     overwrite: bool = False
 
 
-def load_from_study(storage: RDBStorage, name: str, cache: Path) -> KeptNetwork:
+def load_from_study(storage: RetryingStorage, name: str, cache: Path) -> KeptNetwork:
     """Return the network that a study recommends, at the recommended operating point.
 
     A network of `sweeper train` has its own operating point, chosen by that command.

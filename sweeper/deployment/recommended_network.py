@@ -17,7 +17,7 @@ from sweeper.training.weights_file import WeightsRecord, list_kept_weights
 from sweeper.workflow.conclude import draw_conclusion, make_document
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    from sweeper.storage.resilient_storage import RetryingStorage
 
 
 class RecommendedAnswer(NamedTuple):
@@ -54,7 +54,7 @@ class KeptNetwork(NamedTuple):
     """The study that recommends the network; None = a file given by the user."""
 
 
-def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnswer:
+def load_answer(storage: RetryingStorage, name: str, purpose: str) -> RecommendedAnswer:
     """Load a study and its recommendation; `purpose` ends the sentence "there is nothing to …".
 
     Raises:

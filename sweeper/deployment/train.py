@@ -27,8 +27,7 @@ from sweeper.workflow.prepare import MessageSink
 from sweeper.workflow.run_context import StopSignal
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
+    from sweeper.storage.resilient_storage import RetryingStorage
     from sweeper.training.network_in_training import FinalScores, FinalTraining
 
 SAVE_SECONDS = 300.0
@@ -71,7 +70,7 @@ class TrainingDocument(Document):
 
 
 def train_recommended(
-    storage: RDBStorage,
+    storage: RetryingStorage,
     name: str,
     options: TrainOptions,
     *,

@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 from optuna.pruners import NopPruner
-from optuna.storages import RDBStorage
 
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
@@ -52,13 +51,13 @@ def check_name(name: str) -> None:
         )
 
 
-def list_study_names(storage: RDBStorage) -> list[str]:
+def list_study_names(storage: RetryingStorage) -> list[str]:
     """Return the names of all studies, newest last."""
     return [study.study_name for study in storage.get_all_studies()]
 
 
 def create_study(
-    storage: RDBStorage,
+    storage: RetryingStorage,
     name: str,
     plan: StudyPlan,
     options: Mapping[str, Any] = {},
@@ -69,8 +68,7 @@ def create_study(
     Raises:
         StudyError: if the name is taken.
     """
-    if isinstance(storage, RetryingStorage):
-        storage.study = name
+    storage.study = name
     try:
         # NopPruner: sweeper.study.successive_halving decides.
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", pruner=NopPruner())
@@ -84,7 +82,7 @@ def create_study(
     return study
 
 
-def load_study(storage: RDBStorage, name: str) -> optuna.Study:
+def load_study(storage: RetryingStorage, name: str) -> optuna.Study:
     """Open an existing study to continue it.
 
     Raises:
@@ -92,12 +90,11 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     """
     if name not in (names := list_study_names(storage)):
         raise _explain_missing_study(name, names)
-    if isinstance(storage, RetryingStorage):
-        storage.study = name
+    storage.study = name
     return optuna.load_study(storage=storage, study_name=name, pruner=NopPruner())
 
 
-def delete_study(storage: RDBStorage, name: str) -> None:
+def delete_study(storage: RetryingStorage, name: str) -> None:
     """Delete an existing study and all its data from the database; call it within `hold_study`."""
     optuna.delete_study(study_name=load_study(storage, name).study_name, storage=storage)
 
@@ -107,7 +104,7 @@ def replace_plan(study: optuna.Study, plan: StudyPlan) -> None:
     study.set_user_attr(PLAN, pack(plan))
 
 
-def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
+def read_plan(storage: RetryingStorage, name: str) -> StudyPlan:
     """Read the plan of an existing study.
 
     Raises:
@@ -141,7 +138,7 @@ def _explain_missing_study(name: str, names: Sequence[str]) -> MissingStudyError
     )
 
 
-def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
+def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:
     """Read the options given on the command line in all sessions."""
     return unpack_options(storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
 
@@ -152,7 +149,7 @@ def unpack_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 
-def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
+def read_machine(storage: RetryingStorage, name: str) -> dict[str, Any]:
     """Read the machine settings of the last session; empty if the study does not exist."""
     if name not in list_study_names(storage):
         return {}

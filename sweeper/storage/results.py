@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError
-from sweeper.core.paths import STORAGE
 from sweeper.core.records import (
     AnalysisTaken,
     BudgetProbe,
@@ -309,7 +307,7 @@ def format_run_command(options: dict[str, Any], source: str) -> str:
     return hide_command_secrets(shlex.join(["sweeper", "run", *filter(None, [data]), *words]))
 
 
-def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
+def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
     """Load all data for the report from only the storage.
 
     Raises:
@@ -323,7 +321,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     probe = read_budget_probe(attributes) or BudgetProbe(first=0)
     return SweepRecord(
         study=name,
-        storage=storage.address if isinstance(storage, RetryingStorage) else STORAGE,
+        storage=storage.address,
         created=plan.created,
         conditions=plan.conditions,
         profile=plan.profile,

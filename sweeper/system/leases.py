@@ -45,11 +45,13 @@ class LeaseTakenError(Exception):
 class Lease:
     """One process's lease for a purpose; a thread renews the lease while it is held."""
 
+    _connection: psycopg.Connection
+    """Set by `acquire`."""
+
     def __init__(self, url: str, purpose: str) -> None:
         """Create a lease that is not yet held; processes with the same purpose exclude each other."""
         self._url, self._purpose = url, purpose
         self._token, self._who = uuid.uuid4().hex, f"process {os.getpid()} on {socket.gethostname()}"
-        self._connection: psycopg.Connection | None = None
         self._end = threading.Event()
         self._renewing = threading.Thread(target=self._run_renewals, name="sweeper-lease", daemon=True)
         self.lost, self._renewed = False, time.monotonic()
@@ -95,9 +97,8 @@ class Lease:
         self._end.set()
         self._renewing.join(20)
         with suppress(Exception):  # the server may be away: the lease expires
-            if self._connection is not None:
-                self._connection.execute(_FREE, [self._purpose, self._token])
-                self._connection.close()
+            self._connection.execute(_FREE, [self._purpose, self._token])
+            self._connection.close()
 
     def is_lost(self) -> bool:
         """Return whether another process has taken the lease; if it was not renewed in time, ask the server."""
@@ -115,13 +116,12 @@ class Lease:
 
         while not self._end.wait(RENEW_SECONDS) and not self.lost:
             try:
-                if self._connection is None or self._connection.closed:
+                if self._connection.closed:
                     self._connection = connect_to_server(self._url, f"{NAME} lease")
                 began = time.monotonic()  # the answer may be read long after it was sent
                 self.lost, self._renewed = not self._extend_lease(self._connection), began
             except psycopg.Error:  # the server is away: try again
-                if self._connection is not None:
-                    self._connection.close()
+                self._connection.close()
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence
 from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    from sweeper.storage.resilient_storage import RetryingStorage
 
 
 class ReportedStudy(NamedTuple):
@@ -180,7 +180,7 @@ def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
 
 
 def report_study(
-    storage: RDBStorage,
+    storage: RetryingStorage,
     name: str,
     *,
     out: Path,

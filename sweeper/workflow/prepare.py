@@ -38,7 +38,7 @@ from sweeper.workflow.recipe_choice import check_encoder_weights, make_recipe, r
 from sweeper.workflow.settings import DATA, DEFAULT_SEEDS, Settings, parse_seed_range
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    from sweeper.storage.resilient_storage import RetryingStorage
 
 ENOUGH_CLASSES = 2
 """Least number of classes in a split: with fewer, constant answers score best."""
@@ -74,7 +74,7 @@ class PreparedStudy(NamedTuple):
 
 
 def prepare_study(
-    settings: Settings, storage: RDBStorage | None, backend: Backend, messages: MessageSink, now: datetime
+    settings: Settings, storage: RetryingStorage | None, backend: Backend, messages: MessageSink, now: datetime
 ) -> PreparedStudy:
     """Make a plan from the data, the space and the machine; for a resume, compare it with the study's own.
 

@@ -27,8 +27,6 @@ from sweeper.workflow.recipe_choice import check_exclusive_options, load_metric_
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
     from sweeper.storage.resilient_storage import RetryingStorage
 
 
@@ -61,7 +59,7 @@ def open_request(
     return storage, settings
 
 
-def check_request(storage: RDBStorage | None, settings: Settings) -> None:
+def check_request(storage: RetryingStorage | None, settings: Settings) -> None:
     """Refuse a taken or invalid name, a resume of nothing, and options that exclude each other.
 
     Raises:
