@@ -80,7 +80,8 @@ def read_tree(root: Path, request: ScoreRequest) -> ScoreRows:
             cases = pd.DataFrame(_read_cases(summary.path, metric), columns=["image", "class", metric])
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             problems.append(
-                f"{summary.path} must be a summary of nnU-Net with {metric}, got none ({type(error).__name__}: {error})"
+                f"{summary.path} must be a summary of nnU-Net with {metric}, got none ({type(error).__name__}: {error}"
+                "); evaluate its folder again, or remove it"
             )
             continue
         tables.append(cases.assign(method=method, seed=str(folders.index(summary.model) + 1), fold=summary.fold))

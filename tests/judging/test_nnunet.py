@@ -149,8 +149,11 @@ def test_a_file_that_is_no_summary_is_named(tmp_path: Path, content: str | None)
     path = tmp_path / "Dataset001_X" / MODELS[0] / "fold_3" / "validation" / "summary.json"
     path.unlink()
     path.mkdir() if content is None else path.write_text(content)
-    with pytest.raises(ScoresError, match=re.escape(f"{path} must be a summary of nnU-Net with Dice, got none (")):
+    with pytest.raises(
+        ScoresError, match=re.escape(f"{path} must be a summary of nnU-Net with Dice, got none (")
+    ) as error:
         sweeper.judge(tmp_path)
+    assert error.value.problems[0].endswith("; evaluate its folder again, or remove it")
 
 
 def test_missing_folds_and_a_missing_rival_lead_to_the_command_that_trains_them(tmp_path: Path) -> None:
