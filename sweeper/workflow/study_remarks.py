@@ -151,7 +151,7 @@ def _list_remedies(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[Ne
     ended = [trial for trial in sweep.trials if trial.state != "failed"]
     is_unlearned = bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
     if evidence is None and sweep.learned and not is_unlearned:
-        yield make_step("RETRY", sweep.resume_command)
+        yield make_step("MORE_TIME" if sweep.cut else "RETRY", sweep.longer_command)
         return
     yield make_step("CHECK", f"sweeper profile {dataset.source}" if not dataset.synthetic else "")
     command = sweep.command or "sweeper run"

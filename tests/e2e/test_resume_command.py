@@ -75,7 +75,7 @@ def test_every_message_with_a_resume_command_has_the_storage_and_the_places(
     assert diagnose_sweep(life, life.written, storage).problems[0].endswith(command_line)
     cut = ("the search ended after 3 of 7 trials",)
     sweep = builders.sweep([], [], study="s", storage=storage, places=options, cut=cut, timeout=240.0)
-    assert any(f"`{command_line} --timeout 240s`" in step for step in draw_conclusion(sweep).next_steps)
+    assert f"{command_line} --timeout 240s" in [step.command for step in draw_conclusion(sweep).answer.next]
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_the_next_step_tries_a_baseline_or_rival_that_had_no_trial(
     trials = [builders.trial(family, 0.6, number) for number, family in enumerate(families)]
     confirmed = builders.simulated_confirmations(dict.fromkeys(families, 0.6), np.random.default_rng(0), images=40)
     sweep = builders.sweep(trials, confirmed, study="s", trials_asked=requested)
-    steps = draw_conclusion(sweep).next_steps
+    steps = draw_conclusion(sweep).answer.next
     if total == 0:
-        assert not any("had no trial" in step for step in steps)
+        assert "UNTRIED" not in [step.code for step in steps]
         return
     more = f" --trials {total}" if total else ""
-    assert steps[0].startswith("Try the losses that had no trial, too (")
-    assert f"`sweeper run --study s --resume{more}`" in steps[0]
-    assert ("cross_entropy" in steps[0]) == ("cross_entropy" not in families)
+    (step,) = (step for step in steps if step.code == "UNTRIED")
+    assert step.command == f"sweeper run --study s --resume{more}"
+    assert ("cross_entropy" in step.values["losses"]) == ("cross_entropy" not in families)
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "export", "report"])

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sweeper.core.base import Record, ShownCommand
+from sweeper.core.base import Record
 from sweeper.core.records.evidence import Scale
 
 
@@ -59,7 +59,7 @@ class Remark(Record):
 class NextStep(Remark):
     """What to do next: a code of the table of phrases with the question that it answers, and how."""
 
-    command: ShownCommand = ""
+    command: str = ""
     """A command that can be pasted; "" where it is no command."""
 
 

@@ -1,0 +1,92 @@
+"""Ceilings on the size of the product, which only go down: whoever needs a branch takes one away."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from sweeper.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+CEILINGS = {
+    "lines": 46_600,
+    "modules": 296,
+    "branches": 5_850,
+    "sentences": 1_685,
+    "lines of tests": 38_600,
+    "words of documents": 31_200,
+    "commands": 14,
+    "options of run": 40,
+    "options in the first help of run": 16,
+}
+"""Never raise one of these: take away what is worth less than what comes."""
+
+
+def list_sentences(tree: ast.Module) -> Iterator[str]:
+    """Yield the string literals with three blanks or more, an f-string as one, docstrings excluded."""
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    inner = docs | {id(part) for node in joined for part in ast.walk(node) if part is not node}
+    for node in (node for node in ast.walk(tree) if id(node) not in inner):
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        else:
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        if text.count(" ") >= 3:
+            yield text
+
+
+def count_branches(tree: ast.Module) -> int:
+    """Count if, elif, conditional expressions, further operands of and/or, ifs in comprehensions, except and case."""
+    nodes = list(ast.walk(tree))
+    plain = sum(isinstance(node, ast.If | ast.IfExp | ast.ExceptHandler | ast.match_case) for node in nodes)
+    operands = sum(len(node.values) - 1 for node in nodes if isinstance(node, ast.BoolOp))
+    return plain + operands + sum(len(node.ifs) for node in nodes if isinstance(node, ast.comprehension))
+
+
+def measure_project() -> dict[str, int]:
+    """Measure what the ceilings are for."""
+    texts = [path.read_text("utf-8") for path in (ROOT / "sweeper").rglob("*.py")]
+    trees = [ast.parse(text) for text in texts]
+    documents = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+    run = importlib.import_module("sweeper.cli.run").command
+    options = [parameter for parameter in run.params if isinstance(parameter, click.Option)]
+    return {
+        "lines": sum(len(text.splitlines()) for text in texts),
+        "modules": len(texts),
+        "branches": sum(map(count_branches, trees)),
+        "sentences": len({text for tree in trees for text in list_sentences(tree)}),
+        "lines of tests": sum(len(path.read_text("utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")),
+        "words of documents": sum(len(path.read_text("utf-8").split()) for path in documents),
+        "commands": len(COMMANDS),
+        "options of run": len(options),
+        "options in the first help of run": sum(
+            line.startswith("  -") for line in run.get_help(click.Context(run)).splitlines()
+        )
+        - 2,  # --help and --help-all
+    }
+
+
+def test_the_product_is_no_larger_than_its_ceilings() -> None:
+    sizes = measure_project()
+    assert sizes.keys() == CEILINGS.keys()
+    assert not {name: (size, CEILINGS[name]) for name, size in sizes.items() if size > CEILINGS[name]}
+
+
+def test_each_kind_of_branch_and_sentence_is_counted() -> None:
+    code = """
+'''A docstring of four words.'''
+if a and b or c: pass
+x = 1 if a else f"one {b} two three four"
+try: y = [i for i in z if i]
+except ValueError: "a constant of five words"
+match x:
+    case 1: x = "a sentence of four words"
+"""
+    tree = ast.parse(code)
+    assert count_branches(tree) == 7
+    assert sorted(list_sentences(tree)) == ["a sentence of four words", "one {} two three four"]
