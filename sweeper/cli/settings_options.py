@@ -35,11 +35,10 @@ class RunCommand(SweeperCommand):
         """Write the settings by section, then the other options."""
         settings, every = list_options(), bool(ctx.meta.get("help-all"))
         lines = {p.name: line for p in self.get_params(ctx) if (line := p.get_help_record(ctx)) is not None}
-        for title in dict.fromkeys(option.section for option in settings.values()):
-            names = [name for name, option in settings.items() if option.section == title and (every or option.often)]
-            if names:
-                with formatter.section(title):
-                    formatter.write_dl([lines[name] for name in names if name in lines])
+        shown = {name: option.section for name, option in settings.items() if every or option.often}
+        for title in dict.fromkeys(shown.values()):
+            with formatter.section(title):
+                formatter.write_dl([lines[name] for name, section in shown.items() if section == title])
         with formatter.section("Options"):
             formatter.write_dl([line for name, line in lines.items() if name not in {*settings, "data"}])
         if not every:
@@ -66,19 +65,18 @@ def make_setting_option(name: str, *, default: str | None = None, text: str | No
     """Return the option of one setting, for any command; `default`, in words, and `text` replace those of a sweep."""
     field, option = Settings.model_fields[name], list_options()[name]
     value = "auto" if option.auto else field.default
-    words = default if default is not None else option.default
-    text = " ".join((text or field.description or "").split()) + (f"  [default: {words}]" if words else "")
+    words = default or option.default
+    text = " ".join(str(text or field.description).split()) + (f"  [default: {words}]" if words else "")
     if value is False:
         return click.option(format_option_name(name), is_flag=True, help=text)
-    kind = _get_type(field, option)
     return click.option(
         format_option_name(name),
-        type=kind,
+        type=_get_type(field, option),
         default=value,
         multiple=isinstance(value, tuple),
         show_default=bool(value),
-        metavar=option.metavar if kind is click.STRING else None,
-        envvar=list(option.variables) or None,
+        metavar=option.metavar,
+        envvar=option.variables,
         help=text,
     )
 
@@ -120,6 +118,6 @@ def read_requested_dataset(options: dict[str, Any]) -> Dataset:
     from sweeper.workflow.prepare import resolve_dataset_request
 
     settings = make_settings(options, format_option_name)
-    if settings.data is None and settings.images is None and settings.masks is None:
+    if {settings.data, settings.images, settings.masks} == {None}:
         raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
     return resolve_dataset_request(settings, None, PlainDisplay())
