@@ -15,7 +15,6 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.paths import CACHE
-from sweeper.core.records import TrainedOn
 from sweeper.core.text import format_count
 from sweeper.deployment.predict import (
     PredictionsDocument,
@@ -25,12 +24,6 @@ from sweeper.deployment.predict import (
     predict_images,
 )
 from sweeper.deployment.recommended_network import KeptNetwork
-
-TRAINED_ON: dict[TrainedOn, str] = {
-    "train": "the training images",
-    "train+val": "the training and validation images",
-    "all": "all images",
-}
 
 
 @click.command(cls=SweeperCommand)
@@ -81,7 +74,7 @@ def command(
     """
     options = PredictOptions(**predict_options)
     display = PlainDisplay()
-    with StopRequest(display.warn, "predicted", whole=True) as stop, redirect_stdout(sys.stderr):
+    with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr):
         if weights is None:
             study, *images = study_and_images
             if not images:
@@ -107,21 +100,15 @@ def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -
     """Format what was done, as text."""
     record = source.record
     point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
-    what = "a final training" if record.spec.purpose == "final" else "a confirmation"
-    study = "" if source.study is None else f" of study {source.study!r}"
     lines = [
-        f"Network: {record.spec.family}, from {what}{study}: {record.spec.steps:,} steps on {TRAINED_ON[record.on]}; "
-        f"{point}",
+        f"Network: {record.spec.family}, {record.spec.steps:,} steps on {record.on}; {point}",
         f"Weights: {source.path}",
     ]
     if made.images:
-        lines.append(
-            f"Masks:   {format_count(len(made.images), 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}"
-        )
-        for number, name in enumerate(record.classes):
-            if number or record.task == "multiclass":
-                shares = [row.shares[name] for row in made.images]
-                occurring = sum(share > 0 for share in shares)
-                mean = sum(shares) / len(shares)
-                lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {occurring} of {len(shares)} images")
+        count = format_count(len(made.images), "image")
+        lines.append(f"Masks:   {count} in {out / 'masks'} (class indices), {out / 'overlays'}")
+        for name in record.classes[record.task == "binary" :]:
+            shares = [row.shares[name] for row in made.images]
+            occurring, mean = sum(share > 0 for share in shares), sum(shares) / len(shares)
+            lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {occurring} of {len(shares)} images")
     return "\n".join(lines)

@@ -30,16 +30,14 @@ class StopRequest:
     a signal ends the program at once.
     """
 
-    def __init__(self, log: Callable[[str], None], doing: str = "trained", *, whole: bool = False) -> None:
+    def __init__(self, log: Callable[[str], None], *, whole: bool = False) -> None:
         """Create a stop request that is not installed yet.
 
         Args:
             log: receives from another thread that the stop was received.
-            doing: what the command does with its images, as a participle.
             whole: the process belongs only to this command, and also hangs if it does not end after the block.
         """
         self.status: int | None = None
-        self._doing = doing
         self._deferred = False
         self._log, self._whole = log, whole
         self._before: dict[signal.Signals, object] = {}
@@ -85,9 +83,8 @@ class StopRequest:
 
     def _end_at_once(self) -> None:
         if self.status is not None:
-            raise InterruptedSweepError(
-                f"stopped before anything was {self._doing} by this command; to begin again, repeat it", self.status
-            )
+            words = "stopped before the first result; repeat the command to begin again"
+            raise InterruptedSweepError(words, self.status)
 
     def _watch_signals(self, heard: socket.socket) -> None:
         """Handle the numbers of signals until the other end is closed."""

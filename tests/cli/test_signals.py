@@ -70,7 +70,7 @@ def test_a_signal_whose_error_a_library_caught_is_not_lost() -> None:
     with StopRequest(pytest.fail) as stop:
         with pytest.raises(InterruptedSweepError):
             signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(InterruptedSweepError, match="stopped before anything was trained") as caught:
+        with pytest.raises(InterruptedSweepError, match="stopped before the first result") as caught:
             stop.defer_signals()
     assert caught.value.exit_status == 143
 

@@ -251,7 +251,7 @@ def test_a_stopped_prediction_reports_how_many_images_it_predicted(tmp_path: Pat
     write_images(tiny, (0, 1, 2), tmp_path / "new")
     source, out = load_from_file(make_untrained(tmp_path, tiny)), tmp_path / "out"
     with (
-        StopRequest(lambda text: None, "predicted") as stop,
+        StopRequest(lambda text: None) as stop,
         pytest.raises(InterruptedSweepError, match=r"after 2 of 3 images; .* predictions.json lists them"),
     ):
         predict_images(
@@ -301,4 +301,4 @@ def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path,
     status, output, _ = sweeper(*command, "--overwrite")
     assert status == 0 and {new, labelled} == {file.name for file in (out / "masks").iterdir()}
     first = output.splitlines()[0]
-    assert first.startswith("Network: dice, from a final training: ") and " steps on the training images; " in first
+    assert first.startswith("Network: dice, ") and " steps on train; " in first
