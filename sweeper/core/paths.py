@@ -1,13 +1,15 @@
-"""Every file name that sweeper uses, and every page of MLflow that it links to, in one place."""
+"""Every file name that sweeper uses, every page of MLflow that it links to, and how a file is opened, in one place."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 import unicodedata
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 from urllib.parse import quote
 
 STORAGE = "sqlite:///sweeper.db"
@@ -26,6 +28,30 @@ REPORTS = Path("reports")
 def expand_user(text: str) -> Path:
     """Return a path with `~` and `~user` replaced if there is such a home."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 (pathlib's own raises where there is none)
+
+
+def get_file_kind(mode: int) -> str:
+    """Return the kind of a file by its mode: `regular file`, `folder`, `pipe`, `socket` or `device`."""
+    kinds = {stat.S_IFREG: "regular file", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """Open a file for reading: no pipe, on which this would wait, and no device, which may never end.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be opened.
+    """
+
+    def open_regular(name: str, flags: int) -> int:
+        number = os.open(name, flags | os.O_NONBLOCK)
+        if (kind := get_file_kind(os.fstat(number).st_mode)) != "regular file":
+            os.close(number)
+            raise OSError(errno.EINVAL, f"a {kind}, no regular file", name)
+        return number
+
+    named = path.parts[:3] == ("/", "dev", "fd")  # a shell's <(…) is read; no link from a data folder leads there
+    return open(path, "rb", opener=None if named else open_regular)
 
 
 def get_step_times_file(cache: Path) -> Path:

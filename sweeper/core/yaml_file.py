@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from sweeper.core.errors import get_cause
+from sweeper.core.paths import open_regular_file
 
 MAX_BYTES = 1 << 20
 
@@ -43,7 +44,7 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
     file is not readable as YAML; of duplicate keys the first one counts.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise ValueError("more")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from sweeper.core.paths import open_regular_file
 from sweeper.core.records import SplitName
 from sweeper.core.spreadsheet import TableError, decode_text, parse_table
 from sweeper.core.text import FORMULA
@@ -54,34 +54,18 @@ def normalise_text(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def get_file_kind(mode: int) -> str:
-    """Return the kind of a file by its mode: `regular file`, `folder`, `pipe`, `socket` or `device`."""
-    kinds = {stat.S_IFREG: "regular file", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-    return kinds.get(stat.S_IFMT(mode), "device")
-
-
 def open_file(path: Path) -> BinaryIO:
     """Open a file of a data set for reading; all of them are opened here.
 
-    Only regular files are accepted, and pipes do not block. That no link leads out of the data folder is checked
-    earlier, when its files are listed (`DataSource.listing`).
+    That no link leads out of the data folder is checked earlier, when its files are listed (`DataSource.listing`).
 
     Raises:
         UnreadableFileError: it is not a regular file, or cannot be opened.
     """
-
-    def open_regular(name: str, flags: int) -> int:
-        number = os.open(name, flags | os.O_NONBLOCK)
-        if (kind := get_file_kind(os.fstat(number).st_mode)) != "regular file":
-            os.close(number)
-            raise UnreadableFileError(f"must be a regular file, found a {kind}; put a file in its place, or remove it")
-        return number
-
-    named = path.parts[:3] == ("/", "dev", "fd")  # a shell's <(…) is read; no link from a folder leads there
     try:
-        return open(path, "rb", opener=None if named else open_regular)
+        return open_regular_file(path)
     except OSError as error:
-        step = "check where the link leads" if path.is_symlink() else "check its permissions"
+        step = "check where the link leads" if path.is_symlink() else "put a file that may be read in its place"
         raise UnreadableFileError(f"cannot be read ({error.strerror}); {step}") from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
+from sweeper.core.paths import open_regular_file
 from sweeper.core.records import Task, TrainedOn
 from sweeper.core.text import escape_for_display, format_count, format_study_command
 from sweeper.core.training_files import get_weights_dir
@@ -222,7 +223,8 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
 
 def _is_prediction(path: Path) -> bool:
     try:
-        document = json.loads(path.read_bytes())
+        with open_regular_file(path) as file:
+            document = json.load(file)
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from sweeper.core.paths import open_regular_file
 from sweeper.core.text import format_count, join_words
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 
@@ -153,7 +154,8 @@ def _find_missing_folds(summaries: list[_Summary], root: Path) -> Iterator[str]:
 
 def _read_cases(path: Path, metric: str) -> Iterator[tuple[str, str, float]]:
     """Read (image, class, score) of each case and foreground class; NaN where the score is undefined."""
-    document = json.loads(path.read_text("utf-8"))
+    with open_regular_file(path) as file:
+        document = json.load(file)
     for case in document.get("metric_per_case") or document["results"]["all"]:
         image = _ENDINGS.sub("", re.split(r"[\\/]", case.get("reference_file") or case["reference"])[-1])
         labels: dict[str, Any] = case.get("metrics") or {

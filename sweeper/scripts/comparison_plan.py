@@ -12,6 +12,7 @@ from scipy import stats
 
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
+from sweeper.core.paths import open_regular_file
 from sweeper.core.records import InterimAnalysis, Task
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
@@ -189,10 +190,11 @@ def open_plan(folder: Path) -> ConfirmationPlan:
         UsageError: if there is none, or it cannot be read.
     """
     try:
-        return ConfirmationPlan.model_validate_json((folder / PLAN).read_text("utf-8"))
+        with open_regular_file(folder / PLAN) as file:
+            return ConfirmationPlan.model_validate_json(file.read())
     except OSError as error:
         raise UsageError(
-            f"--resume needs a comparison that was begun, and there is none in {folder}; leave --resume out"
+            f"--resume needs a comparison that was begun, got {folder / PLAN}: {error.strerror}; leave --resume out"
         ) from error
     except ValidationError as error:
         what = error.errors()[0]

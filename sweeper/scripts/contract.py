@@ -14,6 +14,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from sweeper.core.base import Record
 from sweeper.core.document import Document, format_json
 from sweeper.core.errors import ScriptError, UsageError
+from sweeper.core.paths import open_regular_file
 from sweeper.core.records import ImageCounts, Task
 from sweeper.core.records.training import BINS, TAUS, THRESHOLDS
 from sweeper.scripts.loss_file import make_loss_text
@@ -279,10 +280,11 @@ def _count_labels(logits: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDArray[Any], list[float]]:
     """Return names, data and sums of a file of scores, after checking their shapes and numbers."""
     try:
-        with zipfile.ZipFile(path) as packed:
+        with open_regular_file(path) as opened, zipfile.ZipFile(opened) as packed:
             if sum(info.file_size for info in packed.infolist()) > MOST_BYTES["npz"]:
                 raise ValueError(f"it has more than {MOST_BYTES['npz']:,} bytes")
-        with np.load(path, allow_pickle=False) as file:
+            opened.seek(0)
+            file = np.load(opened, allow_pickle=False)
             names, data = file["names"], file["data"]
             sums = file["sums"] if "sums" in file else np.zeros(len(names))
         is_table = names.ndim == 1 and names.size and data.shape == (*names.shape, *image) and sums.shape == names.shape

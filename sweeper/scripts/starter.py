@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sweeper.core.document import format_json
 from sweeper.core.errors import InterruptedSweepError
+from sweeper.core.paths import open_regular_file
 from sweeper.core.records import Task
 from sweeper.scripts.contract import RESULTS, TRIAL, VALIDATED, TrialDocument, read_events, write_trial_folder
 from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script
@@ -109,7 +110,8 @@ class ScriptStarter:
 def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
     """Return whether a folder belongs to this training, so that the script may continue from its files."""
     try:
-        before = json.loads((folder / TRIAL).read_text("utf-8"))
+        with open_regular_file(folder / TRIAL) as file:
+            before = json.load(file)
     except (OSError, ValueError):
         return False
     return {**before, "resumed": False} == {**json.loads(format_json(trial.document)), "resumed": False}

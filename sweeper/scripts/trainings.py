@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.errors import ScriptError
-from sweeper.core.paths import make_slug
+from sweeper.core.paths import make_slug, open_regular_file
 from sweeper.core.text import format_duration
 from sweeper.scripts.contract import SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
@@ -139,8 +139,8 @@ class ScriptTrainings:
 
     def _finish_job(self, job: ScriptJob) -> TrainingRow:
         folder = self._base / job.folder
-        with suppress(OSError, ValidationError):
-            row = TrainingRow.model_validate_json((folder / ENDED).read_text("utf-8"))
+        with suppress(OSError, ValidationError), open_regular_file(folder / ENDED) as file:
+            row = TrainingRow.model_validate_json(file.read())
             if row.state == "failed" or not [*self._find_other_data(job)]:
                 return row
         trial = TrialDocument(

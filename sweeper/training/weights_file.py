@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError, get_cause
 from sweeper.core.own_code import UserCode
+from sweeper.core.paths import open_regular_file
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec
 
@@ -96,7 +97,7 @@ def check_weights_file(path: Path) -> Path:
         UsageError: if it is no file of weights, has no seal, or has changed.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             place = _find_seal(file)
             digest = _compute_digest(file, place)
             file.seek(place)

@@ -91,7 +91,7 @@ def test_anything_but_a_regular_file_is_a_problem_and_does_not_block(tmp_path, n
 @pytest.mark.parametrize("name", ["split.csv", "classes.txt", "colors.txt"])
 def test_a_folder_in_place_of_a_text_file_is_a_problem(tmp_path, name):
     prepare_place(tmp_path, "folder", name).mkdir()
-    assert f"{name}: must be a regular file, found a folder" in join_problems(tmp_path / "data")
+    assert f"{name}: cannot be read (a folder, no regular file)" in join_problems(tmp_path / "data")
 
 
 def test_a_link_inside_the_data_folder_is_followed_even_if_the_folder_is_a_link(tmp_path):
@@ -159,7 +159,7 @@ def test_every_file_of_every_format_is_opened_by_open_file(tmp_path, monkeypatch
 
 def test_a_file_that_became_a_pipe_or_grew_after_it_was_listed_is_refused(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UnreadableFileError, match="must be a regular file, found a pipe"):
+    with pytest.raises(UnreadableFileError, match="a pipe, no regular file"):
         open_file(tmp_path / "pipe")
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(text_tables.MAX_TABLE + 1)

@@ -188,7 +188,7 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "must be at most 1"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "none", "--rate-share", "1/2"), "leave one out"),
         (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "is not in the range"),
-        (("--study", "none", "--resume"), "there is none in"),
+        (("--study", "none", "--resume"), "plan.json: No such file or directory; leave --resume out"),
         (("no-study", "--command", "python x.py"), "sweeper.db"),
     ],
 )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.errors import DataError
+from sweeper.core.paths import get_file_kind
 from sweeper.core.records import Patterns, SplitName
 from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_map import ClassMap
@@ -31,7 +32,6 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import (
     SPLITS,
     SplitAssignment,
-    get_file_kind,
     normalise_text,
     read_text,
 )
