@@ -35,6 +35,7 @@ from sweeper.core.paths import make_folder_name
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.leases import hold_lease
 from sweeper.system.locks import get_sqlite_path, lock_database_creation
+from sweeper.system.machine import explain_machine_limit
 from sweeper.system.postgres import is_postgres, make_named_url, make_read_only_engine
 from sweeper.tracking.prepared_views import TAG
 
@@ -205,7 +206,7 @@ def explain_store_errors(uri: str, advice: str) -> Iterator[None]:
             advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         raise UsageError(
             f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: "
-            f"{get_cause(error, 600)}. {advice}"
+            f"{explain_machine_limit(error) or f'{get_cause(error, 600)}. {advice}'}"
         ) from error
 
 

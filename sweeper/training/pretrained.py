@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import constants
+from safetensors import SafetensorError, safe_open
 
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels
 
@@ -37,6 +38,7 @@ class WeightsSource(NamedTuple):
     revision: str | None
     """None = the newest."""
     files: tuple[str, ...]
+    """The weights last."""
 
     def find_cached(self, file: str) -> Path | None:
         """Return the file's path in the local cache, or None; never downloads."""
@@ -146,7 +148,9 @@ def _fetch_missing(pipe: Connection, source: WeightsSource | None) -> str | None
 
     if source is None:
         return "its library offers none"
-    if all(source.find_cached(file) is not None for file in source.files):
+    cached = [path for file in source.files if (path := source.find_cached(file)) is not None]
+    is_there = len(cached) == len(source.files)
+    if is_there and _is_whole(cached[-1]):
         return None
     if constants.HF_HUB_OFFLINE:
         return _OFFLINE
@@ -154,5 +158,14 @@ def _fetch_missing(pipe: Connection, source: WeightsSource | None) -> str | None
     metadata = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # one attempt, where a download retries
     pipe.send(PendingDownload(f"{constants.ENDPOINT}/{source.repository}", metadata.size))
     for file in source.files:
-        hub.hf_hub_download(source.repository, file, revision=source.revision)
+        hub.hf_hub_download(source.repository, file, revision=source.revision, force_download=is_there)
     return None
+
+
+def _is_whole(weights: Path) -> bool:
+    """Return whether a file has all its bytes, which a copy onto a full disk lacks."""
+    try:
+        with safe_open(weights, framework="numpy"):
+            return True
+    except SafetensorError:
+        return False

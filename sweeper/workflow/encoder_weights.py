@@ -65,11 +65,11 @@ def choose_weights(
         return EncoderWeights("imagenet", fetched)
     if requested == "imagenet":
         raise UsageError(
-            f"--encoder-weights imagenet needs ImageNet weights of {encoder}, which are not in the local cache and "
-            f"could not be downloaded ({fetched}); give --encoder-weights FILE ({PAGE}), or none"
+            f"--encoder-weights imagenet needs ImageNet weights of {encoder}, which are not whole in the local cache "
+            f"and could not be downloaded ({fetched}); give --encoder-weights FILE ({PAGE}), or none"
         )
     log(
-        f"encoder weights: none (random), as ImageNet's of {encoder} are not in the local cache and could not be "
+        f"encoder weights: none (random), as ImageNet's of {encoder} are not whole in the local cache and could not be "
         f"downloaded ({fetched}); --encoder-weights FILE takes them from a file ({PAGE}), none skips this"
     )
     return NOTHING

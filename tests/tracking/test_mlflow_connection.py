@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from sweeper.core.errors import UsageError
 from sweeper.tracking import MlflowTracker, SweepSummary
-from sweeper.tracking.mlflow_connection import connect_to_mlflow
+from sweeper.tracking.mlflow_connection import connect_to_mlflow, explain_store_errors
 from tests.support import builders
 from tests.support.tracked import begin_tracking, get_run, make_study, store_result, train
 
@@ -48,6 +49,21 @@ def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> No
     (tmp_path / "file").write_text("this is no database, and long enough not to look like an empty one" * 20)
     with pytest.raises(UsageError, match="--tracking-uri"):
         MlflowTracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("cause", "answer"),
+    [
+        ("database or disk is full", "this machine allows no more: database or disk is full"),
+        ("file is not a database", "file is not a database. Move it away"),
+    ],
+)
+def test_a_store_on_a_full_disk_is_not_to_be_moved_away(cause: str, answer: str) -> None:
+    with pytest.raises(UsageError) as caught, explain_store_errors("sqlite:///mlflow.db", "Move it away"):
+        raise sqlite3.OperationalError(cause)
+    text = str(caught.value)
+    assert f"must be an MLflow store that answers, got: {answer}" in text
+    assert ("Make room" in text) != ("Move it away" in text)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -138,6 +138,18 @@ def test_a_hub_is_requested_once_and_its_configuration_scaled_to_one(
     assert get_encoder_inputs("resnet18") == inputs
 
 
+def test_weights_that_were_cut_are_downloaded_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_hub("serves", monkeypatch):
+        fetch_messages("resnet18")
+        (weights,) = (path.resolve() for path in cache.rglob("model.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:-1])
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert fetch_messages("resnet18") == ["HF_HUB_OFFLINE forbids it"]
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        assert isinstance(fetch_messages("resnet18")[0], PendingDownload)
+        assert weights.read_bytes() == FILES["model.safetensors"]
+
+
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("encoder", "manner", "words"),

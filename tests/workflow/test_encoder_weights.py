@@ -51,7 +51,7 @@ def test_missing_weights_are_refused_where_required_and_else_reported_in_a_line(
 ) -> None:
     monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: "no route")
     weights, (line,) = choose("auto", "resnet50")
-    assert weights == NOTHING and "none (random), as ImageNet's of resnet50 are not in the local cache" in line
+    assert weights == NOTHING and "none (random), as ImageNet's of resnet50 are not whole in the local cache" in line
     assert "(no route)" in line and "--encoder-weights FILE" in line
     with pytest.raises(UsageError, match=r"imagenet needs ImageNet weights of resnet50, .*\(no route\); give .*FILE"):
         choose("imagenet", "resnet50")
