@@ -168,9 +168,11 @@ def train_nnunet() -> None:
 
     def find_trainer(folder: str, name: str, package: str) -> Any:
         found = SweeperTrainer if name == NAME else find(folder, name, package)
-        if IN_COMPARISON and not issubclass(found or object, SweeperTrainer):
-            way = "leave -tr out, or derive it from sweeper.adapters.nnunet.SweeperTrainer"
-            raise TrialError(f"the trainer must be sweeper's, got -tr {name}; {way}")
+        if not issubclass(found or object, SweeperTrainer):
+            raise TrialError(
+                f"the trainer must be sweeper's, got -tr {name}; leave -tr out, or derive it from "
+                "sweeper.adapters.nnunet.SweeperTrainer"
+            )
         return found
 
     run_training.recursive_find_python_class = find_trainer

@@ -49,7 +49,7 @@ class ComparisonResult(NamedTuple):
     """Trainings of the confirmation."""
     judgement: Judgement
     plain: Judgement | None
-    """Judgement at 0.5 or τ = 0; None where the script itself decides, or all trainings answer alike there."""
+    """Judgement at 0.5 or τ = 0; None where the script itself decides."""
 
 
 def is_settled(contest: MethodContest) -> bool:

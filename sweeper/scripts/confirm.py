@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from sweeper.core.records import InterimAnalysis
 from sweeper.core.text import format_count, join_words
 from sweeper.evidence.phrases import format_headline
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.scripts.answer import ComparisonResult, Confirmation, is_settled, make_comparison_document
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.loss_file import make_loss_text
@@ -64,8 +63,7 @@ def confirm_losses(
             break
     plain = None
     if plan.probe.scores["test"] == "logits":
-        with suppress(ScoresError):  # all answers are one class there, whatever the loss and the seed
-            plain = _judge(plan, rows, trainings, analysis, plain=True)
+        plain = _judge(plan, rows, trainings, analysis, plain=True)
     result = ComparisonResult(name, resume_command, folder, plan, factors, tuned, rows, judgement, plain)
     used = BASELINE if judgement.answer.use is None else judgement.answer.use.loss
     loss = next(loss for loss in plan.losses if loss.name == used)

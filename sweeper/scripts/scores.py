@@ -95,7 +95,7 @@ def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_nam
             "data with a fixed seed in place of t.seed, or keep the split in a file"
         )
         return
-    if one.label_pixels is None or two.label_pixels is None or one.what != two.what:
+    if one.label_pixels is None or two.label_pixels is None:
         return
     before = dict(zip(one.names, one.label_pixels, strict=True))
     for name, pixels in zip(two.names, two.label_pixels, strict=True):

@@ -146,7 +146,7 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
             )
         elif start.trial.kind == "probe" and not scored[split].finite:
             yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
-    if start.trial.kind == "probe" and len({line.network for line in scored.values()} - {""}) > 1:
+    if len({line.network for line in scored.values()} - {""}) > 1:
         yield (
             "validation and test must be of one network, and its weights change in between; score val again before the "
             "test, after the last change"
@@ -174,9 +174,7 @@ def _describe_end(start: ScriptStart) -> str:
         return f"after t.stop_after({epochs[-1].done:g}), before its scores"
     if start.calls:
         return f"after call {start.calls[-1].call} of the loss or a later one, before its scores"
-    if start.trial.kind != "probe" and start.list_events(TrialBegan):
-        return "before its first scores"
-    return "before the first call of the loss" if start.list_events(TrialBegan) else "before it called trial()"
+    return "before its first scores" if start.list_events(TrialBegan) else "before it called trial()"
 
 
 def _get_last_lines(start: ScriptStart) -> str:

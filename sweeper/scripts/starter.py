@@ -88,8 +88,8 @@ class ScriptStarter:
             raise InterruptedSweepError("stopped", 130)
         if folder.exists():
             end_processes(folder)  # those of a sweeper that was killed would write into it
-        if folder.exists() and not _is_of_trial(folder, trial):
-            shutil.rmtree(folder)
+            if not _is_of_trial(folder, trial):
+                shutil.rmtree(folder)
         if folder.exists():
             trial = trial.model_copy(update={"resumed": True})
             for path in [folder / RESULTS, folder / "stop", *folder.glob("val*.npz"), *folder.glob("test*.npz")]:

@@ -139,9 +139,9 @@ class ScriptTrainings:
 
     def _finish_job(self, job: ScriptJob) -> TrainingRow:
         folder = self._base / job.folder
-        with suppress(OSError, ValidationError), open_regular_file(folder / ENDED) as file:
+        with suppress(OSError, ValidationError, ScriptError), open_regular_file(folder / ENDED) as file:
             row = TrainingRow.model_validate_json(file.read())
-            if row.state == "failed" or not [*self._find_other_data(job)]:
+            if not [*self._find_other_data(job)]:
                 return row
         trial = TrialDocument(
             kind="search" if job.purpose == "tune" else "confirm",

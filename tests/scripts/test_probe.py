@@ -284,7 +284,7 @@ def test_a_failed_import_is_answered_with_the_command_that_copies_the_helper(exa
 
 
 def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Probe) -> None:
-    with pytest.raises(ScriptError, match="images of test must be the same in each training of a seed, and 'c3' is"):
+    with pytest.raises(ScriptError, match="images of test must be the same in each training, and 'c3' is"):
         examine(make_drawing_script("test", lambda script, _: f"c{script.starts if script.starts > 3 else 3}"))
 
 
