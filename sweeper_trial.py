@@ -296,7 +296,7 @@ class Trial:
         names = [str(name) for name in names]
         arrays = {"names": names, "data": data, "sums": sums, "number": torch.tensor(number)}
         self._check_names(split, names)
-        path = self._get_path(split)
+        path = self._folder / (f"{split}.{_get_rank()}.npz" if _get_rank() else f"{split}.npz")
         part = path.with_suffix(".part")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             for name, value in arrays.items():
@@ -305,21 +305,18 @@ class Trial:
         part.replace(path)
         more = {"split": split, "what": what, "images": len(names), "number": number, "network": network}
         self._write("scores", **more, **{"finite": True, **notes}, **self._get_totals())
-        kept = self._folder / VALIDATED / f"{network}.{_get_rank()}.npz"
+        kept = self._folder / VALIDATED / network
+        noted = kept / f"rank{_get_rank()}.json"
         if split == "val" and network:
-            kept.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, kept)
-            kept.with_suffix(".json").write_text(json.dumps({**more, "finite": True, **notes}), "utf-8")
+            kept.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, kept / path.name)
+            noted.write_text(json.dumps({**more, "finite": True, **notes}), "utf-8")
             self._network = network
-        elif split == "test" and network != self._network and kept.exists():
-            shutil.copyfile(kept, self._get_path("val"))
+        elif split == "test" and network != self._network and noted.exists():
+            for of_rank in kept.glob("*.npz"):  # of all ranks, as the first one may test alone
+                shutil.copyfile(of_rank, self._folder / of_rank.name)
             self._network = network
-            self._write("scores", **json.loads(kept.with_suffix(".json").read_text("utf-8")), **self._get_totals())
-
-    def _get_path(self, split: str) -> Path:
-        """Return the file of a split's scores of this rank."""
-        assert self._folder is not None
-        return self._folder / (f"{split}.{_get_rank()}.npz" if _get_rank() else f"{split}.npz")
+            self._write("scores", **json.loads(noted.read_text("utf-8")), **self._get_totals())
 
     def _check_names(self, split: str, names: list[str]) -> None:
         """Refuse scores that lack images of earlier ones: of several folds only the last one's would count."""

@@ -277,6 +277,24 @@ def test_validation_is_of_the_network_that_is_tested(folder: Path, best: int, re
     assert not torch.nn.modules.module._global_forward_hooks
 
 
+def test_the_first_rank_may_test_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_trial(folder)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    t, net, scores = sweeper_trial.trial(TWO), torch.nn.Conv2d(1, 1, 3, padding=1), []
+    for value in (0.1, -0.2):
+        torch.nn.init.constant_(net.weight, value)
+        for rank in ("1", "0"):
+            monkeypatch.setenv("RANK", rank)
+            x, y = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(int(rank))), make_batch(2, 8, 8)[1]
+            with torch.no_grad(), t.scoring("val") as s:
+                s.add(net(x), y[:1], rank)
+        scores.append(read_split_scores(folder, "val", "logits", 2))
+    torch.nn.init.constant_(net.weight, 0.1)
+    score_network(t, net, "test")
+    val = read_split_scores(folder, "val", "logits", 2)
+    assert val.names == ("0", "1") and val.is_equal(scores[0]) and not val.is_equal(scores[1])
+
+
 def test_scores_of_other_weights_than_the_validated_ones_are_marked(folder: Path) -> None:
     write_trial(folder)
     t, net = sweeper_trial.trial(TWO), torch.nn.Conv2d(1, 1, 3, padding=1)
