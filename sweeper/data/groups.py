@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from sweeper.core.records import Dataset
 from sweeper.core.text import format_count
 from sweeper.data.formats.base import DataSource, Sample
-from sweeper.data.formats.name_words import IMAGE_WORDS, MORE_IMAGE_WORDS
+from sweeper.data.formats.sides import IMAGE_WORDS
 from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import SPLITS, SplitAssignment
 
@@ -24,7 +24,7 @@ AUTO, NONE, FOLDER = "auto", "none", "folder"
 MIN_GROUPS = 3
 _MOST_KINDS = 9
 """Most folders named by words that may be kinds of images; more are probably places or persons."""
-_WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
+_WORDS = {*SPLITS, *IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
 _Paths = Mapping[str, PurePosixPath]
 _JOINED = re.compile(r"^([^\W\d_]+[\W_]?\d+)[^\W\d_]+\d*$")
 """An id followed by letters: `P01` of `P01s3`, `Image_01` of `Image_01L`."""

@@ -142,8 +142,8 @@ def test_two_annotators_are_no_classes_and_the_printed_options_select_one(tmp_pa
         draw_corner(28, 64, 255).save(root / f"a{index}.vk.png")
     (problem,) = find_problems(root)
     assert "found mostly the same pixels in several masks of 6 images (a0.ah.png, a1.ah.png and 4 more)" in problem
-    assert problem.endswith("to take those of ah alone: --images '??.png' --masks '{stem}.ah.png'")
-    dataset = load_folder(root, patterns=Patterns(images="??.png", masks="{stem}.ah.png"))
+    assert problem.endswith("to take those of ah alone: --images '??.png' --masks '*.ah.*'")
+    dataset = load_folder(root, patterns=Patterns(images="??.png", masks="*.ah.*"))
     assert dataset.classes == ("background", "foreground")
 
 
@@ -151,9 +151,12 @@ def test_coloured_class_masks_are_refused_with_options_that_work(tmp_path):
     """As KITTI's roads have them."""
     root = draw_twice(tmp_path / "data", "{0}_{1}.png", 0, (255, 0, 255))
     problems = join_problems(root)
-    assert "where an image has masks of several classes; to take those of ah alone: --images '??.png'" in problems
+    assert (
+        "where an image has masks of several classes; to take those of ah alone: --images '??.*' --masks '*_ah.*'"
+        in problems
+    )
     (root / "colors.txt").write_text("road:255,0,255::\nbackground:0,0,0::\n")
-    assert load_folder(root, patterns=Patterns(images="??.png", masks="*ah*.png")).classes == ("background", "road")
+    assert load_folder(root, patterns=Patterns(images="??.*", masks="*_ah.*")).classes == ("background", "road")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def find_problem(root: Path) -> str:
         (pair_five("Images/{}.jpg", "Weed_Plant_Masks/{}_mask.png"), "pairs: Images/ and Weed_Plant_Masks/", "a"),
         (
             pair_five("Train/U{0}/images_png/{0}.png", "Train/U{0}/masks_png/{0}.png"),
-            "**/images_png/ and **/masks_png/",
+            "in Train/, format pairs: {Ua,Ub,Uc,Ud,Ue}/images_png/ and {Ua,Ub,Uc,Ud,Ue}/masks_png/",
             "a",
         ),
         (
@@ -115,7 +115,7 @@ def find_problem(root: Path) -> str:
                 *pair_five("frames-with-annotations/creek/{}.png", "annotations/creek/{}.png"),
                 *pair_five("frames-with-annotations/park/{}.png", "annotations/park/{}.png"),
             ],
-            "/{creek,park}/ and annotations/{creek,park}/",
+            "pairs: frames-with-annotations/ and annotations/",
             "creek/a",
         ),
         (
@@ -235,21 +235,14 @@ def test_words_in_some_folder_names_or_of_one_split_give_no_split(tmp_path, fold
     [
         (
             [*pair_five("img/{}.jpg", "labels/{}.png"), *pair_five("", "gt/{}.png")],
-            ["found img/ and labels/, img/ and gt/", "--images 'img/**/{stem}.*' --masks 'labels/**/{stem}.*'"],
+            [
+                "found img/ and labels/ (5 masks), img/ and gt/ (5 masks); say which with "
+                "--images 'img/*.*' --masks 'labels/*.*', or with --images 'img/*.*' --masks 'gt/*.*'"
+            ],
         ),
         (
             [*pair_five("top/img/{}.jpg", "top/labels/{}.png"), *pair_five("", "top/gt/{}.png")],
-            ["--images 'top/img/**/{stem}.*' --masks 'top/labels/**/{stem}.*'"],
-        ),
-        (
-            [
-                *pair_five("x/image_2/{}.png", "x/semantic/{}.png"),
-                *pair_five("y/image_2/{}.png", "x/instance/{}.png"),
-            ],
-            [
-                "found x/image_2/ and x/semantic/, x/image_2/ and x/instance/; say which",
-                "--masks 'x/semantic/{stem}.*'",
-            ],
+            ["--images 'top/img/*.*' --masks 'top/labels/*.*', or with --images 'top/img/*.*' --masks 'top/gt/*.*'"],
         ),
         (
             [*pair_five("images/{}.jpg", "masks/{}_mask.png"), *pair_five("", "masks/{}_gt.png")],
@@ -257,7 +250,10 @@ def test_words_in_some_folder_names_or_of_one_split_give_no_split(tmp_path, fold
         ),
         (
             [*pair_five("images/{}.jpg", "masks/{}.png"), *pair_five("", "masks/{}0.png")],
-            ["masks/a0.png, masks/b0.png: has no image of its name", "--images 'images/**/{stem}.*' --masks 'masks/"],
+            [
+                "masks/a0.png, masks/b0.png: has no image of its name",
+                "leave it out with --images 'images/*.*' --masks 'masks/?.*'",
+            ],
         ),
         (
             [*pair_five("img/{}.jpg", "gt/{}.png"), ("img/a.JPG", "")],
@@ -269,7 +265,7 @@ def test_ambiguous_pairs_are_refused_with_options_that_work(tmp_path, pairs, wor
     root = write_pairs(tmp_path / "data", *pairs)
     problem = find_problem(root)
     assert all(word in problem for word in words), problem
-    if (options := re.search("--images '(.*)' --masks '(.*)'", problem)) is not None:
+    if (options := re.search("--images '([^']*)' --masks '([^']*)'", problem)) is not None:
         patterns = Patterns(images=options[1], masks=options[2])
         assert len(load_folder(root, patterns=patterns).images) == 5
 
@@ -280,20 +276,20 @@ def test_ambiguous_pairs_are_refused_with_options_that_work(tmp_path, pairs, wor
         (
             [*pair_five("Image_{}L.jpg", "Image_{}L_1stHO.png"), *pair_five("", "Image_{}L_2ndHO.png")],
             "*.jpg",
-            "{stem}_1stHO.png",
+            "*L_1stHO.*",
         ),
         (
             [
                 *pair_five("top/img/{}.png", "top/gt/{}_annotator1.png"),
                 *pair_five("", "top/gt/{}_annotator2.png"),
             ],
-            "top/img/*.png",
-            "top/gt/{stem}_annotator1.png",
+            "top/img/*.*",
+            "top/gt/*_annotator1.*",
         ),
         (
             [*pair_five("{}.png", "{}_annotator1.png"), *pair_five("", "{}_annotator2.png")],
-            "?.png",
-            "{stem}_annotator1.png",
+            "?.*",
+            "*_annotator1.*",
         ),
     ],
 )
@@ -304,17 +300,21 @@ def test_masks_of_two_annotators_are_refused_with_options_that_select_one(tmp_pa
     assert len(dataset.images) == 5
 
 
-def test_several_mask_folders_in_each_split_are_refused_with_options_that_work(tmp_path):
+def test_masks_of_classes_are_read_and_those_of_instances_are_not(tmp_path):
     """As Mapillary Vistas has them, next to a test set without masks."""
     pairs = [
         (f"{s}/images/{s}{n}.jpg", f"{s}/v2.0/labels/{s}{n}.png") for s in ("training", "validation") for n in "ab"
     ]
     pairs += [("", mask.replace("labels", kind)) for _, mask in pairs for kind in ("instances", "panoptic")]
     root = write_pairs(tmp_path / "data", *pairs, ("testing/images/c.jpg", ""))
-    images, masks = ("{training,validation}/images/{stem}.*", "{training,validation}/v2.0/labels/{stem}.*")
-    assert find_problem(root).endswith(f"say which with --images '{images}' --masks '{masks}'")
-    dataset = load_folder(root, patterns=Patterns(images=images, masks=masks))
+    dataset = load_folder(root)
+    assert "{training,validation}/images/ and {training,validation}/v2.0/labels/" in str(dataset.read_as)
     assert [p.split for p in dataset.images] == ["train"] * 2 + ["val"] * 2
+    assert has_warning(dataset, "9 pictures in other folders are not read: testing/images, training/v2.0/instances")
+    pairs = [*pair_five("x/image_2/{}.png", "x/semantic/{}.png"), *pair_five("y/image_2/{}.png", "x/instance/{}.png")]
+    dataset = load_folder(write_pairs(tmp_path / "kitti", *pairs))
+    assert dataset.read_as == "format pairs: x/image_2/ and x/semantic/" and len(dataset.images) == 5
+    assert has_warning(dataset, "10 pictures in other folders are not read: x/instance, y/image_2")
 
 
 def test_each_sequence_gets_the_masks_of_its_number_and_markers_are_no_masks(tmp_path):
@@ -337,22 +337,21 @@ def test_images_without_a_mask_are_refused_unless_a_table_lists_the_others(tmp_p
         ("images/last.png", ""),
     )
     problem = find_problem(root)
-    assert "11 files, e.g. images/alsoa.png, images/alsob.png: has no mask; add masks/alsoa.png" in problem
+    assert (
+        "11 files, e.g. images/alsoa.png, images/alsob.png: has no mask; add it (as masks/a.png is that of " in problem
+    )
     assert problem.endswith("or give a CSV (image,mask) of those that have one as DATA")
     table = root / "labelled.csv"
     table.write_text("image,mask\n" + "".join(f"images/{n}.png,masks/{n}.png\n" for n in "abcde"))
     assert [p.stem for p in load_folder(table).images] == [*"abcde"]
 
 
-def test_options_that_would_pair_other_files_are_not_printed(tmp_path):
-    pairs = [
-        (f"{s}/images/{n}.png" * (by == 1), f"{s}/masks/{n}_annotator{by}.png")
-        for s in ("train", "test")
-        for n in "abcde"
-        for by in (1, 2)
-    ]
-    problem = find_problem(write_pairs(tmp_path / "data", *pairs))
-    assert "; say which is meant with --images and --masks, or join" in problem
+def test_options_that_would_read_other_files_are_not_printed(tmp_path):
+    """No pattern matches the first mask of each image alone."""
+    readers = {"a": "xy", "b": "yz", "c": "zw"}
+    pairs = [(f"images/{n}.png" * (by == 0), f"masks/{n}_{r[by]}.png") for n, r in readers.items() for by in (0, 1)]
+    problems = " ".join(find_problems(write_pairs(tmp_path / "data", *pairs)))
+    assert "; say which is meant with --images and --masks, or join" in problems
 
 
 def test_files_that_are_passed_over_are_reported(tmp_path):
@@ -364,11 +363,11 @@ def test_files_that_are_passed_over_are_reported(tmp_path):
     for name in (".DS_Store", "Thumbs.db", "._a.png"):
         (root / "images" / name).write_bytes(b"x")
     (warning,) = load_folder(root).warnings
-    assert "images/ and labels/ might be meant too" in warning
-    (root / "images" / "notes.txt").write_text("x")
+    assert "images/ and labels/ (5 masks) might be meant too: --images 'images/x/*.*' --masks 'labels/x/*.*'" in warning
+    (root / "images" / "x" / "notes.txt").write_text("x")
     write_pairs(root, ("images/test/z.jpg", ""))
     warnings = " ".join(load_folder(root).warnings)
-    assert "images/notes.txt" in warnings and "without any mask, passed over: images/test" in warnings
+    assert "images/x/notes.txt" in warnings and "1 picture in other folders is not read: images/test; if" in warnings
 
 
 def test_links_inside_are_followed_once_and_changes_of_their_targets_are_detected(tmp_path):
@@ -398,6 +397,35 @@ def test_a_gif_mask_is_read_by_grey_values_and_not_by_palette_order(tmp_path):
     flipped.putpalette([0, 0, 0, 200, 0, 0])
     flipped.save(root / "masks" / "c.gif")
     assert "masks/c.gif: masks must hold one number per pixel, found a colour image ((200, 0, 0)" in find_problem(root)
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("Bilder/{}.png", "Wahrheit/{}.png"),
+        ("图像/{}.png", "标签/{}.png"),
+        ("{0}/x/{0}.png", "{0}/y/{0}.png"),
+        ("case{}/in.png", "case{}/out.png"),
+        ("{}_in.png", "{}_out.png"),
+    ],
+)
+def test_masks_that_no_word_names_are_proposed_by_their_looks(tmp_path, image, label):
+    root = write_pairs(tmp_path / "data", *pair_five(image, label))
+    problem = find_problem(root)
+    assert "no word names the masks" in problem and "(5 of 5 images, masks of numbers 0, 1)" in problem
+    options = re.search("--images '([^']*)' --masks '([^']*)'", problem)
+    assert options is not None
+    dataset = load_folder(root, patterns=Patterns(images=options[1], masks=options[2]))
+    assert [one.pixels[1] for one in dataset.images] == [16] * 5
+
+
+def test_folders_of_photographs_are_not_proposed(tmp_path):
+    """As those of a stereo camera."""
+    noise = np.random.default_rng(0)
+    for path in (tmp_path / "data" / at / f"{n}.png" for at in ("left", "right") for n in range(5)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    assert find_problem(tmp_path / "data").startswith("images/ and masks/: are missing")
 
 
 @pytest.mark.parametrize(
@@ -435,7 +463,9 @@ def test_manual_labels_are_read_and_fields_of_view_are_not(tmp_path):
     pairs += [(f"training/images/{n}_training.tif", f"training/mask/{n}_training_mask.gif") for n in range(21, 26)]
     dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
     assert "training/images/ and training/1st_manual/" in str(dataset.read_as)
-    assert "training/mask/ is taken for fields of view: --images 'training/images/" in " ".join(dataset.warnings)
+    assert "training/images/ and training/mask/ (5 masks) might be meant too: --images 'training/" in " ".join(
+        dataset.warnings
+    )
 
 
 def test_a_mask_may_have_a_second_file(tmp_path):
@@ -451,7 +481,7 @@ def test_pictures_that_are_not_read_are_reported(tmp_path):
         *pair_five("test1/imgs/E/{}.png", "test1/truth/{}.png"),
     ]
     dataset = load_folder(write_pairs(tmp_path / "data", *pairs))
-    assert has_warning(dataset, "10 pictures in other folders are not read: test1/imgs/E, test1/truth; if")
+    assert has_warning(dataset, "test1/imgs/E/ and test1/truth/ (5 masks) might be meant too: --images 'test1/imgs/E/")
 
 
 def test_a_folder_of_training_and_validation_images_is_read_and_divided(tmp_path):

@@ -59,7 +59,9 @@ def test_files_of_two_folders_are_paired_by_names_without_words_like_image(tmp_p
         "Images and masks were paired by their names: lab/a_annotation.png is the mask of img/a_image.png.",
     )
     (root / "lab" / "b_annotation.png").unlink()
-    reject(root, "img", "lab", "img/b_image.png: has no mask; add lab/b.png")
+    reject(
+        root, "img", "lab", "img/b_image.png: has no mask; add it (as lab/a_annotation.png is that of img/a_image.png)"
+    )
 
 
 def test_patterns_without_a_stem_pair_files_by_their_names(tmp_path):
@@ -107,8 +109,8 @@ def test_folder_wildcards_match_the_same_folders_for_image_and_mask(tmp_path):
     assert len(load(root, "i/**/*.png", "m/**/{stem}.png").images) == 10
     reject(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
-    reject(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add m/a.png")
-    reject(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; say which is meant")
+    reject(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add it (as m/x/b.png is that of i/x/b.png)")
+    reject(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; to take the first of each: --images 'i/x/")
     side = write_pairs(tmp_path / "split", *pair_five("i/{0}/train/{0}.png", "m/{0}/{0}.png"))
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 
@@ -133,7 +135,12 @@ def test_invalid_patterns_are_refused(tmp_path):
     reject(root, valid[0], "lab/a_m.png", "--masks must say which mask is whose")
     reject(root, "imgs/*.jpg", valid[1], "found nothing; patterns begin at")
     reject(root, "img/*.tif", valid[1], "found img/x/a.jpg, img/x/b.jpg and 3 more")
-    reject(root, valid[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add lab/a.png")
+    reject(
+        root,
+        valid[0],
+        "lab/{stem}.png",
+        "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add it (--masks lab/{stem}.png names none)",
+    )
     reject(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
     reject(root, "../x/*.jpg", valid[1], "must name files below", "name a folder above")
     reject(root, valid[0], "img/x/{stem}.jpg", "as the mask of itself")

@@ -68,8 +68,8 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
     (root / "masks" / "b.png").unlink()
     archive = write_zip(root, tmp_path / "set.zip")
     assert refuse(archive) == (
-        "images/b.png: has no mask; add masks/b.png, remove the image, or give a CSV (image,mask) of those that have "
-        "one as DATA"
+        "images/b.png: has no mask; add it (as masks/a.png is that of images/a.png), remove the image, or give a CSV "
+        "(image,mask) of those that have one as DATA"
     )
     shutil.rmtree(root / "masks")
     assert f"masks/: is missing next to images/ in {archive}, which holds images" in refuse(write_zip(root, archive))

@@ -266,7 +266,7 @@ CASES: dict[str, Case] = {
             save("images/e\u0301.png", lambda: photo(1)),
             save("masks/\u00e9.png", lambda: Image.fromarray(truth(0))),
         ),
-        ("a mask has one image, found images/",),
+        (".png: a name may be that of one file, found 2; rename",),
     ),
     "name with escapes": Case("folder", use_escapes, (), "fine"),
     "name that is no text": Case("folder", use_non_utf8_name, ("must be Unicode",)),
@@ -377,7 +377,11 @@ CASES: dict[str, Case] = {
         ("val.txt is read without zz, which is not exactly one image",),
         "warning",
     ),
-    "voc with a mask alone": Case("voc", remove("JPEGImages/p0.png"), ("add JPEGImages/p0.png, or remove the mask",)),
+    "voc with a mask alone": Case(
+        "voc",
+        remove("JPEGImages/p0.png"),
+        ("SegmentationClass/p0.png: has no image; add it (as ", "or remove the mask"),
+    ),
     "cityscapes with a missing label": Case(
         "cityscapes",
         remove("gtFine/train/town/p0_gtFine_labelIds.png"),

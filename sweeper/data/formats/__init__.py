@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.text import suggest_path
-from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, name_words, nnunet, patterns, voc, yolo
+from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.other_tools import describe_missing, recognise_export
+from sweeper.data.formats.sides import IMAGE_FOLDERS, MASK_FOLDERS
 from sweeper.data.label_values import abbreviate
 
 FORMATS: dict[str, AnnotationFormat] = {
@@ -121,10 +122,12 @@ def _check_place(place: DataSource) -> None:
 
 def _explain_nothing_found(place: DataSource) -> str:
     """Return the problem of a folder in which no format is found."""
+    if proposal := guesses.propose(place):
+        return f"{place.title}: {proposal}"
     if (export := recognise_export(place)) is not None:
         return export
     root = place.root
-    is_part = root.name.casefold() in (*name_words.IMAGE_WORDS, *name_words.MASK_WORDS)
+    is_part = root.name.casefold() in (*IMAGE_FOLDERS, *MASK_FOLDERS)
     if place.entry is None and is_part and _detect_formats(replace(place, root=root.parent), None):
         return f"{root} is a part of a data set; give the whole, {root.parent}"
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))

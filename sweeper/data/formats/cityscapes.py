@@ -18,7 +18,7 @@ import numpy as np
 from sweeper.core.records import IGNORE
 from sweeper.data.decode_mask import read_mask
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
-from sweeper.data.formats.file_patterns import STEM, PatternMatch
+from sweeper.data.formats.file_patterns import STEM, PatternMatch, find_masks
 from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
@@ -71,7 +71,9 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
         images, masks = (
             files._replace(files=[one for one in files.files if one.stem not in left]) for files in (images, masks)
         )
-    samples, _ = pair_files(place, images, masks, split_by_folder, table=table, named=True)
+    samples, _ = pair_files(
+        place, images.files, masks.files, find_masks(images, masks), split_by_folder, table=table, named=True
+    )
     return ReadResult(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
 
 

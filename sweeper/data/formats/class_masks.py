@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,13 +22,14 @@ from sweeper.core.text import format_count
 from sweeper.data.decode_mask import ColourMaskError, read_mask
 from sweeper.data.formats.base import DataSource, Sample, Size
 from sweeper.data.formats.file_patterns import PatternMatch
+from sweeper.data.formats.matching import list_own_words
 from sweeper.data.formats.word_labels import ClassNames, number_words
 from sweeper.data.label_values import abbreviate, number_table
 from sweeper.data.open_image import LOSSY_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
-_MASK_WORD = r"(?:masks?|labels?|gt|seg|segm|segmentation|manual)"
+_MASK_WORD = re.compile(r"^(?:masks?|labels?|gt|seg|segm|segmentation|manual)(?=\d*$)", re.IGNORECASE)
 _TASK = re.compile(r"task-(\d+)-annotation-\d+-by-\d+-tag-(.+)-\d+")
 _BREAK = re.compile(r"[\W_]+")
 
@@ -47,103 +49,76 @@ def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
     return bool(tasks)
 
 
-def list_name_parts(name: str, *, without: bool = False) -> list[str]:
-    """Return the parts of a name between its separators, long ones first; or the name without such a part inside."""
-    breaks = [(0, 0), *(match.span() for match in _BREAK.finditer(name)), (len(name),) * 2]
-    if without:
-        parts = {name[:begin] + name[end:] for (_, begin), (_, end) in combinations(breaks[1:-1], 2)}
-    else:
-        parts = {name[begin:end] for (_, begin), (end, _) in combinations(breaks, 2)}
-    return sorted(parts, key=lambda part: (-len(part), part))
-
-
-def find_image_stem(mask: PatternMatch, stems: Collection[str]) -> str | None:
-    """Return the image's stem that equals a folder of the mask, a part of its name, or its name without inner words."""
-    parts = PurePosixPath(mask.below).with_suffix("").parts
-    texts = (*reversed(parts), *list_name_parts(parts[-1]), *list_name_parts(parts[-1], without=True))
-    return next((text for text in texts if text in stems), None)
-
-
-def remove_stem(name: str, stem: str) -> str:
-    """Return a mask's name without its image's stem, whose two parts may surround the rest."""
-    if stem in name:
-        return name.replace(stem, "")
-    around = (match for match in _BREAK.finditer(name) if stem.startswith(name[: match.end()]))
-    begin = max((match.end() for match in around), default=0)
-    return name[begin : len(name) - len(stem) + begin] if name.endswith(stem[begin:]) else name
-
-
-def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
-    """Return the names that may be masks, each with the name of its image, with which it begins.
-
-    Each image must have several masks, of classes, or all one with the same ending (`a.png`, `a.drawn.png`).
-    """
-    begins = {name: [name[: match.start()] for match in _BREAK.finditer(name)] for name in names}
-    image_names = {
-        name: match[-1] for name, texts in begins.items() if (match := [text for text in texts if text in names])
-    }
-    several = all(number > 1 for number in Counter(image_names.values()).values())
-    endings = {name[len(image) :] for name, image in image_names.items()}
-    is_one_each = len(endings) == 1 and 3 <= len({*image_names.values()}) == len(image_names) == len(names) / 2
-    return image_names if is_one_each or (several and 2 * len(endings) <= len(image_names)) else {}
-
-
-def find_mask_classes(
-    matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource
-) -> tuple[dict[Path, str], ClassNames | None]:
-    """Return the class of each mask, by the words that only its path has, not the image's, and the labels of classes.
-
-    Return {} if the words are no classes.
+def choose_join(
+    place: DataSource,
+    every: Sequence[tuple[PatternMatch, Sequence[Path]]],
+    suggest: Callable[[Mapping[Path, str]], str],
+) -> Callable[[Sequence[Path], Size | None], Pixels] | None:
+    """Return the function that joins the masks of an image, if images have several of classes or objects; else None.
 
     Args:
-        matches: images and their masks.
-        place: receives the classes, unless it has some.
+        place: receives the classes, unless it has some, and a note.
+        every: images and their masks.
+        suggest: returns the step that selects one mask of each image, by the class of each mask, if it has one.
     """
-    rest: dict[Path, list[str]] = {}
-    for one, masks in matches:
-        name, folders = re.compile(rf"(?<![^\W_]){re.escape(one.stem)}(?![^\W_])"), one.below.split("/")[:-1]
-        for path in masks:
-            *above, own_name = path.relative_to(place.root).with_suffix("").parts
-            parts = [*(part for part in above if part not in folders and not part.isdecimal()), own_name]
-            own_words = [name.sub("", part) for part in parts]
-            if own_words[-1] == own_name and one.stem not in parts:
-                own_words[-1] = remove_stem(own_name, one.stem)
-            rest[path] = [_BREAK.sub(" ", part).strip().replace(" ", "_") for part in own_words]
-    same = {part for part in next(iter(rest.values())) if all(part in parts for parts in rest.values())}
-    words = {path: "_".join(dict.fromkeys(p for p in parts if p and p not in same)) for path, parts in rest.items()}
-    kinds = {path: re.sub(rf"(?i)(^|_){_MASK_WORD}(?=_|$)", "", word).strip("_") for path, word in words.items()}
-    names = sorted({*kinds.values()})
-    unclear = "" in names or len({re.sub(r"\d+(?:st|nd|rd|th)?|_", "", name.lower()) for name in names}) < len(names)
-    repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in matches)
-    if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
-        return {}, None
-    labels = number_words(place, names, names, "masks of one class each")
-    if labels is None:
-        return kinds, None
-    place.classes = labels.names
-    first, *_ = sorted(kinds, key=str)
-    place.notes.append(
-        f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): "
-        f"classes are {', '.join(place.classes)}; where two overlap, the one with fewer pixels in that image counts."
-    )
-    return kinds, labels
+    words = {path: _list_words(place, one, path) for one, masks in every for path in masks}
+    kinds = _find_kinds(every, words) if len(words) > len(every) else {}
+    place.describe_way_out = cache(partial(suggest, kinds))
+    if kinds:
+        labels = number_words(place, sorted({*kinds.values()}), sorted({*kinds.values()}), "masks of one class each")
+        if labels is not None:
+            place.classes = labels.names
+            first = min(kinds, key=str)
+            place.notes.append(
+                f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): "
+                f"classes are {', '.join(labels.names)}; where two overlap, the one with fewer pixels in that image "
+                "counts."
+            )
+        return partial(join_masks, place, labels, kinds)
+    if len(words) > len(every) and _are_objects([[words[path] for path in masks] for _, masks in every]):
+        _note_objects(place, max(len(masks) for _, masks in every))
+        return partial(join_objects, place)
+    return None
 
 
-def note_objects(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> bool:
-    """Return whether there is one mask per object, with names that contain no class, and note it.
+def _list_words(place: DataSource, image: PatternMatch, mask: Path) -> list[str]:
+    """Return the words of a mask's path that its image's lacks, without words at an end such as `mask`."""
+    words = list_own_words(mask.relative_to(place.root).as_posix(), image.below)
+    return [*filter(None, (_MASK_WORD.sub("", word) for word in words))]
+
+
+def _find_kinds(
+    every: Sequence[tuple[PatternMatch, Sequence[Path]]], words: Mapping[Path, Sequence[str]]
+) -> dict[Path, str]:
+    """Return the class of each mask, by the words that only its path has and not all masks have.
+
+    Return {} if the words are no classes: some have none or only numbers, an image has two of one class, or most occur
+    once.
+    """
+    same = set.intersection(*({*of_mask} for of_mask in words.values()))
+    kinds = {
+        path: "_".join(dict.fromkeys(word for word in of_mask if word not in same)) for path, of_mask in words.items()
+    }
+    names = {*kinds.values()}
+    plain = {re.sub(r"\d+(?:st|nd|rd|th)?|_", "", name.lower()) for name in names} - {""}
+    repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in every)
+    is_clear = len(plain) == len(names) and 2 <= len(names) < MAX_CLASSES and len(kinds) >= 2 * len(names)
+    return kinds if is_clear and not repeated else {}
+
+
+def _are_objects(words: Sequence[Sequence[Sequence[str]]]) -> bool:
+    """Return whether the own words of the masks of each image say no class, but one object each.
 
     Then images have different numbers of masks, and either words of their names occur with one image only, or masks are
     numbered without gaps (images would lack some of numbered classes).
-
-    Args:
-        matches: images and their masks.
-        place: receives the classes, unless it has some, and a note.
     """
-    words = [[_list_own_words(path, one.stem) for path in masks] for one, masks in matches]
     everywhere = set.intersection(*({*name} for of_image in words for name in of_image))
     words = [[[word for word in name if word not in everywhere] for name in of_image] for of_image in words]
-    if len({*map(len, words)}) == 1 or not (_are_names_unique(words) or _are_numbered(words)):
-        return False
+    return len({*map(len, words)}) > 1 and (_are_names_unique(words) or _are_numbered(words))
+
+
+def _note_objects(place: DataSource, most: int) -> None:
+    """Note that masks are joined as objects, of which an image has `most`, and of which class they are."""
     place.classes = place.classes or ("background", "foreground")
     if len(place.classes) != 2:
         place.problems.append(
@@ -151,17 +126,9 @@ def note_objects(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: 
             "says of which class; call masks by their classes (a_road.png, a_car.png), or leave two classes"
         )
     place.notes.append(
-        f"Up to {max(map(len, words))} masks of an image, whose names say no class, were joined as objects of one "
+        f"Up to {most} masks of an image, whose names say no class, were joined as objects of one "
         f"class, {place.classes[-1]}."
     )
-    return True
-
-
-def _list_own_words(mask: Path, stem: str) -> list[str]:
-    """Return the words of a mask's name without the image's name and words such as `mask` (digits are kept)."""
-    rest = re.sub(rf"(?<![^\W_]){re.escape(stem)}(?![^\W_])", "", mask.stem)
-    words = (re.sub(rf"(?i)^{_MASK_WORD}(?=\d*$)", "", word) for word in _BREAK.split(rest))
-    return [*filter(None, words)]
 
 
 def _are_names_unique(words: Sequence[Sequence[Sequence[str]]]) -> bool:
@@ -183,26 +150,26 @@ def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
 
 
 def join_masks(
-    place: DataSource, labels: ClassNames | None, masks: Sequence[tuple[Path, str]], size: Size | None
+    place: DataSource, labels: ClassNames | None, kinds: Mapping[Path, str], masks: Sequence[Path], size: Size | None
 ) -> Pixels:
-    """Join the class masks of an image into one mask, (H, W), by the labels of their classes (None = faulty).
+    """Join the masks of an image into one mask, (H, W), by the labels of their classes (None = faulty).
 
     Raises:
         UnreadableFileError: one cannot be read, contains several numbers, or has another size.
     """
     _, numbers, background = labels or ClassNames((), {}, 0)
-    parts = [(_read_part(place, path, name, size), numbers.get(name, IGNORE)) for path, name in masks]
+    parts = [(_read_part(place, path, kinds[path], size), numbers.get(kinds[path], IGNORE)) for path in masks]
     _check_sizes(part for part, _ in parts)
     whole = np.full(parts[0][0].shape, background, dtype=np.uint8)
     for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
         whole[part] = label
     times = np.sum([part for part, _ in parts], axis=0)
     if times.max() > 1:
-        place.tally.add("image", "with masks of classes that overlap", place.format_name(masks[0][0]))
+        place.tally.add("image", "with masks of classes that overlap", place.format_name(masks[0]))
     if 2 * np.count_nonzero(times > 1) > np.count_nonzero(times) and not any(
         _hold_each_other(part, other) for (part, _), (other, _) in combinations(parts, 2)
     ):
-        place.drawn_twice.add(place.format_name(masks[0][0]))
+        place.drawn_twice.add(place.format_name(masks[0]))
     return whole
 
 

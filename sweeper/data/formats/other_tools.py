@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.data.formats.base import DataSource, list_subfolders
-from sweeper.data.formats.name_words import IMAGE_WORDS, MASK_WORDS
+from sweeper.data.formats.sides import IMAGE_FOLDERS, MASK_FOLDERS
+from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import WRITE_PAGES, read_tiff
 from sweeper.data.text_tables import POINTER, POINTER_STEP, read_beginning
 
@@ -96,11 +97,15 @@ TOOLS = (
 )
 
 
+def find_broken_link(place: DataSource) -> Path | None:
+    """Return the first file that is a link to nothing; None without one."""
+    return next((path for path in place.files if path.is_symlink() and not path.exists()), None)
+
+
 def recognise_export(place: DataSource) -> str | None:
     """Return the problem of a folder with another tool's annotations or a broken link; else None."""
-    for path in place.files:
-        if path.is_symlink() and not path.exists():
-            return f"{place.format_name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
+    if (path := find_broken_link(place)) is not None:
+        return f"{place.format_name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
     files = place.files if place.entry is None else [place.entry]
     for tool in TOOLS:
         for path in [path for path in files if path.name.lower().endswith((*tool.suffixes.split(),))][:_SOME]:
@@ -116,11 +121,13 @@ def recognise_export(place: DataSource) -> str | None:
 def describe_missing(root: Path) -> str:
     """Return what is missing for image and mask folders if none are found, starting with a folder's name."""
     folders = [path for at in (root, *list_subfolders(root)) for path in list_subfolders(at)]
-    images = next((path for path in folders if path.name.lower() in IMAGE_WORDS), None)
-    masks = next((path for path in folders if path.name.lower() in MASK_WORDS), None)
+    images = next((path for path in folders if path.name.lower() in IMAGE_FOLDERS), None)
+    masks = next((path for path in folders if path.name.lower() in MASK_FOLDERS), None)
     if images and masks:
         at, other = (path.relative_to(root).as_posix() for path in (images, masks))
-        return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/"
+        others = [path.relative_to(root).as_posix() for folder in (images, masks) for path in sorted(folder.iterdir())]
+        found = f", found {abbreviate(others, 3)}" if others else ""
+        return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/{found}"
     if images or masks:
         path = (images or masks or root).relative_to(root)
         lacking = path.with_name("masks" if images else "images")

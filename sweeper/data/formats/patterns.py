@@ -1,4 +1,4 @@
-"""Read images and masks given by two patterns: from `--images` and `--masks`, a guess, or a format of mask files.
+"""Read images and masks: those that the user's patterns give, that names pair, or that a format of mask files defines.
 
 The syntax of patterns is in `file_patterns.py`.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
-from itertools import product
-from pathlib import Path, PurePosixPath
+from functools import partial
+from itertools import chain, product
+from pathlib import Path
 
 from sweeper.core.records import SplitName
 from sweeper.data.class_map import find_large_label
@@ -25,13 +25,8 @@ from sweeper.data.formats.base import (
     find_split,
 )
 from sweeper.data.formats.class_masks import (
-    find_image_stem,
-    find_mask_classes,
-    join_masks,
-    join_objects,
-    note_objects,
+    choose_join,
     note_tasks,
-    remove_stem,
 )
 from sweeper.data.formats.file_patterns import (
     STEM,
@@ -45,8 +40,8 @@ from sweeper.data.formats.file_patterns import (
     get_fixed_folder,
     has_wildcards,
 )
-from sweeper.data.formats.layout_guess import LayoutGuess
-from sweeper.data.formats.name_words import find_naming, match_zeros, strip_common_ends, strip_word
+from sweeper.data.formats.matching import READINGS, list_own_words, match_masks
+from sweeper.data.formats.pattern_texts import list_patterns
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
@@ -54,8 +49,8 @@ from sweeper.data.text_tables import SPLITS, SplitAssignment
 
 NAME = "patterns"
 _WAY_OUT = "say which is meant with --images and --masks"
-_MADE = re.compile(r"(.+)[_-]([A-Za-z]\w*)")
-"""Pattern of an image derived from another one, with whose name it begins."""
+Pairs = Mapping[Path, Sequence[Path]]
+"""The masks of each image that has any."""
 
 
 def make_pattern_layout(place: DataSource) -> FormatLayout:
@@ -85,9 +80,7 @@ def _read_patterns(place: DataSource) -> ReadResult:
     images, masks = _get_patterns(place)
     where = f"--images {images.text}"
     reading = ReadResult([], None, place=where, mask_place=f"--masks {masks.text}")
-    has_same_folders = bool(masks.folders) and len(masks.folders) == len(images.folders)
-    is_by_names = all(_list_named_folders(place)) or not (masks.has_stem or has_same_folders)
-    if is_by_names and not has_wildcards(masks.text):
+    if not (masks.has_stem or masks.folders or has_wildcards(masks.text)):
         place.problems.append(
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
             f"folders as --images, got {masks.text}; for example 'labels/{STEM}_mask.png'"
@@ -96,19 +89,31 @@ def _read_patterns(place: DataSource) -> ReadResult:
         every = [*find_matches(place, masks)]
         drawn = [one for one in every if one.path.suffix.lower() in MASK_SUFFIXES]
         labels = MatchedFiles(masks, drawn or every)
-        if is_by_names:
-            are_masks = {one.path for one in labels.files}
-            others = [one for one in matched.files if one.path not in are_masks]
-            named = match_names(place, matched._replace(files=others or matched.files), labels)
-        else:
-            named = matched, labels
-        if named is not None:
-            reading.samples, left = pair_files(place, *named, choose_split_rule(place, named[0].files))
+        if not note_tasks(place, labels.files):
+            drawings = {one.path for one in labels.files}
+            others = [one for one in matched.files if one.path not in drawings]  # masks may be next to their images
+            matched = matched._replace(files=others or matched.files)
+            is_by_names, paired = _pair_as_requested(place, matched, labels)
+            matched = matched._replace(files=leave_out_made(place, matched.files, paired)) if is_by_names else matched
+            rule = choose_split_rule(place, matched.files)
+            reading.samples, left = pair_files(place, matched.files, labels.files, paired, rule)
             place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
-            if is_by_names and all(len(of_image) == 1 for of_image in find_masks(*named).values()):
+            if is_by_names and all(len(of_image) == 1 for of_image in paired.values()):
                 note_naming(place, reading.samples)
     reading.classes = place.names
     return reading
+
+
+def _pair_as_requested(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> tuple[bool, Pairs]:
+    """Return whether files are paired by their names, and the masks of each image.
+
+    They are where both sides are folders, or where neither `{stem}` nor the same folders say which mask is whose.
+    """
+    paired = find_masks(images, masks)
+    has_same_folders = bool(masks.pattern.folders) and len(masks.pattern.folders) == len(images.pattern.folders)
+    is_clear = masks.pattern.has_stem or (has_same_folders and [*map(len, paired.values())] == [1] * len(images.files))
+    is_by_names = all(_list_named_folders(place)) or not is_clear
+    return is_by_names, pair_by_names(images.files, masks.files) if is_by_names else paired
 
 
 def split_by_folder(one: PatternMatch) -> SplitName | None:
@@ -171,8 +176,9 @@ def list_pattern_files(
 
 def pair_files(
     place: DataSource,
-    images: MatchedFiles,
-    masks: MatchedFiles,
+    images: Sequence[PatternMatch],
+    masks: Sequence[PatternMatch],
+    paired: Pairs,
     split: Callable[[PatternMatch], SplitName | None],
     *,
     table: Pixels | None = None,
@@ -184,115 +190,107 @@ def pair_files(
         place: receives the problems.
         images: the image files; those that are masks of others are left out.
         masks: the mask files.
+        paired: the masks of each image.
         split: returns the split of an image.
         table: (256,), the label of each number in the masks; None = the numbers are labels.
         named: whether a format defines the names. Then samples are named by `{stem}`, and masks without an image are
             problems. Else samples are named by their files.
     """
-    masks_of_images = find_masks(images, masks)
-    used_masks = {path for masks_of_image in masks_of_images.values() for path in masks_of_image}
-    if both := [one for one in images.files if one.path in masks_of_images.get(one.path, ())]:
+    used_masks = {path for of_image in paired.values() for path in of_image}
+    if both := [one for one in images if one.path in paired.get(one.path, ())]:
         place.problems.append(
             "--masks must name other files than --images, found "
             f"{abbreviate([place.format_name(one.path) for one in both], 2)} as "
             "the mask of itself; correct one of the patterns"
         )
         return [], []
-    image_files = [one for one in images.files if one.path not in used_masks]  # masks may be next to their images
-    owners: dict[Path, list[PatternMatch]] = defaultdict(list)
-    for one in image_files:
-        for path in masks_of_images.get(one.path, ()):
-            owners[path].append(one)
-    names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
+    files = [one for one in images if one.path not in used_masks]  # masks may be next to their images
+    owners: dict[Path, list[Path]] = defaultdict(list)
+    for one in files:
+        for path in paired.get(one.path, ()):
+            owners[path].append(one.path)
+    names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in files}
     repeated = len(set(names.values())) < len(names)
-    every = [(one, masks_of_images[one.path]) for one in image_files if one.path in masks_of_images]
-    are_several = any(len(masks_of_image) > 1 for _, masks_of_image in every)
-    classes, labels = find_mask_classes(every, place) if are_several else ({}, None)
-    are_objects = are_several and not classes and note_objects(every, place)
+    every = [(one, paired[one.path]) for one in files if one.path in paired]
+    join = choose_join(place, every, partial(_suggest_one_mask, place, every))
+    first = [place.format_name(path) for one, of_image in every[:1] for path in (of_image[0], one.path)]
+    asked = f" (--masks {place.patterns.masks} names none)" if place.patterns else ""
+    example = f" (as {first[0]} is that of {first[1]})" if first else asked
     samples, faults = [], set()
-    place.describe_way_out = cache(partial(_name_some_masks, place, every, classes))
-    for one in image_files:
-        masks_of_image = masks_of_images.get(one.path, [])
-        if not masks_of_image:
-            missing = _guess_pattern_name(masks, one.stem)
-            way_out = "a CSV (image,mask) of those that have one as DATA"
-            lacking = f"has no mask{place.describe_unread(one.path)}"
-            place.add_problem(one.path, f"{lacking}; add {missing}, remove the image, or give {way_out}")
-            continue
-        path, name = masks_of_image[0], place.format_name(one.path)
-        if len(masks_of_image) > 1 and not (classes or are_objects):
-            these = abbreviate([place.format_name(path) for path in masks_of_image], 3)
-            rule = "an image has one mask, or one for each class, called alike for all images (a_road.png, a_car.png)"
-            step = f"{place.describe_way_out()}, or join those of one image into one"
-            faults.add(f"{name}: {rule}, found {these}; {step}")
-        elif len(owners[path]) > 1:
-            these = abbreviate([place.format_name(owner.path) for owner in owners[path]], 3)
-            faults.add(
-                f"{place.format_name(path)}: a mask has one image, found {these}; rename or remove one, or {_WAY_OUT}"
-            )
-        elif path.suffix.lower() not in MASK_SUFFIXES:
-            rule = f"masks must be one of {', '.join(MASK_SUFFIXES)}"
-            place.add_problem(path, f"{rule}, found {path.suffix or 'none'}; save it as PNG")
+    for one in files:
+        of_image = paired.get(one.path, ())
+        if not of_image:
+            way_out = "remove the image, or give a CSV (image,mask) of those that have one as DATA"
+            place.add_problem(one.path, f"has no mask{place.describe_unread(one.path)}; add it{example}, {way_out}")
+        elif fault := _find_fault(place, of_image, owners[of_image[0]], is_joined=join is not None):
+            faults.add(fault)
         else:
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
-            made = partial(read_mask_file, place, path, table)
-            if classes:
-                made = partial(join_masks, place, labels, [(path, classes[path]) for path in masks_of_image])
-            if are_objects:
-                made = partial(join_objects, place, masks_of_image)
-            mask_names = [*map(place.format_name, masks_of_image)]
+            made = partial(join, of_image) if join else partial(read_mask_file, place, of_image[0], table)
+            mask_names = [*map(place.format_name, of_image)]
             labels_at = abbreviate([" + ".join(mask_names[:2]), *mask_names[2:]], 1)
-            samples.append(Sample(stem, name, (one.path,), made, labels_at, SplitAssignment(split(one))))
+            side = SplitAssignment(split(one))
+            samples.append(Sample(stem, place.format_name(one.path), (one.path,), made, labels_at, side))
     place.problems += sorted(faults)
-    left = [one for one in masks.files if one.path not in used_masks]
+    left = [one for one in masks if one.path not in used_masks]
     for one in left if named else ():
-        missing = _guess_pattern_name(images, one.stem)
-        place.add_problem(one.path, f"has no image; add {missing}, or remove the mask")
+        place.add_problem(one.path, f"has no image; add it{example}, or remove the mask")
     return drop_repeated(place, samples), [one.path for one in left]
 
 
-def match_names(
-    place: DataSource, images: MatchedFiles, masks: MatchedFiles
-) -> tuple[MatchedFiles, MatchedFiles] | None:
-    """Give files stems that pair them by their names, and leave out images derived from others.
+def _find_fault(place: DataSource, masks: Sequence[Path], owners: Sequence[Path], *, is_joined: bool) -> str:
+    """Return why an image cannot have these masks, the first of which has these images; "" if it can."""
+    these = [abbreviate([*map(place.format_name, paths)], 3) for paths in (masks, owners)]
+    first = place.format_name(masks[0])
+    if len(masks) > 1 and not is_joined:
+        rule = "an image has one mask, or one for each class, called alike for all images (a_road.png, a_car.png)"
+        step = f"{place.describe_way_out()}, or join those of one image into one"
+        return f"{place.format_name(owners[0])}: {rule}, found {these[0]}; {step}"
+    if len(owners) > 1:
+        return f"{first}: a mask has one image, found {these[1]}; rename or remove one, or {_WAY_OUT}"
+    if masks[0].suffix.lower() not in MASK_SUFFIXES:
+        kinds = ", ".join(MASK_SUFFIXES)
+        return f"{first}: masks must be one of {kinds}, found {masks[0].suffix or 'none'}; save it as PNG"
+    return ""
 
-    Return None, and a problem, if masks are named by tasks.
+
+def pair_by_names(images: Sequence[PatternMatch], masks: Sequence[PatternMatch]) -> Pairs:
+    """Return the masks of each image by the words of their paths; images that are masks of others have none.
+
+    Where each image has one mask, and their names have different words of their own, each may be of another class: then
+    only those without such a word are paired.
     """
-    if note_tasks(place, masks.files):
-        return None
-    images, masks = find_stems(images, masks)
-    return _leave_out_made(place, images, masks), masks
+    files = {one.below: one.path for one in (*images, *masks)}
+    mask_names = {one.below for one in masks}
+    owners = match_masks([one.below for one in images if one.below not in mask_names] or [*files], sorted(mask_names))
+    words = {
+        mask: tuple(
+            word for word in list_own_words(mask.rpartition("/")[2], image, READINGS[2]) if not word.isdecimal()
+        )
+        for mask, of_mask in owners.items()
+        for image in of_mask
+    }
+    if len({*words.values()}) > 1 and len({*map(tuple, owners.values())}) == len(owners):
+        owners = {mask: of_mask for mask, of_mask in owners.items() if not words[mask]}
+    paired: dict[Path, list[Path]] = defaultdict(list)
+    for mask, of_mask in owners.items():
+        for image in of_mask:
+            paired[files[image]].append(files[mask])
+    return paired
 
 
-def find_stems(images: MatchedFiles, masks: MatchedFiles) -> tuple[MatchedFiles, MatchedFiles]:
-    """Give files stems that pair them by their names, without words as in `a_mask.png`."""
-    image_word, mask_word = find_naming({one.stem for one in images.files}, {one.stem for one in masks.files})
-    image_files = [one._replace(stem=strip_word(one.stem, image_word)) for one in images.files]
-    mask_files = [one._replace(stem=strip_word(one.stem, mask_word)) for one in masks.files]
-    image_files, mask_files = strip_common_ends(match_zeros(image_files, mask_files), mask_files)
-    stems = {one.stem for one in image_files}
-    stem_of_mask = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
-    words = {remove_stem(one.stem, stem) for one, stem in stem_of_mask.items()}
-    if len({*stem_of_mask.values()}) < len(stem_of_mask) or len(words) == 1:
-        # Otherwise each is of one unknown class.
-        mask_files = [one._replace(stem=stem_of_mask.get(one, one.stem)) for one in mask_files]
-    pattern = masks.pattern._replace(has_stem=True, exact=True)
-    return images._replace(files=image_files), MatchedFiles(pattern, mask_files)
-
-
-def _leave_out_made(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> MatchedFiles:
+def leave_out_made(place: DataSource, images: Sequence[PatternMatch], paired: Pairs) -> list[PatternMatch]:
     """Leave out images derived from others, such as ISIC's `a_superpixels.png` next to `a.jpg`.
 
-    Such images have no mask, and exist for at least half of the images that have one, all with the same suffix.
+    Such images have no mask, and exist for at least half of the images that have one, all with the same word.
     """
-    with_masks = find_masks(images, masks)
-    stems = {one.stem for one in images.files if one.path in with_masks}
-    without = (one for one in images.files if one.path not in with_masks)
-    parts = {one.path: match for one in without if (match := _MADE.fullmatch(one.stem)) and match[1] in stems}
-    if len({match[2] for match in parts.values()}) != 1 or 2 * len(parts) < len(stems):
-        return images
-    place.tally.add("picture", "made of an image, passed over", *map(place.format_name, parts))
-    return images._replace(files=[one for one in images.files if one.path not in parts])
+    with_masks = {one.below for one in images if one.path in paired}
+    made = match_masks(with_masks, {one.below for one in images} - with_masks)
+    words = {tuple(list_own_words(path, image)) for path, of_path in made.items() for image in of_path}
+    if len(words) != 1 or not any(words) or 2 * len(made) < len(with_masks):
+        return [*images]
+    place.tally.add("picture", "made of an image, passed over", *made)
+    return [one for one in images if one.below not in made]
 
 
 def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = False) -> None:
@@ -302,49 +300,33 @@ def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = 
         place.notes.append(f"Images and masks were paired by their names: {example}.")
 
 
-def _name_some_masks(
-    place: DataSource, every: Sequence[tuple[PatternMatch, Sequence[Path]]], classes: Mapping[Path, str]
+def _suggest_one_mask(
+    place: DataSource, every: Sequence[tuple[PatternMatch, Sequence[Path]]], kinds: Mapping[Path, str]
 ) -> str:
     """Return the step, with options, that selects one mask per image: the first, or that of the most common class."""
-    kind = Counter(classes[path] for _, masks in every for path in masks).most_common(1)[0][0] if classes else ""
-    wanted = {one.path: [path for path in masks if classes.get(path, "") == kind][:1] for one, masks in every}
-    wanted = {path: of_image for path, of_image in wanted.items() if of_image}
-    image, path = next((PurePosixPath(one.below), wanted[one.path][0]) for one, _ in every if one.path in wanted)
-    mask = PurePosixPath(path.relative_to(place.root).as_posix())
-    at, other = (
-        escape_pattern(f"{file.parent}/".removeprefix("./")) if len(folders) == 1 else "**/"
-        for file, folders in ((image, {path.parent for path in wanted}), (mask, {m[0].parent for m in wanted.values()}))
-    )
-    lengths = {len(PurePosixPath(one.below).stem) for one, _ in every}
-    names = ["*", "?" * min(lengths)] if len(lengths) == 1 else ["*"]
-    ends = [
-        STEM.join(map(escape_pattern, mask.stem.split(image.stem, 1))),
-        *([f"*{escape_pattern(kind)}*"] if kind else []),
-    ]
-    for texts in product(
-        (f"{at}{name}{image.suffix}" for name in names), (f"{other}{end}{mask.suffix}" for end in ends)
-    ):
-        images, masks = (MatchedFiles(one, [*find_matches(place, one)]) for one in map(compile_pattern, texts))
-        used = {one.path for one in masks.files}
-        images = images._replace(files=[one for one in images.files if one.path not in used])
-        if not masks.pattern.has_stem:
-            images, masks = find_stems(images, masks)
-        if (
-            find_masks(images, masks) == wanted
-            and {one.path for one in images.files} == wanted.keys()
-            and len({*map(str, wanted.values())}) == len(wanted)
-        ):
-            of = f"those of {kind} alone" if kind else "the first of each"
-            return f"to take {of}: {LayoutGuess(*texts).format_options(place)}"
-    return _WAY_OUT
+    kind = Counter(kinds[path] for _, masks in every for path in masks).most_common(1)[0][0] if kinds else ""
+    wanted = {one.path: [path for path in masks if kinds.get(path, "") == kind][:1] for one, masks in every}
+    options = suggest_options(place, {path: of_image for path, of_image in wanted.items() if of_image})
+    return f"to take {f'those of {kind} alone' if kind else 'the first of each'}: {options}" if options else _WAY_OUT
 
 
-def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
-    """Return the file name that a pattern gives a stem, with the extension of the other files."""
-    name = matched.pattern.text.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
-    if name.endswith(".*"):
-        name = name.removesuffix(".*") + (matched.files[0].path.suffix if matched.files else ".png")
-    return f"one that {matched.pattern.text!r} names" if "*" in name else name
+def suggest_options(place: DataSource, wanted: Pairs) -> str:
+    """Return options by which exactly these pairs are read, from the folder that the user gave on; "" if none do."""
+    if not wanted:
+        return ""
+    below = {path: name for name, path in place.listing}
+    masks = {below[path] for of_image in wanted.values() for path in of_image}
+    images = {below[path] for path in wanted}
+    texts = [*product(list_patterns(images), list_patterns(masks))]
+    found = {
+        text: {one.below for one in find_matches(place, compile_pattern(text))}
+        for text in {*chain.from_iterable(texts)}
+    }
+    exact = [pair for pair in texts if found[pair[1]] == masks and found[pair[0]] - masks == images]
+    for pair in sorted(exact, key=lambda pair: not found[pair[0]].isdisjoint(masks))[:1]:
+        at, other = (escape_pattern(place.above) + text for text in pair)
+        return f"--images '{at}' --masks '{other}'"
+    return ""
 
 
 def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Size | None) -> Pixels:

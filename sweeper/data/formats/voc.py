@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
-from sweeper.data.formats.file_patterns import STEM, escape_pattern
+from sweeper.data.formats.file_patterns import STEM, escape_pattern, find_masks
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.text_tables import read_classes
@@ -45,7 +45,7 @@ def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     spare = [one.stem for one in images.files if one.stem not in stems]
     place.tally.add("image", "without a mask, passed over", *spare)
     images = images._replace(files=both)
-    samples, _ = pair_files(place, images, masks, lambda _: None, named=True)
+    samples, _ = pair_files(place, images.files, masks.files, find_masks(images, masks), lambda _: None, named=True)
     classes = _read_names(place, base, [one.stem for one in both])
     return ReadResult(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
 
