@@ -98,6 +98,7 @@ class ReportPaths:
         self.recommendation = self.folder / "recommendation.json"
         self.trials = self.folder / "trials.csv"
         self.split = self.folder / "split.csv"
+        self.paper = self.folder / "paper.tex"
         self.figures = self.folder / "figures"
 
 

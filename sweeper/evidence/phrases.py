@@ -80,13 +80,13 @@ REMARKS: dict[str, Phrase] = {
         "{constant:number}",
         "head",
     ),
-    "UNLEARNED": Phrase("Not learned by any {kind}: {classes:list}", "head"),
+    "UNLEARNED": Phrase("Not learned by any {kind}: {classes:classes}", "head"),
     "GUESS": Phrase(
         "Not tested here, a guess: on {sets} similar data sets {loss:code} ({params}) gained {gain:signed} mIoU on "
         "average",
         "head",
     ),
-    "LUCKY": Phrase("{n} of {trainings:count training} of {loss:code} never predict {classes:list}", "head"),
+    "LUCKY": Phrase("{n} of {trainings:count training} of {loss:code} never predict {classes:classes}", "head"),
     "ALONE": Phrase("Nothing was compared: {use:code} alone was trained", "head"),
     "ONE_FUNCTION": Phrase("On these data {names:codes} are {use:code} under other names", "head"),
     "NETWORKS": Phrase(
@@ -200,9 +200,9 @@ GLOSSARY: dict[str, str] = {
 
 PARTS: dict[str, str] = {
     "GAIN": "{estimate:signed} [{low:signed}, {high:signed}] {unit} over {present:code} (95 %)",
-    "COST": "{cost:bound} {unit} against the best of {losses} (95 %)",
-    "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}], before {before:signed} "
-    "({seeds:count seed})",
+    "COST": "{cost:bound} {unit} against the best of the {losses} losses (95 %)",
+    "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}] from {seeds:count seed}; "
+    "{before:signed} before",
     "SCORE": "{estimate:number} [{low:number}, {high:number}]",
     "MEAN": "{estimate:number}",
     "LEAD": "{estimate:signed} [{low:signed}, {high:signed}]",
@@ -299,6 +299,7 @@ class _PhraseFormatter(Formatter):
             "code": lambda name: f"`{name}`",
             "codes": lambda names: join_words([f"`{name}`" for name in names]),
             "list": _list_names,
+            "classes": lambda names: f"class{'es' * (len(names) > 1)} {_list_names(names)}",
         }
 
     def format_field(self, value: Any, format_spec: str) -> str:

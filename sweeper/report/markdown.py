@@ -16,7 +16,6 @@ from sweeper.report import sections
 from sweeper.report.facts import ReportFacts
 from sweeper.report.figures import FIGURES, DrawnFigure
 from sweeper.report.formatting import escape_md, escape_prose, join_unbroken, make_fence, make_one_line, make_table
-from sweeper.report.paper import format_for_paper
 
 
 def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str]) -> str:
@@ -54,7 +53,6 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str]) 
         "folded": list_remarks(document, "fold"),
         "search": _summarise_search(facts),
         "command": make_fence(make_one_line(facts.sweep.rerun), "bash"),
-        "paper": format_for_paper(facts),
         "words": "\n".join(f"- **{word}**: {escape_prose(meaning)}" for word, meaning in GLOSSARY.items()),
         "left_out": "; ".join(missing),
     }

@@ -1,4 +1,4 @@
-"""A study for a paper: a methods paragraph and a table in LaTeX, and BibTeX."""
+"""A study for a paper, in one LaTeX file: a methods paragraph, a table, and the references as BibTeX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sweeper.evidence.answer_text import describe_network
 from sweeper.evidence.phrases import format_headline
 from sweeper.losses import FAMILIES
 from sweeper.report.facts import ReportFacts
-from sweeper.report.formatting import format_count_range, make_fence, make_one_line
+from sweeper.report.formatting import format_count_range, make_one_line
 
 LIBRARIES = {
     "sweeper": "author = {{The sweeper maintainers}}, year = {2026}, "
@@ -31,10 +31,10 @@ _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
 
 
 def format_for_paper(facts: ReportFacts) -> str:
-    """Return paragraph, table and references as two fenced blocks; empty if no losses were compared."""
+    """Return paragraph, table and references in LaTeX; a comment if no losses were compared."""
     chosen, recipe = facts.chosen, facts.sweep.conditions.recipe
     if chosen is None or len(facts.finalists) < 2:
-        return ""
+        return "% No losses were compared.\n"
     sources = make_loss_references(chosen.family)
     entries = LIBRARIES | sources
     if recipe.command is not None or recipe.model is not None:
@@ -43,8 +43,8 @@ def format_for_paper(facts: ReportFacts) -> str:
         f"@misc{{{key},\n  {re.sub(r'}, (?=[a-z]+ =)', '},' + chr(10) + '  ', text)}\n}}"
         for key, text in entries.items()
     )
-    latex = f"{_write_methods(facts, list(sources))}\n\n{_write_table(facts)}"
-    return f"{make_fence(latex, 'latex')}\n\n{make_fence(bibtex, 'bibtex')}"
+    references = f"\\begin{{filecontents}}{{sweeper.bib}}\n{bibtex}\n\\end{{filecontents}}"
+    return f"{references}\n\n{_write_methods(facts, list(sources))}\n\n{_write_table(facts)}\n"
 
 
 def make_loss_references(family: str) -> dict[str, str]:

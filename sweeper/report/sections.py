@@ -10,8 +10,7 @@ from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import FinalistEvidence, OtherMeasure
 from sweeper.core.text import format_significant, format_upper_bound
 from sweeper.evidence.document import AnswerDocument
-from sweeper.evidence.verdict_predicates import has_beaten
-from sweeper.report.facts import ReportFacts, find_best_trial, find_difference
+from sweeper.report.facts import ReportFacts, find_best_trial
 from sweeper.report.formatting import (
     MISSING,
     escape_md,
@@ -78,22 +77,6 @@ def make_classes_table(facts: ReportFacts) -> str:
     for field, title in names.items():
         columns |= {f"{title} {format_code(f.family)}": partial(score, field, f) for f in pair}
     return tabulate(range(len(facts.classes)), columns) if pair else ""
-
-
-def make_pairs_table(facts: ReportFacts) -> str:
-    """Return the difference of every pair, row minus column, in bold where it is established; "" for one pair."""
-    finalists, evidence = facts.finalists, facts.evidence
-    if evidence is None or len(finalists) < 3:
-        return ""
-
-    def subtract(j: int, i: int) -> str:
-        gap = find_difference(facts, finalists[i], finalists[j])
-        text = MISSING if gap is None else facts.format_gain(gap, finalists[i], finalists[j])
-        return f"**{text}**" if gap is not None and has_beaten(evidence, i, j) else text
-
-    columns: dict[str, Callable[[int], str]] = {"row minus column": lambda i: _name_loss(facts, finalists[i])}
-    columns |= {f"− {format_code(f.family)}": partial(subtract, j) for j, f in enumerate(finalists)}
-    return tabulate(range(len(finalists)), columns)
 
 
 def make_measures_table(facts: ReportFacts) -> str:

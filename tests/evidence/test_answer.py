@@ -136,7 +136,7 @@ def test_without_a_usable_present_loss_the_answer_says_so() -> None:
 def test_trainings_that_miss_classes_collapse_or_still_improve_are_remarks() -> None:
     name = evidence(PAIR).classes[1]
     lucky = answer(evidence(PAIR, finalists={"cross_entropy": {"missed_classes": {name: 1}}}))
-    assert f"1 of 3 trainings of `cross_entropy` never predict {name}." in format_head(lucky)
+    assert f"1 of 3 trainings of `cross_entropy` never predict class {name}." in format_head(lucky)
     assert "LUCKY" not in codes(answer(evidence(PAIR, finalists={"cross_entropy": {"missed_classes": {name: 3}}})))
     rising = evidence(PAIR, finalists={"cross_entropy": {"still_rising": 0.03}})
     assert "RISING" in codes(answer(rising)) and "RISING" not in codes(answer(rising, longer_look(longer_gap("dice"))))

@@ -1,4 +1,4 @@
-"""The section for a paper: every shipped loss has a source to cite, and the paragraph describes the study."""
+"""The text for a paper: every shipped loss has a source to cite, and the paragraph describes the study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from sweeper.losses import FAMILIES
 from sweeper.report.facts import collect_facts
 from sweeper.report.paper import LIBRARIES, escape_latex, format_for_paper, make_loss_references
-from tests.report.test_markdown import CLEAR, drop_folded, name_everything, render_text
+from tests.report.test_markdown import CLEAR, name_everything
 from tests.support import builders
 from tests.support.simulated_studies import conclude
 
@@ -60,9 +60,8 @@ def test_the_paragraph_says_how_the_study_was_made() -> None:
     assert make_loss_references("my_loss") == {}
 
 
-def test_the_section_is_folded_and_only_exists_if_losses_were_compared() -> None:
-    compared = render_text(builders.sweep(), builders.evidence(CLEAR))
-    assert "```latex" in compared and "```latex" not in drop_folded(compared)
-    assert "```latex" not in render_text(builders.sweep(), builders.evidence({"dice": 0.7}))
+def test_names_are_escaped_and_nothing_is_written_where_no_losses_were_compared() -> None:
+    sweep, alone = builders.sweep(), builders.evidence({"dice": 0.7})
+    assert format_for_paper(collect_facts(sweep, conclude(sweep, alone), alone)) == "% No losses were compared.\n"
     assert escape_latex("a_b & 50 % ~ \\x") == r"a\_b \& 50 \% \textasciitilde{} \textbackslash{}x"
     assert "\\input{x}" not in format_for_paper(collect_facts(*name_everything(("background", "cr_ack"), "\\input{x}")))

@@ -9,9 +9,8 @@ import pytest
 from sweeper.cli.progress import PhaseProgress, format_outcome
 from sweeper.core.records import Collapse, Evidence, OtherMeasure, Regret, Rung, SweepRecord
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.report import sections
-from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, list_seed_scores
+from sweeper.report.facts import ReportFacts, collect_facts, group_confirmations, list_seed_scores
 from sweeper.report.tables import make_trials_frame
 from sweeper.tracking.values import RunValues
 from tests.support import builders
@@ -49,23 +48,6 @@ def test_losses_are_listed_with_gain_cost_and_score_at_the_plain_point() -> None
     ]
     assert (cells[0]["costs at most"], cells[1]["costs at most"], cells[0]["at 0.5"]) == ("0.005", "–", "0.600")
     assert cells[1]["test mIoU [95 %]"] == "0.670 (one seed)"
-
-
-def test_the_matrix_of_pairs_has_what_is_established_in_bold() -> None:
-    facts = make_facts()
-    table = split_rows(sections.make_pairs_table(facts))
-    names = [finalist.family for finalist in facts.finalists]
-    assert table[0][1:] == [f"− `{name}`" for name in names] and len(names) > 2
-    cells = [row[1:] for row in table[2:]]
-    assert facts.evidence is not None
-    for i, row in enumerate(cells):
-        assert row[i] == "–"
-        for j, cell in enumerate(row):
-            pair = facts.finalists[i], facts.finalists[j]
-            gap = find_difference(facts, *pair)
-            assert gap is None or cell.strip("*") == facts.format_gain(gap, *pair)
-            assert cell.startswith("**") == (i != j and has_beaten(facts.evidence, i, j))
-    assert sections.make_pairs_table(make_facts(record=builders.evidence({"dice": 0.7, "cross_entropy": 0.6}))) == ""
 
 
 def test_classes_have_their_share_of_the_pixels_and_scores_of_two_losses() -> None:

@@ -186,8 +186,8 @@ def _make_caption(
     """Make the figure's caption; `gaps`: the recommended loss's lead on each test image."""
     chosen, rival = (format_code(name) for name in names)
     text = (
-        f"Of the test images whose predictions were kept: where {chosen} is most ahead of {rival}, the median, and "
-        f"where it is most behind; the answers of seed {first.spec.seed}, each at its own {facts.point_name}."
+        f"Where {chosen} is most ahead of {rival}, at the median, and most behind, of the test images whose "
+        f"predictions were kept; seed {first.spec.seed}, each at its own {facts.point_name}."
     )
     if not facts.is_binary:
         text += " Full colour: the two differ."
