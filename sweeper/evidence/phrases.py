@@ -14,7 +14,7 @@ can be cited: docs/report.md lists all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from string import Formatter
 from typing import Any, Literal, NamedTuple
 
@@ -288,7 +288,7 @@ class _PhraseFormatter(Formatter):
     def __init__(self, scale: Scale, margin: float) -> None:
         """Create the formatter of scores of this scale, compared with this margin."""
         self._scale, self._margin = scale, margin
-        self._specs = {
+        self._specs: dict[str, Callable[[Any], str]] = {
             "signed": self._format_signed,
             "number": lambda value: f"{value:.{scale.digits}f}",
             "gain": self._format_gain,
@@ -299,7 +299,7 @@ class _PhraseFormatter(Formatter):
             "code": lambda name: f"`{name}`",
             "codes": lambda names: join_words([f"`{name}`" for name in names]),
             "list": _list_names,
-            "classes": lambda names: f"class{'es' * (len(names) > 1)} {_list_names(names)}",
+            "classes": _list_classes,
         }
 
     def format_field(self, value: Any, format_spec: str) -> str:
@@ -327,6 +327,10 @@ class _PhraseFormatter(Formatter):
         """Format a lower bound, rounded down."""
         digits = self._count_digits(abs(value))
         return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:+.{digits}f}"
+
+
+def _list_classes(names: Sequence[str]) -> str:
+    return f"class{'es' * (len(names) > 1)} {_list_names(names)}"
 
 
 def _list_names(names: Sequence[str]) -> str:

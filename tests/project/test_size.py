@@ -14,11 +14,11 @@ from sweeper.cli.main import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
     "lines": 46_600,
-    "modules": 296,
-    "branches": 5_850,
-    "sentences": 1_685,
-    "lines of tests": 38_600,
-    "words of documents": 31_200,
+    "modules": 297,
+    "branches": 5_760,
+    "sentences": 1_680,
+    "lines of tests": 38_800,
+    "words of documents": 31_250,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,

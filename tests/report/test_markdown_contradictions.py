@@ -36,7 +36,7 @@ def list_surfaces(
         ReportedStudy(sweep, Conclusion(document, evidence, look), document, ReportPaths(Path("x"), "y"))
     )
     return {
-        "report": render_report(facts, NO_FIGURES).replace("\u00a0", " ").split("\n## Words")[0],
+        "report": render_report(facts, NO_FIGURES).replace("\u00a0", " ").split("<summary>Words")[0],
         "terminal": format_answer(document, 500),
         "MLflow": summary.note + str(summary.tags),
         "LaTeX": format_for_paper(facts),
