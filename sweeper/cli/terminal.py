@@ -24,7 +24,7 @@ def get_width(most: int = 110) -> int:
 def echo_lines(text: str, *, err: bool = False) -> None:
     """Print lines; on a terminal, wrap long ones with their rest indented by two columns.
 
-    Other outputs get the lines unchanged.
+    Commands of sweeper stay on one line, to be pasted. Other outputs get all lines unchanged.
     """
     if (sys.stderr if err else sys.stdout).isatty():
         width = get_width(sys.maxsize)
@@ -50,4 +50,5 @@ def format_ending(outcome: ReportedStudy) -> str:
 
 def _break_line(line: str, width: int) -> str:
     indent = len(line) - len(line.lstrip(" ")) + 2
-    return line if len(line) <= width else fill_words(line, width, rest=" " * indent)
+    is_kept = len(line) <= width or line.lstrip().startswith("sweeper ")
+    return line if is_kept else fill_words(line, width, rest=" " * indent)

@@ -77,14 +77,15 @@ class InterimReporter:
         if sum(trial.state == "complete" for trial in sweep.trials) == IMPRESSION:
             self.publish()
 
-    def publish(self) -> None:
-        """Publish the study's answer if it has changed."""
+    def publish(self) -> str:
+        """Publish the study's answer if it has changed, and return it."""
         self._sweep = self._read()
         answer = read_interim_answer(self._sweep).answer
         self._note(answer)
         if answer and answer != self._published:
             self._published = answer
             self._publish(self._sweep, answer)
+        return answer
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def run_study(session: StudySession) -> ReportedStudy:
         forecast = _announce_forecast(session, request)
         so_far = _make_interim_reporter(session, heartbeat)
         so_far.publish()
+        place = ReportPaths(settings.out, name).markdown
         keeper = Timekeeper(request.timeout, session.elapsed_seconds, before=studies.list_all_results(study))
         context = RunContext(
             study,
@@ -141,7 +143,7 @@ def run_study(session: StudySession) -> ReportedStudy:
             time=keeper,
             is_taken_over=lost,
             heartbeat=heartbeat,
-            publish_answer=so_far.publish,
+            publish_answer=lambda: f"So far: {answer} ({place}). " if (answer := so_far.publish()) else "",
             resume_command=session.resume_command,
         )
         try:

@@ -68,8 +68,8 @@ class RunContext:
     """Trainings that failed in a row, over all phases."""
     heartbeat: Heartbeat | None = None
     """Writer of the status file; None = no file is written."""
-    publish_answer: Callable[[], None] = lambda: None
-    """Publishes the answer so far if it has changed."""
+    publish_answer: Callable[[], str] = lambda: ""
+    """Publishes the answer so far if it has changed, and returns it with its place; "" if there is none yet."""
     resume_command: str = ""
     """The command that continues the study."""
     measure: Measure = measure_loss_distances
@@ -94,7 +94,8 @@ class RunContext:
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
-                f"stopped; everything finished is kept. To continue: {self.resume_command}", self.stop.status
+                f"stopped; everything finished is kept. {self.publish_answer()}To continue:\n{self.resume_command}",
+                self.stop.status,
             )
         return done
 

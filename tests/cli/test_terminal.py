@@ -35,6 +35,13 @@ def test_a_terminal_gets_lines_that_end_with_words(monkeypatch: pytest.MonkeyPat
     assert " ".join(line.strip() for line in others) == LINE.strip()
 
 
+def test_a_command_is_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", output := Terminal())
+    echo_lines(command := "  sweeper run --study 'my own study' --resume --storage sqlite:///elsewhere.db")
+    assert output.getvalue() == f"{command}\n"
+
+
 def test_a_pipe_gets_the_line_unbroken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setenv("COLUMNS", "40")
     echo_lines(LINE)
