@@ -128,11 +128,6 @@ _WORKFLOW = "workflowType=machine_learning"
 """Without it MLflow 3 may open its page for traces of language models."""
 
 
-def get_run_place(experiment: str, run: str) -> str:
-    """Return the address of a run's page."""
-    return f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?{_WORKFLOW}"
-
-
 def get_view_place(experiment: str, view: View = "sweep", *, charts: bool = False) -> str:
     """Return the address of a prepared view of a sweep: of its table or its charts."""
     mode = "&compareRunsMode=CHART" if charts else ""

@@ -31,7 +31,6 @@ from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
 _MASK_WORD = re.compile(r"^(?:masks?|labels?|gt|seg|segm|segmentation|manual)(?=\d*$)", re.IGNORECASE)
 _TASK = re.compile(r"task-(\d+)-annotation-\d+-by-\d+-tag-(.+)-\d+")
-_BREAK = re.compile(r"[\W_]+")
 
 
 def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
