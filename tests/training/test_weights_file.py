@@ -20,7 +20,7 @@ from sweeper.deployment.predict import load_from_file, load_from_study
 from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import BLANK, HEADER, SEAL, read_record, seal_file
-from tests.deployment.test_export import keep, recommended_in
+from tests.deployment.test_export import keep, read_use
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.pasting import run_text
 
@@ -30,14 +30,14 @@ def network(tmp_path: Path) -> Path:
     """Return the recommended network of a study `s` in the folder, whose trainings were invented."""
     study = studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", new_plan())
     train(study, FakeExecutor(fake_result), plan=new_plan())
-    chosen = recommended_in(tmp_path)
+    chosen = read_use(tmp_path)
     steps = studies.read_plan(
         studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s"
     ).conditions.recipe.confirm_steps
     return keep(
         tmp_path,
         TrialSpec(
-            purpose="confirm", number=4, family=chosen.family, params=chosen.params, lr=chosen.lr,
+            purpose="confirm", number=4, family=chosen.loss, params=chosen.params, lr=chosen.lr,
             steps=steps, seed=derive_confirmation_seed(0, 0),
         ),
     )  # fmt: skip
