@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from sweeper.scripts.comparison_plan import PLAN
 from sweeper.scripts.contract import Split, SplitScored, SplitScores
 from tests.support.script_commands import SUPPORT, python, train_once
 
@@ -31,10 +33,10 @@ def make_sweeper_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check_answer(document: dict[str, Any], *, images: int) -> None:
     """Check that both losses were trained on three seeds, and differ."""
-    assert document["judgement"]["images"] == images and document["seeds"] == 3
-    scores = {(row["loss"], row["seed"]): row["test"] for row in document["trainings"]}
-    assert len(scores) == 6 and len(set(scores.values())) == 6
-    assert all(row["state"] == "trained" for row in document["trainings"])
+    assert document["images"] == images and {row["seeds"] for row in document["losses"]} == {3}
+    (table,) = Path("reports").glob("*/trainings.csv")
+    trainings = pd.read_csv(table)
+    assert len(trainings) == 6 and trainings["test"].nunique() == 6 and set(trainings["state"]) == {"trained"}
 
 
 @pytest.mark.slow
@@ -151,7 +153,8 @@ def test_losses_are_compared_in_nnunet(sweeper: Sweeper, tmp_path: Path, nnunet:
     assert status == 0, error
     document = json.loads(out)
     check_answer(document, images=2)
-    assert document["probe"]["length"] == 20
+    (plan,) = Path(".sweeper").rglob(PLAN)
+    assert json.loads(plan.read_text("utf-8"))["probe"]["length"] == 20
     check_places(tmp_path, list_tested_cases(tmp_path))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -164,12 +165,14 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     status, third, error = sweeper(*COMPARE, "--resume")
     assert status == 0, error
     expected, resumed = json.loads(whole), json.loads(third)
-    assert expected["judgement"] == resumed["judgement"] and expected["head"] == resumed["head"]
+    for part in ("outcome", "sure", "use", "gain", "losses", "differences", "remarks"):
+        assert expected[part] == resumed[part]
     assert Path("reports/own_training-losses/report.md").is_file()
     client = MlflowClient(f"sqlite:///{places['killed'] / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("own_training-losses")
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(resumed["trainings"])
+    trainings_table = pd.read_csv("reports/own_training-losses/trainings.csv")
+    assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(trainings_table)
     assert "MLflow: sweeper ui own_training-losses" in error
     files = [path for path in places["killed"].rglob("*") if path.is_file() and trainings not in path.parents]
     for text in (whole, error, third, *(path.read_bytes().decode("latin-1") for path in files)):
@@ -235,7 +238,7 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper:
     assert "losses can be compared in this script (pairing: exact; 4 images of val, 4 images of test" in error
     assert "as 1 % of a training takes" in error
     whole = json.loads(out)
-    assert len(whole["finalists"]) == 2 and {f["seeds"] for f in whole["finalists"]} == {1}
+    assert len(whole["losses"]) == 2 and {row["seeds"] for row in whole["losses"]} == {1}
 
     killed = [str(word) for word in list_run_words(tmp_path, script, "cut")]
     process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)
@@ -247,9 +250,10 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper:
     status, out, error = sweeper("run", "--study", "cut", "--resume", "--json", *where)
     assert status == 0, error
     resumed = json.loads(out)
-    for finalist in (*whole["finalists"], *resumed["finalists"]):
-        del finalist["mlflow_run_ids"]
-    assert whole["finalists"] == resumed["finalists"] and whole["head"] == resumed["head"]
+    for row in (*whole["losses"], *resumed["losses"]):
+        del row["mlflow_run_ids"]
+    for part in ("outcome", "sure", "use", "gain", "losses", "differences"):
+        assert whole[part] == resumed[part]
 
     status, out, error = sweeper("export", "cut", *where[:2], *where[4:])
     assert status == 0, error

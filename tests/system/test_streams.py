@@ -45,7 +45,7 @@ def test_a_log_on_a_full_disk_does_not_end_a_sweep(tmp_path: Path) -> None:
     options = ["run", *QUICK, "--study", "s", "--workers", "1", "--trials", "1", "-v"]
     with FULL.open("w") as full:
         done = call(tmp_path, *options, stderr=full, env=poor)
-    assert done.returncode == 0 and "\nFound: " in done.stdout  # whatever the verdict is
+    assert done.returncode == 0 and "\nReport: " in done.stdout  # whatever the answer is
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db")
     assert sum(trial.state.is_finished() for trial in study.trials) == 1
 
