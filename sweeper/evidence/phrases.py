@@ -119,7 +119,7 @@ REMARKS: dict[str, Phrase] = {
     "SCARCE": Phrase(
         "In fewer than {needed} test images: {classes:list}; other images of them may be answered otherwise"
     ),
-    "SEEN": Phrase("Not held out: the search saw these images"),
+    "SEEN": Phrase("Not held out: the search saw these images", "head"),
     "SYNTHETIC": Phrase("The images are generated: this shows how sweeper works, not which loss suits your data"),
     "CUT": Phrase("The time was up: {parts}"),
     "EDGE": Phrase("The best learning rate of {loss:code}, {rate:short}, is at the {edge} end of what was searched"),

@@ -101,6 +101,6 @@ def test_every_output_says_that_the_images_were_not_held_out(tmp_path: Path) -> 
     assert len(document["losses"][0]["mlflow_run_ids"]) == 6 and document["losses"][0]["seeds"] == 2
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     parent = client.get_run(outcome.sweep.parent_run_id or "")
-    assert parent.data.tags["sweeper.held_out"] == "false" and "not held out" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["sweeper.held_out"] == "false" and "Not held out" in parent.data.tags["mlflow.note.content"]
     assert any("not held out" in warning for warning in display.warnings)
     assert any("each a rotation over 3 folds" in line for line in display.lines)
