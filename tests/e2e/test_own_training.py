@@ -262,7 +262,7 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper:
     space = (tmp_path / "reports" / "cut" / "export" / "loss.yaml").read_text("utf-8")
     assert "log:" in space  # a factor of the script's rate is no rate for sweeper's own training
     report = (tmp_path / "reports" / "cut" / "report.md").read_text("utf-8")
-    assert "× your learning rate" in report and "| `command` |" in report and "`encoder`" not in report
+    assert "× your learning rate" in report and "| recipe | command " in report and ", encoder " not in report
     assert "--encoder-weights" not in report and "had flattened" not in report
     status, out, error = sweeper("train", "cut", "--storage", killed[killed.index("--storage") + 1])
     assert status == 2 and "was trained by your script" in error
