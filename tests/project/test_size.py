@@ -17,7 +17,7 @@ CEILINGS = {
     "modules": 297,
     "branches": 5_760,
     "sentences": 1_680,
-    "lines of tests": 38_800,
+    "lines of tests": 38_820,
     "words of documents": 31_250,
     "commands": 14,
     "options of run": 40,
