@@ -129,7 +129,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt) as error:
         _end_with_error("InterruptedSweepError", "stopped", getattr(error.__cause__ or error, "status", 130))
     except Exception as error:
-        kind, notes, is_run = type(error).__name__, getattr(error, "__notes__", []), sys.argv[1] == "run"
+        kind, notes, is_run = type(error).__name__, getattr(error, "__notes__", []), sys.argv[1:2] == ["run"]
         resume = [f" What was finished is kept, and this continues it: {n}." for n in notes if n.startswith(RESUME)]
         kept = "".join(resume[:1])
         if words := explain_machine_limit(error):
