@@ -131,9 +131,11 @@ class RetryingStorage(RDBStorage):
             return
         with suppress(DBAPIError):  # the deleted file is still open; a left log would corrupt a new file
             self.checkpoint("TRUNCATE")
+        file = self._files[0]
+        step = f"What {file.path} holds is kept" if file.find_fault() is None else "Put it back, or restore a backup"
         raise SweeperError(
             f"{faults[0]} while the study was stored in it: what is written from now on would be lost, so that this "
-            "process ends here. Put it back, or restore a backup. Then: "
+            f"process ends here. {step}. Then: "
             f"{format_resume_command(self.study, self.address, self.places)}"
         )
 
