@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,8 +47,8 @@ TIMES = {"seconds", "seconds_per_step", "mlflow_run_ids"}
 
 
 def read_recommendation(folder: Path) -> object:
-    """Return the recommendation, without what differs from one run to the next."""
-    text = (folder / "reports/s/recommendation.json").read_text("utf-8")
+    """Return the recommendation, without what differs from one run to the next, and the precision of a command."""
+    text = re.sub(r" --precision \w+", "", (folder / "reports/s/recommendation.json").read_text("utf-8"))
     return json.loads(text, object_hook=lambda part: {key: part[key] for key in part if key not in TIMES})
 
 

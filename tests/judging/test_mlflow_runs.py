@@ -16,7 +16,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import TRACKING
 from sweeper.judging import mlflow_runs
 from sweeper.tracking import connect_to_mlflow
-from tests.judging.tables import draw_scores, find_problems
+from tests.judging.tables import draw_scores, find_problems, list_notes
 from tests.project.test_architecture import loaded_by
 from tests.support.mlflow_server import Server
 from tests.support.mlflow_template import write_store
@@ -163,9 +163,9 @@ def test_a_request_for_what_no_run_has_is_refused_with_what_they_have(
 def test_the_history_of_a_metric_has_the_score_of_a_row(uri: str, at: str, part: float, caveat: str) -> None:
     log_more()
     judgement = package.judge("mlflow:losses", columns=NAMES, metric="dice", at=at)
-    score = next(row for row in judgement.answer.losses if row.loss == "a").score
+    score = next(row for row in judgement.answer.losses if row.loss == "a").mean
     assert score == pytest.approx(part * draw_scores(gap=0.05)[0].mean())
-    assert any(caveat in each for each in judgement.answer.remarks)
+    assert any(caveat in note for note in list_notes(judgement.answer))
 
 
 def log_more() -> None:

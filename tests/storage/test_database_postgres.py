@@ -183,7 +183,7 @@ def test_a_stored_change_whose_answer_was_lost_is_not_an_error(tmp_path: Path, w
 
 @pytest.mark.slow
 def test_a_sweep_with_both_stores_on_the_server_writes_no_password(postgres: Server, tmp_path: Path) -> None:
-    storage = postgres.fresh().replace("postgres@", "nowhere") + "&user=postgres&password=hun'ter\"2@w0r/d"
+    storage = postgres.fresh().replace("postgres@", "nowhere") + "&user=postgres&password=hun'ter\"2%40w0r/d"
     tracking = postgres.fresh().replace("postgres@", "postgres:hun'ter\"2@")
     display = Recorder()
     outcome = run_small_sweep(tmp_path, display, storage=storage, tracking_uri=tracking)
