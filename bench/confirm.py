@@ -76,7 +76,7 @@ def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
             "image": [str(n) for n in places[2]],
             "score": part.ravel().tolist(),
         }
-        request = ScoreRequest(baseline=BASELINE, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
+        request = ScoreRequest(present=BASELINE, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
         judgement = judge_scores(ScoreRows(columns, "a simulation", design="Simulated."), request)
         if is_settled(judgement.contest):
             break

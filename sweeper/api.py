@@ -104,7 +104,7 @@ def judge(
     scores: pd.DataFrame | str | os.PathLike[str],
     *,
     metric: str | None = None,
-    baseline: str | None = None,
+    present: str | None = None,
     margin: float | None = None,
     lower_is_better: bool | None = None,
     paired_seeds: bool = False,
@@ -123,7 +123,7 @@ def judge(
         scores: a table with the columns `method` and `score` (or tp, fp, fn), and optionally `seed`, `image`, `group`,
             `class`, `fold`, `step`, one row per score; or a file, a folder or `mlflow:EXPERIMENT`, as in the command.
         metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
-        baseline: method to compare the others with, kept if good enough.
+        present: method that is used now: the others are compared with it, and it is kept if good enough.
         margin: difference that does not matter, in the score's unit; None = 0.01 if all scores are within 0 to 1.
         lower_is_better: whether lower scores are better, as for distances; None = higher is better, and refused if the
             metric's name is a loss, a distance or an error.
@@ -148,7 +148,7 @@ def judge(
 
     request = ScoreRequest(
         metric=metric,
-        baseline=baseline,
+        present=present,
         margin=margin,
         lower_is_better=lower_is_better,
         paired_seeds=paired_seeds,

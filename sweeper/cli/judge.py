@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=SweeperCommand)
 @click.argument("scores", required=False)
 @click.option("--metric", help="Column of the scores [score], metric of the runs, or miou or dice from tp, fp, fn.")
-@click.option("--baseline", help="Method to compare the others with, and to recommend if it is good enough.")
+@click.option("--present", help="Method that you use now, to compare the others with and to keep if good enough.")
 @click.option(
     "--margin", type=float, help="Difference that does not matter, in the score's unit.  [default: 0.01 within 0 to 1]"
 )

@@ -25,6 +25,7 @@ REPLACED = {
     "--threads": "is the variable `OMP_NUM_THREADS` now",
     "--boundary-pixels": "is gone: boundary IoU measures 2 pixels",
     "--cache": "is gone: images are decoded into .sweeper/cache of the current folder; `.sweeper` may be a link",
+    "--baseline": "is `--present` now",
     "--compile": "is gone: on a GPU steps are recorded, which gains more",
     "--crops": "is gone: crops are drawn anywhere, and losses weight rare classes",
     "--deterministic": "is `--engine deterministic` now",

@@ -58,8 +58,8 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     contest = compute_table_evidence(table, request, "images") if is_about_networks else methods
     kind: Kind = "network" if is_about_networks else "method" if table.design is None else "loss"
     order = [each.family for each in contest.finalists]
-    order.sort(key=lambda name: name != request.baseline)  # of equal ones the present one is used
-    answer, choice = make_answer(contest, order, present=request.baseline, kind=kind)
+    order.sort(key=lambda name: name != request.present)  # of equal ones the present one is used
+    answer, choice = make_answer(contest, order, present=request.present, kind=kind)
     claim = [] if request.claim is None else [check_claim(request.claim, methods, request.level)]
     remarks = (*claim, *_list_remarks(table, contest, is_about_networks=is_about_networks), *answer.remarks)
     more = [NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS})] if is_about_networks else []

@@ -125,7 +125,7 @@ class Pilot(NamedTuple):
 
 
 def plan_experiment(judgement: Judgement) -> PlanDocument:
-    """Plan how many seeds show a difference of the margin between each method and the baseline, else the best.
+    """Plan how many seeds show a difference of the margin between each method and the present one, else the best.
 
     Raises:
         UsageError: if a method has fewer than three trainings, so that their spread is unknown.

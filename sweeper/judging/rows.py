@@ -67,7 +67,8 @@ class ScoreRequest:
 
     metric: str | None = None
     """Column of the scores, or metric computed from tp, fp and fn."""
-    baseline: str | None = None
+    present: str | None = None
+    """Method that is used now, kept unless another beats it."""
     margin: float | None = None
     """Margin in the metric's own unit; None = 0.01 if all scores are in 0–1."""
     lower_is_better: bool | None = None
@@ -79,7 +80,6 @@ class ScoreRequest:
     level: float = 0.95
     claim: str | None = None
     """Claim to check in addition, such as `B > A by 0.005`."""
-    """Whether the baseline is recommended unless another has beaten it."""
     at: str | None = None
     """Step of a training that has its score (`sweeper.judging.steps`); None = the last, equal for all."""
     columns: Mapping[str, str] = field(default_factory=dict)

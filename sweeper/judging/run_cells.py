@@ -20,7 +20,7 @@ class RunCells:
 
     def __init__(self, rows: Rows, request: ScoreRequest) -> None:
         self.rows, self.notes, self.left_out = rows, list(rows.notes), 0
-        self.present = [key for key in CELL if key in rows.frame]
+        self.keys = [key for key in CELL if key in rows.frame]
         frame = rows.frame.assign(**{key: "1" for key in CELL if key not in rows.frame})
         self.methods = frame["method"].unique().tolist()
         self._check_request(request)
@@ -28,14 +28,14 @@ class RunCells:
         """Number of folds of a training; 1 = it has none."""
         if "group" in frame:
             frame = self._join_groups_to_images(frame)
-        self.is_by_fold = "fold" in frame and "image" not in self.present
+        self.is_by_fold = "fold" in frame and "image" not in self.keys
         """Whether each run is a fold of a training."""
         if "fold" in frame:
             self._check_folds(frame)
         frame = _name_folds(frame) if self.is_by_fold else frame
         rows.refuse(
             frame.duplicated(CELL, keep=False),
-            f"one row must be for one {join_words(self.present)}, got several; leave all but one out, or name or add "
+            f"one row must be for one {join_words(self.keys)}, got several; leave all but one out, or name or add "
             "the column that tells them apart: --column seed=NAME if each is a training, image=NAME if each is an "
             "image (group=NAME if its name is that of several), or class=NAME",
         )
@@ -60,15 +60,15 @@ class RunCells:
         self._note_folds()
 
     def _check_request(self, request: ScoreRequest) -> None:
-        """Check the methods to compare, their baseline, and the level."""
+        """Check the methods to compare, the present one, and the level."""
         if not 2 <= len(self.methods) <= MOST_METHODS:
             self.rows.problems.append(
                 f"2 to {MOST_METHODS} methods can be judged, as each is compared with each, got "
                 f"{abbreviate_names(self.methods)}; add another, or leave out those that cannot be the best"
             )
-        if request.baseline not in (None, *self.methods):
-            near = suggest_or_list(str(request.baseline), self.methods)
-            self.rows.problems.append(f"--baseline must be one of the methods, got {request.baseline!r}{near}")
+        if request.present not in (None, *self.methods):
+            near = suggest_or_list(str(request.present), self.methods)
+            self.rows.problems.append(f"--present must be one of the methods, got {request.present!r}{near}")
         if not 0.5 <= request.level < 1:
             self.rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
 
@@ -105,7 +105,7 @@ class RunCells:
         return frame
 
     def _format_cells(self, cells: pd.Index) -> str:
-        texts = [f"{image!r}, class {kind}" if "class" in self.present else repr(image) for image, kind in cells]
+        texts = [f"{image!r}, class {kind}" if "class" in self.keys else repr(image) for image, kind in cells]
         return abbreviate_names(texts)
 
     def _join_groups_to_images(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -166,7 +166,7 @@ class RunCells:
                 "would change is there by an approximation: of K folds the images' part is multiplied by K/(K − 1), "
                 f"here K = {self.folds}."
             )
-        if "image" in self.present and self.unit.nunique() < 2 and not self.is_by_fold:
+        if "image" in self.keys and self.unit.nunique() < 2 and not self.is_by_fold:
             self.notes.append("All scores are of one image or group: nothing shows how others would rank the methods.")
 
 

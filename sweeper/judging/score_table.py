@@ -118,7 +118,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         notes=(*notes, *scores.notes),
         design=scores.design,
         folds=cells.folds if cells.is_by_fold else None,
-        classes=cells.frame["class"].nunique() if "class" in cells.present else 0,
+        classes=cells.frame["class"].nunique() if "class" in cells.keys else 0,
         unlearned=tuple(unlearned),
     )
 
@@ -154,7 +154,7 @@ def _compute_scores(cells: RunCells, sign: float) -> tuple[ImageTable, tuple[str
 
     table = make_image_table(data, average_classes, 1 if cells.is_by_fold else cells.folds)
     table = table if cells.images else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
-    if not of_counts or "class" not in cells.present:
+    if not of_counts or "class" not in cells.keys:
         return table, ()
     highest = np.nanmax(metrics.compute_iou(summed), axis=0, initial=0.0)
     return table, tuple(classes[has_class.any(axis=0) & (highest <= LEARNED_IOU)])

@@ -52,7 +52,7 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
         if request.paired_seeds and scope != "images"
         else [float(table.scores.scores[list(rows)].mean()) for rows in table.rows]
     )
-    first = None if request.baseline is None else table.methods.index(request.baseline)
+    first = None if request.present is None else table.methods.index(request.present)
     order = sorted(range(len(table.methods)), key=lambda m: (-levels[m], m != first, m))
     analyses = (InterimAnalysis(seeds=max(map(len, seeds)), error=1 - request.level),)
     at = [places[m] for m in order]

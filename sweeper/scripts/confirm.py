@@ -170,7 +170,7 @@ def _judge(
     )
     request = ScoreRequest(
         metric=plan.metric if plan.task.has_counts else None,
-        baseline=BASELINE,
+        present=BASELINE,
         margin=plan.margin,
         paired_seeds=plan.paired,
         level=1 - analysis.error,

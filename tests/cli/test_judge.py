@@ -25,7 +25,7 @@ def test_the_answer_and_the_document_agree(sweeper: Sweeper) -> None:
 
 def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_path: Path) -> None:
     out = tmp_path / "judged"
-    status, text, _ = sweeper("judge", str(SCORES), "--baseline", "cross_entropy", "--out", str(out))
+    status, text, _ = sweeper("judge", str(SCORES), "--present", "cross_entropy", "--out", str(out))
     assert status == 0 and f"Report: {out / 'report.md'}" in text
     report, page = ((out / name).read_text("utf-8") for name in ("report.md", "report.html"))
     assert "figures/differences.svg" in report and "data:image/svg+xml" in page

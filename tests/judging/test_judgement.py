@@ -31,7 +31,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-judged"
 
 
 def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
-    judgement = sweeper.judge(make_table(draw_scores(gap=0.08)), baseline="b")
+    judgement = sweeper.judge(make_table(draw_scores(gap=0.08)), present="b")
     answer, gap = judgement.answer, judgement.answer.differences[0]
     assert (answer.outcome, answer.use.loss, answer.present, answer.kind) == ("change", "a", "b", "method")
     assert format_headline(answer).startswith("Change to `a`: at least +0.0")
@@ -192,7 +192,7 @@ def test_all_problems_are_in_one_list() -> None:
         (lambda f: f, {"margin": 2}, "lie within 0 to 1, got 2; it is in the score's own unit: 2 per cent is 0.02"),
         (lambda f: f.assign(seed=f["seed"] + 3 * (f["method"] == "b")), {"paired_seeds": True}, "no seed in common"),
         (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
-        (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
+        (lambda f: f, {"present": "B"}, "--present must be one of the methods, got 'B'"),
         (lambda f: f.rename(columns={"method": "loss"}), {}, "got none; --column method=NAME names it"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
         (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "melt(['image', 'seed'], "),
@@ -368,7 +368,7 @@ def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, text: str, words:
 
 
 def test_the_committed_example_gives_its_committed_answer() -> None:
-    judgement = sweeper.judge(EXAMPLE / "scores.csv", paired_seeds=True, baseline="cross_entropy")
+    judgement = sweeper.judge(EXAMPLE / "scores.csv", paired_seeds=True, present="cross_entropy")
     stored = json.loads((EXAMPLE / "recommendation.json").read_text("utf-8"))
     document = judgement.answer.model_dump(mode="json")
     assert isinstance(judgement, Judgement) and document["outcome"] == stored["outcome"] == "change"

@@ -39,7 +39,7 @@ def judge_pilot(scores: Any, *, paired: bool, margin: float = 0.02) -> Judgement
         "image": places[2],
         "score": scores.ravel().tolist(),
     }
-    return judge_columns(columns, baseline="m0", margin=margin, paired_seeds=paired)
+    return judge_columns(columns, present="m0", margin=margin, paired_seeds=paired)
 
 
 def make_true_gap(seeds: int, images: int, *, image: float = IMAGE) -> Interval:
@@ -65,7 +65,7 @@ def test_the_promised_power_is_that_of_simulated_experiments(
     detected = 0
     for number in range(1500):
         scores = draw_pilot(rng, seeds, images, gap, image=image)
-        contest = compare_scores(scores, baseline="m0", margin=0.02, paired_seeds=paired)
+        contest = compare_scores(scores, present="m0", margin=0.02, paired_seeds=paired)
         if number < 2:
             for one, other in zip(
                 contest.comparisons, judge_pilot(scores, paired=paired).contest.comparisons, strict=True
@@ -164,7 +164,7 @@ SPREAD = ("--plan", "--spread", "0.01", "--margin", "0.01")
         (("--spread", "0.01", "--margin", "0.01"), "--spread needs --plan and --margin"),
         (("--plan", "--spread", "0.01"), "--spread needs --plan and --margin"),
         (("pilot.csv", *SPREAD), "SCORES must be left out"),
-        ((*SPREAD, "--baseline", "a", "--at", "last", "--common"), "--baseline, --common and --at must be left out"),
+        ((*SPREAD, "--present", "a", "--at", "last", "--common"), "--present, --common and --at must be left out"),
         (("--plan", "--spread", "-1", "--margin", "0.01"), "--spread must be above 0, got -1"),
         ((), "SCORES is needed"),
     ],

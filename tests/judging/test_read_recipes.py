@@ -106,7 +106,7 @@ def test_each_recipe_is_short_and_is_tried_here() -> None:
 
 def check_scores(metric: str) -> None:
     """Judge the table that a recipe wrote."""
-    answer = sweeper.judge("runs.csv", metric=metric, baseline="ce").answer
+    answer = sweeper.judge("runs.csv", metric=metric, present="ce").answer
     assert (answer.sure, answer.use.loss, answer.scope) == ("established", "dice", "trainings")
     for row in answer.losses:
         values = {seed: value for (method, seed), value in SCORES.items() if method == row.loss}
