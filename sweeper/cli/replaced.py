@@ -40,12 +40,14 @@ REPLACED = {
     "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
     "--config": "is gone: give the options, or variables such as SWEEPER_TRIALS=20",
     "--confirm-seeds": "is `--seeds` now",
+    "--minutes": "is `--time 15m` now, after which the study also ends",
     "--miss-at-most": "is gone: the report draws recall and precision by threshold, `predict --threshold` takes one",
     "--name": "is `--study` now",
     "--point": "is `--threshold` now",
     "--rope": "is `--margin` now",
+    "--timeout": "is `--time` now",
     "run --data": "is the argument DATA now",
-    "run --time-limit": "is gone: `--timeout` also ends a training that hangs",
+    "run --time-limit": "is gone: `--time` also ends a training that hangs",
 }
 """The end of a sentence that begins with the former option, if other commands have it with the command (`run --data`),
 or with the former command (`sweeper advise`)."""

@@ -58,11 +58,6 @@ def replace_options(command: str, options: Mapping[str, object], *, drop: Sequen
     return shlex.join([*kept, *(str(word) for pair in options.items() for word in pair)])
 
 
-def list_time_options(minutes: int, timeout: float | None) -> dict[str, str]:
-    """Return the options that give a study this many minutes; a stored `--timeout` would otherwise stay in force."""
-    return {"--minutes": str(minutes)} | ({} if timeout is None else {"--timeout": f"{minutes}m"})
-
-
 def format_study_command(command: str, study: str, storage: str = STORAGE) -> str:
     """Return the command of sweeper (train, predict, export or report) for a study in this storage."""
     return f"sweeper {command} {shlex.quote(study)}{format_option('--storage', storage, STORAGE)}"

@@ -21,7 +21,7 @@ from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.version import __version__
 
 NAME_LIMIT = 200
-RENAMED_OPTIONS = {"rope": "margin", "confirm_seeds": "seeds"}
+RENAMED_OPTIONS = {"rope": "margin", "confirm_seeds": "seeds", "timeout": "time"}
 """Present names of options that older studies store under another."""
 
 
@@ -145,7 +145,9 @@ def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:
 
 def unpack_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options among a study's attributes, under their present names."""
-    stored: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
+    stored: dict[str, Any] = {**unpack_value(attributes, OPTIONS, {})}
+    if "minutes" in stored:  # of older studies; their `timeout` has priority
+        stored = {"time": f"{stored.pop('minutes')}m", **stored}
     return {RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
 
 

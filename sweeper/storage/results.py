@@ -344,7 +344,6 @@ def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
         same_losses=(read_equivalent_losses(attributes) or SameLosses(trials=0, found=())).found,
         analyses_planned=read_planned_analyses(attributes),
         analyses_taken=read_analyses(attributes).analyses,
-        timeout=attributes.get("timeout"),
         cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),
         parent_run_id=attributes.get("parent_run_id"),

@@ -65,10 +65,10 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
     return len(fresh) >= MIN_UNLEARNED_TRIALS and not is_task_learned(fresh)
 
 
-def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, more_time: str = "") -> str:
+def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:
     """Suggest in one sentence what to try where too little was learned, cheapest first.
 
-    `more_time`: options of a resume with enough time; "" = more time is no remedy.
+    `minutes`: those that a resume needs; None = more time is no remedy.
     """
     recipe, dataset = conditions.recipe, conditions.dataset
     steps = max((r.spec.steps for r in results), default=recipe.steps)
@@ -77,7 +77,7 @@ def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, mor
         return f"{HELP}: {tips[0]}, and a longer training (--steps {min(100, 4 * steps)})"
     if recipe.encoder_weights == "none" and recipe.model is None and not dataset.synthetic:
         tips.append("pretrained weights (--encoder-weights imagenet)")
-    tips.append(f"more time (--resume {more_time})" if more_time else f"more steps (--steps {4 * steps})")
+    tips.append(f"more time (--resume --time {minutes}m)" if minutes else f"more steps (--steps {4 * steps})")
     if any("cpu" in r.device for r in results):
         tips.append("a GPU, and with it a larger network")
     tips.append(f"larger crops (--size {2 * recipe.size})")

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable
 from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
 from sweeper.core.records import TrialResult
 
-PROBE_SHARE = 0.25
-"""Share of the time by which a probe of the budget must end."""
 SEARCH_SHARE = 0.6
-"""Share of the time by which the search must end; the rest is left for the confirmation."""
+"""Share of the time by which ladder and search must end; the rest is left for the confirmation."""
 RECHECK_SHARE = 0.7
 REPORT_SHARE, REPORT_SECONDS = 0.1, 15.0
 """Time kept for evidence and report: a share of the limit or a number of seconds, whichever is less."""
@@ -22,12 +20,10 @@ REMEMBERED = 8
 class Timekeeper:
     """Observer that measures the pace of a sweep's trainings, and decides whether there is time for another.
 
-    Without a limit there is always time. While no pace is known, a training may begin until its share is over.
+    While no pace is known, a training may begin until its share is over.
     """
 
-    def __init__(
-        self, seconds: float | None, clock: Callable[[], float], *, before: Iterable[TrialResult] = ()
-    ) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float], *, before: Iterable[TrialResult] = ()) -> None:
         """Create a timekeeper for a session; `clock` returns the seconds since it began, `seconds` is its limit.
 
         The results of earlier sessions, `before`, count for their pace.
@@ -37,6 +33,10 @@ class Timekeeper:
         for result in before:
             self._record_pace(result)
 
+    def compute_seconds_left(self) -> float:
+        """Return the seconds until the session must have ended."""
+        return max(0.0, self.seconds - self._clock())
+
     def is_over(self) -> bool:
         """Return whether all running trainings must be given up."""
         return not self.make_admission(1.0)(0)
@@ -45,8 +45,6 @@ class Timekeeper:
         """Return a function of steps: whether such a training would end before `share` of the time is over."""
 
         def admitted(steps: int) -> bool:
-            if self.seconds is None:
-                return True
             deadline = share * (self.seconds - min(REPORT_SHARE * self.seconds, REPORT_SECONDS))
             gone, needed = self._clock(), steps * max(self._rates, default=0.0)
             return gone < deadline and gone + needed <= deadline

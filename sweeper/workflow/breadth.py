@@ -61,31 +61,38 @@ def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> list[str]:
 
 def find_broadest(
     losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
-) -> Breadth | None:
-    """Return the broadest comparison, with trials of `steps` steps, that ends in time; None if none does.
+) -> Breadth:
+    """Return the broadest comparison, with trials of `steps` steps, that ends in time; if none does, the smallest.
 
     `losses` are ordered by `order_losses`. Values that the user gave are kept. The ladder's trainings of that length
     are reused; `limit` is the time in seconds from the ladder's beginning to the report.
     """
     every = [*_list_comparisons(losses, request, steps)]
-    showing = [breadth for breadth in every if breadth.seeds[1] >= DECIDING_SEEDS or request.seeds is not None]
-    with_look = [(breadth, request.longer or 0) for breadth in showing]
-    for breadth, times in (*with_look, *((breadth, 0) for breadth in every)):
-        look = times * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
-        if _forecast_seconds(breadth, request, pace, steps) + look <= limit:
-            seeds = breadth.seeds
-            if request.seeds is None:
-                wider = [breadth.model_copy(update={"seeds": (n, n)}) for n in range(seeds[1], MOST_SEEDS + 1)]
-                fitting = [one for one in wider if _forecast_seconds(one, request, pace, steps) + look <= limit]
-                seeds = (2, max(one.seeds[1] for one in fitting))
-            return breadth.model_copy(update={"seeds": seeds, "has_longer": times > 0})
-    return None
+    deciding = [breadth for breadth in every if _can_decide(breadth, request)]
+    smallest = min(deciding, key=lambda breadth: forecast_seconds(breadth, request, pace, steps=steps))
+    wanted = [*(breadth.model_copy(update={"has_longer": request.longer is not None}) for breadth in deciding), *every]
+    found = next((one for one in wanted if forecast_seconds(one, request, pace, steps=steps) <= limit), smallest)
+    if request.seeds is not None:
+        return found
+    more = [found.model_copy(update={"seeds": (n, n)}) for n in range(found.seeds[1], MOST_SEEDS + 1)]
+    fitting = [one.seeds[1] for one in more if forecast_seconds(one, request, pace, steps=steps) <= limit]
+    return found.model_copy(update={"seeds": (2, max(fitting, default=found.seeds[1]))})
 
 
-def compute_least_seconds(losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
-    """Return how many seconds the smallest comparison takes, from the ladder's beginning to the report."""
-    possible = _list_comparisons(losses, request, steps)
-    return min(_forecast_seconds(breadth, request, pace, steps) for breadth in possible)
+def compute_least_seconds(
+    losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, decides: bool
+) -> float:
+    """Return the seconds of the smallest comparison, or the smallest that `decides`: as `forecast_seconds`."""
+    return min(
+        forecast_seconds(breadth, request, pace, steps=steps)
+        for breadth in _list_comparisons(losses, request, steps)
+        if _can_decide(breadth, request) or not decides
+    )
+
+
+def _can_decide(breadth: Breadth, request: StudyRequest) -> bool:
+    """Return whether a comparison has the seeds that can establish a gain, or those that the user gave."""
+    return breadth.seeds[1] >= DECIDING_SEEDS or request.seeds is not None
 
 
 def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) -> Iterator[Breadth]:
@@ -102,6 +109,7 @@ def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) 
                 trials=trials,
                 confirm_steps=request.confirm_steps or confirm_steps,
                 seeds=request.seeds or (seeds, seeds),
+                has_longer=False,
             )
 
 
@@ -110,12 +118,13 @@ def _count_settling_trials(families: int) -> int:
     return families * FLOOR + PATIENCE
 
 
-def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, steps: int) -> float:
+def forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report."""
     trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
     finalists = min(FINALISTS, len(breadth.families))
     reused = 1 + (trials < 2 * len(breadth.families))  # with one trial each, the ladder trained both of its losses
     search = max(finalists, TRAINED * trials) - reused
     confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK
-    trained = max(0.0, search) / pace.workers * steps + confirm
+    longer = request.longer * breadth.confirm_steps if breadth.has_longer and request.longer is not None else 0
+    trained = max(0.0, search) / pace.workers * steps + confirm + longer * math.ceil(2 / pace.workers)
     return pace.spent + trained * pace.seconds + OTHER_SECONDS

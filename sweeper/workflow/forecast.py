@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
@@ -111,9 +112,8 @@ def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
     first = plan.conditions.recipe.steps
     if not request.finds_steps:
         return ""
-    time = f"{request.minutes or f'{CPU_MINUTES} (GPU {GPU_MINUTES})'} min"
-    if request.minutes is None and request.timeout is not None:
-        time = format_duration(request.timeout)
+    usual = "{} min, or in up to {} where the classes need it (GPU {}, {})".format(*CPU_MINUTES, *GPU_MINUTES)
+    time = usual if request.time is None else format_duration(request.time)
     return (
         f"steps: {first:,} to {FACTORS[-1] * first:,}, as the classes need; if {first:,} are too few, fewer "
         f"losses, trials and seeds are compared, to end in {time}"
@@ -215,12 +215,12 @@ class Forecast:
         self,
         trainings: Mapping[str, PlannedTrainings],
         workers: Callable[[], int],
-        limit: Callable[[], float | None] = lambda: None,
+        limit: Callable[[], float] = lambda: inf,
         log: Callable[[str], None] = lambda _: None,
         *,
         step: str = "a step",
     ) -> None:
-        """Create the forecast of a session: `workers` trainings at a time, `limit` seconds left (None = unlimited).
+        """Create the forecast of a session: `workers` trainings at a time, `limit` seconds left.
 
         `log` receives the total time once it is known.
         """
@@ -238,7 +238,7 @@ class Forecast:
             return None
         to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
         forecast, limit = forecast_seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
-        return forecast if limit is None else SecondsLeft.from_values(min(seconds, limit) for _, seconds in forecast)
+        return SecondsLeft.from_values(min(seconds, limit) for _, seconds in forecast)
 
     def format_times(self) -> str:
         """Format when the first and the last tested answer are expected; or that it is not known yet."""

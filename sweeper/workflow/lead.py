@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,11 +127,11 @@ def run_study(session: StudySession) -> ReportedStudy:
     ):
         request = _prepare_queue(session)
         _begin_tracking(session)
-        forecast = _announce_forecast(session, request)
+        keeper = Timekeeper(request.time or inf, session.elapsed_seconds, before=studies.list_all_results(study))
+        forecast = _announce_forecast(session, request, keeper)
         so_far = _make_interim_reporter(session, heartbeat)
         so_far.publish()
         place = ReportPaths(settings.out, name).markdown
-        keeper = Timekeeper(request.timeout, session.elapsed_seconds, before=studies.list_all_results(study))
         context = RunContext(
             study,
             session.prepared.plan,
@@ -232,7 +233,7 @@ def _begin_tracking(session: StudySession) -> None:
     display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}")
 
 
-def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast:
+def _announce_forecast(session: StudySession, request: StudyRequest, keeper: Timekeeper) -> Forecast:
     """Log the planned trainings, and return the forecast of their time."""
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = count_trainings_left(plan, request, read_study_state(study, plan, request))
@@ -240,9 +241,10 @@ def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast
         display.log(f"plan: {plan_text(to_come, plan.conditions.recipe)}")
         if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, request)):
             display.log(steps)
-    limit = lambda: None if request.timeout is None else max(0.0, request.timeout - session.elapsed_seconds())  # noqa: E731
     step = "a step" if plan.conditions.recipe.command is None else "1 % of a training"
-    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, limit, display.log, step=step)
+    forecast = Forecast(
+        to_come, lambda: session.prepared.executor.workers, keeper.compute_seconds_left, display.log, step=step
+    )
     display.set_forecast(forecast.format_times)
     return forecast
 
@@ -322,7 +324,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> ReportedSt
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
-            f"finished is kept, and this continues it: {outcome.sweep.longer_command}"
+            f"finished is kept, and this continues it: {outcome.sweep.resume_command}"
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome
@@ -340,5 +342,4 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int) -> Stu
     study.set_user_attr(studies.SETTLES, request.settles)
     store_request(study, request)
     study.set_user_attr(studies.MARGIN_KEY, studies.pack_value(request.margin))
-    study.set_user_attr("timeout", request.timeout)
     return request

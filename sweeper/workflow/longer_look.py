@@ -56,8 +56,9 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
                 results, usable, finalists, conditions, evidence=evidence, recommended=recommended
             )
 
-        several = request.timeout is not None or any(not run.device.startswith("cpu") for run in usable)
-        has_room = request.timeout is not None or context.executor.workers > 2
+        is_limited = request.time is not None
+        several = is_limited or any(not run.device.startswith("cpu") for run in usable)
+        has_room = is_limited or context.executor.workers > 2
         with_third = has_room or is_costly(evidence, recommended)
         specs = [[make_longer_spec(f, conditions, times, n) for f in chosen[:2]] for n in range(MOST_SEEDS)]
         third = [make_longer_spec(f, conditions, times, 0) for f in chosen[2:] if with_third]

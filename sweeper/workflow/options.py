@@ -39,10 +39,8 @@ class StudyRequest(NamedTuple):
     """Whether the steps of the search are those at which losses can be compared, as none were given."""
     confirm_steps: int | None
     """None = twice the search's."""
-    timeout: float | None = None
-    """Time limit of a session in seconds; None = no limit."""
-    minutes: int | None = None
-    """Time that steps and breadth are chosen for, where no steps were given; None = the default of the device."""
+    time: float | None = None
+    """Seconds that a study is planned for, and after which each session ends; None = no end, and the device's plan."""
     seeds: tuple[int, int] | None = None
     """Seeds of a finalist, at least and at most; None where none were given."""
     longer: int | None = None
@@ -93,8 +91,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         confirm_steps=options.get("confirm_steps"),
         longer=None if times == "none" else int(times),
         longer_given="longer" in options,
-        timeout=parse_duration(options["timeout"]) if "timeout" in options else None,
-        minutes=options.get("minutes"),
+        time=parse_duration(options["time"]) if "time" in options else None,
         seeds=parse_seed_range(options["seeds"]) if "seeds" in options else None,
     )
 

@@ -51,7 +51,7 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
 def run_search(context: RunContext) -> bool:
     """Search up to the total, or within its share of the time; return False when the whole time is up."""
     plan, total = context.plan, context.request.trials
-    is_limited = context.time.seconds is not None
+    is_limited = context.request.time is not None
     enqueue_defaults(context.study, plan.space, total, _read_ladder_start(context), is_limited=is_limited)
     probe = studies.read_budget_probe(context.study.user_attrs)
     context.show_phase("search", total=total)

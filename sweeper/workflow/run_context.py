@@ -111,7 +111,7 @@ class RunContext:
         """Record and report what the time limit cut short."""
         sentences = [*self.study.user_attrs.get(studies.CUT, []), sentence]
         self.study.set_user_attr(studies.CUT, sentences)
-        self.display.warn(f"--timeout: {sentence}")
+        self.display.warn(f"--time: {sentence}")
 
     def _find_reason_to_stop(self) -> str | None:
         if self.is_taken_over():

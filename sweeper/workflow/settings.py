@@ -29,7 +29,8 @@ OWN = "MODULE:FUNCTION"
 TRIALS = 50
 CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
-CPU_MINUTES, GPU_MINUTES = 5, 20
+CPU_MINUTES, GPU_MINUTES = (5, 30), (20, 60)
+"""Time that a study is planned for without --time: as a rule, and at most where its classes need it."""
 CPU_SIZE, GPU_SIZE = 64, 256
 """Side of a crop. On a CPU the smallest at which the ranking of the losses agreed with a larger network's
 (docs/performance.md)."""
@@ -48,7 +49,7 @@ RAY_ADDRESS = "RAY_ADDRESS"
 """Ray's own variable with the address of a cluster; `local` starts one."""
 OF_SWEEPER = (
     *("model", "arch", "encoder", "encoder_weights", "size", "batch_size"),
-    *("augment", "minutes", "device", "precision", "engine"),
+    *("augment", "device", "precision", "engine"),
     *("loss", "folds"),
 )
 """Options of sweeper's own training."""
@@ -201,23 +202,23 @@ class Settings(Record):
     docs/how-to/own-code.md."""
     seed: int | None = _make_setting("Search", metavar="N", default="0", ge=0, le=MOST_SEED)
     """Seed of splits, weights, batches and the search."""
-    timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
-        "Search", default="none", often=True, metavar="DURATION"
+    time: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
+        "Search",
+        default="no end, and 5m is planned, GPU 20m; up to 30m, 60m, if classes need it",
+        often=True,
+        metavar="DURATION",
     )
-    """End within this time (5400, 90m, 1h30m) with the results so far; the search gets 60 % of it."""
+    """Plan for this time (5400, 90m, 1h30m) and end within it, with the results so far; the search gets 60 % of it."""
 
     steps: int | None = _make_setting(
         "Training",
         metavar="N",
-        default="100, GPU 1000; up to 16 times that, as the classes need and --minutes allow",
+        default="100, GPU 1000; up to 16 times that, as the classes need and --time allows",
         often=True,
         ge=4,
         le=MOST_STEPS,
     )
     """Optimiser steps of a trial."""
-    minutes: int | None = _make_setting("Training", metavar="N", default="5; GPU 20; --timeout", ge=1, le=527_040)
-    """Time for which steps, losses, trials and seeds are chosen, if --steps is not given and the first steps are too
-    few."""
     size: int | None = _make_setting(
         "Training", metavar="N", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
     )

@@ -24,7 +24,6 @@ from sweeper.core.text import (
     capitalise,
     format_confirm_command,
     format_study_command,
-    list_time_options,
     replace_options,
 )
 from sweeper.data.folds import get_split
@@ -138,7 +137,7 @@ def _list_settling(
         total = len(sweep.trials) + len(untried)
         yield make_step("UNTRIED", resume + f" --trials {total}" * (total > sweep.trials_asked), losses=untried)
     if sweep.cut:
-        yield make_step("MORE_TIME", sweep.longer_command)
+        yield make_step("MORE_TIME", resume)
     if any(answer.find(code) for code in ("FADED", "LUCKY", "RISING")):
         steps = 2 * conditions.recipe.confirm_steps if look is None else look.steps
         yield make_step("STEPS", f"{resume} --confirm-steps {steps}", steps=steps)
@@ -151,13 +150,12 @@ def _list_remedies(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[Ne
     ended = [trial for trial in sweep.trials if trial.state != "failed"]
     is_unlearned = bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
     if evidence is None and sweep.learned and not is_unlearned:
-        yield make_step("MORE_TIME" if sweep.cut else "RETRY", sweep.longer_command)
+        yield make_step("MORE_TIME" if sweep.cut else "RETRY", sweep.resume_command)
         return
     yield make_step("CHECK", f"sweeper profile {dataset.source}" if not dataset.synthetic else "")
     command = sweep.command or "sweeper run"
     if sweep.minutes is not None:
-        options = list_time_options(sweep.minutes, sweep.timeout)
-        yield make_step("TIME", replace_options(sweep.resume_command, options), minutes=sweep.minutes)
+        yield make_step("TIME", f"{sweep.resume_command} --time {sweep.minutes}m", minutes=sweep.minutes)
     else:
         steps = 4 * max([recipe.steps, *(run.spec.steps for run in trained)])
         steps = min(steps, 100) if recipe.command is not None else steps

@@ -29,7 +29,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["run", "--space", "bnary", "nowhere"], "did you mean `binary`?"),
         (["run", "--storage", "mysql://host/db"], "sqlite"),
         (["run", "--steps", "3"], "--steps: Input should be greater than or equal to 4; got '3'"),
-        (["run", "--timeout", "soon"], "1h30m"),
+        (["run", "--time", "soon"], "1h30m"),
         (["run", "--seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--workers", "²"], "got '²'"),
         (["run", "--margin", "nan"], "--margin: Input should be a finite number; got 'nan'"),
@@ -71,7 +71,7 @@ def test_options_can_be_set_by_variables_which_the_command_line_overrides(
 ) -> None:
     dry = ("run", "--workers", "0", "--dry-run")
     monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
-    for name, value in (("SWEEPER_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
+    for name, value in (("SWEEPER_SEEDS", "5..3"), ("SWEEPER_TIME", "later"), ("SWEEPER_STEPS", "many")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             status, _, err = sweeper(*dry)

@@ -14,6 +14,7 @@ from sweeper.cli.main import COMMANDS, cli
 from sweeper.cli.replaced import REPLACED
 from sweeper.core.errors import UsageError
 from sweeper.workflow.options import read_request
+from sweeper.workflow.settings import parse_duration
 from tests.support.faking import new_plan
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -59,3 +60,15 @@ def test_a_study_of_former_options_keeps_its_request(tmp_path: Path) -> None:
     request = read_request(study)
     assert (request.margin, request.seeds) == (0.02, (3, 5))
     assert studies.read_options(storage, "s") == {"margin": 0.02, "seeds": "3..5"}
+
+
+@pytest.mark.parametrize(
+    ("former", "time"),
+    [({"timeout": "90m"}, "90m"), ({"minutes": 15}, "15m"), ({"timeout": "90m", "minutes": 15}, "90m")],
+)
+def test_a_study_of_two_former_clocks_has_one(tmp_path: Path, former: dict[str, object], time: str) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    study = studies.create_study(storage, "s", new_plan(), former)
+    assert studies.read_options(storage, "s") == {"time": time}
+    assert read_request(study).time == parse_duration(time)
+    assert read_request(study, {"time": "2h"}).time == 7200

@@ -24,7 +24,7 @@ def test_help_all_lists_every_option_once_and_help_the_common_ones(sweeper: Swee
 
 
 def test_wrong_values_are_reported_together_by_their_options(sweeper: Sweeper) -> None:
-    words = ("--steps", "3", "--batch-size", "many", "--margin", "nan", "--workers", "²", "--timeout", "soon")
+    words = ("--steps", "3", "--batch-size", "many", "--margin", "nan", "--workers", "²", "--time", "soon")
     status, out, err = sweeper("run", *words)
     assert (status, out) == (2, "") and "5 problems; nothing was trained" in err
     for name, value in zip(words[::2], words[1::2], strict=True):

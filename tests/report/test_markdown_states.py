@@ -74,7 +74,6 @@ def draw_studies(draw: st.DrawFn) -> SweepRecord:
         rechecks=draw(st.sampled_from([(), tuple(rechecks)])),
         analyses_planned=analyses,
         analyses_taken=analyses_taken,
-        timeout=draw(st.sampled_from([None, 60.0])),
         experiment_id=draw(st.sampled_from([None, "1"])),
         trials_asked=draw(st.integers(0, 20)),
     )

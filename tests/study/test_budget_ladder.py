@@ -19,6 +19,7 @@ from sweeper.study.budget_ladder import (
     is_comparable,
     make_probe_specs,
 )
+from sweeper.study.timekeeper import REPORT_SECONDS, SEARCH_SHARE
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.run_context import RunContext
 from tests.support import builders
@@ -271,8 +272,9 @@ def test_an_interrupted_ladder_ends_like_an_uninterrupted_one(after: int) -> Non
 
 @pytest.mark.parametrize(("steps", "searched"), [(300, None), (900, 400)])
 def test_the_last_comparable_rung_counts_if_the_time_ends_on_the_ladder(steps: int, searched: int | None) -> None:
-    """Each step takes a second: up to 400 steps of both are 1,400 s, a quarter of 5,600."""
-    elapsed = [0.0]
+    """Each step takes a second: up to 400 steps of both are 1,400 s. The share of the search ends after 2 × `steps`."""
+    limit = 100_000.0
+    elapsed = [SEARCH_SHARE * (limit - REPORT_SECONDS) - 2 * steps]
     ious = learn_from({"pole": 400, "sign": 10_000}, gain=lambda steps: steps / 1_000)
 
     def train_spec(spec: TrialSpec) -> TrialResult:
@@ -280,17 +282,16 @@ def test_the_last_comparable_rung_counts_if_the_time_ends_on_the_ladder(steps: i
         return make_result(spec, ious(spec.family, spec.steps)).model_copy(update={"seconds": float(spec.steps)})
 
     study, display = new_study(), Recorder()
-    limit = 4.0 * 2 * steps + 60
     executor = FakeExecutor(train_spec)
-    settings: dict[str, Any] = {"finds_steps": True, "plan": PLAN, "minutes": 9_999}
-    train(study, executor, display, trials=9, timeout=limit, clock=lambda: elapsed[0], **settings)
+    settings: dict[str, Any] = {"finds_steps": True, "plan": PLAN}
+    train(study, executor, display, trials=9, time=limit, clock=lambda: elapsed[0], **settings)
     probe = read_probe(study)
     assert (probe.steps if probe.learned else None) == searched
     assert any("was not found out" in line for line in display.warnings)
     if searched is None:  # with more time the ladder is climbed on, and nothing twice
         second_executor = FakeExecutor(train_spec)
         before = len(executor.specs)
-        train(study, second_executor, trials=1, timeout=1e6, **settings)
+        train(study, second_executor, trials=1, time=1e6, **settings)
         probed = {spec.steps for spec in second_executor.specs if spec.purpose == "probe"}
         assert before == 4 and probed == {400, 800, 1600}
 
@@ -309,7 +310,7 @@ def make_slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "highest", "fits"), [(0.01, 1600, True), (0.05, 800, True), (0.1, 400, True), (0.2, 400, False)]
+    ("seconds", "highest", "fits"), [(0.01, 1600, True), (0.05, 800, True), (0.1, 400, True), (0.2, 400, True)]
 )
 def test_no_rung_is_trained_whose_comparison_would_not_fit(seconds: float, highest: int, fits: bool) -> None:
     """Losses are comparable from 400 steps on: a higher rung is useful only if a comparison there fits in 5 minutes."""
@@ -320,7 +321,7 @@ def test_no_rung_is_trained_whose_comparison_would_not_fit(seconds: float, highe
         return result.model_copy(update={"seconds": seconds * spec.steps})
 
     study, executor = new_study(), FakeExecutor(train_spec, workers=2)
-    train(study, executor, trials=50, settles=True, finds_steps=True, plan=PLAN, minutes=5)
+    train(study, executor, trials=50, settles=True, finds_steps=True, plan=PLAN, time=300)
     probe = read_probe(study)
     assert max(rung.steps for rung in probe.rungs) == highest
     assert probe.learned == fits and probe.steps == highest
@@ -338,28 +339,29 @@ def list_plan(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
     return recipe.steps, recipe.confirm_steps, losses, request.trials, request.analyses, searched
 
 
-@pytest.mark.parametrize("minutes", [None, 60])
-def test_a_plan_that_fits_at_the_first_steps_is_not_changed(minutes: int | None) -> None:
+@pytest.mark.parametrize("time", [None, 3600])
+def test_a_plan_that_fits_at_the_first_steps_is_not_changed(time: int | None) -> None:
     study, executor = new_study(), FakeExecutor(make_slow(learn_two_classes(100), 0.01))
-    context = train(study, executor, trials=50, finds_steps=True, settles=True, minutes=minutes)
+    context = train(study, executor, trials=50, finds_steps=True, settles=True, time=time)
     assert context.plan.conditions.recipe.steps == 100 and context.request.trials == 50
     assert [spec.purpose for spec in executor.specs].count("probe") == 2
     assert len(context.plan.space.families) == 7 and read_probe(study).earliest == 0
-    assert context.request.analyses[-1].seeds == (3 if minutes is None else 8)  # as `train` has them, where nothing is
+    assert context.request.analyses[-1].seeds == (3 if time is None else 8)  # as `train` has them, where nothing is
 
 
-def test_only_a_limit_of_minutes_reduces_the_losses_at_the_first_steps() -> None:
+def test_only_a_time_that_was_given_reduces_the_losses_at_the_first_steps() -> None:
     for minutes, losses in ((None, 7), (600, 7), (25, 5), (22, 3)):
         study = new_study()
         executor = FakeExecutor(make_slow(learn_two_classes(100), 1.0))
-        context = train(study, executor, trials=50, finds_steps=True, settles=True, minutes=minutes)
+        time = minutes and 60 * minutes
+        context = train(study, executor, trials=50, finds_steps=True, settles=True, time=time)
         assert len(context.plan.space.families) == losses, minutes
 
 
 def test_fewer_losses_are_searched_if_steps_are_slow() -> None:
     study, display = new_study(), Recorder()
     executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12), workers=2)
-    context = train(study, executor, display, trials=50, finds_steps=True, settles=True, minutes=5)
+    context = train(study, executor, display, trials=50, finds_steps=True, settles=True, time=300)
     steps, confirm_steps, losses, trials, _, searched = list_plan(study, context)
     assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
     assert {spec.family for spec in executor.specs} == set(losses)
@@ -368,13 +370,13 @@ def test_fewer_losses_are_searched_if_steps_are_slow() -> None:
     words = "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses"
     assert any(words in line for line in display.lines)
     second_executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12))
-    resumed = train(study, second_executor, trials=50, finds_steps=True, settles=True, minutes=5, plan=context.plan)
+    resumed = train(study, second_executor, trials=50, finds_steps=True, settles=True, time=300, plan=context.plan)
     assert second_executor.specs == [] and list_plan(study, resumed) == list_plan(study, context)
 
 
 @pytest.mark.parametrize("after", range(0, 11, 2))
 def test_an_interruption_does_not_change_the_search_after_the_ladder(after: int) -> None:
-    settings: dict[str, Any] = {"trials": 50, "finds_steps": True, "settles": True, "minutes": 9}
+    settings: dict[str, Any] = {"trials": 50, "finds_steps": True, "settles": True, "time": 540}
     uninterrupted, study = new_study(), new_study()
     expected = train(uninterrupted, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), **settings)
     with pytest.raises(CrashError):
@@ -395,36 +397,37 @@ def test_no_trial_is_stopped_before_the_previous_rung() -> None:
     assert read_probe(study).earliest == 200
 
 
-def test_a_comparison_that_takes_too_long_is_rejected_with_the_needed_minutes() -> None:
-    """The ladder to 400 steps fits, a comparison there does not."""
+@pytest.mark.parametrize("time", [None, 240, 590])
+def test_where_no_comparison_fits_the_smallest_that_can_decide_is_begun(time: int | None) -> None:
+    """The ladder to 400 steps takes 175 s, and the smallest comparison there 585 s, with three seeds more."""
     study, display = new_study(), Recorder()
-    train_spec = make_slow(learn_two_classes(400), 0.25)
-    executor = FakeExecutor(train_spec, workers=2)
-    train(study, executor, display, trials=50, finds_steps=True, settles=True, minutes=4)
-    probe = read_probe(study)
-    assert not probe.learned and {spec.purpose for spec in executor.specs} == {"probe"}
-    words = "all 2 classes are learned after 400, and to compare losses there takes more than 4"
-    assert probe.sentence.startswith(words)
-    assert probe.minutes is not None and f"--resume --minutes {probe.minutes}" in probe.sentence
-    context = train(study, executor, trials=50, finds_steps=True, settles=True, minutes=probe.minutes)
-    assert read_probe(study).learned and context.plan.conditions.recipe.steps == 400
-    assert len(studies.search_results(study)) == len(context.plan.space.families) == 5
+    executor = FakeExecutor(make_slow(learn_two_classes(400), 0.25), workers=2)
+    context = train(study, executor, display, trials=50, finds_steps=True, settles=True, time=time)
+    breadth = read_probe(study).breadth
+    assert breadth is not None and context.plan.conditions.recipe.steps == 400
+    assert (len(breadth.families), breadth.seeds) == (3, (2, 2) if time == 590 else (2, 3))
+    words = "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses, in about 9.8 min"
+    assert any(words in line for line in display.lines)
+    assert len(studies.search_results(study)) == 3 and studies.list_extra_results(study, "confirm")
 
 
-@pytest.mark.parametrize(("timeout", "rungs", "least", "most"), [(None, [100, 200], 10, 40), (300.0, [100], 5, 10)])
+@pytest.mark.parametrize(
+    ("time", "rungs", "least", "most"),
+    [(None, [100, 200], 50, 60), (300, [100], 25, 30), (7200, [100, 200, 400, 800], 200, 240)],
+)
 def test_a_rung_that_takes_too_long_is_skipped_and_its_minutes_reported(
-    timeout: float | None, rungs: list[int], least: int, most: int
+    time: int | None, rungs: list[int], least: int, most: int
 ) -> None:
-    study, executor = new_study(), FakeExecutor(make_slow(TWO_RARE_CLASSES, 0.4), workers=2)
-    train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN, timeout=timeout, longer=4)
+    """By default a comparison may take 30 minutes; to 400 steps it takes 52."""
+    study, executor = new_study(), FakeExecutor(make_slow(TWO_RARE_CLASSES, 1.0), workers=2)
+    train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN, time=time, longer=4)
     probe = read_probe(study)
     assert [rung.steps for rung in probe.rungs] == rungs and not probe.learned
     assert f"after {rungs[-1]} steps 2 of 4 classes are not learned by any loss" in probe.sentence
     assert probe.minutes is not None and least < probe.minutes < most
-    # A resume keeps the study's --timeout, and would end before these minutes.
-    options = f"--resume --minutes {probe.minutes}" + (f" --timeout {probe.minutes}m" if timeout else "")
+    options = f"--resume --time {probe.minutes}m"
     assert f"more time ({options})" in probe.sentence
-    stored = {"budget": probe.sentence, "learned": False, "minutes": probe.minutes, "timeout": timeout}
+    stored = {"budget": probe.sentence, "learned": False, "minutes": probe.minutes}
     sweep = builders.sweep(trials=(), confirmations=(), **stored)
     (step,) = (step for step in draw_conclusion(sweep).answer.next if step.code == "TIME")
     assert step.command == f"sweeper run --study {sweep.study} {options}"

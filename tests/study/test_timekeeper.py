@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from sweeper.core.events import ResultStored
 from sweeper.study.timekeeper import Timekeeper
 from tests.support import builders
@@ -21,7 +23,7 @@ def test_a_training_is_admitted_by_the_slowest_recent_pace() -> None:
     assert not timekeeper.is_over()
     now[0] = usable
     assert timekeeper.is_over()
-    assert Timekeeper(None, lambda: 1e9).make_admission(0.1)(10**9)
+    assert Timekeeper(inf, lambda: 1e9).make_admission(0.1)(10**9)
 
 
 def test_the_pace_of_earlier_sessions_counts() -> None:

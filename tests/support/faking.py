@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -185,12 +186,11 @@ def train(
     trials: int = 9,
     analyses: Sequence[InterimAnalysis] = ANALYSES,
     plan: studies.StudyPlan | None = None,
-    timeout: float | None = None,
+    time: float | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     heartbeat: Heartbeat | None = None,
     measure: Measure = measure_no_equivalence,
     finds_steps: bool = False,
-    minutes: int | None = None,
     settles: bool = False,
     lost: Callable[[], bool] = lambda: False,
     so_far: InterimReporter | None = None,
@@ -201,15 +201,15 @@ def train(
     executor = executor or FakeExecutor()
     studies.reconcile_study(study)
     studies.retry_failed(study)
-    time = Timekeeper(timeout, clock, before=studies.list_all_results(study))
+    keeper = Timekeeper(time or inf, clock, before=studies.list_all_results(study))
     request = StudyRequest(
-        trials, tuple(analyses), margin=0.01, finds_steps=finds_steps, confirm_steps=None, settles=settles
+        trials, tuple(analyses), margin=0.01, finds_steps=finds_steps, confirm_steps=None, time=time, settles=settles
     )
-    request = request._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
-    request = request._replace(longer=longer, timeout=timeout if longer else None)
-    observers = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
+    seeds = None if settles else (analyses[0].seeds, analyses[-1].seeds)
+    request = request._replace(seeds=seeds, longer=longer)
+    observers = Observers(tuple(one for one in (keeper, display, heartbeat, so_far) if one is not None))
     context = RunContext(
-        study, plan, request, executor, Path("nowhere"), observers, display, display, time, heartbeat=heartbeat
+        study, plan, request, executor, Path("nowhere"), observers, display, display, keeper, heartbeat=heartbeat
     )  # type: ignore[arg-type]
     context.measure, context.is_taken_over = measure, lost
     context.resume_command = format_resume_command(study.study_name)

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 import pytest
 
 from sweeper.core.records import Breadth, BudgetProbe, FamilyStart
-from sweeper.workflow.breadth import LadderPace, compute_least_seconds, find_broadest, measure_pace, order_losses
+from sweeper.workflow.breadth import (
+    LadderPace,
+    compute_least_seconds,
+    find_broadest,
+    forecast_seconds,
+    measure_pace,
+    order_losses,
+)
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
 from tests.support import builders
 from tests.support.faking import SPACE
@@ -20,13 +27,17 @@ ADVISED = SPACE.model_copy(
 )
 
 
-def find_breadth(minutes: float, wish: StudyRequest = ANY, losses: tuple[str, ...] = ()) -> Breadth | None:
-    return find_broadest(order_losses(ADVISED, losses), wish, PACE, steps=STEPS, limit=60 * minutes)
+def find_breadth(minutes: float, wish: StudyRequest = ANY) -> Breadth:
+    return find_broadest(order_losses(ADVISED, ()), wish, PACE, steps=STEPS, limit=60 * minutes)
 
 
 def list_breadths(minutes: Iterable[float], wish: StudyRequest = ANY) -> list[Breadth]:
-    """Return what is compared within each of these limits, where something is."""
-    return [breadth for limit in minutes if (breadth := find_breadth(limit, wish)) is not None]
+    """Return what is compared within each of these limits, where something fits."""
+    return [
+        breadth
+        for limit in minutes
+        if forecast_seconds(breadth := find_breadth(limit, wish), wish, PACE, steps=STEPS) <= 60 * limit
+    ]
 
 
 def test_where_everything_fits_nothing_is_reduced() -> None:
@@ -48,10 +59,12 @@ def test_trials_are_reduced_before_losses_down_to_cross_entropy_and_two_others()
 
 
 def test_a_loss_of_the_user_is_never_left_out() -> None:
-    needed = compute_least_seconds(order_losses(ADVISED, ["focal"]), ANY, PACE, steps=STEPS)
-    least = find_breadth(needed / 60, losses=("focal",))
-    assert least.families == ("cross_entropy", "dice_ce", "focal")
-    assert find_breadth(needed / 60 - 0.01, losses=("focal",)) is None
+    losses = order_losses(ADVISED, ["focal"])
+    two, three = (compute_least_seconds(losses, ANY, PACE, steps=STEPS, decides=decides) for decides in (False, True))
+    for limit, seeds in ((0.0, (2, 3)), (two, (2, 2)), (three, (2, 3))):
+        least = find_broadest(losses, ANY, PACE, steps=STEPS, limit=limit)
+        assert (least.families, least.seeds) == (("cross_entropy", "dice_ce", "focal"), seeds)
+        assert (forecast_seconds(least, ANY, PACE, steps=STEPS) <= limit) == (limit > 0)
 
 
 def test_three_seeds_at_the_steps_are_preferred_to_two_at_twice_the_steps() -> None:
@@ -75,7 +88,7 @@ def test_options_of_the_user_are_never_reduced(wish: StudyRequest) -> None:
             assert (breadth.trials, len(breadth.families)) == (wish.trials, len(SPACE.families))
         assert wish.confirm_steps in (None, breadth.confirm_steps)
         assert wish.seeds in (None, breadth.seeds)
-    assert find_breadth(1000, wish) is not None and find_breadth(1, wish) is None
+    assert list_breadths([1000], wish) and not list_breadths([1], wish)
 
 
 def test_a_longer_look_is_preferred_to_breadth_where_a_gain_can_be_established() -> None:

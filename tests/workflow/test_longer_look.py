@@ -155,19 +155,19 @@ def test_a_resume_adds_a_longer_look_to_an_old_study_once() -> None:
 
 def test_the_answer_reports_a_longer_look_that_the_time_limit_prevented() -> None:
     study, time, display = new_study(), Time(), Recorder()
-    answer = train_and_conclude(study, time.executor(), display=display, timeout=400, clock=time)
+    answer = train_and_conclude(study, time.executor(), display=display, time=400, clock=time)
     assert answer.answer.use is not None and answer.longer is None
     words = "what 4 times the steps change (--longer) was not looked at"
     assert any(words in line for line in display.warnings) and words in answer.answer.find("CUT").values["parts"]
     assert not read_study_state(study, new_plan(), REQUEST).finished
     time.now = 0.0
-    assert train_and_conclude(study, time.executor(), timeout=3600, clock=time).longer is not None
+    assert train_and_conclude(study, time.executor(), time=3600, clock=time).longer is not None
     assert record_sweep(study).cut == ()
 
 
 @pytest.mark.parametrize(("seconds", "trained"), [(3600, 5), (585, 3), (500, 2)])
 def test_the_time_limit_decides_on_the_second_seed_and_the_runner_up(seconds: int, trained: int) -> None:
     study, time = new_study(), Time()
-    train_and_conclude(study, time.executor(), timeout=seconds, clock=time)
+    train_and_conclude(study, time.executor(), time=seconds, clock=time)
     assert len(studies.list_extra_results(study, "longer")) == trained
     assert time.now <= seconds

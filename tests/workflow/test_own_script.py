@@ -54,7 +54,7 @@ def test_options_of_sweepers_own_training_are_refused_in_one_list() -> None:
     assert "--encoder, --size and --folds are for sweeper's own training" in first
     assert "sweeper confirm --folds" in first
     assert "--metric boundary_iou needs label maps" in second and "give its folder" in third
-    check_script_options(make_settings(trials=5, steps=10, confirm_steps=50, metric="dice", workers=2, timeout="1h"))
+    check_script_options(make_settings(trials=5, steps=10, confirm_steps=50, metric="dice", workers=2, time="1h"))
 
 
 def test_a_study_by_a_script_has_fixed_steps_and_no_longer_look_without_a_request() -> None:

@@ -41,9 +41,9 @@ def test_other_durations_are_refused_with_examples(text: str) -> None:
 
 def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
     assert Settings(seeds=2).seeds == "2"
-    settings = Settings(seeds="4..4", timeout=" 90m ")
-    assert (settings.seeds, settings.timeout) == ("4", "90m")
-    for wrong in ({"seeds": "8..3"}, {"timeout": "soon"}):
+    settings = Settings(seeds="4..4", time=" 90m ")
+    assert (settings.seeds, settings.time) == ("4", "90m")
+    for wrong in ({"seeds": "8..3"}, {"time": "soon"}):
         with pytest.raises(ValidationError):
             Settings(**wrong)
 

@@ -117,10 +117,10 @@ def test_more_steps_are_proposed_with_their_number() -> None:
 
 
 def test_remedies_begin_with_the_cheapest_and_have_a_command() -> None:
-    sweep = builders.sweep(learned=False, minutes=13, timeout=240.0, study="toy", trials_asked=0)
+    sweep = builders.sweep(learned=False, minutes=13, study="toy", trials_asked=0)
     nothing = list_steps(sweep, {})
     assert nothing[0][0] == "CHECK"
-    assert ("TIME", "sweeper run --study toy --resume --minutes 13 --timeout 13m") in nothing
+    assert ("TIME", "sweeper run --study toy --resume --time 13m") in nothing
     more = list_steps(builders.sweep(learned=False, data=builders.dataset(synthetic=False)), {})
     assert [code for code, _ in more] == ["CHECK", "STEPS", "WEIGHTS"]
     assert all(command for _, command in more)

@@ -191,7 +191,7 @@ def test_no_loss_is_the_best_of_a_search_that_has_learned_nothing(concluded: boo
 def test_a_study_cut_by_the_time_limit_is_finished(in_folder: None) -> None:
     now = counter()
     displays = begin()
-    displays.train(timeout=12.0, clock=lambda: 0.05 * next(now))
+    displays.train(time=12.0, clock=lambda: 0.05 * next(now))
     [row] = list_study_rows(displays.storage, URL)
     assert row.on != "test" or displays.sweep().analyses_taken
     assert "yet" not in row.answer and row.state == "finished"

@@ -71,7 +71,7 @@ class SweepRecord(Record):
     rungs: tuple[Rung, ...] = ()
     """The budgets that were tried before the search."""
     minutes: int | None = None
-    """If nothing was searched: `--minutes` that would give an answer; None = more time would not."""
+    """If nothing was searched: minutes (`--time`) that would give an answer; None = more time would not."""
     rate_fit: RateFit | None = None
     """The common learning rate of the confirmation, as found before it; None before, and where a single rate is
     searched."""
@@ -79,8 +79,6 @@ class SweepRecord(Record):
     """Search trials whose loss is another name for a simpler one, which they count as."""
     analyses_planned: tuple[InterimAnalysis, ...] = ()
     analyses_taken: tuple[AnalysisTaken, ...] = ()
-    timeout: float | None = None
-    """Time limit of the sweep in seconds; None = no limit."""
     cut: tuple[str, ...] = ()
     """Parts that the time limit cut, in sentences."""
     experiment_id: str | None
@@ -111,11 +109,6 @@ class SweepRecord(Record):
     def resume_command(self) -> str:
         """The command that continues it."""
         return format_resume_command(self.study, self.storage, self.places)
-
-    @property
-    def longer_command(self) -> str:
-        """The command that continues it for as long as its last time limit, if it has one."""
-        return self.resume_command + (f" --timeout {self.timeout:g}s" if self.timeout is not None else "")
 
     @property
     def rerun(self) -> str:

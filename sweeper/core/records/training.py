@@ -407,7 +407,7 @@ class BudgetProbe(Record):
     breadth: Breadth | None = None
     """Extent of search and confirmation there; None = as if the steps had been given."""
     minutes: int | None = None
-    """If nothing is searched: `--minutes` that would give an answer; None = more time would not."""
+    """If nothing is searched: minutes (`--time`) that would give an answer; None = more time would not."""
 
     @property
     def earliest(self) -> int:
