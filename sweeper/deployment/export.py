@@ -152,14 +152,13 @@ def make_space_text(sweep: SweepRecord, chosen: Use) -> str:
     if sweep.conditions.recipe.command is not None:  # a factor of the script's rate is no rate for sweeper
         usual = load_space(sweep.conditions.dataset.task).lr
         lr = {usual.kind: [usual.low, usual.high]}
+    own = {loss.name: loss.code.name for loss in sweep.conditions.losses}
     content: dict[str, Any] = {
         "version": 1,
         "task": sweep.conditions.dataset.task,
         "nuisance": {"lr": lr},
-        "losses": {chosen.loss: dict(chosen.params)},
+        "losses": {own.get(chosen.loss, chosen.loss): dict(chosen.params)},
     }
     point = f"{'threshold' if sweep.conditions.dataset.task == 'binary' else 'tau'} {chosen.point:.4g}"
-    loss_code = [loss.code.name for loss in sweep.conditions.losses if loss.name == chosen.loss]
-    more = f" FILE --loss {loss_code[0]}" if loss_code else ""
-    head = f"# Recommended by sweeper, at {point}; a search space for `sweeper run --space{more}`.\n"
+    head = f"# Recommended by sweeper, at {point}; a search space for `sweeper run --space`.\n"
     return head + yaml.safe_dump(content, sort_keys=False)

@@ -7,10 +7,10 @@ from sweeper.space.space_file import (
     find_range_edge,
     get_default_params,
     get_parameter_name,
-    get_space_path,
     list_first_trials,
     list_shipped_spaces,
     load_space,
     make_default_choice,
+    read_space_file,
     suggest_choice,
 )

@@ -17,7 +17,6 @@ prior_odds), or a plain number for a fixed value.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -32,6 +31,7 @@ from sweeper.core.yaml_file import format_key, format_value, read_yaml
 from sweeper.losses.coordinates import check_tversky_weights
 from sweeper.losses.families import FAMILIES, LossCoordinate
 from sweeper.losses.family_records import POWER_LIMITS, ValueLimits
+from sweeper.losses.own_losses import OWN
 
 if TYPE_CHECKING:
     import optuna
@@ -44,12 +44,14 @@ class _LearningRate(Record):
     lr: Any
 
 
-class _SpaceFile(Record):
+class SpaceFile(Record):
+    """A file of a search space, whose losses and ranges are not checked yet."""
+
     version: Literal[1]
     task: Task
     nuisance: _LearningRate
     losses: dict[str, dict[str, Any] | None] = Field(min_length=1)
-    """An empty `dice:` means `dice: {}`."""
+    """An empty `dice:` means `dice: {}`; `module:function` is the user's loss."""
 
 
 def list_shipped_spaces() -> dict[str, Path]:
@@ -57,68 +59,59 @@ def list_shipped_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(search_spaces_dir().glob("*.yaml"))}
 
 
-def get_space_path(name_or_path: str) -> Path:
-    """Return the file of a shipped space, or the path itself.
+def read_space_file(name_or_path: str) -> SpaceFile:
+    """Read a search space: a shipped one by its name, else a YAML file of at most 1 MiB by its path.
 
     Raises:
-        SpaceError: if the argument is neither a shipped name nor a file.
+        SpaceError: if there is none, or with every error of its form, each beginning with its key path.
     """
+    problems: list[str] = []
     shipped = list_shipped_spaces()
     path = shipped.get(name_or_path, Path(name_or_path))
-    if path.is_file():
-        return path
-    raise SpaceError(
-        name_or_path,
-        [
-            f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
-            f"{suggest_correction(name_or_path, shipped)}"
-        ],
-    )
+    if not path.is_file():
+        wanted = f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
+        raise SpaceError(name_or_path, [f"{wanted}{suggest_correction(name_or_path, shipped)}"])
+    content = read_yaml(path, problems)
+    if not problems:
+        try:
+            return SpaceFile.model_validate(content)
+        except ValidationError as error:
+            for one in error.errors(include_url=False):
+                place = ".".join(format_key(str(key)) for key in one["loc"]) or "(top)"
+                problems.append(f"{place}: {one['msg']}, got {format_value(one['input'])}")
+    raise SpaceError(name_or_path, problems)
 
 
 def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
     """Read and check a search space; its families are in the registry's order, not the file's.
 
-    `name_or_path` is a shipped name or the path of a YAML file of at most 1 MiB. `task` is the data's, which the file's
-    must equal; None = accept the file's.
+    `task` is the data's, which the file's must equal; None = accept the file's. The user's losses are registered.
 
     Raises:
         SpaceError: with every error, each beginning with its key path.
     """
-    path = get_space_path(name_or_path)
+    file = read_space_file(name_or_path)
     problems: list[str] = []
-    content = read_yaml(path, problems)
-    space = None if problems else parse_space(path.stem, content, task, problems)
-    if space is None:
-        raise SpaceError(name_or_path, problems)
-    return space
-
-
-def parse_space(name: str, content: Any, task: Task | None, problems: list[str]) -> SearchSpace | None:
-    """Parse the data of a YAML file; if there are problems they are added to `problems`, and the result is None."""
-    try:
-        file = _SpaceFile.model_validate(content)
-    except ValidationError as error:
-        for one in error.errors(include_url=False):
-            path = ".".join(format_key(str(key)) for key in one["loc"]) or "(top)"
-            problems.append(f"{path}: {one['msg']}, got {format_value(one['input'])}")
-        return None
     if task not in (None, file.task):
         problems.append(f"task: must be {task} as the data are, got {file.task}; use a space for {task} tasks")
-    usable = [name for name, family in FAMILIES.items() if file.task in family.tasks]
-    for key in sorted(file.losses.keys() - usable):
+    own = {name: loss.code.name for name, loss in OWN.items()}
+    usable = {own.get(name, name): name for name, family in FAMILIES.items() if file.task in family.tasks}
+    for key in sorted(file.losses.keys() - usable.keys()):
         problems.append(f"losses.{format_key(key)}: no loss for this task{suggest_correction(key, usable)}")
     lr = _read_into(problems, "nuisance.lr", file.nuisance.lr, LR_LIMITS, ("uniform", "log"))
     # In the registry's order: the file's order must not change a study.
-    families = [_read_family(key, file.losses[key] or {}, file.task, problems) for key in usable if key in file.losses]
-    return None if problems else SearchSpace(name=name, task=file.task, lr=lr, families=tuple(families))
+    families = [_read_family(key, usable[key], file, problems) for key in usable if key in file.losses]
+    if problems:
+        raise SpaceError(name_or_path, problems)
+    return SearchSpace(name=Path(name_or_path).stem, task=file.task, lr=lr, families=tuple(families))
 
 
-def _read_family(name: str, content: Mapping[str, Any], task: Task, problems: list[str]) -> FamilySpace:
-    path, free = f"losses.{name}", FAMILIES[name].coordinates[task]
-    for key in sorted(content.keys() - free.keys()):
-        takes = f"{suggest_correction(key, free)}; it takes {', '.join(free) or 'none'}"
-        problems.append(f"{path}.{format_key(key)}: not a hyper-parameter of {name} for {task} tasks{takes}")
+def _read_family(key: str, name: str, file: SpaceFile, problems: list[str]) -> FamilySpace:
+    path, content, task = f"losses.{format_key(key)}", file.losses[key] or {}, file.task
+    free = FAMILIES[name].coordinates[task]
+    for other in sorted(content.keys() - free.keys()):
+        takes = f"{suggest_correction(other, free)}; it takes {', '.join(free) or 'none'}"
+        problems.append(f"{path}.{format_key(other)}: not a hyper-parameter of {name} for {task} tasks{takes}")
     coordinates = {
         key: _read_into(problems, f"{path}.{key}", content[key], one.limits, _list_kinds(one))
         for key, one in free.items()

@@ -32,10 +32,11 @@ def declare_loss(name: str) -> UserLoss:
 
 
 def add_user_losses(space: SearchSpace, losses: tuple[UserLoss, ...]) -> SearchSpace:
-    """Return the space with these losses, each in its full ranges unless the space has it."""
-    others = (loss for loss in losses if loss.name not in space.by_name)
-    more = (FamilySpace(family=other.name, coordinates=other.coordinates) for other in others)
-    return space.model_copy(update={"families": (*space.families, *more)})
+    """Return the space with these losses, each in its declared ranges where the space gives no other."""
+    ranges = {family.family: family.coordinates for family in space.families}
+    ranges |= {loss.name: {**loss.coordinates, **ranges.get(loss.name, {})} for loss in losses}
+    families = tuple(FamilySpace(family=name, coordinates=ranges[name]) for name in ranges)
+    return space.model_copy(update={"families": families})
 
 
 @lru_cache(maxsize=8)

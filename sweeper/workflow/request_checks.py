@@ -16,7 +16,7 @@ from sweeper.core.errors import MissingStudyError, RequestError, StudyError, Usa
 from sweeper.core.own_code import find_code
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import join_words
-from sweeper.space import load_space
+from sweeper.space import load_space, read_space_file
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.machine import check_room
 from sweeper.system.postgres import is_same_database
@@ -40,7 +40,7 @@ def open_request(
 
     Returns:
         The storage, or None for a file that does not exist yet: it is created once the data are accepted, so that a
-        refused request leaves nothing behind; and the settings, for a resume with the study's own use of the machine.
+        refused request leaves nothing behind; and the settings, on a resume with the study's own use of the machine.
 
     Raises:
         UsageError: (RequestError, StudyError among them) as `check_places` and `check_request`.
@@ -55,12 +55,13 @@ def open_request(
                 raise
     if storage is not None and settings.resume and settings.study is not None:
         settings = restore_machine_options(settings, studies.read_machine(storage, settings.study))
-    check_request(storage, settings)
-    return storage, settings
+    return storage, check_request(storage, settings)
 
 
-def check_request(storage: RetryingStorage | None, settings: Settings) -> None:
+def check_request(storage: RetryingStorage | None, settings: Settings) -> Settings:
     """Refuse a taken or invalid name, a resume of nothing, and options that exclude each other.
+
+    The returned settings have the user's losses that the space names as those of `--loss`.
 
     Raises:
         StudyError, UsageError: with the remedy.
@@ -69,8 +70,11 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> None:
     if settings.study is not None:
         studies.check_name(settings.study)
     check_exclusive_options(settings)
+    named = () if settings.space is None else read_space_file(settings.space).losses
+    if more := sorted({key for key in named if ":" in key} - {*settings.loss}):
+        settings = settings.model_copy(update={"loss": (*settings.loss, *more)})
     check_script_options(settings)
-    losses = {declare_loss(name).name for name in settings.loss}  # before the space, which may contain their names
+    losses = {declare_loss(name).name for name in settings.loss}  # before the space is checked, which may name them
     if len(losses) < len(settings.loss):
         raise UsageError(f"--loss must name functions of different names, got {join_words(settings.loss)}; rename one")
     if settings.space is not None:
@@ -96,6 +100,7 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> None:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
         )
+    return settings
 
 
 def check_places(settings: Settings) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import torch
+import yaml
 
+from sweeper.core.errors import SpaceError
 from sweeper.core.records import Conditions, Task
 from sweeper.fingerprint.ledger import AdvisedLoss, LedgerRow, compute_features, make_weight_parameters
 from sweeper.losses import FAMILIES, LossCoordinate, LossFamily, build_loss, make_snippet, other_losses
@@ -16,7 +19,6 @@ from sweeper.losses.family_records import CLASS_WEIGHT_POWER, FN_WEIGHT, GAMMA, 
 from sweeper.losses.other_losses import LossBatch
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.space import get_default_params, load_space, suggest_choice
-from sweeper.space.space_file import parse_space
 from sweeper.study.budget_ladder import POWER, make_weighted_start
 from sweeper.study.same_loss import EquivalenceQuestion, find_equivalent_losses
 from sweeper.workflow import advice
@@ -90,7 +92,7 @@ def test_frequencies_are_required_and_reach_the_loss_where_a_coordinate_declares
     assert "class_frequencies=" in make_snippet("outside", {"gamma": 2.0}, "multiclass", ["a", "b", "c"], FREQUENCIES)
 
 
-def test_the_space_checks_and_suggests_by_the_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_space_checks_and_suggests_by_the_declaration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pair = {"first": FN_WEIGHT, "second": FN_WEIGHT.model_copy(update={"role": "fp_weight", "default": None})}
     tversky = LossFamily(name="pair", fixed={"mix": 0.0}, coordinates={"binary": pair}, **WORDS)
     monkeypatch.setitem(FAMILIES, "pair", tversky)
@@ -103,12 +105,13 @@ def test_the_space_checks_and_suggests_by_the_declaration(monkeypatch: pytest.Mo
             "pair": {"first": {"uniform": [0, 1]}, "second": {"uniform": [0, 1]}},
         },
     }
-    problems = list[str]()
-    assert parse_space("mine", content, "binary", problems) is None
-    assert len(problems) == 1 and problems[0].startswith("losses.pair: the weights of false negatives and false")
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(SpaceError, match=r"^1 problem [\s\S]*- losses\.pair: the weights of false negatives and false"):
+        load_space(str(path), "binary")
     del content["losses"]["pair"]  # type: ignore[attr-defined]
-    space = parse_space("mine", content, "binary", [])
-    assert space is not None
+    path.write_text(yaml.safe_dump(content))
+    space = load_space(str(path), "binary")
     assert get_default_params(space.families[0], space) == {"loss": "odd", "odd.oomph_power": 1.0}
     choice = suggest_choice(optuna.trial.FixedTrial({"loss": "odd", "odd.oomph_power": 0.5}), space, 25.0)
     assert choice.params == {"oomph": 5.0}
@@ -134,12 +137,12 @@ def test_the_same_loss_is_found_by_roles_and_neutral_values() -> None:
     ("task", "name"), [("binary", "odd.oomph_power"), ("multiclass", "odd.oomph")], ids=["binary", "multiclass"]
 )
 def test_ladder_and_advice_set_the_weight_of_rare_classes(
-    task: Task, name: str, monkeypatch: pytest.MonkeyPatch
+    task: Task, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     content = {"oomph": {"power_of_imbalance": [0, 1]} if task == "binary" else {"uniform": [0, 1]}}
     text = {"version": 1, "task": task, "nuisance": {"lr": 0.01}, "losses": {"odd": content}}
-    space = parse_space("mine", text, task, [])
-    assert space is not None
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(text))
+    space = load_space(str(tmp_path / "mine.yaml"), task)
     assert make_weighted_start(space.families[0], space)[name] == POWER
     profile = builders.profile()
     row = {"generator": "g", "task": task, "family": "odd", "lr": 0.01, "steps": 9, "params": "power=0.25"}

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from sweeper.cli.run import command
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import SpaceError, StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset, UserLoss
 from sweeper.losses import FAMILIES, build_loss, make_snippet
@@ -97,6 +96,7 @@ def text(power=1.0): ...
 text.search = "power"
 def dice(power=1.0): ...
 """
+SPACE = "{version: 1, task: binary, nuisance: {lr: {log: [0.01, 0.02]}}, losses: {%s}}"
 
 
 @pytest.fixture
@@ -205,8 +205,7 @@ def test_an_own_loss_is_compared_with_others_and_a_resume_compares_its_source(
     )
     assert same == 0 and other > 0.1
     plan = new_plan(conditions=conditions)
-    text = (tmp_path / "own_losses_here.py").read_text()
-    (tmp_path / "own_losses_here.py").write_text(text + "\n# another\n")
+    (tmp_path / f"{module}.py").write_text(LOSSES + "\n# another\n")
     changed = UserLoss(**{**dict(declaration), "code": find_code(f"{module}:SoftIoU", "--loss")})
     again = plan.model_copy(update={"conditions": conditions.model_copy(update={"losses": (changed,)})})
     (line,) = list_plan_differences(plan, again)
@@ -227,31 +226,32 @@ def test_several_losses_are_searched_if_their_names_differ(module: str) -> None:
         check_request(None, Settings(loss=(losses[0], losses[0])))
 
 
-@pytest.mark.slow
-def test_a_space_may_contain_an_own_loss_if_the_option_declares_it(
-    module: str, sweeper: Sweeper, tmp_path: Path
-) -> None:
-    content = {"version": 1, "task": "binary", "nuisance": {"lr": 0.01}, "losses": {"SoftIoU": {"power": 3.5}}}
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
-    words = ("run", "nowhere", "--workers", "0", "--space", "space.yaml", "--json")
-    status, out, _ = sweeper(*words)
-    assert status == 2 and "SoftIoU: no loss for this task" in json.loads(out)["error"]["message"]
-    status, out, _ = sweeper(*words, "--loss", f"{module}:SoftIoU")
-    assert status == 2 and "nowhere: must be a folder" in json.loads(out)["error"]["message"]
-    space = add_user_losses(load_space("space.yaml"), (OWN["SoftIoU"],))
-    assert [family.coordinates["power"].low for family in space.families] == [3.5]
+def test_a_space_declares_an_own_loss_with_ranges_of_its_own(module: str, tmp_path: Path) -> None:
+    name = f"{module}:SoftIoU"
+    (tmp_path / "space.yaml").write_text(SPACE % f"{name}: {{power: 3.5}}")
+    request = Settings(space="space.yaml")
+    assert check_request(None, request).loss == (name,) == check_request(None, Settings(loss=name)).loss
+    (family,) = add_user_losses(load_space("space.yaml"), (OWN["SoftIoU"],)).families
+    assert (family.coordinates["power"].low, family.coordinates["smooth"].high) == (3.5, 10)
+    (tmp_path / "space.yaml").write_text(SPACE % f"{name}: {{powr: 3.5}}")
+    with pytest.raises(SpaceError, match=f"'{name}'.powr: not a hyper-parameter of SoftIoU .* did you mean `power`"):
+        check_request(None, request)
 
 
 @pytest.mark.slow
 def test_a_sweep_in_workers_searches_and_reports_an_own_loss(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
-    content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.01, 0.02]}}, "losses": {"dice": {}}}
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
-    outcome = run_small_sweep(tmp_path, loss=f"{module}:SoftIoU", space="space.yaml", workers=1, trials=4)
+    (tmp_path / "space.yaml").write_text(SPACE % f"{module}:SoftIoU: {{power: 1.5}}, dice: {{}}")
+    run_small_sweep(tmp_path, space="space.yaml", workers=1, trials=3)
+    outcome = run_small_sweep(tmp_path, resume=True, space="space.yaml", workers=1, trials=4)
     tried = {trial.spec.family: trial.spec.params for trial in outcome.sweep.trials}
-    assert set(tried["SoftIoU"]) == {"power", "smooth"} and outcome.sweep.conditions.losses[0].name == "SoftIoU"
+    assert set(tried["SoftIoU"]) == {"power", "smooth"} and tried["SoftIoU"]["power"] == 1.5 and "dice" in tried
+    assert len(outcome.sweep.trials) == 4 and outcome.sweep.conditions.losses[0].name == "SoftIoU"
     assert all(trial.state != "failed" for trial in outcome.sweep.trials)
     assert "SoftIoU" in outcome.paths.markdown.read_text("utf-8")
     for name in list(OWN):  # as in a new process
         del OWN[name], FAMILIES[name]
     status, out, err = sweeper("report", "study", "--storage", f"sqlite:///{tmp_path}/sweeper.db", "--json")
     assert status == 0 and "SoftIoU" in json.loads(out)["search"]["per_family"], err
+    (tmp_path / f"{module}.py").write_text(LOSSES + "\n# another\n")
+    with pytest.raises(StudyError, match=f"SHA-256 of the source of {module}:SoftIoU"):
+        run_small_sweep(tmp_path, resume=True, workers=1, trials=5)

@@ -21,7 +21,8 @@ from sweeper.data import open_store
 from sweeper.deployment.export_code import make_model_code
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_loss_module import check_own_loss
-from sweeper.losses.own_losses import OWN, register_user_losses
+from sweeper.losses.own_losses import OWN
+from sweeper.space import load_space
 from sweeper.storage import StudyPlan, list_plan_differences
 from sweeper.training.hardware import probe_device
 from sweeper.training.network_in_training import FinalTraining, make_checkpoint_key
@@ -30,7 +31,7 @@ from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.encoder_weights import NOTHING
-from sweeper.workflow.own_losses import read_declaration
+from sweeper.workflow.own_losses import declare_loss
 from sweeper.workflow.recipe_choice import describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support.faking import new_plan
@@ -279,10 +280,12 @@ def test_the_examples_of_the_page_on_own_code_are_accepted(tmp_path: Path, monke
         (network,) = re.findall(r"--model (my_\S+)", text)
         check_own(find_code(network, "--model"), channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
         (loss,) = re.findall(r"--loss (my_\S+)", text)
-        declaration = read_declaration(find_code(loss, "--loss"))
-        register_user_losses([declaration])
+        declaration = declare_loss(loss)
         check_own_loss(declaration, "binary", 2)
         check_own_loss(declaration, "multiclass", 4)
+        (line,) = re.findall(r"`(my_\w+:\w+: .*)` under `losses`", text)
+        (tmp_path / "space.yaml").write_text(f"{{version: 1, task: binary, nuisance: {{lr: 1}}, losses: {{{line}}}}}")
+        assert load_space("space.yaml").families[0].family == declaration.name
         (metric,) = re.findall(r"--metric (my_\S+)", text)
         check_metric(find_code(metric, "--metric"), 4)
     finally:
