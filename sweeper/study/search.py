@@ -63,11 +63,11 @@ def enqueue_defaults(
     study: optuna.Study,
     space: SearchSpace,
     trials: int,
-    instead: Mapping[str, dict[str, Any]] | None = None,
+    instead: Mapping[str, dict[str, Any]] = {},
     *,
     is_limited: bool = False,
 ) -> None:
-    """Queue the missing defaults of each family, or their replacements from `instead`, while there is room.
+    """Queue the missing defaults of each family, first their replacements from `instead`, while there is room.
 
     It is called at every start: with a larger total a resume adds the families that the smaller one left out. Where
     there is no room for all, the last of several trials is the baseline's: without it neither keeping it nor a change
@@ -75,13 +75,13 @@ def enqueue_defaults(
     """
     have, first = Counter(_list_families(study).values()), list_first_trials(space)
     room = max(0, trials - have.total())
-    missing = [family for family in first if not have[family]]
+    missing = sorted((family for family in first if not have[family]), key=lambda family: family not in instead)
     last = max(0, (min(room, 2) if is_limited else room) - 1)
     if trials > 1 and BASELINE in missing[last + 1 :]:
         missing.remove(BASELINE)
         missing.insert(last, BASELINE)
     for family in missing[:room]:
-        study.enqueue_trial((instead or {}).get(family, first[family][0]))
+        study.enqueue_trial(instead.get(family, first[family][0]))
 
 
 def _list_families(study: optuna.Study) -> dict[int, str]:
@@ -189,7 +189,9 @@ class LossSearch(WorkSource, SamplerGuide):
 
     def _may_start_trial(self) -> bool:
         """Return whether new trials may begin."""
-        if self._count_trials_left() <= 0 or not self._admit(self._rungs[-1]):
+        left = self._count_trials_left()
+        has_time = self._trials - left < LEAST_TRIALS or self._admit(self._rungs[-1])
+        if left <= 0 or not has_time:
             return False
         return bool(self._cut) or not (self.is_settled or self._has_learned_nothing())
 
@@ -392,6 +394,8 @@ def _require_finite(result: TrialResult) -> TrialResult:
 
 PATIENCE = 8
 """Trials beyond the floors that must bring no gain."""
+LEAST_TRIALS = 2
+"""Trials that begin whatever time is left: with fewer, nothing is compared. The ladder has often trained them."""
 
 
 def has_search_settled(trials: Sequence[TrialResult], floors: int, gain: float, *, waiting: Iterable[int] = ()) -> bool:

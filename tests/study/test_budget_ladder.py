@@ -23,7 +23,7 @@ from sweeper.study.timekeeper import REPORT_SECONDS, SEARCH_SHARE
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.run_context import RunContext
 from tests.support import builders
-from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_plan, new_study, train
+from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_plan, new_study, record_sweep, train
 from tests.support.sweeping import Recorder
 
 CLASSES = ("road", "car", "pole", "sign")
@@ -431,3 +431,18 @@ def test_a_rung_that_takes_too_long_is_skipped_and_its_minutes_reported(
     sweep = builders.sweep(trials=(), confirmations=(), **stored)
     (step,) = (step for step in draw_conclusion(sweep).answer.next if step.code == "TIME")
     assert step.command == f"sweeper run --study {sweep.study} {options}"
+
+
+def test_the_ladders_pair_is_confirmed_where_the_share_of_the_search_is_over() -> None:
+    """The pair ends after 125 s, and no training of 30 s more fits into 60 % of the 225 s."""
+    elapsed = [65.0]
+
+    def pass_time(spec: TrialSpec) -> None:
+        elapsed[0] += 0.3 * spec.steps
+
+    study, executor = new_study(), FakeExecutor(make_slow(learn_two_classes(100), 0.3), began=pass_time)
+    context = train(study, executor, trials=50, finds_steps=True, settles=True, time=240, clock=lambda: elapsed[0])
+    assert {spec.purpose for spec in executor.specs} == {"probe", "confirm"} and elapsed[0] <= 240
+    families = {result.spec.family for result in studies.list_extra_results(study, "confirm")}
+    assert families == {"cross_entropy", "dice_ce"}
+    assert draw_conclusion(record_sweep(study, context.plan)).answer.outcome == "keep"
