@@ -36,7 +36,7 @@ from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.judging.judgement import judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.scripts.answer import is_settled
-from sweeper.scripts.comparison_plan import BASELINE
+from sweeper.scripts.comparison_plan import PRESENT
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.starter import ScriptStarter
 from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptTrainings
@@ -66,7 +66,7 @@ def draw_scores(rng: np.random.Generator, losses: int, seeds: int, gap: float) -
 
 def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
     """Return the action, and the number of seeds after which the comparison ended."""
-    names = [BASELINE, *(f"loss {n}" for n in range(1, len(scores)))]
+    names = [PRESENT, *(f"loss {n}" for n in range(1, len(scores)))]
     for analysis in plan_analyses(DECIDING_SEEDS, scores.shape[1]):
         part = scores[:, : analysis.seeds]
         places = np.indices(part.shape).reshape(3, -1).tolist()
@@ -76,7 +76,7 @@ def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
             "image": [str(n) for n in places[2]],
             "score": part.ravel().tolist(),
         }
-        request = ScoreRequest(present=BASELINE, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
+        request = ScoreRequest(present=PRESENT, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
         judgement = judge_scores(ScoreRows(columns, "a simulation", design="Simulated."), request)
         if is_settled(judgement.contest):
             break

@@ -148,7 +148,7 @@ def replay_search(
     trials: list[dict[str, Any]], least: int, shares: Sequence[float], rule_type: type[SuccessiveHalving]
 ) -> tuple[float, float, int]:
     """Simulate a search by one worker; return the share of all steps that it trains, regret and complete trials."""
-    rule = rule_type(RUNGS, least=least, shares=shares, baseline=BASELINE)
+    rule = rule_type(RUNGS, least=least, shares=shares, present=BASELINE)
     by_number = {trial["number"]: trial for trial in trials}
     reached = dict.fromkeys(by_number, 0)
     queue, waiting = list(by_number), set[int]()

@@ -54,7 +54,11 @@ def _parse_share(text: str) -> float:
 @click.argument("study", required=False)
 @click.option("--command", "script", help="Command that starts the script, such as 'python train.py'.")
 @click.option(
-    "--losses", help="Losses to compare instead of a study's finalists: cross_entropy,dice_ce,tversky:fn_weight=0.7."
+    "--losses",
+    help="Losses to compare instead of a study's finalists: dice_ce,tversky:fn_weight=0.7, your own MODULE:FUNCTION.",
+)
+@click.option(
+    "--present", help="Loss that you use now, which the others must beat.  [default: the study's, or cross_entropy]"
 )
 @click.option(
     "--seeds",
@@ -112,6 +116,7 @@ def command(
     \b
     sweeper confirm STUDY --command "python train.py"                     the finalists of a study
     sweeper confirm --losses dice_ce,tversky --command "python train.py"  these, and cross-entropy
+    sweeper confirm --losses dice_ce --present my_losses:mine --command "python train.py"
     """
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.confirm import confirm_losses
@@ -211,7 +216,7 @@ def _begin_plan(
             f"a comparison {name!r} was begun; `{resume_command}` continues it, another --study begins another"
         )
     sources = hash_sources(split_command(script))
-    losses = _list_losses(study, options)
+    losses, present = _list_losses(study, options)
     if store is not None:
         from sweeper.tracking import connect_to_mlflow
         from sweeper.tracking.mirror import MlflowMirror
@@ -221,6 +226,8 @@ def _begin_plan(
     plan = comparison_plan.ConfirmationPlan(
         command=script,
         losses=losses,
+        present=present,
+        own=comparison_plan.find_own_losses(losses),
         seeds=options["seeds"] or comparison_plan.SEEDS,
         rates=options["rates"] or comparison_plan.RATES,
         rate_share=options["rate_share"] or comparison_plan.RATE_SHARE,
@@ -239,27 +246,35 @@ def _begin_plan(
     return plan.model_copy(update={"losses": comparison_plan.fill_losses(losses, plan.task)})
 
 
-def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[ScriptLoss, ...]:
-    from sweeper.scripts.comparison_plan import list_study_losses, parse_losses
+def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[tuple[ScriptLoss, ...], str]:
+    """Return the losses, and the name of the present one; the user's own are declared."""
+    from sweeper.losses.families import is_own_loss
+    from sweeper.scripts.comparison_plan import PRESENT, list_study_losses, parse_losses
+    from sweeper.workflow.own_losses import declare_loss
 
+    present = options["present"]
+    for name in (present or "", *(options["losses"] or "").split(",")):
+        if is_own_loss(name):
+            declare_loss(name.strip())
     if options["losses"] is not None:
         if study is not None:
             raise click.UsageError("losses are those of STUDY or of --losses; leave one out")
-        return parse_losses(options["losses"])
+        return parse_losses(options["losses"], present or PRESENT), present or PRESENT
     if study is None:
         raise click.UsageError("which losses are compared must be said; give a STUDY, or --losses dice_ce,tversky")
     from sweeper.storage import load_sweep, open_storage
     from sweeper.workflow.conclude import draw_conclusion
 
-    evidence = draw_conclusion(load_sweep(open_storage(options["storage"], create=False), study)).evidence
+    sweep = load_sweep(open_storage(options["storage"], create=False), study)
+    evidence, present = draw_conclusion(sweep).evidence, present or sweep.space.present.family
     if evidence is None:
         raise UsageError(f"study {study!r} has no finalists yet; give --losses, or finish it")
-    losses = list_study_losses([(finalist.family, finalist.params) for finalist in evidence.finalists])
+    losses = list_study_losses([(finalist.family, finalist.params) for finalist in evidence.finalists], present)
     if left := {finalist.family for finalist in evidence.finalists} - {loss.name for loss in losses}:
         click.echo(f"left out, as they need more than logits and labels: {', '.join(sorted(left))}", err=True)
     if len(losses) < 2:
-        raise UsageError(f"study {study!r} has no finalist but cross-entropy; give --losses")
-    return losses
+        raise UsageError(f"study {study!r} has no finalist but {present}; give --losses")
+    return losses, present
 
 
 def _resume_plan(folder: Path, script: str | None, study: str | None, options: dict[str, Any]) -> ConfirmationPlan:
@@ -268,20 +283,23 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     Raises:
         UsageError: if something else is requested, or the script was changed.
     """
+    from sweeper.core.own_code import locate_code
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.sources import list_changed_sources
 
     plan = comparison_plan.open_plan(folder)
     seeds = options["seeds"]
-    wanted = {name: options[name] for name in ("rates", "rate_share", "folds", "metric")}
+    wanted = {name: options[name] for name in ("rates", "rate_share", "folds", "metric", "present")}
     problems = comparison_plan.list_plan_changes(plan, {"command": script, **wanted})
     if seeds is not None and seeds < plan.seeds:
         problems.append(f"seeds were {plan.seeds}, and can only become more")
     if study is not None or options["losses"] is not None:
-        losses = comparison_plan.fill_losses(_list_losses(study, options), plan.task)
+        losses = comparison_plan.fill_losses(_list_losses(study, options)[0], plan.task)
         problems += comparison_plan.list_plan_changes(plan, {"losses": losses})
-    if changed := list_changed_sources(plan.sources, split_command(plan.command)):
+    changed = list_changed_sources(plan.sources, split_command(plan.command))
+    changed += [loss.code.name for loss in plan.own if locate_code(loss.code, "--losses").digest != loss.code.digest]
+    if changed:
         problems.append(f"{join_words(changed[:3])} changed, so that trainings would no longer be of one script")
     if problems:
         raise UsageError(

@@ -44,8 +44,6 @@ from sweeper.evidence.replicates import (
 )
 from sweeper.evidence.verdict_predicates import is_win
 
-BASELINE = "cross_entropy"
-"""Family that the others are measured against, where it was confirmed."""
 SCARCE_IMAGES = 5
 """A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
 _SMALL = 1e-3
@@ -61,6 +59,7 @@ def compute_evidence(
     analyses: Sequence[InterimAnalysis] = (),
     groups: Sequence[str | None] | None = None,
     metric: str = "miou",
+    present: str = "cross_entropy",
 ) -> Evidence:
     """Compute the evidence of the confirmation trainings of all finalists.
 
@@ -77,6 +76,7 @@ def compute_evidence(
             its own. The counts of a group are summed (for a mean over images the group scores the mean of its images),
             and n counts groups.
         metric: a key of `METRICS`: what is compared, and by which the runs' operating points were chosen.
+        present: family that the others are measured against, where it was confirmed.
 
     Returns:
         Evidence with the finalists by falling score, estimated from differences on common seeds; without finalists
@@ -92,12 +92,11 @@ def compute_evidence(
     replicates, units = arranged.rows, arranged.units
     bench = make_paired_scores(replicates, len(classes), units, metric)
     at = dict(zip(finalists, arranged.at, strict=True))  # `at[family][seed]` is the row of that replicate in `bench`
-    binary = len(classes) == 2
-    rows = [_make_finalist(seeds, search[name], at, bench, binary) for name, seeds in finalists.items()]
+    rows = [_make_finalist(seeds, search[name], at, bench, at.get(present, {})) for name, seeds in finalists.items()]
     levels = dict(zip(at, fit_levels(list(at.values()), bench.metric_scores.scores), strict=True))
-    rows.sort(key=lambda f: (-levels[f.family], f.family != BASELINE, f.family))
+    rows.sort(key=lambda f: (-levels[f.family], f.family != present, f.family))
     order = [f.family for f in rows]
-    baseline = order.index(BASELINE) if BASELINE in order else None
+    baseline = order.index(present) if present in order else None
 
     def compare(table: ImageTable) -> tuple[Comparison, ...]:
         places, bound = [at[f] for f in order], 1.0 - get_metric_floor(bench)
@@ -141,7 +140,7 @@ def _make_finalist(
     origin: TrialResult,
     at: Mapping[str, Mapping[int, int]],
     bench: PairedScores,
-    binary: bool,
+    present: Mapping[int, int],
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
@@ -161,7 +160,7 @@ def _make_finalist(
         miou=compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0)),
         miou_at_default=float(bench.miou_at_default[rows].mean()),
         **_score_in_metric(bench, rows),
-        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if binary else None,
+        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if len(iou) == 2 else None,
         dice=float(bench.dice[rows].mean()),
         iou=iou,
         precision=precision,
@@ -169,14 +168,14 @@ def _make_finalist(
         collapses=sum(run.has_collapsed for run in runs),
         still_rising=float(np.mean(gains)) if gains else 0.0,
         missed_classes=Counter(name for run in runs if not run.has_collapsed for name in run.missing_classes),
-        vs_plain=_compute_default_gain(bench, at[spec.family], at.get(BASELINE, {})),
+        vs_plain=_compute_default_gain(bench, at[spec.family], present),
     )
 
 
 def _compute_default_gain(
     bench: PairedScores, finalist_rows: Mapping[int, int], plain: Mapping[int, int]
 ) -> Interval | None:
-    """Compute the gain of a finalist (seed → row) over the baseline at 0.5 or τ = 0."""
+    """Compute the gain of a finalist (seed → row) over the present loss at 0.5 or τ = 0."""
     seeds = [seed for seed in finalist_rows if seed in plain]
     if not seeds:
         return None

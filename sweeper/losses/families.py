@@ -8,6 +8,7 @@ documentation and tests are generated from this registry.
 
 from __future__ import annotations
 
+from sweeper.core.errors import LossError
 from sweeper.core.records import Coordinate
 from sweeper.core.text import suggest_correction
 from sweeper.losses.family_records import (
@@ -356,3 +357,29 @@ ABBREVIATIONS = {"ce": "cross_entropy", "bce": "cross_entropy", "wce": "weighted
 def suggest_family(name: str) -> str:
     """Return `, did you mean …?` for a name that is nearly a family's, or short for one, else an empty text."""
     return suggest_correction(ABBREVIATIONS.get(name.lower(), name), FAMILIES)
+
+
+def is_own_loss(text: str) -> bool:
+    """Return whether a text names a loss of the user's, `module:function`, and none with parameters."""
+    return ":" in text and "=" not in text and text.partition(":")[0] not in FAMILIES
+
+
+def parse_loss(text: str, where: str = "") -> tuple[str, dict[str, float]]:
+    """Parse `dice_ce` or `dice_ce:mix=0.5;pos_weight=3`: a family and its parameters; `module:function` has none.
+
+    Raises:
+        LossError: with the first problem, which begins with `where`.
+    """
+    family, _, rest = text.partition(":")
+    if is_own_loss(text):
+        family, rest = rest, ""
+    params: dict[str, float] = {}
+    for pair in filter(None, rest.split(";")):
+        key, _, value = pair.partition("=")
+        try:
+            params[key.strip()] = float(value)
+        except ValueError:
+            raise LossError(f"{where}{text}: must be FAMILY:NAME=NUMBER, got {pair!r}") from None
+    if family not in FAMILIES:
+        raise LossError(f"{where}{family!r} is no family{suggest_family(family)}; `sweeper losses` lists them")
+    return family, params

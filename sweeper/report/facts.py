@@ -15,7 +15,6 @@ from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import Evidence, FinalistEvidence, Interval, Split, SweepRecord, TrialResult
 from sweeper.data.folds import get_split
 from sweeper.evidence.document import AnswerDocument
-from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, list_scored_images
 from sweeper.evidence.verdict_predicates import get_difference as paired_difference
@@ -69,7 +68,7 @@ class ReportFacts:
     @property
     def present(self) -> str:
         """Name of the present loss."""
-        return self.document.present or BASELINE
+        return self.sweep.space.present.family
 
     @property
     def margin(self) -> str:

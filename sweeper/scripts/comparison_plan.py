@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 from scipy import stats
@@ -13,21 +13,22 @@ from scipy import stats
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import open_regular_file
-from sweeper.core.records import InterimAnalysis, Task
+from sweeper.core.records import InterimAnalysis, Task, UserLoss
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
-from sweeper.losses.families import FAMILIES, suggest_family
+from sweeper.losses.families import FAMILIES, parse_loss
+from sweeper.losses.own_losses import OWN, register_user_losses
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.trainings import ScriptLoss
-from sweeper.space import load_space, make_default_choice
+from sweeper.space import load_full_space, make_default_choice
 from sweeper.system.whole_files import replace_atomically
 
-BASELINE = "cross_entropy"
+PRESENT = "cross_entropy"
 SEEDS, RATES, RATE_SHARE = 5, (1 / 3, 1.0, 3.0), 0.25
-"""Defaults of a comparison: most seeds; factors on the script's learning rate, and the share of its length at which
-they are tried."""
+"""Defaults of a comparison: the present loss; most seeds; factors on the script's learning rate, and the share of its
+length at which they are tried."""
 USUAL_SPREAD = 0.01
 """Standard deviation of a score between trainings of one method that the forecast assumes."""
 PLAN = "plan.json"
@@ -38,6 +39,10 @@ class ConfirmationPlan(Record):
 
     command: str
     losses: tuple[ScriptLoss, ...]
+    present: str = PRESENT
+    """Name of the loss that the others are compared with."""
+    own: tuple[UserLoss, ...] = ()
+    """The user's losses among them."""
     seeds: int
     """Most seeds of the confirmation."""
     rates: tuple[float, ...]
@@ -89,50 +94,42 @@ def count_trainings(losses: int, each: int, rates: int = len(RATES), share: floa
     return losses * (each + (rates * share if rates > 1 else 0.0))
 
 
-def parse_losses(text: str) -> tuple[ScriptLoss, ...]:
+def parse_losses(text: str, present: str = PRESENT) -> tuple[ScriptLoss, ...]:
     """Parse `cross_entropy,dice_ce,tversky:fn_weight=0.7`; several parameters of one loss are joined by `;`.
 
-    Cross-entropy is added if it is missing: the others are compared with it.
+    The present loss is added if it is missing: the others are compared with it.
 
     Raises:
         UsageError: with all errors.
     """
     losses, problems = list[ScriptLoss](), list[str]()
-    for word in filter(None, (part.strip() for part in text.split(","))):
-        family, _, rest = word.partition(":")
-        params: dict[str, float] = {}
-        for pair in filter(None, rest.split(";")):
-            key, _, value = pair.partition("=")
-            try:
-                params[key.strip()] = float(value)
-            except ValueError:
-                problems.append(f"{word}: must be FAMILY:NAME=NUMBER, got {pair!r}")
-        losses.append(ScriptLoss(name=word, family=family, params=params))
-        if family not in FAMILIES:
-            problems.append(f"{family!r} is no family{suggest_family(family)}; `sweeper losses` lists them")
-        elif wrong := _find_loss_problems(losses[-1]):
-            problems.append(wrong)
-    losses = _add_baseline(losses)
+    words = list(filter(None, (part.strip() for part in text.split(","))))
+    for word in words if present in words else [present, *words]:
+        try:
+            family, params = parse_loss(word)
+            losses.append(ScriptLoss(name=word, family=family, params=params))
+            _check_loss(losses[-1])
+        except UsageError as error:
+            problems.append(str(error))
     names = [loss.name for loss in losses]
     problems += [f"{name} is there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-    if len(losses) < 2:
-        problems.append(f"one loss or more must be compared with {BASELINE}, got none")
+    if not {*words} - {present}:
+        problems.append(f"one loss or more must be compared with {present}, got none")
     if problems:
         raise UsageError("--losses cannot be compared:\n" + "\n".join(f"  - {text}" for text in problems))
     return tuple(losses)
 
 
-def _find_loss_problems(loss: ScriptLoss) -> str | None:
-    """Return the error of a loss that fits neither two nor several classes; the script's are not yet known."""
-    problems = []
-    for task in get_args(Task):
-        shares = (0.9, 0.1) if task == "binary" else (0.8, 0.1, 0.1)
-        try:
-            _fill_loss(loss, task, shares)
-            return None
-        except UsageError as error:
-            problems.append(str(error))
-    return problems[-1]
+def _check_loss(loss: ScriptLoss) -> None:
+    """Refuse a loss that fits neither two nor several classes; the script's are not yet known.
+
+    Raises:
+        UsageError: with its problems for several classes.
+    """
+    try:
+        _fill_loss(loss, "binary", (0.9, 0.1))
+    except UsageError:
+        _fill_loss(loss, "multiclass", (0.8, 0.1, 0.1))
 
 
 def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptLoss:
@@ -141,7 +138,7 @@ def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptL
     Raises:
         UsageError: with all of its errors.
     """
-    space = load_space({"binary": "full", "multiclass": "full_multiclass"}[task])
+    space = load_full_space(task)
     family = next((each for each in space.families if each.family == loss.family), None)
     imbalance = shares[0] / sum(shares[1:]) if task == "binary" else max(shares) / min(shares)
     starts = {} if family is None else make_default_choice(family, space, imbalance).params
@@ -150,20 +147,25 @@ def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptL
     return loss.model_copy(update={"params": params})
 
 
-def _add_baseline(losses: list[ScriptLoss]) -> list[ScriptLoss]:
-    if any(loss.name == BASELINE for loss in losses):
-        return losses
-    return [ScriptLoss(name=BASELINE, family=BASELINE, params={}), *losses]
-
-
-def list_study_losses(finalists: Sequence[tuple[str, Mapping[str, float]]]) -> tuple[ScriptLoss, ...]:
+def list_study_losses(finalists: Sequence[tuple[str, Mapping[str, float]]], present: str) -> tuple[ScriptLoss, ...]:
     """Return the finalists of a study, family and parameters, as losses for a script.
 
-    Cross-entropy is added; the user's own losses, and those that need more than logits and labels, are left out.
+    The present loss is added; losses that need more than logits and labels are left out.
+
+    Raises:
+        LossError: if the present loss is none.
     """
     losses = [ScriptLoss(name=family, family=family, params=dict(params)) for family, params in finalists]
-    usable = [loss for loss in losses if loss.family in FAMILIES and FAMILIES[loss.family].needs_map is None]
-    return tuple(_add_baseline(usable))
+    usable = [loss for loss in losses if FAMILIES[loss.family].needs_map is None]
+    if present not in {loss.name for loss in usable}:
+        family, given = parse_loss(present)
+        usable.insert(0, ScriptLoss(name=present, family=family, params=given))
+    return tuple(usable)
+
+
+def find_own_losses(losses: Sequence[ScriptLoss]) -> tuple[UserLoss, ...]:
+    """Return the user's losses among these."""
+    return tuple(OWN[loss.family] for loss in losses if loss.family in OWN)
 
 
 def fill_losses(losses: Sequence[ScriptLoss], task: ScriptTask) -> tuple[ScriptLoss, ...]:
@@ -191,7 +193,9 @@ def open_plan(folder: Path) -> ConfirmationPlan:
     """
     try:
         with open_regular_file(folder / PLAN) as file:
-            return ConfirmationPlan.model_validate_json(file.read())
+            plan = ConfirmationPlan.model_validate_json(file.read())
+        register_user_losses(plan.own)
+        return plan
     except OSError as error:
         raise UsageError(
             f"--resume needs a comparison that was begun, got {folder / PLAN}: {error.strerror}; leave --resume out"

@@ -17,7 +17,7 @@ from sweeper.evidence.phrases import format_headline
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.scripts.answer import ComparisonResult, Confirmation, is_settled, make_comparison_document
-from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
+from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.trainings import NEXT_STEP, ScriptJob, ScriptTrainings, TrainingRow
 
@@ -65,7 +65,7 @@ def confirm_losses(
     if plan.probe.scores["test"] == "logits":
         plain = _judge(plan, rows, trainings, analysis, plain=True)
     result = ComparisonResult(name, resume_command, folder, plan, factors, tuned, rows, judgement, plain)
-    used = BASELINE if judgement.answer.use is None else judgement.answer.use.loss
+    used = plan.present if judgement.answer.use is None else judgement.answer.use.loss
     loss = next(loss for loss in plan.losses if loss.name == used)
     loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies, plan.probe.ignore_index)
     return Confirmation(make_comparison_document(result), judgement, (*tuned, *rows), loss_text)
@@ -154,12 +154,12 @@ def _judge(
     A loss whose trainings all diverged is left out.
 
     Raises:
-        ScriptError: if no two losses remain, or cross-entropy does not.
+        ScriptError: if no two losses remain, or the present one does not.
     """
     learned = {row.loss for row in rows if row.state == "trained"}
-    if BASELINE not in learned or len(learned) < 2:
+    if plan.present not in learned or len(learned) < 2:
         lost = join_words([loss.name for loss in plan.losses if loss.name not in learned])
-        rule = f"{BASELINE} and one loss more must train, and all trainings of {lost} diverged"
+        rule = f"{plan.present} and one loss more must train, and all trainings of {lost} diverged"
         raise ScriptError(rows[0].folder, [f"{rule}; lower the script's learning rate, and begin with another --study"])
     rows = [row for row in rows if row.loss in learned]
     scores = ScoreRows(
@@ -170,7 +170,7 @@ def _judge(
     )
     request = ScoreRequest(
         metric=plan.metric if plan.task.has_counts else None,
-        present=BASELINE,
+        present=plan.present,
         margin=plan.margin,
         paired_seeds=plan.paired,
         level=1 - analysis.error,

@@ -12,6 +12,7 @@ from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import check_coordinates, make_kernel_settings
 from sweeper.losses.families import FAMILIES
+from sweeper.losses.own_losses import OWN, make_call_arguments
 
 LOSSES = Path(__file__).parents[1] / "losses"
 MODULES = ("coordinates", "per_pixel", "kernel", "other_losses", "operating_point")
@@ -37,6 +38,14 @@ WEIGHTS = """
 def weights_on(device, dtype):
     return torch.tensor({weights}, dtype=dtype, device=device)
 
+"""
+OWN_LOSS = """
+import sys
+
+sys.path.append({folder!r})
+from {module} import {function} as make_own_loss
+
+own_loss = make_own_loss(**{arguments!r})
 """
 BATCHES: dict[Task | None, dict[str, object]] = {
     "binary": {"channels": "1 or 2", "settled": 1, "wrong": "!="},
@@ -71,8 +80,8 @@ def make_loss_text(
 ) -> str:
     """Return Python text whose `criterion(logits, target)` equals `build_loss` of the same arguments.
 
-    Its `choose_threshold` or `choose_tau` is that of `sweeper.losses`. Without a task it is for either, if the loss is
-    the same for both.
+    A loss of the user's is imported, from the folder that it was named in. `choose_threshold` or `choose_tau` is that
+    of `sweeper.losses`. Without a task it is for either, if the loss is the same for both.
 
     Raises:
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
@@ -86,6 +95,12 @@ def make_loss_text(
             raise LossError(
                 f"a loss for your own training must need logits and labels only, got {family}; leave it out"
             )
+        if (own := OWN.get(family)) is not None:
+            given = make_call_arguments(own, values, one, ignore_index, len(class_frequencies or (0, 0)))
+            code = {"folder": own.code.folder, "module": own.code.module, "function": own.code.function}
+            weights = OWN_LOSS.format(arguments=given, **code)
+            calls[one] = "own_loss(logits if logits.dtype == torch.float64 else logits.float(), target)"
+            continue
         if entry.module is not None:
             shares = None if class_frequencies is None else tuple(class_frequencies)
             arguments = "".join(f", {name}={value!r}" for name, value in values.items() if value is not None)

@@ -9,6 +9,7 @@ from sweeper.space.space_file import (
     get_parameter_name,
     list_first_trials,
     list_shipped_spaces,
+    load_full_space,
     load_space,
     make_default_choice,
     read_space_file,

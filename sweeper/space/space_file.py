@@ -106,6 +106,11 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
     return SearchSpace(name=Path(name_or_path).stem, task=file.task, lr=lr, families=tuple(families))
 
 
+def load_full_space(task: Task) -> SearchSpace:
+    """Load the shipped space with all losses of a task."""
+    return load_space({"binary": "full", "multiclass": "full_multiclass"}[task])
+
+
 def _read_family(key: str, name: str, file: SpaceFile, problems: list[str]) -> FamilySpace:
     path, content, task = f"losses.{format_key(key)}", file.losses[key] or {}, file.task
     free = FAMILIES[name].coordinates[task]
@@ -222,8 +227,8 @@ def count_floor_trials(space: SearchSpace, trials: int) -> int:
 def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
     """Return the parameters of a family's first trial, by Optuna's names.
 
-    They are the literature's defaults, clipped into the space, the middle of the range for coordinates without a
-    default, and the geometric middle for the learning rate.
+    They are those that the present loss is used with, else the literature's defaults, clipped into the space, the
+    middle of the range for coordinates without a default, and the geometric middle for the learning rate.
     """
     entry: dict[str, Any] = {"loss": family.family}
     free = FAMILIES[family.family].coordinates[space.task]
@@ -235,7 +240,7 @@ def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any
         entry[get_parameter_name(family.family, name, coordinate)] = start
     if space.lr.kind != "fixed":
         entry[f"{family.family}.lr"] = space.lr.clip(math.sqrt(space.lr.low * space.lr.high))
-    return entry
+    return entry | space.present.params if family.family == space.present.family else entry
 
 
 def list_first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:

@@ -185,6 +185,7 @@ def _list_compared(plan: StudyPlan) -> dict[str, object]:
         **{f"recipe.{name}": value for name, value in settings.items()},
         **{f"SHA-256 of the source of {code.name}": code.digest for code in codes},
         "space.lr": plan.space.lr.model_dump(),
+        "present loss": plan.space.present.model_dump(),
         **{f"space.{family.family}": family.model_dump()["coordinates"] for family in plan.space.families},
     }
 

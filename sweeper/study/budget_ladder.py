@@ -1,7 +1,7 @@
 """The budget ladder: before the search, find the number of steps at which losses can be compared.
 
 Losses differ in how they treat rare classes; before any loss has learned these, there is nothing to compare. So where
-the user gave no steps, the two losses that differ most there, cross-entropy and an overlap loss with class weights, are
+the user gave no steps, two losses that differ most there, the present loss and an overlap loss with class weights, are
 trained at 1, 2, 4, 8 and 16 times the first steps, until each class with enough pixels is learned by one of them, or
 the gap between the two has settled while most classes are learned. The search reuses those trainings that match its
 trials.
@@ -24,7 +24,6 @@ from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
 from sweeper.losses.families import FAMILIES, OVERLAP_FAMILIES
 from sweeper.space import get_default_params, get_parameter_name, list_first_trials, suggest_choice
-from sweeper.study.finalist import BASELINE
 from sweeper.study.learning_check import SKILL, compute_skill, is_task_learned
 
 FACTORS = (1, 2, 4, 8, 16)
@@ -36,19 +35,22 @@ POWER = 0.75
 MIN_LEARNED_SHARE = 2 / 3
 """Share of these classes that must be learned before losses are compared: below it the mean over classes is largely one
 of zeros."""
+PLAIN = "cross_entropy"
 OVERLAPS = ("dice_ce", *(family.name for family in OVERLAP_FAMILIES))
 
 
 def choose_ladder_pair(space: SearchSpace) -> tuple[str, ...]:
     """Return the two families of a space that differ most in rare classes; the only one if it has one.
 
-    They are cross-entropy and dice_ce. Without cross-entropy the first loss in the advice's order replaces it; without
-    dice_ce the first overlap loss in that order, else the first of the others.
+    They are the present loss and dice_ce; cross-entropy where the present loss is an overlap loss. Without the present
+    loss the first loss in the advice's order replaces it; without dice_ce the first overlap loss in that order, else
+    the first of the others.
     """
-    order = list(list_first_trials(space))
-    plain = BASELINE if BASELINE in order else order[0]
+    order, present = list(list_first_trials(space)), space.present.family
+    plain = present if present in order else order[0]
+    liked = [PLAIN] if plain in OVERLAPS else OVERLAPS
     others = [name for name in order if name != plain]
-    best = min(others, key=lambda name: (name != OVERLAPS[0], name not in OVERLAPS), default=None)
+    best = min(others, key=lambda name: (name != liked[0], name not in liked), default=None)
     return (plain,) if best is None else (plain, best)
 
 
@@ -72,7 +74,7 @@ def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, An
 def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
     """Return the trainings of the pair for `steps` steps, at the middle of the searched learning rates.
 
-    The plain loss has its literature default, the other one `make_weighted_start`.
+    The first loss has its first trial's parameters, the other one `make_weighted_start`.
     """
     plain, *others = choose_ladder_pair(space)
     starts = [get_default_params(space.by_name[plain], space)]

@@ -19,10 +19,9 @@ from sweeper.core.records import Conditions, RateFit, RateRange, SameLoss, Searc
 from sweeper.study.learning_rates import NOISE, UNIT, choose_confirmation_range, draw_rate, fit_rates, is_one_rate
 from sweeper.study.loop import index_completed
 
-BASELINE = "cross_entropy"
 FINALISTS = 3
-"""Most families that are confirmed, including the baseline. A fourth lowers the regret of simulated searches by at most
-0.0007 mIoU (docs/decisions.md) and takes a quarter of the confirmation."""
+"""Most families that are confirmed, including the present loss. A fourth lowers the regret of simulated searches by
+at most 0.0007 mIoU (docs/decisions.md) and takes a quarter of the confirmation."""
 
 
 class Finalist(NamedTuple):
@@ -85,12 +84,12 @@ def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
     return [Finalist(t, tried=tried[family], completed=done[family]) for family, t in best.items()]
 
 
-def select_finalist_families(trials: Sequence[TrialResult]) -> list[Finalist]:
-    """Return the finalists, best first: the baseline wherever it ranks, and the best two others (three without it)."""
+def select_finalist_families(trials: Sequence[TrialResult], present: str) -> list[Finalist]:
+    """Return the finalists, best first: the present loss wherever it ranks, and the best two others (three without)."""
     field = select_best_of_families(trials)
-    others = [f for f in field if f.family != BASELINE]
+    others = [f for f in field if f.family != present]
     chosen = others[: FINALISTS - (len(others) < len(field))]
-    return [f for f in field if f in chosen or f.family == BASELINE]
+    return [f for f in field if f in chosen or f.family == present]
 
 
 FAR_RATE_DECADES = 0.3
@@ -110,7 +109,7 @@ def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFi
 
 
 def find_pending_rechecks(
-    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], fit: RateFit | None
+    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], fit: RateFit | None, present: str
 ) -> list[TrialSpec]:
     """Return the trainings that are needed before the finalists can be chosen.
 
@@ -121,7 +120,7 @@ def find_pending_rechecks(
     have = index_completed(rechecks)
     return [
         spec
-        for f in select_finalist_families(trials)
+        for f in select_finalist_families(trials, present)
         if _is_far_from_optimum(f, fit) and (spec := _make_recheck_spec(f, fit)).key not in have
     ]
 
@@ -135,12 +134,12 @@ def choose_finalists(
     *,
     same: Sequence[SameLoss] = (),
 ) -> list[Finalist]:
-    """Return the best configurations of the leading families and the baseline, with their confirmation rates.
+    """Return the best configurations of the leading families and the present loss, with their confirmation rates.
 
     `trials` are already relabelled as the families that they count for; `same` has their other names.
     """
     finalists, tried = [], {t.spec.family for t in trials if t.state != "failed"}
-    for entrant in select_finalist_families(trials):
+    for entrant in select_finalist_families(trials, space.present.family):
         spec, finalist = entrant.trial.spec, entrant
         low = high = spec.lr
         if fit is not None:

@@ -54,7 +54,8 @@ def find_equivalent_losses(
 ) -> SameLosses:
     """Return the completed trials whose loss equals a simpler family of the space on these data.
 
-    Of several families that a trial equals, the simplest counts (by the registry's order).
+    The present loss counts under its own name. Of several families that a trial equals, the simplest counts (by the
+    registry's order).
     """
     questions = [question for trial in trials if trial.has_score for question in _list_questions(trial, space)]
     answers: dict[int, SameLoss] = {}
@@ -82,7 +83,7 @@ def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[Same
 def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:
     """Return the simpler families of the space at the trial's own coordinates, neutral where it has none."""
     spec, names = trial.spec, list(space.by_name)
-    if spec.family not in names:
+    if spec.family not in names or spec.family == space.present.family:
         return []
     params = dict[str | None, float](FAMILIES[spec.family].map_roles(space.task, spec.params).items())
     if 0 < (alpha := params.get("alpha", 0.0)) < 1:

@@ -50,7 +50,7 @@ from sweeper.storage.results import (
     search_results,
     store_result,
 )
-from sweeper.study.finalist import BASELINE, fit_common_rate, select_finalist_families
+from sweeper.study.finalist import Finalist, fit_common_rate, select_finalist_families
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.learning_rates import choose_search_rate
 from sweeper.study.loop import ATTEMPTS, WorkSource, index_completed
@@ -70,16 +70,16 @@ def enqueue_defaults(
     """Queue the missing defaults of each family, first their replacements from `instead`, while there is room.
 
     It is called at every start: with a larger total a resume adds the families that the smaller one left out. Where
-    there is no room for all, the last of several trials is the baseline's: without it neither keeping it nor a change
-    from it can be recommended. If the time `is_limited`, it is the second, as any later one may not be trained.
+    there is no room for all, the last of several trials is the present loss's: without it neither keeping it nor a
+    change from it can be recommended. If the time `is_limited`, it is the second, as any later one may not be trained.
     """
     have, first = Counter(_list_families(study).values()), list_first_trials(space)
     room = max(0, trials - have.total())
     missing = sorted((family for family in first if not have[family]), key=lambda family: family not in instead)
     last = max(0, (min(room, 2) if is_limited else room) - 1)
-    if trials > 1 and BASELINE in missing[last + 1 :]:
-        missing.remove(BASELINE)
-        missing.insert(last, BASELINE)
+    if trials > 1 and (present := space.present.family) in missing[last + 1 :]:
+        missing.remove(present)
+        missing.insert(last, present)
     for family in missing[:room]:
         study.enqueue_trial(instead.get(family, first[family][0]))
 
@@ -127,7 +127,7 @@ class LossSearch(WorkSource, SamplerGuide):
         self._checkpoints = checkpoints
         self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
         self._floor = count_floor_trials(space, trials)
-        self._field = SuccessiveHalving(self._rungs, least=self._floor, baseline=BASELINE)
+        self._field = SuccessiveHalving(self._rungs, least=self._floor, present=space.present.family)
         self._before, self._gain, self._strict = list(reusable), gain, strict
         self._known = index_completed(self._before)
         self._ended: list[TrialResult] = list(search_results(study))
@@ -216,12 +216,14 @@ class LossSearch(WorkSource, SamplerGuide):
         begun = Counter(self._families.values())
         if short := [name for name in self._first if begun[name] < self._floor]:
             return self._find_start_of_family(min(short, key=lambda name: begun[name]), begun)
-        lacking = {
-            f.family: FLOOR - begun[f.family] for f in select_finalist_families(self._ended) if begun[f.family] < FLOOR
-        }
+        lacking = {f.family: FLOOR - begun[f.family] for f in self._list_leading() if begun[f.family] < FLOOR}
         if not lacking or self._count_trials_left() > sum(lacking.values()):
             return None
         return self._find_start_of_family(next(iter(lacking)), begun)
+
+    def _list_leading(self) -> list[Finalist]:
+        """Return the finalists by the trials that ended."""
+        return select_finalist_families(self._ended, self._space.present.family)
 
     def _find_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
         """Return the next of a family's first trials; after these, only the family."""
@@ -231,7 +233,7 @@ class LossSearch(WorkSource, SamplerGuide):
     def _is_needed_as_finalist(self, number: int) -> bool:
         """Return whether a trial continues because a finalist's family lacks `FLOOR` complete trials."""
         family = self._waiting[number].spec.family
-        if family not in {f.family for f in select_finalist_families(self._ended)}:
+        if family not in {f.family for f in self._list_leading()}:
             return False
         complete = sum(t.spec.family == family and t.state == "complete" for t in self._ended)
         return complete + sum(spec.family == family for spec in self._running.values()) < FLOOR

@@ -35,7 +35,7 @@ class SuccessiveHalving:
     """State of the trials at their rungs: which may continue."""
 
     def __init__(
-        self, rungs: Sequence[int], *, least: int = FLOOR, shares: Sequence[float] = SHARES, baseline: str = ""
+        self, rungs: Sequence[int], *, least: int = FLOOR, shares: Sequence[float] = SHARES, present: str = ""
     ) -> None:
         """Create it without trials.
 
@@ -43,9 +43,9 @@ class SuccessiveHalving:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
             least: number of a family's first trials that pass the first rung whatever they score there.
             shares: share of the trials at the first rung, the second … that continue; 1 for the others.
-            baseline: the family that the others are compared with: its best is trained to the end whatever its rank.
+            present: the family that the others are compared with: its best is trained to the end whatever its rank.
         """
-        self._rungs, self._least, self._baseline = tuple(rungs), least, baseline
+        self._rungs, self._least, self._present = tuple(rungs), least, present
         self._middle_rung = (len(rungs) - 1) // 2
         # The last rung has a share, too: a resume decides there about a trial that was interrupted after it.
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
@@ -111,5 +111,5 @@ class SuccessiveHalving:
     def _leads_family(self, number: int, rung: int) -> bool:
         """Return whether the trial leads its family; beyond the middle rung the family must still be pursued."""
         family = self._families[number]
-        pursued = rung < self._middle_rung or family == self._baseline or family not in self.list_trailing_families()
+        pursued = rung < self._middle_rung or family == self._present or family not in self.list_trailing_families()
         return pursued and self._of[rung][family][0] == self._reached[number][rung]

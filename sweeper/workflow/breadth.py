@@ -1,7 +1,7 @@
 """Choice of the trials, losses and seeds that fit into a given time.
 
-Where steps are costly, trials are cut first, then losses in the order of the advice, down to cross-entropy and two
-others with one trial each. Cross-entropy, the other loss of the ladder and the user's losses always stay. The longer
+Where steps are costly, trials are cut first, then losses in the order of the advice, down to the present loss and two
+others with one trial each. The present loss, the other loss of the ladder and the user's losses always stay. The longer
 look has priority over breadth where three seeds can establish a gain, as it shows whether the gain lasts.
 """
 

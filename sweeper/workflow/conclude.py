@@ -29,7 +29,7 @@ from sweeper.evidence.document import (
 from sweeper.evidence.other_metrics import measure_finalists
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
-from sweeper.study.finalist import BASELINE, Finalist, choose_finalists, fit_common_rate, select_confirmed
+from sweeper.study.finalist import Finalist, choose_finalists, fit_common_rate, select_confirmed
 from sweeper.study.same_loss import relabel_equivalent_trials
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups
 from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
@@ -69,7 +69,7 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     use, look = choose(evidence, order).use, None
     if evidence is not None and use is not None and sweep.longer:
         look = compute_longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=use)
-    answer, _ = make_answer(evidence, order, present=BASELINE, look=look, resume=sweep.resume_command)
+    answer, _ = make_answer(evidence, order, present=sweep.space.present.family, look=look, resume=sweep.resume_command)
     remarks = (*list_study_remarks(sweep, evidence, usable, finalists), *answer.remarks)
     remarks = tuple(sorted(remarks, key=lambda remark: remark.code != "UNFINISHED"))
     answer = answer.model_copy(update={"remarks": remarks})

@@ -65,6 +65,7 @@ def compute_confirmation_evidence(
         analyses=analyses,
         groups=list_test_groups(conditions, results),
         metric=resolve_verdict_metric(conditions.recipe.metric),
+        present=space.present.family,
     )
     by_family = {finalist.family: finalist for finalist in finalists}
     rows = tuple(

@@ -51,7 +51,7 @@ PHASES = ("probe", "search", "recheck", "confirm", "longer")
 MEASURED_STEPS, MEASURED_PART = 12, 20
 """Steps of the training that measures their time: the first number, or a trial's steps over the second if more."""
 MAX_LONGER_LOSSES = 3
-"""Losses that are trained longer at most: the recommended one, cross-entropy and the runner-up."""
+"""Losses that are trained longer at most: the recommended one, the present one and the runner-up."""
 RECENT = 8
 """Number of the latest trainings whose mean is the pace."""
 

@@ -1,10 +1,10 @@
 """The longer look: train what the verdict compares once more, at several times the confirmation's steps.
 
-The recommended loss and tuned cross-entropy (if that is recommended: the best other finalist) are trained on one new
+The recommended loss and the tuned present one (if that is recommended: the best other finalist) are trained on one new
 seed; on two on a GPU, or under a time limit that leaves room. The runner-up that the verdict leaves unbeaten is added
 where a third worker is free, under a time limit, or where the recommended loss is expected to cost more than the
-margin. Where the gain over cross-entropy falls below the margin, so that one seed would decide about the change, up to
-`MOST_SEEDS` are trained.
+margin. Where the gain over the present loss falls below the margin, so that one seed would decide about the change,
+up to `MOST_SEEDS` are trained.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import list_first_trials, load_space
 from sweeper.study.finalist import derive_confirmation_seed, list_fold_numbers
 from sweeper.version import read_versions
-from sweeper.workflow.advice import add_advice
+from sweeper.workflow.advice import add_advice, add_present_loss
 from sweeper.workflow.encoder_weights import choose_weights
 from sweeper.workflow.machine_choice import choose_measured_precision
 from sweeper.workflow.options import MACHINE
@@ -85,6 +85,7 @@ def prepare_study(
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
+    settings = settings.model_copy(update={"present": settings.present or options.get("present")})
     check_encoder_weights(settings, old.conditions.recipe if old else None, backend.get_hardware)
     damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
     dataset = resolve_dataset_request(settings, old.conditions.dataset if old else None, messages)
@@ -106,6 +107,9 @@ def prepare_study(
         space = add_user_losses(load_space(settings.space or dataset.task, dataset.task), user_losses)
     if settings.command is not None and old is None:
         space = adapt_space(space, messages.log)
+    imbalance = compute_imbalance(dataset.count_class_pixels(split.train))
+    if settings.present is not None:
+        space = add_present_loss(space, settings.present, imbalance)
     hardware = backend.get_hardware()
     recipe = _resolve_recipe(settings, old, dataset, hardware, messages)
     conditions = Conditions(
@@ -126,7 +130,7 @@ def prepare_study(
         conditions=conditions,
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
-        imbalance=compute_imbalance(dataset.count_class_pixels(split.train)),
+        imbalance=imbalance,
         versions=old.versions if old else read_versions(),
         sources=sources,
     )
@@ -169,8 +173,8 @@ def _resolve_recipe(
 
 def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:
     """Return the requested losses, else those of the study; with the present hash of their code."""
-    if settings.loss or old is None:
-        return tuple(map(declare_loss, settings.loss))
+    if settings.own_losses or old is None:
+        return tuple(map(declare_loss, settings.own_losses))
     return tuple(o.model_copy(update={"code": locate_code(o.code, "--loss")}) for o in old.conditions.losses)
 
 

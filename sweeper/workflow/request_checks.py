@@ -16,6 +16,7 @@ from sweeper.core.errors import MissingStudyError, RequestError, StudyError, Usa
 from sweeper.core.own_code import find_code
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import join_words
+from sweeper.losses.families import parse_loss
 from sweeper.space import load_space, read_space_file
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.machine import check_room
@@ -74,9 +75,12 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> Settin
     if more := sorted({key for key in named if ":" in key} - {*settings.loss}):
         settings = settings.model_copy(update={"loss": (*settings.loss, *more)})
     check_script_options(settings)
-    losses = {declare_loss(name).name for name in settings.loss}  # before the space is checked, which may name them
-    if len(losses) < len(settings.loss):
-        raise UsageError(f"--loss must name functions of different names, got {join_words(settings.loss)}; rename one")
+    own = settings.own_losses
+    losses = {declare_loss(name).name for name in own}  # before the space, which may contain their names
+    if len(losses) < len(own):
+        raise UsageError(f"--loss must name functions of different names, got {join_words(own)}; rename one")
+    if settings.present is not None:
+        parse_loss(settings.present, "--present: ")
     if settings.space is not None:
         load_space(settings.space)  # checked against the data's task once the data are read
     if settings.model is not None:

@@ -23,6 +23,7 @@ from sweeper.core.recipe import (
     Precision,
 )
 from sweeper.core.text import format_places, suggest_correction
+from sweeper.losses.families import is_own_loss
 
 DATA = "synthetic:street"
 OWN = "MODULE:FUNCTION"
@@ -50,7 +51,7 @@ RAY_ADDRESS = "RAY_ADDRESS"
 OF_SWEEPER = (
     *("model", "arch", "encoder", "encoder_weights", "size", "batch_size"),
     *("augment", "device", "precision", "engine"),
-    *("loss", "folds"),
+    "folds",
 )
 """Options of sweeper's own training."""
 _RESUMED = "with --resume the study's"
@@ -197,6 +198,9 @@ class Settings(Record):
     loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple)] = _make_setting("Search", (), metavar=OWN)
     """Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target), and its
     attribute `search` has the ranges; see docs/how-to/own-code.md."""
+    present: str | None = _make_setting("Search", default="cross_entropy", often=True, metavar="LOSS", min_length=1)
+    """Loss that you use now, which the others must beat: dice_ce, dice_ce:mix=0.5;pos_weight=3, or your own,
+    MODULE:FUNCTION. It is tuned as all others."""
     metric: str | None = _make_setting("Search", default="miou", often=True, metavar="|".join((*BUILT_IN, OWN)))
     """Metric to maximise and compare (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
@@ -255,7 +259,7 @@ class Settings(Record):
     longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
         "Confirmation and verdict", default=f"{LONGER}; with --folds none"
     )
-    """Train the recommended loss and cross-entropy once more at this multiple of the confirmation's steps: does the
+    """Train the recommended loss and the present one once more at this multiple of the confirmation's steps: does the
     gain last?"""
     folds: int | None = _make_setting(
         "Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS
@@ -300,6 +304,12 @@ class Settings(Record):
     def _replace_home(cls, path: Path | None) -> Path | None:
         """Replace `~`, which no shell does after `--out=`."""
         return path and paths.expand_user(str(path))
+
+    @property
+    def own_losses(self) -> tuple[str, ...]:
+        """The user's losses, `module:function`, with the present one."""
+        present = self.present or ""
+        return (*self.loss, present) if is_own_loss(present) and present not in self.loss else self.loss
 
     @property
     def executor(self) -> Literal["processes", "inline", "ray"]:

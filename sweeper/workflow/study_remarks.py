@@ -34,7 +34,7 @@ from sweeper.fingerprint.ledger import compute_features, make_weight_parameters,
 from sweeper.scripts.comparison_plan import SEEDS, count_trainings
 from sweeper.space import find_range_edge
 from sweeper.study.budget_ladder import find_unlearned_classes
-from sweeper.study.finalist import BASELINE, Finalist
+from sweeper.study.finalist import Finalist
 
 FEW_TRIALS = 3
 """A family with fewer completed trials was hardly tuned."""
@@ -132,8 +132,8 @@ def _list_settling(
         yield make_step("RETRY", resume)
     tried = {trial.spec.family for trial in sweep.trials}
     untried = tuple(name for name in sweep.space.by_name if name not in tried)
-    is_alone = evidence is None or len(evidence.finalists) < 2
-    if untried and (is_alone or (evidence is not None and evidence.baseline is None and BASELINE in untried)):
+    present, is_alone = sweep.space.present.family, evidence is None or len(evidence.finalists) < 2
+    if untried and (is_alone or (evidence is not None and evidence.baseline is None and present in untried)):
         total = len(sweep.trials) + len(untried)
         yield make_step("UNTRIED", resume + f" --trials {total}" * (total > sweep.trials_asked), losses=untried)
     if sweep.cut:
@@ -181,7 +181,7 @@ def _list_uses(sweep: SweepRecord, answer: Answer) -> Iterator[NextStep]:
     if sweep.conditions.recipe.command is not None:
         yield make_step("EXPORT_LOSS", export)
         return
-    losses = len({answer.use.loss, BASELINE})
+    losses = len({answer.use.loss, answer.present})
     least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (DECIDING_SEEDS, SEEDS))
     yield make_step("TRAIN", train)
     yield make_step("PREDICT", f"{predict} new_images/ --out answers")

@@ -18,6 +18,7 @@ from sweeper.core.records import Conditions, Dataset, UserLoss
 from sweeper.losses import FAMILIES, build_loss, make_snippet
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN
+from sweeper.scripts.loss_file import make_loss_text
 from sweeper.space import get_default_params, load_space
 from sweeper.storage import list_plan_differences
 from sweeper.storage.results import format_run_command
@@ -188,6 +189,8 @@ def test_the_pasted_code_of_an_own_loss_equals_the_trained_loss(module: str, tin
     logits, target = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 8, 8))
     ours = build_loss("SoftIoU", task="binary", class_frequencies=[9.0, 1.0], **params)
     assert torch.equal(names["criterion"](logits, target), ours(logits, target))
+    of_script = run_text(make_loss_text("SoftIoU", params, "binary", [9.0, 1.0]))
+    assert torch.equal(of_script["criterion"](logits, target), ours(logits, target))
     assert ours(logits.bfloat16(), target).dtype == torch.float32
 
 
@@ -241,8 +244,9 @@ def test_a_space_declares_an_own_loss_with_ranges_of_its_own(module: str, tmp_pa
 @pytest.mark.slow
 def test_a_sweep_in_workers_searches_and_reports_an_own_loss(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE % f"{module}:SoftIoU: {{power: 1.5}}, dice: {{}}")
-    run_small_sweep(tmp_path, space="space.yaml", workers=1, trials=3)
+    run_small_sweep(tmp_path, space="space.yaml", present=f"{module}:SoftIoU", workers=1, trials=3)
     outcome = run_small_sweep(tmp_path, resume=True, space="space.yaml", workers=1, trials=4)
+    assert outcome.document.present == "SoftIoU"
     tried = {trial.spec.family: trial.spec.params for trial in outcome.sweep.trials}
     assert set(tried["SoftIoU"]) == {"power", "smooth"} and tried["SoftIoU"]["power"] == 1.5 and "dice" in tried
     assert len(outcome.sweep.trials) == 4 and outcome.sweep.conditions.losses[0].name == "SoftIoU"

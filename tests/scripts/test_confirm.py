@@ -183,6 +183,15 @@ def test_a_planted_gain_is_found_from_every_kind_of_scores(compare: Compare, kin
     assert not problems(answer.document)
 
 
+def test_a_gain_counts_against_the_present_loss(compare: Compare) -> None:
+    script = make_script(gaps={"dice": 0.08, "tversky": 0.08}, noise=0.003)
+    losses = "dice,cross_entropy,tversky"
+    answer = compare(script, losses, seeds=8, present="tversky").answer
+    assert (answer.outcome, answer.use.loss, answer.present) == ("keep", "tversky", "tversky")
+    answer = compare(script, losses, seeds=8, present="cross_entropy").answer
+    assert (answer.outcome, answer.present) == ("change", "cross_entropy")
+
+
 def test_several_classes_are_compared(compare: Compare) -> None:
     made = compare(make_script(classes=4, noise=0.004))
     assert made.answer.outcome == "change" and {row.point for row in made.trainings} <= {*TAUS}
@@ -527,7 +536,7 @@ def test_scores_are_kept_when_the_margin_is_missing(compare: Compare) -> None:
 def test_a_resume_keeps_the_margin_unless_another_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_plan(tmp_path, make_plan(Script(), "dice", margin=0.2))
-    options = dict.fromkeys(("losses", "seeds", "rates", "rate_share", "folds", "metric", "margin"))
+    options = dict.fromkeys(("losses", "present", "seeds", "rates", "rate_share", "folds", "metric", "margin"))
     assert _resume_plan(tmp_path, None, None, options).margin == 0.2
     assert _resume_plan(tmp_path, None, None, {**options, "margin": 0.1, "seeds": 8}).margin == 0.1
 

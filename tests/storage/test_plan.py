@@ -10,7 +10,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
-from sweeper.core.records import FamilySpace
+from sweeper.core.records import FamilySpace, FamilyStart
 from sweeper.storage.record_format import MARK, PLAN, compute_checksum
 from tests.support.faking import SPACE, new_plan
 
@@ -81,4 +81,7 @@ def test_differences_of_plans_list_what_changed() -> None:
     assert "data set" in text and "seed: " in text
     fewer = SPACE.model_copy(update={"families": SPACE.families[1:]})
     assert "space.cross_entropy" in studies.list_plan_differences(old, old.model_copy(update={"space": fewer}))[0]
+    other = SPACE.model_copy(update={"present": FamilyStart(family="dice", params={})})
+    (line,) = studies.list_plan_differences(old, old.model_copy(update={"space": other}))
+    assert line.startswith("present loss: {'family': 'cross_entropy', ") and "'dice'" in line
     assert studies.list_plan_differences(old, old) == []

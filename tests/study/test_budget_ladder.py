@@ -86,6 +86,11 @@ def select_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
     )
 
 
+def replace_present(space: SearchSpace, name: str) -> SearchSpace:
+    """Return the space with another present loss."""
+    return space.model_copy(update={"present": FamilyStart(family=name, params={})})
+
+
 @pytest.mark.parametrize(
     ("space", "pair"),
     [
@@ -99,6 +104,9 @@ def select_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
         (select_families("cross_entropy", "focal"), ("cross_entropy", "focal")),
         (select_families("focal", "dice_ce"), ("focal", "dice_ce")),
         (select_families("dice_ce"), ("dice_ce",)),
+        (replace_present(SPACE, "tversky"), ("tversky", "cross_entropy")),
+        (replace_present(SPACE, "focal"), ("focal", "dice_ce")),
+        (replace_present(select_families("dice", "tversky"), "tversky"), ("tversky", "dice")),
     ],
 )
 def test_the_losses_of_the_ladder_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:

@@ -147,7 +147,7 @@ def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
 )
 def test_cross_entropy_and_the_two_best_others_are_confirmed(values: dict[str, float], expected: list[str]) -> None:
     trials = [builders.trial(family, value, n) for n, (family, value) in enumerate(values.items())]
-    assert [finalist.family for finalist in select_finalist_families(trials)] == expected
+    assert [finalist.family for finalist in select_finalist_families(trials, "cross_entropy")] == expected
 
 
 def test_stopped_and_diverged_trials_are_not_finalists() -> None:
@@ -160,7 +160,7 @@ def test_stopped_and_diverged_trials_are_not_finalists() -> None:
         builders.trial("weighted_ce", 0.99, 5, state="pruned"),
         builders.trial("dice_focal", 0.9, 6, collapse=Collapse.DIVERGED),
     ]
-    assert [finalist.trial.spec.number for finalist in select_finalist_families(trials)] == [2, 4, 0]
+    assert [finalist.trial.spec.number for finalist in select_finalist_families(trials, "cross_entropy")] == [2, 4, 0]
 
 
 # --- nothing is compared with itself ---

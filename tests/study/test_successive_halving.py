@@ -71,7 +71,7 @@ def test_every_trial_continues_from_the_third_rung_to_its_end() -> None:
 
 
 def test_a_family_far_behind_stops_at_the_middle_unless_it_is_the_baseline() -> None:
-    halving = SuccessiveHalving(RUNGS, least=1, shares=(0.0, 0.0), baseline="cross_entropy")
+    halving = SuccessiveHalving(RUNGS, least=1, shares=(0.0, 0.0), present="cross_entropy")
     values = {"dice": 0.6, "tversky": 0.6 - MAX_LAG + 0.01, "focal": 0.6 - MAX_LAG - 0.01, "cross_entropy": 0.1}
     for number, (family, value) in enumerate(values.items()):
         halving.record(number, family, 25, value)

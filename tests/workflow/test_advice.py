@@ -7,9 +7,10 @@ from typing import cast
 import optuna
 import pytest
 
+from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
 from sweeper.space import list_first_trials, load_space, suggest_choice
-from sweeper.workflow.advice import add_advice
+from sweeper.workflow.advice import add_advice, add_present_loss
 from tests.support import builders
 
 IMBALANCE = 60.0
@@ -72,3 +73,32 @@ def test_on_data_unlike_the_ledger_the_search_starts_at_the_defaults_only(share:
     space = load_space("binary", "binary")
     first = list_first_trials(advise(space, share))
     assert first == {name: list_first_trials(space)[name] for name in first} and len(first) == len(space.families)
+
+
+def test_the_present_loss_begins_with_the_parameters_that_it_is_used_with() -> None:
+    space = add_present_loss(advise(load_space("binary", "binary")), "dice_ce:mix=0.3;pos_weight=7.5", IMBALANCE)
+    first = list_first_trials(space)["dice_ce"][0]
+    choice = suggest_choice(optuna.trial.FixedTrial(first), space, IMBALANCE)
+    assert choice.params == pytest.approx({"mix": 0.3, "pos_weight": 7.5}) and space.present.family == "dice_ce"
+    assert list_first_trials(space).keys() == list_first_trials(advise(load_space("binary", "binary"))).keys()
+
+
+def test_a_present_loss_that_the_space_lacks_is_searched_in_its_full_ranges() -> None:
+    space = add_present_loss(load_space("binary", "binary"), "lovasz", IMBALANCE)
+    assert "lovasz" not in load_space("binary", "binary").by_name
+    assert space.by_name["lovasz"] == load_space("full", "binary").by_name["lovasz"]
+    order = list(load_space("full", "binary").by_name)
+    assert [*space.by_name] == sorted(space.by_name, key=order.index)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dice_ce:mix=2", "mix must be 0 to 1, got 2"),
+        ("dice_ce:gamma=2;mix=-1", "gamma is not searched for dice_ce; it takes mix, pos_weight; mix must be 0 to 1"),
+        ("weighted_ce:pos_weight=0.5", "pos_weight must be 1 to 90.4, got 0.5"),
+    ],
+)
+def test_parameters_of_the_present_loss_that_are_not_searched_are_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        add_present_loss(load_space("binary", "binary"), text, IMBALANCE)

@@ -185,6 +185,8 @@ class SearchSpace(Record):
     starts: tuple[FamilyStart, ...] = ()
     """Configurations to try after the defaults, from similar data; families begin in the order of their first
     configuration."""
+    present: FamilyStart = FamilyStart(family="cross_entropy", params={})
+    """The loss that is used now, which the others are compared with, and the parameters that it is used with."""
 
     @property
     def by_name(self) -> dict[str, FamilySpace]:

@@ -136,8 +136,8 @@ class FinalistEvidence(Contender):
     missed_classes: dict[str, int] = Field(default_factory=dict)
     """Class → number of its confirmation trainings without a collapse that never predict it at their end."""
     vs_plain: Interval | None = None
-    """Its test score at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %:
-    the gain over cross-entropy as usually trained. None where that was not confirmed."""
+    """Its test score at its own operating points less that of the present loss at 0.5 (τ = 0), on common seeds, at
+    95 %: the gain over it as usually used. None where that was not confirmed."""
 
     @property
     def trainings(self) -> int:
@@ -204,7 +204,7 @@ class Contest(Record):
     comparisons: tuple[Comparison, ...]
     """All ordered pairs (first ≠ second)."""
     baseline: int | None
-    """Index of cross-entropy, or of another baseline, among the finalists."""
+    """Index of the present loss among the finalists."""
     margin: float
     """Region of practical equivalence in mIoU, or in the unit of `scale`."""
     scale: Scale = Scale()
