@@ -1,8 +1,8 @@
 """Choice of the trials, losses and seeds that fit into a given time.
 
 Where steps are costly, trials are cut first, then losses in the order of the advice, down to the present loss and two
-others with one trial each. The present loss, the other loss of the ladder and the user's losses always stay. The longer
-look has priority over breadth where three seeds can establish a gain, as it shows whether the gain lasts.
+others with one trial each. The present loss, the other loss of the ladder and the user's losses always stay, and so do
+three seeds, as fewer establish no gain. The longer look has priority over breadth: it shows whether the gain lasts.
 """
 
 from __future__ import annotations
@@ -68,9 +68,8 @@ def find_broadest(
     are reused; `limit` is the time in seconds from the ladder's beginning to the report.
     """
     every = [*_list_comparisons(losses, request, steps)]
-    deciding = [breadth for breadth in every if _can_decide(breadth, request)]
-    smallest = min(deciding, key=lambda breadth: forecast_seconds(breadth, request, pace, steps=steps))
-    wanted = [*(breadth.model_copy(update={"has_longer": request.longer is not None}) for breadth in deciding), *every]
+    smallest = min(every, key=lambda breadth: forecast_seconds(breadth, request, pace, steps=steps))
+    wanted = [*(breadth.model_copy(update={"has_longer": request.longer is not None}) for breadth in every), *every]
     found = next((one for one in wanted if forecast_seconds(one, request, pace, steps=steps) <= limit), smallest)
     if request.seeds is not None:
         return found
@@ -79,36 +78,26 @@ def find_broadest(
     return found.model_copy(update={"seeds": (2, max(fitting, default=found.seeds[1]))})
 
 
-def compute_least_seconds(
-    losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, decides: bool
-) -> float:
-    """Return the seconds of the smallest comparison, or the smallest that `decides`: as `forecast_seconds`."""
-    return min(
-        forecast_seconds(breadth, request, pace, steps=steps)
-        for breadth in _list_comparisons(losses, request, steps)
-        if _can_decide(breadth, request) or not decides
-    )
-
-
-def _can_decide(breadth: Breadth, request: StudyRequest) -> bool:
-    """Return whether a comparison has the seeds that can establish a gain, or those that the user gave."""
-    return breadth.seeds[1] >= DECIDING_SEEDS or request.seeds is not None
+def compute_least_seconds(losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
+    """Return the seconds of the smallest comparison, as `forecast_seconds` does."""
+    possible = _list_comparisons(losses, request, steps)
+    return min(forecast_seconds(breadth, request, pace, steps=steps) for breadth in possible)
 
 
 def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) -> Iterator[Breadth]:
-    """Yield possible comparisons, best first: trials are cut before fewer steps or only two seeds (no interval)."""
+    """Yield possible comparisons, best first: trials are cut before fewer steps. Each has the seeds that can decide."""
     breadths = [(len(losses), request.trials)]
     if request.settles:
         most = min(request.trials, _count_settling_trials(len(losses)))
         breadths += [(len(losses), trials) for trials in range(most, len(losses), -1)]
         breadths += [(families, families) for families in range(len(losses), min(MIN_LOSSES, len(losses)) - 1, -1)]
-    for confirm_steps, seeds in ((2 * steps, 3), (steps, 3), (steps, 2)):
+    for confirm_steps in (2 * steps, steps):
         for families, trials in breadths:
             yield Breadth(
                 families=tuple(losses[:families]),
                 trials=trials,
                 confirm_steps=request.confirm_steps or confirm_steps,
-                seeds=request.seeds or (seeds, seeds),
+                seeds=request.seeds or (DECIDING_SEEDS, DECIDING_SEEDS),
                 has_longer=False,
             )
 

@@ -74,7 +74,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         if not lacking:
             break
         steps = lacking[0].steps
-        needed = compute_least_seconds(losses, request, pace.add_rung(steps), steps=steps, decides=not enough)
+        needed = compute_least_seconds(losses, request, pace.add_rung(steps), steps=steps)
         if rungs and needed > (limit if enough else max(limit, 60.0 * most)):
             break
         batch = TrainingList(study, lacking, recorder=context.recorder, admit=context.time.make_admission(SEARCH_SHARE))
@@ -88,7 +88,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     if not enough:
         minutes = math.ceil(MORE * needed / 60) if lacking else None
         return _report_silence(rungs, suggest_remedies(finished[-2:], plan.conditions, minutes), minutes)
-    fitting = [r for r in enough if compute_least_seconds(losses, request, pace, steps=r.steps, decides=False) <= limit]
+    fitting = [r for r in enough if compute_least_seconds(losses, request, pace, steps=r.steps) <= limit]
     rung = (fitting or enough[:1])[-1]
     if rung.steps == first and request.time is None:
         return BudgetProbe(first=first, steps=first, rungs=rungs)
