@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import ClassVar
 
@@ -108,6 +109,8 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
         workers = prepared.executor.workers
         is_measured = trainings and plan.conditions.recipe.command is None  # the probe times a script
         pace = measure_training_pace(prepared.executor, plan, messages.warn) if is_measured else None
+        limit = request.time or inf
+        seconds = None if pace is None else forecast_seconds_left(trainings, pace, workers, limit=limit)
     conditions = plan.conditions
     split = get_split(conditions, conditions.seed)
     return PreviewDocument(
@@ -126,7 +129,7 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
         trials_done=state.trials,
         steps=format_steps(plan, request) if study is None else "",
         trainings=trainings,
-        seconds=None if pace is None else forecast_seconds_left(trainings, pace, workers),
+        seconds=seconds,
         seconds_per_step=pace,
         workers=workers,
     )

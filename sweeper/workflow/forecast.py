@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -129,16 +129,16 @@ class SecondsLeft(Record):
     most: float
     """Until the last answer, at most."""
 
-    @classmethod
-    def from_values(cls, ends: Iterable[float]) -> SecondsLeft:
-        """Return the record from its three values in order."""
-        return cls(**dict(zip(cls.model_fields, ends, strict=True)))
-
 
 def forecast_seconds_left(
-    trainings: Mapping[str, PlannedTrainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
+    trainings: Mapping[str, PlannedTrainings],
+    pace: float,
+    workers: int,
+    trained: Mapping[str, int] = {},
+    *,
+    limit: float,
 ) -> SecondsLeft:
-    """Forecast the seconds that trainings (by phase) and report still take, at `pace` seconds a step.
+    """Forecast the seconds, `limit` at most, that trainings (by phase) and report still take, at `pace` seconds a step.
 
     `trained` are the steps that were already taken, by phase.
     """
@@ -146,8 +146,9 @@ def forecast_seconds_left(
     for phase, each in trainings.items():
         share = SEARCH_SHARE if phase == "search" else 1.0
         for end, number in enumerate((each.least, each.first, each.most)):
-            ends[end] += max(0.0, number * each.steps * share - (trained or {}).get(phase, 0))
-    return SecondsLeft.from_values(steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends)
+            ends[end] += max(0.0, number * each.steps * share - trained.get(phase, 0))
+    least, first_answer, most = (min(limit, steps * pace / max(1, workers) + REPORT_SECONDS) for steps in ends)
+    return SecondsLeft(least=least, first_answer=first_answer, most=most)
 
 
 def format_answer_times(times: SecondsLeft) -> str:
@@ -237,8 +238,7 @@ class Forecast:
         if (pace := self.pace) is None:
             return None
         to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
-        forecast, limit = forecast_seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
-        return SecondsLeft.from_values(min(seconds, limit) for _, seconds in forecast)
+        return forecast_seconds_left(to_come, pace, self._workers(), self._trained, limit=self._limit())
 
     def format_times(self) -> str:
         """Format when the first and the last tested answer are expected; or that it is not known yet."""
