@@ -252,28 +252,25 @@ def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[tuple[Scri
     from sweeper.scripts.comparison_plan import PRESENT, list_study_losses, parse_losses
     from sweeper.workflow.own_losses import declare_loss
 
-    present = options["present"]
-    for name in (present or "", *(options["losses"] or "").split(",")):
-        if is_own_loss(name):
-            declare_loss(name.strip())
-    if options["losses"] is not None:
-        if study is not None:
-            raise click.UsageError("losses are those of STUDY or of --losses; leave one out")
-        return parse_losses(options["losses"], present or PRESENT), present or PRESENT
+    named, present = options["losses"], options["present"]
+    for name in filter(is_own_loss, f"{named},{present}".split(",")):
+        declare_loss(name.strip())
+    if (named is None) == (study is None):
+        raise click.UsageError("either a STUDY or --losses must name the losses; give one, as --losses dice_ce,tversky")
     if study is None:
-        raise click.UsageError("which losses are compared must be said; give a STUDY, or --losses dice_ce,tversky")
+        present = present or PRESENT
+        return parse_losses(named, present), present
     from sweeper.storage import load_sweep, open_storage
     from sweeper.workflow.conclude import draw_conclusion
 
     sweep = load_sweep(open_storage(options["storage"], create=False), study)
     evidence, present = draw_conclusion(sweep).evidence, present or sweep.space.present.family
-    if evidence is None:
-        raise UsageError(f"study {study!r} has no finalists yet; give --losses, or finish it")
-    losses = list_study_losses([(finalist.family, finalist.params) for finalist in evidence.finalists], present)
-    if left := {finalist.family for finalist in evidence.finalists} - {loss.name for loss in losses}:
+    finalists = [] if evidence is None else [(finalist.family, finalist.params) for finalist in evidence.finalists]
+    losses = list_study_losses(finalists, present)
+    if left := {family for family, _ in finalists} - {loss.name for loss in losses}:
         click.echo(f"left out, as they need more than logits and labels: {', '.join(sorted(left))}", err=True)
     if len(losses) < 2:
-        raise UsageError(f"study {study!r} has no finalist but {present}; give --losses")
+        raise UsageError(f"study {study!r} has no finalist besides {present}; give --losses, or finish it")
     return losses, present
 
 

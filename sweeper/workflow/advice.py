@@ -8,42 +8,33 @@ from __future__ import annotations
 
 import math
 
-from sweeper.core.errors import UsageError
-from sweeper.core.records import FamilySpace, FamilyStart, ImbalanceProfile, SearchSpace
+from sweeper.core.records import Coordinate, FamilySpace, FamilyStart, ImbalanceProfile, SearchSpace
 from sweeper.fingerprint.ledger import POWERS, compute_features, rank_losses, read_ledger
+from sweeper.losses.coordinates import check_coordinates
 from sweeper.losses.families import FAMILIES, parse_loss
-from sweeper.space import get_default_params, get_parameter_name, load_full_space
+from sweeper.space import get_default_params, get_parameter_name, load_full_space, make_default_choice
 
 
 def add_present_loss(space: SearchSpace, text: str, imbalance: float) -> SearchSpace:
-    """Return the space with the present loss, `--present text`, which is added if it is missing.
+    """Return the space with the present loss, `--present text`, in ranges that contain the given parameters.
 
     Raises:
-        UsageError: if the loss is not for these data, or its parameters are not in the search's ranges.
+        LossError: if there is no such loss for these data, or a parameter is not its own.
     """
     (name, given), order = parse_loss(text), list(FAMILIES)
-    families = load_full_space(space.task).by_name | space.by_name
-    if name not in families:
-        raise UsageError(f"--present must be a loss for {space.task} tasks, got {name}; `sweeper losses` lists them")
-    family, params, problems = families[name], dict[str, float](), []
+    home = space if name in space.by_name else load_full_space(space.task)
+    family = home.by_name.get(name, FamilySpace(family=name, coordinates={}))
+    defaults = make_default_choice(family, home, imbalance).params if name in home.by_name else {}
+    check_coordinates(name, space.task, defaults | given, (1.0, 1.0))
+    coordinates, params = dict(family.coordinates), dict[str, float]()
     for key, value in given.items():
-        coordinate = family.coordinates.get(key)
-        if coordinate is None or coordinate.kind == "fixed":
-            takes = ", ".join(k for k, one in family.coordinates.items() if one.kind != "fixed") or "nothing"
-            problems.append(f"{key} is not searched for {name}; it takes {takes}")
-            continue
-        ends = [coordinate.low, coordinate.high]
-        if coordinate.kind == "power_of_imbalance":
-            ends = [imbalance**end for end in ends]
-        searched = value
-        if not min(ends) <= value <= max(ends):
-            problems.append(f"{key} must be {min(ends):.3g} to {max(ends):.3g}, got {value:g}")
-        elif coordinate.kind == "power_of_imbalance" and imbalance != 1:
-            searched = coordinate.clip(math.log(value) / math.log(imbalance))
-        params[get_parameter_name(name, key, coordinate)] = searched
-    if problems:
-        raise UsageError(f"--present {text}: {'; '.join(problems)}")
-    known = sorted({**space.by_name, name: family}.values(), key=lambda one: order.index(one.family))
+        one = coordinates.get(key, Coordinate(kind="fixed", low=value, high=value))
+        searched = math.log(value) / math.log(imbalance) if one.kind == "power_of_imbalance" else value
+        ends = (searched,) if one.kind == "fixed" else (searched, one.low, one.high)
+        coordinates[key] = one.model_copy(update={"low": min(ends), "high": max(ends)})
+        params[get_parameter_name(name, key, one)] = searched
+    present = {name: family.model_copy(update={"coordinates": coordinates})}
+    known = sorted((space.by_name | present).values(), key=lambda one: order.index(one.family))
     return space.model_copy(update={"families": tuple(known), "present": FamilyStart(family=name, params=params)})
 
 

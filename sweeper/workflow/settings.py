@@ -276,7 +276,7 @@ class Settings(Record):
     resume: bool = _make_setting("Resuming a study", False, often=True)
     """Continue the study up to the total of --trials, with its device and workers."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto", often=True)
+    device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto")
     """Device that trains."""
     precision: Annotated[Precision | None, AUTO] = _make_setting("Machine", auto=True)
     """Precision of the forward pass. auto: bfloat16, on a CPU if it is measured to save a fifth, on a GPU if the GPU
@@ -308,8 +308,7 @@ class Settings(Record):
     @property
     def own_losses(self) -> tuple[str, ...]:
         """The user's losses, `module:function`, with the present one."""
-        present = self.present or ""
-        return (*self.loss, present) if is_own_loss(present) and present not in self.loss else self.loss
+        return (*self.loss, *filter(is_own_loss, {self.present or ""} - {*self.loss}))
 
     @property
     def executor(self) -> Literal["processes", "inline", "ray"]:

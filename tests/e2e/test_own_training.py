@@ -128,7 +128,8 @@ def test_a_comparison_that_is_refused_loads_no_mlflow(words: list[str], tmp_path
 
 
 SECRETS = ("--password", "canary-1", "--api-key=canary-2", "postgresql://me:canary-3@host/db")
-COMPARE = ("confirm", "--losses", "dice", "--command", python(SUPPORT / "own_training.py", *SECRETS))
+OWN = "bench.twin:Twin"
+COMPARE = ("confirm", "--losses", "dice", "--present", OWN, "--command", python(SUPPORT / "own_training.py", *SECRETS))
 COMPARE = (*COMPARE, "--seeds", "3", "--rates", "none", "--json")
 
 
@@ -167,6 +168,7 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     expected, resumed = json.loads(whole), json.loads(third)
     for part in ("outcome", "sure", "use", "gain", "losses", "differences", "remarks"):
         assert expected[part] == resumed[part]
+    assert expected["present"] == OWN and {row["loss"] for row in expected["losses"]} == {OWN, "dice"}
     assert Path("reports/own_training-losses/report.md").is_file()
     client = MlflowClient(f"sqlite:///{places['killed'] / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("own_training-losses")
@@ -184,8 +186,8 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     ("words", "text"),
     [
         (("--losses", "dice"), "--command is needed"),
-        (("--command", "python x.py"), "give a STUDY, or --losses"),
-        (("s", "--command", "python x.py", "--losses", "dice"), "leave one out"),
+        (("--command", "python x.py"), "either a STUDY or --losses"),
+        (("s", "--command", "python x.py", "--losses", "dice"), "either a STUDY or --losses"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "0,1"), "must be above 0, got '0'"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "a"), "a fraction such as 1/3"),
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "must be at most 1"),
