@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -143,16 +144,9 @@ def check_batch(logits: Tensor, target: Tensor, task: Task) -> tuple[Tensor, Ten
 class KernelLoss(SegmentationLoss):
     """One point of the kernel. `loss(logits, target)` returns a scalar in at least float32."""
 
-    def __init__(
-        self,
-        family: str,
-        task: Task,
-        coordinates: dict[str, Value],
-        ignore_index: int,
-        class_frequencies: Sequence[float] | None,
-    ) -> None:
-        super().__init__(family, task, coordinates, ignore_index, class_frequencies)
-        self.settings = make_kernel_settings(FAMILIES[family], task, coordinates, class_frequencies)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.settings = make_kernel_settings(FAMILIES[self.family], self.task, self.coordinates, self.class_frequencies)
         self._weights: Tensor | None = None
 
     def compute(self, batch: LossBatch) -> Tensor:
@@ -177,18 +171,11 @@ class KernelLoss(SegmentationLoss):
 class RelativeLoss(SegmentationLoss):
     """Loss outside the kernel: a function of a batch and of the family's coordinates."""
 
-    def __init__(
-        self,
-        family: str,
-        task: Task,
-        coordinates: dict[str, Value],
-        ignore_index: int,
-        class_frequencies: Sequence[float] | None,
-    ) -> None:
-        super().__init__(family, task, coordinates, ignore_index, class_frequencies)
-        module = import_module(f"sweeper.losses.{FAMILIES[family].module}")
-        self._cost: Callable[..., Tensor] = getattr(module, family)
-        self._given = {name: value for name, value in coordinates.items() if value is not None}
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        module = import_module(f"sweeper.losses.{FAMILIES[self.family].module}")
+        self._cost: Callable[..., Tensor] = getattr(module, self.family)
+        self._given = {name: value for name, value in self.coordinates.items() if value is not None}
 
     def compute(self, batch: LossBatch) -> Tensor:
         """Return the loss of a checked batch."""
