@@ -33,13 +33,7 @@ class ScriptBackend:
     _base: Path
     """Set by `open`, as are the conditions."""
 
-    def __init__(
-        self,
-        command: str,
-        *,
-        workers: int = 1,
-        log: Callable[[str], None] = lambda line: None,
-    ) -> None:
+    def __init__(self, command: str, *, workers: int = 1, log: Callable[[str], None] = lambda line: None) -> None:
         """Create the backend; nothing is started.
 
         Args:
@@ -52,10 +46,7 @@ class ScriptBackend:
         """
         self._is_closed = False
         self._starter = ScriptStarter(
-            split_command(command),
-            workers=workers,
-            is_stopped=lambda: self._is_closed,
-            log=log,
+            split_command(command), workers=workers, is_stopped=lambda: self._is_closed, log=log
         )
         self._pool = ThreadPoolExecutor(self._starter.workers, "script")
         self._answers: queue.SimpleQueue[Reply] = queue.SimpleQueue()
@@ -164,12 +155,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         test = read_image_counts(start, "test", conditions)
     seconds = start.ended.seconds
     evaluation = Evaluation(
-        **dict(scored),
-        step=spec.steps,
-        train_loss=None,
-        lr=spec.lr,
-        val_images=len(val.images),
-        seconds=seconds,
+        **dict(scored), step=spec.steps, train_loss=None, lr=spec.lr, val_images=len(val.images), seconds=seconds
     )
     return TrialResult(
         spec=spec,

@@ -151,8 +151,6 @@ def test_the_best_point_is_that_nearest_to_the_default_among_equals() -> None:
     assert point_choice.find_best_point(shifted) == (THRESHOLDS[197], 1.0)
 
 
-LOW = THRESHOLDS.index(0.5) - 116
-"""Index of a threshold at which all foreground of `FAINT` is predicted."""
 FAINT, CLEAR = "faint", "clear"
 
 

@@ -38,11 +38,7 @@ def find_problem(root: Path) -> str:
             "img/ and labels/ Images and masks were paired by their names: labels/a.jpg.png is the mask of img/a.jpg",
             "a",
         ),
-        (
-            pair_five("images/x/{}x.jpg", "masks/{}x_GT.png"),
-            "masks/ax_GT.png is the mask of images/x/ax.jpg",
-            "ax",
-        ),
+        (pair_five("images/x/{}x.jpg", "masks/{}x_GT.png"), "masks/ax_GT.png is the mask of images/x/ax.jpg", "ax"),
         (
             [
                 *pair_five("images/x/{}.jpg", "masks/x/mask_{}.gif"),
@@ -51,11 +47,7 @@ def find_problem(root: Path) -> str:
             "masks/x/mask_a.gif is the mask of images/x/a.jpg",
             "x/a",
         ),
-        (
-            pair_five("top/set/images/{}.png", "top/set/gt/{}.png"),
-            "in top/set/, format folder: images/ and gt/",
-            "a",
-        ),
+        (pair_five("top/set/images/{}.png", "top/set/gt/{}.png"), "in top/set/, format folder: images/ and gt/", "a"),
         (pair_five("{} ü.jpg", "{} ü_mask.png"), "a ü_mask.png is the mask of a ü.jpg", "a ü"),
         (pair_five("{}.jpg", "{}.png"), "pairs: masks next to their images", "a"),
         (pair_five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label.png is the mask of a_rgb.png", "a_rgb"),
@@ -72,11 +64,7 @@ def find_problem(root: Path) -> str:
             "masks/mask_a.png is the mask of images/img_a.png",
             "img_a",
         ),
-        (
-            pair_five("images/{}_image.png", "masks/{}.png"),
-            "masks/a.png is the mask of images/a_image.png",
-            "a_image",
-        ),
+        (pair_five("images/{}_image.png", "masks/{}.png"), "masks/a.png is the mask of images/a_image.png", "a_image"),
         (pair_five("CXR_png/C{}_0.png", "masks/C{}_0_mask.png"), "pairs: CXR_png/ and masks/", "Ca_0"),
         (pair_five("Images/{}.jpg", "Weed_Plant_Masks/{}_mask.png"), "pairs: Images/ and Weed_Plant_Masks/", "a"),
         (
@@ -84,11 +72,7 @@ def find_problem(root: Path) -> str:
             "in Train/, format pairs: {Ua,Ub,Uc,Ud,Ue}/images_png/ and {Ua,Ub,Uc,Ud,Ue}/masks_png/",
             "a",
         ),
-        (
-            pair_five("raw/{}.png", "ISIC_GroundTruth/{}_segmentation.png"),
-            "pairs: raw/ and ISIC_GroundTruth/",
-            "a",
-        ),
+        (pair_five("raw/{}.png", "ISIC_GroundTruth/{}_segmentation.png"), "pairs: raw/ and ISIC_GroundTruth/", "a"),
         (
             [
                 (f"I_Task1-2_{s}_Input/I_{n}.jpg", f"I_Task1_{s}_Truth/I_{n}_segmentation.png")
@@ -98,11 +82,7 @@ def find_problem(root: Path) -> str:
             "I_0",
         ),
         (pair_five("{0}/sat/p{0}.tiff", "{0}/map/p{0}.tif"), "/sat/ and {a,b,c,d,e}/map/", "pa"),
-        (
-            pair_five("stare-images/im{}.ppm", "labels-ah/im{}.ah.ppm"),
-            "labels-ah/ima.ah.ppm is the mask of",
-            "ima",
-        ),
+        (pair_five("stare-images/im{}.ppm", "labels-ah/im{}.ah.ppm"), "labels-ah/ima.ah.ppm is the mask of", "ima"),
         (pair_five("train_img/{}.jpg", "train_lab/{}.png"), "pairs: train_img/ and train_lab/", "a"),
         (pair_five("instances/{}.png", "semantic_gt/{}.png"), "pairs: instances/ and semantic_gt/", "a"),
         (
@@ -130,11 +110,7 @@ def find_problem(root: Path) -> str:
             "gt_image_2/um_road_000.png is the mask of image_2/um_000.png",
             "um_000",
         ),
-        (
-            [(f"images/{n}.png", f"masks/00{n}.png") for n in range(5)],
-            "masks/000.png is the mask of images/0.png",
-            "0",
-        ),
+        ([(f"images/{n}.png", f"masks/00{n}.png") for n in range(5)], "masks/000.png is the mask of images/0.png", "0"),
         (
             [(f"HQ-pics/{n}.jpg", f"HQ-mask-anno/{n % 2}/000{n}_hair.png") for n in range(5)],
             "pairs: HQ-pics/ and HQ-mask-anno/",
@@ -279,18 +255,11 @@ def test_ambiguous_pairs_are_refused_with_options_that_work(tmp_path, pairs, wor
             "*L_1stHO.*",
         ),
         (
-            [
-                *pair_five("top/img/{}.png", "top/gt/{}_annotator1.png"),
-                *pair_five("", "top/gt/{}_annotator2.png"),
-            ],
+            [*pair_five("top/img/{}.png", "top/gt/{}_annotator1.png"), *pair_five("", "top/gt/{}_annotator2.png")],
             "top/img/*.*",
             "top/gt/*_annotator1.*",
         ),
-        (
-            [*pair_five("{}.png", "{}_annotator1.png"), *pair_five("", "{}_annotator2.png")],
-            "?.*",
-            "*_annotator1.*",
-        ),
+        ([*pair_five("{}.png", "{}_annotator1.png"), *pair_five("", "{}_annotator2.png")], "?.*", "*_annotator1.*"),
     ],
 )
 def test_masks_of_two_annotators_are_refused_with_options_that_select_one(tmp_path, pairs, images, masks):
@@ -330,12 +299,7 @@ def test_each_sequence_gets_the_masks_of_its_number_and_markers_are_no_masks(tmp
 def test_images_without_a_mask_are_refused_unless_a_table_lists_the_others(tmp_path):
     """They may show no object; without them, a network would be trained and tested only on images with one."""
     root = write_pairs(tmp_path / "data", *pair_five("images/{}.png", "masks/{}.png"))
-    write_pairs(
-        root,
-        *pair_five("images/more{}.png", ""),
-        *pair_five("images/also{}.png", ""),
-        ("images/last.png", ""),
-    )
+    write_pairs(root, *pair_five("images/more{}.png", ""), *pair_five("images/also{}.png", ""), ("images/last.png", ""))
     problem = find_problem(root)
     assert (
         "11 files, e.g. images/alsoa.png, images/alsob.png: has no mask; add it (as masks/a.png is that of " in problem
@@ -356,9 +320,7 @@ def test_options_that_would_read_other_files_are_not_printed(tmp_path):
 
 def test_files_that_are_passed_over_are_reported(tmp_path):
     root = write_pairs(
-        tmp_path / "data",
-        *pair_five("images/x/{}.jpg", "masks/x/{}.png"),
-        *pair_five("", "labels/x/{}.png"),
+        tmp_path / "data", *pair_five("images/x/{}.jpg", "masks/x/{}.png"), *pair_five("", "labels/x/{}.png")
     )
     for name in (".DS_Store", "Thumbs.db", "._a.png"):
         (root / "images" / name).write_bytes(b"x")

@@ -26,7 +26,6 @@ from tests.support.folders import folder, has_warning, load_folder
 from tests.support.sweeping import Recorder
 
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (max(pair), min(pair)))
-SPLIT = "stem,split,group\na,train,g\nb,,\nc,val,\nd,test,\ne,,h\n"
 
 
 def list_covered_pixels(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -34,7 +34,6 @@ from sweeper.core.records import (
     LongerGap,
     LongerLook,
     MetricScores,
-    OtherMeasure,
     Outcome,
     PartScores,
     Predictions,
@@ -416,11 +415,6 @@ ANALYSES_TAKEN = (
     AnalysisTaken(seeds=3, error=0.01, outcome=Outcome.KEEP, code="COST_OPEN"),
     AnalysisTaken(seeds=5, error=0.015, outcome=Outcome.CHANGE, code="SETTLED"),
 )
-
-
-def other_measure(name: str = "boundary IoU", estimates: Sequence[float] = (0.5, 0.6, 0.55)) -> OtherMeasure:
-    """Return a measure with one estimate per finalist."""
-    return OtherMeasure(name=name, scores=tuple(interval(e) for e in estimates))
 
 
 def longer_gap(
