@@ -15,7 +15,8 @@ in which the standard deviations are twice those in mIoU that are quoted here.
 
 False positives and false negatives are equally frequent. Images differ in how much foreground they have, which is their
 weight in the data set's IoU. A scenario may also have a rare class: it has the same level and seed noise and its own
-noise of images; on images without it some pixels are false alarms.
+noise of images; on images without it some pixels are false alarms. Where it is learned by luck, each training finds all
+or none of it; two losses that have the same luck are equal.
 
 The numbers come from the two-way table of `sweeper.evidence.intervals`, applied to the confirmations of the first
 sweeps with this tool (3 seeds, 200 steps; standard deviations in mIoU, of a single run):
@@ -75,6 +76,8 @@ class Scenario:
     """Effect of a seed on all losses alike."""
     last_seed: float | None = None
     """Seed noise of the last loss; None = that of the others."""
+    first_seed: float | None = None
+    """Seed noise of the present loss, the first; None = that of the others."""
     sizes: float = 0.4
     """Standard deviation of the log of an image's foreground."""
     tails: float | None = None
@@ -88,11 +91,15 @@ class Scenario:
     group: float = 0.0
     """Effect of a group on all trainings of a loss."""
     rare: float = 0.0
-    """Share of the images that contain the rare class; 0 = there is no such class."""
+    """Share of the images that contain a rare class; 0 = there is no such class."""
+    rare_classes: int = 1
+    luck: float = 1.0
+    """Share of the trainings that learn a rare class."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return ("background", "object", "rare") if self.rare else ("background", "object")
+        rare = [f"rare {k}" for k in range(self.rare_classes)] if self.rare else []
+        return ("background", "object", *rare)
 
     def list_groups(self, images: int) -> list[str] | None:
         """Return the group of each image, or None if there are no groups."""
@@ -129,7 +136,17 @@ FEW_GROUPS = tuple(
     Scenario(f"{n} groups", "images of few videos or patients, each of which favours a loss", 30, groups=n, group=0.02)
     for n in (3, 4, 5)
 )
-SCENARIOS = (BINARY, STREET, UNEQUAL, BOUNDED, COLLAPSING, ONE_COLLAPSES, TAILS, *FEW_IMAGES, RARE, *FEW_GROUPS)
+TWO_GROUPS = replace(FEW_GROUPS[0], name="2 groups", groups=2)
+LOTTERY = Scenario("lottery", "every training learns the rare class with probability ½", 32, rare=0.5, luck=0.5)
+TWO_RARE = replace(LOTTERY, name="two rare", rare_classes=2, description="two rare classes, each with probability ½")
+NOISY_PRESENT = Scenario(
+    "noisy present", "the present loss has six times the seed noise", 32, seed=0.005, first_seed=0.03
+)
+MANY_IMAGES = Scenario("100 images", "many test images, with some seed noise", 100, seed=0.005)
+SCENARIOS = (
+    *(BINARY, STREET, UNEQUAL, BOUNDED, COLLAPSING, ONE_COLLAPSES, TAILS, *FEW_IMAGES, RARE, *FEW_GROUPS),
+    *(TWO_GROUPS, LOTTERY, TWO_RARE, NOISY_PRESENT, MANY_IMAGES),
+)
 """Add new ones at the end: the place of a scenario determines its random numbers."""
 
 
@@ -156,6 +173,7 @@ def draw_counts(
     """
     n = scenario.images if images is None else images
     sd_seed = 2 * list_by_loss(scenario.seed, scenario.last_seed, losses)
+    sd_seed[0] = sd_seed[0] if scenario.first_seed is None else 2 * scenario.first_seed
     rate = list_by_loss(scenario.collapse, scenario.last_collapse, losses)
     level = np.full((losses, seeds, 1), scenario.level)
     level[0] += 2 * gap
@@ -170,13 +188,17 @@ def draw_counts(
         effects = rng.standard_normal((losses, 1, scenario.groups))
         iou += 2 * scenario.group * effects[..., np.arange(n) * scenario.groups // n]
     objects = [_count_errors(iou, collapsed, size)]
-    if scenario.rare:
+    for _ in range(scenario.rare_classes if scenario.rare else 0):
         has_rare = rng.random(n) < scenario.rare
         has_rare[rng.permutation(n)[: max(0, 2 - has_rare.sum())]] = True
         iou = level + _draw_image_effects(scenario, rng, losses, seeds, n)
         counts_of_rare = _count_errors(iou, collapsed, size / 4)
         counts_of_rare[..., ~has_rare, :] = 0
         counts_of_rare[..., ~has_rare, 1] = rng.poisson(FALSE_ALARMS, (losses, seeds, n))[..., ~has_rare]
+        if scenario.luck < 1:
+            unlucky = rng.random((losses, seeds)) >= scenario.luck
+            counts_of_rare[unlucky, :, 2] += counts_of_rare[unlucky, :, 0]
+            counts_of_rare[unlucky, :, :2] = 0
         objects.append(counts_of_rare)
     errors = np.stack(objects, axis=-2)
     # The background has the rest of the image, and at least half of it. Its misses are the others' false positives.
@@ -265,7 +287,7 @@ def _simulate_response(scenario: Scenario) -> tuple[Floats, Floats]:
 
     They differ where scores are clipped or have heavy tails.
     """
-    grid = np.linspace(-0.08, 0.08, 17)
+    grid = np.linspace(-0.16, 0.16, 33)
     plain = replace(scenario, last_seed=None, last_collapse=None, collapse=0.0)
     means = []
     for level in grid:

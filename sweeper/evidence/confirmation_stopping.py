@@ -30,7 +30,7 @@ from sweeper.core.records import Evidence, InterimAnalysis, Interval, Outcome, S
 from sweeper.evidence.choice import Choice
 from sweeper.evidence.interim_analyses import count_common_seeds
 from sweeper.evidence.intervals import Floats
-from sweeper.evidence.verdict_predicates import count_units, get_difference, is_costly, is_measured
+from sweeper.evidence.verdict_predicates import count_image_degrees, count_units, get_difference, is_costly, is_measured
 
 LIKELY = 1 / 2
 """Probability of a clear winner from which more seeds are trained although the used loss already suffices."""
@@ -127,7 +127,7 @@ def _compute_chance_of_beating(
     if not rivals or not all(is_measured(evidence, one, i) for i in rivals):
         return 0.0
     gaps = [(get_difference(evidence, one, i), count_common_seeds(evidence, one, i)) for i in rivals]
-    return compute_chance_of_winner(gaps, count_units(evidence), evidence.margin, to_come)
+    return compute_chance_of_winner(gaps, count_image_degrees(evidence) + 1, evidence.margin, to_come)
 
 
 # --- The chance of a clear winner ---------------------------------------------------------------------------------
@@ -166,12 +166,11 @@ def compute_chance_of_winner(
 
     estimate = np.array([gap.estimate for gap, _ in gaps])
     so_far = np.array([seeds for _, seeds in gaps], dtype=np.float64)
-    borrowed = np.array([gap.borrowed for gap, _ in gaps])  # degrees of freedom that the moderated variance adds
-    squares = np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1 + borrowed)
+    squares = np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1)
     squares = np.broadcast_to(squares, shape)
     floor = np.array([gap.se_both for gap, _ in gaps]) ** 2 * so_far
     v_image = np.array([gap.se_image for gap, _ in gaps]) ** 2
-    truth_variance = np.maximum(squares / squared(so_far - 1 + borrowed), floor)  # of a single seed's difference
+    truth_variance = np.maximum(squares / squared(so_far - 1), floor)  # of a single seed's difference
     truth = estimate + np.sqrt(truth_variance / so_far) * normal()
     mean = np.broadcast_to(estimate, shape)
     won = np.zeros(shape, dtype=np.bool_)  # a beaten rival stays beaten
@@ -186,7 +185,7 @@ def compute_chance_of_winner(
         squares = squares + truth_variance * within + (new_mean - mean) ** 2 * so_far * more / total
         mean = mean + (new_mean - mean) * more / total
         so_far = total
-        freedom = so_far - 1 + borrowed
+        freedom = so_far - 1
         half = _compute_half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - analysis.error)
         won |= (mean >= max(margin, 1e-12)) & (mean > half)
     return float(won.all(axis=1).mean())

@@ -30,6 +30,10 @@ The effect of one training image on the scores of the others is then the same in
 So v₂ − v₃ is multiplied by K/(K − 1): an approximation, which keeps 5 % where single training images matter little
 (bench/answer_tables.md).
 
+With fewer than five groups of images n − 1 is so small that chance decides how wide the interval is. There the image
+part of a difference between losses has a prior, as if k = `PRIOR_DEGREES` more degrees of freedom had shown a standard
+deviation of u = `PRIOR_DEVIATION` between groups: v ← ((n − 1) v + k u² / n) / (n − 1 + k) on n − 1 + k degrees.
+
 Sources: Cochran & Cox, *Experimental Designs* (1957), 4.14; Jaeckel, *The infinitesimal jackknife* (Bell Laboratories
 1972); Efron, *The jackknife, the bootstrap and other resampling plans* (1982), 6; Cornfield & Tukey, *Average values of
 mean squares in factorials* (Annals of Mathematical Statistics 1956); Bouthillier et al., *Accounting for Variance in
@@ -51,6 +55,9 @@ from sweeper.core.records import Interval, Scope
 
 LEVEL = 0.95
 """Coverage of a two-sided interval on which no interim analysis depends."""
+PRIOR_DEGREES, PRIOR_DEVIATION = 3.0, 0.03
+"""Prior of the variance over few groups of images: degrees of freedom, and standard deviation of a group's difference
+between two losses, in mIoU."""
 _STEP = 2.0**-13
 """Fraction of an image's counts by which the sums are shifted for its influence: the central difference then has a
 relative error of about 1e-8, and rounding errors are far smaller."""
@@ -66,8 +73,8 @@ def compute_half_width(
     """Compute half the width of the two-sided interval at `level` in (0, 1), from the variances of a mean.
 
     It uses Cochran and Cox's critical value for a sum of two variance estimates with `seeds` − 1 and `images` − 1
-    degrees of freedom; `borrowed` ≥ 0 is added to the former (`sweeper.evidence.moderated_variance`). Both variances ≥
-    0; `seeds` and `images` ≥ 2, infinite where only the measured ones are in question.
+    degrees of freedom; `borrowed` ≥ 0 is added to the former (`Interval.borrowed`). Both variances ≥ 0; `seeds` and
+    `images` ≥ 2, infinite where only the measured ones are in question.
     """
     upper, total = (1 + level) / 2, v_seed + v_image
     if total <= 0:
@@ -86,6 +93,8 @@ class ImageTable:
     """(R, n) influences: each row sums to 0, and its variance / n is the variance of the score."""
     folds: int = 1
     """Trainings in each run, each scored on the images of its fold; 1 = a run is one training."""
+    prior: float = 0.0
+    """Standard deviation of an image's difference in the prior of its variance; 0 = there is no prior."""
 
     @property
     def images(self) -> int:
@@ -95,12 +104,22 @@ class ImageTable:
     def select_rows(self, plus: list[int], minus: list[int] | None = None) -> ImageTable:
         """Return the runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
         if minus is None:
-            return ImageTable(self.scores[plus], self.shares[plus], self.folds)
+            return replace(self, scores=self.scores[plus], shares=self.shares[plus])
         return self.select_rows(plus).subtract(self.select_rows(minus))
 
     def subtract(self, other: ImageTable) -> ImageTable:
         """Return the differences to as many other runs on the same images, row by row."""
-        return ImageTable(self.scores - other.scores, self.shares - other.shares, self.folds)
+        return replace(self, scores=self.scores - other.scores, shares=self.shares - other.shares)
+
+    @property
+    def image_degrees(self) -> float:
+        """Degrees of freedom of the image part of the variance."""
+        return self.images - 1 + (PRIOR_DEGREES if self.prior else 0)
+
+    def moderate_image_part(self, variance: float) -> float:
+        """Widen the image part ≥ 0 of the variance of a mean for folds, and shrink it to the prior."""
+        own, degrees = self.images - 1, self.image_degrees
+        return (own * self.widening * variance + (degrees - own) * self.prior**2 / self.images) / degrees
 
     @property
     def widening(self) -> float:
@@ -147,7 +166,7 @@ def compute_variance_parts(table: ImageTable) -> VarianceParts:
     v_seed = float(deviations @ deviations) / ((seeds - 1) * seeds)
     v_both = float(residuals @ residuals) / ((seeds - 1) * (n - 1) * seeds * n)
     v_image = float(columns @ columns) / (n * (n - 1))
-    v_image = table.widening * max(0.0, v_image - v_both)
+    v_image = table.moderate_image_part(max(0.0, v_image - v_both))
     return VarianceParts(v_seed=v_seed, v_image=v_image, v_both=min(v_both, v_seed))
 
 
@@ -155,9 +174,6 @@ def compute_paired_interval(
     table: ImageTable,
     bounds: tuple[float, float],
     level: float = LEVEL,
-    *,
-    moderated: float | None = None,
-    borrowed: float = 0.0,
 ) -> Interval:
     """Compute the interval of the mean over seeds of a score, or of a paired difference of scores.
 
@@ -166,9 +182,6 @@ def compute_paired_interval(
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
         level: coverage of the two-sided interval.
-        moderated: variance of a single seed's score that replaces the table's own, with `borrowed` more degrees of
-            freedom (`sweeper.evidence.moderated_variance`); None = the table's own.
-        borrowed: additional degrees of freedom of `moderated`.
 
     With fewer than two seeds, or two images, that source of variance cannot be estimated from the data. The interval is
     then the whole range `bounds`, and the standard error of each unknown source is the largest possible one, half the
@@ -179,9 +192,8 @@ def compute_paired_interval(
     estimate = float(table.scores.mean()) if seeds else (low + high) / 2
     if seeds >= 2 and images >= 2:
         parts = compute_variance_parts(table)
-        if moderated is not None:
-            parts = replace(parts, v_seed=moderated / seeds)
-        half = compute_half_width(parts.v_seed, seeds, parts.v_image, images, level, borrowed=borrowed)
+        units = table.image_degrees + 1
+        half = compute_half_width(parts.v_seed, seeds, parts.v_image, units, level)
     else:
         half, v_seed = math.inf, ((high - low) / 2) ** 2
         v_image = v_seed
@@ -190,7 +202,7 @@ def compute_paired_interval(
         if seeds >= 1 and images >= 2:
             v_image = float(np.square(table.shares.mean(axis=0)).sum()) / (images * (images - 1))
         parts = VarianceParts(v_seed=v_seed, v_image=v_image)
-    return _make_interval(estimate, half, parts, bounds, borrowed)
+    return _make_interval(estimate, half, parts, bounds)
 
 
 def compute_interval_within(table: ImageTable, scope: Scope, level: float = LEVEL) -> Interval:
@@ -242,6 +254,7 @@ def compute_nested_interval(
     if scope == "images":
         return compute_interval_within(means, "images", level)
     images: float = means.images if scope == "both" else math.inf
+    image_degrees = first.image_degrees if scope == "both" else math.inf
     least = min(len(first.scores), len(second.scores))
     estimate = float(means.scores[0])
     if least < 2:
@@ -252,12 +265,12 @@ def compute_nested_interval(
     v_seeds, both = [part.v_seed for part in parts], sum(part.v_both for part in parts)
     columns = means.shares[0]
     over_images = float(columns @ columns) / (images * (images - 1))
-    v_image = first.widening * max(0.0, over_images - both) if scope == "both" else 0.0
+    v_image = first.moderate_image_part(max(0.0, over_images - both)) if scope == "both" else 0.0
     v_seed = sum(v_seeds)
     upper, total = (1 + level) / 2, v_seed + v_image
     runs = [len(first.scores), len(second.scores)]
     t_runs = [float(stdtrit(n - 1, upper)) * v for n, v in zip(runs, v_seeds, strict=True)]
-    weighted = sum(t_runs) + (float(stdtrit(images - 1, upper)) * v_image if v_image else 0.0)
+    weighted = sum(t_runs) + (float(stdtrit(image_degrees, upper)) * v_image if v_image else 0.0)
     half = weighted / math.sqrt(total) if total > 0 else 0.0
     freedom = sum((n - 1) * v for n, v in zip(runs, v_seeds, strict=True)) / v_seed if v_seed > 0 else least - 1
     borrowed = max(0.0, freedom - (least - 1))

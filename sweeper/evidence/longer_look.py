@@ -1,11 +1,11 @@
 """Gaps between the losses that the answer compares, at several times the confirmation's steps.
 
 A few longer trainings, on common seeds and scored on the same test images, measure each gap once more. One seed is no
-evidence of its own, so the variance of L longer seeds takes that of a single seed's difference in the confirmation
-(moderated by the other pairs', as everywhere), pooled with that of the longer trainings where L ≥ 2. With L = 1 it is
-assumed that a difference varies over seeds after longer trainings as it did before. The image part is that of the
-longer trainings, less the interaction, which the former already contains; the critical value is Cochran and Cox's.
-No curve is extrapolated beyond the steps that were trained.
+evidence of its own, so the variance of L longer seeds takes that of a single seed's difference in the confirmation,
+pooled with that of the longer trainings where L ≥ 2. With L = 1 it is assumed that a difference varies over seeds after
+longer trainings as it did before. The image part is that of the longer trainings, less the interaction, which the
+former already contains; the critical value is Cochran and Cox's. No curve is extrapolated beyond the steps that were
+trained.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _compute_gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: 
     estimate, images = float(after.scores.mean()), after.images
     interval = Interval(estimate=estimate, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
     if seeds >= 2 and images >= 2:
-        v_one, freedom = difference.se_seed**2 * seeds, seeds - 1 + difference.borrowed
+        v_one, freedom = difference.se_seed**2 * seeds, seeds - 1
         if longer_seeds >= 2:
             v_new, more = float(after.scores.var(ddof=1)), longer_seeds - 1
             v_one, freedom = (freedom * v_one + more * v_new) / (freedom + more), freedom + more

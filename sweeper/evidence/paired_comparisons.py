@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.records import (
@@ -29,8 +31,14 @@ from sweeper.core.records import (
     TrialResult,
 )
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, find_analysis
-from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_paired_interval, negate_interval
-from sweeper.evidence.moderated_variance import moderate_variances
+from sweeper.evidence.intervals import (
+    PRIOR_DEVIATION,
+    Floats,
+    ImageTable,
+    compute_half_width,
+    compute_paired_interval,
+    negate_interval,
+)
 from sweeper.evidence.paired_scores import PairedScores, make_paired_scores
 from sweeper.evidence.regret import add_regrets
 from sweeper.evidence.replicates import (
@@ -97,10 +105,12 @@ def compute_evidence(
     rows.sort(key=lambda f: (-levels[f.family], f.family != present, f.family))
     order = [f.family for f in rows]
     baseline = order.index(present) if present in order else None
+    few_groups = count_few_groups(groups)
 
     def compare(table: ImageTable) -> tuple[Comparison, ...]:
         places, bound = [at[f] for f in order], 1.0 - get_metric_floor(bench)
-        return tuple(compare_pairs(places, table, analyses, margin, bound, baseline=baseline))
+        table = replace(table, prior=PRIOR_DEVIATION if few_groups else 0.0)
+        return tuple(compare_pairs(places, table, analyses, margin, bound, baseline=baseline, found=bench.found))
 
     evidence = Evidence(
         classes=tuple(classes),
@@ -116,7 +126,7 @@ def compute_evidence(
         analysis_index=find_analysis(analyses, max((len(f.seeds) for f in rows), default=0)),
         test_images=len(list_scored_images(replicates)),
         test_groups=None if units is None or not replicates else bench.images,
-        few_groups=count_few_groups(groups),
+        few_groups=few_groups,
         scarce=_list_scarce_classes(bench, classes),
         folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
         constant_miou=next(
@@ -238,6 +248,7 @@ def compare_pairs(
     bound: float = 1.0,
     *,
     baseline: int | None = None,
+    found: npt.NDArray[np.bool_] | None = None,
 ) -> list[Comparison]:
     """Compare all ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
 
@@ -246,7 +257,9 @@ def compare_pairs(
 
     The interim analyses are evaluated in order. A pair that shares no more seeds than before keeps its earlier
     interval, and a beaten finalist stays beaten. As the intervals of all interim analyses hold together, so do their
-    innermost ends. Fewer than `DECIDING_SEEDS` seeds establish nothing.
+    innermost ends. Fewer than `DECIDING_SEEDS` seeds establish nothing, nor do as few where the two did not find the
+    same classes (`found`: (R, C) whether row r finds class c): if chance decides which training learns a class, three
+    of one and none of another do in 1 of 64 cases, which is more than the error that is spent there.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
     intervals: dict[tuple[int, int], Interval] = {}
@@ -267,24 +280,17 @@ def compare_pairs(
             (j, i): table.select_rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
             for (j, i), seeds in common.items()
         }
-        several = [pair for pair, seeds in common.items() if len(seeds) >= 2]
-        variances = np.array([tables[pair].scores.var(ddof=1) for pair in several])
-        drawn, borrowed = moderate_variances(
-            variances, np.array([len(common[pair]) for pair in several]), len(finalists)
-        )
-        moderated = dict(zip(several, drawn.tolist(), strict=True))
         for pair, gaps in tables.items():
             if len(gaps.scores) > compared.get(pair, 0):
                 compared[pair] = len(gaps.scores)
-                moderation = {"moderated": moderated[pair], "borrowed": borrowed} if pair in moderated else {}
                 level = compute_level(analyses, len(gaps.scores))
-                intervals[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level, **moderation)
+                intervals[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level)
                 intervals[pair[::-1]] = negate_interval(gap)
-                if len(gaps.scores) >= DECIDING_SEEDS and table.images >= 2:
-                    v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
-                    widths = partial(
-                        compute_half_width, v_seed, len(gaps.scores), v_image, table.images, borrowed=borrowed
-                    )
+                rows = [[finalists[i][seed] for seed in common[pair]] for i in pair]
+                is_luck_possible = found is not None and bool((found[rows[0]] != found[rows[1]]).any())
+                if len(gaps.scores) >= DECIDING_SEEDS + is_luck_possible and table.images >= 2:
+                    parts = (gap.se_seed**2, len(gaps.scores), gap.se_image**2, table.image_degrees + 1)
+                    widths, once = partial(compute_half_width, *parts), 2 * level - 1
                     half, shared = widths(once), widths(1 - (1 - level) * min(1.0, 2 / max(1, len(finalists) - 1)))
                     for way in (pair, pair[::-1]):
                         ends[way] = min(ends.get(way, bound), intervals[way].high)

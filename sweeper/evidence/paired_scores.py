@@ -49,6 +49,11 @@ class PairedScores:
     def _measure(self, summed: Sums) -> Floats:
         return np.where(self.lost, self.least, metrics.compute_objective(summed, self.marked, self.metric))
 
+    @property
+    def found(self) -> npt.NDArray[np.bool_]:
+        """(R, C): whether a run finds any pixel of a class."""
+        return np.asarray(self.counts[..., 0].sum(axis=1) > 0)
+
     @cached_property
     def metric_scores(self) -> ImageTable:
         """The verdict's metric at each run's operating point."""

@@ -8,7 +8,7 @@ the K − 1 contrasts B of the K finalists. Their measurement is
   y = Bᵀ D,     y | μ ~ N(Bᵀ μ, σ C_seed + ω C_image),     Bᵀ μ ~ N(0, τ² I)
 
 with D the paired differences to one finalist, and C the covariances that follow from the pairs' variances V (for a
-contrast −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones over seeds, and those over images without the
+contrast −½ Bᵀ V B; negative eigenvalues are set to 0): those over seeds, and those over images without the
 interaction. Two seeds say little about a variance, so the variance over seeds has a prior, as if k = `PRIOR_DEGREES`
 more degrees of freedom had shown a standard deviation of u = `PRIOR_DEVIATION` × the margin between single seeds:
 
@@ -38,13 +38,13 @@ from scipy.stats import qmc
 from sweeper.core.records import Contest, Regret
 from sweeper.evidence.interim_analyses import count_common_seeds
 from sweeper.evidence.intervals import Floats
-from sweeper.evidence.verdict_predicates import count_units, get_difference, is_measured
+from sweeper.evidence.verdict_predicates import count_image_degrees, get_difference, is_measured
 
 SPREAD = 0.02
 """Scale of the half-Cauchy prior of τ, in mIoU: 2 hundredths, which `Scale` defines for other scores."""
-BOUND = 0.97
+BOUND = 0.98
 """Posterior probability of the bound that is printed as 95 %. It makes the bound hold in 95 % of simulated sweeps, in
-which the recommended finalist has the least expected regret and any of up to six interim analyses may end the
+which the recommended finalist has the least expected regret and any of up to five interim analyses may end the
 confirmation once the bound is small enough (bench/answer.md)."""
 PRIOR_DEGREES, PRIOR_DEVIATION = 3.0, 1.5
 """Prior of a variance over seeds: degrees of freedom, and standard deviation of one seed's difference in margins."""
@@ -109,7 +109,9 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
     # Differences to the best finalist, as every other pair may have fewer seeds.
     centre = np.array([get_difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
     one = _get_miou_scale(evidence)
-    drawn, weights = _draw_means(centre / one, v_seed / one**2, freedom, v_image / one**2, count_units(evidence))
+    drawn, weights = _draw_means(
+        centre / one, v_seed / one**2, freedom, v_image / one**2, count_image_degrees(evidence)
+    )
     return drawn * one, weights
 
 
@@ -119,7 +121,7 @@ def _get_miou_scale(evidence: Contest) -> float:
 
 
 def _draw_means(
-    centre: Floats, v_seed: Floats, freedom: Floats, v_image: Floats, images: float
+    centre: Floats, v_seed: Floats, freedom: Floats, v_image: Floats, of_image: float
 ) -> tuple[Floats, Floats]:
     size = len(centre)
     basis = _make_contrasts(size)
@@ -127,7 +129,7 @@ def _draw_means(
     shares = (np.arange(SCALES) + 0.5) / SCALES
     # Each factor takes every quantile once, in an order that leaves the two uncorrelated.
     of_seeds = v_seed * freedom / chdtri(freedom, shares[:, None, None])  # (scales, K, K)
-    of_images = (images - 1) / chdtri(images - 1, shares[_SHUFFLED]) if math.isfinite(images) else np.ones(SCALES)
+    of_images = of_image / chdtri(of_image, shares[_SHUFFLED]) if math.isfinite(of_image) else np.ones(SCALES)
     noise = _make_covariance(of_seeds, basis) + of_images[:, None, None] * _make_covariance(v_image, basis)
     spread = _TAU[None, :, None, None] ** 2  # (scales, τ, K − 1, K − 1) from here on
     eye = np.eye(size - 1)

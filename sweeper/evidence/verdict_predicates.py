@@ -8,6 +8,7 @@ from statistics import median
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
+from sweeper.evidence.intervals import PRIOR_DEGREES
 
 LEARNED_MARGIN = 0.002
 """Margin in test mIoU by which a finalist must beat a constant answer to have learned anything; collapses are judged by
@@ -179,3 +180,8 @@ def count_units(evidence: Contest) -> float:
     if evidence.scope == "trainings":
         return math.inf
     return evidence.test_images if evidence.test_groups is None else evidence.test_groups
+
+
+def count_image_degrees(evidence: Contest) -> float:
+    """Return the degrees of freedom of the variance over test images, with those of the prior for few groups."""
+    return count_units(evidence) - 1 + (PRIOR_DEGREES if evidence.few_groups else 0)

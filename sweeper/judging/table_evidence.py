@@ -8,9 +8,11 @@ methods; the conclusion about these networks on other images is computed separat
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from sweeper.core.records import Comparison, Contender, Contest, InterimAnalysis, Interval, Scope
 from sweeper.evidence.intervals import (
+    PRIOR_DEVIATION,
     ImageTable,
     compute_interval_within,
     compute_nested_interval,
@@ -56,10 +58,13 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
     order = sorted(range(len(table.methods)), key=lambda m: (-levels[m], m != first, m))
     analyses = (InterimAnalysis(seeds=max(map(len, seeds)), error=1 - request.level),)
     at = [places[m] for m in order]
+    few_groups = table.groups if table.groups is not None and table.groups < FEW_GROUPS else None
+    prior = PRIOR_DEVIATION / 0.01 * table.scale.hundredth if few_groups else 0.0
+    compared = replace(table, scores=replace(table.scores, prior=prior))
     if request.paired_seeds and scope == "both":
-        comparisons = compare_pairs(at, table.scores, analyses, table.margin, table.bound)
+        comparisons = compare_pairs(at, compared.scores, analyses, table.margin, table.bound)
     else:
-        comparisons = _compare_methods(at, table, request, scope)
+        comparisons = _compare_methods(at, compared, request, scope)
     return add_regrets(
         MethodContest(
             finalists=tuple(
@@ -79,7 +84,7 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
             paired=request.paired_seeds,
             test_images=table.images,
             test_groups=table.groups,
-            few_groups=table.groups if table.groups is not None and table.groups < FEW_GROUPS else None,
+            few_groups=few_groups,
             analyses=analyses,
         )
     )

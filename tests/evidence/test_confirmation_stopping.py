@@ -147,9 +147,7 @@ def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
 def test_a_seed_variance_that_is_implausibly_small_is_corrected() -> None:
     # Three seeds that agree by luck: the interaction, known from many images, says how far apart they belong.
     lucky, corrected = make_gap(0.02, 0.0005, 0.002), make_gap(0.02, 0.0005, 0.002, se_both=0.02)
-    assert (
-        compute_chance(corrected) < compute_chance(lucky) < compute_chance(make_gap(0.02, 0.0005, 0.002, borrowed=4.0))
-    )
+    assert compute_chance(corrected) < compute_chance(lucky)
 
 
 def test_the_chance_agrees_with_a_simulation() -> None:

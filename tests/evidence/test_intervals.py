@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t as student
@@ -101,3 +103,16 @@ def test_a_table_too_small_for_a_variance_gives_the_full_range(seeds: int, image
     interval = compute_paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
     assert (interval.low, interval.high) == (-1, 1)
     assert max(interval.se_seed, interval.se_image) == 1
+
+
+def test_few_groups_have_a_prior_of_their_variance() -> None:
+    """V ← ((n − 1) v + 3 · 0.03² / n) / (n + 2) on n + 2 degrees of freedom, with folds after their factor."""
+    shares = np.array([[0.01, -0.01], [0.01, -0.01], [0.01, -0.01]])
+    table = ImageTable(np.full(3, 0.05), shares, folds=5, prior=0.03)
+    interval, without = (compute_paired_interval(each, (-1, 1)) for each in (table, replace(table, prior=0.0)))
+    assert without.se_image**2 == pytest.approx(1.25 * 1e-4)
+    assert interval.se_image**2 == pytest.approx((1.25 * 1e-4 + 3 * 0.03**2 / 2) / 4)
+    half = student.ppf(0.975, 4) * interval.se_image
+    assert interval.high - interval.estimate == pytest.approx(half)
+    difference = table.select_rows([0, 1], [1, 2])
+    assert (difference.prior, difference.folds) == (0.03, 5)

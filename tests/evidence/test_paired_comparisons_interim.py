@@ -123,3 +123,16 @@ def test_more_than_two_losses_that_may_beat_the_baseline_share_the_error(losses:
     barely, clearly = (compare(factor * half - 100 * nothing.estimate, losses - 1) for factor in (1.02, 1.5))
     assert barely.difference.low > 0 and barely.won is not is_shared
     assert clearly.won and compare(1.02 * half - 100 * nothing.estimate, None).won
+
+
+@pytest.mark.parametrize(("seeds", "won"), [(3, False), (4, True)])
+def test_a_class_that_only_one_loss_found_decides_nothing_before_four_seeds(seeds: int, won: bool) -> None:
+    scores = np.repeat([0.6, 0.4], seeds) + np.tile([0.001, -0.001, 0.0, 0.0][:seeds], 2)
+    rows = [{s: seeds * i + s for s in range(seeds)} for i in range(2)]
+    alike = np.ones((2 * seeds, 3), dtype=np.bool_)
+    found = alike.copy()
+    found[-1, 2] = False
+    table = ImageTable(scores, np.zeros((2 * seeds, 8)))
+    (pair, _), (sure, _) = (compare_pairs(rows, table, (), 0.01, baseline=1, found=each) for each in (found, alike))
+    assert pair.won is won and sure.won
+    assert (pair.at_least > 0) is won  # its ends count for no other claim, either

@@ -20,7 +20,7 @@ def draw_exact(centre: list[float], v_seed: float, v_image: float = 0.0, freedom
     """Compute the posterior where all pairs have one variance."""
     size = len(centre)
     pairs = np.ones((size, size)) - np.eye(size)
-    return regret._draw_means(np.array(centre), v_seed * pairs, freedom, v_image * pairs, images)
+    return regret._draw_means(np.array(centre), v_seed * pairs, freedom, v_image * pairs, images - 1)
 
 
 def test_variances_of_pairs_give_the_covariance_of_the_contrasts() -> None:

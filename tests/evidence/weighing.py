@@ -35,8 +35,8 @@ def get_gap(evidence: Evidence, first: str, second: str) -> Interval:
     return next(c.difference for c in evidence.comparisons if (c.first, c.second) == pair)
 
 
-def make_gap(estimate: float, se_seed: float, se_image: float, se_both: float = 0.0, borrowed: float = 0.0) -> Interval:
-    errors = {"se_seed": se_seed, "se_image": se_image, "se_both": se_both, "borrowed": borrowed}
+def make_gap(estimate: float, se_seed: float, se_image: float, se_both: float = 0.0) -> Interval:
+    errors = {"se_seed": se_seed, "se_image": se_image, "se_both": se_both}
     return Interval(estimate=estimate, low=-1, high=1, **errors)
 
 

@@ -24,8 +24,7 @@ class Interval(Record):
     """Part of `se_seed` that comes from the interaction of trainings and images: it falls with more seeds and with more
     images."""
     borrowed: float = 0.0
-    """Degrees of freedom of `se_seed` beyond seeds − 1, borrowed from the other pairs, towards whose mean it was shrunk
-    (`sweeper.evidence.moderated_variance`)."""
+    """Degrees of freedom of `se_seed` beyond seeds − 1, of the method with more runs where two are not paired."""
 
 
 Scope = Literal["both", "trainings", "images"]
