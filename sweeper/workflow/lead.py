@@ -144,7 +144,7 @@ def run_study(session: StudySession) -> ReportedStudy:
             time=keeper,
             is_taken_over=lost,
             heartbeat=heartbeat,
-            publish_answer=lambda: f"So far: {answer} ({place}). " if (answer := so_far.publish()) else "",
+            publish_answer=lambda: f"So far: {answer} Report: {place}. " if (answer := so_far.publish()) else "",
             resume_command=session.resume_command,
         )
         try:

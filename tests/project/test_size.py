@@ -13,9 +13,9 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 46_600,
-    "modules": 297,
-    "branches": 5_760,
+    "lines": 46_590,
+    "modules": 296,
+    "branches": 5_755,
     "sentences": 1_680,
     "lines of tests": 38_820,
     "words of documents": 31_250,
