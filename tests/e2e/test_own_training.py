@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.training_files import get_checkpoints_dir
+from sweeper.losses import FAMILIES
+from sweeper.losses.own_losses import OWN as OWN_LOSSES
 from sweeper.system.locks import hold_folder
 from tests.project.test_architecture import loaded_by
 from tests.support.marks import rest_slow
@@ -27,10 +29,13 @@ Sweeper = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def make_helper_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the helper importable without sweeper's help, as where sweeper is installed."""
+def make_helper_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the helper importable without sweeper's help, as where sweeper is installed; forget own losses."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    FAMILIES.pop("Twin", None)
+    OWN_LOSSES.pop("Twin", None)
 
 
 FAULTS = {

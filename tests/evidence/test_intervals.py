@@ -114,5 +114,4 @@ def test_few_groups_have_a_prior_of_their_variance() -> None:
     assert interval.se_image**2 == pytest.approx((1.25 * 1e-4 + 3 * 0.03**2 / 2) / 4)
     half = student.ppf(0.975, 4) * interval.se_image
     assert interval.high - interval.estimate == pytest.approx(half)
-    difference = table.select_rows([0, 1], [1, 2])
-    assert (difference.prior, difference.folds) == (0.03, 5)
+    assert table.select_rows([0, 1], [1, 2]).prior == 0.03

@@ -18,7 +18,6 @@ def test_losses_are_parsed() -> None:
     assert losses[0].params == {"mix": 0.2, "pos_weight": 3.0}
     assert [loss.name for loss in parse_losses("dice")] == ["cross_entropy", "dice"]
     assert [loss.name for loss in parse_losses("dice", "dice_ce:mix=0.5")] == ["dice_ce:mix=0.5", "dice"]
-    assert [loss.name for loss in parse_losses("dice,tversky", "tversky")] == ["dice", "tversky"]
 
 
 @pytest.mark.parametrize(

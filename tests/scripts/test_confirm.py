@@ -185,8 +185,7 @@ def test_a_planted_gain_is_found_from_every_kind_of_scores(compare: Compare, kin
 
 def test_a_gain_counts_against_the_present_loss(compare: Compare) -> None:
     script = make_script(gaps={"dice": 0.08, "tversky": 0.08}, noise=0.003)
-    losses = "dice,cross_entropy,tversky"
-    answer = compare(script, losses, seeds=8, present="tversky").answer
+    answer = compare(script, "dice,cross_entropy,tversky", seeds=8, present="tversky").answer
     assert (answer.outcome, answer.use.loss, answer.present) == ("keep", "tversky", "tversky")
 
 

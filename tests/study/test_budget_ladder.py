@@ -106,7 +106,6 @@ def replace_present(space: SearchSpace, name: str) -> SearchSpace:
         (select_families("dice_ce"), ("dice_ce",)),
         (replace_present(SPACE, "tversky"), ("tversky", "cross_entropy")),
         (replace_present(SPACE, "focal"), ("focal", "dice_ce")),
-        (replace_present(select_families("dice", "tversky"), "tversky"), ("tversky", "dice")),
     ],
 )
 def test_the_losses_of_the_ladder_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:
