@@ -62,7 +62,8 @@ def test_a_stopped_sweep_leaves_its_answer_so_far(tmp_path: Path) -> None:
     life = read_life(get_status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
     assert life.answer and f"so far: {life.answer}" in cut.lines
     said, command = str(caught.value).splitlines()
-    assert f"So far: {life.answer} Report: {page}. " in said and command.startswith("sweeper run --study study --resume")
+    assert f"So far: {life.answer} Report: {page}. " in said
+    assert command.startswith("sweeper run --study study --resume")
     text = page.read_text("utf-8")
     assert "**Not finished.**" in text and life.answer in text and "--resume" in text
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
