@@ -12,6 +12,8 @@ its interim analyses, dropped finalists and early ends. The tables, in the order
   loss costs. Limit for a change among equal losses: the upper end of the 95 % interval (exact) is at most 6 %.
 - costs: the losses truly differ: what is claimed, what the used loss costs, how often the printed cost holds, and how
   often *established* or *probable* is wrong.
+- looks: how often the first look (four seeds of the present loss and of the second one) says change, the confirmation
+  of three losses after it, and either of them.
 - coverage: how often the intervals of a finalist's mIoU and of a paired difference hold, by number of test images.
 
 Prints the tables in Markdown, each row when it is done; the same arguments print the same tables, whatever the number
@@ -41,7 +43,7 @@ from bench.answer_simulation import Scenario
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Outcome, Sure, TrialResult
 from sweeper.evidence.choice import Choice, choose
 from sweeper.evidence.confirmation_stopping import decide_next_step
-from sweeper.evidence.interim_analyses import plan_analyses
+from sweeper.evidence.interim_analyses import FIRST_LOOK, plan_analyses
 from sweeper.evidence.intervals import LEVEL, compute_half_width
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.verdict_predicates import get_difference
@@ -300,6 +302,46 @@ def count_costs(task: Task) -> Tally:
     return tally
 
 
+LOOKS_GAINS = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""Gains of the second loss in the table `looks`."""
+
+
+def list_look_rows(run: Runner, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
+    """Yield the rows of the table `looks` when they are done."""
+    yield "| scenario | true gain | first look | upper limit | confirmation | either | upper limit |"
+    yield "| --- |" + " --: |" * 6
+    tasks = [
+        Task(scenario, 3, simulations // (4 if gain else 1), (seed, 9, k, j), gap=gain)
+        for k, scenario in scenarios.items()
+        for j, gain in enumerate(LOOKS_GAINS)
+    ]
+    for task, tally in zip(tasks, run(count_looks, tasks), strict=True):
+        cells = []
+        for name in ("first look", "confirmation", "either"):
+            cells.append(f"{tally.compute_share(name):.1%}")
+            if name != "confirmation":
+                limit = compute_upper_limit(tally.counts[name], tally.counts["studies"])
+                cells.append("–" if task.gap else f"{limit:.1%}")
+        yield f"| {task.scenario.name} | {task.gap:g} | {' | '.join(cells)} |"
+
+
+def count_looks(task: Task) -> Tally:
+    """Count the changes of the first look, which has seeds of its own on the same images, and of the confirmation."""
+    rng, search, tally = np.random.default_rng(task.stream), simulation.make_search_trials(task.losses), Tally()
+    seeds = simulation.SEEDS + FIRST_LOOK.seeds
+    for _ in range(task.studies):
+        gaps = np.array([0.0, task.gap, *[0.0] * (task.losses - 2)])
+        counts, collapsed = simulation.draw_counts(task.scenario, task.losses, rng, gaps=gaps, seeds=seeds)
+        runs = simulation.make_results(counts, collapsed)
+        of_pair = [run for loss in runs[:2] for run in loss[simulation.SEEDS :]]
+        first = choose(weigh_results(of_pair, search, task.scenario, (FIRST_LOOK,)), ORDER).outcome
+        last = play_confirmation(runs, search, scenario=task.scenario).choice.outcome
+        changes = {"first look": first is Outcome.CHANGE, "confirmation": last is Outcome.CHANGE}
+        tally.counts.update(["studies", *(name for name, is_change in changes.items() if is_change)])
+        tally.counts["either"] += any(changes.values())
+    return tally
+
+
 COVERAGE_IMAGES = (20, 40, 80, 160)
 """Numbers of test images in the table `coverage`."""
 
@@ -375,7 +417,7 @@ def main() -> None:
     names = [scenario.name for scenario in simulation.SCENARIOS]
     parser.add_argument("--scenario", choices=names, nargs="+", default=names, help="only these scenarios")
     parser.add_argument("--losses", type=int, nargs="+", default=[2, 3, 4], help="numbers of losses (not in coverage)")
-    parser.add_argument("--only", choices=("changes", "costs", "coverage"), help="only this table")
+    parser.add_argument("--only", choices=("changes", "costs", "looks", "coverage"), help="only this table")
     parser.add_argument("--gains", type=float, nargs="+", default=[0.0, 0.02, 0.05, 0.1], help="in changes")
     parser.add_argument("--spreads", type=float, nargs="+", default=SPREADS, help="in costs")
     arguments = parser.parse_args()
@@ -387,6 +429,7 @@ def main() -> None:
             "Claims and costs where losses differ",
             partial(list_cost_rows, losses=losses, spreads=arguments.spreads),
         ),
+        "looks": ("Changes of the first look, and of the confirmation of three losses", list_look_rows),
         "coverage": ("Intervals that contain the truth (two losses)", list_coverage_rows),
     }
     scenarios = {k: s for k, s in enumerate(simulation.SCENARIOS) if s.name in arguments.scenario}

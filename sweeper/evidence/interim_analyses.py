@@ -29,6 +29,8 @@ DECIDING_SEEDS = 3
 ERROR_PARTS = (10, 5, 4, 3)
 """Parts in which the error is spent over the analyses with enough seeds; the last part repeats."""
 ERROR = 0.05
+FIRST_LOOK = InterimAnalysis(seeds=4, error=0.02, spent=0.02)
+"""The only analysis of the first look. A change is said in 1 % of the studies in which it gains nothing."""
 PATHS = 400_000
 """Simulated confirmations of two equal losses, which give the error of an analysis to within 2 % of its value."""
 

@@ -104,6 +104,10 @@ REMARKS: dict[str, Phrase] = {
     "CLAIM_UNKNOWN": Phrase(
         "The claim is not shown: {better} − {worse} is {estimate:signed}, without an interval", "head"
     ),
+    "FIRST_LOOK": Phrase("Only {losses:codes} were compared, before any tuning, on {seeds:count seed}", "head"),
+    "BEFORE_TUNING": Phrase(
+        "Before tuning, {loss:code} gained {estimate:gain} (at least {low:least}): tune {present:code} as here", "head"
+    ),
     # What weakens the answer, or asks for something.
     "FAILED_PRESENT": Phrase("{present:code} learned nothing or collapsed: there is no gain over it"),
     "NO_PRESENT": Phrase("{loss:code} was not compared: there is no gain over it"),

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.core.metrics import compute_scores, count_at_point
-from sweeper.core.records import Dataset, Split, SweepRecord, TrialResult
+from sweeper.core.records import Dataset, PartScores, Split, SweepRecord, TrialResult
 from sweeper.core.text import FORMULA
 
 _SCORES = ("value", "miou", "miou_at_default", "fg_iou", "dice", "point")
@@ -33,15 +33,15 @@ _TEXTS = (
 
 def list_trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
     """List every training of a study: the search's trials by number, then all others."""
-    return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.confirmations, *sweep.longer)
+    return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.first, *sweep.confirmations, *sweep.longer)
 
 
 def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
-    """Return one row per training: the search's trials by number, then rechecks, probes, confirmations, longer ones.
+    """Return one row per training: the search's trials by number, then all others.
 
     Columns, always in this order; missing numbers are NaN (empty) and missing texts None:
 
-    - `purpose` search, recheck, probe, confirm or longer; `number`; `family`; `state` complete, pruned or failed
+    - `purpose` search, recheck, probe, first, confirm or longer; `number`; `family`; `state` complete, pruned or failed
     - `value`: the last evaluation's objective, on all validation images (0 if diverged); empty for a training that was
       stopped at a rung, where only a part of them is scored
     - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): likewise,
@@ -118,31 +118,11 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
 
 def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
     spec = trial.spec
-    last = trial.evaluations[-1] if trial.evaluations else None
-    whole = last if last and (last.complete or trial.state == "complete") else None
-    part = last.part_scores if last else None
-    tested = compute_scores(count_at_point(trial.test, last.point)) if trial.test is not None and last else None
-    return {
+    row = {
         "purpose": spec.purpose,
         "number": spec.number,
         "family": spec.family,
         "state": trial.state,
-        "value": trial.value if whole else None,
-        "miou": whole.chosen.miou if whole else None,
-        "miou_at_default": whole.default.miou if whole else None,
-        "fg_iou": whole.chosen.fg_iou if whole else None,
-        "dice": whole.chosen.dice if whole else None,
-        "point": whole.point if whole else None,
-        "value_part": last.part_value if last else None,
-        "miou_part": last.part_scores.chosen.miou if last else None,
-        "miou_at_default_part": part.default.miou if part else None,
-        "fg_iou_part": part.chosen.fg_iou if part else None,
-        "dice_part": part.chosen.dice if part else None,
-        "point_part": part.point if part else None,
-        "part": part.images if part else None,
-        "val_images": last.val_images if last else None,
-        "test_miou": tested.miou if tested else None,
-        "test_fg_iou": tested.fg_iou if tested else None,
         "seed": spec.seed,
         "fold": spec.fold,
         "lr": spec.lr,
@@ -150,7 +130,7 @@ def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "collapse": trial.classify_end(trial.collapse).value,
         "collapse_at_default": trial.classify_end(trial.collapse_at_default).value,
         "never_predicted": "; ".join(trial.missing_classes) or None,
-        "steps_done": last.step if last else 0,
+        "steps_done": 0,
         "steps": spec.steps,
         "seconds": trial.seconds,
         "seconds_per_step": trial.seconds_per_step,
@@ -159,3 +139,22 @@ def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "run_id": trial.run_id,
         "reason": trial.reason and trial.reason.encode("utf-8", "replace").decode(),  # surrogates of file names
     }
+    if not trial.evaluations:
+        return row
+    last = trial.evaluations[-1]
+    part = last.part_scores
+    row |= {"steps_done": last.step, "val_images": last.val_images, "part": part.images}
+    row |= {f"{name}_part": value for name, value in _list_scores(part).items()}
+    if last.complete or trial.state == "complete":
+        row |= {**_list_scores(last), "value": trial.value}
+    if trial.test is not None:
+        tested = compute_scores(count_at_point(trial.test, last.point))
+        row |= {"test_miou": tested.miou, "test_fg_iou": tested.fg_iou}
+    return row
+
+
+def _list_scores(scores: PartScores) -> dict[str, float | None]:
+    """Return the scores of an evaluation by the names of `_SCORES`."""
+    chosen = scores.chosen
+    values = (scores.value, chosen.miou, scores.default.miou, chosen.fg_iou, chosen.dice, scores.point)
+    return dict(zip(_SCORES, values, strict=True))

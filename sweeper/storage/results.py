@@ -59,7 +59,7 @@ from sweeper.storage.record_format import (
 )
 from sweeper.storage.resilient_storage import RetryingStorage
 
-EXTRAS = ("probe", "recheck", "confirm", "longer")
+EXTRAS = ("probe", "first", "recheck", "confirm", "longer")
 """Purposes of trainings outside the search."""
 NOT_A_SHARE = "the value of a trial must be in [0, 1]"
 """Beginning of the reason for a trial with a value out of range."""
@@ -335,6 +335,7 @@ def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
         confirmations=link_runs(parse_extra_results(attributes, "confirm"), attributes),
         rechecks=link_runs(parse_extra_results(attributes, "recheck"), attributes),
         probes=link_runs(parse_extra_results(attributes, "probe"), attributes),
+        first=link_runs(parse_extra_results(attributes, "first"), attributes),
         longer=link_runs(parse_extra_results(attributes, "longer"), attributes),
         budget=probe.sentence,
         learned=probe.learned,

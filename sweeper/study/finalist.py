@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Conditions, RateFit, RateRange, SameLoss, SearchSpace, TrialResult, TrialSpec
+from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.learning_rates import NOISE, UNIT, choose_confirmation_range, draw_rate, fit_rates, is_one_rate
 from sweeper.study.loop import index_completed
 
@@ -144,10 +145,8 @@ def choose_finalists(
         low = high = spec.lr
         if fit is not None:
             best = spec.lr if _keeps_own_rate(entrant, rechecks, fit) else fit.best
-            rates = choose_confirmation_range(best, space.lr).model_copy(update={"shared": best == fit.best})
-            drawn = rates if conditions.rates == "drawn" else None
-            finalist = entrant._replace(rates=rates, drawn=drawn)
-            low, high = (best, best) if drawn is None else (drawn.low, drawn.high)
+            finalist = _set_rates(entrant, best, space, conditions, is_shared=best == fit.best)
+            low, high = (best, best) if finalist.drawn is None else (finalist.drawn.low, finalist.drawn.high)
         trained = (t for t in (*trials, *rechecks) if t.spec.loss == spec.loss and t.state == "complete")
         names = {s.family for s in same if s.is_family == spec.family}
         finalists.append(
@@ -157,6 +156,25 @@ def choose_finalists(
             )
         )
     return finalists
+
+
+def _set_rates(
+    finalist: Finalist, best: float, space: SearchSpace, conditions: Conditions, *, is_shared: bool
+) -> Finalist:
+    rates = choose_confirmation_range(best, space.lr).model_copy(update={"shared": is_shared})
+    return finalist._replace(rates=rates, drawn=rates if conditions.rates == "drawn" else None)
+
+
+def choose_first_pair(probes: Sequence[TrialResult], space: SearchSpace, conditions: Conditions) -> list[Finalist]:
+    """Return the ladder's pair as it was trained at the search's steps, the present loss first; [] if one is lacking.
+
+    Each seed of the first look draws its learning rate around the middle of those that are searched.
+    """
+    trained = [r for r in probes if r.has_score and r.spec.steps == conditions.recipe.steps]
+    pair = [Finalist(r) for name in choose_ladder_pair(space) for r in trained if r.spec.family == name]
+    if len(pair) < 2 or is_one_rate(space.lr):
+        return pair if len(pair) > 1 else []
+    return [_set_rates(f, f.trial.spec.lr, space, conditions, is_shared=True) for f in pair]
 
 
 def _keeps_own_rate(finalist: Finalist, rechecks: Sequence[TrialResult], fit: RateFit) -> bool:
@@ -189,6 +207,16 @@ def derive_confirmation_seed(study_seed: int, number: int) -> int:
 def list_fold_numbers(folds: int | None) -> Sequence[int | None]:
     """Return the folds of the trainings that make up one seed of a finalist; a single None without folds."""
     return [None] if folds is None else range(folds)
+
+
+FIRST_FROM = 800
+"""Number of the first seed of the first look, beyond those of any confirmation."""
+
+
+def make_first_specs(pair: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
+    """Return the trainings of the first look: `seeds` seeds of each of the two losses, ordered by seed."""
+    numbers, steps = range(FIRST_FROM, FIRST_FROM + seeds), conditions.recipe.confirm_steps
+    return [_make_spec(finalist, conditions, "first", number, steps) for number in numbers for finalist in pair]
 
 
 def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:

@@ -33,6 +33,7 @@ USED_FOR = {
     "search": "search",
     "recheck": "recheck",
     "probe": "budget",
+    "first": "first look",
     "confirm": "confirmation",
     "longer": "longer training",
 }
@@ -105,6 +106,7 @@ class RunValues:
             "search": f"{spec.family} #{spec.number}",
             "recheck": f"{spec.family} recheck {spec.number}",
             "probe": f"{spec.family} probe {spec.steps} steps",
+            "first": f"{spec.family} first look seed {spec.seed}",
             "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
             "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
         }[spec.purpose]

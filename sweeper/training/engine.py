@@ -165,7 +165,8 @@ class StudyTraining(NetworkInTraining):
             self._last_counts = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
         end = judge_end(self._last_counts, last.point, self._conditions, diverged=self._has_diverged)
         test, detail, predictions = None, None, None
-        if self._spec.purpose in ("confirm", "longer") and state == "complete" and not self._has_diverged:
+        is_tested = self._spec.is_confirmation or self._spec.purpose == "longer"
+        if is_tested and state == "complete" and not self._has_diverged:
             test, detail, predictions = self._evaluator.measure_test_images(
                 self._steps.average.model,
                 self._split.test,
@@ -202,4 +203,4 @@ class StudyTraining(NetworkInTraining):
         last = self._last_counts
         if last is None or not self.is_finished or self._has_diverged:
             return None
-        return last if self._spec.purpose == "confirm" else last.summed
+        return last if self._spec.is_confirmation else last.summed

@@ -30,7 +30,7 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
     recipe, dataset = conditions.recipe, conditions.dataset
     default = metrics.get_default_operating_point(dataset.task)
     metric, groups = recipe.metric, dataset.list_groups(counts.images)
-    if spec.purpose == "confirm":
+    if spec.is_confirmation:
         point = point_choice.choose_point(counts, metric, groups)
     else:
         point = point_choice.find_best_point(counts, metric, groups)[0]

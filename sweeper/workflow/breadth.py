@@ -2,7 +2,8 @@
 
 Where steps are costly, trials are cut first, then losses in the order of the advice, down to the present loss and two
 others with one trial each. The present loss, the other loss of the ladder and the user's losses always stay, and so do
-three seeds, as fewer establish no gain. The longer look has priority over breadth: it shows whether the gain lasts.
+three seeds, as fewer establish no gain. The longer look has priority over breadth, as it shows whether the gain lasts;
+and so has the first look, which answers early, where both fit.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Breadth, SearchSpace, TrialResult
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, FIRST_LOOK
 from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.finalist import FINALISTS
@@ -69,7 +70,9 @@ def find_broadest(
     """
     every = [*_list_comparisons(losses, request, steps)]
     smallest = min(every, key=lambda breadth: forecast_seconds(breadth, request, pace, steps=steps))
-    wanted = [*(breadth.model_copy(update={"has_longer": request.longer is not None}) for breadth in every), *every]
+    longer = {"has_longer": request.longer is not None}
+    looks = ({**longer, "has_first": request.looks_first}, longer, {})
+    wanted = [breadth.model_copy(update=update) for update in looks for breadth in every]
     found = next((one for one in wanted if forecast_seconds(one, request, pace, steps=steps) <= limit), smallest)
     if request.seeds is not None:
         return found
@@ -114,6 +117,7 @@ def forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, 
     reused = 1 + (trials < 2 * len(breadth.families))  # with one trial each, the ladder trained both of its losses
     search = max(finalists, TRAINED * trials) - reused
     confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK
+    first = math.ceil(2 * FIRST_LOOK.seeds / pace.workers) * breadth.confirm_steps * SLACK if breadth.has_first else 0
     longer = request.longer * breadth.confirm_steps if breadth.has_longer and request.longer is not None else 0
-    trained = max(0.0, search) / pace.workers * steps + confirm + longer * math.ceil(2 / pace.workers)
+    trained = max(0.0, search) / pace.workers * steps + first + confirm + longer * math.ceil(2 / pace.workers)
     return pace.spent + trained * pace.seconds + OTHER_SECONDS

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Answer, Evidence, LongerLook, SweepRecord, TrialResult, Use, list_trainers
+from sweeper.core.records import (
+    Answer,
+    Evidence,
+    InterimAnalysis,
+    LongerLook,
+    Outcome,
+    Remark,
+    SweepRecord,
+    TrialResult,
+    Use,
+    list_trainers,
+)
 from sweeper.core.text import format_study_command
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
-from sweeper.evidence.answer import make_answer
+from sweeper.evidence.answer import make_answer, make_remark
 from sweeper.evidence.choice import choose
 from sweeper.evidence.document import (
     AnalysisRow,
@@ -26,10 +37,12 @@ from sweeper.evidence.document import (
     make_difference_rows,
     make_loss_rows,
 )
+from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.other_metrics import measure_finalists
+from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
-from sweeper.study.finalist import Finalist, choose_finalists, fit_common_rate, select_confirmed
+from sweeper.study.finalist import Finalist, choose_finalists, choose_first_pair, fit_common_rate, select_confirmed
 from sweeper.study.same_loss import relabel_equivalent_trials
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups
 from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
@@ -63,29 +76,60 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     fit = sweep.rate_fit or fit_common_rate(trials, sweep.space)
     finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions, same=sweep.same_losses)
-    tested = sweep.confirmations if sweep.tested else ()
-    usable = select_confirmed(tested, finalists, conditions, _count_analysed_seeds(sweep))
-    evidence = _compute_evidence(sweep, usable, finalists)
+    confirmed = sweep.confirmations if sweep.is_confirmed else ()
+    usable = select_confirmed(confirmed, finalists, conditions, _count_analysed_seeds(sweep))
+    evidence = _compute_evidence(sweep, usable, finalists, sweep.analyses_planned)
+    pair = choose_first_pair(sweep.probes, sweep.space, conditions)
+    looked = select_confirmed(sweep.first, pair, conditions, None)
+    first = None
+    if len(looked) == len(pair) * FIRST_LOOK.seeds:
+        first = _compute_evidence(sweep, looked, pair, (FIRST_LOOK,))
+    if evidence is None and first is not None:
+        evidence, usable, finalists = first, looked, pair
     use, look = choose(evidence, order).use, None
     if evidence is not None and use is not None and sweep.longer:
         look = compute_longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=use)
     answer, _ = make_answer(evidence, order, present=sweep.space.present.family, look=look, resume=sweep.resume_command)
-    remarks = (*list_study_remarks(sweep, evidence, usable, finalists), *answer.remarks)
+    remarks = (
+        *_remark_on_first_look(answer, evidence, first, order),
+        *list_study_remarks(sweep, evidence, usable, finalists),
+        *answer.remarks,
+    )
     remarks = tuple(sorted(remarks, key=lambda remark: remark.code != "UNFINISHED"))
     answer = answer.model_copy(update={"remarks": remarks})
     if answer.use is not None:
         code = _format_paste(sweep, answer.use)
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": code})})
+    if evidence is first:  # more of its seeds cannot be asked for
+        answer = answer.model_copy(update={"next": ()})
     steps = list_study_steps(sweep, answer, evidence, look)
     return Conclusion(answer.model_copy(update={"next": steps}), evidence, look)
 
 
+def _remark_on_first_look(
+    answer: Answer, evidence: Evidence | None, first: Evidence | None, order: Sequence[str]
+) -> Iterator[Remark]:
+    """Yield that the answer is the first look's, or what that said where tuning has changed it."""
+    if first is None:
+        return
+    choice = choose(first, order)
+    if evidence is first:
+        yield make_remark("FIRST_LOOK", losses=tuple(f.family for f in first.finalists), seeds=FIRST_LOOK.seeds)
+    elif choice.outcome is Outcome.CHANGE and answer.outcome is not Outcome.CHANGE:
+        gap = get_difference(first, choice.use or 0, first.baseline or 0)
+        loss = first.finalists[choice.use or 0].family
+        yield make_remark("BEFORE_TUNING", loss=loss, estimate=gap.estimate, low=gap.low)
+
+
 def _compute_evidence(
-    sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]
+    sweep: SweepRecord,
+    usable: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    analyses: Sequence[InterimAnalysis],
 ) -> Evidence | None:
-    """Compute the evidence of the confirmations, with other measures and the search's other names of the finalists."""
+    """Compute the evidence of these trainings, with other measures and the search's other names of the finalists."""
     evidence = compute_confirmation_evidence(
-        usable, finalists, sweep.conditions, sweep.space, margin=sweep.margin, analyses=sweep.analyses_planned
+        usable, finalists, sweep.conditions, sweep.space, margin=sweep.margin, analyses=analyses
     )
     if evidence is None:
         return None

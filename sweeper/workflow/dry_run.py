@@ -74,7 +74,7 @@ class PreviewDocument(Document):
     steps: str
     """How the steps of a trial will be found, if they are not known yet; else empty."""
     trainings: dict[str, PlannedTrainings]
-    """Trainings still to come, by phase: search, recheck, confirm, longer."""
+    """Trainings still to come, by phase: first, search, recheck, confirm, longer."""
     seconds: SecondsLeft | None
     seconds_per_step: float | None
     """Seconds of a training step, evaluations included; null if nothing was measured."""

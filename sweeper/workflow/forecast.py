@@ -23,19 +23,16 @@ from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.core.text import (
     format_count,
     format_duration,
-    format_duration_range,
     format_parallel_trainings,
     join_words,
 )
 from sweeper.data.folds import get_split
 from sweeper.data.split import select_scored_images
+from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.longer_look import MOST_SEEDS
-from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import FACTORS, make_probe_specs
 from sweeper.study.finalist import FINALISTS
 from sweeper.study.learning_rates import is_one_rate
-from sweeper.study.search import PATIENCE
-from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NOT_KNOWN
@@ -47,7 +44,7 @@ if TYPE_CHECKING:
 
 SEARCH_SHARE = 0.6
 """Share of the search's steps that is trained, as trials stop at their rungs (docs/performance.md)."""
-PHASES = ("probe", "search", "recheck", "confirm", "longer")
+PHASES = ("probe", "first", "search", "recheck", "confirm", "longer")
 MEASURED_STEPS, MEASURED_PART = 12, 20
 """Steps of the training that measures their time: the first number, or a trial's steps over the second if more."""
 MAX_LONGER_LOSSES = 3
@@ -57,12 +54,11 @@ RECENT = 8
 
 
 class PlannedTrainings(Record):
-    """Number and length of the trainings of one kind."""
+    """Largest number, and length, of the trainings of one kind."""
 
-    least: int
     most: int
     first: int
-    """Number of them that come before the first tested answer, at most."""
+    """Those that come before the first tested answer."""
     steps: int
     """Steps of each."""
 
@@ -70,7 +66,7 @@ class PlannedTrainings(Record):
 def count_trainings_left(
     plan: studies.StudyPlan, request: StudyRequest, state: StudyState
 ) -> dict[str, PlannedTrainings]:
-    """Count the trainings still to come, by phase (search, recheck, confirm, longer); none of a finished study.
+    """Count the trainings still to come, by phase (`PHASES`, but the ladder's); none of a finished study.
 
     The ladder is not counted: the search reuses its last trainings, and its height is not known before.
     """
@@ -78,22 +74,21 @@ def count_trainings_left(
         return {}
     trials, done, analyses = request.trials, state.trials, request.analyses
     recipe, families = plan.conditions.recipe, len(plan.space.families)
-    tried = min(families, trials)
-    finalists = min(FINALISTS, tried)
+    finalists = min(FINALISTS, families, trials)
     rotation = plan.conditions.folds or 1
-    floors = families * count_floor_trials(plan.space, trials) + PATIENCE
-    least = 0 if state.searched else min(trials, floors) if request.settles else trials
     to_search = 0 if state.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
     confirmed = state.confirm.complete
     rechecks = 0 if is_one_rate(plan.space.lr) else finalists
     of_these = 0 if to_search else confirmed  # further trials may change the finalists
 
+    pair = 2 * FIRST_LOOK.seeds if request.looks_first and families > 1 and not state.search.done else 0
+    to_look = max(0, pair - state.first.complete)
     by_phase = {
-        "search": PlannedTrainings(least=max(0, least - done), most=to_search, first=to_search, steps=recipe.steps),
-        "recheck": PlannedTrainings(least=0, most=rechecks, first=rechecks, steps=recipe.steps),
+        "first": PlannedTrainings(most=to_look, first=to_look, steps=recipe.confirm_steps),
+        "search": PlannedTrainings(most=to_search, first=to_search, steps=recipe.steps),
+        "recheck": PlannedTrainings(most=rechecks, first=rechecks, steps=recipe.steps),
         "confirm": PlannedTrainings(
-            least=max(0, first * min(PURSUED, tried) - confirmed) if state.learned else 0,
             most=max(0, last * finalists - of_these),
             first=max(0, first * finalists - of_these),
             steps=recipe.confirm_steps,
@@ -102,7 +97,9 @@ def count_trainings_left(
     if request.longer is not None and not state.looked and finalists > 1:
         most = MAX_LONGER_LOSSES + 2 * (MOST_SEEDS - 1) - state.longer.complete
         steps = request.longer * recipe.confirm_steps
-        by_phase["longer"] = PlannedTrainings(least=0, most=max(0, most), first=0, steps=steps)
+        by_phase["longer"] = PlannedTrainings(most=max(0, most), first=0, steps=steps)
+    if pair:  # its answer is the first
+        by_phase |= {name: each.model_copy(update={"first": 0}) for name, each in by_phase.items() if name != "first"}
     phases = ["longer"] if state.confirmed else list(by_phase)
     return {name: trainings for name, trainings in by_phase.items() if trainings.most and name in phases}
 
@@ -121,13 +118,12 @@ def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
 
 
 class SecondsLeft(Record):
-    """Time that a sweep still takes."""
+    """Time that a sweep still takes at most."""
 
-    least: float
     first_answer: float
-    """Until the first tested answer, at most; `least` is its minimum."""
+    """Until the first tested answer."""
     most: float
-    """Until the last answer, at most."""
+    """Until the last answer."""
 
 
 def forecast_seconds_left(
@@ -142,39 +138,35 @@ def forecast_seconds_left(
 
     `trained` are the steps that were already taken, by phase.
     """
-    ends = [0.0, 0.0, 0.0]
+    ends = [0.0, 0.0]
     for phase, each in trainings.items():
         share = SEARCH_SHARE if phase == "search" else 1.0
-        for end, number in enumerate((each.least, each.first, each.most)):
+        for end, number in enumerate((each.first, each.most)):
             ends[end] += max(0.0, number * each.steps * share - trained.get(phase, 0))
-    least, first_answer, most = (min(limit, steps * pace / max(1, workers) + REPORT_SECONDS) for steps in ends)
-    return SecondsLeft(least=least, first_answer=first_answer, most=most)
+    first_answer, most = (min(limit, steps * pace / max(1, workers) + REPORT_SECONDS) for steps in ends)
+    return SecondsLeft(first_answer=first_answer, most=most)
 
 
 def format_answer_times(times: SecondsLeft) -> str:
     """Format when the first tested answer is expected, and when the last."""
     last = "" if times.most <= times.first_answer else f", last within {format_duration(times.most)}"
-    return f"first tested answer in {format_duration_range(times.least, times.first_answer)}{last}"
+    return f"first tested answer within {format_duration(times.first_answer)}{last}"
 
 
 def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
-    """Describe the planned trainings in one sentence; empty if there are none."""
+    """Describe the planned trainings as part of a sentence; empty if there are none."""
     phrases = {
-        "search": "{n} of at most {steps}",
+        "first": "{n} of {steps} for a first look",
+        "search": "{n} of {steps}",
         "recheck": "{n} for the finalists' learning rates",
         "confirm": "{n} of {steps} to confirm them",
         "longer": "{n} of {steps} for the longer look",
     }
     parts = []
     for phase, each in trainings.items():
-        noun = "trial" if phase == "search" else "training"
-        number = (
-            format_count(each.most, noun)
-            if each.least == each.most
-            else f"{each.least} to {format_count(each.most, noun)}"
-        )
+        number = format_count(each.most, "trial" if phase == "search" else "training")
         parts.append(phrases[phase].format(n=number, steps=recipe.format_steps(each.steps)))
-    return join_words(parts)
+    return "at most " * bool(parts) + join_words(parts)
 
 
 def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Callable[[str], None]) -> float | None:

@@ -256,7 +256,7 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
 
     def publish(sweep: SweepRecord, sentence: str) -> None:
         session.display.log(f"so far: {sentence}")
-        text = f"**Not finished.** So far: {sentence}\n\n{_format_interim_note(sweep) if sweep.tested else ''}"
+        text = f"**Not finished.** So far: {sentence}\n\n{_format_interim_note(sweep)}"
         session.tracker.set_description(text)
         if not paths.recommendation.exists():  # an earlier report stays until the next one is complete
             with suppress(OSError):
@@ -268,10 +268,12 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
 
 
 def _format_interim_note(sweep: SweepRecord) -> str:
-    """Format the answer of an unfinished study, in markdown."""
+    """Format the answer of an unfinished study, in markdown; "" where nothing was tested."""
+    if (conclusion := draw_conclusion(sweep)).evidence is None:
+        return ""
     from sweeper.report.markdown import format_note  # pandas, matplotlib: not before there is an answer
 
-    return format_note(make_document(sweep, draw_conclusion(sweep)))
+    return format_note(make_document(sweep, conclusion))
 
 
 def _train_phases(context: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:

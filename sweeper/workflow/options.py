@@ -39,6 +39,8 @@ class StudyRequest(NamedTuple):
     """Whether the steps of the search are those at which losses can be compared, as none were given."""
     confirm_steps: int | None
     """None = twice the search's."""
+    looks_first: bool = False
+    """Whether the ladder's pair is compared before the search."""
     time: float | None = None
     """Seconds that a study is planned for, and after which each session ends; None = no end, and the device's plan."""
     seeds: tuple[int, int] | None = None
@@ -89,6 +91,7 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         margin=float(options.get("margin", DEFAULT_MARGIN)),
         finds_steps=not {"steps", "epochs", "command"} & options.keys(),  # epochs: of older studies
         confirm_steps=options.get("confirm_steps"),
+        looks_first=not {"steps", "epochs", "command", "folds"} & options.keys(),
         longer=None if times == "none" else int(times),
         longer_given="longer" in options,
         time=parse_duration(options["time"]) if "time" in options else None,
@@ -112,7 +115,8 @@ def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequ
     trials = probed.breadth.trials if request.settles else request.trials
     analyses = plan_analyses(*probed.breadth.seeds) if request.seeds is None else request.analyses
     longer = request.longer if request.longer_given or probed.breadth.has_longer else None
-    return request._replace(trials=trials, analyses=analyses, longer=longer)
+    first = request.looks_first and probed.breadth.has_first
+    return request._replace(trials=trials, analyses=analyses, longer=longer, looks_first=first)
 
 
 def store_request(study: optuna.Study, request: StudyRequest) -> None:

@@ -1,4 +1,4 @@
-"""Phases of a sweep, in order: budget probe, search, finalists at the common rate, confirmation, longer look."""
+"""Phases of a sweep, in order: budget probe, first look, search, finalists, confirmation, longer look."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import AnalysisTaken, BudgetProbe, InterimAnalysis, RateFit, SameLoss, TrialResult
 from sweeper.core.text import format_count, format_significant
+from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.phrases import format_stop
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
-from sweeper.study.finalist import Finalist, choose_finalists, find_pending_rechecks, fit_common_rate
+from sweeper.study.finalist import (
+    Finalist,
+    choose_finalists,
+    choose_first_pair,
+    find_pending_rechecks,
+    fit_common_rate,
+    make_first_specs,
+)
 from sweeper.study.learning_check import has_learned_nothing, suggest_remedies
 from sweeper.study.loop import TrainingList
 from sweeper.study.race import Race, settle_analyses
@@ -35,6 +43,7 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
     if context.request.finds_steps and not find_budget(context):
         return
     on_plan_final(context.plan)
+    look_first(context)
     if not run_search(context):
         if not context.study.user_attrs[studies.CUT]:
             context.record_time_cut("all of the time was gone before the confirmation")
@@ -43,6 +52,26 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
         confirmed = choose_tuned_finalists(context)
         confirm_finalists(context, confirmed)
         look_at_longer(context, confirmed)
+
+
+# --- The first look -----------------------------------------------------------------------------------------
+
+
+def look_first(context: RunContext) -> None:
+    """Compare the ladder's pair at the confirmation's steps, before anything is tuned, unless it was compared."""
+    study, conditions = context.study, context.plan.conditions
+    pair = choose_first_pair(studies.list_extra_results(study, "probe"), context.plan.space, conditions)
+    if not context.request.looks_first or studies.search_results(study):
+        return
+    admit = context.time.make_admission(SEARCH_SHARE)
+    specs = make_first_specs(pair, conditions, FIRST_LOOK.seeds)
+    batch = TrainingList(study, specs, recorder=context.recorder, admit=admit)
+    if len(batch):
+        names = " and ".join(finalist.family for finalist in pair)
+        context.display.log(f"first look: {FIRST_LOOK.seeds} seeds of {names}, {specs[0].steps:,} steps each")
+        context.show_phase("first", missing=len(batch))
+        context.run_work(batch)
+    context.publish_answer()
 
 
 # --- The search ---------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class SweepLife(Record):
     study: str
     state: State
     phase: str = ""
-    """`probe`, `search`, `recheck`, `confirm`, `longer` or `report`; "" before the first."""
+    """`probe`, `first`, `search`, `recheck`, `confirm`, `longer` or `report`; "" before the first."""
     done: int = 0
     total: int = 0
     """Trainings of the phase; the report has none."""

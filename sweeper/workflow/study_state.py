@@ -11,7 +11,7 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.records import Outcome, Sure, SweepRecord
 from sweeper.core.text import format_count
-from sweeper.evidence.phrases import format_headline
+from sweeper.evidence.phrases import format_headline, format_remark
 from sweeper.space import count_floor_trials
 from sweeper.storage.results import read_analyses
 from sweeper.study.learning_check import has_learned_nothing
@@ -42,6 +42,7 @@ class StudyState(NamedTuple):
 
     total: int
     """Total number of trials; after a search that ended by itself, those that it has."""
+    first: PhaseCounts = NO_TRAININGS
     search: PhaseCounts = NO_TRAININGS
     confirm: PhaseCounts = NO_TRAININGS
     longer: PhaseCounts = NO_TRAININGS
@@ -63,8 +64,8 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     """Return how far a study is on its request; `study` is None before it is begun."""
     if study is None:
         return StudyState(total=request.trials)
-    phases = ("search", "recheck", "confirm", "longer")
-    search, recheck, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
+    phases = ("first", "search", "recheck", "confirm", "longer")
+    first, search, recheck, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
     again, probes = len(studies.list_failed_trials(study)), studies.list_extra_results(study, "probe")
     floors = len(plan.space.families) * count_floor_trials(plan.space, request.trials)
     learned = not has_learned_nothing(search.ended, probes, strict=request.finds_steps)
@@ -77,6 +78,7 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     looked = has_looked_longer(study, plan, request)
     return StudyState(
         total=search.done if ended else request.trials,
+        first=first,
         search=search,
         confirm=confirm,
         longer=longer,
@@ -130,10 +132,11 @@ class InterimAnswer(Record):
 
 def read_interim_answer(sweep: SweepRecord, conclusion: Conclusion | None = None) -> InterimAnswer:
     """Return a study's answer so far; `conclusion` is its conclusion, if already drawn."""
-    if not sweep.tested:
-        return _read_search_answer(sweep)
     answer, evidence, _ = conclusion or draw_conclusion(sweep)
-    headline = format_headline(answer)
+    if evidence is None and not sweep.is_confirmed:
+        return _read_search_answer(sweep)
+    first = answer.find("FIRST_LOOK")
+    headline = format_headline(answer) + (f" {format_remark(first, answer)}" if first else "")
     if answer.use is None or evidence is None:
         return InterimAnswer(outcome=answer.outcome, answer=headline)
     score = next((f.score.estimate for f in evidence.finalists if f.family == answer.use.loss), None)

@@ -65,7 +65,7 @@ def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialR
     images = divide_images(DATA, test_seed=0, seed=0).test
     test = (
         builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(images)), 0.05, 0.95))
-        if spec.purpose in ("confirm", "longer")
+        if spec.purpose in ("first", "confirm", "longer")
         else None
     )
     changes: dict[str, Any] = {"test": test, "predictions": None, "run_id": None, "seconds": 1.0, "spec": spec}
@@ -195,6 +195,7 @@ def train(
     lost: Callable[[], bool] = lambda: False,
     so_far: InterimReporter | None = None,
     longer: int | None = None,
+    looks_first: bool = False,
 ) -> RunContext:
     """Run all phases of one session, as `run_sweep` does, and return the context at its end."""
     display, plan = display or Recorder(), plan or new_plan()
@@ -206,7 +207,7 @@ def train(
         trials, tuple(analyses), margin=0.01, finds_steps=finds_steps, confirm_steps=None, time=time, settles=settles
     )
     seeds = None if settles else (analyses[0].seeds, analyses[-1].seeds)
-    request = request._replace(seeds=seeds, longer=longer)
+    request = request._replace(seeds=seeds, longer=longer, looks_first=looks_first)
     observers = Observers(tuple(one for one in (keeper, display, heartbeat, so_far) if one is not None))
     context = RunContext(
         study, plan, request, executor, Path("nowhere"), observers, display, display, keeper, heartbeat=heartbeat
@@ -229,6 +230,8 @@ def record_sweep(study: optuna.Study, plan: studies.StudyPlan | None = None, **c
         conditions=plan.conditions,
         space=plan.space,
         rechecks=tuple(studies.list_extra_results(study, "recheck")),
+        probes=tuple(studies.list_extra_results(study, "probe")),
+        first=tuple(studies.list_extra_results(study, "first")),
         longer=tuple(studies.list_extra_results(study, "longer")),
         same_losses=() if same is None else same.found,
         rate_fit=studies.read_common_rate(attributes),

@@ -16,9 +16,9 @@ from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
 
 TO_COME = {
-    "search": PlannedTrainings(least=4, most=4, first=4, steps=100),
-    "recheck": PlannedTrainings(least=2, most=4, first=4, steps=100),
-    "confirm": PlannedTrainings(least=4, most=8, first=6, steps=200),
+    "search": PlannedTrainings(most=4, first=4, steps=100),
+    "recheck": PlannedTrainings(most=4, first=4, steps=100),
+    "confirm": PlannedTrainings(most=8, first=6, steps=200),
 }
 
 
@@ -45,11 +45,11 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
     forecast.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
     search = 400 * SEARCH_SHARE - 25
-    expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
+    expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (400 + 1200, 400 + 1600)]
     left = forecast.estimate_seconds_left()
-    assert (left.least, left.most) == pytest.approx(tuple(expected))
+    assert (left.first_answer, left.most) == pytest.approx(tuple(expected))
     assert lines == [
-        "time: first tested answer in 1.3 to 1.8 min, last within 2.1 min, as a step takes 100 ms, "
+        "time: first tested answer within 1.8 min, last within 2.1 min, as a step takes 100 ms, "
         "evaluations included, and 2 trainings run at a time"
     ]
     paused = one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})
@@ -62,13 +62,13 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     forecast.notify(ResultStored(confirmed))  # the phases before are over
     left = forecast.estimate_seconds_left()
     steps = confirmed.evaluations[-1].step
-    assert left.least == pytest.approx((800 - steps) * forecast.pace / 2 + REPORT_SECONDS)
+    assert left.first_answer == pytest.approx((1200 - steps) * forecast.pace / 2 + REPORT_SECONDS)
     assert len(lines) == 1
 
 
 def test_a_resume_after_the_confirmation_forecasts_only_the_end() -> None:
     lines: list[str] = []
-    longer = {"longer": PlannedTrainings(least=0, most=2, first=0, steps=400)}
+    longer = {"longer": PlannedTrainings(most=2, first=0, steps=400)}
     forecast = Forecast(longer, lambda: 2, log=lines.append)
     forecast.notify(ResultStored(builders.trial("dice", 0.6, 0)))
     assert lines[0].startswith("time: at most 55 s left in all, as a step takes 100 ms")
@@ -78,8 +78,8 @@ def test_a_time_limit_bounds_the_forecast() -> None:
     forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
     one = builders.trial("dice", 0.6, 0)
     forecast.notify(ResultStored(one))
-    assert forecast.estimate_seconds_left() == SecondsLeft(least=50, first_answer=50, most=50)
-    assert forecast.format_times() == "first tested answer in about 50 s"
+    assert forecast.estimate_seconds_left() == SecondsLeft(first_answer=50, most=50)
+    assert forecast.format_times() == "first tested answer within 50 s"
 
 
 @pytest.mark.parametrize("part", [1, 2])

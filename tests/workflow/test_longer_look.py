@@ -137,7 +137,7 @@ def test_a_resume_adds_a_longer_look_to_an_old_study_once() -> None:
     assert not state.finished and read_study_state(study, plan, REQUEST._replace(longer=None)).finished
     left = count_trainings_left(plan, REQUEST, state)
     assert list(left) == ["longer"] and left["longer"].steps == 800
-    assert plan_text(left, plan.conditions.recipe) == "0 to 7 trainings of 800 steps for the longer look"
+    assert plan_text(left, plan.conditions.recipe) == "at most 7 trainings of 800 steps for the longer look"
     after = train_and_conclude(study)
     assert after.longer is not None and not any("--longer" in step.command for step in after.answer.next)
     state = read_study_state(study, plan, REQUEST)

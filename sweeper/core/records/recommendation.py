@@ -62,6 +62,8 @@ class SweepRecord(Record):
     """Finalists at the common learning rate, where their own was another."""
     probes: tuple[TrialResult, ...] = ()
     """Default losses before the search, to find the budget."""
+    first: tuple[TrialResult, ...] = ()
+    """The first look: the ladder's two losses as they start, on seeds of their own."""
     longer: tuple[TrialResult, ...] = ()
     """Longer trainings of what the verdict compares, at several times the confirmation's steps."""
     budget: str = ""
@@ -130,7 +132,7 @@ class SweepRecord(Record):
         return replace_options(self.command or "sweeper run", options)
 
     @property
-    def tested(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Whether confirmations count: at the end, or from the first interim analysis on."""
         return bool(self.confirmations) and (self.concluded or bool(self.analyses_taken))
 
@@ -149,7 +151,7 @@ class TrainerRow(Record):
 def list_trainers(sweep: SweepRecord) -> list[TrainerRow]:
     """List every combination of device and versions that trained something, the first one first."""
     trainers: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
-    for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):
+    for result in (*sweep.probes, *sweep.first, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):
         name = result.spec.name
         earlier: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
         for device, versions in (*earlier, (result.device, result.versions)):

@@ -88,10 +88,11 @@ class RateRange(Record):
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
-    purpose: Literal["search", "recheck", "confirm", "probe", "longer", "final"]
+    purpose: Literal["search", "recheck", "confirm", "probe", "first", "longer", "final"]
     """`recheck`: a finalist at the common learning rate, where its own is another; `probe`: a default loss before the
-    search, to find the budget; `longer`: a compared finalist at several times the confirmation's steps; `final`: the
-    recommended configuration, trained to the end (`sweeper train`), which is no part of the study."""
+    search, to find the budget; `first`: one of the two losses of the first look; `longer`: a compared finalist at
+    several times the confirmation's steps; `final`: the recommended configuration, trained to the end (`sweeper
+    train`), which is no part of the study."""
     number: int = Field(ge=0)
     """Optuna's trial number, or the running number of a training of another purpose."""
     family: str
@@ -110,6 +111,11 @@ class TrialSpec(Record):
     def loss(self) -> tuple[object, ...]:
         """The loss and its coordinates."""
         return self.family, tuple(sorted(self.params.items()))
+
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether it is scored on the test images to compare its loss with others."""
+        return self.purpose in ("first", "confirm")
 
     @property
     def configuration(self) -> tuple[object, ...]:
@@ -390,6 +396,8 @@ class Breadth(Record):
     """Seeds of a finalist, at least and at most."""
     has_longer: bool = True
     """Whether there is time for the longer look, too, if the user did not request it."""
+    has_first: bool = False
+    """Whether there is time for the first look."""
 
 
 class BudgetProbe(Record):

@@ -1,0 +1,96 @@
+"""The first look compares the ladder's pair before the search, and answers until something else is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from sweeper.core.records import Outcome, TrialResult, TrialSpec
+from sweeper.study.finalist import FIRST_FROM, derive_confirmation_seed
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.forecast import count_trainings_left
+from sweeper.workflow.options import resolve_request
+from sweeper.workflow.study_state import read_interim_answer, read_study_state
+from tests.support.faking import LEVELS, CrashError, FakeExecutor, fake_result, new_plan, new_study, record_sweep, train
+from tests.support.sweeping import Recorder
+
+PAIR = {"cross_entropy", "dice_ce"}
+TUNED = {**LEVELS, "cross_entropy": 0.60}
+"""Levels at which cross-entropy is as good as any other loss once it is tuned."""
+
+
+def train_at(first: Mapping[str, float], later: Mapping[str, float]) -> FakeExecutor:
+    """Return an executor whose losses have other levels in the first look than later."""
+
+    def train_one(spec: TrialSpec) -> TrialResult:
+        return fake_result(spec, first if spec.purpose == "first" else later)
+
+    return FakeExecutor(train_one)
+
+
+def list_purposes(executor: FakeExecutor) -> list[str]:
+    return list(dict.fromkeys(spec.purpose for spec in executor.specs))
+
+
+def test_the_first_look_trains_four_seeds_of_the_pair_before_the_search() -> None:
+    executor, display = FakeExecutor(), Recorder()
+    context = train(new_study(), executor, display, trials=7, finds_steps=True, looks_first=True)
+    assert list_purposes(executor)[:3] == ["probe", "first", "search"]
+    looked = [spec for spec in executor.specs if spec.purpose == "first"]
+    assert {spec.family for spec in looked} == PAIR and len(looked) == 8
+    assert {spec.steps for spec in looked} == {context.plan.conditions.recipe.confirm_steps}
+    assert {spec.seed for spec in looked} == {derive_confirmation_seed(0, FIRST_FROM + n) for n in range(4)}
+    for seed in {spec.seed for spec in looked}:  # paired: the same rate at the same seed
+        assert len({spec.lr for spec in looked if spec.seed == seed}) == 1
+    assert any(line.startswith("first look: 4 seeds of cross_entropy and dice_ce") for line in display.lines)
+
+
+@pytest.mark.parametrize("options", [{"steps": 100}, {"folds": 3}, {"command": "python train.py"}])
+def test_there_is_no_first_look_without_a_ladder_or_with_folds(options: dict[str, object]) -> None:
+    assert resolve_request({}).looks_first and not resolve_request(options).looks_first
+
+
+def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it() -> None:
+    study = new_study()
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(crash_after=2 + 8 + 3), trials=7, finds_steps=True, looks_first=True)
+    sweep = record_sweep(study, concluded=False)
+    answer, evidence, _ = draw_conclusion(sweep)
+    assert answer.outcome is Outcome.CHANGE and answer.use is not None and answer.use.loss == "dice_ce"
+    assert evidence is not None and {f.family for f in evidence.finalists} == PAIR
+    assert all(len(f.seeds) == 4 for f in evidence.finalists)
+    assert answer.find("FIRST_LOOK") and not any(step.code == "SEEDS" for step in answer.next)
+    assert read_interim_answer(sweep).answer.startswith("Change to `dice_ce`: at least")
+    second = FakeExecutor()
+    train(study, second, trials=7, finds_steps=True, looks_first=True)
+    assert "first" not in list_purposes(second) and "confirm" in list_purposes(second)
+    done, evidence, _ = draw_conclusion(record_sweep(study))
+    assert evidence is not None and len(evidence.finalists) == 3
+    assert not done.find("FIRST_LOOK") and not done.find("BEFORE_TUNING")
+
+
+def test_three_seeds_of_a_first_look_that_was_cut_off_answer_nothing() -> None:
+    study = new_study()
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(crash_after=2 + 7), trials=7, finds_steps=True, looks_first=True)
+    answer, evidence, _ = draw_conclusion(record_sweep(study, concluded=False))
+    assert evidence is None and answer.outcome is Outcome.NONE
+
+
+def test_a_gain_that_tuning_takes_away_is_said_beside_the_answer() -> None:
+    study = new_study()
+    train(study, train_at(LEVELS, TUNED), trials=7, finds_steps=True, looks_first=True)
+    answer = draw_conclusion(record_sweep(study)).answer
+    assert answer.outcome is Outcome.KEEP
+    remark = answer.find("BEFORE_TUNING")
+    assert remark is not None and remark.values["loss"] == "dice_ce"
+    assert 0.01 < remark.values["low"] < remark.values["estimate"] < 0.1
+
+
+def test_the_forecast_s_first_answer_is_the_first_look_s() -> None:
+    plan, request = new_plan(), resolve_request({})
+    trainings = count_trainings_left(plan, request, read_study_state(None, plan, request))
+    assert {name: each.first for name, each in trainings.items() if each.first} == {"first": 8}
+    without = count_trainings_left(plan, resolve_request({"folds": 3}), read_study_state(None, plan, request))
+    assert "first" not in without and without["search"].first > 0
