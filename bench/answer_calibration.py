@@ -43,13 +43,14 @@ from bench.answer_simulation import Scenario
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Outcome, Sure, TrialResult
 from sweeper.evidence.choice import Choice, choose
 from sweeper.evidence.confirmation_stopping import decide_next_step
-from sweeper.evidence.interim_analyses import FIRST_LOOK, plan_analyses
+from sweeper.evidence.interim_analyses import ERROR_AFTER_LOOK, FIRST_LOOK, plan_analyses
 from sweeper.evidence.intervals import LEVEL, compute_half_width
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.verdict_predicates import get_difference
 
 MARGIN = 0.01
 ANALYSES = plan_analyses(2, simulation.SEEDS)
+AFTER_LOOK = plan_analyses(2, simulation.SEEDS, error=ERROR_AFTER_LOOK)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
 """Highest upper end of the rate of changes among equal losses."""
@@ -335,7 +336,7 @@ def count_looks(task: Task) -> Tally:
         runs = simulation.make_results(counts, collapsed)
         of_pair = [run for loss in runs[:2] for run in loss[simulation.SEEDS :]]
         first = choose(weigh_results(of_pair, search, task.scenario, (FIRST_LOOK,)), ORDER).outcome
-        last = play_confirmation(runs, search, scenario=task.scenario).choice.outcome
+        last = play_confirmation(runs, search, scenario=task.scenario, analyses=AFTER_LOOK).choice.outcome
         changes = {"first look": first is Outcome.CHANGE, "confirmation": last is Outcome.CHANGE}
         tally.counts.update(["studies", *(name for name, is_change in changes.items() if is_change)])
         tally.counts["either"] += any(changes.values())

@@ -31,21 +31,25 @@ ERROR_PARTS = (10, 5, 4, 3)
 ERROR = 0.05
 FIRST_LOOK = InterimAnalysis(seeds=4, error=0.02, spent=0.02)
 """The only analysis of the first look. A change is said in 1 % of the studies in which it gains nothing."""
+ERROR_AFTER_LOOK = 0.045
+"""Error of the confirmation after a first look: either says a wrong change about as often as `ERROR` alone does."""
 PATHS = 400_000
 """Simulated confirmations of two equal losses, which give the error of an analysis to within 2 % of its value."""
 
 
 @lru_cache(maxsize=64)
-def plan_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
+def plan_analyses(least: int, most: int, *, error: float = ERROR) -> tuple[InterimAnalysis, ...]:
     """Plan interim analyses after `least` ≥ 1 seeds, the numbers of SEEDS in between, and `most` ≥ `least` seeds.
+
+    Together they spend `error`, that of a two-sided interval.
 
     The first is after at least `DECIDING_SEEDS`, unless fewer are planned.
     """
     least = max(least, min(most, DECIDING_SEEDS))
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
     parts = [ERROR_PARTS[min(k, len(ERROR_PARTS) - 1)] for k in range(len(seeds))]
-    spent = [ERROR * part / sum(parts) for part in parts]
-    errors = _compute_errors(seeds, spent) if len(seeds) > 1 else [ERROR]
+    spent = [error * part / sum(parts) for part in parts]
+    errors = _compute_errors(seeds, spent) if len(seeds) > 1 else [error]
     return tuple(InterimAnalysis(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, errors, spent, strict=True))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.records import BudgetProbe, InterimAnalysis
-from sweeper.evidence.interim_analyses import plan_analyses
+from sweeper.evidence.interim_analyses import ERROR, ERROR_AFTER_LOOK, plan_analyses
 from sweeper.storage import count_trials, pack_value, read_budget_probe, unpack_options
 from sweeper.workflow.settings import (
     DEFAULT_MARGIN,
@@ -84,14 +84,16 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
     now. The study has `held` trials, of which a smaller total removes none.
     """
     times = "none" if "folds" in options else options.get("longer", "none" if "command" in options else LONGER)
+    finds_steps = not {"steps", "epochs", "command"} & options.keys()  # epochs: of older studies
+    looks_first = finds_steps and "folds" not in options
     return StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
-        analyses=plan_analyses(*parse_seed_range(options.get("seeds", DEFAULT_SEEDS))),
+        analyses=_plan_analyses(parse_seed_range(options.get("seeds", DEFAULT_SEEDS)), looks_first=looks_first),
         margin=float(options.get("margin", DEFAULT_MARGIN)),
-        finds_steps=not {"steps", "epochs", "command"} & options.keys(),  # epochs: of older studies
+        finds_steps=finds_steps,
         confirm_steps=options.get("confirm_steps"),
-        looks_first=not {"steps", "epochs", "command", "folds"} & options.keys(),
+        looks_first=looks_first,
         longer=None if times == "none" else int(times),
         longer_given="longer" in options,
         time=parse_duration(options["time"]) if "time" in options else None,
@@ -109,14 +111,18 @@ def read_request(study: optuna.Study, options: Mapping[str, Any] | None = None) 
 
 
 def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequest:
-    """Return the request with the trials, seeds and longer look that fit the time, unless they were given."""
+    """Return the request with the trials, seeds and looks that fit the time, unless they were given."""
     if probed is None or probed.breadth is None:
         return request
     trials = probed.breadth.trials if request.settles else request.trials
-    analyses = plan_analyses(*probed.breadth.seeds) if request.seeds is None else request.analyses
     longer = request.longer if request.longer_given or probed.breadth.has_longer else None
     first = request.looks_first and probed.breadth.has_first
+    analyses = _plan_analyses(request.seeds or probed.breadth.seeds, looks_first=first)
     return request._replace(trials=trials, analyses=analyses, longer=longer, looks_first=first)
+
+
+def _plan_analyses(seeds: tuple[int, int], *, looks_first: bool) -> tuple[InterimAnalysis, ...]:
+    return plan_analyses(*seeds, error=ERROR_AFTER_LOOK if looks_first else ERROR)
 
 
 def store_request(study: optuna.Study, request: StudyRequest) -> None:

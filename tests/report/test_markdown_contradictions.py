@@ -103,7 +103,7 @@ def test_trials_are_counted_once() -> None:
 
 def test_the_first_answer_can_be_a_change() -> None:
     """It was: "First tested answer in …" of two seeds, which establish nothing."""
-    assert resolve_request({}).analyses == plan_analyses(3, 8)
+    assert resolve_request({"steps": 100}).analyses == plan_analyses(3, 8)
     assert resolve_request({}).analyses[0].seeds == 3
 
 

@@ -48,7 +48,10 @@ def test_the_first_look_trains_four_seeds_of_the_pair_before_the_search() -> Non
 
 @pytest.mark.parametrize("options", [{"steps": 100}, {"folds": 3}, {"command": "python train.py"}])
 def test_there_is_no_first_look_without_a_ladder_or_with_folds(options: dict[str, object]) -> None:
-    assert resolve_request({}).looks_first and not resolve_request(options).looks_first
+    usual, other = resolve_request({}), resolve_request(options)
+    assert usual.looks_first and not other.looks_first
+    spent = [sum(analysis.spent for analysis in request.analyses) for request in (usual, other)]
+    assert spent == pytest.approx([0.045, 0.05])  # the look has its own error
 
 
 def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it() -> None:
