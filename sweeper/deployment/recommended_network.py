@@ -92,7 +92,7 @@ def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | 
     final = [n for n in kept if n.record.spec.purpose == "final" and n.record.collapse.learned]
     if final:
         return max(final, key=lambda network: (network.path.stat().st_mtime_ns, network.path.name))
-    confirmed = [n for n in kept if n.record.spec.purpose == "confirm" and n.record.spec.steps == steps]
+    confirmed = [n for n in kept if n.record.spec.is_confirmation and n.record.spec.steps == steps]
     if not confirmed:
         return None
     record = confirmed[-1].record.model_copy(update={"point": answer.point})

@@ -209,24 +209,17 @@ def list_fold_numbers(folds: int | None) -> Sequence[int | None]:
     return [None] if folds is None else range(folds)
 
 
-FIRST_FROM = 800
-"""Number of the first seed of the first look, beyond those of any confirmation."""
+def make_confirmation_specs(
+    finalists: Sequence[Finalist], conditions: Conditions, seeds: int, *, purpose: str = "confirm"
+) -> list[TrialSpec]:
+    """Make `seeds` seeds of each finalist, ordered by seed, then fold, so that whatever is finished is paired.
 
-
-def make_first_specs(pair: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
-    """Return the trainings of the first look: `seeds` seeds of each of the two losses, ordered by seed."""
-    numbers, steps = range(FIRST_FROM, FIRST_FROM + seeds), conditions.recipe.confirm_steps
-    return [_make_spec(finalist, conditions, "first", number, steps) for number in numbers for finalist in pair]
-
-
-def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
-    """Make `seeds` seeds of each finalist, ordered by seed, then fold, so that whatever is finished is paired."""
+    `purpose` is `first` for the first look, which no choice of a finalist depends on, so that its seeds are as fresh.
+    """
     folds = list_fold_numbers(conditions.folds)
     steps, kept = conditions.recipe.confirm_steps, -(-KEPT_PREDICTIONS // len(folds))
     return [
-        _make_spec(
-            finalist, conditions, "confirm", number, steps, fold=fold, keep_predictions=kept if number == 0 else 0
-        )
+        _make_spec(finalist, conditions, purpose, number, steps, fold=fold, keep_predictions=kept if number == 0 else 0)
         for number in range(seeds)
         for fold in folds
         for finalist in finalists

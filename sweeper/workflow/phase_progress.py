@@ -95,7 +95,7 @@ class PhaseProgress:
     def rank_families(self) -> dict[str, float]:
         """Rank families by their validation values, best first: their best one, in a confirmation the mean."""
         values = {name: family.values for name, family in self.families.items() if family.values}
-        scores = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in values.items()}
+        scores = {name: sum(v) / len(v) if self.name in ("first", "confirm") else max(v) for name, v in values.items()}
         return dict(sorted(scores.items(), key=lambda one: -one[1]))
 
     def _count_family(self, family: str) -> None:

@@ -19,7 +19,7 @@ from sweeper.study.finalist import (
     choose_first_pair,
     find_pending_rechecks,
     fit_common_rate,
-    make_first_specs,
+    make_confirmation_specs,
 )
 from sweeper.study.learning_check import has_learned_nothing, suggest_remedies
 from sweeper.study.loop import TrainingList
@@ -64,7 +64,7 @@ def look_first(context: RunContext) -> None:
     if not context.request.looks_first or studies.search_results(study):
         return
     admit = context.time.make_admission(SEARCH_SHARE)
-    specs = make_first_specs(pair, conditions, FIRST_LOOK.seeds)
+    specs = make_confirmation_specs(pair, conditions, FIRST_LOOK.seeds, purpose="first")
     batch = TrainingList(study, specs, recorder=context.recorder, admit=admit)
     if len(batch):
         names = " and ".join(finalist.family for finalist in pair)
