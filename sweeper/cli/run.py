@@ -25,8 +25,7 @@ from sweeper.workflow.settings import OF_SWEEPER, make_settings
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the plan and its time, from a few measured steps, and keep nothing: images are decoded "
-    "into a temporary folder (TMPDIR).",
+    help="Print the plan, and keep nothing: images are decoded into a temporary folder (TMPDIR).",
 )
 @add_json_option()
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for every evaluation.")

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from contextlib import closing, suppress
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,19 +15,15 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.paths import get_step_times_file
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
-from sweeper.core.text import format_count, format_duration, format_parallel_trainings, format_ratio
+from sweeper.core.text import format_count, format_parallel_trainings, format_ratio
 from sweeper.data.folds import NOT_HELD_OUT, get_split, list_scored_by_seed
 from sweeper.data.groups import format_groups
 from sweeper.system.machine import count_available_cores
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.forecast import (
     PlannedTrainings,
-    SecondsLeft,
     count_trainings_left,
-    forecast_seconds_left,
-    format_answer_times,
     format_steps,
-    measure_training_pace,
     plan_text,
 )
 from sweeper.workflow.options import list_stored_options, read_request, resolve_request
@@ -75,14 +70,11 @@ class PreviewDocument(Document):
     """How the steps of a trial will be found, if they are not known yet; else empty."""
     trainings: dict[str, PlannedTrainings]
     """Trainings still to come, by phase: first, search, recheck, confirm, longer."""
-    seconds: SecondsLeft | None
-    seconds_per_step: float | None
-    """Seconds of a training step, evaluations included; null if nothing was measured."""
     workers: int
 
 
 def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
-    """Read and check data, space, recipe and study, and measure how long a training step takes.
+    """Read and check data, space, recipe and study, and count the trainings to come.
 
     The images are decoded into a temporary folder. MLflow is not contacted, as it creates its tables in every database
     that it opens.
@@ -107,10 +99,6 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
         state = read_study_state(study, plan, request)
         trainings = count_trainings_left(plan, request, state)
         workers = prepared.executor.workers
-        is_measured = trainings and plan.conditions.recipe.command is None  # the probe times a script
-        pace = measure_training_pace(prepared.executor, plan, messages.warn) if is_measured else None
-        limit = request.time or inf
-        seconds = None if pace is None else forecast_seconds_left(trainings, pace, workers, limit=limit)
     conditions = plan.conditions
     split = get_split(conditions, conditions.seed)
     return PreviewDocument(
@@ -129,8 +117,6 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
         trials_done=state.trials,
         steps=format_steps(plan, request) if study is None else "",
         trainings=trainings,
-        seconds=seconds,
-        seconds_per_step=pace,
         workers=workers,
     )
 
@@ -162,11 +148,4 @@ def format_preview(preview: PreviewDocument) -> str:
             f"nothing is left to train: the study has its {preview.trials_done} trials and the confirmations they "
             "call for"
         )
-    pace, seconds = preview.seconds_per_step, preview.seconds
-    if seconds is not None and pace is not None:
-        lines.append(
-            f"time: {format_answer_times(seconds)}; a step takes {format_duration(pace)} here, evaluations included, "
-            f"and {format_parallel_trainings(preview.workers)}"
-        )
-    measured = "a few steps were trained to measure their time" if pace is not None else "nothing was trained"
-    return "\n".join([*lines, f"{measured}; nothing was written"])
+    return "\n".join([*lines, f"{format_parallel_trainings(preview.workers)}; nothing was trained or written"])

@@ -13,24 +13,20 @@ from sweeper.core.events import (
     SweepEvent,
     TrainingDropped,
     TrainingEvaluated,
-    TrainingJob,
     TrainingPaused,
     TrainingResumed,
-    WorkerLost,
 )
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions, TrialResult, TrialSpec
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.core.text import (
     format_count,
     format_duration,
     format_parallel_trainings,
     join_words,
 )
-from sweeper.data.folds import get_split
-from sweeper.data.split import select_scored_images
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.longer_look import MOST_SEEDS
-from sweeper.study.budget_ladder import FACTORS, make_probe_specs
+from sweeper.study.budget_ladder import FACTORS
 from sweeper.study.finalist import FINALISTS
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.timekeeper import REPORT_SECONDS
@@ -40,13 +36,11 @@ from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState
 
 if TYPE_CHECKING:
-    from sweeper.executors.protocol import Executor
+    pass
 
 SEARCH_SHARE = 0.6
 """Share of the search's steps that is trained, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "first", "search", "recheck", "confirm", "longer")
-MEASURED_STEPS, MEASURED_PART = 12, 20
-"""Steps of the training that measures their time: the first number, or a trial's steps over the second if more."""
 MAX_LONGER_LOSSES = 3
 """Losses that are trained longer at most: the recommended one, the present one and the runner-up."""
 RECENT = 8
@@ -167,38 +161,6 @@ def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
         number = format_count(each.most, "trial" if phase == "search" else "training")
         parts.append(phrases[phase].format(n=number, steps=recipe.format_steps(each.steps)))
     return "at most " * bool(parts) + join_words(parts)
-
-
-def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Callable[[str], None]) -> float | None:
-    """Measure the seconds per training step, evaluations included: the mean of a short training on each worker.
-
-    None where a training failed; `warn` receives the reason.
-    """
-    steps = plan.conditions.recipe.steps
-    short = min(steps, max(MEASURED_STEPS, steps // MEASURED_PART))
-    spec, workers = make_probe_specs(plan.space, plan.conditions, plan.imbalance, short)[0], executor.free()
-    for number in range(workers):
-        executor.submit(TrainingJob(spec.model_copy(update={"number": number}), until=short))
-    paces: list[float] = []
-    while len(paces) < workers:
-        for answer in executor.poll(1.0):
-            if isinstance(answer, WorkerLost) or answer.result.state == "failed":
-                reason = answer.reason if isinstance(answer, WorkerLost) else answer.result.reason
-                warn(f"a training of {short} steps, to measure their time, failed: {reason}")
-                return None
-            paces.append(_scale_pace(answer.result, plan.conditions))
-    return sum(paces) / workers
-
-
-def _scale_pace(result: TrialResult, conditions: Conditions) -> float:
-    """Scale the pace of a short training to a trial, which has as many evaluations, but on its own number of images."""
-    if result.seconds_per_step is None:
-        return result.seconds / result.spec.steps
-    recipe, step = conditions.recipe, result.seconds_per_step
-    val = get_split(conditions, result.spec.seed, result.spec.fold).val
-    scored = select_scored_images(conditions.dataset, val, recipe.steps * recipe.batch_size * recipe.size**2)
-    more = len(scored) / result.evaluations[-1].images if result.evaluations else 1.0
-    return step + max(0.0, result.seconds - step * result.spec.steps) * more / recipe.steps
 
 
 class Forecast:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from sweeper.core.events import ResultStored, TrainingEvaluated, TrainingPaused, TrainingResumed
 from sweeper.core.text import format_duration, format_duration_range
-from sweeper.data.folds import get_split
 from sweeper.study.timekeeper import REPORT_SECONDS
-from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, PlannedTrainings, SecondsLeft, measure_training_pace
+from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, PlannedTrainings, SecondsLeft
 from sweeper.workflow.phase_progress import NOT_KNOWN
 from tests.support import builders
-from tests.support.faking import FakeExecutor, fake_result, new_plan
 
 TO_COME = {
     "search": PlannedTrainings(most=4, first=4, steps=100),
@@ -80,26 +76,3 @@ def test_a_time_limit_bounds_the_forecast() -> None:
     forecast.notify(ResultStored(one))
     assert forecast.estimate_seconds_left() == SecondsLeft(first_answer=50, most=50)
     assert forecast.format_times() == "first tested answer within 50 s"
-
-
-@pytest.mark.parametrize("part", [1, 2])
-def test_the_pace_is_measured_on_all_workers(part: int) -> None:
-    plan = new_plan()
-    val = len(get_split(plan.conditions, 0).val)
-
-    def train(spec: Any) -> Any:  # 12 steps: 1.2 s of steps, 0.8 s of all else
-        result = fake_result(spec)
-        last = result.evaluations[-1].model_copy(update={"images": val / part})
-        evaluations = (*result.evaluations[:-1], last)
-        return result.model_copy(update={"seconds": 2.0, "seconds_per_step": 0.1, "evaluations": evaluations})
-
-    executor = FakeExecutor(train, workers=2)
-    assert measure_training_pace(executor, plan, print) == pytest.approx(0.1 + part * 0.8 / 100)
-    assert [spec.steps for spec in executor.specs] == [12, 12]
-
-
-def test_a_training_that_fails_while_it_is_measured_is_a_warning() -> None:
-    warnings: list[str] = []
-    executor = FakeExecutor(lambda spec: builders.failed_trial("cross_entropy", spec=spec))
-    assert measure_training_pace(executor, new_plan(), warnings.append) is None
-    assert len(warnings) == 1 and "failed: it raised" in warnings[0]
