@@ -132,6 +132,8 @@ class InterimAnswer(Record):
 
 def read_interim_answer(sweep: SweepRecord, conclusion: Conclusion | None = None) -> InterimAnswer:
     """Return a study's answer so far; `conclusion` is its conclusion, if already drawn."""
+    if not sweep.is_confirmed and not sweep.first:
+        return _read_search_answer(sweep)
     answer, evidence, _ = conclusion or draw_conclusion(sweep)
     if evidence is None and not sweep.is_confirmed:
         return _read_search_answer(sweep)
