@@ -303,18 +303,16 @@ def count_costs(task: Task) -> Tally:
     return tally
 
 
-LOOKS_GAINS = (0.0, 0.02, 0.05, 0.1, 0.2)
-"""Gains of the second loss in the table `looks`."""
-
-
-def list_look_rows(run: Runner, scenarios: Scenarios, simulations: int, seed: int) -> Iterator[str]:
+def list_look_rows(
+    run: Runner, scenarios: Scenarios, simulations: int, seed: int, *, gains: Sequence[float]
+) -> Iterator[str]:
     """Yield the rows of the table `looks` when they are done."""
     yield "| scenario | true gain | first look | upper limit | confirmation | either | upper limit |"
     yield "| --- |" + " --: |" * 6
     tasks = [
         Task(scenario, 3, simulations // (4 if gain else 1), (seed, 9, k, j), gap=gain)
         for k, scenario in scenarios.items()
-        for j, gain in enumerate(LOOKS_GAINS)
+        for j, gain in enumerate(gains)
     ]
     for task, tally in zip(tasks, run(count_looks, tasks), strict=True):
         cells = []
@@ -419,7 +417,7 @@ def main() -> None:
     parser.add_argument("--scenario", choices=names, nargs="+", default=names, help="only these scenarios")
     parser.add_argument("--losses", type=int, nargs="+", default=[2, 3, 4], help="numbers of losses (not in coverage)")
     parser.add_argument("--only", choices=("changes", "costs", "looks", "coverage"), help="only this table")
-    parser.add_argument("--gains", type=float, nargs="+", default=[0.0, 0.02, 0.05, 0.1], help="in changes")
+    parser.add_argument("--gains", type=float, nargs="+", default=[0.0, 0.02, 0.05, 0.1], help="in changes and looks")
     parser.add_argument("--spreads", type=float, nargs="+", default=SPREADS, help="in costs")
     arguments = parser.parse_args()
     simulations = 100 if arguments.quick else arguments.simulations
@@ -430,7 +428,10 @@ def main() -> None:
             "Claims and costs where losses differ",
             partial(list_cost_rows, losses=losses, spreads=arguments.spreads),
         ),
-        "looks": ("Changes of the first look, and of the confirmation of three losses", list_look_rows),
+        "looks": (
+            "Changes of the first look, and of the confirmation of three losses",
+            partial(list_look_rows, gains=arguments.gains),
+        ),
         "coverage": ("Intervals that contain the truth (two losses)", list_coverage_rows),
     }
     scenarios = {k: s for k, s in enumerate(simulation.SCENARIOS) if s.name in arguments.scenario}
