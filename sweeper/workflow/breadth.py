@@ -71,7 +71,7 @@ def find_broadest(
     every = [*_list_comparisons(losses, request, steps)]
     smallest = min(every, key=lambda breadth: forecast_seconds(breadth, request, pace, steps=steps))
     longer = {"has_longer": request.longer is not None}
-    looks = ({**longer, "has_first": request.looks_first}, longer, {})
+    looks: tuple[dict[str, bool], ...] = ({**longer, "has_first": request.looks_first}, longer, {})
     wanted = [breadth.model_copy(update=update) for update in looks for breadth in every]
     found = next((one for one in wanted if forecast_seconds(one, request, pace, steps=steps) <= limit), smallest)
     if request.seeds is not None:
