@@ -1,4 +1,4 @@
-"""Class names with a meaning: the background becomes class 0, and pixels to ignore become 255."""
+"""Class names: the default ones, those with a meaning (background, ignore), and labels that have none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sweeper.core.records import IGNORE
+from sweeper.data.label_values import MAX_LINES, Counts, abbreviate
 from sweeper.data.store import Pixels
 
 _SURE, _LIKELY = ("background", "bg", "unlabeled", "unlabelled"), ("void", "none", "other")
@@ -57,3 +58,65 @@ def put_background_first(names: Sequence[str], notes: list[str]) -> tuple[tuple[
     if changes:
         notes.append(f"By their names, {' and '.join(changes)}; a class map that renames a class keeps it as it was.")
     return tuple(names[label] for label in order), table
+
+
+def make_class_names(size: int) -> tuple[str, ...]:
+    """Return default names of classes."""
+    return ("background", "foreground") if size == 2 else tuple(f"class_{i}" for i in range(size))
+
+
+def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> str | None:
+    """Return a sentence about classes that occur in no image, with a class map if names are not declared; else None.
+
+    Args:
+        classes: names in index order.
+        occurs: whether each class occurs in some image.
+    """
+    absent = [name for name, is_used in zip(classes, occurs, strict=True) if not is_used]
+    if not absent:
+        return None
+    is_declared = tuple(classes) != make_class_names(len(classes))
+    what = "declared classes" if is_declared else f"classes (0 to {len(classes) - 1})"
+    line = f"{len(absent)} of {len(classes)} {what} never {'occurs' if len(absent) == 1 else 'occur'}"
+    used = [label for label, is_used in enumerate(occurs) if is_used]
+    step = ""
+    if not is_declared and used and used[0] > 0:
+        lines = [f"class_{label}: {label}\\n" for label in (used if len(used) <= MAX_LINES else used[:1])]
+        command = f"`printf '{''.join(lines)}' > classes.yaml`"
+        step = f"; {command}, then --class-map classes.yaml numbers them from {used[0]} on"
+    return f"{line}: {abbreviate(absent)}{step}."
+
+
+def check_labels(
+    counts: Counts,
+    names: Sequence[str],
+    files: Sequence[str],
+    problems: list[str],
+    place: str,
+    *,
+    remarks: Sequence[str],
+) -> None:
+    """Add a problem of labels that are beyond the names; without problems, one if fewer than two occur.
+
+    Args:
+        counts: pixels of each label in each mask, (n, 256); column 255 is ignore.
+        names: of the classes.
+        files: names of the masks.
+        problems: all of the set.
+        place: where the labels are.
+        remarks: warnings of the readers, which may explain a single class.
+    """
+    for row, file in zip(counts, files, strict=True):
+        wrong = [str(label) for label in np.flatnonzero(row[:IGNORE]) if label >= len(names)]
+        if wrong:
+            problems.append(
+                f"{file}: labels must be below {len(names)} (the classes in classes.txt) or 255 (ignore), "
+                f"found {abbreviate(wrong)}; correct the mask or add the class"
+            )
+    used = np.flatnonzero(counts[:, :IGNORE].any(axis=0))
+    if len(used) < 2 and not problems:  # else these may be the cause
+        occurring = f"label {used[0]} alone" if len(used) else "no labelled pixel"
+        if counts[:, IGNORE].any():
+            occurring += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"
+        problem = f"{place}: at least two classes must occur, found {occurring}; add images that show another"
+        problems.append("; or see: ".join([problem, *remarks]))

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sweeper.core.records import IGNORE
 from sweeper.data.colours import ColourMap, format_colour, translate_colours
-from sweeper.data.label_values import Note, convert_to_labels
+from sweeper.data.label_values import OBJECTS_STEP
 from sweeper.data.open_image import (
     DEEP_GREY,
     LOSSY_FORMATS,
@@ -34,6 +35,9 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import UnreadableFileError
 from sweeper.data.tiff import turn_upright
 
+Note = Callable[[str], None]
+
+NO_DATA = "with pixels without data (by tag, NaN or a negative number), which are ignored"
 _RAW = re.compile(r"\W*[1L](?:;([0-9])?(I?))?")
 """Pillow's raw mode of grey pixels: bits, and whether 0 is white."""
 _LEAST_COLOUR = 32
@@ -98,6 +102,49 @@ def read_mask(
         return labels
     note("with an EXIF orientation of their own, turned by it")
     return upright
+
+
+def convert_to_labels(
+    values: npt.NDArray[Any], no_data: float | None, note: Note, large: tuple[int, int] | None
+) -> Pixels:
+    """Return the labels (H, W) uint8 of stored numbers (H, W): whole numbers up to 254, else 255.
+
+    Args:
+        values: of any type; NaN, and a single negative number, mean no data.
+        no_data: a further number for no data; 0 is still class 0.
+        note: receives a remark if there is such a number.
+        large: label for numbers from 255 on, and the largest of them; None = there must be none.
+
+    Raises:
+        UnreadableFileError: there are other numbers.
+    """
+    is_byte = values.dtype.itemsize == 1
+    if is_byte and values.dtype.kind != "i" and no_data is None:
+        return values.astype(np.uint8, copy=False)
+    if no_data == 0:
+        note("whose tag says that 0 is no data: 0 is class 0 all the same (a class map with `ignore: 0` ignores it)")
+    absent = np.isnan(values) | (values == (no_data or np.nan))
+    if len(np.unique(values[~absent & (values < 0)])) == 1:
+        absent |= values < 0
+    if absent.any():
+        note(NO_DATA)
+        values = np.where(absent, IGNORE, values)
+    if len(parts := np.argwhere(values != np.rint(values))):
+        y, x = parts[0]
+        raise UnreadableFileError(
+            f"masks must hold whole numbers, found {values[y, x]:.6g} at x={x}, y={y}; save labels (of probabilities "
+            "`(p > 0.5).astype('uint8')`)"
+        )
+    if values.dtype.kind == "u":  # all bits set: white, or no data
+        values = np.where(values == np.iinfo(values.dtype).max, IGNORE, values)
+    if large is not None and not is_byte:
+        values = np.where((values >= IGNORE) & (values <= large[1]) & ~absent, large[0], values)
+    if len(others := values[(values < 0) | (values > IGNORE)]):
+        raise UnreadableFileError(
+            f"labels must be below 255 (255 = ignore), found {others.max():.0f}; number the classes from 0 (where "
+            f"objects are numbered, {OBJECTS_STEP})"
+        )
+    return values.astype(np.uint8)
 
 
 def _read_labels(

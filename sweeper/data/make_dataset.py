@@ -9,7 +9,8 @@ import numpy as np
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
 from sweeper.core.text import escape_for_display, format_count
-from sweeper.data.label_values import abbreviate, describe_absent_classes
+from sweeper.data.class_words import describe_absent_classes
+from sweeper.data.label_values import abbreviate
 from sweeper.data.store import StoreWriter, compute_content_digest, compute_pixel_hash, count_labels
 from sweeper.data.text_tables import SplitAssignment
 

@@ -9,26 +9,33 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset, SplitName
 from sweeper.core.text import format_count, is_unicode
 from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
-from sweeper.data.class_words import put_background_first
+from sweeper.data.class_words import check_labels, make_class_names, put_background_first
 from sweeper.data.decode_image import ImageKind, read_image, read_image_kind
-from sweeper.data.decode_mask import ColourMaskError
+from sweeper.data.decode_mask import NO_DATA, ColourMaskError
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
 from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
-from sweeper.data.label_values import NO_DATA, abbreviate, choose_class_names, number_table
+from sweeper.data.label_values import (
+    MIN_OBJECT_NUMBERS,
+    READ,
+    Counts,
+    MaskNumbers,
+    abbreviate,
+    explain_object_numbers,
+    infer_meaning,
+    number_objects,
+)
 from sweeper.data.make_dataset import assemble
 from sweeper.data.mask_colours import find_palette_fault, join_colour_faults
-from sweeper.data.object_numbers import MIN_OBJECT_NUMBERS, explain_object_numbers, number_objects
 from sweeper.data.open_image import silence_pillow
 from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.problem_lines import group_problems
@@ -47,8 +54,6 @@ from sweeper.system.machine import check_room
 MIN_IMAGES = 3
 LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")
 """Folders that may contain lists of splits."""
-
-Counts = npt.NDArray[np.int64]
 
 
 def read_dataset(
@@ -92,67 +97,101 @@ def _read_dataset(
     with StoreWriter(cache, channels, dtype) as writer:
         used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
         join_colour_faults(place, samples)
-        mask_files = [sample.mask_name for sample in used]
-        names, before = reading.classes, len(problems)
-        covered = find_covered_labels(place.class_map)
-        numbers, warning = number_table(
-            counts,
-            mask_files,
-            [] if covered.any() else problems,
-            reading.mask_place,
-            lossy=sorted(place.lossy),
-            is_known=reading.indices
-            or (IGNORE, IGNORE) in list_spans(place.class_map)
-            or place.tally.has_warning("mask", NO_DATA),
-            may_be_binary=len(names or ()) <= 2,
-        )
-        place.notes += filter(None, [warning])
-        table = np.arange(256, dtype=np.uint8)
-        table = table if numbers is None else np.where(covered, table, numbers)
-        counts = _move_label_counts(counts, table)
-        unnamed = names is None or counts[:, len(names) : IGNORE].any()
-        if used and unnamed and place.class_map is None and not problems:
-            numbered = number_objects(counts, writer.finish())
-            line = f"{reading.mask_place}: {explain_object_numbers(numbered)}"
-            (problems if numbered >= MIN_OBJECT_NUMBERS else place.notes).extend([line] if numbered else [])
-        mapped = None
-        if len(problems) > before or (names is None and len(used) < len(samples)):
-            used = []  # else the first fault would cause a second one
-        if used and not names_are_wrong and place.class_map is not None:
-            mapped = map_classes(place.class_map, names, counts, mask_files, problems=problems)
-            if mapped is not None:
-                names, counts, table = mapped.names, _move_label_counts(counts, mapped.table), mapped.table[table]
-                place.notes.append(mapped.line)
-        if used and not names_are_wrong and (mapped is not None or place.class_map is None):
-            if names is not None:
-                names, moved = put_background_first(names, place.notes)
-                counts, table = _move_label_counts(counts, moved), moved[table]
-            names = choose_class_names(
-                counts, names, mask_files, problems, reading.mask_place, remarks=place.tally.format_sentences()
-            )
+        classes: LabelClasses | None = None
+        # Else the first fault would cause a second one.
+        if used and not names_are_wrong and (reading.classes is not None or len(used) == len(samples)):
+            classes = _infer_classes(place, reading, counts, [sample.mask_name for sample in used], writer)
         if sound < MIN_IMAGES and (samples or not problems):  # else the reason is already reported
             problem = (
                 f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
                 f"validate and test), found {sound}; add more or fix the others"
             )
             problems.append("; or see: ".join([problem, *(() if samples else place.tally.format_sentences())]))
-        if problems or names is None:
+        if problems or classes is None:
             raise DataError(place.title, group_problems(problems))
         writer.finish()
-        if (table != np.arange(256)).any():
-            writer.relabel(table)
+        if (classes.table != np.arange(256)).any():
+            writer.relabel(classes.table)
         dataset = assemble(
             writer,
             name=place.name_of_set,
             source=str(place.root),
             format_name=format_name,
-            classes=names,
+            classes=classes.names,
             stems=[sample.stem for sample in used],
             sides=[sides[sample.stem] for sample in used],
             turns=[place.open_turns.get(sample.stem, 1) for sample in used],
             warnings=[*place.notes, *place.tally.format_sentences()],
         )
         return dataset.model_copy(update={"grouped_by": grouped_by})
+
+
+class LabelClasses(NamedTuple):
+    """The classes that the numbers in the masks become."""
+
+    names: tuple[str, ...]
+    table: Pixels
+    """(256,), the label of each number."""
+
+
+def _infer_classes(
+    place: DataSource, reading: ReadResult, counts: Counts, files: Sequence[str], writer: StoreWriter
+) -> LabelClasses | None:
+    """Return the classes of the numbers in masks; None, and problems, if they have no meaning.
+
+    Args:
+        place: receives problems and notes.
+        reading: has the names, if there are any.
+        counts: pixels of each number in each mask, (n, 256).
+        files: names of the masks.
+        writer: has the images, if there was no problem yet.
+    """
+    names, where, problems, before = reading.classes, reading.mask_place, place.problems, len(place.problems)
+    is_known = reading.indices or place.tally.has_warning("mask", NO_DATA)
+    meaning = infer_meaning(
+        MaskNumbers(
+            counts,
+            files,
+            where,
+            sorted(place.lossy),
+            is_known=is_known or (IGNORE, IGNORE) in list_spans(place.class_map),
+            is_named=names is not None or place.class_map is not None,
+            may_be_binary=len(names or ()) <= 2,
+        )
+    )
+    covered = find_covered_labels(place.class_map)
+    table = np.where(covered, np.arange(256, dtype=np.uint8), meaning.labels)
+    counts = _move_label_counts(counts, table)
+    if place.class_map is None and not problems:
+        problems += _find_objects(place, reading, counts, writer)
+    if meaning.score >= READ:
+        place.notes += filter(None, [meaning.sentence])
+    elif len(problems) == before and not covered.any():
+        problems.append(meaning.sentence)
+    if len(problems) > before:
+        return None
+    if place.class_map is not None:
+        mapped = map_classes(place.class_map, names, counts, files, problems=problems)
+        if mapped is None:
+            return None
+        names, counts, table = mapped.names, _move_label_counts(counts, mapped.table), mapped.table[table]
+        place.notes.append(mapped.line)
+    highest = np.flatnonzero(counts[:, :IGNORE].any(axis=0)).max(initial=0)
+    names, moved = put_background_first(names or make_class_names(int(highest) + 1), place.notes)
+    counts, table = _move_label_counts(counts, moved), moved[table]
+    check_labels(counts, names, files, problems, where, remarks=place.tally.format_sentences())
+    return LabelClasses(names, table)
+
+
+def _find_objects(place: DataSource, reading: ReadResult, counts: Counts, writer: StoreWriter) -> list[str]:
+    """Return the problem of masks that number their objects; of a few numbers, which may be classes, a note."""
+    has_unnamed = counts[:, len(reading.classes or ()) : IGNORE].any()
+    numbered = number_objects(counts, writer.finish()) if has_unnamed else 0
+    lines = [f"{reading.mask_place}: {explain_object_numbers(numbered)}"] if numbered else []
+    if numbered >= MIN_OBJECT_NUMBERS:
+        return lines
+    place.notes += lines
+    return []
 
 
 def _move_label_counts(counts: Counts, table: Pixels) -> Counts:

@@ -113,9 +113,16 @@ def test_for_rare_grey_levels_a_map_of_two_classes_is_printed_first(tmp_path):
 
 def test_grey_levels_in_some_masks_among_masks_of_0_and_255_get_a_class_map(tmp_path):
     problem = draw_levels(tmp_path / "data", {0: 0.1, 76: 0.1, 226: 0.2, 255: 0.3}, only_in=6)
-    assert "255 must mean the same in all masks, found 0 and 255 alone in 6" in problem
+    assert "found 0, 76, 226, 255 (255 in" in problem
     dataset = load_with_pasted_map(tmp_path / "data", problem)
     assert get_shares(dataset) == pytest.approx([0.7 - 0.3 / 4, 0.1 / 4, 0.2 / 4, 0.3])
+
+
+def test_few_masks_of_class_indices_among_masks_of_0_and_255_are_refused(tmp_path):
+    masks = {stem: mask(*((0, 1, 2, 255) if stem == "a" else (0, 255)), shift=i) for i, stem in enumerate("abcd")}
+    (problem,) = find_problems(folder(tmp_path / "data", masks))
+    assert "255 must mean the same in all masks, found 0 and 255 alone in 3 (masks/b.png" in problem
+    assert "and other labels in 1 (masks/a.png); save all as class indices" in problem
 
 
 @pytest.mark.parametrize("labels", [(0, 1, 2, 255), (0, 1, 2, 3, 40, 255)])

@@ -24,9 +24,9 @@ from sweeper.data.formats.base import DataSource, Sample, Size
 from sweeper.data.formats.file_patterns import PatternMatch
 from sweeper.data.formats.matching import list_own_words
 from sweeper.data.formats.word_labels import ClassNames, number_words
-from sweeper.data.label_values import abbreviate, number_table
+from sweeper.data.label_values import MaskNumbers, abbreviate, infer_meaning
 from sweeper.data.open_image import LOSSY_SUFFIXES
-from sweeper.data.store import Pixels
+from sweeper.data.store import Pixels, count_labels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
 _MASK_WORD = re.compile(r"^(?:masks?|labels?|gt|seg|segm|segmentation|manual)(?=\d*$)", re.IGNORECASE)
@@ -219,9 +219,7 @@ def _read_part(place: DataSource, path: Path, name: str, size: Size | None) -> N
             f"{error.finding} where an image has masks of several classes; {place.describe_way_out()}"
         ) from error
     lossy = [str(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
-    counts = np.bincount(mask.ravel(), minlength=256)[None]
-    table = number_table(counts, [str(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
-    mask = mask if table[0] is None else table[0][mask]
+    mask = infer_meaning(MaskNumbers(count_labels(mask)[None], [str(path)], lossy=lossy, is_named=True)).labels[mask]
     if len(values := np.unique(mask[mask > 0])) > 1:
         numbers = abbreviate([*map(str, values)])
         raise UnreadableFileError(
