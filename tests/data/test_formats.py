@@ -22,7 +22,7 @@ from sweeper.data import load_dataset, open_store
 from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats.cityscapes import LABEL_IDS
-from sweeper.data.formats.coco import parse_object
+from sweeper.data.formats.coco import CocoAnnotation
 from sweeper.data.formats.shapes import KINDS, DrawableShape, draw_outlines, find_point_fault
 from sweeper.data.rle import check_rle, decode_pixels
 from tests.support import annotated
@@ -339,7 +339,7 @@ LABELME = {
 @given(st.fixed_dictionaries({}, optional=COCO))
 def test_any_coco_annotation_is_parsed_or_refused(entry):
     try:
-        _, parsed = parse_object(entry)
+        parsed = CocoAnnotation.model_validate({"image_id": 1, **entry}).make_shape()
     except ValueError as error:
         assert str(error)
         return

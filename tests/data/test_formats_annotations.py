@@ -69,11 +69,14 @@ def test_image_ids_may_be_any_text(tmp_path, name):
     [
         (
             {"image": lambda n: f"{n:04d}"},
-            'unknown image_id ("0001" (text), "0002" (text) and 6 more; `images` has 1 (number), 2 (number)',
+            'unknown ones ("0001" (text), "0002" (text) and 6 more; `images` has 1 (number), 2 (number)',
         ),
-        ({"category": lambda n: f"cat {n}"}, 'must have a whole number as category_id, found "cat 20" (text)'),
-        ({"image": lambda n: n + 0.5}, "must have a whole number as image_id, found 1.5 (number)"),
-        ({"category": lambda _: None}, "as category_id, found null (neither number nor text)"),
+        ({"category": lambda n: f"cat {n}"}, 'category_id: Input should be a valid integer, found "cat 20" (text)'),
+        ({"image": lambda n: n + 0.5}, "image_id: Input should be a valid integer, found 1.5 (number)"),
+        (
+            {"category": lambda _: None},
+            "should be a valid integer, found null (neither number nor text)",
+        ),
         ({"images": lambda n: {2: "1"}.get(n, n)}, 'an id of its own, whatever its type, found "1" (text) again'),
     ],
 )
@@ -221,7 +224,7 @@ def test_shapes_of_four_corners_are_drawn_as_their_polygon(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["cuboid", "ellipse", "Brush"])
 def test_shapes_of_an_unknown_kind_are_refused_once_with_a_step_for_all(tmp_path, kind):
     (problem,) = find_problems(write_shapes(tmp_path / "data", kind))
-    assert problem.startswith("7 files, e.g. p0.json, p1.json: shape 1 (cat) must be one of polygon, ")
+    assert problem.startswith("7 files, e.g. p0.json, p1.json: shape 1 must be one of polygon, ")
     assert f"found '{kind}'; convert all of its kind to polygons at once" in problem and "draw it again" not in problem
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
-from sweeper.data.formats.base import DataSource
+from pydantic import AfterValidator, Field, ValidationError
+
+from sweeper.data.formats.base import DataSource, Size
 from sweeper.data.text_tables import UnreadableFileError, normalise_text, open_file
 
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
@@ -84,6 +87,36 @@ def note_unused(place: DataSource, used: Sequence[Path]) -> None:
     place.tally.add("image", "without an annotation, passed over", *map(place.format_name, every - {*used}))
 
 
-def number_list(value: Any) -> list[float] | None:
-    """Return a list of numbers from JSON; None if it is something else."""
-    return value if isinstance(value, list) and set(map(type, value)) <= {int, float} else None
+def _clean_name(text: str) -> str:
+    name = normalise_text(text.strip())
+    if not name or not name.isprintable():
+        raise ValueError(f"must be printable and not empty, found {text[:60]!r}; rename it")
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(_clean_name)]
+"""Name of a class in an annotation file."""
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""Finite number in an annotation file."""
+
+
+def make_size(height: Any, width: Any) -> Size | None:
+    """Return the size that an annotation file gives; None if it gives none."""
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def format_typed(value: Any) -> str:
+    """Format a value as in JSON, with its type."""
+    kind = "text" if isinstance(value, str) else "number" if type(value) in (int, float) else "neither number nor text"
+    return f"{json.dumps(value)[:60]} ({kind})"
+
+
+def explain_fault(error: Exception) -> str:
+    """Return rule, value found and next step of a file, or of a part of it that is not as the format's model says."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))  # of several types the one it is like
+    where = "".join(f"{part}: " for part in first["loc"][:1])
+    if first["type"] == "value_error":
+        return f"{where}{first['ctx']['error']}"
+    return f"{where}{first['msg']}, found {format_typed(first['input'])}; correct it, or export it again"

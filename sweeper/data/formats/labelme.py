@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, model_validator
 
-from sweeper.data.formats.annotation_files import find_image, find_json, number_list
+from sweeper.data.formats.annotation_files import (
+    ClassName,
+    Number,
+    explain_fault,
+    find_image,
+    find_json,
+    make_size,
+)
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_split
 from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result
 from sweeper.data.formats.word_labels import number_words
@@ -51,78 +59,80 @@ def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
     return make_shapes_result(place, drawings, words, "*.json", "in order")
 
 
+class LabelmeFile(BaseModel):
+    """Content of a JSON, whose shapes are not checked yet."""
+
+    shapes: list[Any]
+    imagePath: str | None = None  # noqa: N815 (LabelMe's name)
+    imageData: str | None = None  # noqa: N815
+    imageHeight: Any = None  # noqa: N815
+    imageWidth: Any = None  # noqa: N815
+
+
+class LabelmeShape(BaseModel):
+    """A shape of a JSON."""
+
+    label: ClassName
+    shape_type: str | None = None
+    points: list[tuple[Number, Number]]
+    mask: Any = None
+
+    @property
+    def kind(self) -> str:
+        """Its kind, by default a polygon."""
+        return self.shape_type or "polygon"
+
+    @model_validator(mode="after")
+    def check_points(self) -> LabelmeShape:
+        """Refuse unknown kinds, and numbers of points that a kind cannot have; lines and polygons may be too short."""
+        if self.kind not in KINDS:
+            step = "convert all of its kind to polygons at once, in the tool that drew them"
+            raise ValueError(f"must be one of {', '.join(KINDS)}, found {self.kind[:40]!r}; {step}")
+        fewest, most = KINDS[self.kind]
+        fewest = 0 if self.kind in ("polygon", "linestrip") else fewest
+        if not fewest <= len(self.points) <= (most or len(self.points)):
+            wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
+            raise ValueError(f"must have {wanted} points as a {self.kind}, found {len(self.points)}; draw it again")
+        return self
+
+
 def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | None:
     """Parse a file, and return whether its image exists; None if it is not LabelMe's, or faulty."""
     try:
         data = load_json(path)
-    except UnreadableFileError as error:
-        place.add_problem(path, error)
-        return None
-    if not isinstance(data, dict) or "shapes" not in data:
-        if place.entry is not None:
-            place.add_problem(path, "must be LabelMe's JSON with `shapes`, found another; export it again")
-        return None
-    if not isinstance(data["shapes"], list):
-        place.add_problem(path, f"`shapes` must be a list, found {type(data['shapes']).__name__}; export it again")
+        if place.entry is None and "shapes" not in (data if isinstance(data, dict) else ()):
+            return None
+        file = LabelmeFile.model_validate(data)
+    except (UnreadableFileError, ValueError) as error:
+        place.add_problem(path, explain_fault(error))
         return None
     shapes = []
-    for number, entry in enumerate(data["shapes"], 1):
+    for number, entry in enumerate(file.shapes, 1):
         try:
             shapes.append(parse_shape(number, entry))
         except ValueError as error:
-            place.add_problem(path, error)
-    written = data.get("imagePath")
-    embedded = isinstance(data.get("imageData"), str) and bool(data["imageData"])
-    if not isinstance(written, str) and not embedded:
-        place.add_problem(path, "must have `imagePath` or `imageData`, found neither; export it again")
-        return None
-    height, width = data.get("imageHeight"), data.get("imageWidth")
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    name, here = place.format_name(path), path.parent
+            place.add_problem(path, f"shape {number} {explain_fault(error)}")
+    name, here, is_embedded = place.format_name(path), path.parent, bool(file.imageData)
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
-    missing = [] if embedded else place.problems
-    image = find_image(place, written if isinstance(written, str) else "", near, name, missing)
+    image = find_image(place, file.imagePath or "", near, name, [] if is_embedded else place.problems)
+    size = make_size(file.imageHeight, file.imageWidth)
     side = SplitAssignment(find_split(path.relative_to(place.root).parts[:-1]))
     if image is not None:
         return ImageShapes(name, image, shapes, size, side), True
-    return ImageShapes(name, path, shapes, size, side, partial(_decode_embedded, path)), embedded
+    return ImageShapes(name, path, shapes, size, side, partial(_decode_embedded, path)), is_embedded
 
 
 def parse_shape(number: int, entry: Any) -> Shape:
     """Parse shape `number` of the file.
 
     Raises:
-        ValueError: with the fault: rule, value found and next step.
+        ValueError: with the fault.
     """
-    if not isinstance(entry, dict):
-        raise ValueError(f"shape {number} must be an object, found {type(entry).__name__}; draw it again")
-    label, kind, raw = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
-    if not isinstance(label, str) or not label.strip() or not label.isprintable():
-        raise ValueError(f"shape {number} must have a printable label, found {str(label)[:80]!r}; draw it again")
-    where = f"shape {number} ({label[:40]})"
-    if not isinstance(kind, str) or kind not in KINDS:
-        step = "convert all of its kind to polygons at once, in the tool that drew them"
-        raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {str(kind)[:40]!r}; {step}")
-    pairs = [number_list(pair) for pair in raw] if isinstance(raw, list) else [None]
-    numbers = [pair for pair in pairs if pair is not None and len(pair) == 2]
-    if len(numbers) != len(pairs):
-        raise ValueError(f"{where} must have `points` as pairs of numbers, found something else; draw it again")
-    fewest, most = KINDS[kind]
-    too_few = len(numbers) < fewest and kind not in ("polygon", "linestrip")  # these cover nothing then
-    if too_few or (most is not None and len(numbers) > most):
-        wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
-        raise ValueError(f"{where} must have {wanted} points as a {kind}, found {len(numbers)}; draw it again")
-    try:
-        points = np.array(numbers, dtype=np.float64)
-        mask = base64.b64decode(entry["mask"]) if kind == "mask" else None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{where} must have finite points and, as a mask, an image ({error}); draw it again"
-        ) from error
-    if not np.isfinite(points).all():
-        raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity; draw it again")
-    word = normalise_text(label.strip())
-    return Shape(where, None if word == IGNORED_LABEL else word, (points.tobytes(),), kind, mask)
+    shape = LabelmeShape.model_validate(entry)
+    points = np.array(shape.points, dtype=np.float64)
+    mask = base64.b64decode(f"{shape.mask}") if shape.kind == "mask" else None
+    label = None if shape.label == IGNORED_LABEL else shape.label
+    return Shape(f"shape {number} ({shape.label[:40]})", label, (points.tobytes(),), shape.kind, mask)
 
 
 def _decode_embedded(path: Path) -> bytes:
