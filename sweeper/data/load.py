@@ -29,13 +29,12 @@ from sweeper.data.colours import COLOUR_FILES, is_colour_table, read_colours
 from sweeper.data.formats import FormatMatch, choose_format
 from sweeper.data.formats.base import DataSource
 from sweeper.data.groups import AUTO, NONE
-from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, compute_scene_fingerprint, parse_scene, read_scenes
-from sweeper.data.text_tables import check_name_list, read_classes, read_header, read_table_rows
+from sweeper.data.text_tables import check_numbered_names, read_classes, read_header, read_table_rows
 from sweeper.system.machine import check_room
 
 Log = Callable[[str], None]
@@ -169,14 +168,7 @@ def _read_numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str
         for _, row in read_table_rows(path, place.format_name(path), _NUMBERED, place.problems) or ()
     ]
     number_at, name_at = _NUMBERED
-    pairs = sorted({(len(row[number_at]), row[number_at], row[name_at]) for row in rows})
-    if [number for _, number, _ in pairs] == [*map(str, range(len(pairs)))]:
-        return check_name_list(NUMBERED, [name for _, _, name in pairs], place.problems)
-    place.problems.append(
-        f"{NUMBERED}: classes must be numbered from 0 without gaps, alike in all {len(tables)} files, found "
-        f"{abbreviate([f'{number} {name}' for _, number, name in pairs])}; correct it"
-    )
-    return None
+    return check_numbered_names(NUMBERED, ((row[number_at], row[name_at]) for row in rows), place.problems)
 
 
 def _compute_fingerprint(match: FormatMatch) -> str:

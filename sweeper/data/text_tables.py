@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -136,23 +136,34 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
     return None if text is None else check_name_list(path.name, text.rstrip().splitlines(), problems)
 
 
-def check_name_list(where: str, lines: Sequence[str], problems: list[str]) -> tuple[str, ...] | None:
-    """Return class names in index order; None, and problems of `where`, if they are invalid."""
+def check_name_list(
+    where: str, lines: Sequence[str], problems: list[str], most: int = MAX_CLASSES
+) -> tuple[str, ...] | None:
+    """Return class names in index order; None, and problems of `where`, if they are invalid or more than `most`."""
     names = [normalise_text(line.strip()) for line in lines]
-    faults = []
-    for number, name in enumerate(names, 1):
-        if not name:
-            faults.append(f"line {number} must hold a class name, found an empty line; the line number sets the index")
-        elif name.startswith("#"):
-            faults.append(f"line {number} must hold a class name, found the comment {name!r}; remove it")
-        elif not name.isprintable():
-            faults.append(f"line {number}: names must be printable, found {name!r}; rename the class")
-        elif name in names[: number - 1]:
-            faults.append(f"line {number}: names must differ, found {name!r} twice; rename one")
-    if not 2 <= len(names) <= MAX_CLASSES:
-        faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one name per line from index 0")
+    faults = [
+        f"line {number}: names must be printable and different, and no comments, found {name!r}; correct it"
+        for number, name in enumerate(names, 1)
+        if not name or not name.isprintable() or name.startswith("#") or name in names[: number - 1]
+    ]
+    fewest = most + 2 - MAX_CLASSES  # a list of one class less is without the background
+    if not fewest <= len(names) <= most:
+        faults.append(f"must name {fewest} to {most} classes, found {len(names)}; write one name per line from index 0")
     problems.extend(f"{where}: {fault}" for fault in faults)
     return None if faults else tuple(names)
+
+
+def check_numbered_names(
+    where: str, pairs: Iterable[tuple[object, object]], problems: list[str], most: int = MAX_CLASSES
+) -> tuple[str, ...] | None:
+    """Return class names by pairs of number and name, in any order; None, and problems, if they are invalid."""
+    texts = sorted({(len(str(number)), str(number), str(name)) for number, name in pairs})
+    if [number for _, number, _ in texts] == [*map(str, range(len(texts)))]:
+        return check_name_list(where, [name for _, _, name in texts], problems, most)
+    found = ", ".join(f"{number} {name}" for _, number, name in texts)
+    rule = "classes must be numbered from 0 without gaps, each with one name (regions of several cannot be read)"
+    problems.append(f"{where}: {rule}, found {found[:200]}; correct it")
+    return None
 
 
 def read_header(path: Path) -> tuple[str, ...]:

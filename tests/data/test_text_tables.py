@@ -110,10 +110,13 @@ def test_faults_of_split_csv_are_listed_together(tmp_path: Path, text: str, word
     [
         (
             "x\n\nx\na\x1bb\n",
-            ["line 2 must hold a", "line 3: names must differ", "line 4: names must be print"],
+            [f"line {number}: names must be printable and different" for number in (2, 3, 4)],
         ),
         ("c0\n", ["2 to 255 classes, found 1"]),
-        ("# classes\nroad\ncar\n", ["line 1 must hold a class name, found the comment '# classes'; remove it"]),
+        (
+            "# classes\nroad\ncar\n",
+            ["line 1: names must be printable and different, and no comments"],
+        ),
         ("".join(f"c{i}\n" for i in range(256)), ["2 to 255 classes, found 256"]),
     ],
 )

@@ -304,7 +304,9 @@ CASES: dict[str, Case] = {
     ),
     "labelme of a strange shape": Case("labelme", add_labelme_shape([[1, 1]], "spline"), ("must be one of polygon",)),
     "labelme without label": Case(
-        "labelme", add_labelme_shape([[1, 1], [5, 5], [1, 5]], label=None), ("shape 3 label: Input should be a valid string, found null",)
+        "labelme",
+        add_labelme_shape([[1, 1], [5, 5], [1, 5]], label=None),
+        ("shape 3 label: Input should be a valid string, found null",),
     ),
     "labelme with a broken image": Case(
         "labelme", change_labelme(imagePath="none.png", imageData="AAAA"), ("p0.json (imageData): must be one of PNG",)
@@ -321,7 +323,9 @@ CASES: dict[str, Case] = {
         "coco", change_first_annotation(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must be in the image",)
     ),
     "coco with an odd number": Case(
-        "coco", change_first_annotation(segmentation=[[1, 1, 9, 9, 5]]), ("annotations[0] segmentation: must be x, y, x, y",)
+        "coco",
+        change_first_annotation(segmentation=[[1, 1, 9, 9, 5]]),
+        ("annotations[0] segmentation: must be x, y, x, y",),
     ),
     "coco with runs that break off": Case(
         "coco",
@@ -333,8 +337,12 @@ CASES: dict[str, Case] = {
         change_first_annotation(segmentation={"size": [10**6, 10**6], "counts": [10**12]}),
         ("its image's size",),
     ),
-    "coco with a strange category": Case("coco", change_first_annotation(category_id=77), ("of one of the categories, found 1 of unknown ones (77",)),
-    "coco with a strange image": Case("coco", change_first_annotation(image_id=77), ("of one of the images, found 1 of unknown ones (77",)),
+    "coco with a strange category": Case(
+        "coco", change_first_annotation(category_id=77), ("of one of the categories, found 1 of unknown ones (77",)
+    ),
+    "coco with a strange image": Case(
+        "coco", change_first_annotation(image_id=77), ("of one of the images, found 1 of unknown ones (77",)
+    ),
     "coco with boxes alone": Case(
         "coco",
         change_coco(lambda data: [a.update(segmentation=[]) for a in data["annotations"]]),
@@ -343,7 +351,11 @@ CASES: dict[str, Case] = {
     "coco with an id twice": Case(
         "coco", change_coco(lambda d: d["images"].append(d["images"][0])), ("an id of its own",)
     ),
-    "coco of numbers": Case("coco", change_coco(lambda d: d.update(annotations=[1, 2])), ("annotations[0] Input should be a valid dictionary",)),
+    "coco of numbers": Case(
+        "coco",
+        change_coco(lambda d: d.update(annotations=[1, 2])),
+        ("annotations[0] Input should be a valid dictionary",),
+    ),
     "coco that breaks off": Case(
         "coco",
         write("annotations/instances_default.json", '{"images": [], "annotations": [], "categories": ['),

@@ -5,29 +5,36 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from sweeper.core.records import IGNORE, SplitName
+from sweeper.data.formats.annotation_files import explain_fault
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Sample, drop_repeated
 from sweeper.data.formats.file_patterns import STEM, PatternMatch, find_masks
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, load_json, normalise_text
+from sweeper.data.text_tables import UnreadableFileError, check_numbered_names, load_json
 
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".nrrd")
-_NUMBER = re.compile(r"[0-9]{1,3}")
+_NUMBERS = {*map(str, range(256))}
 _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
     ("imagesTr", "labelsTr", None),
     ("imagesTs", "labelsTs", "test"),
 )
+
+
+class NnunetDataset(BaseModel):
+    """The part of dataset.json that is read: numbers of names, or names of numbers."""
+
+    labels: dict[str, Any]
 
 
 def find_nnunet(place: DataSource) -> FormatLayout | None:
@@ -61,42 +68,17 @@ def _read_nnunet(place: DataSource, path: Path) -> ReadResult:
 
 def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
     """Return class names in order of their numbers, and the label of each number, (256,)."""
+    table, pairs = np.arange(256, dtype=np.uint8), list[tuple[object, object]]()
     try:
-        return _read_numbered_labels(load_json(path))
-    except UnreadableFileError as error:
-        place.add_problem(path, error)
-        return None, np.arange(256, dtype=np.uint8)
-
-
-def _read_numbered_labels(data: Any) -> tuple[tuple[str, ...], Pixels]:
-    """Return class names and labels from the content of a dataset.json.
-
-    Raises:
-        UnreadableFileError: invalid labels, with rule, value found and next step.
-    """
-    raw = data.get("labels") if isinstance(data, dict) else None
-    pairs: dict[int, str] = {}
-    for key, value in raw.items() if isinstance(raw, dict) else ():
-        number, name = (value, key) if isinstance(value, int) else (key, value)
-        name = normalise_text(name.strip()) if isinstance(name, str) else ""
-        if not name or not name.isprintable() or not _NUMBER.fullmatch(f"{number}"):
-            raise UnreadableFileError(
-                f"labels must be a name and a number each, found {key!r}: "
-                f"{str(value)[:60]!r} (regions of several labels cannot be read); write one number each"
-            )
-        pairs[int(number)] = name
-    ignored = [number for number, name in pairs.items() if name.lower() == "ignore" and number <= IGNORE]
-    classes = {number: name for number, name in pairs.items() if name.lower() != "ignore"}
-    names = tuple(classes[number] for number in sorted(classes))
-    if sorted(classes) != [*range(len(names))] or not 2 <= len(names) <= MAX_CLASSES or len({*names}) < len(names):
-        labels = abbreviate([f"{number} {name}" for number, name in sorted(classes.items())])
-        raise UnreadableFileError(
-            f"labels must be numbered from 0 without gaps, 2 to {MAX_CLASSES} of them with different names, found "
-            f"{labels or 'none'}; correct them"
-        )
-    table = np.arange(256, dtype=np.uint8)
-    table[ignored] = IGNORE
-    return names, table
+        labels = NnunetDataset.model_validate(load_json(path)).labels
+        pairs = [(value, key) if isinstance(value, int) else (key, value) for key, value in labels.items()]
+    except (UnreadableFileError, ValueError) as error:
+        place.add_problem(path, explain_fault(error))
+        return None, table
+    ignored = [pair for pair in pairs if str(pair[1]).strip().lower() == "ignore"]
+    table[[int(number) for number in (str(pair[0]) for pair in ignored) if number in _NUMBERS]] = IGNORE
+    classes = [pair for pair in pairs if pair not in ignored]
+    return check_numbered_names(f"{place.format_name(path)}: labels", classes, place.problems), table
 
 
 def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:

@@ -25,7 +25,7 @@ from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, 
 from sweeper.data.formats.word_labels import number_words
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES
-from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, normalise_text, read_beginning, read_text
+from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, check_numbered_names, read_beginning, read_text
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -57,16 +57,18 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     text = read_text(path, place.problems, place.format_name(path), MAX_BYTES)
     if text is None:
         return nothing
-    data, names = parse_yaml(text, faults), None
-    if isinstance(data, dict):
-        names = _read_class_names(data.get("names"), faults)
-        if "kpt_shape" in data:
-            faults.append("`kpt_shape` says that lines hold key points, which are no outlines; export it as YOLO-seg")
-    elif not faults:
-        faults.append("must hold `names` and `train`, found another; see docs/formats.md")
-    for fault in faults:
+    data = parse_yaml(text, faults)
+    listed = data.get("names") if isinstance(data, dict) else None
+    if not isinstance(listed, dict | list):
+        faults.append("must hold `train` and a list of `names`, found another; see docs/formats.md")
+    elif "kpt_shape" in (data or ()):
+        faults.append("`kpt_shape` says that lines hold key points, which are no outlines; export it as YOLO-seg")
+    for fault in faults[:1]:
         place.add_problem(path, fault)
-    if faults or names is None:
+        return nothing
+    pairs = listed.items() if isinstance(listed, dict) else enumerate(listed or ())
+    names = check_numbered_names(f"{place.format_name(path)}: names", pairs, place.problems, MAX_CLASSES - 1)
+    if names is None:
         return nothing
     words = number_words(place, names, names, place.format_name(path))
     splits: dict[Path, SplitName] = {}
@@ -90,22 +92,6 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
         )
     note_boxes(place, place.format_name(path), [shape for drawing in drawings for shape in drawing.shapes])
     return make_shapes_result(place, drawings, words, place.format_name(path), "large first")
-
-
-def _read_class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
-    """Return the names of data.yaml in order of their numbers; None, and a fault, if they are invalid."""
-    if isinstance(raw, dict):
-        numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
-        raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
-    names = tuple(normalise_text(str(name).strip()) for name in raw) if isinstance(raw, list) else ()
-    printable = all(name and name.isprintable() for name in names)
-    if 1 <= len(names) < MAX_CLASSES and len({*names}) == len(names) and printable:
-        return names
-    faults.append(
-        f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, printable and different, "
-        f"found {abbreviate(names) or 'another'}; correct it"
-    )
-    return None
 
 
 def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
