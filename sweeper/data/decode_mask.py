@@ -151,41 +151,57 @@ def _read_labels(
     path: Path, image: Image.Image, colours: ColourMap | None, note_palette: Callable[[dict[int, int]], None]
 ) -> npt.NDArray[Any]:
     """Return the numbers stored in a mask, (H, W), or the labels of its colours."""
-    mode = image.mode
-    if image.format in LOSSY_FORMATS:
-        if colours is not None or (np.ptp(read_bytes(image), axis=2) >= _LEAST_COLOUR).any():
-            rule = "masks must be lossless where they are coloured"
-            raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
-        return np.asarray(image.convert("L"))
     tile: Any = next(iter(list_file_parts(image)), None)
-    is_spread = tile is not None and tile.codec_name in ("ppm", "ppm_plain") and mode in ("L", "I", "RGB")
-    most = tile.args[1] if is_spread else 255
-    if mode == "RGB" and most > 255:  # Pillow keeps only bytes
-        raise UnreadableFileError(f"coloured masks must store numbers up to 255, found {most}; save it as PNG")
-    palette = _list_used_colours(image) if mode == "P" else {}
+    _check_storage(image, tile, is_mapped=colours is not None)
+    if image.format in LOSSY_FORMATS:
+        return np.asarray(image.convert("L"))
+    palette = _list_used_colours(image) if image.mode == "P" else {}
     is_numbered = image.format != "GIF"  # its writer ordered the palette, so that the index has no meaning
-    if colours is not None and (mode in ("RGB", "RGBA") or (palette and _is_mapped(palette, colours, is_numbered))):
+    has_bytes = image.mode in ("RGB", "RGBA")
+    if colours is not None and (has_bytes or (palette and _is_mapped(palette, colours, is_numbered))):
         return translate_colours(read_bytes(image), colours)
     if palette and is_numbered:
         note_palette(palette)
     if is_deep_png(image):
         return _merge_bands(read_deep_png(path))
-    raw = None if tile is None else _RAW.match(str(tile.args))
-    mode = mode if is_numbered else "RGBA"
-    values: npt.NDArray[Any] = np.asarray(image if is_numbered else image.convert(mode))
-    if is_spread:  # Pillow scales PPM and PGM to 0–255 or 0–65535; undo it
-        values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(values.dtype)
-    if mode in ("RGB", "RGBA", "LA"):
-        return _merge_bands(values, alpha=mode != "RGB")
-    if mode not in ("1", "L", "P", "F", *DEEP_GREY):
+    image = image if is_numbered else image.convert("RGBA")
+    if image.mode in ("RGB", "RGBA", "LA"):
+        return _merge_bands(_read_numbers(image, tile), alpha=image.mode != "RGB")
+    if image.mode not in ("1", "L", "P", "F", *DEEP_GREY):
         raise UnreadableFileError(
-            f"masks must hold one whole number per pixel, found Pillow mode {mode}; save it as an 8-bit index PNG"
+            f"masks must hold one whole number per pixel, found Pillow mode {image.mode}; save it as an 8-bit index PNG"
         )
-    if raw is not None and mode in ("1", "L"):  # Pillow scales few bits to 0–255, and inverts where 0 is white
-        most = 1 if mode == "1" else 2 ** int(raw[1] or 8) - 1
-        values = values.astype(np.uint8) // (1 if mode == "1" else 255 // most)
-        return most - values if raw[2] else values
-    return values
+    return _read_numbers(image, tile)
+
+
+def _check_storage(image: Image.Image, tile: Any, *, is_mapped: bool) -> None:
+    """Refuse a file that does not hold the colours or numbers of its mask."""
+    is_lossy = image.format in LOSSY_FORMATS
+    if is_lossy and (is_mapped or (np.ptp(read_bytes(image), axis=2) >= _LEAST_COLOUR).any()):
+        rule = "masks must be lossless where they are coloured"
+        raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
+    if image.mode == "RGB" and (most := _find_maximum(image, tile)) > 255:  # Pillow keeps only bytes
+        raise UnreadableFileError(f"coloured masks must store numbers up to 255, found {most}; save it as PNG")
+
+
+def _find_maximum(image: Image.Image, tile: Any) -> int:
+    """Return the largest number of a PPM or PGM, which Pillow scales; 0 for other files."""
+    is_scaled = getattr(tile, "codec_name", "") in ("ppm", "ppm_plain") and image.mode != "1"
+    return int(tile.args[1]) if is_scaled else 0
+
+
+def _read_numbers(image: Image.Image, tile: Any) -> npt.NDArray[Any]:
+    """Return the numbers of an image as its file stores them, without the scale that Pillow gives them."""
+    mode = image.mode
+    values: npt.NDArray[Any] = np.asarray(image)
+    if most := _find_maximum(image, tile):  # scaled to 0–255 or 0–65535
+        return np.rint(values * (most / (65535 if mode == "I" else 255))).astype(values.dtype)
+    raw = _RAW.match(str(getattr(tile, "args", "")))
+    if raw is None or mode not in ("1", "L"):
+        return values
+    most = 1 if mode == "1" else 2 ** int(raw[1] or 8) - 1  # few bits are scaled to 0–255, and inverted if 0 is white
+    values = values.astype(np.uint8) // (1 if mode == "1" else 255 // most)
+    return most - values if raw[2] else values
 
 
 def _is_palette_inverted(image: Image.Image) -> bool:

@@ -26,7 +26,11 @@ _NO_DATA = 42113
 """GDAL's no-data tag."""
 _NO_IMAGE = 1 | 4
 """Bits of NewSubfileType: a reduced copy, a validity mask."""
-_CHANNEL_AXES = ("SYX", "CYX", "QYX", "YXS", "YXC")
+_CHANNEL_AXES = {"SYX": 0, "CYX": 0, "QYX": None, "YXS": 2, "YXC": 2}
+"""Axes of images with channels, and which of them are the channels; None = unknown."""
+_GREY_KINDS = ("uint8", "uint16", "uint32", "uint64", "int16", "int32")
+_PILLOW_KINDS = {(3, "uint8"), *((1, kind) for kind in _GREY_KINDS)}
+"""Numbers of channels and their types that Pillow reads completely."""
 
 
 class TiffHeader(NamedTuple):
@@ -112,51 +116,55 @@ def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[i
     pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
     full = [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
     place, page = full[0]
-    series = tiff.series[0]
-    source: Any = series if len(full) == len(pages) else page  # else the overviews would count
-    samples, dtype = int(page.samplesperpixel), page.dtype
-    extra = tuple(int(v) for v in page.extrasamples)
-    first = samples - len(extra)
-    alphas = tuple(first + i for i, kind in enumerate(extra) if kind in _ALPHA)
-    photometric, bits = int(page.photometric), int(page.bitspersample)
-    if dtype is None or photometric in _PILLOW_PHOTOMETRIC or dtype.kind == "b" or bits < 8:
-        deep = False
-    elif len(full) == 1:
-        grey = samples - len(alphas) == 1
-        plain = samples - len(alphas) in (1, 3) and dtype == np.uint8
-        deep = not plain and not (grey and (dtype.kind == "u" or dtype in (np.int16, np.int32)))
-    else:  # pages without a description: frames, refused when opened
-        deep = series.kind in ("shaped", "imagej", "ome") and len(tiff.series) == 1
+    source: Any = tiff.series[0] if len(full) == len(pages) else page  # else the overviews would count
+    samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
+    alphas = tuple(samples - len(extra) + i for i, kind in enumerate(extra) if kind in _ALPHA)
     empty, turn, no_data = page.tags.get(_NO_DATA), page.tags.get("Orientation"), None
     with suppress(AttributeError, ValueError):  # the tag is missing, or no number
         no_data = float(str(empty.value).strip("\0 "))
     header = TiffHeader(
-        *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), dtype, place),
+        *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), page.dtype, place),
         pages=len(full),
-        photometric=photometric,
+        photometric=int(page.photometric),
         orientation=int(turn.value) if turn else 1,
         no_data=no_data,
-        is_deep=deep,
-        is_stored=len(full) == 1
-        and dtype is not None
-        and (photometric in (0, 1) or (photometric == _RGB and dtype != np.uint8))
-        and (int(page.compression) in (_NONE, *_DEFLATE) or dtype in (np.float16, np.float64, np.int64, np.uint64))
-        and bits in (1, 8, 16, 32, 64),
+        is_deep=_is_deep(tiff, page, samples - len(alphas), len(full)),
+        is_stored=len(full) == 1 and _is_stored(page),
     )
-    if not deep:
+    if not header.is_deep:
         return header, page, 2, alphas
-    axes = "YXS" if source.axes == "YX" else source.axes
+    axes = f"{source.axes}S"[:3]
     if axes not in _CHANNEL_AXES:
         raise UnreadableFileError(
-            f"must be a single image, found axes {axes} of shape {source.shape}; save one plane alone"
+            f"must be a single image, found axes {source.axes} of shape {source.shape}; save one plane alone"
         )
-    shape = source.shape if len(source.shape) == 3 else (*source.shape, 1)
-    axis = axes.index("S") if "S" in axes else axes.index("C") if "C" in axes else int(np.argmin(shape))
-    if axis == 1:  # written by tifffile without a description of the axes, and the middle one is the smallest
-        axis = 0 if shape[0] < shape[2] else 2
-    height, width = (int(length) for i, length in enumerate(shape) if i != axis)
-    header = header._replace(height=height, width=width, channels=int(shape[axis]) - len(alphas))
+    shape, axis = (*source.shape, 1)[:3], _CHANNEL_AXES[axes]
+    if axis is None:  # written by tifffile without a description of the axes: the smaller one
+        axis = 0 if shape[0] <= shape[2] else 2
+    height, width = shape[:axis] + shape[axis + 1 :]
+    header = header._replace(height=int(height), width=int(width), channels=int(shape[axis]) - len(alphas))
     return header, source, axis, alphas
+
+
+def _is_deep(tiff: tifffile.TiffFile, page: Any, channels: int, pages: int) -> bool:
+    """Return whether Pillow cannot read the image of a file completely."""
+    if page.dtype is None or int(page.photometric) in _PILLOW_PHOTOMETRIC or int(page.bitspersample) < 8:
+        return False
+    if pages == 1:
+        return (channels, page.dtype.name) not in _PILLOW_KINDS
+    # Pages without a description are frames, and refused when opened.
+    return tiff.series[0].kind in ("shaped", "imagej", "ome") and len(tiff.series) == 1
+
+
+def _is_stored(page: Any) -> bool:
+    """Return whether tifffile returns the stored numbers of a page, one for each pixel."""
+    is_wide = page.dtype is not None and page.dtype.name in ("float16", "float64", "int64", "uint64")
+    return (
+        page.dtype is not None
+        and int(page.photometric) in ((0, 1) if page.dtype == np.uint8 else (0, 1, _RGB))
+        and (is_wide or int(page.compression) in (_NONE, *_DEFLATE))
+        and int(page.bitspersample) in (1, 8, 16, 32, 64)
+    )
 
 
 def turn_upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
