@@ -24,7 +24,7 @@ from sweeper.core.records import IGNORE
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import format_value as shown_value
 from sweeper.core.yaml_file import read_yaml
-from sweeper.data.class_words import is_ignored
+from sweeper.data.class_words import is_ignored, list_unnamed_labels
 from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import normalise_text, read_table_rows
 
@@ -81,31 +81,30 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
     classes: dict[str, tuple[str, ...]] = {}
     for key, labels in content.items():
         name = normalise_text(key.strip())
-        where = name if len(name) <= 60 else f"{name[:60]}…"
+        where = name[:60] or "(empty)"
         if not name or not name.isprintable():
-            problems.append(
-                f"{where or '(empty)'}: the name of a class must be printable, got {shown_value(key)}; rename it"
-            )
+            problems.append(f"{where}: the name of a class must be printable, got {shown_value(key)}; rename it")
         entries = labels if isinstance(labels, list) else [labels]
-        texts = [normalise_text(entry.strip()) for entry in entries if isinstance(entry, str)]
-        if len(texts) < len(entries) or not all(texts) or not texts:
+        texts = [_normalise_label(entry) if isinstance(entry, str) else "" for entry in entries]
+        if not all([*texts, texts]):
             problems.append(
                 f"{where}: must list labels (0 to {IGNORE}) or names of classes, got {shown_value(labels)}; write "
                 "it like [3, car]"
             )
-        for text in dict.fromkeys(_normalise_label(text) for text in texts):
+        for text in dict.fromkeys(texts):
             first, last = _parse_span(text) or (0, 0)
-            if not first <= min(last, IGNORE) or (last > IGNORE and first == last) or last > _MOST:
+            if not first <= min(last, IGNORE) <= last <= _MOST:
                 problems.append(f"{where}: labels must be 0 to {IGNORE}, got {text[:20]}; correct it")
         name = "ignore" if is_ignored(name) else name
         if name in classes:
             problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
-        classes[name] = tuple(dict.fromkeys(_normalise_label(text) for text in texts))
+        classes[name] = tuple(dict.fromkeys(texts))
     return classes
 
 
 def _normalise_label(text: str) -> str:
-    """Return a label without leading zeros; a name is unchanged."""
+    """Return a label without blanks and leading zeros, or a name in composed form."""
+    text = normalise_text(text.strip())
     return str(int(text)) if _NUMBER.fullmatch(text) else text
 
 
@@ -153,43 +152,35 @@ def map_classes(
         None if there are problems.
     """
     before = len(problems)
-    used = [int(label) for label in np.flatnonzero(counts.any(axis=0)) if label != IGNORE]
-    names = declared or ((_BACKGROUND, "foreground") if max(used, default=0) <= 1 else None)
+    used = {int(label) for label in np.flatnonzero(counts.any(axis=0))}
+    occurs = used | {*range(len(declared or ()))}
+    existing = occurs - {IGNORE}
+    names = declared or ((_BACKGROUND, "foreground") if max(existing, default=0) <= 1 else None)
     groups = {
         name: [*dict.fromkeys(_resolve_labels(name, texts, names, problems))] for name, texts in class_map.items()
     }
+    others = sorted({*range(1, IGNORE)}.difference(*groups.values()))
     for name, texts in class_map.items():
         if _ANY in texts and _ANY not in (names or ()):
-            others = {label for other, labels in groups.items() if other != name for label in labels}
-            groups[name] += [label for label in range(1, IGNORE) if label not in others and label not in groups[name]]
+            groups[name] += others
     owner = _assign_owners(groups, names, problems)
-    existing = {*range(len(declared or ())), *used}
-    occurs = {*existing, *([IGNORE] if counts[:, IGNORE].any() else [])}
     for name, labels in groups.items():
-        if labels and name != "ignore" and not occurs & {*labels}:
+        if name != "ignore" and labels and occurs.isdisjoint(labels):
             problems.append(
                 f"--class-map: {name}: must take labels that there are, found none of them; there "
                 f"are {abbreviate([str(label) for label in sorted(occurs)], 12)}"
             )
-    unnamed = {label: _BACKGROUND if label == 0 else f"class_{label}" for label in used}
+    unnamed = {label: f"class_{label}" for label in existing} | {0: _BACKGROUND}
     kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(existing - owner.keys())}
     if declared is not None:
-        for row, file in zip(counts, files, strict=True):
-            wrong = [str(v) for v in np.flatnonzero(row[:IGNORE]) if v >= len(declared) and v not in owner]
-            if wrong:
-                problems.append(
-                    f"{file}: labels must be below {len(declared)} (the classes in classes.txt), 255 (ignore) or in "
-                    f"the class map, found {abbreviate(wrong)}; correct the mask, or map them"
-                )
-    for label, name in kept.items():
-        if name in groups:
-            problems.append(
-                f"--class-map: {name}: is the name of class {label} too, which the map does not "
-                f"take; add {label} to its list, or choose another name"
-            )
-    if len(problems) > before:
-        return None
-    return _apply_map(groups, owner, kept, class_map)
+        problems += list_unnamed_labels(counts, files, declared, owner)
+    problems += [
+        f"--class-map: {name}: is the name of class {label} too, which the map does not take; add {label} to its list, "
+        "or choose another name"
+        for label, name in kept.items()
+        if name in groups
+    ]
+    return _apply_map(groups, owner, kept, class_map) if len(problems) == before else None
 
 
 def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -87,6 +87,19 @@ def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> s
     return f"{line}: {abbreviate(absent)}{step}."
 
 
+def list_unnamed_labels(
+    counts: Counts, files: Sequence[str], names: Sequence[str], mapped: Collection[int] = ()
+) -> Iterator[str]:
+    """Yield the problem of each mask with labels, (n, 256), that are beyond the names and not mapped."""
+    known = {*range(len(names)), IGNORE, *mapped}
+    for row, file in zip(counts, files, strict=True):
+        if wrong := [str(label) for label in np.flatnonzero(row) if label not in known]:
+            yield (
+                f"{file}: labels must be below {len(names)} (the classes in classes.txt), 255 (ignore) or in the class "
+                f"map, found {abbreviate(wrong)}; correct the mask or add the class"
+            )
+
+
 def check_labels(
     counts: Counts,
     names: Sequence[str],
@@ -106,13 +119,7 @@ def check_labels(
         place: where the labels are.
         remarks: warnings of the readers, which may explain a single class.
     """
-    for row, file in zip(counts, files, strict=True):
-        wrong = [str(label) for label in np.flatnonzero(row[:IGNORE]) if label >= len(names)]
-        if wrong:
-            problems.append(
-                f"{file}: labels must be below {len(names)} (the classes in classes.txt) or 255 (ignore), "
-                f"found {abbreviate(wrong)}; correct the mask or add the class"
-            )
+    problems += list_unnamed_labels(counts, files, names)
     used = np.flatnonzero(counts[:, :IGNORE].any(axis=0))
     if len(used) < 2 and not problems:  # else these may be the cause
         occurring = f"label {used[0]} alone" if len(used) else "no labelled pixel"

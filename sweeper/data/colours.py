@@ -30,10 +30,11 @@ COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
 _RGB = ("r", "g", "b", "red", "green", "blue")
 VOC_BORDER = (224, 224, 192)
 """Pascal VOC's colour of borders; ignored unless the map contains it."""
-_NAME_FIRST = re.compile(r"(?P<name>.+?):\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)\s*(?::.*)?")
-_COLOUR_FIRST = re.compile(r"(?P<rgb>\d+[\s,]+\d+[\s,]+\d+)\s+(?P<name>.+)")
-_NUMBER_FIRST = re.compile(r"\d+\s+(?P<name>.*[^\W\d].*?)\s+(?P<rgb>\d+\s+\d+\s+\d+)")
-_LINES = (_NAME_FIRST, _COLOUR_FIRST, _NUMBER_FIRST)
+_LINES = (
+    re.compile(r"(?P<name>.+?):\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)\s*(?::.*)?"),
+    re.compile(r"(?P<rgb>\d+[\s,]+\d+[\s,]+\d+)\s+(?P<name>.+)"),
+    re.compile(r"\d+\s+(?P<name>.*[^\W\d].*?)\s+(?P<rgb>\d+\s+\d+\s+\d+)"),
+)
 
 
 class ColourMap(NamedTuple):
@@ -61,20 +62,17 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     faults: list[str] = []
     entries: dict[int, str] = {}
     for number, line in lines:
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
         match = next(filter(None, (form.fullmatch(line.strip()) for form in _LINES)), None)
-        rgb = [int(v) for v in re.split(r"[\s,]+", match["rgb"])] if match else []
+        rgb = [int(v) for v in re.split(r"[\s,]+", match["rgb"])] if match else [256]
         name = normalise_text(match["name"].strip()) if match else ""
-        if not rgb or max(rgb) > 255 or not name.isprintable():
+        if max(rgb) > 255 or not name.isprintable():
             faults.append(f"line {number} must be `name:r,g,b::` with numbers below 256, found {line!r}; correct it")
             continue
-        key = rgb[0] << 16 | rgb[1] << 8 | rgb[2]
-        if entries.setdefault(key, name) != name:
+        if entries.setdefault(rgb[0] << 16 | rgb[1] << 8 | rgb[2], name) != name:
             faults.append(f"line {number}: a colour names one class, found {rgb} again for {name!r}; change one")
-    names = declared or tuple(dict.fromkeys(n for n in entries.values() if not is_ignored(n)))
-    unknown = [n for n in dict.fromkeys(entries.values()) if n not in names and not is_ignored(n)]
-    if unknown:
+    found = [name for name in dict.fromkeys(entries.values()) if not is_ignored(name)]
+    names = declared or tuple(found)
+    if unknown := [name for name in found if name not in names]:
         faults.append(f"names must be those of classes.txt, found {unknown[0]!r}; correct one of the files")
     if not 2 <= len(names) <= MAX_CLASSES:
         faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one `name:r,g,b::` a line")
@@ -96,8 +94,9 @@ def is_colour_table(path: Path) -> bool:
 def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
     """Return the numbered lines of a map, rows of a table as `name:r,g,b`; None, and a problem, if unreadable."""
     if not is_colour_table(path):
-        text = read_text(path, problems)
-        return None if text is None else [*enumerate(text.splitlines(), 1)]
+        if (text := read_text(path, problems)) is None:
+            return None
+        return [pair for pair in enumerate(text.splitlines(), 1) if not re.match(r"\s*(#|$)", pair[1])]
     rows = read_table_rows(path, path.name, (), problems)
     if rows is None:
         return None

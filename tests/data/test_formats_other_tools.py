@@ -288,6 +288,6 @@ def test_a_table_of_roboflow_with_gaps_or_contradictions_is_refused(tmp_path):
     assert any("_classes.csv: classes must be numbered from 0 without gaps" in line for line in find_problems(root))
     root = write_roboflow(tmp_path / "b")
     (root / "val" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n2, cat\n")
-    assert any("alike in all 3 files" in line for line in find_problems(root))
+    assert any("each with one name in all files" in line for line in find_problems(root))
     root = write_roboflow(tmp_path / "c", "filename, cat, dog\na.jpg, 1, 0\n")  # of another kind of export
     assert load_folder(root).classes == ("class_0", "class_1", "class_2")

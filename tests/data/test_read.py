@@ -108,7 +108,7 @@ def test_all_faults_of_a_data_set_are_listed_at_once(tmp_path):
         "images/f.png: must be one of",
         "masks/b.png: must have its image's size 16×12 (upright), found 16×11",
         "masks/d.png: labels must be below 255 (255 = ignore), found 300",
-        "masks/f.png: labels must be below 2 (the classes in classes.txt) or 255 (ignore), found 5",
+        "masks/f.png: labels must be below 2 (the classes in classes.txt), 255 (ignore) or in the class map, found 5",
         "masks/g.png: a mask has one image, found images/g.bmp, images/g.png",
         "masks/h.png: has no image",
         "images/: at least 3 usable images",  # only i is sound
