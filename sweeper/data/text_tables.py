@@ -161,8 +161,10 @@ def check_numbered_names(
     if [number for _, number, _ in texts] == [*map(str, range(len(texts)))]:
         return check_name_list(where, [name for _, _, name in texts], problems, most)
     found = ", ".join(f"{number} {name}" for _, number, name in texts)
-    rule = "classes must be numbered from 0 without gaps, each with one name in all files (regions of several cannot be read)"
-    problems.append(f"{where}: {rule}, found {found[:200]}; correct it")
+    problems.append(
+        f"{where}: classes must be numbered from 0 without gaps, each with one name in all files (regions of several "
+        f"cannot be read), found {found[:200]}; correct it"
+    )
     return None
 
 
