@@ -84,7 +84,8 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
     colours: Counter[int] = Counter()
     names = list(dict.fromkeys(sample.mask_name for sample in samples))
     looked_at, pixels, is_part = 0, 0, False
-    for name in _spread_names(names):
+    for index in sorted(range(len(names)), key=lambda one: f"{one:064b}"[::-1]):  # spread evenly
+        name = names[index]
         path = _find_mask(place, name)
         if is_part := pixels > _LOOKED_AT:
             break
@@ -117,21 +118,6 @@ def _suggest_map(place: DataSource, colours: Counter[int], what: str) -> str:
         where, at = "unpack the archive, give its folder, and in it name", COLOUR_FILES[0]
     command = "".join(f"{line}\\n" for line in lines)
     return f"{where} the {what}: `printf '{command}' > {at}` (correct the names), {_OTHERWISE}"
-
-
-def _spread_names(names: Sequence[str]) -> list[str]:
-    """Order names so that each beginning of the list is spread evenly over all of them."""
-    order, step = [], 1
-    while step < len(names):
-        step *= 2
-    seen: set[int] = set()
-    while step:
-        for index in range(0, len(names), step):
-            if index not in seen:
-                seen.add(index)
-                order.append(names[index])
-        step //= 2
-    return order
 
 
 def _list_lines(colours: Counter[int], declared: Sequence[str] | None) -> list[str]:

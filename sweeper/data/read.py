@@ -92,7 +92,7 @@ def _read_dataset(
     sides, grouped_by = _read_assignments(place, reading)
     kinds = _read_kinds(samples)
     channels, dtype = _choose_form(samples, kinds, place)
-    pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
+    pixels = sum(kind.height * kind.width for kind in filter(None, kinds))
     check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + 1))
     with StoreWriter(cache, channels, dtype) as writer:
         used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
@@ -101,12 +101,8 @@ def _read_dataset(
         # Else the first fault would cause a second one.
         if used and not names_are_wrong and (reading.classes is not None or len(used) == len(samples)):
             classes = _infer_classes(place, reading, counts, [sample.mask_name for sample in used], writer)
-        if sound < MIN_IMAGES and (samples or not problems):  # else the reason is already reported
-            problem = (
-                f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
-                f"validate and test), found {sound}; add more or fix the others"
-            )
-            problems.append("; or see: ".join([problem, *(() if samples else place.tally.format_sentences())]))
+        if sound < MIN_IMAGES:
+            _report_too_few(place, reading, sound)
         if problems or classes is None:
             raise DataError(place.title, group_problems(problems))
         writer.finish()
@@ -124,6 +120,18 @@ def _read_dataset(
             warnings=[*place.notes, *place.tally.format_sentences()],
         )
         return dataset.model_copy(update={"grouped_by": grouped_by})
+
+
+def _report_too_few(place: DataSource, reading: ReadResult, sound: int) -> None:
+    """Add the problem of too few sound images, unless there are no samples, for a reason that is already a problem."""
+    problem = (
+        f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, validate and "
+        f"test), found {sound}; add more or fix the others"
+    )
+    if reading.samples:
+        place.problems.append(problem)
+    elif not place.problems:
+        place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
 
 
 class LabelClasses(NamedTuple):

@@ -2,7 +2,8 @@
 
 `*` and `?` match any part of a name, `**` folders, `[ab]` and `{jpg,png}` one of several; `{stem}` in the masks'
 pattern is the image's name without extension, or what `{stem}` matches in the images' pattern. The case of extensions
-is ignored. If both patterns have wildcards for folders, these must match the same folders.
+is ignored. If both patterns have wildcards for folders, these must match the same folders. Patterns are also made of
+files, for messages and for the options that select them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import fnmatch
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import takewhile
+from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -24,6 +27,8 @@ from sweeper.data.synthetic import PREFIX
 from sweeper.data.text_tables import normalise_text
 
 STEM = "{stem}"
+MOST_NAMES = 10
+"""Most folders that a pattern lists."""
 _STEM, _AGAIN = "(?P<stem>[^/]+)", "(?P=stem)"
 _SIGN = re.compile(r"[*?\[{]")
 _TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]|\{stem\}|\{[^{}/]*,[^{}/]*\}|\{[^{}/]*\}|/|[^*?\[{/]+|.", re.DOTALL)
@@ -83,32 +88,30 @@ def get_requested_patterns(
         UsageError: (or DataError) a pattern is missing, is an address, leads out of the folder, or is invalid; or
             `data` is synthetic.
     """
-    if images is None and masks is None:
+    given = {option: text for option, text in (("--images", images), ("--masks", masks)) if text is not None}
+    if not given:
         return data, None
-    if images is None or masks is None:
-        present_option, other = ("--masks", "--images") if images is None else ("--images", "--masks")
-        example = "'img/**/*.jpg'" if images is None else f"'labels/{STEM}.png'"
+    if len(given) < 2:
+        other = "--masks" if "--images" in given else "--images"
+        example = {"--images": "'img/**/*.jpg'", "--masks": f"'labels/{STEM}.png'"}[other]
         raise UsageError(
-            f"--images and --masks go together, got {present_option} alone; add {other}, for example {example}"
+            f"--images and --masks go together, got {next(iter(given))} alone; add {other}, for example {example}"
         )
     if data is not None and data.startswith(PREFIX):
         raise UsageError(f"--images and --masks are for files, and {data} is drawn; leave them out")
-    texts = {"--images": images, "--masks": masks}
-    for option, text in texts.items():
+    for option, text in given.items():
         check_no_address(option, text)
     base = "." if data is None else expand_user(data)
-    homes = {option: expand_user(text) if text.startswith("~") else text for option, text in texts.items()}
-    texts = {o: os.path.normpath(os.path.join(base, text)) for o, text in homes.items()}  # noqa: PTH118
+    texts = {o: os.path.normpath(os.path.join(base, expand_user(text))) for o, text in given.items()}  # noqa: PTH118
     if data is None:
-        if any(PurePosixPath(text).is_absolute() or text.startswith("..") for text in texts.values()):
+        if any(text.startswith(("/", "..")) for text in texts.values()):
             texts = {option: os.path.abspath(text) for option, text in texts.items()}  # noqa: PTH100 (no path: wildcards)
         folders = [text if Path(text).is_dir() else get_fixed_folder(text) for text in texts.values()]
         data = os.path.commonpath(folders) or "."
     texts = {option: os.path.relpath(text, expand_user(data)) for option, text in texts.items()}
     for option, text in texts.items():
         if text.split("/")[0] == "..":
-            present_option = images if option == "--images" else masks
-            raise UsageError(f"{option} must name files below {data}, got {present_option}; name a folder above")
+            raise UsageError(f"{option} must name files below {data}, got {given[option]}; name a folder above")
         compile_pattern(text, option)  # refuses invalid patterns
     return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
@@ -226,3 +229,61 @@ def _list_stems(label: PatternMatch, mask: FilePattern, stems: set[str]) -> Iter
             )
             if (match := regex.fullmatch(label.below)) is not None:
                 yield stem, _list_folders(match, mask)
+
+
+def make_alternatives(names: Sequence[str]) -> str:
+    """Return a pattern that matches these names, `{train,test}_masks`; `*` for many."""
+    if len(names) == 1:
+        return escape_pattern(names[0])
+    if len(names) > MOST_NAMES or any(re.search(r"[{},*?\[]", name) for name in names):
+        return "*"
+    begin, end = (_find_common_words([name[::step] for name in names]) for step in (1, -1))
+    parts = [name[len(begin) : len(name) - len(end)] for name in names]
+    return f"{begin}{{{','.join(parts)}}}{end[::-1]}" if all(parts) else f"{{{','.join(names)}}}"
+
+
+def _find_common_words(names: Sequence[str]) -> str:
+    """Return the beginning of all names up to the last sign that separates words."""
+    return re.sub(r"[^\W_]+$", "", commonprefix(names))  # noqa: RUF071 (characters)
+
+
+def describe_sides(images: Collection[str], masks: Collection[str]) -> tuple[str, str]:
+    """Return patterns of the folders of images and masks, without the inner ones that both have: `img`, `{P1,P2}/gt`.
+
+    Both are `.` if masks are next to their images.
+    """
+    sides = [_list_levels(paths) for paths in (images, masks)]
+    while all(sides) and sides[0][-1] == sides[1][-1]:
+        sides = [levels[:-1] for levels in sides]
+    at, other = ("/".join(map(make_alternatives, levels)) or "." for levels in sides)
+    return at, other
+
+
+def _list_levels(paths: Collection[str]) -> list[list[str]]:
+    """Return the names of each level of folders that all files have."""
+    return [sorted({*names}) for names in zip(*(path.split("/")[:-1] for path in paths), strict=False)]
+
+
+def list_patterns(paths: Collection[str]) -> Iterator[str]:
+    """Yield patterns that match these files, and perhaps others, from short to long."""
+    levels = _list_levels(paths)
+    depths = {path.count("/") for path in paths}
+    folders = "".join(f"{make_alternatives(names)}/" for names in levels) + "**/" * (len(depths) > 1)
+    same = [names[0] for names in takewhile(lambda names: len(names) == 1, levels)]
+    above = "".join(f"{escape_pattern(name)}/" for name in same)
+    wide = above + "**/" * (len(depths) > 1 or len(same) < len(levels))
+    stems, suffixes = ({*parts} for parts in zip(*((p.stem, p.suffix) for p in map(PurePosixPath, paths)), strict=True))
+    begin, end = (commonprefix([stem[::step] for stem in stems]) for step in (1, -1))  # noqa: RUF071 (characters)
+    begin, end = re.sub(r"\w$|\d+$", "", begin) if len(stems) > 1 else "", end[::-1]
+    lengths = {*map(len, stems)}
+    ends = dict.fromkeys(
+        (
+            "*",
+            *(["?" * lengths.pop()] if len(lengths) == 1 else []),
+            f"*{escape_pattern(end)}",
+            f"{escape_pattern(begin)}*",
+        )
+    )
+    kinds = [".*", *([escape_pattern(suffix) for suffix in suffixes] if len(suffixes) == 1 else [])]
+    for at in dict.fromkeys((wide, folders)):
+        yield from (f"{at}{name}{kind}" for name in ends for kind in kinds)

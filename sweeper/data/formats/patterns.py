@@ -28,9 +28,9 @@ from sweeper.data.formats.file_patterns import (
     find_matches,
     get_fixed_folder,
     has_wildcards,
+    list_patterns,
 )
 from sweeper.data.formats.matching import READINGS, list_own_words, match_masks
-from sweeper.data.formats.pattern_texts import list_patterns
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
