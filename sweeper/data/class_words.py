@@ -80,8 +80,8 @@ def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> s
     line = f"{len(absent)} of {len(classes)} {what} never {'occurs' if len(absent) == 1 else 'occur'}"
     used = [label for label, is_used in enumerate(occurs) if is_used]
     step = ""
-    if not is_declared and used and used[0] > 0:
-        lines = [f"class_{label}: {label}\\n" for label in (used if len(used) <= MAX_LINES else used[:1])]
+    if not is_declared and used[0] > 0:
+        lines = [f"class_{label}: {label}\\n" for label in used[: len(used) if len(used) <= MAX_LINES else 1]]
         command = f"`printf '{''.join(lines)}' > classes.yaml`"
         step = f"; {command}, then --class-map classes.yaml numbers them from {used[0]} on"
     return f"{line}: {abbreviate(absent)}{step}."
@@ -98,32 +98,3 @@ def list_unnamed_labels(
                 f"{file}: labels must be below {len(names)} (the classes in classes.txt), 255 (ignore) or in the class "
                 f"map, found {abbreviate(wrong)}; correct the mask or add the class"
             )
-
-
-def check_labels(
-    counts: Counts,
-    names: Sequence[str],
-    files: Sequence[str],
-    problems: list[str],
-    place: str,
-    *,
-    remarks: Sequence[str],
-) -> None:
-    """Add a problem of labels that are beyond the names; without problems, one if fewer than two occur.
-
-    Args:
-        counts: pixels of each label in each mask, (n, 256); column 255 is ignore.
-        names: of the classes.
-        files: names of the masks.
-        problems: all of the set.
-        place: where the labels are.
-        remarks: warnings of the readers, which may explain a single class.
-    """
-    problems += list_unnamed_labels(counts, files, names)
-    used = np.flatnonzero(counts[:, :IGNORE].any(axis=0))
-    if len(used) < 2 and not problems:  # else these may be the cause
-        occurring = f"label {used[0]} alone" if len(used) else "no labelled pixel"
-        if counts[:, IGNORE].any():
-            occurring += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"
-        problem = f"{place}: at least two classes must occur, found {occurring}; add images that show another"
-        problems.append("; or see: ".join([problem, *remarks]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expand_user
 from sweeper.core.text import format_count, is_unicode
-from sweeper.data.decode_image import read_image, read_image_kind
+from sweeper.data.decode import read_image, read_image_kind
 from sweeper.data.formats.base import walk_files
 from sweeper.data.formats.file_patterns import compile_pattern, get_fixed_folder, has_wildcards
 from sweeper.data.open_image import IMAGE_SUFFIXES
@@ -82,29 +82,34 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
     if not Path(argument).exists():
         check_no_address("IMAGES", argument)
     path = expand_user(argument)
+    base = path
     if path.is_file():
         yield path, PurePosixPath(path.name)
-    elif path.is_dir():
-        images = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
-        if not images:
-            problems.append(f"{argument} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
-        for image in images:
-            yield image, PurePosixPath(image.relative_to(path).as_posix())
+        return
+    if path.is_dir():
+        files = walk_files(path)
     elif has_wildcards(argument):
         base = Path(get_fixed_folder(str(path)))
-        if "**" in path.parts:  # glob would follow a link to a parent folder endlessly
-            wanted = compile_pattern(os.path.relpath(path, base), "IMAGES").regex
-            below = walk_files(base) if base.is_dir() else ()
-            matched = [one for one in below if wanted.fullmatch(normalise_text(one.relative_to(base).as_posix()))]
-        else:
-            matched = [Path(one) for one in sorted(glob(str(path)))]  # noqa: PTH207 (absolute, too)
-        images = [one for one in matched if one.suffix.lower() in IMAGE_SUFFIXES and not one.is_dir()]
-        if not images:
-            problems.append(f"no image matches the pattern {argument}; known are {', '.join(IMAGE_SUFFIXES)}")
-        for image in images:
-            yield image, PurePosixPath(image.relative_to(base).as_posix())
+        files = _list_matching(path, base)
     else:
         problems.append(f"{argument} must be an image, a folder of images or a pattern; there is none, check it")
+        return
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
+    if not images:
+        problems.append(f"{argument} selects no image; known are {', '.join(IMAGE_SUFFIXES)}")
+    for image in images:
+        yield image, PurePosixPath(image.relative_to(base).as_posix())
+
+
+def _list_matching(path: Path, base: Path) -> Iterator[Path]:
+    """Yield the files that a pattern matches, which begins in a folder."""
+    if "**" not in path.parts:
+        yield from (Path(one) for one in sorted(glob(str(path))))  # noqa: PTH207 (absolute, too)
+    elif base.is_dir():  # glob would follow a link to a parent folder endlessly
+        wanted = compile_pattern(os.path.relpath(path, base), "IMAGES").regex
+        for file in walk_files(base):
+            if wanted.fullmatch(normalise_text(file.relative_to(base).as_posix())):
+                yield file
 
 
 def read_for(

@@ -264,21 +264,10 @@ def _propose_levels(numbers: MaskNumbers) -> tuple[float, str]:
     return READ, step
 
 
-def explain_object_numbers(highest: int) -> str:
-    """Return the message about masks that number their objects up to `highest`."""
-    return (
-        f"numbers must be classes, found 1 to {highest}, which look like objects that are numbered in each image (each "
-        f"is connected, and neither look nor place follows from it); {OBJECTS_STEP}; where they are classes, name them "
-        "in classes.txt, one a line"
-    )
-
-
 def number_objects(counts: Counts, store: PixelStore) -> int:
-    """Return the highest number if masks number their objects; 0 if their numbers may be classes.
+    """Return the highest number if masks, with these counts (n, 256), number their objects; 0 if they may be classes.
 
-    Args:
-        counts: pixels of each number in each mask, (n, 256).
-        store: images and masks; some of them are read.
+    Images and masks of some are read from their store.
     """
     from scipy.ndimage import find_objects  # not at the top: workers should start soon
 

@@ -9,12 +9,11 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence, Set
-from pathlib import Path
 
 from sweeper.core.text import format_count
 from sweeper.data.class_words import find_background
 from sweeper.data.colours import COLOUR_FILES, VOC_BORDER, format_colour
-from sweeper.data.decode_mask import count_colours
+from sweeper.data.decode import count_colours
 from sweeper.data.formats.base import DataSource, Sample
 from sweeper.data.formats.voc import VOC_NAMES
 from sweeper.data.text_tables import UnreadableFileError
@@ -42,7 +41,7 @@ def join_colour_faults(place: DataSource, samples: Sequence[Sample]) -> None:
         samples: all samples of the set; colours of masks without a fault are counted, too.
     """
     errors = place.colour_faults
-    if not errors or place.colours is not None or any(_find_mask(place, name) is None for name in errors):
+    if not errors or place.colours is not None or not all((place.root / name).is_file() for name in errors):
         return
     faults = {f"{name}: {error}" for name, error in errors.items()}
     place.problems[:] = [problem for problem in place.problems if problem not in faults]
@@ -74,11 +73,6 @@ def find_palette_fault(place: DataSource) -> None:
                 return
 
 
-def _find_mask(place: DataSource, name: str) -> Path | None:
-    path = place.find_file(place.root / name)
-    return path if path is not None and path.is_file() else None
-
-
 def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[str]) -> str:
     """Return the next step for the masks' colours."""
     colours: Counter[int] = Counter()
@@ -86,14 +80,11 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
     looked_at, pixels, is_part = 0, 0, False
     for index in sorted(range(len(names)), key=lambda one: f"{one:064b}"[::-1]):  # spread evenly
         name = names[index]
-        path = _find_mask(place, name)
         if is_part := pixels > _LOOKED_AT:
             break
-        if path is None:
-            continue
         try:
-            counted = count_colours(path, _COUNTED)
-        except UnreadableFileError:  # already reported
+            counted = count_colours(place.root / name, _COUNTED)
+        except UnreadableFileError:  # already reported, or the name of several masks
             continue
         if counted == {} and name in coloured:  # maps of colours do not apply to such a file
             return _OTHERWISE.removeprefix("or ")

@@ -17,20 +17,19 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset, SplitName
 from sweeper.core.text import format_count, is_unicode
 from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
-from sweeper.data.class_words import check_labels, make_class_names, put_background_first
-from sweeper.data.decode_image import ImageKind, read_image, read_image_kind
-from sweeper.data.decode_mask import NO_DATA, ColourMaskError
+from sweeper.data.class_words import list_unnamed_labels, make_class_names, put_background_first
+from sweeper.data.decode import NO_DATA, ColourMaskError, ImageKind, read_image, read_image_kind
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
 from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import (
     MIN_OBJECT_NUMBERS,
+    OBJECTS_STEP,
     READ,
     Counts,
     MaskNumbers,
     abbreviate,
-    explain_object_numbers,
     infer_meaning,
     number_objects,
 )
@@ -56,6 +55,7 @@ LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")
 """Folders that may contain lists of splits."""
 
 
+@silence_pillow()
 def read_dataset(
     place: DataSource, read: Callable[[], ReadResult], format_name: str, cache: Path, tick: Tick | None = None
 ) -> Dataset:
@@ -71,13 +71,6 @@ def read_dataset(
     Raises:
         DataError: with every problem of the set.
     """
-    with silence_pillow():
-        return _read_dataset(place, read, format_name, cache, tick)
-
-
-def _read_dataset(
-    place: DataSource, read: Callable[[], ReadResult], format_name: str, cache: Path, tick: Tick | None
-) -> Dataset:
     problems = place.problems
     names_are_wrong = bool(problems)  # classes.txt or the map of colours is faulty: labels cannot be judged
     reading = read()
@@ -187,19 +180,35 @@ def _infer_classes(
     highest = np.flatnonzero(counts[:, :IGNORE].any(axis=0)).max(initial=0)
     names, moved = put_background_first(names or make_class_names(int(highest) + 1), place.notes)
     counts, table = _move_label_counts(counts, moved), moved[table]
-    check_labels(counts, names, files, problems, where, remarks=place.tally.format_sentences())
+    _check_labels(place, where, counts, names, files)
     return LabelClasses(names, table)
 
 
 def _find_objects(place: DataSource, reading: ReadResult, counts: Counts, writer: StoreWriter) -> list[str]:
-    """Return the problem of masks that number their objects; of a few numbers, which may be classes, a note."""
+    """Return the problem of masks that number their objects; note a few numbers, which may be classes."""
     has_unnamed = counts[:, len(reading.classes or ()) : IGNORE].any()
-    numbered = number_objects(counts, writer.finish()) if has_unnamed else 0
-    lines = [f"{reading.mask_place}: {explain_object_numbers(numbered)}"] if numbered else []
-    if numbered >= MIN_OBJECT_NUMBERS:
-        return lines
-    place.notes += lines
+    highest = number_objects(counts, writer.finish()) if has_unnamed else 0
+    line = (
+        f"{reading.mask_place}: numbers must be classes, found 1 to {highest}, which look like objects that are "
+        "numbered in each image (each is connected, and neither look nor place follows from it); "
+        f"{OBJECTS_STEP}; where they are classes, name them in classes.txt, one a line"
+    )
+    if highest >= MIN_OBJECT_NUMBERS:
+        return [line]
+    place.notes += [line] if highest else []
     return []
+
+
+def _check_labels(place: DataSource, where: str, counts: Counts, names: Sequence[str], files: Sequence[str]) -> None:
+    """Add a problem of labels, (n, 256), that are beyond the names; without problems, one if fewer than two occur."""
+    place.problems += list_unnamed_labels(counts, files, names)
+    used = np.flatnonzero(counts[:, :IGNORE].any(axis=0))
+    if len(used) < 2 and not place.problems:  # else these may be the cause
+        occurring = f"label {used[0]} alone" if len(used) else "no labelled pixel"
+        if counts[:, IGNORE].any():
+            occurring += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"
+        problem = f"{where}: at least two classes must occur, found {occurring}; add images that show another"
+        place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
 
 
 def _move_label_counts(counts: Counts, table: Pixels) -> Counts:

@@ -17,9 +17,8 @@ from sweeper.core.errors import DataError, SweeperError
 from sweeper.core.label_parts import label_components
 from sweeper.core.records import Dataset
 from sweeper.core.text import format_count
-from sweeper.data.cache import load_or_make
 from sweeper.data.label_values import abbreviate
-from sweeper.data.load import Log, ignore_line, load_dataset
+from sweeper.data.load import Log, ignore_line, load_dataset, load_or_make
 from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask

@@ -14,7 +14,7 @@ from PIL import Image
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data.class_map import read_class_map
-from sweeper.data.decode_image import read_image
+from sweeper.data.decode import read_image
 from tests.support.folders import encode_png, folder, get_mask, has_warning, join_problems, load_folder
 
 TRUTH = np.zeros((24, 32), np.uint8)

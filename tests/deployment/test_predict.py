@@ -224,9 +224,9 @@ def test_unreadable_images_are_listed_and_the_others_are_predicted(
         (["s*/?.jpg"], ["sub/c"]),
         (["odd.txt"], ["odd"]),
         (["missing.png"], "there is none"),
-        (["*.gif"], "no image matches"),
+        (["*.gif"], "selects no image"),
         (["s3://bucket/a.png"], "is an address"),
-        (["nothing"], "holds no image"),
+        (["nothing"], "selects no image"),
     ],
 )
 def test_images_are_found_by_files_folders_and_patterns(

@@ -24,7 +24,7 @@ from sweeper.core.records import Patterns, SplitName
 from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
-from sweeper.data.decode_mask import ColourMaskError
+from sweeper.data.decode import ColourMaskError
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, Source
 from sweeper.data.problem_lines import group_problems

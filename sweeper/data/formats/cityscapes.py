@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from sweeper.core.records import IGNORE
-from sweeper.data.decode_mask import read_mask
+from sweeper.data.decode import read_mask
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.file_patterns import STEM, PatternMatch, find_masks
 from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sweeper.core.records import IGNORE
 from sweeper.core.text import format_count
-from sweeper.data.decode_mask import ColourMaskError, read_mask
+from sweeper.data.decode import ColourMaskError, read_mask
 from sweeper.data.formats.base import DataSource, Sample, Size
 from sweeper.data.formats.file_patterns import PatternMatch
 from sweeper.data.formats.matching import list_own_words

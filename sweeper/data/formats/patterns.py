@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sweeper.core.records import SplitName
 from sweeper.data.class_map import find_large_label
-from sweeper.data.decode_mask import read_mask
+from sweeper.data.decode import read_mask
 from sweeper.data.formats.base import DataSource, FormatLayout, ReadResult, Sample, Size, drop_repeated, find_split
 from sweeper.data.formats.class_masks import choose_join, note_tasks
 from sweeper.data.formats.file_patterns import (

@@ -42,11 +42,11 @@ def number_words(
                 "write classes.txt"
             )
         return None
-    numbers = {name: index for index, name in enumerate(names)}
     background = _find_background_index(place, names, words) if place.classes else 0
-    numbers |= {word: background for word in occurring if is_background(word) and word not in numbers}
-    numbers |= {word: IGNORE for word in occurring if is_ignored(word) and word not in numbers}
-    if unknown := sorted(word for word in occurring if word not in numbers):
+    numbers = {word: background for word in occurring if is_background(word)}
+    numbers |= {word: IGNORE for word in occurring if is_ignored(word)}
+    numbers |= {name: index for index, name in enumerate(names)}
+    if unknown := sorted({*occurring} - numbers.keys()):
         place.problems.append(
             f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {abbreviate(unknown)}; add "
             "them there or correct the labels"

@@ -59,12 +59,13 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
         return nothing
     data = parse_yaml(text, faults)
     listed = data.get("names") if isinstance(data, dict) else None
-    if not isinstance(listed, dict | list):
+    if not faults and not isinstance(listed, dict | list):
         faults.append("must hold `train` and a list of `names`, found another; see docs/formats.md")
     elif "kpt_shape" in (data or ()):
         faults.append("`kpt_shape` says that lines hold key points, which are no outlines; export it as YOLO-seg")
-    for fault in faults[:1]:
+    for fault in faults:
         place.add_problem(path, fault)
+    if faults:
         return nothing
     pairs = listed.items() if isinstance(listed, dict) else enumerate(listed or ())
     names = check_numbered_names(f"{place.format_name(path)}: names", pairs, place.problems, MAX_CLASSES - 1)
