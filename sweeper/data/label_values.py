@@ -50,6 +50,7 @@ _EXPLAINED, _CHANCE = 0.4, 1e-4
 """Least share of the variance between objects that classes explain, and largest p-value."""
 
 Counts = npt.NDArray[np.int64]
+_AS_STORED = np.arange(256, dtype=np.uint8)
 
 
 def abbreviate(names: Sequence[str], limit: int = 5) -> str:
@@ -166,7 +167,7 @@ def _weigh_storage(numbers: MaskNumbers) -> Meaning:
     between = numbers.find_holders(numbers.counts[:, _BETWEEN].sum(axis=1) > 0)
     return Meaning(
         1.0 if is_sound else READ * may_be,
-        np.arange(256, dtype=np.uint8),
+        _AS_STORED,
         "masks of more than two classes must be lossless, found numbers that gather near "
         f"{abbreviate([*map(str, numbers.peaks)], 8)} in "
         f"{abbreviate(numbers.lossy) or between or abbreviate(numbers.files)}; save class indices as PNG",
@@ -183,7 +184,7 @@ def _weigh_ignored(numbers: MaskNumbers) -> Meaning:
     score = 1.0 if numbers.is_known else 1 - bare.sum() / max(1, has_255.sum())
     return Meaning(
         score,
-        np.arange(256, dtype=np.uint8),
+        _AS_STORED,
         f"255 must mean the same in all masks, found 0 and 255 alone in {bare.sum()} ({numbers.find_holders(bare)}) "
         f"and other labels in {has_other.sum()} ({numbers.find_holders(has_other)}); save all as class indices "
         "(0, 1, …)",
@@ -199,7 +200,7 @@ def _weigh_gaps(numbers: MaskNumbers) -> Meaning:
     highest = shown.max(initial=0)
     return Meaning(
         score,
-        np.arange(256, dtype=np.uint8),
+        _AS_STORED,
         f"without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, found "
         f"{abbreviate([*map(str, shown)], 8)} ({highest} in {numbers.find_holders(numbers.counts[:, highest] > 0)}); "
         "number the classes from 0, or write classes.txt in the data folder, one name per line, "
@@ -208,8 +209,9 @@ def _weigh_gaps(numbers: MaskNumbers) -> Meaning:
 
 
 def _weigh_foreground(numbers: MaskNumbers) -> Meaning:
-    """Return whether 255 is the foreground: there is nothing else but 0."""
-    is_alone = not numbers.is_known and numbers.used.tolist() in ([0, IGNORE], [IGNORE])
+    """Return whether 255 is the foreground: there is nothing else but 0, stored without loss."""
+    may_be = not numbers.is_known and not numbers.lossy
+    is_alone = may_be and numbers.used.tolist() in ([0, IGNORE], [IGNORE])
     return Meaning(float(is_alone), np.where(np.arange(256) == IGNORE, 1, np.arange(256)).astype(np.uint8))
 
 

@@ -302,6 +302,12 @@ def test_class_indices_in_a_jpeg_are_refused(tmp_path, values):
     assert "must be lossless" in problems and "save class indices as PNG" in problems
 
 
+def test_lossy_masks_of_0_and_255_are_no_classes_of_several(tmp_path):
+    root = write_set(tmp_path / "data", smear(TRUTH * 255, 95, ".webp", "RGB"), ".webp")
+    (root / "classes.txt").write_text("sky\nroad\ncar\n")
+    assert "masks of more than two classes must be lossless" in join_problems(root)
+
+
 def test_coloured_masks_must_be_lossless(tmp_path):
     def write(path: Path) -> None:
         Image.fromarray(np.dstack([TRUTH * 255, TRUTH, TRUTH])).save(path)
