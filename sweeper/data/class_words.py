@@ -66,12 +66,7 @@ def make_class_names(size: int) -> tuple[str, ...]:
 
 
 def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> str | None:
-    """Return a sentence about classes that occur in no image, with a class map if names are not declared; else None.
-
-    Args:
-        classes: names in index order.
-        occurs: whether each class occurs in some image.
-    """
+    """Return a sentence about classes that occur in no image; with a class map, unless their names are declared."""
     absent = [name for name, is_used in zip(classes, occurs, strict=True) if not is_used]
     if not absent:
         return None

@@ -343,12 +343,7 @@ def _is_mapped(palette: dict[int, int], colours: ColourMap, is_numbered: bool) -
 def count_colours(path: Path, limit: int) -> dict[int, int] | None:
     """Count the pixels of each colour (r·65536 + g·256 + b) in a mask to which a map of colours would apply.
 
-    Args:
-        path: the file.
-        limit: largest number of colours.
-
-    Returns:
-        None if there are more colours; {} for a mask of numbers, to which no map of colours applies.
+    Return None for more than `limit` colours, and {} for a mask of numbers, to which no map of colours applies.
 
     Raises:
         UnreadableFileError: the file cannot be decoded.

@@ -19,9 +19,9 @@ from sweeper.data.formats.base import walk_files
 from sweeper.data.formats.file_patterns import compile_pattern, get_fixed_folder, has_wildcards
 from sweeper.data.open_image import IMAGE_SUFFIXES
 from sweeper.data.problem_lines import check_no_address
-from sweeper.data.shrink import compute_shrunk_size, shrink_image
 from sweeper.data.store import ImagePixels
 from sweeper.data.text_tables import UnreadableFileError, normalise_text
+from sweeper.data.variants import compute_shrunk_size, shrink_image
 
 
 class ImageFile(NamedTuple):

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def read_dataset(
     with StoreWriter(cache, channels, dtype) as writer:
         used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
         join_colour_faults(place, samples)
-        classes: LabelClasses | None = None
+        classes: tuple[tuple[str, ...], Pixels] | None = None
         # Else the first fault would cause a second one.
         if used and not names_are_wrong and (reading.classes is not None or len(used) == len(samples)):
             classes = _infer_classes(place, reading, counts, [sample.mask_name for sample in used], writer)
@@ -99,14 +99,15 @@ def read_dataset(
         if problems or classes is None:
             raise DataError(place.title, group_problems(problems))
         writer.finish()
-        if (classes.table != np.arange(256)).any():
-            writer.relabel(classes.table)
+        names, table = classes
+        if (table != np.arange(256)).any():
+            writer.relabel(table)
         dataset = assemble(
             writer,
             name=place.name_of_set,
             source=str(place.root),
             format_name=format_name,
-            classes=classes.names,
+            classes=names,
             stems=[sample.stem for sample in used],
             sides=[sides[sample.stem] for sample in used],
             turns=[place.open_turns.get(sample.stem, 1) for sample in used],
@@ -127,25 +128,12 @@ def _report_too_few(place: DataSource, reading: ReadResult, sound: int) -> None:
         place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
 
 
-class LabelClasses(NamedTuple):
-    """The classes that the numbers in the masks become."""
-
-    names: tuple[str, ...]
-    table: Pixels
-    """(256,), the label of each number."""
-
-
 def _infer_classes(
     place: DataSource, reading: ReadResult, counts: Counts, files: Sequence[str], writer: StoreWriter
-) -> LabelClasses | None:
-    """Return the classes of the numbers in masks; None, and problems, if they have no meaning.
+) -> tuple[tuple[str, ...], Pixels] | None:
+    """Return the classes' names, and the label of each number in masks, (256,); None, and problems, if it has none.
 
-    Args:
-        place: receives problems and notes.
-        reading: has the names, if there are any.
-        counts: pixels of each number in each mask, (n, 256).
-        files: names of the masks.
-        writer: has the images, if there was no problem yet.
+    The numbers have these counts, (n, 256); the writer has the images, if there was no problem yet.
     """
     names, where, problems, before = reading.classes, reading.mask_place, place.problems, len(place.problems)
     is_known = reading.indices or place.tally.has_warning("mask", NO_DATA)
@@ -181,7 +169,7 @@ def _infer_classes(
     names, moved = put_background_first(names or make_class_names(int(highest) + 1), place.notes)
     counts, table = _move_label_counts(counts, moved), moved[table]
     _check_labels(place, where, counts, names, files)
-    return LabelClasses(names, table)
+    return names, table
 
 
 def _find_objects(place: DataSource, reading: ReadResult, counts: Counts, writer: StoreWriter) -> list[str]:

@@ -1,27 +1,29 @@
 """A data set with shrunk images (`--resize SHORT_SIDE`), and the loss of labels.
 
-It has its own content digest and store; the user's files are not changed. `store_here` makes the same set again if its
-decoded images are missing on this machine.
+Images are averaged by area, and masks get the label that covers most of each new pixel. All sums are of integers, so
+that pixels and digest are the same on every machine. The set has its own digest and store; the user's files are not
+changed. `store_here` makes the same set again if its decoded images are missing on this machine.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from sweeper.core.errors import DataError, SweeperError
 from sweeper.core.label_parts import label_components
-from sweeper.core.records import Dataset
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import format_count
 from sweeper.data.label_values import abbreviate
 from sweeper.data.load import Log, ignore_line, load_dataset, load_or_make
 from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, map_in_order
-from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, count_labels, is_intact, open_store
 from sweeper.data.text_tables import SplitAssignment
 
@@ -30,6 +32,9 @@ RESIZER = "area/2"
 LOST_SHARE = 0.1
 """Least share of a class's pixels or components whose loss causes a warning."""
 
+Size = tuple[int, int]
+_BLOCK = 1 << 22
+"""Pixels summed at a time, as numbers of eight bytes."""
 Counts = npt.NDArray[np.int64]
 
 
@@ -54,7 +59,7 @@ def resize_dataset(
 ) -> Dataset:
     """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
-    Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
+    Images are averaged by area, labels go by majority. `Dataset.warnings` says how many images
     were shrunk, and which classes lost `LOST_SHARE` or more of their share of the pixels or of their components.
 
     Args:
@@ -209,3 +214,81 @@ def store_here(dataset: Dataset) -> Path:
             f"({dataset.digest[:19]}…); {remedy}"
         )
     return Path(local.store)
+
+
+def compute_shrunk_size(height: int, width: int, short_side: int) -> Size:
+    """Return (height, width) with the shorter side `short_side` and the aspect kept, rounded half up; never larger."""
+    shorter, longer = sorted((height, width))
+    if shorter <= short_side:
+        return height, width
+    other = (2 * longer * short_side + shorter) // (2 * shorter)
+    return (short_side, other) if height == shorter else (other, short_side)
+
+
+def shrink_image(image: ImagePixels, size: Size) -> ImagePixels:
+    """Return the area-weighted mean of the pixels that each new pixel covers, rounded half up: no aliasing.
+
+    Args:
+        image: (H, W, channels) uint8 or uint16.
+        size: new height and width, at least 1 and at most H and W.
+
+    Returns:
+        (*size, channels) of the same dtype.
+    """
+    height, width, channels = image.shape
+    area = height * width
+    small: ImagePixels = np.empty((*size, channels), dtype=image.dtype)
+    for channel in range(channels):
+        small[:, :, channel] = (2 * _sum_covered(image[:, :, channel], size) + area) // (2 * area)
+    return small
+
+
+def shrink_mask(mask: Pixels, size: Size) -> Pixels:
+    """Return the label that covers most of each new pixel.
+
+    In a tie, the class with fewer pixels in this mask wins, so that thin structures survive halving; "no label" (255)
+    always loses. (The nearest label would keep a class's share, but break thin structures into specks that the image
+    does not show.)
+
+    Args:
+        mask: (H, W) uint8 labels.
+        size: new height and width, at least 1 and at most H and W.
+    """
+    counts = np.bincount(mask.ravel(), minlength=256)
+    present = sorted(map(int, np.flatnonzero(counts)), key=lambda label: (label == IGNORE, counts[label]))
+    small: Pixels = np.full(size, present[0], dtype=np.uint8)
+    most = np.full(size, -1, dtype=np.int64)
+    for label in present if len(present) > 1 else ():
+        covered = _sum_covered(mask == label, size)
+        wins = covered > most
+        small[wins] = label
+        most[wins] = covered[wins]
+    return small
+
+
+def enlarge_mask(small: Pixels, size: Size) -> Pixels:
+    """Return for each old pixel the label of the new pixel at its centre: the inverse of `shrink_mask`."""
+    rows, columns = ((2 * np.arange(old) + 1) * new // (2 * old) for old, new in zip(size, small.shape, strict=True))
+    large: Pixels = small[rows[:, None], columns]
+    return large
+
+
+def _sum_covered(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size) -> npt.NDArray[np.int64]:
+    """Return Σ value · covered area for each new pixel, in units in which its area is H · W; (H, W) → size."""
+    height, width = plane.shape
+    rows, columns = compute_coverage(height, size[0]), compute_coverage(width, size[1])
+    step = max(1, _BLOCK // height)
+    halves = [rows @ plane[:, start : start + step].astype(np.int64) for start in range(0, width, step)]
+    sums: npt.NDArray[np.int64] = (columns @ np.concatenate(halves, axis=1).T).T
+    return sums
+
+
+@lru_cache(maxsize=64)
+def compute_coverage(old: int, new: int) -> csr_array:
+    """Return how much of each old pixel each new one covers along a side, (new, old) int64; rows sum to old.
+
+    A side is old · new units long: an old pixel takes `new` units, a new one `old`.
+    """
+    cuts = np.unique(np.concatenate([np.arange(new + 1) * old, np.arange(old + 1) * new]))
+    start = cuts[:-1]
+    return csr_array((np.diff(cuts), (start // old, start // new)), shape=(new, old))

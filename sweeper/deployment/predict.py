@@ -18,8 +18,8 @@ from sweeper.core.text import escape_for_display, format_count, format_study_com
 from sweeper.core.training_files import get_weights_dir
 from sweeper.data.image_files import ImageFile, find_images, read_for
 from sweeper.data.open_image import silence_pillow
-from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import UnreadableFileError
+from sweeper.data.variants import enlarge_mask
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer
 from sweeper.system.machine import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left

@@ -14,9 +14,16 @@ from PIL import Image
 from sweeper.core.errors import DataError, SweeperError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
-from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import is_complete
-from sweeper.data.variants import count_components_lost, resize_dataset, store_here
+from sweeper.data.variants import (
+    compute_shrunk_size,
+    count_components_lost,
+    enlarge_mask,
+    resize_dataset,
+    shrink_image,
+    shrink_mask,
+    store_here,
+)
 from sweeper.storage import list_plan_differences
 from sweeper.workflow.prepare import resolve_dataset_request
 from sweeper.workflow.settings import Settings

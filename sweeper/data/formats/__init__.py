@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.text import suggest_path
-from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, nnunet, patterns, voc, yolo
+from sweeper.data.formats import cityscapes, coco, guesses, labelme, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.other_tools import describe_missing, recognise_export
 from sweeper.data.formats.sides import IMAGE_FOLDERS, MASK_FOLDERS
@@ -25,7 +25,7 @@ FORMATS: dict[str, AnnotationFormat] = {
     "yolo": yolo.FORMAT,
     "coco": coco.FORMAT,
     "labelme": labelme.FORMAT,
-    "manifest": manifest.FORMAT,
+    "manifest": patterns.MANIFEST,
     "pairs": guesses.PAIRS,
 }
 """Name → reader. The first that finds something wins, so that image and mask folders win over other annotations next to

@@ -1,6 +1,7 @@
 """Read images and masks: those that the user's patterns give, that names pair, or that a format of mask files defines.
 
-The syntax of patterns is in `file_patterns.py`.
+The syntax of patterns is in `file_patterns.py`. A CSV may name the pairs, too: columns `image`, `mask`, and optionally
+`split` and `group`, paths relative to the file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from pathlib import Path
 from sweeper.core.records import SplitName
 from sweeper.data.class_map import find_large_label
 from sweeper.data.decode import read_mask
-from sweeper.data.formats.base import DataSource, FormatLayout, ReadResult, Sample, Size, drop_repeated, find_split
+from sweeper.data.formats.annotation_files import find_image
+from sweeper.data.formats.base import (
+    AnnotationFormat,
+    DataSource,
+    FormatLayout,
+    ReadResult,
+    Sample,
+    Size,
+    drop_repeated,
+    find_split,
+    make_unique_stems,
+)
 from sweeper.data.formats.class_masks import choose_join, note_tasks
 from sweeper.data.formats.file_patterns import (
     STEM,
@@ -34,7 +46,7 @@ from sweeper.data.formats.matching import READINGS, list_own_words, match_masks
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import SPLITS, SplitAssignment
+from sweeper.data.text_tables import SPLITS, SplitAssignment, parse_assignment, read_header, read_table_rows
 
 NAME = "patterns"
 _WAY_OUT = "say which is meant with --images and --masks"
@@ -332,3 +344,38 @@ def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Si
     large = find_large_label(place.class_map)
     labels = read_mask(path, place.colours, size, note=note, large=large, note_palette=note_palette)
     return labels if table is None else table[labels]
+
+
+def find_manifest(place: DataSource) -> FormatLayout | None:
+    """Find a CSV with the columns image and mask: manifest.csv, or another in the root."""
+    every = place.files if place.entry is None else (place.entry,)
+    tables = [path for path in every if path.parent == place.root and path.suffix.lower() == ".csv"]
+    if place.entry is None:
+        tables = [path for path in tables if {"image", "mask"} <= {*read_header(path)}]
+    if not tables:
+        return None
+    path = next((path for path in tables if path.name == "manifest.csv"), tables[0])
+    return FormatLayout(f"the pairs of {place.format_name(path)}", partial(_read_manifest, place, path))
+
+
+def _read_manifest(place: DataSource, path: Path) -> ReadResult:
+    """Read image, mask and side of each row; faults become problems."""
+    where = place.format_name(path)
+    rows: list[tuple[Path, Path, SplitAssignment]] = []
+    for line, row in read_table_rows(path, where, ("image", "mask"), place.problems) or ():
+        at = f"{where}: line {line}"
+        image, mask = (
+            find_image(place, (row[key] or "").strip(), [path.parent], f"{at}: {key}") for key in ("image", "mask")
+        )
+        side = parse_assignment(row, at, place.problems)
+        if image and mask and side is not None:
+            rows.append((image, mask, side))
+    stems = make_unique_stems(place, [image for image, _, _ in rows])
+    samples = []
+    for (image, mask, side), stem in zip(rows, stems, strict=True):
+        read = partial(read_mask_file, place, mask, None)
+        samples.append(Sample(stem, place.format_name(image), (image,), read, place.format_name(mask), side))
+    return ReadResult(drop_repeated(place, samples), place.names, place=where, mask_place=where)
+
+
+MANIFEST = AnnotationFormat("a CSV with the columns image and mask", find_manifest)

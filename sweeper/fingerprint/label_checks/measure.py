@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from sweeper.core.records import Dataset
 from sweeper.data.parallel import map_in_order
-from sweeper.data.shrink import compute_coverage
 from sweeper.data.store import compute_pixel_hash, open_store
 from sweeper.data.tiff import turn_upright
+from sweeper.data.variants import compute_coverage
 from sweeper.fingerprint.label_checks.edges import (
     Bytes,
     EdgeFit,
