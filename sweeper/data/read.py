@@ -302,16 +302,15 @@ def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind | None], p
     deep = [sample.name for sample, kind in readable if kind.bits == 16]
     all_deep = bool(readable) and len(deep) == len(readable)
     if not all_deep:
-        for name in deep:
-            place.tally.add("image", "with 16 bits per pixel, unlike the others, reduced to the high byte", name)
-    channels = max(bands, default=3) if bands.keys() <= {1, 3} else bands.most_common(1)[0][0]
-    if not bands.keys() <= {1, 3}:
-        place.problems.extend(
-            f"{sample.name}: images must have the same number of channels, found {kind.channels} where "
-            f"{bands[channels]} have {channels}; export them alike"
-            for sample, kind in readable
-            if kind.channels != channels
-        )
+        place.tally.add("image", "with 16 bits per pixel, unlike the others, reduced to the high byte", *deep)
+    are_plain = bands.keys() <= {1, 3}
+    channels = max(bands, default=3) if are_plain else bands.most_common(1)[0][0]
+    place.problems.extend(
+        f"{sample.name}: images must have the same number of channels, found {kind.channels} where "
+        f"{bands[channels]} have {channels}; export them alike"
+        for sample, kind in readable
+        if kind.channels not in ((1, 3) if are_plain else (channels,))
+    )
     return channels, np.uint16 if all_deep else np.uint8
 
 
@@ -398,8 +397,8 @@ def _fit_label(place: DataSource, sample: Sample, mask: Pixels, size: Size, turn
             f"{mask.shape[1]}×{mask.shape[0]}; {step}, without resizing smoothly "
             "(docs/formats.md#masks-of-another-size has the lines that do)"
         )
-    may_be_turned = turn > 1 and (turn < 5 or is_square)
-    if may_be_turned or (turn > 1 and not sample.is_sized):
+    may_be_turned = turn < 5 or is_square
+    if turn > 1 and (may_be_turned or not sample.is_sized):
         if may_be_turned:
             place.open_turns[sample.stem] = turn
         compared = ", which `sweeper profile` compares with edges" if may_be_turned else ""

@@ -209,11 +209,11 @@ def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) ->
 
     A group that looks like a formula may have a leading apostrophe, as reports write it.
     """
-    split = (row.get("split") or "").strip().lower()
-    if split and split not in SPLITS:
+    split = row.get("split", "").strip().lower()
+    if split not in ("", *SPLITS):
         problems.append(f"{where}: split must be train, val, test or empty, found {split!r}; correct it")
         return None
-    group = normalise_text((row.get("group") or "").strip())
+    group = normalise_text(row.get("group", "").strip())
     if group[:1] == "'" and group[1:].startswith(FORMULA):
         group = group[1:]
     return SplitAssignment(SPLITS.get(split), group or None)
@@ -233,9 +233,9 @@ def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> d
     sides: dict[str, SplitAssignment] = {}
     lines: dict[str, int] = {}
     for line, row in rows:
-        stem = normalise_text((row["stem"] or "").strip())
-        if stem not in stems and stem.startswith("'") and stem[1:] in stems:
-            stem = stem[1:]
+        stem = normalise_text(row["stem"].strip())
+        if stem not in stems and stem.removeprefix("'") in stems:
+            stem = stem.removeprefix("'")
         if stem in lines:
             problems.append(
                 f"{where}: line {line}: a stem has one row, found {stem!r} again after line {lines[stem]}; remove one"

@@ -364,9 +364,7 @@ def _read_manifest(place: DataSource, path: Path) -> ReadResult:
     rows: list[tuple[Path, Path, SplitAssignment]] = []
     for line, row in read_table_rows(path, where, ("image", "mask"), place.problems) or ():
         at = f"{where}: line {line}"
-        image, mask = (
-            find_image(place, (row[key] or "").strip(), [path.parent], f"{at}: {key}") for key in ("image", "mask")
-        )
+        image, mask = (find_image(place, row[key].strip(), [path.parent], f"{at}: {key}") for key in ("image", "mask"))
         side = parse_assignment(row, at, place.problems)
         if image and mask and side is not None:
             rows.append((image, mask, side))

@@ -94,7 +94,7 @@ class ImageShapes(NamedTuple):
 def note_boxes(place: DataSource, where: str, shapes: Sequence[Shape]) -> None:
     """Note how many shapes are boxes, whose pixels are ignored; a problem if all are."""
     boxes = sum(shape.kind == "box" for shape in shapes)
-    if boxes and boxes == len(shapes):
+    if 0 < boxes == len(shapes):
         place.problems.append(
             f"{where}: objects must have outlines, found only boxes ({boxes} of {boxes}): these are annotations for "
             "detection; draw polygons or masks, or make masks of the boxes with a tool"
@@ -162,10 +162,9 @@ def _draw_mask(
     """Return the labels of one image, (H, W)."""
     if size is None:
         return None
-    if drawing.size == size[::-1]:  # perhaps drawn before the image was turned upright: the caller handles it
-        size = drawing.size
-    elif drawing.size is not None and drawing.size != size:
-        (height, width), (written_height, written_width) = size, drawing.size
+    written = drawing.size or size
+    if written not in (size, size[::-1]):  # perhaps drawn before the image was turned upright: the caller handles it
+        (height, width), (written_height, written_width) = size, written
         raise UnreadableFileError(
             f"width and height must be its image's {width}×{height} (upright), found "
             f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
@@ -173,21 +172,20 @@ def _draw_mask(
     ready: list[DrawableShape] = []
     faults = []
     for shape in drawing.shapes:
-        rings = _list_rings(place, drawing, shape, size)
-        fault = next(filter(None, (find_point_fault(ring, size) for ring in rings)), None)
+        rings = _list_rings(place, drawing, shape, written)
+        fault = next(filter(None, (find_point_fault(ring, written) for ring in rings)), None)
         if fault is not None:
             faults.append(f"{shape.where} {fault}")
         elif rings or shape.mask is not None:
             label = IGNORE if shape.label is None else words.numbers.get(shape.label, IGNORE)
             ready.append(DrawableShape(label, shape, rings))
-    try:
-        draw = draw_areas if way == "areas" else partial(draw_outlines, large_first=way == "large first")
-        mask = draw(ready, size, words.background) if not faults else None
-    except ValueError as error:
-        faults.append(str(error))
-    if faults:
-        raise UnreadableFileError(f"{abbreviate(faults)}; correct them, or remove them")
-    return mask
+    draw = draw_areas if way == "areas" else partial(draw_outlines, large_first=way == "large first")
+    if not faults:
+        try:
+            return draw(ready, written, words.background)
+        except ValueError as error:
+            faults.append(str(error))
+    raise UnreadableFileError(f"{abbreviate(faults)}; correct them, or remove them")
 
 
 def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Size) -> list[Points]:
