@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from sweeper.core.errors import InterruptedSweepError, ScriptError
 from sweeper.core.events import JobResult, Reply, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
 from sweeper.data.folds import get_split
-from sweeper.scripts.contract import Split, TrialDocument, read_split_scores
+from sweeper.scripts.contract import Split, TrialDocument
 from sweeper.scripts.image_names import match_images
 from sweeper.scripts.launch import split_command
-from sweeper.scripts.scores import DataCheck
-from sweeper.scripts.script_start import ScriptStart, find_start_problems
+from sweeper.scripts.scores import DataCheck, ScriptTask
+from sweeper.scripts.script_start import ScriptStart
 from sweeper.scripts.starter import ScriptStarter
 from sweeper.training.scores import judge_end, score_counts
 from sweeper.version import read_versions
@@ -31,7 +29,9 @@ class ScriptBackend:
 
     _conditions: Conditions
     _base: Path
-    """Set by `open`, as are the conditions."""
+    _task: ScriptTask
+    _data_check: DataCheck
+    """Set by `open`, as are the others."""
 
     def __init__(self, command: str, *, workers: int = 1, log: Callable[[str], None] = lambda line: None) -> None:
         """Create the backend; nothing is started.
@@ -51,7 +51,6 @@ class ScriptBackend:
         self._pool = ThreadPoolExecutor(self._starter.workers, "script")
         self._answers: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         self._running = 0
-        self._data_check = DataCheck()
 
     def get_hardware(self) -> WorkerHardware:
         """Return placeholder hardware: the script chooses its device itself."""
@@ -69,6 +68,8 @@ class ScriptBackend:
     def open(self, conditions: Conditions, checkpoints: Path) -> ScriptBackend:
         """Prepare trainings, each in a folder below `checkpoints`."""
         self._conditions, self._base = conditions, checkpoints.resolve()
+        self._task = make_script_task(conditions)
+        self._data_check = DataCheck(self._task)
         return self
 
     @property
@@ -111,9 +112,6 @@ class ScriptBackend:
 
     def _train(self, spec: TrialSpec) -> TrialResult:
         """Train, and return the result."""
-        conditions = self._conditions
-        pixels = conditions.dataset.count_class_pixels(get_split(conditions, spec.seed).train)
-        at_least_one = np.maximum(pixels, 1)
         trial = TrialDocument(
             kind="search" if spec.purpose in ("search", "recheck") else "confirm",
             family=spec.family,
@@ -121,38 +119,42 @@ class ScriptBackend:
             lr_factor=spec.lr,
             seed=spec.seed,
             share=spec.steps / 100,
-            splits=("val", "test") if spec.purpose in ("confirm", "longer") else ("val",),
-            class_pixels=tuple(int(n) for n in pixels),
         )
         folder = self._base / f"{spec.purpose}-{spec.number:05d}"
         title = f"{spec.family}, seed {spec.seed}, {spec.steps} % of its length"
-        start = self._starter.train(
-            trial, folder, conditions.dataset.task, (at_least_one / at_least_one.sum()).tolist(), title
-        )
-        problems = [*find_start_problems(start, self._starter.seconds)]
+        start = self._starter.train(trial, folder, self._task, title)
+        if not (problems := self._task.find_problems(start, self._starter.seconds)):
+            result = make_script_result(start, spec, self._conditions, self._task)
+            problems = self._data_check.find_problems(folder, trial)
         if problems:
             return _make_failed_result(spec, f"{problems[0]}; see {folder}", start.ended.seconds)
-        result = make_script_result(start, spec, conditions)
-        for split in trial.splits:
-            scores = read_split_scores(folder, split, "logits", len(conditions.dataset.classes))
-            if problems := self._data_check.find_problems(split, scores, spec.seed):
-                return _make_failed_result(spec, f"{problems[0]}; see {folder}", start.ended.seconds)
         return result
 
 
-def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditions) -> TrialResult:
+def make_script_task(conditions: Conditions) -> ScriptTask:
+    """Return what the trainings of a study by a script share: they score logits, and their split is the data set's."""
+    pixels = conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
+    return ScriptTask(
+        task=conditions.dataset.task,
+        kinds={"val": "logits", "test": "logits"},
+        metric=conditions.recipe.metric,
+        class_pixels=tuple(int(n) for n in pixels),
+    )
+
+
+def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditions, task: ScriptTask) -> TrialResult:
     """Return the result of a training by a script that ended well.
 
     Raises:
-        ScriptError: if its scores are not of the study's images, or of another kind.
+        ScriptError: if its scores are not of the study's images.
     """
     diverged = start.has_diverged
-    val = read_image_counts(start, "val", conditions)
+    val = read_image_counts(start, "val", conditions, task)
     scored = score_counts(val, spec, conditions, diverged=diverged)
     end = judge_end(val, scored.point, conditions, diverged=diverged)
     test = None
     if "test" in start.trial.splits and not diverged:
-        test = read_image_counts(start, "test", conditions)
+        test = read_image_counts(start, "test", conditions, task)
     seconds = start.ended.seconds
     evaluation = Evaluation(
         **dict(scored), step=spec.steps, train_loss=None, lr=spec.lr, val_images=len(val.images), seconds=seconds
@@ -173,19 +175,15 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
     )
 
 
-def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) -> ImageCounts:
+def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions, task: ScriptTask) -> ImageCounts:
     """Return the counts of a split's images at every operating point, in the data set's order.
 
     Raises:
-        ScriptError: if they are not of the study's images of this split, or not of logits.
+        ScriptError: if they are not of the study's images of this split.
     """
-    dataset = conditions.dataset
     wanted = getattr(get_split(conditions, start.trial.seed), split)
-    if (what := start.last_scores[split].what) != "logits":
-        rule = f"scores of {split} must be of logits, as in the probe, got {what}"
-        raise ScriptError(str(start.folder), [f"{rule}; give them by `t.scoring({split!r})`"])
-    scores = read_split_scores(start.folder, split, "logits", len(dataset.classes))
-    index = match_images(scores.names, dataset, split)
+    scores = task.read_scores(start.folder, split)
+    index = match_images(scores.names, conditions.dataset, split)
     if {*index} != {*wanted}:
         rule = f"{split} must be the same {len(wanted)} images in each training, got {len(index)} and not all the same"
         raise ScriptError(str(start.folder), [f"{rule}; do not draw the split with t.seed, keep it in a file"])

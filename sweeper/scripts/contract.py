@@ -32,6 +32,8 @@ MOST_BYTES = {RESULTS: 2**26, "npz": 2**31}
 MOST_PIXELS = 2**40
 """Largest count of pixels in one bin or row of an image."""
 Split = Literal["val", "test"]
+SPLITS: dict[str, tuple[Split, ...]] = {"search": ("val",)}
+"""Splits whose scores a training of some kind must give, if not both."""
 What = Literal["logits", "counts", "score", "number"]
 """Kinds of scores, which limit the conclusion: logits allow all, counts one about the script's own rule."""
 Count = Annotated[int, Field(ge=0)]
@@ -52,7 +54,7 @@ class TrialDocument(Document):
     seed: int
     share: float = 1.0
     """Factor on the script's own length."""
-    splits: tuple[Split, ...] = ("val", "test")
+    splits: tuple[Split, ...] = Field(default_factory=lambda fields: SPLITS.get(fields["kind"], ("val", "test")))
     """Splits whose scores are required."""
     fold: int | None = None
     """Number of the fold to leave out for the test; null = the script's own split."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from sweeper.core import metrics, point_choice
 from sweeper.core.base import Record
 from sweeper.core.records import Task
 from sweeper.core.text import format_count
-from sweeper.scripts.contract import Split, SplitScores, What, read_split_scores
+from sweeper.scripts.contract import Split, SplitScores, TrialDocument, What, read_split_scores
+from sweeper.scripts.script_start import ScriptStart, find_start_problems
 
 
 class ScriptTask(Record):
@@ -48,6 +49,14 @@ class ScriptTask(Record):
         """Shares of the classes; a class without pixels counts as one pixel."""
         pixels = [max(1, n) for n in self.class_pixels]
         return tuple(n / sum(pixels) for n in pixels)
+
+    def find_problems(self, start: ScriptStart, seconds: float) -> list[str]:
+        """Find what makes a training useless, whose time limit was `seconds`: its end, or other kinds of scores."""
+        return [*find_start_problems(start, seconds)] or [
+            f"scores of {split} must be {self.kinds[split]}, as in the probe, got {line.what}; give the same in each"
+            for split, line in start.last_scores.items()
+            if line.what != self.kinds[split]
+        ]
 
     def read_scores(self, folder: Path, split: Split) -> SplitScores:
         """Return the scores of a split in a training's folder."""
@@ -112,21 +121,25 @@ def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_nam
 class DataCheck:
     """Compares each training's images and labels with those of the first training."""
 
-    def __init__(self, drawn: Collection[Split] = ()) -> None:
-        """Create the check; the splits of `drawn` have other images for another seed."""
-        self._drawn, self._comparing = drawn, threading.Lock()
+    def __init__(self, task: ScriptTask) -> None:
+        """Create the check of trainings with these data."""
+        self._task, self._comparing = task, threading.Lock()
         self._first: dict[tuple[Split, int | None, int | None], SplitScores] = {}
 
-    def find_problems(self, split: Split, scores: SplitScores, seed: int, fold: int | None = None) -> list[str]:
-        """Find images or labels that differ from earlier ones."""
-        key = (split, fold, seed if split in self._drawn else None)
-        with self._comparing:
-            problems = [
-                problem
-                for key_before, before in self._first.items()
-                if key_before[0] == split
-                for problem in find_other_data(split, before, scores, all_names=key_before == key)
-            ]
-            if not problems:
-                self._first.setdefault(key, scores)
-        return problems[:1]
+    def find_problems(self, folder: Path, trial: TrialDocument) -> list[str]:
+        """Find images or labels of a training that differ from earlier ones, the first of each split."""
+        problems = []
+        for split in trial.splits:
+            scores = self._task.read_scores(folder, split)
+            key = (split, trial.fold, trial.seed if split in self._task.drawn else None)
+            with self._comparing:
+                found = [
+                    problem
+                    for key_before, before in self._first.items()
+                    if key_before[0] == split
+                    for problem in find_other_data(split, before, scores, all_names=key_before == key)
+                ]
+                if not found:
+                    self._first.setdefault(key, scores)
+            problems += found[:1]
+        return problems

@@ -16,9 +16,9 @@ from pathlib import Path
 from sweeper.core.document import format_json
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.paths import open_regular_file
-from sweeper.core.records import Task
 from sweeper.scripts.contract import RESULTS, TRIAL, VALIDATED, TrialDocument, read_events, write_trial_folder
 from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script
+from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.script_start import ScriptStart
 
 TRANSIENT_ERRORS = re.compile(
@@ -54,9 +54,7 @@ class ScriptStarter:
         self._has_remarked = False
         self._writing = threading.Lock()  # ast.parse of Python 3.11 fails in two threads at once
 
-    def train(
-        self, trial: TrialDocument, folder: Path, task: Task, frequencies: Sequence[float], title: str
-    ) -> ScriptStart:
+    def train(self, trial: TrialDocument, folder: Path, task: ScriptTask, title: str) -> ScriptStart:
         """Train once, and once more if the device or the memory failed; return the last start.
 
         If the folder exists, an earlier process of the training was stopped. `title` is the training in words.
@@ -65,12 +63,12 @@ class ScriptStarter:
             InterruptedSweepError: if it was stopped.
             LossError: if the loss cannot be built.
         """
-        slot = self._slots.get()
+        trial, slot = trial.model_copy(update={"class_pixels": task.class_pixels}), self._slots.get()
         try:
-            start = self._start(trial, folder, task, frequencies, slot)
+            start = self._start(trial, folder, task, slot)
             if _is_transient_failure(start.ended) and not self.is_stopped():
                 self._log(f"{title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
-                start = self._start(trial, folder, task, frequencies, slot)
+                start = self._start(trial, folder, task, slot)
         finally:
             self._slots.put(slot)
         if self.is_stopped():
@@ -81,9 +79,7 @@ class ScriptStarter:
             self._log(f"{title}: {start.ended.remark}")
         return start
 
-    def _start(
-        self, trial: TrialDocument, folder: Path, task: Task, frequencies: Sequence[float], slot: dict[str, str]
-    ) -> ScriptStart:
+    def _start(self, trial: TrialDocument, folder: Path, task: ScriptTask, slot: dict[str, str]) -> ScriptStart:
         if self.is_stopped():
             raise InterruptedSweepError("stopped", 130)
         if folder.exists():
@@ -95,7 +91,7 @@ class ScriptStarter:
             for path in [folder / RESULTS, folder / "stop", *folder.glob("val*.npz"), *folder.glob("test*.npz")]:
                 path.unlink(missing_ok=True)
         with self._writing:
-            write_trial_folder(folder, trial, task, frequencies)
+            write_trial_folder(folder, trial, task.task, task.frequencies)
         ended = run_script(
             fill_places(self._words, trial, folder),
             folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ from sweeper.core.paths import make_slug, open_regular_file
 from sweeper.core.text import format_duration
 from sweeper.scripts.contract import SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
-from sweeper.scripts.script_start import ScriptStart, find_start_problems
+from sweeper.scripts.script_start import ScriptStart
 from sweeper.scripts.starter import ScriptStarter
 from sweeper.system.whole_files import replace_atomically
 
@@ -110,7 +110,7 @@ class ScriptTrainings:
         self._starter, self._base, self._task = starter, base, task
         self._log, self._on_training_end = log, on_training_end
         self._failure: BaseException | None = None
-        self._data_check = DataCheck(task.drawn)
+        self._data_check = DataCheck(task)
 
     def run(self, jobs: Iterable[ScriptJob]) -> list[TrainingRow]:
         """Return the rows of these trainings; those that ended before are not repeated.
@@ -139,10 +139,6 @@ class ScriptTrainings:
 
     def _finish_job(self, job: ScriptJob) -> TrainingRow:
         folder = self._base / job.folder
-        with suppress(OSError, ValidationError, ScriptError), open_regular_file(folder / ENDED) as file:
-            row = TrainingRow.model_validate_json(file.read())
-            if not [*self._find_other_data(job)]:
-                return row
         trial = TrialDocument(
             kind="search" if job.purpose == "tune" else "confirm",
             family=job.loss.family,
@@ -150,11 +146,13 @@ class ScriptTrainings:
             lr_factor=job.lr_factor,
             seed=job.seed,
             share=job.share,
-            splits=("val",) if job.purpose == "tune" else ("val", "test"),
             fold=job.fold,
-            class_pixels=self._task.class_pixels,
         )
-        start = self._starter.train(trial, folder, self._task.task, self._task.frequencies, job.title)
+        with suppress(OSError, ValidationError, ScriptError), open_regular_file(folder / ENDED) as file:
+            row = TrainingRow.model_validate_json(file.read())
+            if not self._data_check.find_problems(folder, trial):
+                return row
+        start = self._starter.train(trial, folder, self._task, job.title)
         row = self._make_row(job, start)
         with replace_atomically(folder / ENDED) as part:
             part.write_text(row.model_dump_json(indent=2), "utf-8")
@@ -171,8 +169,8 @@ class ScriptTrainings:
         Raises:
             ScriptError: if it is of the confirmation, and gave no scores; or has other images or labels than others.
         """
-        problems = list(find_start_problems(start, self._starter.seconds)) or list(self._find_other_kinds(start))
-        other = [] if problems else [*self._find_other_data(job)]
+        problems = self._task.find_problems(start, self._starter.seconds)
+        other = [] if problems else self._data_check.find_problems(start.folder, start.trial)
         if other or (problems and job.purpose == "confirm"):
             problems += other
             raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
@@ -188,12 +186,7 @@ class ScriptTrainings:
                 test = self._task.score_split(test_scores, point, diverged=diverged)
                 lost = self._task.score_at_best(test_scores, diverged=diverged) - test
         return TrainingRow(
-            loss=job.loss.name,
-            purpose=job.purpose,
-            lr_factor=job.lr_factor,
-            share=job.share,
-            seed=job.seed,
-            fold=job.fold,
+            **{**job._asdict(), "loss": job.loss.name},
             state="failed" if problems else "diverged" if diverged else "trained",
             val=val,
             test=test,
@@ -205,20 +198,6 @@ class ScriptTrainings:
             problem=problems[0] if problems else "",
             own_runs=start.own_runs,
         )
-
-    def _find_other_kinds(self, start: ScriptStart) -> Iterator[str]:
-        """Find scores of another kind than the probe's."""
-        for split, line in start.last_scores.items():
-            if line.what != (kind := self._task.kinds[split]):
-                yield f"scores of {split} must be {kind}, as in the probe, got {line.what}; give the same in each"
-                return
-
-    def _find_other_data(self, job: ScriptJob) -> Iterator[str]:
-        """Find images or labels that differ from those of earlier trainings."""
-        folder = self._base / job.folder
-        for split in ("val", "test") if job.purpose == "confirm" else ("val",):
-            scores = self._task.read_scores(folder, split)
-            yield from self._data_check.find_problems(split, scores, job.seed, job.fold)
 
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
         """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""

@@ -121,7 +121,7 @@ def test_a_confirmation_has_the_counts_of_each_image_in_the_data_sets_order(trai
     ("changes", "reason"),
     [
         ({"status": 1}, "it must end with status 0, and ended with status 1"),
-        ({"what": "counts"}, "scores of val must be of logits, as in the probe, got counts"),
+        ({"what": "counts"}, "scores of val must be logits, as in the probe, got counts"),
         ({"names": {"val": STEMS[:2]}}, "val must be the same 3 images in each training, got 2"),
         ({"names": {"val": ["other"]}}, "images of val must be named as in the data"),
     ],
