@@ -124,6 +124,7 @@ def print_overhead(arguments: argparse.Namespace) -> None:
         folder = Path(name)
         (folder / "train.py").write_text(SCRIPT, "utf-8")
         words = [sys.executable, str(folder / "train.py")]
+        starter = ScriptStarter(shlex.join(words))
         task = ScriptTask(task="binary", kinds={"val": "score", "test": "score"}, metric="miou", class_pixels=(9, 1))
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         os.environ["PYTHONPATH"] = environment["PYTHONPATH"]
@@ -134,7 +135,7 @@ def print_overhead(arguments: argparse.Namespace) -> None:
             subprocess.run(words, env=environment, check=True, capture_output=True)
             times["by itself"].append(time.monotonic() - began)
             began = time.monotonic()
-            ScriptTrainings(ScriptStarter(words), folder, task).run([ScriptJob(loss, "confirm", number)])
+            ScriptTrainings(starter, folder, task).run([ScriptJob(loss, "confirm", number)])
             times["by sweeper"].append(time.monotonic() - began)
         medians = {name: statistics.median(values) for name, values in times.items()}
         extra = statistics.median(b - a for a, b in zip(*times.values(), strict=True))

@@ -30,24 +30,22 @@ if TYPE_CHECKING:
     from sweeper.scripts.trainings import ScriptLoss
 
 
-def _parse_factor(text: str) -> float:
+PLANNED = ("seeds", "rates", "rate_share", "folds", "metric", "margin")
+"""Options that a comparison keeps, by the names of its plan's fields."""
+
+
+def _parse_factor(text: str, most: float = 1e6) -> float:
     try:
         value = float(Fraction(text.strip()))
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"must be a number or a fraction such as 1/3, got {text!r}") from error
-    if not 0 < value <= 1e6:
-        raise ValueError(f"must be above 0, got {text!r}")
+    if not 0 < value <= most:
+        raise ValueError(f"must be above 0, and at most {most:g}, got {text!r}")
     return value
 
 
 def _parse_rates(text: str) -> tuple[float, ...]:
     return (1.0,) if text == "none" else tuple(sorted({_parse_factor(word) for word in text.split(",")}))
-
-
-def _parse_share(text: str) -> float:
-    if (share := _parse_factor(text)) > 1:
-        raise ValueError(f"must be at most 1, got {text!r}")
-    return share
 
 
 @click.command(cls=SweeperCommand)
@@ -72,7 +70,7 @@ def _parse_share(text: str) -> float:
 )
 @click.option(
     "--rate-share",
-    type=ParsedText("TEXT", _parse_share),
+    type=ParsedText("TEXT", partial(_parse_factor, most=1.0)),
     help="Share of the script's length for trying these factors.  [default: 1/4]",
 )
 @click.option("--folds", type=click.IntRange(2, 50), help="Train each seed once for each fold (t.fold).")
@@ -120,8 +118,6 @@ def command(
     """
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.confirm import confirm_losses
-    from sweeper.scripts.launch import split_command
-    from sweeper.scripts.sources import list_changed_sources
     from sweeper.scripts.starter import ScriptStarter
     from sweeper.scripts.trainings import ScriptTrainings
 
@@ -135,13 +131,15 @@ def command(
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
     with StopRequest(log, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
-        if resume and (script is None or (folder / comparison_plan.PLAN).exists()):
+        is_begun = (folder / comparison_plan.PLAN).exists()
+        if is_begun and not resume:
+            raise UsageError(
+                f"a comparison {name!r} was begun; `{resume_command}` continues it, another --study begins another"
+            )
+        if script is None or is_begun:
             plan = _resume_plan(folder, script, study, options)
         else:
-            store = None if dry_run else tracking_uri
-            plan = _begin_plan(
-                folder, name, script or "", study, options, store=store, resume_command=resume_command, log=log
-            )
+            plan = _begin_plan(name, script, study, options, store=None if dry_run else tracking_uri, log=log)
         for line in comparison_plan.forecast_confirmation(plan, workers):
             log(line)
         if dry_run:
@@ -151,9 +149,8 @@ def command(
 
         comparison_plan.write_plan(folder, plan)
         stop.defer_signals()
-        words = split_command(plan.command)
         starter = ScriptStarter(
-            words,
+            plan.command,
             seconds=options["time_limit"] or inf,
             workers=workers,
             is_stopped=lambda: stop.status is not None,
@@ -163,11 +160,8 @@ def command(
         trainings = ScriptTrainings(starter, folder, plan.task, log, runs.write_training)
         report = out / make_folder_name(name)
         try:
-            made = confirm_losses(name, folder, plan, trainings, resume_command=resume_command, log=log)
-            changed = list_changed_sources(plan.sources, words)
-            document = _finish(
-                made, report, time.monotonic() - began, resume_command=resume_command, changed=changed, as_json=as_json
-            )
+            made = confirm_losses(name, plan, trainings, resume_command=resume_command, log=log)
+            document = _finish(made, report, time.monotonic() - began, as_json=as_json)
         except InterruptedSweepError as error:
             runs.close("KILLED")
             raise InterruptedSweepError(
@@ -190,54 +184,34 @@ def make_comparison_name(study: str | None, script: str | None) -> str:
 
 
 def _begin_plan(
-    folder: Path,
-    name: str,
-    script: str,
-    study: str | None,
-    options: dict[str, Any],
-    *,
-    store: str | None,
-    resume_command: str,
-    log: Callable[[str], None],
+    name: str, script: str, study: str | None, options: dict[str, Any], *, store: str | None, log: Callable[[str], None]
 ) -> ConfirmationPlan:
     """Probe the script, and return the plan of a new comparison.
 
     Raises:
-        UsageError: if the name is taken, the losses cannot be compared, or MLflow's `store` does not answer.
+        UsageError: if the losses cannot be compared, or MLflow's `store` does not answer.
         ScriptError: if losses cannot be compared in the script.
     """
     from sweeper.scripts import comparison_plan
-    from sweeper.scripts.launch import split_command
     from sweeper.scripts.probe import START_SECONDS, probe_script
-    from sweeper.scripts.sources import get_commit, hash_sources
+    from sweeper.scripts.sources import hash_sources
 
-    if (folder / comparison_plan.PLAN).exists():
-        raise UsageError(
-            f"a comparison {name!r} was begun; `{resume_command}` continues it, another --study begins another"
-        )
-    sources = hash_sources(split_command(script))
+    sources = hash_sources(script)
     losses, present = _list_losses(study, options)
     if store is not None:
         from sweeper.tracking import connect_to_mlflow
         from sweeper.tracking.mirror import MlflowMirror
 
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
-    probe = probe_script(script, seconds=options["time_limit"] or START_SECONDS, log=log)
     plan = comparison_plan.ConfirmationPlan(
         command=script,
         losses=losses,
         present=present,
         own=comparison_plan.find_own_losses(losses),
-        seeds=options["seeds"] or comparison_plan.SEEDS,
-        rates=options["rates"] or comparison_plan.RATES,
-        rate_share=options["rate_share"] or comparison_plan.RATE_SHARE,
-        folds=options["folds"],
-        metric=options["metric"] or "miou",
-        margin=options["margin"],
         sources=sources,
-        commit=get_commit(),
-        probe=probe,
+        probe=probe_script(script, seconds=options["time_limit"] or START_SECONDS, log=log),
         created=datetime.now(UTC).isoformat(),
+        **{name: options[name] for name in PLANNED if options[name] is not None},
     )
     if options["metric"] is not None and not plan.task.has_counts:
         raise UsageError(
@@ -282,53 +256,48 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     """
     from sweeper.core.own_code import locate_code
     from sweeper.scripts import comparison_plan
-    from sweeper.scripts.launch import split_command
-    from sweeper.scripts.sources import list_changed_sources
+    from sweeper.scripts.sources import name_changed_sources
 
     plan = comparison_plan.open_plan(folder)
-    seeds = options["seeds"]
-    wanted = {name: options[name] for name in ("rates", "rate_share", "folds", "metric", "present")}
-    problems = comparison_plan.list_plan_changes(plan, {"command": script, **wanted})
-    if seeds is not None and seeds < plan.seeds:
-        problems.append(f"seeds were {plan.seeds}, and can only become more")
+    seeds, margin = options["seeds"] or plan.seeds, options["margin"]
+    wanted = {"command": script, **{name: options[name] for name in ("rates", "rate_share", "folds", "metric")}}
+    wanted["present"] = options["present"]
     if study is not None or options["losses"] is not None:
-        losses = comparison_plan.fill_losses(_list_losses(study, options)[0], plan.task)
-        problems += comparison_plan.list_plan_changes(plan, {"losses": losses})
-    changed = list_changed_sources(plan.sources, split_command(plan.command))
-    changed += [loss.code.name for loss in plan.own if locate_code(loss.code, "--losses").digest != loss.code.digest]
+        wanted["losses"] = comparison_plan.fill_losses(_list_losses(study, options)[0], plan.task)
+    problems = comparison_plan.list_plan_changes(plan, wanted)
+    if seeds < plan.seeds:
+        problems.append(f"seeds were {plan.seeds}, and can only become more")
+    changed = [loss.code.name for loss in plan.own if locate_code(loss.code, "--losses").digest != loss.code.digest]
+    changed += filter(None, [name_changed_sources(plan.sources, plan.command)])
     if changed:
-        problems.append(f"{join_words(changed[:3])} changed, so that trainings would no longer be of one script")
+        problems.append(f"{join_words(changed)} changed, so that trainings would no longer be of one script")
     if problems:
         raise UsageError(
             "the comparison cannot be resumed like this; restore it, or begin another with another --study:\n"
             + "\n".join(f"  - {text}" for text in problems)
         )
-    if options["margin"] is not None:
-        plan = plan.model_copy(update={"margin": options["margin"]})
-    if seeds is None or seeds == plan.seeds:
-        return plan
-    return plan.model_copy(update={"seeds": seeds, "extended": True})
+    update = {"seeds": seeds, "extended": plan.extended or seeds > plan.seeds}
+    return plan.model_copy(update=update if margin is None else {**update, "margin": margin})
 
 
-def _finish(
-    made: Confirmation, folder: Path, seconds: float, *, resume_command: str, changed: list[str], as_json: bool
-) -> AnswerDocument:
+def _finish(made: Confirmation, folder: Path, seconds: float, *, as_json: bool) -> AnswerDocument:
     """Write the files, and print the answer."""
     from sweeper.evidence.answer import make_remark
     from sweeper.evidence.answer_text import format_answer
     from sweeper.report.formatting import make_fence
     from sweeper.report.judgement import write_judgement
     from sweeper.scripts.answer import format_summary, write_confirmation
+    from sweeper.workflow.own_script import warn_of_changed_script
 
-    document = made.answer
-    if changed:
-        text = f"Changed meanwhile: {join_words(changed[:3])}; later trainings may be of another script"
-        document = document.model_copy(update={"remarks": (make_remark("DATA", text=text), *document.remarks)})
+    document, notes = made.answer, list[str]()
+    warn_of_changed_script(made.plan.command, made.plan.sources, notes.append)
+    remarks = (*(make_remark("DATA", text=note) for note in notes), *document.remarks)
+    document = document.model_copy(update={"remarks": remarks})
     write_confirmation(made, folder)
-    title = f"Losses in {document.command}"
-    path = write_judgement(made.judgement, document, folder, title=title, end=[make_fence(resume_command, "bash")])
+    title, end = f"Losses in {document.command}", [make_fence(made.resume_command, "bash")]
+    path = write_judgement(made.judgement, document, folder, title=title, end=end)
     files = f"Report: {path} (report.html, loss.py and trainings.csv next to it)"
     echo_result(document, format_answer(document, get_width(), places=[files]), as_json=as_json)
     if not as_json:
-        click.echo(format_summary(made, seconds, folder), err=True)
+        click.echo(format_summary(made, seconds), err=True)
     return document

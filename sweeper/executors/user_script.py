@@ -14,7 +14,6 @@ from sweeper.core.records import Conditions, Evaluation, ImageCounts, TrialResul
 from sweeper.data.folds import get_split
 from sweeper.scripts.contract import Split, TrialDocument
 from sweeper.scripts.image_names import match_images
-from sweeper.scripts.launch import split_command
 from sweeper.scripts.scores import DataCheck, ScriptTask
 from sweeper.scripts.script_start import ScriptStart
 from sweeper.scripts.starter import ScriptStarter
@@ -45,9 +44,7 @@ class ScriptBackend:
             UsageError: if the command is invalid.
         """
         self._is_closed = False
-        self._starter = ScriptStarter(
-            split_command(command), workers=workers, is_stopped=lambda: self._is_closed, log=log
-        )
+        self._starter = ScriptStarter(command, workers=workers, is_stopped=lambda: self._is_closed, log=log)
         self._pool = ThreadPoolExecutor(self._starter.workers, "script")
         self._answers: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         self._running = 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from sweeper.core.paths import ConfirmationPaths
 from sweeper.core.records import NextStep, Remark, Use
@@ -17,29 +18,17 @@ from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.judging.judgement import Judgement
 from sweeper.judging.table_evidence import MethodContest
 from sweeper.scripts.comparison_plan import ConfirmationPlan
-from sweeper.scripts.trainings import MOST_LOST, TrainingRow
-
-MORE_SEEDS = (8, 13, 21)
-"""Numbers of seeds that are proposed where the answer is open."""
+from sweeper.scripts.loss_file import make_loss_text
+from sweeper.scripts.trainings import MOST_LOST, ScriptLoss, TrainingRow
 
 
-class Confirmation(NamedTuple):
-    """The answer, and the judgement that it follows from."""
-
-    answer: AnswerDocument
-    judgement: Judgement
-    trainings: Sequence[TrainingRow]
-    loss_text: str
-    """The used loss, as a file that needs only torch."""
-
-
-class ComparisonResult(NamedTuple):
-    """All results of a comparison."""
+@dataclass(frozen=True)
+class Confirmation:
+    """All results of a comparison, and its answer."""
 
     name: str
     resume_command: str
     """The command that resumes it."""
-    folder: Path
     plan: ConfirmationPlan
     factors: Mapping[str, float]
     """Factor on the learning rate of each loss."""
@@ -50,6 +39,36 @@ class ComparisonResult(NamedTuple):
     judgement: Judgement
     plain: Judgement | None
     """Judgement at 0.5 or τ = 0; None where the script itself decides."""
+
+    @property
+    def trainings(self) -> tuple[TrainingRow, ...]:
+        """All trainings."""
+        return (*self.tuned, *self.rows)
+
+    @property
+    def used(self) -> ScriptLoss:
+        """The loss to use."""
+        use = self.judgement.answer.use
+        return next(loss for loss in self.plan.losses if use is not None and loss.name == use.loss)
+
+    @cached_property
+    def answer(self) -> AnswerDocument:
+        """The answer for programs: the judgement's, with what the script's trainings add."""
+        plan, document = self.plan, self.judgement.answer
+        tuned = {loss.name: {"params": loss.params, "lr": self.factors[loss.name]} for loss in plan.losses}
+        update = {
+            "study": self.name,
+            "losses": tuple(row.model_copy(update=tuned[row.loss]) for row in document.losses),
+            "use": Use(loss=self.used.name, **tuned[self.used.name]),
+            "next": tuple(map(self._add_command, document.next)),
+            "remarks": (*document.remarks, *_list_remarks(self)),
+            "command": plan.command,
+        }
+        return AnswerDocument(**{**dict(document), **update})
+
+    def _add_command(self, step: NextStep) -> NextStep:
+        more = f"{self.resume_command} --seeds {step.values['seeds']}" if step.code == "SEEDS" else ""
+        return step.model_copy(update={"command": more})
 
 
 def is_settled(contest: MethodContest) -> bool:
@@ -62,36 +81,7 @@ def is_settled(contest: MethodContest) -> bool:
     )
 
 
-def make_comparison_document(result: ComparisonResult) -> AnswerDocument:
-    """Return the answer for programs."""
-    plan, document = result.plan, result.judgement.answer
-    losses = {loss.name: loss for loss in plan.losses}
-    rows = tuple(
-        row.model_copy(update={"params": losses[row.loss].params, "lr": result.factors[row.loss]})
-        for row in document.losses
-    )
-    use = document.use
-    if use is not None:
-        use = Use(loss=use.loss, params=losses[use.loss].params, lr=result.factors[use.loss])
-    steps: tuple[NextStep, ...] = ()
-    if not is_settled(result.judgement.contest):
-        seeds = next((n for n in MORE_SEEDS if n > plan.seeds), 2 * plan.seeds)
-        names = tuple(name for name in losses if name != document.present)
-        values = {"seeds": seeds, "now": plan.seeds, "losses": names}
-        steps = (NextStep(code="SEEDS", values=values, command=f"{result.resume_command} --seeds {seeds}"),)
-    remarks = (*document.remarks, *_list_remarks(result))
-    update = {
-        "study": result.name,
-        "losses": rows,
-        "use": use,
-        "next": steps,
-        "remarks": remarks,
-        "command": plan.command,
-    }
-    return AnswerDocument(**{**dict(document), **update})
-
-
-def _list_remarks(result: ComparisonResult) -> Iterator[Remark]:
+def _list_remarks(result: Confirmation) -> Iterator[Remark]:
     """Yield what the script's trainings add to the answer of their scores."""
     plan, plain, kind = result.plan, result.plain, result.plan.probe.scores["test"]
     if kind != "logits":
@@ -112,10 +102,9 @@ def _list_remarks(result: ComparisonResult) -> Iterator[Remark]:
     for end in {min(plan.rates), max(plan.rates)} if len(plan.rates) > 1 else ():
         if names := tuple(name for name, factor in result.factors.items() if factor == end):
             yield make_remark("RATE_END", rate=end, losses=names)
-    used = [None if one is None or one.answer.use is None else one.answer.use.loss for one in (result.judgement, plain)]
-    if None not in used and used[0] != used[1]:
+    if plain is not None and plain.answer.use is not None and plain.answer.use.loss != result.used.name:
         point = "threshold 0.5" if plan.task.task == "binary" else "τ = 0"
-        yield make_remark("POINT_HANGS", point=point, loss=used[1])
+        yield make_remark("POINT_HANGS", point=point, loss=plain.answer.use.loss)
     if plan.extended:
         yield make_remark("MORE_SEEDS_ASKED")
 
@@ -127,8 +116,9 @@ def write_confirmation(made: Confirmation, out: Path) -> None:
         OSError: if a file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    paths = ConfirmationPaths(out)
-    paths.loss.write_text(made.loss_text, "utf-8")
+    paths, loss, task = ConfirmationPaths(out), made.used, made.plan.task
+    text = make_loss_text(loss.family, loss.params, task.task, task.frequencies, made.plan.probe.ignore_index)
+    paths.loss.write_text(text, "utf-8")
     with paths.trainings.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(TrainingRow.model_fields))
         writer.writeheader()
@@ -137,9 +127,9 @@ def write_confirmation(made: Confirmation, out: Path) -> None:
             writer.writerow({**row.model_dump(), "own_runs": own_runs})
 
 
-def format_summary(made: Confirmation, seconds: float, folder: Path) -> str:
+def format_summary(made: Confirmation, seconds: float) -> str:
     """Describe in a line what was trained."""
-    used = sum(row.megabytes for row in made.trainings)
+    used, folder = sum(row.megabytes for row in made.trainings), Path(made.rows[0].folder).parent
     return (
         f"{format_count(len(made.trainings), 'training')}, {format_duration(seconds)}; their folders take "
         f"{used:,.1f} MB: {folder}"

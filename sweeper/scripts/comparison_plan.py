@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 from scipy import stats
 
 from sweeper.core.base import Record
@@ -37,23 +37,24 @@ PLAN = "plan.json"
 class ConfirmationPlan(Record):
     """Everything that a resumed comparison repeats: `plan.json` in its folder."""
 
+    model_config = ConfigDict(extra="ignore")  # earlier plans have the commit of the script
+
     command: str
     losses: tuple[ScriptLoss, ...]
     present: str = PRESENT
     """Name of the loss that the others are compared with."""
     own: tuple[UserLoss, ...] = ()
     """The user's losses among them."""
-    seeds: int
+    seeds: int = SEEDS
     """Most seeds of the confirmation."""
-    rates: tuple[float, ...]
+    rates: tuple[float, ...] = RATES
     """Factors on the script's learning rate that are tried for each loss; (1,) = no tuning."""
-    rate_share: float
+    rate_share: float = RATE_SHARE
     """Share of the script's length at which they are tried."""
-    folds: int | None
-    metric: str
+    folds: int | None = None
+    metric: str = "miou"
     sources: dict[str, str]
     """Hash of each file of the script's source."""
-    commit: str | None
     probe: ProbeDocument
     margin: float | None = None
     """Difference that does not matter, in the score's unit; None = 0.01, where scores lie within 0 to 1."""
@@ -74,6 +75,11 @@ class ConfirmationPlan(Record):
         )
 
     @property
+    def fold_numbers(self) -> Sequence[int | None]:
+        """The folds of each seed; None = the script's own split."""
+        return (None,) if self.folds is None else range(self.folds)
+
+    @property
     def paired(self) -> bool:
         """Whether trainings of one seed are compared pair by pair."""
         return self.probe.pairing != "none"
@@ -86,7 +92,7 @@ class ConfirmationPlan(Record):
     def count_trainings(self, seeds: int) -> float:
         """Return how many whole trainings all losses take on some number of seeds."""
         share = self.rate_share if self.probe.may_shorten else 1.0
-        return count_trainings(len(self.losses), seeds * (self.folds or 1), len(self.rates), share)
+        return count_trainings(len(self.losses), seeds * len(self.fold_numbers), len(self.rates), share)
 
 
 def count_trainings(losses: int, each: int, rates: int = len(RATES), share: float = RATE_SHARE) -> float:

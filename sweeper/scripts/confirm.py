@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from sweeper.core.text import format_count, join_words
 from sweeper.evidence.phrases import format_headline
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
-from sweeper.scripts.answer import ComparisonResult, Confirmation, is_settled, make_comparison_document
+from sweeper.scripts.answer import Confirmation, is_settled
 from sweeper.scripts.comparison_plan import ConfirmationPlan
-from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.trainings import NEXT_STEP, ScriptJob, ScriptTrainings, TrainingRow
 
 TUNING_SEED, FIRST_SEED = 1, 1000
@@ -27,7 +25,6 @@ TUNING_SEED, FIRST_SEED = 1, 1000
 
 def confirm_losses(
     name: str,
-    folder: Path,
     plan: ConfirmationPlan,
     trainings: ScriptTrainings,
     *,
@@ -41,21 +38,18 @@ def confirm_losses(
         ScoresError: if the scores cannot be compared.
         InterruptedSweepError: if it was stopped.
     """
-    needs_unit = plan.margin is None and not plan.task.has_counts
-    tuned = _tune_rates(resume_command, plan, trainings, needs_unit=needs_unit)
+    tuned = _tune_rates(plan, trainings, resume_command)
     factors = _choose_factors(plan, tuned)
     rows: list[TrainingRow] = []
     for analysis in plan.analyses:
         jobs = [
             ScriptJob(loss, "confirm", FIRST_SEED + n, factors[loss.name], fold=fold)
-            for n, fold, loss in product(
-                range(analysis.seeds), range(plan.folds) if plan.folds else (None,), plan.losses
-            )
+            for n, fold, loss in product(range(analysis.seeds), plan.fold_numbers, plan.losses)
         ]
-        if not rows and needs_unit:
-            _check_unit(resume_command, (tuned or trainings.run(jobs[:1]))[0])
-        if plan.folds and not rows:
-            _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
+        if not rows and not tuned:
+            _check_unit(plan, trainings, jobs, resume_command)
+        if not rows:
+            _check_folds(plan, trainings, jobs)
         rows = trainings.run(jobs)
         judgement = _judge(plan, rows, trainings, analysis)
         log(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}")
@@ -64,16 +58,10 @@ def confirm_losses(
     plain = None
     if plan.probe.scores["test"] == "logits":
         plain = _judge(plan, rows, trainings, analysis, plain=True)
-    result = ComparisonResult(name, resume_command, folder, plan, factors, tuned, rows, judgement, plain)
-    used = plan.present if judgement.answer.use is None else judgement.answer.use.loss
-    loss = next(loss for loss in plan.losses if loss.name == used)
-    loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies, plan.probe.ignore_index)
-    return Confirmation(make_comparison_document(result), judgement, (*tuned, *rows), loss_text)
+    return Confirmation(name, resume_command, plan, factors, tuned, rows, judgement, plain)
 
 
-def _tune_rates(
-    resume_command: str, plan: ConfirmationPlan, trainings: ScriptTrainings, *, needs_unit: bool
-) -> list[TrainingRow]:
+def _tune_rates(plan: ConfirmationPlan, trainings: ScriptTrainings, resume_command: str) -> list[TrainingRow]:
     """Train each loss at each rate, on one seed.
 
     Raises:
@@ -82,12 +70,12 @@ def _tune_rates(
     """
     if len(plan.rates) == 1:
         return []
-    fold = 0 if plan.folds else None
     jobs = [
-        ScriptJob(loss, "tune", TUNING_SEED, rate, plan.rate_share, fold) for rate in plan.rates for loss in plan.losses
+        ScriptJob(loss, "tune", TUNING_SEED, rate, plan.rate_share, plan.fold_numbers[0])
+        for rate in plan.rates
+        for loss in plan.losses
     ]
-    if needs_unit:
-        _check_unit(resume_command, trainings.run(jobs[:1])[0])
+    _check_unit(plan, trainings, jobs, resume_command)
     rows = trainings.run(jobs)
     for loss in plan.losses:
         of_loss = [row for row in rows if row.loss == loss.name]
@@ -112,12 +100,17 @@ def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dic
     }
 
 
-def _check_unit(resume_command: str, row: TrainingRow) -> None:
+def _check_unit(
+    plan: ConfirmationPlan, trainings: ScriptTrainings, jobs: Sequence[ScriptJob], resume_command: str
+) -> None:
     """Require `--margin` if the first score shows that the default does not apply.
 
     Raises:
         UsageError: if the score is not within 0 to 1.
     """
+    if plan.margin is not None or plan.task.has_counts:
+        return
+    (row,) = trainings.run(jobs[:1])
     score = row.val if row.test is None else row.test
     if score is not None and not 0 <= score <= 1:
         raise UsageError(
@@ -126,12 +119,13 @@ def _check_unit(resume_command: str, row: TrainingRow) -> None:
         )
 
 
-def _check_folds(rows: Sequence[TrainingRow], trainings: ScriptTrainings) -> None:
+def _check_folds(plan: ConfirmationPlan, trainings: ScriptTrainings, jobs: Sequence[ScriptJob]) -> None:
     """Refuse folds that share test images, before all losses are trained on them.
 
     Raises:
         ScriptError: if they do.
     """
+    rows = trainings.run(jobs[:: len(plan.losses)][: plan.folds or 0])
     names = [{*trainings.read_test_scores(row).names} - {""} for row in rows]
     for one, two in pairwise(names):
         if both := one & two:

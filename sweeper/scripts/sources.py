@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sweeper.scripts.launch import read_output
+from sweeper.core.text import abbreviate_names
+from sweeper.scripts.launch import read_output, split_command
 
 SOURCES = {".py", ".sh", ".yaml", ".yml", ".toml"}
 MOST_SOURCES = 5_000
 
 
-def hash_sources(words: Sequence[str]) -> dict[str, str]:
-    """Return a hash of each source file of the script.
+def hash_sources(command: str) -> dict[str, str]:
+    """Return a hash of each source file of the script that a command starts.
 
     These are the files that the repository of the current folder tracks (Python, shell, YAML and TOML); without one
     such files in the script's folder (the current one if the command names none, as `python -m` does) and one level
     below; and such files that the command names.
+
+    Raises:
+        UsageError: if the command is invalid.
     """
-    named = [path for word in words if (path := Path(word)).suffix in SOURCES and path.is_file()]
+    named = [path for word in split_command(command) if (path := Path(word)).suffix in SOURCES and path.is_file()]
     tracked = read_output("git", "ls-files", "-z")
     if tracked is None:
         folders = {path.parent for path in named} or {Path()}
@@ -35,13 +39,7 @@ def hash_sources(words: Sequence[str]) -> dict[str, str]:
     return hashes
 
 
-def list_changed_sources(before: Mapping[str, str], words: Sequence[str]) -> list[str]:
-    """Return the files that changed or are missing; new ones do not count."""
-    now = hash_sources(words)
-    return [name for name, digest in before.items() if now.get(name) != digest]
-
-
-def get_commit() -> str | None:
-    """Return the commit of the current folder's repository; None if there is none."""
-    commit = read_output("git", "rev-parse", "HEAD")
-    return commit.strip() if commit else None
+def name_changed_sources(before: Mapping[str, str], command: str) -> str:
+    """Name the files that changed or are missing; "" if there are none. New ones do not count."""
+    now = hash_sources(command)
+    return abbreviate_names([name for name, digest in before.items() if now.get(name) != digest])

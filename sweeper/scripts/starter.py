@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sweeper.core.document import format_json
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.paths import open_regular_file
 from sweeper.scripts.contract import RESULTS, TRIAL, VALIDATED, TrialDocument, read_events, write_trial_folder
-from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script
+from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script, split_command
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.script_start import ScriptStart
 
@@ -34,7 +34,7 @@ class ScriptStarter:
 
     def __init__(
         self,
-        words: Sequence[str],
+        command: str,
         *,
         seconds: float = inf,
         workers: int = 1,
@@ -45,8 +45,11 @@ class ScriptStarter:
 
         `seconds` is the time limit of one training. If `is_stopped` becomes true, running trainings are ended, and no
         more started. `log` receives a line when a training is repeated, and once when one left processes.
+
+        Raises:
+            UsageError: if the command is invalid.
         """
-        self._words, self.seconds, self.workers = words, seconds, workers
+        self._words, self.seconds, self.workers = split_command(command), seconds, workers
         self.is_stopped, self._log = is_stopped, log
         self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for slot in share_gpus(workers):

@@ -140,7 +140,7 @@ class RunValues:
             values |= self._list_evaluated("val", evaluation)
         if not evaluation.complete or evaluation.part is not None:
             values |= self._list_evaluated("val_part", evaluation.part_scores)
-        return _drop_missing({**values, MARKER: evaluation.lr})
+        return drop_missing({**values, MARKER: evaluation.lr})
 
     def make_result_metrics(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
         """Make the metrics and tags of a finished training."""
@@ -177,7 +177,7 @@ class RunValues:
             )
         if result.detail is not None:
             values |= {f"test/{name}": value for name, value in compute_detail_scores(result.detail).items()}
-        return _drop_missing(values), tags
+        return drop_missing(values), tags
 
     def _list_evaluated(self, split: str, evaluation: PartScores) -> dict[str, float | None]:
         values = self._make_score_metrics(split, evaluation.chosen, evaluation.default)
@@ -196,7 +196,8 @@ class RunValues:
         return values
 
 
-def _drop_missing(values: Mapping[str, float | None]) -> dict[str, float]:
+def drop_missing(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the metrics that have a value."""
     return {name: value for name, value in values.items() if value is not None}
 
 

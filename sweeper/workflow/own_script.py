@@ -9,12 +9,11 @@ from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Coordinate, Dataset, SearchSpace
 from sweeper.core.redact import hide_command_secrets
-from sweeper.core.text import format_count, format_duration, join_words
+from sweeper.core.text import join_words
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.image_names import divide_as_before, divide_as_script
-from sweeper.scripts.launch import split_command
 from sweeper.scripts.probe import START_SECONDS, probe_script
-from sweeper.scripts.sources import hash_sources, list_changed_sources
+from sweeper.scripts.sources import hash_sources, name_changed_sources
 from sweeper.storage import StudyPlan
 from sweeper.workflow.settings import OF_SWEEPER, Settings
 
@@ -36,15 +35,15 @@ def check_script_options(settings: Settings) -> None:
     problems = []
     if changed and not settings.resume:  # a resume compares the plan, and restores the machine's settings
         problems.append(
-            f"{join_words(changed)} {'is' if len(changed) == 1 else 'are'} for sweeper's own training, and --command "
-            "trains by your script; leave it out"
-            + (" (folds: sweeper confirm --folds)" if "folds" in settings.model_fields_set else "")
+            f"with --command your script trains, and not sweeper; leave out {join_words(changed)} (sweeper confirm has "
+            "folds by your script)"
         )
-    metric = settings.metric
-    if metric in METRICS and METRICS[metric].parts is not None:
-        problems.append(f"--metric {metric} needs label maps, and a script gives counts of pixels; use --metric miou")
-    elif metric is not None and metric not in METRICS:
-        problems.append(f"--metric {metric} cannot be your own with --command; use {', '.join(METRICS)}")
+    usable = [name for name, metric in METRICS.items() if metric.parts is None]
+    if settings.metric not in (None, *usable):
+        problems.append(
+            f"--metric {settings.metric} needs label maps or your own code, and a script gives counts of pixels; use "
+            f"{join_words(usable)}"
+        )
     if settings.data is None and settings.images is None and not settings.resume:
         problems.append("the data that the script trains on must be named; give its folder, sweeper run FOLDER")
     if problems:
@@ -59,23 +58,20 @@ def resolve_sources(command: str | None, old: StudyPlan | None) -> dict[str, str
     """
     if command is None:
         return None
-    words = split_command(command)
     if old is None or old.sources is None:
-        return hash_sources(words)
-    if changed := list_changed_sources(old.sources, words):
+        return hash_sources(command)
+    if changed := name_changed_sources(old.sources, command):
         raise StudyError(
-            f"the script must be the one that the study began with, and {join_words(changed[:3])} changed; put it "
-            "back, or begin another study with another --study"
+            f"the script must be the one that the study began with, and {changed} changed; put it back, or begin "
+            "another study with another --study"
         )
     return old.sources
 
 
 def warn_of_changed_script(command: str | None, sources: Mapping[str, str] | None, warn: Callable[[str], None]) -> None:
     """Warn if files of the script changed while it trained."""
-    if command is None or sources is None:
-        return
-    if changed := list_changed_sources(sources, split_command(command)):
-        warn(f"{join_words(changed[:3])} changed meanwhile: later trainings may be of another script")
+    if command is not None and sources is not None and (changed := name_changed_sources(sources, command)):
+        warn(f"{changed} changed meanwhile: later trainings may be of another script")
 
 
 def divide_by_script(
@@ -112,16 +108,10 @@ def divide_by_script(
         )
     if problems:
         raise ScriptError(hide_command_secrets(settings.command), problems)
-    cost = ""
-    if probe.seconds_per_training is not None:
-        cost = f"; a whole training takes about {format_duration(probe.seconds_per_training)}"
-    images = ", ".join(f"{format_count(count, 'image')} of {split}" for split, count in probe.images.items())
-    log(f"losses can be compared in this script (pairing: {probe.pairing}; {images}{cost})")
+    log(probe.text)
     if names != dataset.classes:
         renamed = [f"{script} is {data}" for script, data in zip(names, dataset.classes, strict=True) if script != data]
         log(f"note: classes are matched by their order: {', '.join(renamed)}")
-    for note in probe.notes:
-        log(f"note: {note}")
     divided = divide_as_script(dataset, probe.names["val"], probe.names["test"])
     return divided.model_copy(update={"script_ignores": probe.ignore_index})
 

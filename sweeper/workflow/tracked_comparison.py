@@ -22,15 +22,14 @@ from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
     OPENS_PARENT,
     STATE,
+    STATUS,
     TAG_LIMIT,
     DesiredRun,
     MetricPoint,
+    drop_missing,
     format_parameter,
     make_dataset_input,
 )
-
-STATES = {"trained": ("complete", "FINISHED"), "diverged": ("complete", "FINISHED"), "failed": ("failed", "FAILED")}
-"""Tag `sweeper.state` and MLflow's status, by a training's state."""
 
 
 class ComparisonRuns:
@@ -48,7 +47,7 @@ class ComparisonRuns:
         self._plan, self._resume_command = plan, resume_command
         self._warn, self._place = warn, hide_address_secrets(uri)
         self._mirror, self._writing = MlflowMirror(connect_to_mlflow(uri), uri), threading.Lock()
-        self._has_failed = self._is_closed = False
+        self._has_failed = False
         self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
         digest = hashlib.sha256(str(plan.probe.class_pixels).encode()).hexdigest()
         self._images = make_dataset_input("the script's", digest, "local", plan.probe.command, "confirmation")
@@ -76,29 +75,25 @@ class ComparisonRuns:
 
     def write_answer(self, document: AnswerDocument, trainings: Sequence[TrainingRow], folder: Path) -> None:
         """Write the answer, the report's files, and the runs that MLflow lacks."""
-        use = "" if document.use is None else document.use.loss
+        row = next(row for row in document.losses if document.use is not None and row.loss == document.use.loss)
         tags = {"sweeper.outcome": document.outcome.value, "sweeper.sure": document.sure.value}
-        tags |= {"sweeper.use": use, NOTE: format_head(document)}
-        row = next(row for row in document.losses if row.loss == use)
+        tags |= {"sweeper.use": row.loss, NOTE: format_head(document)}
         ends = {} if row.score is None else {"_ci_low": row.score.low, "_ci_high": row.score.high}
         scores = {"": row.mean, **ends}
-        values = {
-            f"{name}{end}": value for end, score in scores.items() for name, value in self._list_scores("test", score)
-        }
+        values = {f"test/{name}{end}": score for end, score in scores.items() for name in self._metrics}
+        last = MetricPoint(values, 0, int(time.time() * 1000))
         self._has_failed = False
         for training in trainings:
             self.write_training(training)
-        self._run = self._run._replace(tags=self._run.tags | tags, last=MetricPoint(values, 0, int(time.time() * 1000)))
+        self._run = self._run._replace(tags=self._run.tags | tags, last=last)
         self.close("FINISHED")
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             self._attempt(partial(self._mirror.send_file, folder, path))
 
     def close(self, status: str) -> None:
-        """End the comparison's run with MLflow's status, unless it has ended."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._run = self._run._replace(status=status, end=int(time.time() * 1000))
-            self._attempt(partial(self._mirror.write_run, SWEEP, self._run))
+        """End the comparison's run with MLflow's status."""
+        self._run = self._run._replace(status=status, end=int(time.time() * 1000))
+        self._attempt(partial(self._mirror.write_run, SWEEP, self._run))
 
     def _attempt(self, write: Callable[[], object]) -> None:
         """Write something; warn of the first failure, and write nothing more before the answer."""
@@ -130,42 +125,34 @@ class ComparisonRuns:
     def _make_run(self, row: TrainingRow) -> DesiredRun:
         plan, now = self._plan, int(time.time() * 1000)
         loss = next(loss for loss in plan.losses if loss.name == row.loss)
-        state, status = STATES[row.state]
-        fold = "" if row.fold is None else f" fold {row.fold + 1}"
-        what = f"seed {row.seed}{fold}" if row.purpose == "confirm" else f"rate {row.lr_factor:.3g}"
-        tags = {
+        state = "failed" if row.state == "failed" else "complete"
+        fold = {} if row.fold is None else {"fold": str(row.fold + 1)}
+        seed = " ".join([f"seed {row.seed}", *(f"{name} {number}" for name, number in fold.items())])
+        what = seed if row.purpose == "confirm" else f"rate {row.lr_factor:.3g}"
+        texts = {
             "sweeper.kind": row.purpose,
             "sweeper.family": loss.family,
             "sweeper.trial": str(self._number_training(row)),
             STATE: state,
             "mlflow.parentRunId": self._mirror.parent_run_id,
             **OPENS_PARENT,
-            **{f"sweeper.own_run.{tracker}": run[:TAG_LIMIT] for tracker, run in row.own_runs.items()},
+            **{f"sweeper.own_run.{tracker}": run for tracker, run in row.own_runs.items()},
+            "sweeper.collapse": "diverged" if row.state == "diverged" else "",
+            "sweeper.reason": row.problem,
         }
-        tags |= {"sweeper.collapse": "diverged"} if row.state == "diverged" else {}
-        tags |= {"sweeper.reason": row.problem[:TAG_LIMIT]} if row.problem else {}
-        params = {"loss.family": row.loss, "seed": str(row.seed), "share": format_parameter(row.share)}
+        params = {"loss.family": row.loss, "seed": str(row.seed), "share": format_parameter(row.share), **fold}
         params |= {f"loss.{name}": format_parameter(value) for name, value in loss.params.items()}
         params |= {"lr_factor": format_parameter(row.lr_factor)}
-        params |= {} if row.fold is None else {"fold": str(row.fold + 1)}
         point = "threshold" if plan.task.task == "binary" else "tau"
-        values = {
-            "seconds": row.seconds,
-            **dict(self._list_scores("val", row.val)),
-            **dict(self._list_scores("test", row.test)),
-        }
-        values |= {} if row.point is None else {f"val/{point}": row.point}
+        scores = {"val": row.val, "test": row.test}
+        values = {f"{split}/{name}": score for split, score in scores.items() for name in self._metrics}
         return DesiredRun(
             name=f"{row.loss} {what}",
-            tags=tags,
+            tags={name: text[:TAG_LIMIT] for name, text in texts.items() if text},
             params=params,
             dataset=self._images,
             start=now - int(row.seconds * 1000),
-            status=status,
+            status=STATUS[state],
             end=now,
-            last=MetricPoint(values, 0, now),
+            last=MetricPoint(drop_missing({"seconds": row.seconds, f"val/{point}": row.point, **values}), 0, now),
         )
-
-    def _list_scores(self, split: str, score: float | None) -> list[tuple[str, float]]:
-        """Return a score under each of its names in MLflow."""
-        return [] if score is None else [(f"{split}/{name}", score) for name in self._metrics]

@@ -242,7 +242,7 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper:
     words = list_run_words(tmp_path, script, "whole")
     status, out, error = sweeper(*words, "--json")
     assert status == 0, error
-    assert "losses can be compared in this script (pairing: exact; 4 images of val, 4 images of test" in error
+    assert "Losses can be compared in this script: " in error and "scores   val: logits of 4 images; test: " in error
     assert "as 1 % of a training takes" in error
     whole = json.loads(out)
     assert len(whole["losses"]) == 2 and {row["seeds"] for row in whole["losses"]} == {1}

@@ -139,9 +139,9 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
         monkeypatch.setattr(starter, "run_script", script.run)
         options = {name: changes.pop(name) for name in ("is_stopped", "log") if name in changes}
         plan = make_plan(script, losses, **changes)
-        starts = ScriptStarter(["train"], workers=workers, **options)
+        starts = ScriptStarter("train", workers=workers, **options)
         training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("log", lambda _: None))
-        return confirm_losses("own", tmp_path / "own", plan, training, resume_command=RESUME_COMMAND)
+        return confirm_losses("own", plan, training, resume_command=RESUME_COMMAND)
 
     return run
 
@@ -218,7 +218,7 @@ def test_an_open_comparison_names_the_command_that_would_settle_it(compare: Comp
     assert (answer.outcome, answer.sure) == ("keep", "open") and {row.seeds for row in answer.losses} == {5}
     assert "Keep `cross_entropy` for now: another loss may gain up to 0.0" in format_head(answer)
     (step,) = answer.next
-    assert (step.code, step.command) == ("SEEDS", f"{RESUME_COMMAND} --seeds 8")
+    assert (step.code, step.command) == ("SEEDS", f"{RESUME_COMMAND} --seeds 21")
 
 
 def test_worse_losses_get_no_more_seeds(compare: Compare) -> None:
@@ -242,8 +242,8 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
         script = make_script(gaps={}, quality=quality, kind="number", noise=0.05)
         monkeypatch.setattr(starter, "run_script", script.run)
         plan = make_plan(script, "dice")
-        trainings = ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
-        confirmation = confirm_losses("a", tmp_path / f"{sweep}", plan, trainings, resume_command=RESUME_COMMAND)
+        trainings = ScriptTrainings(ScriptStarter("x"), tmp_path / f"{sweep}", plan.task)
+        confirmation = confirm_losses("a", plan, trainings, resume_command=RESUME_COMMAND)
         changes += confirmation.answer.outcome == "change"
     assert changes < 20
 
@@ -552,8 +552,8 @@ def test_a_moved_comparison_is_judged_without_a_training(
     before = compare(script).answer
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     plan = make_plan(script, "dice")
-    moved = ScriptTrainings(ScriptStarter(["train"]), tmp_path / "elsewhere", plan.task)
-    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, resume_command=RESUME_COMMAND).answer
+    moved = ScriptTrainings(ScriptStarter("train"), tmp_path / "elsewhere", plan.task)
+    after = confirm_losses("own", plan, moved, resume_command=RESUME_COMMAND).answer
     assert after == before and len(script.trained) == 6
 
 
@@ -684,4 +684,4 @@ def test_a_metric_for_scores_of_the_script_is_refused_and_a_changed_source_is_re
     assert status == 2 and "--metric is for logits and counts, and the script gives a score" in error
     status, out, error = sweeper(*WORDS, *CHEAP)
     assert status == 0, error
-    assert "Changed meanwhile: train.py; later trainings may be of another script." in " ".join(out.split())
+    assert "train.py changed meanwhile: later trainings may be of another script." in " ".join(out.split())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.scripts.sources import hash_sources, list_changed_sources
+from sweeper.scripts.sources import hash_sources, name_changed_sources
 
 
 def test_changed_sources_of_a_script_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,14 +14,14 @@ def test_changed_sources_of_a_script_are_listed(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "parts").mkdir()
     for name in ("train.py", "parts/network.py"):
         (tmp_path / name).write_text("x = 1\n")
-    words = ["python", "train.py"]
-    first = hash_sources(words)
-    assert hash_sources(["python", "-m", "train"]) == first
+    command = "python train.py"
+    first = hash_sources(command)
+    assert hash_sources("python -m train") == first
     assert {*first} == {"train.py", "parts/network.py"}
     for new in ("notes.txt", "another_script.py"):
         (tmp_path / new).write_text("x = 3")
-    assert list_changed_sources(first, words) == []
+    assert name_changed_sources(first, command) == ""
     (tmp_path / "parts" / "network.py").write_text("x = 2\n")
-    assert list_changed_sources(first, words) == ["parts/network.py"]
+    assert name_changed_sources(first, command) == "parts/network.py"
     (tmp_path / "train.py").unlink()
-    assert list_changed_sources(first, words) == ["parts/network.py", "train.py"]
+    assert name_changed_sources(first, command) == "parts/network.py and train.py"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sweeper.core.records import Task
 from sweeper.scripts.contract import TrialDocument
+from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.script_start import ScriptStart, find_start_problems
 from sweeper.scripts.starter import ScriptStarter
 
@@ -23,6 +24,7 @@ def train_once(command: str, folder: Path, *, classes: int = 2, family: str = "d
     """Return one training as of a comparison, which has no problem."""
     trial = TrialDocument(kind="confirm", family=family, params={}, seed=3)
     task: Task = "binary" if classes == 2 else "multiclass"
-    start = ScriptStarter(shlex.split(command)).train(trial, folder, task, (1 / classes,) * classes, "a training")
+    data = ScriptTask(task=task, kinds={}, metric="miou", class_pixels=(1,) * classes)
+    start = ScriptStarter(command).train(trial, folder, data, "a training")
     assert [*find_start_problems(start, 900)] == []
     return start

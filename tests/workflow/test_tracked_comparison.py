@@ -40,9 +40,9 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
         monkeypatch.setattr(starter, "run_script", script.run)
         warn = (warnings or []).append if warnings is None else warnings.append
         runs = ComparisonRuns(get_address(tmp_path), "own", plan, warn, resume_command=RESUME_COMMAND)
-        starts = ScriptStarter(["train"], workers=2)
+        starts = ScriptStarter("train", workers=2)
         trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, on_training_end=runs.write_training)
-        confirmation = confirm_losses("own", tmp_path / "own", plan, trainings, resume_command=RESUME_COMMAND)
+        confirmation = confirm_losses("own", plan, trainings, resume_command=RESUME_COMMAND)
         runs.write_answer(confirmation.answer, confirmation.trainings, tmp_path / "report")
         return runs
 
