@@ -89,36 +89,19 @@ def search_spaces_dir() -> Path:
 
 
 class ReportPaths:
-    """Paths of the files of one study's report: `OUT/STUDY/…`."""
+    """Paths of the files of a report: of a study or comparison in `OUT/NAME`, of a judgement in `OUT` itself."""
 
-    def __init__(self, out: Path, study: str) -> None:
-        self.folder = out / make_folder_name(study)
+    def __init__(self, out: Path, name: str = "") -> None:
+        self.folder = out / make_folder_name(name) if name else out
         self.markdown = self.folder / "report.md"
         self.html = self.folder / "report.html"
         self.recommendation = self.folder / "recommendation.json"
         self.trials = self.folder / "trials.csv"
+        self.trainings = self.folder / "trainings.csv"
+        self.loss = self.folder / "loss.py"
         self.split = self.folder / "split.csv"
         self.paper = self.folder / "paper.tex"
         self.figures = self.folder / "figures"
-
-
-class JudgementPaths:
-    """Paths of the files of a judgement, in the folder itself."""
-
-    def __init__(self, folder: Path) -> None:
-        self.markdown = folder / "report.md"
-        self.html = folder / "report.html"
-        self.document = folder / "recommendation.json"
-        self.figures = folder / "figures"
-
-
-class ConfirmationPaths(JudgementPaths):
-    """Paths of the files of a comparison's report, including a judgement's."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.loss = folder / "loss.py"
-        self.trainings = folder / "trainings.csv"
 
 
 View = Literal["sweep", "search", "finalists"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweeper.core.document import format_json
-from sweeper.core.paths import JudgementPaths
+from sweeper.core.paths import ReportPaths
 from sweeper.evidence.answer_text import format_score
 from sweeper.evidence.document import AnswerDocument, DifferenceRow, LossRow
 from sweeper.evidence.phrases import format_phrase, list_remarks
@@ -42,10 +42,10 @@ def write_judgement(
     Raises:
         OSError: if a file cannot be written.
     """
-    paths = JudgementPaths(out)
+    paths = ReportPaths(out)
     drawn = list_differences(judgement)
     save_all({"differences": drawn}, paths.figures)
-    paths.document.write_text(format_json(document.document), "utf-8")
+    paths.recommendation.write_text(format_json(document.document), "utf-8")
     remarks = [f"- {escape_prose(text)}" for text in list_remarks(document, "text", "fold")]
     parts = [
         f"# {title or f'{escape_md(document.scale.score)} of {len(document.losses)} methods'}",

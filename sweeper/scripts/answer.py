@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sweeper.core.paths import ConfirmationPaths
+from sweeper.core.paths import ReportPaths
 from sweeper.core.records import NextStep, Remark, Use
 from sweeper.core.text import capitalise, format_count, format_duration
 from sweeper.evidence.answer import make_remark
@@ -37,8 +37,8 @@ class Confirmation:
     rows: Sequence[TrainingRow]
     """Trainings of the confirmation."""
     judgement: Judgement
-    plain: Judgement | None
-    """Judgement at 0.5 or τ = 0; None where the script itself decides."""
+    plain: Judgement
+    """Judgement at 0.5 or τ = 0; the same where the script itself decides."""
 
     @property
     def trainings(self) -> tuple[TrainingRow, ...]:
@@ -48,8 +48,8 @@ class Confirmation:
     @property
     def used(self) -> ScriptLoss:
         """The loss to use."""
-        use = self.judgement.answer.use
-        return next(loss for loss in self.plan.losses if use is not None and loss.name == use.loss)
+        name = _name_used(self.judgement)
+        return next(loss for loss in self.plan.losses if loss.name == name)
 
     @cached_property
     def answer(self) -> AnswerDocument:
@@ -71,6 +71,12 @@ class Confirmation:
         return step.model_copy(update={"command": more})
 
 
+def _name_used(judgement: Judgement) -> str:
+    use = judgement.answer.use
+    assert use is not None  # losses that did not train are not judged
+    return use.loss
+
+
 def is_settled(contest: MethodContest) -> bool:
     """Return whether each loss has beaten the present one, was beaten by it, or gains at most the margin over it."""
     base = contest.baseline or 0
@@ -83,12 +89,12 @@ def is_settled(contest: MethodContest) -> bool:
 
 def _list_remarks(result: Confirmation) -> Iterator[Remark]:
     """Yield what the script's trainings add to the answer of their scores."""
-    plan, plain, kind = result.plan, result.plain, result.plan.probe.scores["test"]
+    plan, kind = result.plan, result.plan.probe.scores["test"]
     if kind != "logits":
         yield make_remark("OWN_RULE" if kind == "counts" else "OWN_SCORE")
     for note in plan.probe.notes:
         yield make_remark("DATA", text=capitalise(note))
-    if bad := [row for row in (*result.tuned, *result.rows) if row.state != "trained"]:
+    if bad := [row for row in result.trainings if row.state != "trained"]:
         titles = [f"{row.loss} (seed {row.seed}, {row.lr_factor:.3g} × the rate) {row.state}" for row in bad]
         yield make_remark("BAD_TRAININGS", text="; ".join(titles))
     if lost := [row for row in result.rows if row.lost > MOST_LOST]:
@@ -99,12 +105,13 @@ def _list_remarks(result: Confirmation) -> Iterator[Remark]:
         vals.setdefault(row.loss, []).append(row.val)
     if equal := tuple(loss for loss, scores in vals.items() if len(scores) > len({*scores}) == 1):
         yield make_remark("UNTUNED", losses=equal)
-    for end in {min(plan.rates), max(plan.rates)} if len(plan.rates) > 1 else ():
-        if names := tuple(name for name, factor in result.factors.items() if factor == end):
+    for end in (plan.rates[0], plan.rates[-1]):  # in ascending order
+        names = tuple(name for name, factor in result.factors.items() if factor == end)
+        if result.tuned and names:
             yield make_remark("RATE_END", rate=end, losses=names)
-    if plain is not None and plain.answer.use is not None and plain.answer.use.loss != result.used.name:
+    if (plain := _name_used(result.plain)) != result.used.name:
         point = "threshold 0.5" if plan.task.task == "binary" else "τ = 0"
-        yield make_remark("POINT_HANGS", point=point, loss=plain.answer.use.loss)
+        yield make_remark("POINT_HANGS", point=point, loss=plain)
     if plan.extended:
         yield make_remark("MORE_SEEDS_ASKED")
 
@@ -116,7 +123,7 @@ def write_confirmation(made: Confirmation, out: Path) -> None:
         OSError: if a file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    paths, loss, task = ConfirmationPaths(out), made.used, made.plan.task
+    paths, loss, task = ReportPaths(out), made.used, made.plan.task
     text = make_loss_text(loss.family, loss.params, task.task, task.frequencies, made.plan.probe.ignore_index)
     paths.loss.write_text(text, "utf-8")
     with paths.trainings.open("w", newline="", encoding="utf-8") as file:

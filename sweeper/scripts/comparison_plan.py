@@ -234,20 +234,17 @@ def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ..
     """Forecast in lines what the comparison costs and how precise its answer will be."""
     first, last = plan.analyses[0], plan.analyses[-1]
     least, most = plan.count_trainings(first.seeds), plan.count_trainings(last.seeds)
-    cost = (f"{math.ceil(least)} to " if most > least else "") + f"{math.ceil(most)} whole trainings"
+    trainings = dict.fromkeys(f"{math.ceil(count)}" for count in (least, most))
+    cost = f"{' to '.join(trainings)} whole trainings"
     if plan.probe.seconds_per_training is not None:
         each = plan.probe.seconds_per_training / workers
         cost += f", {format_duration_range(least * each, most * each)} at {format_count(workers, 'training')} a time"
-    is_known = plan.task.has_counts  # else the score's unit is unknown
-    widths = [
-        f"± {_compute_width(plan, analysis) * (USUAL_SPREAD if is_known else 1):.{3 if is_known else 1}f} after "
-        f"{format_count(analysis.seeds, 'seed')}"
-        for analysis in ((first, last) if most > least else (last,))
-    ]
-    spread = (
-        f"if trainings of one loss spread by {USUAL_SPREAD:g}"
-        if is_known
-        else "in standard deviations of the scores of one loss's trainings"
+    size, digits, spread = (1.0, 1, "in standard deviations of the scores of one loss's trainings")
+    if plan.task.has_counts:  # else the score's unit is unknown
+        size, digits, spread = (USUAL_SPREAD, 3, f"if trainings of one loss spread by {USUAL_SPREAD:g}")
+    widths = dict.fromkeys(
+        f"± {_compute_width(plan, analysis) * size:.{digits}f} after {format_count(analysis.seeds, 'seed')}"
+        for analysis in (first, last)
     )
     how = "paired by seed" if plan.paired else "unpaired, as the script does not repeat its trainings"
     tuned = (

@@ -55,9 +55,8 @@ def confirm_losses(
         log(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}")
         if is_settled(judgement.contest):
             break
-    plain = None
-    if plan.probe.scores["test"] == "logits":
-        plain = _judge(plan, rows, trainings, analysis, plain=True)
+    has_point = plan.probe.scores["test"] == "logits"
+    plain = _judge(plan, rows, trainings, analysis, plain=True) if has_point else judgement
     return Confirmation(name, resume_command, plan, factors, tuned, rows, judgement, plain)
 
 
@@ -159,7 +158,6 @@ def _judge(
     scores = ScoreRows(
         columns=_make_columns(plan, rows, trainings, plain=plain),
         source="the trainings",
-        metric=None if plan.task.has_counts else "score",
         design=_describe_design(plan),
     )
     request = ScoreRequest(

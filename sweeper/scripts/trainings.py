@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,10 +50,10 @@ class TrainingRow(Record):
     fold: int | None
     state: Literal["trained", "diverged", "failed"]
     """diverged: logits were not finite, and all answers count as wrong; failed: it gave no scores."""
-    val: float | None
+    val: float | None = None
     """Score on validation, at the operating point that is best there."""
-    test: float | None
-    point: float | None
+    test: float | None = None
+    point: float | None = None
     """Operating point that validation chose: threshold or τ; null = the script's own rule."""
     lost: float = 0.0
     """What another operating point would gain on the test images."""
@@ -156,11 +157,10 @@ class ScriptTrainings:
         row = self._make_row(job, start)
         with replace_atomically(folder / ENDED) as part:
             part.write_text(row.model_dump_json(indent=2), "utf-8")
-        score = "failed" if row.test is None else f"{self._task.test_name} {row.test:.4f}"
-        if job.purpose == "tune" and row.val is not None:
-            score = f"validation {row.val:.4f}"
         self._on_training_end(row)
-        self._log(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")
+        name, score = ("validation", row.val) if job.purpose == "tune" else (self._task.test_name, row.test)
+        ended = f"{name} {score:.4f}" if row.state == "trained" else row.state
+        self._log(f"{job.title}: {ended}, {format_duration(row.seconds)}")
         return row
 
     def _make_row(self, job: ScriptJob, start: ScriptStart) -> TrainingRow:
@@ -170,34 +170,27 @@ class ScriptTrainings:
             ScriptError: if it is of the confirmation, and gave no scores; or has other images or labels than others.
         """
         problems = self._task.find_problems(start, self._starter.seconds)
-        other = [] if problems else self._data_check.find_problems(start.folder, start.trial)
-        if other or (problems and job.purpose == "confirm"):
-            problems += other
-            raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
-        diverged = start.has_diverged
-        val = test = point = None
-        lost = 0.0
-        if not problems:
-            val_scores = self._task.read_scores(start.folder, "val")
-            point = self._task.choose_point(val_scores, diverged=diverged)
-            val = self._task.score_at_best(val_scores, diverged=diverged)
-            if job.purpose == "confirm":
-                test_scores = self._task.read_scores(start.folder, "test")
-                test = self._task.score_split(test_scores, point, diverged=diverged)
-                lost = self._task.score_at_best(test_scores, diverged=diverged) - test
-        return TrainingRow(
+        make_row = partial(
+            TrainingRow,
             **{**job._asdict(), "loss": job.loss.name},
-            state="failed" if problems else "diverged" if diverged else "trained",
-            val=val,
-            test=test,
-            point=point,
-            lost=lost,
             seconds=round(start.ended.seconds, 3),
             folder=str(start.folder),
             megabytes=round(sum(p.stat().st_size for p in start.folder.rglob("*") if p.is_file()) / 1e6, 3),
-            problem=problems[0] if problems else "",
             own_runs=start.own_runs,
         )
+        if problems and job.purpose == "tune":
+            return make_row(state="failed", problem=problems[0])
+        if problems := problems or self._data_check.find_problems(start.folder, start.trial):
+            raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
+        diverged, test, lost = start.has_diverged, None, 0.0
+        val_scores = self._task.read_scores(start.folder, "val")
+        point = self._task.choose_point(val_scores, diverged=diverged)
+        val = self._task.score_at_best(val_scores, diverged=diverged)
+        if job.purpose == "confirm":
+            test_scores = self._task.read_scores(start.folder, "test")
+            test = self._task.score_split(test_scores, point, diverged=diverged)
+            lost = self._task.score_at_best(test_scores, diverged=diverged) - test
+        return make_row(state="diverged" if diverged else "trained", val=val, test=test, point=point, lost=lost)
 
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
         """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""
