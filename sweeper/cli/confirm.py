@@ -40,7 +40,7 @@ def _parse_factor(text: str, most: float = 1e6) -> float:
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"must be a number or a fraction such as 1/3, got {text!r}") from error
     if not 0 < value <= most:
-        raise ValueError(f"must be above 0, and at most {most:g}, got {text!r}")
+        raise ValueError(f"must be above 0, and at most {most:,.0f}, got {text!r}")
     return value
 
 
@@ -149,29 +149,33 @@ def command(
 
         comparison_plan.write_plan(folder, plan)
         stop.defer_signals()
+
+        def is_stopped() -> bool:
+            return stop.status is not None
+
         starter = ScriptStarter(
             plan.command,
             seconds=options["time_limit"] or inf,
             workers=workers,
-            is_stopped=lambda: stop.status is not None,
+            is_stopped=is_stopped,
             log=log,
         )
-        runs = ComparisonRuns(tracking_uri, name, plan, log, resume_command=resume_command)
+        runs = ComparisonRuns(tracking_uri, name, plan, log, resume_command=resume_command, stopped=is_stopped)
         trainings = ScriptTrainings(starter, folder, plan.task, log, runs.write_training)
         report = out / make_folder_name(name)
         try:
             made = confirm_losses(name, plan, trainings, resume_command=resume_command, log=log)
             document = _finish(made, report, time.monotonic() - began, as_json=as_json)
         except InterruptedSweepError as error:
-            runs.close("KILLED")
+            runs.end_sweep("KILLED")
             raise InterruptedSweepError(
                 f"stopped; what ended is kept, and `{resume_command}` continues", stop.status or 130
             ) from error
         except Exception as error:
-            runs.close("FAILED")
+            runs.end_sweep("FAILED")
             error.add_note(resume_command)
             raise
-        runs.write_answer(document, made.trainings, report.resolve())
+        runs.write_answer(document, made.trainings, report)
         log(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")
 
 

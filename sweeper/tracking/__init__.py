@@ -25,5 +25,5 @@ from sweeper.tracking.mlflow_connection import (
     get_server_version,
     list_prepared_studies,
 )
-from sweeper.tracking.tracker import MlflowTracker, SweepSummary
+from sweeper.tracking.tracker import MlflowTracker, MlflowWriter, SweepSummary
 from sweeper.tracking.values import NOTE, NOTE_LIMIT, make_class_slugs

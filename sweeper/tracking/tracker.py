@@ -1,4 +1,4 @@
-"""Track a study in MLflow: a thread writes the results in the study's storage, and then each new result.
+"""Track trainings in MLflow: a thread writes the results of a study or comparison, and then each new result.
 
 The training loop waits for MLflow only at its end. While MLflow is away, unwritten runs stay in memory; after a kill
 they are made from the study.
@@ -73,8 +73,8 @@ class SweepSummary(NamedTuple):
     """Folder of the report's files."""
 
 
-class MlflowTracker:
-    """Writes the missing parts of one study to MLflow. Only the training loop's thread reports to the user."""
+class MlflowWriter:
+    """Writes the runs of a sweep to MLflow in a thread. Only the thread that trains reports to the user."""
 
     def __init__(
         self,
@@ -108,12 +108,176 @@ class MlflowTracker:
         self._warnings = deque[str]()
         self.failure: Exception | None = None
         """Error that ended the last pass; None = none."""
-        self._shown: dict[str, float] = {}
-        """Seconds of running trainings at the last write of their runs."""
         self._closed = False
         self._woken, self._awaited = threading.Event(), threading.Event()
 
-    # --- The study --------------------------------------------------------------------------------------------
+    # --- The sweep --------------------------------------------------------------------------------------------
+
+    def _open_sweep(self, name: str, run: DesiredRun, mark: str, *, resume: str, command: str) -> None:
+        """Find or create the sweep's run in an experiment of this name.
+
+        `resume` is the command that continues it, and `command` the one that writes what MLflow lacks.
+
+        Raises:
+            SweeperError: if the experiment was deleted.
+            UsageError: if the store cannot take it.
+        """
+        self._sweep, self._command = run, command
+        self._advice = f"Nothing was trained. Fix this, then resume with: {resume}"
+        with explain_store_errors(self._uri, self._advice):
+            self.mirror.begin_sweep(name, run, mark)
+
+    def _start_writing(self, views: Mapping[str, str]) -> None:
+        """Begin to write what is pending, and these tags of the experiment."""
+        for key, text in views.items():
+            self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
+        threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
+
+    def conclude_sweep(self, status: str, summary: SweepSummary | None = None) -> None:
+        """End the sweep with MLflow's status `status`."""
+        now = int(time.time() * 1000)
+        if summary is not None:
+            note = _cut_note(summary.note)
+            self._update_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
+            self._update_sweep(last=MetricPoint(dict(summary.values), 0, now))
+            self._put_task("tag", NOTE, partial(self.mirror.set_tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))
+            folder = summary.folder.resolve()
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                self._put_task("file", str(path), partial(self.mirror.send_file, folder, path))
+        if self._sweep.status != status:
+            self._update_sweep(status=status, end=now)
+
+    def end_sweep(
+        self, status: str, summary: SweepSummary | None = None, *, report_alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """End the sweep, wait briefly for a store that is away, and warn of what it still lacks."""
+        self.conclude_sweep(status, summary)
+        self._wait_until_written(LAST_SECONDS if status == "KILLED" else END_PATIENCE, report_alive)
+        self.close()
+        if (lacks := self._explain_missing()) is not None:
+            self._warn(lacks)
+
+    def close(self) -> None:
+        """Stop writing; another process may already be running the study, and can write the rest from it."""
+        self._closed = True
+        self._woken.set()
+
+    # --- Pending writes ---------------------------------------------------------------------------------------
+
+    @property
+    def pending_text(self) -> str:
+        """Text on pending writes: `3 runs and 1 file`; "" if there are none."""
+        with self._lock:
+            amounts = Counter(what for what, _ in self._lacking)
+        return " and ".join(format_count(amount, what) for what, amount in amounts.items())
+
+    def _put_task(self, what: str, name: str, write: Callable[[], None]) -> None:
+        with self._lock:
+            self._lacking[what, name] = write
+        self._woken.set()
+
+    def _update_sweep(self, **changes: object) -> None:
+        self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]
+        self._put_task("run", SWEEP, partial(self.mirror.write_run, SWEEP, self._sweep))
+
+    # --- Waiting ----------------------------------------------------------------------------------------------
+
+    def _log_warnings(self) -> None:
+        while self._warnings:
+            self._warn(self._warnings.popleft())
+
+    def _wait_until_written(self, timeout: float, report_alive: Callable[[], None]) -> None:
+        """Wait until everything is written, or the store has accepted nothing for `timeout` seconds."""
+        self._awaited.set()
+        began = progress = time.monotonic()
+        before, warned = self._written, False
+        while self._gone is None and (left := self.pending_text):
+            self._woken.set()
+            time.sleep(0.05)
+            report_alive()
+            self._log_warnings()
+            now = time.monotonic()
+            if self._written != before:
+                before, progress = self._written, now
+            if now >= (began + LAST_SECONDS if self._stopped() else min(progress + timeout, began + MOST_SECONDS)):
+                break
+            if now - began > LAST_SECONDS and not warned:
+                warned = True
+                self._log(f"waiting for MLflow at {self._place}: {left} to be written")
+        self._log_warnings()
+        self._awaited.clear()
+
+    def _explain_missing(self) -> str | None:
+        """Return what the store lacks, and the command that writes it; None if it is complete."""
+        if self._is_gone():
+            return f"{self._gone}: MLflow lacks what was in it. No training is lost; this writes it: {self._command}"
+        if not (left := self.pending_text):
+            return None
+        why = "" if self.failure is None else f" ({get_cause(self.failure)})"
+        if {what for what, _ in self._lacking} == {"file"}:
+            return (
+                f"MLflow at {self._place} has every run, and lacks {left}{why}, which are in the report's folder. This "
+                "machine must be able to write where the store keeps files; or start the server with "
+                "--artifacts-destination, by which it takes those of new studies itself. Then this writes what it "
+                f"lacks: {self._command}"
+            )
+        return (
+            f"MLflow at {self._place} did not take everything: {left} left{why}. No training is lost; when "
+            f"MLflow answers, this writes what it lacks: {self._command}"
+        )
+
+    # --- In the thread ----------------------------------------------------------------------------------------
+
+    def _run_writer(self) -> None:
+        while not self._closed:
+            self._woken.wait(PASS_EVERY)
+            self._woken.clear()
+            if self._is_gone():
+                self._warnings.append(f"{self._gone}. Training continues; at its end, write MLflow: {self._command}")
+                return
+            before, self.failure = self.failure, self._write_pass()
+            if self.failure is not None and before is None:
+                self._warnings.append(
+                    f"MLflow at {self._place} fails: {get_cause(self.failure)}. Training continues; what MLflow lacks "
+                    "is written when it takes it"
+                )
+            elif self.failure is None and before is not None:
+                self._warnings.append(f"MLflow at {self._place} answers again, and has everything")
+            if self.failure is None:
+                self._awaited.wait(PASS_EVERY)
+            else:
+                self._awaited.wait(PAUSE_AFTER_FAILURE)
+                time.sleep(PASS_EVERY)
+                self._woken.set()
+
+    def _is_gone(self) -> bool:
+        """Return whether the store's file is no longer the opened one; SQLite would create an empty one."""
+        if self._gone is None and self._file is not None and (fault := self._file.find_fault()) is not None:
+            self._gone = f"{self._file.path} {fault} while it was written to"
+        return self._gone is not None
+
+    def _write_pass(self) -> Exception | None:
+        """Write all pending runs and tags, then files, which a server may refuse; return the error, if any."""
+        while True:
+            with self._lock:
+                keys = sorted(self._lacking, key=lambda key: key[0] == "file")
+                if self._closed or not keys:
+                    return None
+                key, write = keys[0], self._lacking[keys[0]]
+            try:
+                write()
+            except Exception as error:
+                with self._lock:  # try all others before it
+                    self._lacking[key] = self._lacking.pop(key)
+                return error
+            self._written += 1
+            with self._lock:
+                if self._lacking[key] is write:
+                    del self._lacking[key]
+
+
+class MlflowTracker(MlflowWriter):
+    """Writes the missing parts of one study to MLflow."""
 
     def begin_sweep(
         self,
@@ -141,10 +305,10 @@ class MlflowTracker:
         """
         created = datetime.fromisoformat(plan.created).timestamp()
         trainings = list_tracked_trainings(study, created)
-        self._study, self._plan, self._values = study, plan, RunValues(plan.conditions)
-        self._command = format_sync_command(study.study_name, storage, self._uri)
+        self._study, self._values = study, RunValues(plan.conditions)
+        self._shown: dict[str, float] = {}
         requested = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
-        self._sweep = DesiredRun(
+        sweep = DesiredRun(
             name=SWEEP,
             tags={"sweeper.kind": SWEEP, **self._values.make_class_tags(), **self._values.make_fold_tags()},
             params={"seed": str(plan.conditions.seed), **requested},
@@ -154,8 +318,9 @@ class MlflowTracker:
             end=int(max([created, *(training.ended for training in trainings)]) * 1000),
         )
         resume = format_resume_command(study.study_name, storage, places)
-        with explain_store_errors(self._uri, f"Nothing was trained. Fix this, then resume with: {resume}"):
-            self.mirror.begin_sweep(study.study_name, self._sweep, plan.created)
+        command = format_sync_command(study.study_name, storage, self._uri)
+        self._open_sweep(study.study_name, sweep, plan.created, resume=resume, command=command)
+        with explain_store_errors(self._uri, self._advice):
             dropped = {*studies.unpack_value(study.user_attrs, studies.DROPPED, []), *self.mirror.list_begun_runs()}
             self.mirror.delete_runs(dropped.difference(training.result.spec.name for training in trainings))
         is_other = studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
@@ -165,15 +330,10 @@ class MlflowTracker:
                 "the study, and the other one no more of them; --tracking-uri names the store"
             )
         free = {name for family in plan.space.families for name in family.coordinates}
-        views = {
-            "mlflow.experimentKind": "custom_model_development",
-            **make_prepared_views(free, plan.conditions.recipe.metric),
-        }
-        for key, text in views.items():
-            self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
         for training in trainings:
             self._put_training(training)
-        threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        self._start_writing(kind | make_prepared_views(free, plan.conditions.recipe.metric))
 
     def update_plan(self, conditions: Conditions) -> None:
         """Use a changed recipe from now on, and write it to the sweep's run."""
@@ -211,157 +371,21 @@ class MlflowTracker:
         self._note_runs()
         return self._explain_missing()
 
-    def conclude_sweep(self, status: str, summary: SweepSummary | None = None) -> None:
-        """End the sweep with MLflow's status `status`."""
-        now = int(time.time() * 1000)
-        if summary is not None:
-            note = _cut_note(summary.note)
-            self._update_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
-            self._update_sweep(last=MetricPoint(dict(summary.values), 0, now))
-            self._put_task("tag", NOTE, partial(self.mirror.set_tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))
-            folder = summary.folder.resolve()
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                self._put_task("file", str(path), partial(self.mirror.send_file, folder, path))
-        if self._sweep.status != status:
-            self._update_sweep(status=status, end=now)
-
     def end_sweep(
         self, status: str, summary: SweepSummary | None = None, *, report_alive: Callable[[], None] = lambda: None
     ) -> None:
-        """End the sweep, wait briefly for a store that is away, and warn of what it still lacks."""
-        self.conclude_sweep(status, summary)
-        self._wait_until_written(LAST_SECONDS if status == "KILLED" else END_PATIENCE, report_alive)
-        self.close()
+        """End the sweep, as for any; then store the ids of the trainings' runs with the study."""
+        super().end_sweep(status, summary, report_alive=report_alive)
         if status != "FAILED":  # else the study's storage may have failed
             self._note_runs()
-        if (lacks := self._explain_missing()) is not None:
-            self._warn(lacks)
-
-    def close(self) -> None:
-        """Stop writing; another process may already be running the study, and can write the rest from it."""
-        self._closed = True
-        self._woken.set()
-
-    # --- Pending writes ---------------------------------------------------------------------------------------
-
-    @property
-    def pending_text(self) -> str:
-        """Text on pending writes: `3 runs and 1 file`; "" if there are none."""
-        with self._lock:
-            amounts = Counter(what for what, _ in self._lacking)
-        return " and ".join(format_count(amount, what) for what, amount in amounts.items())
-
-    def _put_task(self, what: str, name: str, write: Callable[[], None]) -> None:
-        with self._lock:
-            self._lacking[what, name] = write
-        self._woken.set()
 
     def _put_training(self, training: TrackedTraining) -> None:
         name, run = training.result.spec.name, run_of(training, self._values, self.mirror.parent_run_id)
         self._put_task("run", name, partial(self.mirror.write_run, name, run))
 
-    def _update_sweep(self, **changes: object) -> None:
-        self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]
-        self._put_task("run", SWEEP, partial(self.mirror.write_run, SWEEP, self._sweep))
-
     def _note_runs(self) -> None:
         """Store the ids of the trainings' runs with the study."""
         studies.note_runs(self._study, self.mirror.run_ids)
-
-    # --- Waiting ----------------------------------------------------------------------------------------------
-
-    def _log_warnings(self) -> None:
-        while self._warnings:
-            self._warn(self._warnings.popleft())
-
-    def _wait_until_written(self, timeout: float, report_alive: Callable[[], None]) -> None:
-        """Wait until everything is written, or the store has accepted nothing for `timeout` seconds."""
-        self._awaited.set()
-        began = progress = time.monotonic()
-        before, warned = self._written, False
-        while self._gone is None and (left := self.pending_text):
-            self._woken.set()
-            time.sleep(0.05)
-            report_alive()
-            self._log_warnings()
-            now = time.monotonic()
-            if self._written != before:
-                before, progress = self._written, now
-            if now >= (began + LAST_SECONDS if self._stopped() else min(progress + timeout, began + MOST_SECONDS)):
-                break
-            if now - began > LAST_SECONDS and not warned:
-                warned = True
-                self._log(f"waiting for MLflow at {self._place}: {left} to be written")
-        self._log_warnings()
-        self._awaited.clear()
-
-    def _explain_missing(self) -> str | None:
-        """Return what the store lacks, and the command that writes it; None if it is complete."""
-        if self._is_gone():
-            return f"{self._gone}: MLflow lacks what was in it. The study is whole, and this writes it: {self._command}"
-        if not (left := self.pending_text):
-            return None
-        why = "" if self.failure is None else f" ({get_cause(self.failure)})"
-        if {what for what, _ in self._lacking} == {"file"}:
-            return (
-                f"MLflow at {self._place} has every run, and lacks {left}{why}, which are in the report's folder. This "
-                "machine must be able to write where the store keeps files; or start the server with "
-                "--artifacts-destination, by which it takes those of new studies itself. Then this writes what it "
-                f"lacks: {self._command}"
-            )
-        return (
-            f"MLflow at {self._place} did not take everything: {left} left{why}. The study is whole; when "
-            f"MLflow answers, this writes what it lacks: {self._command}"
-        )
-
-    # --- In the thread ----------------------------------------------------------------------------------------
-
-    def _run_writer(self) -> None:
-        while not self._closed:
-            self._woken.wait(PASS_EVERY)
-            self._woken.clear()
-            if self._is_gone():
-                self._warnings.append(f"{self._gone}. The sweep continues; at its end, write MLflow: {self._command}")
-                return
-            before, self.failure = self.failure, self._write_pass()
-            if self.failure is not None and before is None:
-                self._warnings.append(
-                    f"MLflow at {self._place} fails: {get_cause(self.failure)}. The sweep continues; what MLflow lacks "
-                    "is written when it takes it"
-                )
-            elif self.failure is None and before is not None:
-                self._warnings.append(f"MLflow at {self._place} answers again, and has everything")
-            if self.failure is None:
-                self._awaited.wait(PASS_EVERY)
-            else:
-                self._awaited.wait(PAUSE_AFTER_FAILURE)
-                time.sleep(PASS_EVERY)
-                self._woken.set()
-
-    def _is_gone(self) -> bool:
-        """Return whether the store's file is no longer the opened one; SQLite would create an empty one."""
-        if self._gone is None and self._file is not None and (fault := self._file.find_fault()) is not None:
-            self._gone = f"{self._file.path} {fault} while the sweep wrote to it"
-        return self._gone is not None
-
-    def _write_pass(self) -> Exception | None:
-        """Write all pending runs and tags, then files, which a server may refuse; return the error, if any."""
-        while True:
-            with self._lock:
-                keys = sorted(self._lacking, key=lambda key: key[0] == "file")
-                if self._closed or not keys:
-                    return None
-                key, write = keys[0], self._lacking[keys[0]]
-            try:
-                write()
-            except Exception as error:
-                with self._lock:  # try all others before it
-                    self._lacking[key] = self._lacking.pop(key)
-                return error
-            self._written += 1
-            with self._lock:
-                if self._lacking[key] is write:
-                    del self._lacking[key]
 
 
 def _cut_note(note: str) -> str:

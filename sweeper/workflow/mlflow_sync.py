@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from sweeper.core.records import SweepRecord
 from sweeper.workflow.conclude import ReportedStudy, report_study
 
 if TYPE_CHECKING:
+    from sweeper.evidence.document import AnswerDocument
     from sweeper.tracking import SweepSummary
 
 
@@ -27,19 +28,27 @@ class SyncedRuns(NamedTuple):
 
 
 def make_mlflow_summary(outcome: ReportedStudy) -> SweepSummary:
-    """Return the summary of the outcome for the sweep's run in MLflow."""
+    """Return the summary of a study's outcome for its run in MLflow."""
+    return summarise_answer(outcome.document, outcome.paths.folder, _list_view_places(outcome.sweep))
+
+
+def summarise_answer(
+    document: AnswerDocument, folder: Path, places: str = "", *, scores: Sequence[str] = ("miou",)
+) -> SweepSummary:
+    """Return the summary of an answer for MLflow; `scores` are the names of the used loss's score on the test."""
     from sweeper.report.markdown import format_note
     from sweeper.tracking import SweepSummary
 
-    document = outcome.document
     tags, values = {"sweeper.outcome": document.outcome.value, "sweeper.sure": document.sure.value}, dict[str, float]()
-    if document.use is not None:
-        tags["sweeper.use"] = document.use.loss
-        tested = next((row.test for row in document.losses if row.loss == document.use.loss), None)
-        if tested is not None:
-            names = {"estimate": "test/miou", "low": "test/miou_ci_low", "high": "test/miou_ci_high"}
-            values = {name: getattr(tested.miou, end) for end, name in names.items()}
-    return SweepSummary(_list_view_places(outcome.sweep) + format_note(document), tags, values, outcome.paths.folder)
+    for row in document.losses:
+        if document.use is not None and row.loss == document.use.loss:
+            tags["sweeper.use"] = row.loss
+            gain = row.score if row.test is None else row.test.miou
+            values = {f"test/{name}": row.mean for name in scores}
+            if gain is not None:
+                ends = {"": gain.estimate, "_ci_low": gain.low, "_ci_high": gain.high}
+                values = {f"test/{name}{end}": value for end, value in ends.items() for name in scores}
+    return SweepSummary(places + format_note(document), tags, values, folder)
 
 
 def _list_view_places(sweep: SweepRecord) -> str:

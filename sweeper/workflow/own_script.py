@@ -71,7 +71,7 @@ def resolve_sources(command: str | None, old: StudyPlan | None) -> dict[str, str
 def warn_of_changed_script(command: str | None, sources: Mapping[str, str] | None, warn: Callable[[str], None]) -> None:
     """Warn if files of the script changed while it trained."""
     if command is not None and sources is not None and (changed := name_changed_sources(sources, command)):
-        warn(f"{changed} changed meanwhile: later trainings may be of another script")
+        warn(f"later trainings may be of another script: {changed} changed meanwhile")
 
 
 def divide_by_script(

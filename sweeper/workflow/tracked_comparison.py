@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sweeper.core.errors import get_cause
-from sweeper.core.redact import hide_address_secrets
 from sweeper.evidence.document import AnswerDocument
-from sweeper.evidence.phrases import format_head
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import FIRST_SEED
 from sweeper.scripts.trainings import TrainingRow
-from sweeper.tracking import NOTE, connect_to_mlflow, explain_store_errors
-from sweeper.tracking.mirror import SWEEP, MlflowMirror
+from sweeper.tracking import MlflowWriter
+from sweeper.tracking.mirror import SWEEP
 from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
     OPENS_PARENT,
@@ -30,28 +26,36 @@ from sweeper.tracking.values import (
     format_parameter,
     make_dataset_input,
 )
+from sweeper.workflow.mlflow_sync import summarise_answer
 
 
-class ComparisonRuns:
+class ComparisonRuns(MlflowWriter):
     """Writes a comparison to MLflow; a failing store stops no training, and a resume writes what the store lacks."""
 
     def __init__(
-        self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None], *, resume_command: str
+        self,
+        uri: str,
+        name: str,
+        plan: ConfirmationPlan,
+        log: Callable[[str], None],
+        *,
+        resume_command: str,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Find or create the comparison's run, in an experiment of its name; `resume_command` resumes it.
+        """Find or create the comparison's run, in an experiment of its name.
+
+        `resume_command` resumes it, and `stopped` returns whether the user wants to stop waiting.
 
         Raises:
             UsageError: if the store does not accept it.
             SweeperError: if the experiment was deleted there.
         """
-        self._plan, self._resume_command = plan, resume_command
-        self._warn, self._place = warn, hide_address_secrets(uri)
-        self._mirror, self._writing = MlflowMirror(connect_to_mlflow(uri), uri), threading.Lock()
-        self._has_failed = False
+        super().__init__(uri, warn=log, log=log, stopped=stopped)
+        self._plan = plan
         self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
         digest = hashlib.sha256(str(plan.probe.class_pixels).encode()).hexdigest()
         self._images = make_dataset_input("the script's", digest, "local", plan.probe.command, "confirmation")
-        self._run = DesiredRun(
+        run = DesiredRun(
             name=SWEEP,
             tags={"sweeper.kind": SWEEP},
             params={"command": plan.probe.command, "losses": ", ".join(loss.name for loss in plan.losses)},
@@ -60,54 +64,22 @@ class ComparisonRuns:
             status="RUNNING",
             end=0,
         )
-        advice = f"No training was started; correct it, then: {resume_command}"
-        with explain_store_errors(uri, advice):
-            self._mirror.begin_sweep(name, self._run, plan.created or name)
-            coordinates = {key for loss in plan.losses for key in loss.params}
-            present = self._mirror.client.get_experiment(self._mirror.experiment_id).tags  # of a study of the same name
-            for key, view in make_prepared_views(coordinates, self._metrics[-1], tried="tune").items():
-                if key not in present:
-                    self._mirror.set_tag(key, view)
+        self._open_sweep(name, run, plan.created or name, resume=resume_command, command=resume_command)
+        free = {key for loss in plan.losses for key in loss.params}
+        views = make_prepared_views(free, self._metrics[-1], tried="tune")
+        present = self.mirror.client.get_experiment(self.mirror.experiment_id).tags  # of a study of the same name
+        self._start_writing({key: view for key, view in views.items() if key not in present})
 
     def write_training(self, row: TrainingRow) -> None:
         """Write the run of a training that has ended."""
-        self._attempt(partial(self._mirror.write_run, self._make_name(row), self._make_run(row)))
+        name = self._make_name(row)
+        self._put_task("run", name, partial(self.mirror.write_run, name, self._make_run(row)))
 
     def write_answer(self, document: AnswerDocument, trainings: Sequence[TrainingRow], folder: Path) -> None:
-        """Write the answer, the report's files, and the runs that MLflow lacks."""
-        row = next(row for row in document.losses if document.use is not None and row.loss == document.use.loss)
-        tags = {"sweeper.outcome": document.outcome.value, "sweeper.sure": document.sure.value}
-        tags |= {"sweeper.use": row.loss, NOTE: format_head(document)}
-        ends = {} if row.score is None else {"_ci_low": row.score.low, "_ci_high": row.score.high}
-        scores = {"": row.mean, **ends}
-        values = {f"test/{name}{end}": score for end, score in scores.items() for name in self._metrics}
-        last = MetricPoint(values, 0, int(time.time() * 1000))
-        self._has_failed = False
+        """Write the answer, the report's files, and the runs that MLflow lacks, and wait briefly for that."""
         for training in trainings:
             self.write_training(training)
-        self._run = self._run._replace(tags=self._run.tags | tags, last=last)
-        self.close("FINISHED")
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            self._attempt(partial(self._mirror.send_file, folder, path))
-
-    def close(self, status: str) -> None:
-        """End the comparison's run with MLflow's status."""
-        self._run = self._run._replace(status=status, end=int(time.time() * 1000))
-        self._attempt(partial(self._mirror.write_run, SWEEP, self._run))
-
-    def _attempt(self, write: Callable[[], object]) -> None:
-        """Write something; warn of the first failure, and write nothing more before the answer."""
-        with self._writing:  # trainings end in their own threads
-            if self._has_failed:
-                return
-            try:
-                write()
-            except Exception as error:
-                self._has_failed = True
-                self._warn(
-                    f"MLflow at {self._place} fails: {get_cause(error)}. No training waits for it; when MLflow "
-                    f"answers, `{self._resume_command}` writes what it lacks"
-                )
+        self.end_sweep("FINISHED", summarise_answer(document, folder, scores=self._metrics))
 
     def _make_name(self, row: TrainingRow) -> str:
         """Return the name of a training's run, short as MLflow's table truncates names."""
@@ -134,7 +106,7 @@ class ComparisonRuns:
             "sweeper.family": loss.family,
             "sweeper.trial": str(self._number_training(row)),
             STATE: state,
-            "mlflow.parentRunId": self._mirror.parent_run_id,
+            "mlflow.parentRunId": self.mirror.parent_run_id,
             **OPENS_PARENT,
             **{f"sweeper.own_run.{tracker}": run for tracker, run in row.own_runs.items()},
             "sweeper.collapse": "diverged" if row.state == "diverged" else "",

@@ -684,4 +684,4 @@ def test_a_metric_for_scores_of_the_script_is_refused_and_a_changed_source_is_re
     assert status == 2 and "--metric is for logits and counts, and the script gives a score" in error
     status, out, error = sweeper(*WORDS, *CHEAP)
     assert status == 0, error
-    assert "train.py changed meanwhile: later trainings may be of another script." in " ".join(out.split())
+    assert "Later trainings may be of another script: train.py changed meanwhile." in " ".join(out.split())

@@ -194,7 +194,7 @@ def test_an_unreachable_server_is_tried_rarely_and_gets_everything_when_it_answe
         tracker.set_description("nothing new")
         time.sleep(0.01)
     assert line.requests - requests <= 1 / tracker_module.PAUSE_AFTER_FAILURE + 1  # however much happens
-    assert len(warnings) == 1 and "fails: cut" in warnings[0] and "sweep continues" in warnings[0]
+    assert len(warnings) == 1 and "fails: cut" in warnings[0] and "Training continues" in warnings[0]
     line.cut = None
     assert tracker.wait_until_written() is None
     assert len(warnings) == 2 and "answers again" in warnings[1]

@@ -59,7 +59,7 @@ def test_a_lost_file_is_reported_at_once_and_at_the_end_and_not_created_again(
         store_result(study, train(tracker, builders.trial("dice", 0.5, 1)))
     wait_until(lambda: tracker._log_warnings() or warnings)  # type: ignore[func-returns-value]
     command = f"sweeper studies sync 'my study' --tracking-uri 'sqlite:///{path}'"
-    assert f"mlflow.db {words} while the sweep wrote to it" in warnings[0] and command in warnings[0]
+    assert f"mlflow.db {words} while it was written to" in warnings[0] and command in warnings[0]
     tracker.end_sweep("FINISHED")
     assert len(warnings) == 2 and words in warnings[1] and warnings[1].endswith(f"this writes it: {command}")
     assert (path.stat().st_size if path.exists() else None) == size

@@ -96,7 +96,7 @@ def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch:
     with pytest.raises(StudyError, match=r"train\.py changed; put it back, or begin another study"):
         resolve_sources(COMMAND, plan)
     warn_of_changed_script(COMMAND, sources, warnings.append)
-    assert warnings == ["train.py changed meanwhile: later trainings may be of another script"]
+    assert warnings == ["later trainings may be of another script: train.py changed meanwhile"]
 
 
 def test_a_password_in_the_command_is_hidden() -> None:

@@ -17,7 +17,7 @@ from sweeper.scripts.confirm import confirm_losses
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.starter import ScriptStarter
 from sweeper.scripts.trainings import ScriptTrainings
-from sweeper.tracking import NOTE, connect_to_mlflow, list_prepared_studies
+from sweeper.tracking import NOTE, connect_to_mlflow, list_prepared_studies, tracker
 from sweeper.tracking.prepared_views import TAG
 from sweeper.workflow.tracked_comparison import ComparisonRuns
 from tests.scripts.test_confirm import Script, make_plan, make_script
@@ -89,7 +89,7 @@ def test_each_training_is_a_run_below_that_of_the_comparison(track: Track, tmp_p
     assert scores["test/miou"] == scores["test/value"] > 0.5 and scores["seconds"] == 1.5
     assert {"val/miou", "val/threshold"} <= scores.keys()
     assert confirmed.data.tags["sweeper.own_run.wandb"] == "team/cracks/1a"
-    assert parent.data.tags[NOTE].startswith("Change to `dice`") and parent.data.tags["sweeper.use"] == "dice"
+    assert parent.data.tags[NOTE].startswith("**Change to `dice`") and parent.data.tags["sweeper.use"] == "dice"
     ends = [parent.data.metrics[f"test/miou{end}"] for end in ("_ci_low", "", "_ci_high")]
     assert ends == sorted(ends)
     files = MlflowClient(get_address(tmp_path)).list_artifacts(parent.info.run_id, "report")
@@ -167,17 +167,19 @@ def test_a_failing_store_stops_no_training_and_a_repetition_writes_the_missing_r
             raise ConnectionError("away")
 
         patched.setattr(MlflowClient, "log_batch", fail)
-        with pytest.raises(UsageError, match=f"No training was started; correct it, then: {RESUME_COMMAND}"):
+        with pytest.raises(UsageError, match=f"Nothing was trained. Fix this, then resume with: {RESUME_COMMAND}"):
             track(script, plan, warnings)
         assert not script.trained
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "set_terminated", fail)
+        patched.setattr(tracker, "END_PATIENCE", 3.0)
         track(script, plan, warnings)
-    assert len(script.trained) == 6 and len(warnings) == 2  # once for the trainings, once for the answer
-    assert all("fails: away" in line and f"`{RESUME_COMMAND}` writes" in line for line in warnings)
+    assert len(script.trained) == 6 and "fails: away. Training continues" in warnings[0]
+    assert "7 runs" in warnings[-1] and f"this writes what it lacks: {RESUME_COMMAND}" in warnings[-1]
     assert read_runs(tmp_path)[0].info.status == "RUNNING"
+    before = len(warnings)
     track(script, plan, warnings)
-    assert len(script.trained) == 6 and len(warnings) == 2
+    assert len(script.trained) == 6 and len(warnings) == before
     parent, runs = read_runs(tmp_path)
     assert {run.info.status for run in [parent, *runs]} == {"FINISHED"} and len(runs) == 6
 
@@ -192,5 +194,5 @@ def test_the_run_of_a_comparison_that_ends_early_has_its_status(track: Track, tm
     with pytest.raises(ScriptError):
         track(script, plan)
     runs = ComparisonRuns(get_address(tmp_path), "own", plan, lambda _: None, resume_command=RESUME_COMMAND)
-    runs.close("KILLED")
+    runs.end_sweep("KILLED")
     assert read_runs(tmp_path)[0].info.status == "KILLED"
