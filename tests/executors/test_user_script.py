@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -19,11 +18,11 @@ from sweeper.core.records.training import BINS
 from sweeper.data.folds import get_split
 from sweeper.executors.user_script import ScriptBackend
 from sweeper.scripts import starter
-from sweeper.scripts.contract import HELPER_VERSION
 from sweeper.scripts.image_names import divide_as_script
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.workflow.own_script import make_script_recipe
 from sweeper.workflow.settings import Settings
+from tests.scripts.test_confirm import Script
 from tests.support import builders
 
 PLAIN = builders.dataset()
@@ -32,46 +31,24 @@ DATA = divide_as_script(PLAIN, STEMS[:3], STEMS[3:7])
 CONDITIONS = Conditions(dataset=DATA, recipe=make_script_recipe(Settings(), "train"), seed=0)
 
 
-class FakeScript:
+class FakeScript(Script):
     """A script that finds 80 of 100 foreground pixels of each image."""
 
-    what = "logits"
-    names: dict[str, list[str]] = {"val": STEMS[:3], "test": STEMS[3:7]}  # noqa: RUF012
-    finite = True
-    runs: dict[str, str] = {}  # noqa: RUF012
-    status = 0
+    stems: dict[str, list[str]] = {"val": STEMS[:3], "test": STEMS[3:7]}  # noqa: RUF012
     backgrounds = (900,)
 
     def __init__(self, **changes: Any) -> None:
+        super().__init__()
         vars(self).update(changes)
-        self.trained: list[dict[str, Any]] = []
 
-    def run(self, _words: object, folder: Path, *, is_done: Callable[[], bool], **_: Any) -> ScriptEnd:
-        trial = json.loads((folder / "trial.json").read_text())
-        self.trained.append(trial)
-        progress = {"seconds": 1.0, "calls": 9, "pixels": None, "length": 8.0, "runs": self.runs}
-        lines: list[dict[str, Any]] = [
-            {
-                "event": "start",
-                "seconds": 0,
-                "version": HELPER_VERSION,
-                "classes": ["a", "b"],
-                "ignore_index": 255,
-                "world": 1,
-            },
-            {"event": "epoch", "done": 8, **progress},
-        ]
-        for split in trial["splits"]:
-            data = np.zeros((len(self.names[split]), 2, BINS), dtype=int)
-            data[:, 1, 400], data[:, 1, 100], data[:, 0, 100] = 80, 20, self.backgrounds[0]
-            self.backgrounds = self.backgrounds[1:] or self.backgrounds
-            if self.what == "counts":
-                data = np.ones((len(data), 2, 3), dtype=int)
-            np.savez(folder / f"{split}.npz", names=np.array(self.names[split]), data=data)
-            more = {"what": self.what, "images": len(data), "number": 1, "finite": self.finite}
-            lines.append({"event": "scores", "split": split, **more, **progress})
-        (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return ScriptEnd(self.status, 2.0, False, 0, ("out of luck",))
+    def names(self, _trial: dict[str, Any], split: str) -> list[str]:
+        return self.stems[split]
+
+    def make_scores(self, _trial: dict[str, Any], _split: str, images: list[str]) -> Any:
+        data = np.zeros((len(images), 2, BINS), dtype=int)
+        data[:, 1, 400], data[:, 1, 100], data[:, 0, 100] = 80, 20, self.backgrounds[0]
+        self.backgrounds = self.backgrounds[1:] or self.backgrounds
+        return data if self.kind == "logits" else np.ones((len(data), 2, 3), dtype=int)
 
 
 @pytest.fixture
@@ -108,7 +85,7 @@ def test_a_trial_has_its_share_of_the_length_its_rate_factor_and_validation_scor
 
 
 def test_a_confirmation_has_the_counts_of_each_image_in_the_data_sets_order(train: Train) -> None:
-    script = FakeScript(names={"val": STEMS[2::-1], "test": [f"/data/{stem}.png" for stem in STEMS[6:2:-1]]})
+    script = FakeScript(stems={"val": STEMS[2::-1], "test": [f"/data/{stem}.png" for stem in STEMS[6:2:-1]]})
     result = train(script, builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={}))
     assert result.val is not None and result.val.images == (0, 1, 2)
     assert result.test is not None and result.test.images == (3, 4, 5, 6)
@@ -121,9 +98,9 @@ def test_a_confirmation_has_the_counts_of_each_image_in_the_data_sets_order(trai
     ("changes", "reason"),
     [
         ({"status": 1}, "it must end with status 0, and ended with status 1"),
-        ({"what": "counts"}, "scores of val must be logits, as in the probe, got counts"),
-        ({"names": {"val": STEMS[:2]}}, "val must be the same 3 images in each training, got 2"),
-        ({"names": {"val": ["other"]}}, "images of val must be named as in the data"),
+        ({"kind": "counts"}, "scores of val must be logits, as in the probe, got counts"),
+        ({"stems": {"val": STEMS[:2]}}, "val must be the same 3 images in each training, got 2"),
+        ({"stems": {"val": ["other"]}}, "images of val must be named as in the data"),
     ],
 )
 def test_a_training_with_unusable_scores_fails_with_its_reason(
@@ -134,7 +111,7 @@ def test_a_training_with_unusable_scores_fails_with_its_reason(
 
 
 def test_the_run_that_a_script_logs_itself_is_recorded(train: Train) -> None:
-    script, spec = FakeScript(runs={"wandb": "team/cracks/1a"}), builders.spec("dice", steps=25)
+    script, spec = FakeScript(), builders.spec("dice", steps=25)
     assert train(script, spec).own_runs == {"wandb": "team/cracks/1a"}
 
 
