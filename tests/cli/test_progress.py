@@ -86,9 +86,7 @@ def test_a_confirmation_shows_means_over_seeds_and_keeps_its_count_at_each_analy
     assert "5/5" in "\n".join(render(live))
 
 
-def test_lines_mark_values_on_a_part_of_the_images_and_have_the_forecast(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_lines_mark_values_on_a_part_of_the_images_and_have_the_forecast(capsys: pytest.CaptureFixture[str]) -> None:
     done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
     stopped = builders.trial("focal", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
     display = PlainDisplay(1, clock=lambda: 0.0)

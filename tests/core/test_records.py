@@ -29,11 +29,7 @@ def parse_command(line: str) -> dict[str, Any]:
     [
         ("x", CPU, {"data": "x", "device": "cpu", "workers": 1}),
         ("'my  masks' --precision bfloat16 --workers 3", CPU, {"data": "my  masks", "workers": 1}),
-        (
-            "x --seed=7 --engine deterministic",
-            {**CPU, "device": "cuda"},
-            {"engine": "deterministic", "device": "cuda"},
-        ),
+        ("x --seed=7 --engine deterministic", {**CPU, "device": "cuda"}, {"engine": "deterministic", "device": "cuda"}),
         ("--images 'a b/*.png' --masks '{stem}.png' --folds 5", {}, {"images": "a b/*.png", "folds": 5}),
     ],
 )

@@ -73,10 +73,7 @@ def test_image_ids_may_be_any_text(tmp_path, name):
         ),
         ({"category": lambda n: f"cat {n}"}, 'category_id: Input should be a valid integer, found "cat 20" (text)'),
         ({"image": lambda n: n + 0.5}, "image_id: Input should be a valid integer, found 1.5 (number)"),
-        (
-            {"category": lambda _: None},
-            "should be a valid integer, found null (neither number nor text)",
-        ),
+        ({"category": lambda _: None}, "should be a valid integer, found null (neither number nor text)"),
         ({"images": lambda n: {2: "1"}.get(n, n)}, 'an id of its own, whatever its type, found "1" (text) again'),
     ],
 )

@@ -66,9 +66,7 @@ def test_files_of_two_folders_are_paired_by_names_without_words_like_image(tmp_p
 
 def test_patterns_without_a_stem_pair_files_by_their_names(tmp_path):
     root = write_pairs(
-        tmp_path / "data",
-        *pair_five("img/um_{}.png", "gt/um_road_{}.png"),
-        *pair_five("", "gt/um_lane_{}.png"),
+        tmp_path / "data", *pair_five("img/um_{}.png", "gt/um_road_{}.png"), *pair_five("", "gt/um_lane_{}.png")
     )
     dataset = load(root, "img/*", "gt/*_road_*")
     assert [p.pixels[1] for p in dataset.images] == [16] * 5

@@ -108,15 +108,9 @@ def test_faults_of_split_csv_are_listed_together(tmp_path: Path, text: str, word
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            "x\n\nx\na\x1bb\n",
-            [f"line {number}: names must be printable and different" for number in (2, 3, 4)],
-        ),
+        ("x\n\nx\na\x1bb\n", [f"line {number}: names must be printable and different" for number in (2, 3, 4)]),
         ("c0\n", ["2 to 255 classes, found 1"]),
-        (
-            "# classes\nroad\ncar\n",
-            ["line 1: names must be printable and different, and no comments"],
-        ),
+        ("# classes\nroad\ncar\n", ["line 1: names must be printable and different, and no comments"]),
         ("".join(f"c{i}\n" for i in range(256)), ["2 to 255 classes, found 256"]),
     ],
 )

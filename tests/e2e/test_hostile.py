@@ -227,10 +227,7 @@ CASES: dict[str, Case] = {
         ("images/p0.tif: cannot be decoded",),
     ),
     "tiff whose part unpacks to gigabytes": Case(
-        "folder",
-        write_inflating_tiff,
-        ("images/p0.tif: a part of it must hold 240000 bytes, found more",),
-        heavy=True,
+        "folder", write_inflating_tiff, ("images/p0.tif: a part of it must hold 240000 bytes, found more",), heavy=True
     ),
     "floating-point image": Case(
         "folder", save_tiff("images", np.ones((HEIGHT, WIDTH), np.float32)), ("images/p0.tif", "8 or 16 bits")

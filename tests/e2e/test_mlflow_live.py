@@ -32,9 +32,7 @@ def list_evaluations(folder: Path, study: str) -> dict[str, list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_kill_without_the_server_and_a_resume_write_every_point_once_and_no_password(
-    tmp_path: Path,
-) -> None:
+def test_a_kill_without_the_server_and_a_resume_write_every_point_once_and_no_password(tmp_path: Path) -> None:
     folder, server = tmp_path / "sweep", Server(tmp_path)
     folder.mkdir()
     uri = server.uri.replace("http://", f"http://me:{CANARY}@")

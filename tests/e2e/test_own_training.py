@@ -193,10 +193,7 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
         (("--losses", "dice"), "--command is needed"),
         (("--command", "python x.py"), "either a STUDY or --losses"),
         (("s", "--command", "python x.py", "--losses", "dice"), "either a STUDY or --losses"),
-        (
-            ("--command", "python x.py", "--losses", "dice", "--rates", "0,1"),
-            "at most 1,000,000, got '0'",
-        ),
+        (("--command", "python x.py", "--losses", "dice", "--rates", "0,1"), "at most 1,000,000, got '0'"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "a"), "a fraction such as 1/3"),
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "and at most 1, got '2'"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "none", "--rate-share", "1/2"), "leave one out"),

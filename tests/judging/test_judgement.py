@@ -382,11 +382,7 @@ def test_a_single_image_or_group_is_not_a_sample_of_images() -> None:
     one = sweeper.judge(make_table(draw_scores(images=1, gap=0.05)))
     groups = sweeper.judge(make_table(draw_scores(gap=0.05)).assign(group="patient"))
     for judgement in (one, groups):
-        assert (judgement.answer.scope, judgement.answer.images, judgement.answer.groups) == (
-            "trainings",
-            0,
-            None,
-        )
+        assert (judgement.answer.scope, judgement.answer.images, judgement.answer.groups) == ("trainings", 0, None)
         assert "All scores are of one image or group:" in str(judgement.answer.remarks)
         assert "inf" not in repr(judgement)
     assert (

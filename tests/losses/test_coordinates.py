@@ -13,10 +13,7 @@ from sweeper.losses.coordinates import compute_frequency_weights, make_kernel_se
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    pixels=st.lists(st.integers(0, 10**8), min_size=2, max_size=12).filter(any),
-    power=st.floats(0, 2),
-)
+@given(pixels=st.lists(st.integers(0, 10**8), min_size=2, max_size=12).filter(any), power=st.floats(0, 2))
 def test_class_weights_keep_the_mean_weight_at_one_and_favour_the_rare(pixels, power):
     weights = compute_frequency_weights(pixels, power)
     assert sum(f * w for f, w in zip(pixels, weights, strict=True)) / sum(pixels) == pytest.approx(1)

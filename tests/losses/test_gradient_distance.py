@@ -88,9 +88,7 @@ def test_a_loss_that_cannot_be_computed_has_an_infinite_distance() -> None:
     assert measure_distance("binary", ComparedLoss("boundary", {}), ComparedLoss("dice", {})) == math.inf
 
 
-def test_pairs_that_differ_at_one_stage_are_not_measured_at_all_stages(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pairs_that_differ_at_one_stage_are_not_measured_at_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the 36 families of a full space each gradient would be computed again for each pair."""
     build, masks, computed = gradient_distance.build_loss, draw_masks("multiclass"), []
 

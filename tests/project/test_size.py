@@ -13,10 +13,10 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 46_590,
-    "modules": 296,
-    "branches": 5_755,
-    "sentences": 1_680,
+    "lines": 46_570,
+    "modules": 289,
+    "branches": 5_570,
+    "sentences": 1_650,
     "lines of tests": 38_820,
     "words of documents": 31_250,
     "commands": 14,

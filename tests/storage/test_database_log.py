@@ -144,9 +144,7 @@ def test_a_log_that_is_truncated_after_its_changes_are_in_the_file_disturbs_noth
     assert list_results(studies.load_sweep(storage, NAME)) == undisturbed
 
 
-def test_a_backup_that_replaces_an_open_database_is_not_changed_by_its_log(
-    tmp_path: Path,
-) -> None:
+def test_a_backup_that_replaces_an_open_database_is_not_changed_by_its_log(tmp_path: Path) -> None:
     storage, path = open_new_study(tmp_path), tmp_path / "sweeper.db"
     backup = tmp_path / "backup"
     shutil.copy(path, backup)

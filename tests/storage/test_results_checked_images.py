@@ -105,10 +105,7 @@ def test_nothing_is_dropped_if_nothing_was_trained_since_the_check(tmp_path: Pat
     [
         ("DELETE FROM trials WHERE number = 3", "search/00003"),
         ("DELETE FROM trials WHERE number = 9", "search/00009"),
-        (
-            "DELETE FROM trial_user_attributes WHERE key = 'result' AND trial_id = 5",
-            "search/00004|result of trial 4",
-        ),
+        ("DELETE FROM trial_user_attributes WHERE key = 'result' AND trial_id = 5", "search/00004|result of trial 4"),
         ("DELETE FROM trial_intermediate_values WHERE trial_id = 7 AND step > 3", "search/00006"),
         ("DELETE FROM study_user_attributes WHERE key = 'confirm/00002'", "confirm/00002"),
     ],

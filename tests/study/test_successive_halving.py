@@ -149,9 +149,7 @@ def count_states(study: optuna.Study) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_the_best_trials_of_families_near_the_leader_are_completed(
-    workers: int,
-) -> None:
+def test_the_best_trials_of_families_near_the_leader_are_completed(workers: int) -> None:
     study, recorder = new_study(), Recorder()
     assert run_work(FakeExecutor(train_crossing, workers=workers), begin_search(study, 40, recorder), lambda: None)
     results = studies.search_results(study)

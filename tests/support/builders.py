@@ -421,13 +421,7 @@ def longer_gap(
     first: str = "dice_ce", second: str = "cross_entropy", before: float = 0.1, after: float = 0.09, **changes: Any
 ) -> LongerGap:
     """Return a gap on one longer seed."""
-    values = {
-        "first": first,
-        "second": second,
-        "seeds": 1,
-        "before": interval(before),
-        "after": interval(after, 0.04),
-    }
+    values = {"first": first, "second": second, "seeds": 1, "before": interval(before), "after": interval(after, 0.04)}
     return LongerGap(**values | changes)
 
 

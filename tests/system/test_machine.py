@@ -13,12 +13,7 @@ import pytest
 
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.machine import (
-    count_available_cores,
-    get_processor_name,
-    read_cpu_quota,
-    read_requested_threads,
-)
+from sweeper.system.machine import count_available_cores, get_processor_name, read_cpu_quota, read_requested_threads
 from tests.support.marks import rest_slow
 from tests.support.waiting import wait_until
 

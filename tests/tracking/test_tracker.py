@@ -23,15 +23,7 @@ from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from sweeper.tracking.values import DesiredRun, RunValues, TrackedTraining
 from sweeper.tracking.values import run_of as desired_run
 from tests.support import builders
-from tests.support.tracked import (
-    begin_tracking,
-    get_run,
-    make_study,
-    read_steps,
-    store_result,
-    store_waiting,
-    train,
-)
+from tests.support.tracked import begin_tracking, get_run, make_study, read_steps, store_result, store_waiting, train
 from tests.support.waiting import wait_until
 
 STEPS = [e.step for e in builders.trial("dice", 0.5, 0).evaluations]

@@ -54,10 +54,7 @@ class FiveClasses(nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "network", "points"),
-    [
-        ("tiny", Echo(1), (0.5, THRESHOLDS[100], THRESHOLDS[400])),
-        ("tiny_street", FiveClasses(), (-1.0, 0.0, 0.5)),
-    ],
+    [("tiny", Echo(1), (0.5, THRESHOLDS[100], THRESHOLDS[400])), ("tiny_street", FiveClasses(), (-1.0, 0.0, 0.5))],
 )
 def test_counts_equal_a_direct_confusion_matrix(
     request: pytest.FixtureRequest, kind: str, network: nn.Module, points: tuple[float, ...]

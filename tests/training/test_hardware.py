@@ -153,8 +153,7 @@ def test_an_inline_sweep_restores_the_settings_of_torch(tiny: Dataset, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("place", "deterministic", "tried"),
-    [("cpu", False, False), ("cuda", False, True), ("cuda", True, False)],
+    ("place", "deterministic", "tried"), [("cpu", False, False), ("cuda", False, True), ("cuda", True, False)]
 )
 def test_cudnn_tries_algorithms_only_in_the_steps_of_a_gpu(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, place: str, deterministic: bool, tried: bool

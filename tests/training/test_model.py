@@ -24,10 +24,7 @@ from tests.support.small_training import SMALL
 
 NEEDS_NUMBERS = ("mit_b",)
 """Encoders that read numbers while they are built, and so cannot be built without memory."""
-REFUSED = {
-    ("unetplusplus", "mit_b0"): "not support",
-    ("linknet", "mit_b0"): "not supported",
-}
+REFUSED = {("unetplusplus", "mit_b0"): "not support", ("linknet", "mit_b0"): "not supported"}
 
 
 def build(encoder: str, *, arch: str = "unet", depth: int = 3, size: int = 96) -> torch.nn.Module:

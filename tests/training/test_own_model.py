@@ -111,10 +111,7 @@ def make_own_recipe(function: str = "own_nets:build") -> Any:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (
-            "half",
-            "finite logits of shape (2, 1, 32, 32) for images of shape (2, 3, 32, 32), got (2, 1, 16, 16)",
-        ),
+        ("half", "finite logits of shape (2, 1, 32, 32) for images of shape (2, 3, 32, 32), got (2, 1, 16, 16)"),
         ("pair", "'tuple' object has no attribute 'shape'"),
         ("labels", "must learn from images of 32×32, and failed"),
         ("nan", "must give finite logits"),

@@ -19,12 +19,7 @@ from safetensors.torch import save
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 from sweeper.training import pretrained
 from sweeper.training.model import _build_library_network
-from sweeper.training.pretrained import (
-    PendingDownload,
-    fetch_imagenet,
-    find_imagenet_source,
-    get_encoder_inputs,
-)
+from sweeper.training.pretrained import PendingDownload, fetch_imagenet, find_imagenet_source, get_encoder_inputs
 from tests.support.hub import Hub, Manner, serve_hub
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

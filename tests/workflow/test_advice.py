@@ -100,10 +100,7 @@ def test_the_ranges_of_the_present_loss_contain_what_is_used_now() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [
-        ("dice_ce:mix=2", "`mix` must be a number"),
-        ("dice_ce:gamma=2", "`gamma` is not a hyper-parameter of dice_ce"),
-    ],
+    [("dice_ce:mix=2", "`mix` must be a number"), ("dice_ce:gamma=2", "`gamma` is not a hyper-parameter of dice_ce")],
 )
 def test_a_present_loss_that_is_none_is_refused(text: str, words: str) -> None:
     with pytest.raises(LossError, match=words):

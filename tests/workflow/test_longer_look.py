@@ -68,10 +68,7 @@ def test_the_runner_up_is_trained_where_a_worker_is_free() -> None:
 @pytest.mark.parametrize(
     ("longer", "head"),
     [
-        (
-            {},
-            "Change to `dice`: at least +0.050, about +0.052 mIoU. At 4 times the steps the gain is +0.049 (1 seed).",
-        ),
+        ({}, "Change to `dice`: at least +0.050, about +0.052 mIoU. At 4 times the steps the gain is +0.049 (1 seed)."),
         ({"cross_entropy": 0.3}, "At 4 times the steps the gain is +0.15 (1 seed)."),
         ({"cross_entropy": 0.55}, "At 4 times the steps the gain is +0.023 (1 seed)."),
         ({"cross_entropy": 0.61}, "Keep `cross_entropy`"),  # a loss that only learns faster

@@ -10,12 +10,7 @@ def test_an_option_is_kept_until_it_is_set_again() -> None:
     before = list_stored_options(Settings(trials=20, seeds="3..5", time="90m"))
     now = list_stored_options(Settings(resume=True, trials=30))
     request = resolve_request({**before, **now})
-    assert (request.trials, request.analyses[-1].seeds, request.time, request.margin) == (
-        30,
-        5,
-        5400.0,
-        DEFAULT_MARGIN,
-    )
+    assert (request.trials, request.analyses[-1].seeds, request.time, request.margin) == (30, 5, 5400.0, DEFAULT_MARGIN)
     assert resolve_request({}).trials == TRIALS
     assert resolve_request({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain
 

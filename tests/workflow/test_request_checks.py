@@ -47,10 +47,7 @@ def run_command(
     ("arguments", "words"),
     rest_slow(
         [
-            (
-                ["--out", "file/a", "--storage", "sqlite:///fifo"],
-                ["2 problems", "file/a", "fifo"],
-            ),
+            (["--out", "file/a", "--storage", "sqlite:///fifo"], ["2 problems", "file/a", "fifo"]),
             (["--storage", "mysql://host/db"], ["sqlite:///FILE"]),
             (["--out", "file/reports"], ["--out file/reports"]),
             (["--storage", "sqlite:///file/a.db"], ["--storage sqlite:///file/a.db"]),
