@@ -17,6 +17,7 @@ from sweeper.core.records import (
     LongerLook,
     Outcome,
     Remark,
+    Sure,
     SweepRecord,
     TrialResult,
     Use,
@@ -84,8 +85,9 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     first = None
     if len(looked) == len(pair) * FIRST_LOOK.seeds:
         first = _compute_evidence(sweep, looked, pair, (FIRST_LOOK,))
-    if evidence is None and first is not None:
-        evidence, usable, finalists = first, looked, pair
+    is_claim = not sweep.concluded and choose(first, order).outcome is Outcome.CHANGE
+    if first is not None and (evidence is None or (is_claim and choose(evidence, order).sure is Sure.OPEN)):
+        evidence, usable, finalists = first, looked, pair  # what is open so far takes no claim back
     use, look = choose(evidence, order).use, None
     if evidence is not None and use is not None and sweep.longer:
         look = compute_longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=use)

@@ -33,8 +33,7 @@ def test_the_first_look_trains_four_seeds_of_the_pair_before_the_search() -> Non
     assert {spec.family for spec in looked} == PAIR and len(looked) == 8
     assert {spec.steps for spec in looked} == {context.plan.conditions.recipe.confirm_steps}
     assert {spec.seed for spec in looked} == {derive_confirmation_seed(0, n) for n in range(4)}
-    for seed in {spec.seed for spec in looked}:  # paired: the same rate at the same seed
-        assert len({spec.lr for spec in looked if spec.seed == seed}) == 1
+    assert len({(spec.seed, spec.lr) for spec in looked}) == 4  # paired: the same rate at the same seed
     assert any(line.startswith("first look: 4 seeds of cross_entropy and dice_ce") for line in display.lines)
 
 
@@ -46,10 +45,16 @@ def test_there_is_no_first_look_without_a_ladder_or_with_folds(options: dict[str
     assert spent == pytest.approx([0.045, 0.05])  # the look has its own error
 
 
-def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it() -> None:
+@pytest.mark.parametrize("stop", [("search", 0), ("confirm", 1002)])  # after two seeds the confirmation is open
+def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it(stop: tuple[str, int]) -> None:
+    def train_until(spec: TrialSpec) -> TrialResult:
+        if (spec.purpose, spec.seed) == stop:
+            raise CrashError
+        return fake_result(spec)
+
     study = new_study()
     with pytest.raises(CrashError):
-        train(study, FakeExecutor(crash_after=2 + 8 + 3), trials=7, finds_steps=True, looks_first=True)
+        train(study, FakeExecutor(train_until), trials=7, finds_steps=True, looks_first=True)
     sweep = record_sweep(study, concluded=False)
     answer, evidence, _ = draw_conclusion(sweep)
     assert answer.outcome is Outcome.CHANGE and answer.use is not None and answer.use.loss == "dice_ce"
@@ -69,8 +74,7 @@ def test_three_seeds_of_a_first_look_that_was_cut_off_answer_nothing() -> None:
     study = new_study()
     with pytest.raises(CrashError):
         train(study, FakeExecutor(crash_after=2 + 7), trials=7, finds_steps=True, looks_first=True)
-    answer, evidence, _ = draw_conclusion(record_sweep(study, concluded=False))
-    assert evidence is None and answer.outcome is Outcome.NONE
+    assert draw_conclusion(record_sweep(study, concluded=False)).evidence is None
 
 
 def test_a_gain_that_tuning_takes_away_is_said_beside_the_answer() -> None:
