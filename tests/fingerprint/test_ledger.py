@@ -170,6 +170,7 @@ def test_the_stake_states_the_gain_that_remains_after_more_steps() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_repeating_a_training_reproduces_its_row_of_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tolerance is for processors that round differently, which 100 steps amplify."""
     ledger_row = next(row for row in read_ledger() if (row.point, row.family) == ("shapes-30%-large", BASELINE))

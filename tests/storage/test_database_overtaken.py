@@ -54,7 +54,7 @@ def start_leader(url: str, stop_at: int = 0) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop_at", [45, 63, 100])
+@pytest.mark.parametrize("stop_at", [45, pytest.param(63, marks=pytest.mark.exhaustive), 100])
 def test_a_leader_that_was_overtaken_while_stopped_reports_it(postgres: Server, stop_at: int) -> None:
     url = postgres.fresh()
     first = start_leader(url, stop_at)

@@ -30,8 +30,8 @@ def test_the_first_look_trains_four_seeds_of_the_pair_before_the_search() -> Non
     context = train(new_study(), executor, display, trials=7, finds_steps=True, looks_first=True)
     assert list_purposes(executor)[:3] == ["probe", "first", "search"]
     looked = [spec for spec in executor.specs if spec.purpose == "first"]
-    assert {spec.family for spec in looked} == PAIR and len(looked) == 8
-    assert {spec.steps for spec in looked} == {context.plan.conditions.recipe.confirm_steps}
+    steps = context.plan.conditions.recipe.confirm_steps
+    assert len(looked) == 8 and {(spec.family, spec.steps) for spec in looked} == {(name, steps) for name in PAIR}
     assert {spec.seed for spec in looked} == {derive_confirmation_seed(0, n) for n in range(4)}
     assert len({(spec.seed, spec.lr) for spec in looked}) == 4  # paired: the same rate at the same seed
     assert any(line.startswith("first look: 4 seeds of cross_entropy and dice_ce") for line in display.lines)
@@ -58,16 +58,15 @@ def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it(stop: 
     sweep = record_sweep(study, concluded=False)
     answer, evidence, _ = draw_conclusion(sweep)
     assert answer.outcome is Outcome.CHANGE and answer.use is not None and answer.use.loss == "dice_ce"
-    assert evidence is not None and {f.family for f in evidence.finalists} == PAIR
-    assert all(len(f.seeds) == 4 for f in evidence.finalists)
+    assert evidence is not None
+    assert {(f.family, len(f.seeds)) for f in evidence.finalists} == {(name, 4) for name in PAIR}
     assert answer.find("FIRST_LOOK") and not any(step.code == "SEEDS" for step in answer.next)
     assert read_interim_answer(sweep).answer.startswith("Change to `dice_ce`: at least")
-    second = FakeExecutor()
-    train(study, second, trials=7, finds_steps=True, looks_first=True)
+    train(study, second := FakeExecutor(), trials=7, finds_steps=True, looks_first=True)
     assert "first" not in list_purposes(second) and "confirm" in list_purposes(second)
     done, evidence, _ = draw_conclusion(record_sweep(study))
-    assert evidence is not None and len(evidence.finalists) == 3
     assert not done.find("FIRST_LOOK") and not done.find("BEFORE_TUNING")
+    assert evidence is not None and len(evidence.finalists) == 3
 
 
 def test_three_seeds_of_a_first_look_that_was_cut_off_answer_nothing() -> None:
