@@ -60,14 +60,7 @@ GRID_POINTS = (
     "lesions-15%",
     "blobs-40%",
 )
-LARGER_POINTS = (
-    "street",
-    "cracks-1%",
-    "parcels-4-classes-rare",
-    "shapes-6-classes-20%",
-    "lesions-6%",
-    "blobs-8%",
-)
+LARGER_POINTS = ("street", "cracks-1%", "parcels-4-classes-rare", "shapes-6-classes-20%", "lesions-6%", "blobs-8%")
 LARGER_RECIPE = {"decoder_width": 16, "size": 96}
 LARGER_STEPS = 200
 IMBALANCES = (3, 30, 300)

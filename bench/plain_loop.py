@@ -109,12 +109,7 @@ def suggest_loss(trial: optuna.trial.BaseTrial, imbalance: float) -> tuple[nn.Mo
 def make_network(*, tuned: bool) -> nn.Module:
     """Return the network, with random initial weights."""
     model = smp.Unet(
-        "resnet18",
-        encoder_depth=3,
-        encoder_weights=None,
-        decoder_channels=DECODER_CHANNELS,
-        in_channels=3,
-        classes=1,
+        "resnet18", encoder_depth=3, encoder_weights=None, decoder_channels=DECODER_CHANNELS, in_channels=3, classes=1
     )
     return model.to(memory_format=torch.channels_last) if tuned else model
 

@@ -17,19 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-RUN_COMMAND = [
-    sys.executable,
-    "-m",
-    "sweeper",
-    "run",
-    "--trials",
-    "2",
-    "--steps",
-    "4",
-    "--seeds",
-    "1",
-    "-v",
-]
+RUN_COMMAND = [sys.executable, "-m", "sweeper", "run", "--trials", "2", "--steps", "4", "--seeds", "1", "-v"]
 
 
 def time_help() -> float:

@@ -173,12 +173,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="of the loop's DataLoader")
     arguments = parser.parse_args()
     loop = ["--loader-workers", str(arguments.workers), "--steps", str(STEPS)]
-    options = {
-        "plain": loop,
-        "tuned": ["--tuned", *loop],
-        "prune": ["--prune", *loop],
-        "ray": ["--steps", str(STEPS)],
-    }
+    options = {"plain": loop, "tuned": ["--tuned", *loop], "prune": ["--prune", *loop], "ray": ["--steps", str(STEPS)]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = write_images(folder, arguments.images)

@@ -154,11 +154,7 @@ def command(
             return stop.status is not None
 
         starter = ScriptStarter(
-            plan.command,
-            seconds=options["time_limit"] or inf,
-            workers=workers,
-            is_stopped=is_stopped,
-            log=log,
+            plan.command, seconds=options["time_limit"] or inf, workers=workers, is_stopped=is_stopped, log=log
         )
         runs = ComparisonRuns(tracking_uri, name, plan, log, resume_command=resume_command, stopped=is_stopped)
         trainings = ScriptTrainings(starter, folder, plan.task, log, runs.write_training)

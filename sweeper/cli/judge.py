@@ -41,10 +41,7 @@ if TYPE_CHECKING:
 @click.option("--ignore", multiple=True, metavar="NAME", help="Column that is of no influence on the scores.")
 @make_setting_option("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option(
-    "--where",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Only MLflow's runs with this parameter, tag or status.",
+    "--where", multiple=True, metavar="KEY=VALUE", help="Only MLflow's runs with this parameter, tag or status."
 )
 @click.option(
     "--at",

@@ -55,12 +55,7 @@ from sweeper.deployment.recommended_network import KeptNetwork
 @make_setting_option("storage")
 @add_json_option()
 def command(
-    study_and_images: tuple[str, ...],
-    *,
-    weights: Path | None,
-    storage: str,
-    as_json: bool,
-    **predict_options: Any,
+    study_and_images: tuple[str, ...], *, weights: Path | None, storage: str, as_json: bool, **predict_options: Any
 ) -> int:
     """Predict masks of IMAGES (files, folders, patterns) with the network that STUDY recommends.
 

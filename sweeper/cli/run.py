@@ -30,15 +30,7 @@ from sweeper.workflow.settings import OF_SWEEPER, make_settings
 @add_json_option()
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for every evaluation.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result.")
-def command(
-    *,
-    data: str | None,
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+def command(*, data: str | None, dry_run: bool, as_json: bool, verbose: bool, quiet: bool, **options: Any) -> None:
     """Search over losses, confirm the best on a locked test split, and recommend one.
 
     DATA is a folder, zip or annotation file, or synthetic:NAME?key=value (default: synthetic:street).

@@ -62,10 +62,7 @@ SCENES: dict[str, Scene] = {
     "cracks": Scene(
         cracks.draw_cracks,
         cracks.CLASSES,
-        {
-            "foreground": _make_foreground(0.002, 0.1, 0.01),
-            "spread": _SPREAD,
-        },
+        {"foreground": _make_foreground(0.002, 0.1, 0.01), "spread": _SPREAD},
         "thin cracks in pavement; binary, 1 % foreground",
     ),
     "blobs": Scene(

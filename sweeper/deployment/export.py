@@ -58,14 +58,7 @@ class ExportDocument(Document):
     """Folder of code for training elsewhere with the loss."""
 
 
-def export_study(
-    storage: RetryingStorage,
-    name: str,
-    *,
-    out: Path,
-    cache: Path,
-    onnx: bool = False,
-) -> ExportDocument:
+def export_study(storage: RetryingStorage, name: str, *, out: Path, cache: Path, onnx: bool = False) -> ExportDocument:
     """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and optional files.
 
     Sweeps keep weights next to `cache`, the folder of the decoded data. `onnx` adds `model.onnx`.

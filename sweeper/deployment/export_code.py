@@ -222,10 +222,7 @@ _DIFFERENCE = """
             logits = logits[:, 1:] - logits[:, :1]"""
 
 
-EXAMPLES = {
-    "train_plain.py": _PLAIN,
-    "nnUNetTrainerSweeper.py": _NNUNET,
-}
+EXAMPLES = {"train_plain.py": _PLAIN, "nnUNetTrainerSweeper.py": _NNUNET}
 """File name → its text with placeholders."""
 
 

@@ -26,13 +26,7 @@ from sweeper.core.records import (
 )
 from sweeper.evidence.choice import Choice, apply_longer_look, choose
 from sweeper.evidence.settling import format_seed_range, plan_settling
-from sweeper.evidence.verdict_predicates import (
-    count_units,
-    get_difference,
-    has_beaten,
-    is_costly,
-    is_win,
-)
+from sweeper.evidence.verdict_predicates import count_units, get_difference, has_beaten, is_costly, is_win
 
 FEW_IMAGES = 40
 """With fewer test images (or groups) intervals were found to cover less than their level (bench/answer.md)."""

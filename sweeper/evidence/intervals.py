@@ -170,11 +170,7 @@ def compute_variance_parts(table: ImageTable) -> VarianceParts:
     return VarianceParts(v_seed=v_seed, v_image=v_image, v_both=min(v_both, v_seed))
 
 
-def compute_paired_interval(
-    table: ImageTable,
-    bounds: tuple[float, float],
-    level: float = LEVEL,
-) -> Interval:
+def compute_paired_interval(table: ImageTable, bounds: tuple[float, float], level: float = LEVEL) -> Interval:
     """Compute the interval of the mean over seeds of a score, or of a paired difference of scores.
 
     Args:

@@ -21,15 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.records import (
-    Comparison,
-    Evidence,
-    FinalistEvidence,
-    InterimAnalysis,
-    Interval,
-    Scale,
-    TrialResult,
-)
+from sweeper.core.records import Comparison, Evidence, FinalistEvidence, InterimAnalysis, Interval, Scale, TrialResult
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, find_analysis
 from sweeper.evidence.intervals import (
     PRIOR_DEVIATION,

@@ -93,8 +93,7 @@ REMARKS: dict[str, Phrase] = {
         "It is about these networks: of the methods nothing is shown before {seeds} trainings each", "head"
     ),
     "UNFINISHED": Phrase(
-        "This study is not finished: {trials:count trial} of {total:,}, {trainings:count confirmation training}",
-        "head",
+        "This study is not finished: {trials:count trial} of {total:,}, {trainings:count confirmation training}", "head"
     ),
     "CLAIM_HOLDS": Phrase(
         "The claim holds: {better} − {worse} is {estimate:signed} [{low:signed}, {high:signed}]", "head"

@@ -77,10 +77,7 @@ def get_default_point(run: TrialResult) -> float:
 
 
 def count_class_pixels(
-    replicates: Sequence[Replicate],
-    images: Sequence[int],
-    point: Callable[[TrialResult], float],
-    metric: str = "miou",
+    replicates: Sequence[Replicate], images: Sequence[int], point: Callable[[TrialResult], float], metric: str = "miou"
 ) -> Table:
     """Count (R, n, C, 3) true positives, false positives and false negatives at each run's `point`; 0 for a lost one.
 

@@ -100,12 +100,7 @@ class ProcessBackend:
     """Set by `open`, as are the conditions."""
 
     def __init__(
-        self,
-        device: str,
-        workers: int | None,
-        cores: int,
-        log: Callable[[str], None],
-        watchdog: Watchdog | None = None,
+        self, device: str, workers: int | None, cores: int, log: Callable[[str], None], watchdog: Watchdog | None = None
     ) -> None:
         """Create the backend; its workers start when they are needed.
 

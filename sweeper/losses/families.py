@@ -80,10 +80,7 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="weighted_ce",
         title="Weighted cross-entropy",
-        coordinates={
-            "binary": {"pos_weight": POS_WEIGHT},
-            "multiclass": {"class_weight_power": CLASS_WEIGHT_POWER},
-        },
+        coordinates={"binary": {"pos_weight": POS_WEIGHT}, "multiclass": {"class_weight_power": CLASS_WEIGHT_POWER}},
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
@@ -123,10 +120,7 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="logit_adjusted",
         title="Logit-adjusted cross-entropy",
-        coordinates={
-            "binary": {"prior_odds": _ODDS},
-            "multiclass": {"tau": _TAU},
-        },
+        coordinates={"binary": {"prior_odds": _ODDS}, "multiclass": {"tau": _TAU}},
         helps="Rare classes that are missed: each has to win by a margin that grows with its rarity.",
         caveat="Answers lean to rare classes; an operating point chosen on validation takes part of that back.",
         source="Menon et al. 2021, Long-tail learning via logit adjustment, arXiv:2007.07314; τ = 1: Ren et al. 2020, "

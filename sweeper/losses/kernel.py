@@ -88,11 +88,7 @@ def sigmoid_loss(
 
 
 def softmax_loss(
-    logits: Tensor,
-    target: Tensor,
-    settings: KernelSettings,
-    ignore_index: int,
-    class_weights: Tensor | None = None,
+    logits: Tensor, target: Tensor, settings: KernelSettings, ignore_index: int, class_weights: Tensor | None = None
 ) -> Tensor:
     """Compute the loss of a multi-class segmentation.
 
@@ -149,11 +145,7 @@ def sum_over_pixels(values: Tensor) -> Tensor:
 
 
 def compute_class_cost(
-    false_positives: Tensor,
-    false_negatives: Tensor,
-    actual: Tensor,
-    mean_probability: Tensor,
-    settings: KernelSettings,
+    false_positives: Tensor, false_negatives: Tensor, actual: Tensor, mean_probability: Tensor, settings: KernelSettings
 ) -> Tensor:
     """Compute (1 − TI)^κ of each class from soft counts in pixels, all (C,); `actual` = pixels of the class."""
     errors = settings.fp_weight * false_positives + settings.fn_weight * false_negatives

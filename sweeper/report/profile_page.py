@@ -60,10 +60,7 @@ def write_profile_page(
     def read(index: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]:
         return store.get_view(index), store.get_mask(index)
 
-    figures = {
-        "suspects": draw_suspects(dataset, read, findings),
-        "samples": draw_samples(dataset, read),
-    }
+    figures = {"suspects": draw_suspects(dataset, read, findings), "samples": draw_samples(dataset, read)}
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     save_all(drawn, out / "figures")
     shown = {name: [figure.format_markdown(name)] for name, figure in drawn.items()}

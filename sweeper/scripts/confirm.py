@@ -156,9 +156,7 @@ def _judge(
         raise ScriptError(rows[0].folder, [f"{rule}; lower the script's learning rate, and begin with another --study"])
     rows = [row for row in rows if row.loss in learned]
     scores = ScoreRows(
-        columns=_make_columns(plan, rows, trainings, plain=plain),
-        source="the trainings",
-        design=_describe_design(plan),
+        columns=_make_columns(plan, rows, trainings, plain=plain), source="the trainings", design=_describe_design(plan)
     )
     request = ScoreRequest(
         metric=plan.metric if plan.task.has_counts else None,

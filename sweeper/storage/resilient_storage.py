@@ -84,12 +84,7 @@ class RetryingStorage(RDBStorage):
     """RDBStorage that waits, for a bounded time, for an unreachable database."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        warn: Callable[[str], None],
-        engine_kwargs: dict[str, Any],
-        file: Path | None = None,
+        self, url: str, *, warn: Callable[[str], None], engine_kwargs: dict[str, Any], file: Path | None = None
     ) -> None:
         """Open the storage.
 

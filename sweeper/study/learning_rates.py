@@ -69,11 +69,7 @@ def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     mean = float(weight @ o)
-    return RateFit(
-        best=round_rate(10**mean),
-        spread=float(np.sqrt(weight @ (o - mean) ** 2)),
-        trainings=len(tried),
-    )
+    return RateFit(best=round_rate(10**mean), spread=float(np.sqrt(weight @ (o - mean) ** 2)), trainings=len(tried))
 
 
 def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) -> Floats:

@@ -216,10 +216,7 @@ class Race(TrainingList):
 
 
 def _begin_analyses(
-    study: optuna.Study,
-    finalists: Sequence[Finalist],
-    conditions: Conditions,
-    analyses: Sequence[InterimAnalysis],
+    study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, analyses: Sequence[InterimAnalysis]
 ) -> StoredAnalyses:
     """Return the stored interim analyses if they belong to the same confirmation and plan; else new ones.
 

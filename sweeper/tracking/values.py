@@ -156,10 +156,7 @@ class RunValues:
             "sweeper.reason": result.reason or "",
         }
         tags = {name: text[:TAG_LIMIT] for name, text in texts.items() if text}
-        values: dict[str, float | None] = {
-            "seconds": result.seconds,
-            "seconds_per_step": result.seconds_per_step,
-        }
+        values: dict[str, float | None] = {"seconds": result.seconds, "seconds_per_step": result.seconds_per_step}
         if result.collapse == Collapse.DIVERGED and not result.evaluations[-1].complete:
             values |= {"val/value": 0.0, "val/miou": 0.0}  # no complete evaluation follows; it counts as 0
         if result.test is not None:

@@ -74,11 +74,7 @@ class NetworkInTraining:
         return state
 
     def save_network(
-        self,
-        path: Path,
-        point: float,
-        on: TrainedOn = "train",
-        collapse: Collapse = Collapse.NONE,
+        self, path: Path, point: float, on: TrainedOn = "train", collapse: Collapse = Collapse.NONE
     ) -> None:
         """Write the averaged network with the record that rebuilds it; see the record's fields for the arguments.
 

@@ -60,10 +60,7 @@ class TrainingSteps:
         labels = (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes)))
         self._distances = MapStore(store, labels) if FAMILIES[spec.family].needs_map else None
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=spec.lr,
-            weight_decay=recipe.weight_decay,
-            fused=device.type in {"cpu", "cuda"},
+            self.model.parameters(), lr=spec.lr, weight_decay=recipe.weight_decay, fused=device.type in {"cpu", "cuda"}
         )
         mean, std = make_normaliser(store, images, (recipe.input_mean, recipe.input_std))
         self.normal = (mean.to(device), std.to(device))

@@ -12,13 +12,7 @@ from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.learning_check import suggest_remedies
 from sweeper.study.loop import TrainingList
 from sweeper.study.timekeeper import SEARCH_SHARE
-from sweeper.workflow.breadth import (
-    compute_least_seconds,
-    find_broadest,
-    forecast_seconds,
-    measure_pace,
-    order_losses,
-)
+from sweeper.workflow.breadth import compute_least_seconds, find_broadest, forecast_seconds, measure_pace, order_losses
 from sweeper.workflow.options import apply_budget, store_request
 from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES

@@ -226,11 +226,7 @@ def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
 
 
 def report_study(
-    storage: RetryingStorage,
-    name: str,
-    *,
-    out: Path,
-    report_alive: Callable[[], None] = lambda: None,
+    storage: RetryingStorage, name: str, *, out: Path, report_alive: Callable[[], None] = lambda: None
 ) -> ReportedStudy:
     """Write (again) the report of a study, from only its storage and the decoded images.
 

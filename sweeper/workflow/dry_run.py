@@ -20,12 +20,7 @@ from sweeper.data.folds import NOT_HELD_OUT, get_split, list_scored_by_seed
 from sweeper.data.groups import format_groups
 from sweeper.system.machine import count_available_cores
 from sweeper.workflow.executor_choice import make_backend
-from sweeper.workflow.forecast import (
-    PlannedTrainings,
-    count_trainings_left,
-    format_steps,
-    plan_text,
-)
+from sweeper.workflow.forecast import PlannedTrainings, count_trainings_left, format_steps, plan_text
 from sweeper.workflow.options import list_stored_options, read_request, resolve_request
 from sweeper.workflow.prepare import MessageSink, prepare_study
 from sweeper.workflow.recipe_choice import describe_recipe

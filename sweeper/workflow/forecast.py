@@ -18,12 +18,7 @@ from sweeper.core.events import (
 )
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.core.text import (
-    format_count,
-    format_duration,
-    format_parallel_trainings,
-    join_words,
-)
+from sweeper.core.text import format_count, format_duration, format_parallel_trainings, join_words
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.study.budget_ladder import FACTORS

@@ -21,10 +21,7 @@ from sweeper.workflow.settings import (
 if TYPE_CHECKING:
     import optuna
 
-ELSEWHERE = {
-    *("study", "resume", "storage", "tracking_uri", "out", "cache"),
-    "workers",
-}
+ELSEWHERE = {*("study", "resume", "storage", "tracking_uri", "out", "cache"), "workers"}
 """Settings that say where and how, not what; the command that repeats a study does not contain them."""
 
 

@@ -152,11 +152,7 @@ def prepare_study(
 
 
 def _resolve_recipe(
-    settings: Settings,
-    old: studies.StudyPlan | None,
-    dataset: Dataset,
-    hardware: WorkerHardware,
-    messages: MessageSink,
+    settings: Settings, old: studies.StudyPlan | None, dataset: Dataset, hardware: WorkerHardware, messages: MessageSink
 ) -> Recipe:
     """Return the recipe of a new study, or the one that a resume requests."""
     if old is not None:

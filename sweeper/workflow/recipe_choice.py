@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def make_recipe(
-    settings: Settings,
-    dataset: Dataset,
-    hardware: WorkerHardware,
-    *,
-    weights: Callable[[str], EncoderWeights],
+    settings: Settings, dataset: Dataset, hardware: WorkerHardware, *, weights: Callable[[str], EncoderWeights]
 ) -> Recipe:
     """Return the recipe of a new study: the requested settings, else this device's defaults.
 

@@ -15,13 +15,7 @@ from sweeper.core import paths
 from sweeper.core.base import Record
 from sweeper.core.errors import RequestError
 from sweeper.core.metrics import BUILT_IN
-from sweeper.core.recipe import (
-    CPU_PRETRAINED,
-    Architecture,
-    Augmentation,
-    Engine,
-    Precision,
-)
+from sweeper.core.recipe import CPU_PRETRAINED, Architecture, Augmentation, Engine, Precision
 from sweeper.core.text import format_places, suggest_correction
 from sweeper.losses.families import is_own_loss
 

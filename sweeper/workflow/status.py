@@ -18,13 +18,7 @@ from pydantic import ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.errors import (
-    InterruptedSweepError,
-    NothingCompletedError,
-    SweeperError,
-    UsageError,
-    check_address,
-)
+from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, SweeperError, UsageError, check_address
 from sweeper.core.events import (
     ResultStored,
     SweepEvent,

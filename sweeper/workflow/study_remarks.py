@@ -20,12 +20,7 @@ from sweeper.core.records import (
     Value,
     list_trainers,
 )
-from sweeper.core.text import (
-    capitalise,
-    format_confirm_command,
-    format_study_command,
-    replace_options,
-)
+from sweeper.core.text import capitalise, format_confirm_command, format_study_command, replace_options
 from sweeper.data.folds import get_split
 from sweeper.data.split_warnings import list_missing_classes
 from sweeper.evidence.answer import make_remark

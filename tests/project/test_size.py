@@ -13,7 +13,7 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 46_570,
+    "lines": 46_390,
     "modules": 289,
     "branches": 5_570,
     "sentences": 1_650,

@@ -42,12 +42,7 @@ from sweeper.core.records.evidence import (
     Scale,
     Scope,
 )
-from sweeper.core.records.recommendation import (
-    AnalysisTaken,
-    SweepRecord,
-    TrainerRow,
-    list_trainers,
-)
+from sweeper.core.records.recommendation import AnalysisTaken, SweepRecord, TrainerRow, list_trainers
 from sweeper.core.records.training import (
     Breadth,
     BudgetProbe,

@@ -29,12 +29,7 @@ from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, Source
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import (
-    SPLITS,
-    SplitAssignment,
-    normalise_text,
-    read_text,
-)
+from sweeper.data.text_tables import SPLITS, SplitAssignment, normalise_text, read_text
 
 Size = tuple[int, int]
 """Height and width in pixels."""

@@ -15,14 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, model_validator
 
-from sweeper.data.formats.annotation_files import (
-    ClassName,
-    Number,
-    explain_fault,
-    find_image,
-    find_json,
-    make_size,
-)
+from sweeper.data.formats.annotation_files import ClassName, Number, explain_fault, find_image, find_json, make_size
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_split
 from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result
 from sweeper.data.formats.word_labels import number_words

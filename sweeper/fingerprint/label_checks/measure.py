@@ -13,13 +13,7 @@ from sweeper.data.parallel import map_in_order
 from sweeper.data.store import compute_pixel_hash, open_store
 from sweeper.data.tiff import turn_upright
 from sweeper.data.variants import compute_coverage
-from sweeper.fingerprint.label_checks.edges import (
-    Bytes,
-    EdgeFit,
-    QuarterTurn,
-    measure_edge_fit,
-    measure_quarter_turn,
-)
+from sweeper.fingerprint.label_checks.edges import Bytes, EdgeFit, QuarterTurn, measure_edge_fit, measure_quarter_turn
 
 THUMBNAIL = 32
 """Side in pixels of the thumbnails for finding near-duplicates."""

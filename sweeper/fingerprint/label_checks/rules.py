@@ -275,10 +275,7 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     else:
         text += "Right if there is nothing in them; wrong if nobody has labelled them yet."
     yield Finding(
-        kind="empty",
-        severity=Severity.WARNING if rare or most else Severity.NOTE,
-        text=text,
-        images=tuple(empty),
+        kind="empty", severity=Severity.WARNING if rare or most else Severity.NOTE, text=text, images=tuple(empty)
     )
 
 
