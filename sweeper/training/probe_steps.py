@@ -46,6 +46,8 @@ PAIRS = 15
 """Number of steps timed in each precision."""
 LONG = 10.0
 """Seconds after which fewer steps are enough."""
+HOPELESS = 2.0
+"""A precision is not timed further if each of its first two steps took this many times as long as the other's."""
 
 
 def measure_step_seconds(
@@ -93,7 +95,8 @@ def _time_step(conditions: Conditions, precisions: Sequence[Precision]) -> dict[
             start = perf_counter()
             steps_of_it.take_steps(done, done + 1)
             seconds[precision].append(perf_counter() - start)
-        if perf_counter() - began > LONG:
+        ratios = [min(b / a for a, b in zip(seconds[precisions[0]], times, strict=True)) for times in seconds.values()]
+        if perf_counter() - began > LONG or (done > 1 and max(ratios) > HOPELESS):
             break
     return time_steps_in_pairs(seconds)
 

@@ -8,6 +8,7 @@ import pytest
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset
+from sweeper.training import probe_steps
 from sweeper.training.probe_steps import measure_step_seconds, time_steps_in_pairs
 
 
@@ -22,6 +23,28 @@ def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset
     assert seconds.keys() == {"float32", "bfloat16"} and all(time > 0 for time in seconds.values())
     without_store = conditions.model_copy(update={"dataset": tiny.model_copy(update={"store": "nowhere"})})
     assert measure_step_seconds(without_store, ("float32",), 1) == {}
+
+
+@pytest.mark.parametrize(("times_as_long", "steps"), [(10, 2), (1.5, 15), (0.1, 15)])
+def test_a_precision_that_is_much_slower_is_timed_in_two_steps(
+    times_as_long: float, steps: int, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, taken = [0.0], list[str]()
+
+    class Steps:
+        def __init__(self, precision: str) -> None:
+            self.precision = precision
+
+        def take_steps(self, done: int, end: int) -> None:
+            taken.append(self.precision)
+            clock[0] += 0.1 * (times_as_long if self.precision == "bfloat16" else 1)
+
+    monkeypatch.setattr(probe_steps, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(probe_steps, "open_context", lambda conditions, device: conditions.recipe.precision)
+    monkeypatch.setattr(probe_steps, "make_probe_steps", lambda precision, steps: Steps(precision))
+    seconds = measure_step_seconds(conditions, ("float32", "bfloat16"))
+    assert taken.count("bfloat16") == steps + 1
+    assert seconds["bfloat16"] == pytest.approx(times_as_long * seconds["float32"])
 
 
 @pytest.mark.parametrize(
