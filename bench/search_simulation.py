@@ -125,10 +125,7 @@ def simulate_search(
     below = []
     for number in finalist_numbers:
         with mock.patch.object(finalist, "FINALISTS", number):
-            best = max(
-                data.compute_truth(each.trial.spec)
-                for each in finalist.select_finalist_families(ended, "cross_entropy")
-            )
+            best = max(data.compute_truth(each.trial.spec) for each in finalist.select_finalist_families(ended, SPACE))
         below.append(max(data.level.values()) - best)
     return spent, sum(r.state == "complete" for r in ended), below
 

@@ -13,23 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sweeper.cli.options import ParsedText, SweeperCommand, add_json_option, add_time_limit_option
-from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.run import run_with
+from sweeper.cli.settings_options import format_option_name, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result, get_width
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
+from sweeper.workflow.settings import make_settings
 
 if TYPE_CHECKING:
     from sweeper.evidence.document import AnswerDocument
     from sweeper.scripts.answer import Confirmation
     from sweeper.scripts.comparison_plan import ConfirmationPlan
     from sweeper.scripts.trainings import ScriptLoss
+    from sweeper.workflow.settings import Settings
 
-
+FEWEST_SEEDS = 3
 PLANNED = ("seeds", "rates", "rate_share", "folds", "metric", "margin")
 """Options that a comparison keeps, by the names of its plan's fields."""
 
@@ -49,7 +53,7 @@ def _parse_rates(text: str) -> tuple[float, ...]:
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study", required=False)
+@click.argument("study", required=False, metavar="[STUDY|DATA]")
 @click.option("--command", "script", help="Command that starts the script, such as 'python train.py'.")
 @click.option(
     "--losses",
@@ -60,7 +64,7 @@ def _parse_rates(text: str) -> tuple[float, ...]:
 )
 @click.option(
     "--seeds",
-    type=click.IntRange(3, 100),
+    type=click.IntRange(FEWEST_SEEDS, 100),
     help="Maximum number of seeds of each loss; fewer if these settle the answer.  [default: 5]",
 )
 @click.option(
@@ -106,7 +110,7 @@ def command(
     tracking_uri: str,
     **options: Any,
 ) -> None:
-    """Compare losses in your own training script: those of STUDY's finalists, or --losses.
+    """Compare losses, STUDY's finalists or --losses, in your own training script; without one on DATA.
 
     The script is probed first (`sweeper probe`). Then each loss tries some learning rates on short trainings, and is
     trained on the same fresh seeds as all others, until the answer is known or --seeds are used up.
@@ -115,6 +119,7 @@ def command(
     sweeper confirm STUDY --command "python train.py"                     the finalists of a study
     sweeper confirm --losses dice_ce,tversky --command "python train.py"  these, and cross-entropy
     sweeper confirm --losses dice_ce --present my_losses:mine --command "python train.py"
+    sweeper confirm FOLDER --losses dice_ce,tversky:fn_weight=0.7         a study of these, without a script
     """
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.confirm import confirm_losses
@@ -122,6 +127,9 @@ def command(
     from sweeper.scripts.trainings import ScriptTrainings
 
     log: Callable[[str], None] = partial(click.echo, err=True)
+    if script is None and study is not None and options["losses"] is not None:
+        run_with(_make_study_settings(), dry_run=dry_run, as_json=as_json)
+        return
     if script is None and not resume:
         raise click.UsageError('--command is needed, such as --command "python train.py"')
     if options["rates"] == (1.0,) and options["rate_share"] is not None:
@@ -175,6 +183,17 @@ def command(
         log(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")
 
 
+def _make_study_settings() -> Settings:
+    """Return the settings of a study of the named losses on DATA, by sweeper's own training."""
+    ctx = click.get_current_context()
+    by_user = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+    given = {name: ctx.params[name] for name in by_user - {"dry_run", "as_json"}}
+    names = {"data": given.pop("study"), "space": given.pop("losses")}
+    names |= {"study": given.pop("name")} if "name" in given else {}
+    names |= {"seeds": f"{FEWEST_SEEDS}..{given.pop('seeds')}"} if "seeds" in given else {}
+    return make_settings({**given, **names}, format_option_name)
+
+
 def make_comparison_name(study: str | None, script: str | None) -> str:
     """Return the default name of a comparison: the study's, or the script's file."""
     if study is not None:
@@ -222,8 +241,8 @@ def _begin_plan(
 
 def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[tuple[ScriptLoss, ...], str]:
     """Return the losses, and the name of the present one; the user's own are declared."""
-    from sweeper.losses.families import is_own_loss
-    from sweeper.scripts.comparison_plan import PRESENT, list_study_losses, parse_losses
+    from sweeper.losses.families import PRESENT, is_own_loss
+    from sweeper.scripts.comparison_plan import list_study_losses, parse_losses
     from sweeper.workflow.own_losses import declare_loss
 
     named, present = options["losses"], options["present"]

@@ -16,7 +16,7 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result, format_ending
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
-from sweeper.workflow.settings import OF_SWEEPER, make_settings
+from sweeper.workflow.settings import OF_SWEEPER, Settings, make_settings
 
 
 @click.command(cls=RunCommand)
@@ -40,8 +40,6 @@ def command(*, data: str | None, dry_run: bool, as_json: bool, verbose: bool, qu
     sweeper run FOLDER --trials 50          on the images and labels in FOLDER
     sweeper run --study NAME --resume       continue a study
     """
-    from sweeper.workflow.executor_choice import start_sweep
-
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
     if options["command"] is not None:  # the environment may set options of sweeper's own training for other runs
@@ -52,12 +50,19 @@ def command(*, data: str | None, dry_run: bool, as_json: bool, verbose: bool, qu
         options["data"] = data
     given = {name: value for name, value in options.items() if name not in by_default}
     settings = make_settings(given, format_option_name)
+    run_with(settings, dry_run=dry_run, as_json=as_json, verbose=verbose, quiet=quiet)
+
+
+def run_with(settings: Settings, *, dry_run: bool, as_json: bool, verbose: bool = False, quiet: bool = False) -> None:
+    """Run a study with these settings, and print its answer."""
     if dry_run:
         from sweeper.workflow.dry_run import format_preview, make_preview
 
         preview = make_preview(settings, PlainDisplay(-1 if as_json else 0))
         echo_result(preview, format_preview(preview), as_json=as_json)
         return
+    from sweeper.workflow.executor_choice import start_sweep
+
     console = Console(stderr=True)
     is_live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: no redraws
     display = LiveDisplay(console) if is_live else PlainDisplay(1 if verbose else -1 if quiet else 0)

@@ -348,6 +348,10 @@ ABBREVIATIONS = {"ce": "cross_entropy", "bce": "cross_entropy", "wce": "weighted
 """Family by what people call it for short."""
 
 
+PRESENT = "cross_entropy"
+"""The loss that is used now, unless another is named."""
+
+
 def suggest_family(name: str) -> str:
     """Return `, did you mean …?` for a name that is nearly a family's, or short for one, else an empty text."""
     return suggest_correction(ABBREVIATIONS.get(name.lower(), name), FAMILIES)

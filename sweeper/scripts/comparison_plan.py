@@ -16,7 +16,7 @@ from sweeper.core.paths import open_regular_file
 from sweeper.core.records import InterimAnalysis, Task, UserLoss
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
-from sweeper.losses.families import FAMILIES, parse_loss
+from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
 from sweeper.losses.own_losses import OWN, register_user_losses
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.probe import ProbeDocument
@@ -25,9 +25,8 @@ from sweeper.scripts.trainings import ScriptLoss
 from sweeper.space import load_full_space, make_default_choice
 from sweeper.system.whole_files import replace_atomically
 
-PRESENT = "cross_entropy"
 SEEDS, RATES, RATE_SHARE = 5, (1 / 3, 1.0, 3.0), 0.25
-"""Defaults of a comparison: the present loss; most seeds; factors on the script's learning rate, and the share of its
+"""Defaults of a comparison: most seeds; factors on the script's learning rate, and the share of its
 length at which they are tried."""
 USUAL_SPREAD = 0.01
 """Standard deviation of a score between trainings of one method that the forecast assumes."""

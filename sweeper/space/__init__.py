@@ -8,6 +8,7 @@ from sweeper.space.space_file import (
     get_default_params,
     get_parameter_name,
     list_first_trials,
+    list_named_losses,
     list_shipped_spaces,
     load_full_space,
     load_space,

@@ -12,11 +12,15 @@ A file contains the families to search, the range of each of their coordinates, 
 
 A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (only pos_weight and
 prior_odds), or a plain number for a fixed value.
+
+In place of a file losses can be named, `dice_ce,tversky:fn_weight=0.7`: each has the given parameters and else its
+defaults, and only the learning rate is searched.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -28,8 +32,8 @@ from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import format_key, format_value, read_yaml
-from sweeper.losses.coordinates import check_tversky_weights
-from sweeper.losses.families import FAMILIES, LossCoordinate
+from sweeper.losses.coordinates import check_coordinates, check_tversky_weights
+from sweeper.losses.families import FAMILIES, LossCoordinate, is_own_loss, parse_loss
 from sweeper.losses.family_records import POWER_LIMITS, ValueLimits
 from sweeper.losses.own_losses import OWN
 
@@ -69,7 +73,7 @@ def read_space_file(name_or_path: str) -> SpaceFile:
     shipped = list_shipped_spaces()
     path = shipped.get(name_or_path, Path(name_or_path))
     if not path.is_file():
-        wanted = f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
+        wanted = f"must be a shipped space ({', '.join(shipped)}), a YAML file or losses, got {name_or_path!r}"
         raise SpaceError(name_or_path, [f"{wanted}{suggest_correction(name_or_path, shipped)}"])
     content = read_yaml(path, problems)
     if not problems:
@@ -82,6 +86,46 @@ def read_space_file(name_or_path: str) -> SpaceFile:
     raise SpaceError(name_or_path, problems)
 
 
+def list_named_losses(text: str) -> tuple[str, ...]:
+    """Return the losses of `dice_ce,tversky:fn_weight=0.7`; () for the name of a shipped space or a file."""
+    words = tuple(filter(None, (word.strip() for word in text.split(","))))
+    is_list = len(words) > 1 or text.partition(":")[0] in FAMILIES or is_own_loss(text)
+    return words if is_list and not Path(text).is_file() else ()
+
+
+def load_named_losses(words: Sequence[str], task: Task) -> SearchSpace:
+    """Return the space of these losses with the given parameters, else their defaults: only the rate is searched.
+
+    The user's losses must be registered.
+
+    Raises:
+        SpaceError: with every error, and each loss that is there twice.
+    """
+    full, families, problems = load_full_space(task), dict[str, FamilySpace](), list[str]()
+    for word in words:
+        try:
+            name, given = parse_loss(word)
+            own = OWN[name].coordinates if name in OWN else {}
+            family = full.by_name.get(name, FamilySpace(family=name, coordinates=own))
+            usual = make_default_choice(family, full, 1.0).params if family.coordinates else {}
+            check_coordinates(name, task, usual | given, (1.0, 1.0))
+        except LossError as error:
+            problems.append(f"{word}: {error}")
+            continue
+        if name in families:
+            problems.append(f"{word}: {name} is there twice, and a study has each loss once; begin another for it")
+        starts, pinned = get_default_params(family, full), dict[str, Coordinate]()
+        for key, one in family.coordinates.items():
+            value = starts.get(get_parameter_name(name, key, one), one.low)
+            pinned[key] = one.model_copy(update={"low": value, "high": value})
+        pinned |= {key: Coordinate(kind="fixed", low=value, high=value) for key, value in given.items()}
+        families[name] = family.model_copy(update={"coordinates": pinned})
+    if problems:
+        raise SpaceError("the named losses", problems)
+    known = sorted(families.values(), key=lambda one: list(FAMILIES).index(one.family))
+    return SearchSpace(name="named", task=task, lr=full.lr, families=tuple(known))
+
+
 def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
     """Read and check a search space; its families are in the registry's order, not the file's.
 
@@ -90,6 +134,8 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
     Raises:
         SpaceError: with every error, each beginning with its key path.
     """
+    if words := list_named_losses(name_or_path):
+        return load_named_losses(words, task or "multiclass")
     file = read_space_file(name_or_path)
     problems: list[str] = []
     if task not in (None, file.task):

@@ -85,11 +85,16 @@ def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
     return [Finalist(t, tried=tried[family], completed=done[family]) for family, t in best.items()]
 
 
-def select_finalist_families(trials: Sequence[TrialResult], present: str) -> list[Finalist]:
-    """Return the finalists, best first: the present loss wherever it ranks, and the best two others (three without)."""
-    field = select_best_of_families(trials)
+def count_finalists(space: SearchSpace) -> int:
+    """Return the largest number of finalists: every loss where losses were named, and only their rate is searched."""
+    return max(FINALISTS, len(space.families)) if space.is_named else FINALISTS
+
+
+def select_finalist_families(trials: Sequence[TrialResult], space: SearchSpace) -> list[Finalist]:
+    """Return the finalists, best first: the present loss wherever it ranks, and the best others."""
+    field, present = select_best_of_families(trials), space.present.family
     others = [f for f in field if f.family != present]
-    chosen = others[: FINALISTS - (len(others) < len(field))]
+    chosen = others[: count_finalists(space) - (len(others) < len(field))]
     return [f for f in field if f in chosen or f.family == present]
 
 
@@ -110,7 +115,7 @@ def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFi
 
 
 def find_pending_rechecks(
-    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], fit: RateFit | None, present: str
+    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], fit: RateFit | None, space: SearchSpace
 ) -> list[TrialSpec]:
     """Return the trainings that are needed before the finalists can be chosen.
 
@@ -121,7 +126,7 @@ def find_pending_rechecks(
     have = index_completed(rechecks)
     return [
         spec
-        for f in select_finalist_families(trials, present)
+        for f in select_finalist_families(trials, space)
         if _is_far_from_optimum(f, fit) and (spec := _make_recheck_spec(f, fit)).key not in have
     ]
 
@@ -140,7 +145,7 @@ def choose_finalists(
     `trials` are already relabelled as the families that they count for; `same` has their other names.
     """
     finalists, tried = [], {t.spec.family for t in trials if t.state != "failed"}
-    for entrant in select_finalist_families(trials, space.present.family):
+    for entrant in select_finalist_families(trials, space):
         spec, finalist = entrant.trial.spec, entrant
         low = high = spec.lr
         if fit is not None:

@@ -223,7 +223,7 @@ class LossSearch(WorkSource, SamplerGuide):
 
     def _list_leading(self) -> list[Finalist]:
         """Return the finalists by the trials that ended."""
-        return select_finalist_families(self._ended, self._space.present.family)
+        return select_finalist_families(self._ended, self._space)
 
     def _find_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
         """Return the next of a family's first trials; after these, only the family."""

@@ -16,7 +16,6 @@ from sweeper.core.records import Breadth, SearchSpace, TrialResult
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, FIRST_LOOK
 from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
-from sweeper.study.finalist import FINALISTS
 from sweeper.study.search import PATIENCE
 from sweeper.workflow.options import StudyRequest
 
@@ -113,7 +112,7 @@ def _count_settling_trials(families: int) -> int:
 def forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report."""
     trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
-    finalists = min(FINALISTS, len(breadth.families))
+    finalists = min(request.finalists, len(breadth.families))
     reused = 1 + (trials < 2 * len(breadth.families))  # with one trial each, the ladder trained both of its losses
     search = max(finalists, TRAINED * trials) - reused
     confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK

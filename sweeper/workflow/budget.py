@@ -9,6 +9,7 @@ from sweeper import storage as studies
 from sweeper.core.records import Breadth, BudgetProbe, Rung
 from sweeper.core.text import format_duration
 from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
+from sweeper.study.finalist import count_finalists
 from sweeper.study.learning_check import suggest_remedies
 from sweeper.study.loop import TrainingList
 from sweeper.study.timekeeper import SEARCH_SHARE
@@ -53,7 +54,8 @@ def find_budget(context: RunContext) -> bool:
 
 def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as time allows, and return the result."""
-    study, plan, request = context.study, context.plan, context.request
+    study, plan = context.study, context.plan
+    request = context.request._replace(finalists=count_finalists(plan.space))
     losses = order_losses(plan.space, [loss.name for loss in plan.conditions.losses])
     while True:
         results = studies.list_extra_results(study, "probe")

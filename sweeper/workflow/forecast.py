@@ -22,7 +22,7 @@ from sweeper.core.text import format_count, format_duration, format_parallel_tra
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.study.budget_ladder import FACTORS
-from sweeper.study.finalist import FINALISTS
+from sweeper.study.finalist import count_finalists
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import StudyRequest
@@ -63,7 +63,7 @@ def count_trainings_left(
         return {}
     trials, done, analyses = request.trials, state.trials, request.analyses
     recipe, families = plan.conditions.recipe, len(plan.space.families)
-    finalists = min(FINALISTS, families, trials)
+    finalists = min(count_finalists(plan.space), families, trials)
     rotation = plan.conditions.folds or 1
     to_search = 0 if state.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweeper.core.records import BudgetProbe, InterimAnalysis
 from sweeper.evidence.interim_analyses import ERROR, ERROR_AFTER_LOOK, plan_analyses
 from sweeper.storage import count_trials, pack_value, read_budget_probe, unpack_options
+from sweeper.study.finalist import FINALISTS
 from sweeper.workflow.settings import (
     DEFAULT_MARGIN,
     DEFAULT_SEEDS,
@@ -46,6 +47,8 @@ class StudyRequest(NamedTuple):
     """Steps of the longer look, as a multiple of the confirmation's; None = no longer look, as with folds."""
     longer_given: bool = False
     """Whether the user gave `longer`."""
+    finalists: int = FINALISTS
+    """Most losses that are confirmed."""
     settles: bool = False
     """Whether the search ends by itself once trials bring no gain, as no total was given."""
 

@@ -149,7 +149,7 @@ def choose_tuned_finalists(context: RunContext) -> list[Finalist]:
     study, plan = context.study, context.plan
     trials, same = _relabel_trials(context, studies.search_results(study))
     fit = _resolve_common_rate(context, trials)
-    specs = find_pending_rechecks(trials, studies.list_extra_results(study, "recheck"), fit, plan.space.present.family)
+    specs = find_pending_rechecks(trials, studies.list_extra_results(study, "recheck"), fit, plan.space)
     if fit is not None and specs:
         names = ", ".join(spec.family for spec in specs)
         why = f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}"

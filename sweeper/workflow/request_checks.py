@@ -16,8 +16,8 @@ from sweeper.core.errors import MissingStudyError, RequestError, StudyError, Usa
 from sweeper.core.own_code import find_code
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import join_words
-from sweeper.losses.families import parse_loss
-from sweeper.space import load_space, read_space_file
+from sweeper.losses.families import PRESENT, is_own_loss, parse_loss
+from sweeper.space import list_named_losses, load_space, read_space_file
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.machine import check_room
 from sweeper.system.postgres import is_same_database
@@ -71,8 +71,9 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> Settin
     if settings.study is not None:
         studies.check_name(settings.study)
     check_exclusive_options(settings)
-    named = () if settings.space is None else read_space_file(settings.space).losses
-    if more := sorted({key for key in named if ":" in key} - {*settings.loss}):
+    words = list_named_losses(settings.space or "")
+    named = words or (() if settings.space is None else read_space_file(settings.space).losses)
+    if more := sorted({*filter(is_own_loss, named)} - {*settings.loss}):
         settings = settings.model_copy(update={"loss": (*settings.loss, *more)})
     check_script_options(settings)
     own = settings.own_losses
@@ -81,7 +82,10 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> Settin
         raise UsageError(f"--loss must name functions of different names, got {join_words(own)}; rename one")
     if settings.present is not None:
         parse_loss(settings.present, "--present: ")
-    if settings.space is not None:
+    families = {parse_loss(word, "--space: ")[0] for word in words}
+    if words and parse_loss(present := settings.present or PRESENT)[0] not in families:
+        settings = settings.model_copy(update={"space": ",".join((present, *words))})
+    elif settings.space is not None and not words:
         load_space(settings.space)  # checked against the data's task once the data are read
     if settings.model is not None:
         find_code(settings.model, "--model")

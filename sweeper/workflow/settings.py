@@ -188,7 +188,8 @@ class Settings(Record):
     )
     """Trials of the search."""
     space: str | None = _make_setting("Search", min_length=1)
-    """Search space: binary, multiclass, full, full_multiclass, or a YAML file."""
+    """Search space: binary, multiclass, full, full_multiclass, a YAML file; or the losses to compare, of which only the
+    learning rate is searched: dice_ce,tversky:fn_weight=0.7."""
     loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple)] = _make_setting("Search", (), metavar=OWN)
     """Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target), and its
     attribute `search` has the ranges; see docs/how-to/own-code.md."""

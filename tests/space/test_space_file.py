@@ -15,7 +15,7 @@ from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.space import count_floor_trials, get_default_params, load_space, suggest_choice
+from sweeper.space import count_floor_trials, get_default_params, load_space, make_default_choice, suggest_choice
 
 TASKS = ["binary", "multiclass"]
 HEAD = "version: 1\ntask: binary\nnuisance: {lr: {log: [3.0e-4, 1.0e-2]}}\nlosses:\n"
@@ -301,3 +301,18 @@ def test_defaults_are_clipped_to_the_space_and_missing_ones_are_its_middle(write
     assert tversky["tversky.fn_weight"] == 0.4
     assert tversky["tversky.overlap_exponent"] == 0.75
     assert mixed["dice_ce.pos_weight"] == 2.0
+
+
+def test_named_losses_have_the_given_parameters_and_else_their_defaults():
+    space = load_space("tversky:fn_weight=0.6, weighted_ce,dice_ce:pos_weight=3;mix=0.2", "binary")
+    chosen = {family.family: make_default_choice(family, space, 16.0).params for family in space.families}
+    assert chosen["tversky"]["fn_weight"] == 0.6
+    assert chosen["weighted_ce"] == {"pos_weight": pytest.approx(16.0)}
+    assert chosen["dice_ce"] == {"pos_weight": 3.0, "mix": 0.2}
+    trials = create_study()
+    for _ in range(12):
+        choice = suggest_choice(trials.ask(), space, 16.0)
+        assert choice.params == chosen[choice.family]
+    with pytest.raises(SpaceError) as error:
+        load_space("dice,tversky:gama=2,dice", "binary")
+    assert len(error.value.problems) == 2 and "gama" in str(error.value) and "twice" in str(error.value)

@@ -19,6 +19,8 @@ from tests.support import builders
 from tests.support.faking import DATA, LEVELS, FakeExecutor, fake_result, new_plan, new_study, record_sweep, train
 from tests.support.sweeping import Recorder
 
+SPACE = load_space("binary", "binary")
+
 
 def make_plan(rates: Rates = "drawn") -> studies.StudyPlan:
     conditions = builders.conditions(DATA).model_copy(update={"rates": rates})
@@ -147,7 +149,19 @@ def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
 )
 def test_cross_entropy_and_the_two_best_others_are_confirmed(values: dict[str, float], expected: list[str]) -> None:
     trials = [builders.trial(family, value, n) for n, (family, value) in enumerate(values.items())]
-    assert [finalist.family for finalist in select_finalist_families(trials, "cross_entropy")] == expected
+    assert [finalist.family for finalist in select_finalist_families(trials, SPACE)] == expected
+
+
+def test_every_loss_is_confirmed_where_losses_are_named() -> None:
+    named = load_space("cross_entropy,dice,dice_ce,focal,tversky:fn_weight=0.7", "binary")
+    assert named.is_named and not SPACE.is_named
+    study, plan = new_study(), new_plan(named, builders.conditions(DATA))
+    train(study, FakeExecutor(fake_result), trials=28, plan=plan)
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
+    assert {finalist.family for finalist in evidence.finalists} == {*named.by_name}
+    tried = {(r.spec.family, tuple(r.spec.params.items())) for r in studies.search_results(study)}
+    assert len(tried) == len(named.families)  # only the rate is searched
+    assert ("tversky", (("fn_weight", 0.7), ("fp_weight", 0.3))) not in tried
 
 
 def test_stopped_and_diverged_trials_are_not_finalists() -> None:
@@ -160,7 +174,7 @@ def test_stopped_and_diverged_trials_are_not_finalists() -> None:
         builders.trial("weighted_ce", 0.99, 5, state="pruned"),
         builders.trial("dice_focal", 0.9, 6, collapse=Collapse.DIVERGED),
     ]
-    assert [finalist.trial.spec.number for finalist in select_finalist_families(trials, "cross_entropy")] == [2, 4, 0]
+    assert [finalist.trial.spec.number for finalist in select_finalist_families(trials, SPACE)] == [2, 4, 0]
 
 
 # --- nothing is compared with itself ---

@@ -179,11 +179,11 @@ def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None
     executor.workers = workers
     train(study, executor, trials=50, settles=True)
     complete = Counter(r.spec.family for r in studies.search_results(study) if r.state == "complete")
-    finalists = [f.family for f in select_finalist_families(studies.search_results(study), "cross_entropy")]
+    finalists = [f.family for f in select_finalist_families(studies.search_results(study), SPACE)]
     assert finalists == ["dice", "dice_ce", "cross_entropy"]
     assert all(complete[family] >= 3 for family in finalists)
     assert min(complete[family] for family in FAMILIES) == 1  # the others are not completed for nothing
-    for finalist in select_finalist_families(studies.search_results(study), "cross_entropy"):
+    for finalist in select_finalist_families(studies.search_results(study), SPACE):
         assert (finalist.tried, finalist.completed) == (
             sum(r.spec.family == finalist.family for r in studies.search_results(study)),
             complete[finalist.family],

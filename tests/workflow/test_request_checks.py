@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -41,6 +42,30 @@ def run_command(
     output = capsys.readouterr()
     assert isinstance(system_exit.value.code, int)
     return system_exit.value.code, output.out, output.err
+
+
+def test_the_present_loss_is_among_named_losses(tmp_path: Path) -> None:
+    def list_losses(**options: object) -> str | None:
+        places = {"storage": f"sqlite:///{tmp_path}/s.db", "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
+        return check_request(None, Settings(**places, **options)).space
+
+    assert list_losses(space="dice,focal") == "cross_entropy,dice,focal"
+    assert list_losses(space="dice", present="dice_ce:mix=0.5") == "dice_ce:mix=0.5,dice"
+    assert list_losses(space="dice,cross_entropy") == "dice,cross_entropy"
+
+
+def test_losses_are_named_for_sweepers_own_training_without_a_script(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = "synthetic:cracks?images=15&size=64&foreground=0.05"
+    words = ["--losses", "dice_ce,tversky:fn_weight=0.6", "--seeds", "4", "--dry-run", "--json"]
+    monkeypatch.setattr(sys, "argv", ["sweeper", "confirm", data, *words])
+    with pytest.raises(SystemExit):
+        main()
+    preview = json.loads(capsys.readouterr().out)
+    assert [family["family"] for family in preview["space"]["families"]] == ["cross_entropy", "tversky", "dice_ce"]
+    assert [analysis["seeds"] for analysis in preview["analyses"]] == [3, 4]
 
 
 @pytest.mark.parametrize(

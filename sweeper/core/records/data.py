@@ -189,6 +189,11 @@ class SearchSpace(Record):
     """The loss that is used now, which the others are compared with, and the parameters that it is used with."""
 
     @property
+    def is_named(self) -> bool:
+        """Whether the losses have no parameter to search: a comparison of just these, by their learning rate."""
+        return all(one.low == one.high for family in self.families for one in family.coordinates.values())
+
+    @property
     def by_name(self) -> dict[str, FamilySpace]:
         """The families by name, in their order."""
         return {family.family: family for family in self.families}
