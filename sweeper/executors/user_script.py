@@ -129,11 +129,11 @@ class ScriptBackend:
 
 
 def make_script_task(conditions: Conditions) -> ScriptTask:
-    """Return what the trainings of a study by a script share: they score logits, and their split is the data set's."""
+    """Return what the trainings of a study by a script share: the data set's split, and what they score."""
     pixels = conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
     return ScriptTask(
         task=conditions.dataset.task,
-        kinds={"val": "logits", "test": "logits"},
+        kinds=dict.fromkeys(("val", "test"), conditions.dataset.script_scores),
         metric=conditions.recipe.metric,
         class_pixels=tuple(int(n) for n in pixels),
     )

@@ -166,14 +166,18 @@ class SplitScores(NamedTuple):
         return _count_labels(self.data)
 
     def make_counts(self, images: Sequence[int] | None = None) -> ImageCounts:
-        """Return logits as counts at every operating point, by ascending number of the images; None = 0, 1, …."""
+        """Return logits or counts at every operating point, by ascending number of the images; None = 0, 1, ….
+
+        Counts are by the script's own rule, the same at every point.
+        """
         images = range(len(self.names)) if images is None else images
-        is_binary = self.data.shape[-1] == BINS
+        data = _repeat_at_points(self.data) if self.what == "counts" else self.data
+        is_binary = data.shape[-1] == BINS
         return ImageCounts(
             kind="histogram" if is_binary else "points",
             images=tuple(sorted(images)),
             points=THRESHOLDS if is_binary else TAUS,
-            data=self.data[np.argsort(images)],
+            data=data[np.argsort(images)],
         )
 
     def is_equal(self, other: SplitScores) -> bool:
@@ -271,6 +275,16 @@ def _is_same(row: npt.NDArray[Any], total: float, other: npt.NDArray[Any], total
         return np.array_equal(row, other)
     is_labelled_alike = np.array_equal(_count_labels(row), _count_labels(other))
     return is_labelled_alike and abs(total - total_other) <= 1e-5 * max(total, total_other)
+
+
+def _repeat_at_points(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return counts (n, C, 3) as counts of logits that no operating point changes: (n, 2, 512), else (n, 9, C, 3)."""
+    if counts.shape[1] != 2:
+        return np.repeat(counts[:, None], len(TAUS), axis=1)
+    histogram = np.zeros((len(counts), 2, BINS), counts.dtype)  # below or above every threshold
+    histogram[:, 0, 0], histogram[:, 0, -1] = counts[:, 0, 0], counts[:, 1, 1]
+    histogram[:, 1, 0], histogram[:, 1, -1] = counts[:, 1, 2], counts[:, 1, 0]
+    return histogram
 
 
 def _count_labels(logits: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

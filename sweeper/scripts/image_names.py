@@ -61,7 +61,8 @@ def divide_as_before(dataset: Dataset, before: Dataset) -> Dataset:
     """Return the data set with the split that it had in a study; new images are for training."""
     side_of = {image.stem: image.split for image in before.images}
     divided = _assign_sides(dataset, [side_of.get(image.stem) or "train" for image in dataset.images])
-    return divided.model_copy(update={"script_ignores": before.script_ignores})
+    script = {name: getattr(before, name) for name in ("script_ignores", "script_scores")}
+    return divided.model_copy(update=script)
 
 
 def _assign_sides(dataset: Dataset, sides: Sequence[SplitName]) -> Dataset:

@@ -90,10 +90,11 @@ def divide_by_script(
         return divide_as_before(dataset, before)
     probe = probe_script(settings.command, seconds=START_SECONDS, log=log)
     problems = []
-    if others := sorted({what for what in probe.scores.values() if what != "logits"}):
+    kinds = {*probe.scores.values()}
+    if kinds not in ({"logits"}, {"counts"}):
         problems.append(
-            f"scores must be of logits, by t.scoring(…), got {join_words(others)}; `sweeper confirm --command` "
-            "compares losses by counts and scores, too"
+            f"scores must be logits by t.scoring(…) or counts by t.counts(…), got {join_words(sorted(kinds))}; "
+            "`sweeper confirm --command` compares losses by any score"
         )
     if "val" in probe.drawn:
         problems.append(
@@ -113,7 +114,8 @@ def divide_by_script(
         renamed = [f"{script} is {data}" for script, data in zip(names, dataset.classes, strict=True) if script != data]
         log(f"note: classes are matched by their order: {', '.join(renamed)}")
     divided = divide_as_script(dataset, probe.names["val"], probe.names["test"])
-    return divided.model_copy(update={"script_ignores": probe.ignore_index})
+    update = {"script_ignores": probe.ignore_index, "script_scores": probe.scores["test"]}
+    return divided.model_copy(update=update)
 
 
 def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:

@@ -84,7 +84,8 @@ def _remark_on_search(sweep: SweepRecord, evidence: Evidence | None, finalists: 
             yield make_remark("EDGE", loss=row.family, rate=row.lr, edge=edge)
     complete = [trial.spec.family for trial in sweep.trials if trial.state == "complete"]
     done = {name: complete.count(name) for name in sweep.space.by_name} | {f.family: f.trials_completed for f in judged}
-    by_rate = {f.family for f in judged if not f.params}  # only their learning rate is tuned, with that of all losses
+    # of others only the learning rate is tuned, with that of all losses
+    by_rate = {name for name, family in sweep.space.by_name.items() if not family.is_searched}
     if few := tuple(name for name, n in done.items() if n < FEW_TRIALS and name not in by_rate and sweep.trials):
         yield make_remark("HARDLY_TUNED", losses=few, needed=FEW_TRIALS)
 
@@ -93,6 +94,8 @@ def _remark_on_data(sweep: SweepRecord) -> Iterator[Remark]:
     dataset = sweep.conditions.dataset
     if dataset.synthetic:
         yield make_remark("SYNTHETIC")
+    if dataset.script_scores == "counts":
+        yield make_remark("OWN_RULE")
     split = get_split(sweep.conditions, sweep.conditions.seed)
     for text in (*dataset.warnings, *list_missing_classes(dataset, split)):
         yield make_remark("DATA", text=capitalise(text).removesuffix("."))

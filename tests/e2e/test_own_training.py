@@ -231,21 +231,39 @@ def list_run_words(folder: Path, script: Path, name: str) -> list[object]:
     return [*words, "--trials", 3, "--seeds", 1, "--study", name, *where]
 
 
+OWN_RULE = """\
+        table = {}
+        with torch.no_grad():
+            for x, y, names in DataLoader(Images(root, split), batch_size=2):
+                for name, found, true in zip(names, net(x)[:, 0] > -1, y > 0):
+                    tp, fp, fn = (found & true).sum(), (found & ~true).sum(), (~found & true).sum()
+                    table[name] = [[true.numel() - tp - fp - fn, fn, fp], [tp, fp, fn]]
+        t.counts(split, table)
+"""
+"""The example's own rule of decision: counts in place of logits."""
+
+
 @pytest.mark.slow
-def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(sweeper: Sweeper, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scored", ["logits", "counts"])
+def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(
+    sweeper: Sweeper, tmp_path: Path, scored: str
+) -> None:
     sweeper("synth", "cracks?images=20&size=64&foreground=0.08", tmp_path / "data")
     (tmp_path / "two.yaml").write_text(SPACE, "utf-8")
     script = tmp_path / "code" / "train.py"
     script.parent.mkdir()
     example = (ROOT / "examples" / "train_plain.py").read_text("utf-8")
+    begin, end = (example.index(words) for words in ("        with torch.no_grad(), t.scoring", "        net.train()"))
+    example = example[:begin] + OWN_RULE + example[end:] if scored == "counts" else example
     script.write_text(example.replace("EPOCHS, RATE = 20", "EPOCHS, RATE = 8"), "utf-8")
     words = list_run_words(tmp_path, script, "whole")
     status, out, error = sweeper(*words, "--json")
     assert status == 0, error
-    assert "Losses can be compared in this script: " in error and "scores   val: logits of 4 images; test: " in error
+    assert "Losses can be compared in this script: " in error and f"scores   val: {scored} of 4 images; test: " in error
     assert "as 1 % of a training takes" in error
     whole = json.loads(out)
     assert len(whole["losses"]) == 2 and {row["seeds"] for row in whole["losses"]} == {1}
+    assert ("OWN_RULE" in {remark["code"] for remark in whole["remarks"]}) == (scored == "counts")
 
     killed = [str(word) for word in list_run_words(tmp_path, script, "cut")]
     process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)

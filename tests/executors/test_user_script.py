@@ -48,16 +48,20 @@ class FakeScript(Script):
         data = np.zeros((len(images), 2, BINS), dtype=int)
         data[:, 1, 400], data[:, 1, 100], data[:, 0, 100] = 80, 20, self.backgrounds[0]
         self.backgrounds = self.backgrounds[1:] or self.backgrounds
-        return data if self.kind == "logits" else np.ones((len(data), 2, 3), dtype=int)
+        return data if self.kind == "logits" else np.array([COUNTS] * len(images))
+
+
+COUNTS = [[890, 20, 10], [80, 10, 20]]
+"""Of an image, by the script's own rule: background and foreground."""
 
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeScript, TrialSpec], TrialResult]:
-    def run(script: FakeScript, spec: TrialSpec) -> TrialResult:
+    def run(script: FakeScript, spec: TrialSpec, conditions: Conditions = CONDITIONS) -> TrialResult:
         monkeypatch.setattr(starter, "run_script", script.run)
         monkeypatch.setattr(starter, "end_processes", lambda folder: None)
         with closing(ScriptBackend("train")) as backend:
-            executor = backend.open(CONDITIONS, tmp_path / "kept")
+            executor = backend.open(conditions, tmp_path / "kept")
             executor.submit(TrainingJob(spec, until=spec.steps))
             assert executor.free() == 0
             (answer,) = executor.poll(30.0)
@@ -67,7 +71,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeScri
     return run
 
 
-Train = Callable[[FakeScript, TrialSpec], TrialResult]
+Train = Callable[..., TrialResult]
 
 
 def test_a_trial_has_its_share_of_the_length_its_rate_factor_and_validation_scores(train: Train) -> None:
@@ -92,6 +96,18 @@ def test_a_confirmation_has_the_counts_of_each_image_in_the_data_sets_order(trai
     assert count_at_point(result.test, 0.5)[0].tolist() == [[900, 20, 0], [80, 0, 20]]
     repeated = train(script, builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={}))
     assert repeated.test == result.test and script.trained[-1]["resumed"]
+
+
+def test_counts_by_the_scripts_own_rule_are_those_of_every_operating_point(train: Train) -> None:
+    dataset = CONDITIONS.dataset.model_copy(update={"script_scores": "counts"})
+    conditions = CONDITIONS.model_copy(update={"dataset": dataset})
+    spec = builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={})
+    result = train(FakeScript(kind="counts"), spec, conditions)
+    assert result.value == pytest.approx((890 / 920 + 80 / 110) / 2)
+    assert result.evaluations[-1].point == 0.5 and result.collapse is Collapse.NONE
+    assert result.test is not None
+    for point in result.test.points[:: len(result.test.points) // 5]:
+        assert count_at_point(result.test, point)[0].tolist() == COUNTS
 
 
 @pytest.mark.parametrize(

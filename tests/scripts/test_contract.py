@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from sweeper.core.errors import LossError, ScriptError, UsageError
+from sweeper.core.metrics import count_at_all_points
 from sweeper.scripts import contract
 from sweeper.scripts.contract import (
     HELPER,
+    SplitScores,
     TrialDocument,
     read_events,
     read_split_scores,
@@ -99,6 +101,19 @@ def test_other_logits_of_one_name_count_as_another_part_of_the_image(tmp_path: P
     np.savez(tmp_path / "val.npz", sums=np.array([3.0]), **make_counts(1, 9, 3, 3))
     np.savez(tmp_path / "val.1.npz", sums=np.array([3.5]), **make_counts(1, 9, 3, 3))
     assert (read_split_scores(tmp_path, "val", "logits", 3).data == 2).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_counts_are_the_same_at_every_operating_point(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    labels, answers = draw.integers(0, classes, (2, 4, 50))
+    hits = [(labels == c) & (answers == c) for c in range(classes)]
+    false = [(labels != c) & (answers == c) for c in range(classes)]
+    missed = [(labels == c) & (answers != c) for c in range(classes)]
+    data = np.moveaxis(np.array([hits, false, missed]).sum(-1), (0, 1, 2), (2, 1, 0))
+    scores = SplitScores("counts", ("d", "b", "c", "a"), data, np.zeros(4))
+    counts = scores.make_counts([3, 1, 2, 0])
+    assert (count_at_all_points(counts) == data[[3, 1, 2, 0]][:, None]).all() and counts.images == (0, 1, 2, 3)
 
 
 def test_scores_are_compared_by_the_names_of_images(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_a_password_in_the_command_is_hidden() -> None:
         (("crack", "background"), (), "in their order"),
         (("a", "b", "c"), (), "got a, b, c"),
         (("background", "crack"), ("val",), "images of val must be the same for each seed"),
+        (("background", "crack"), ("test",), "logits by t.scoring.* or counts by t.counts.*, got counts and score"),
     ],
 )
 def test_classes_must_be_those_of_the_data_in_their_order(
@@ -121,7 +122,7 @@ def test_classes_must_be_those_of_the_data_in_their_order(
     probe = ProbeDocument(
         command=COMMAND,
         pairing="exact",
-        scores={"val": "logits", "test": "logits"},
+        scores={"val": "counts", "test": "score" if "test" in drawn else "counts"},
         images={"val": 1, "test": 1},
         names={"val": (stems[0],), "test": (stems[1],)},
         drawn=drawn,
@@ -142,3 +143,4 @@ def test_classes_must_be_those_of_the_data_in_their_order(
         assert [image.split for image in divided.images[:3]] == ["val", "test", "train"]
         resumed = divide_by_script(data, make_settings(), divided, lambda _: None)
         assert divided.script_ignores == resumed.script_ignores == -1
+        assert divided.script_scores == resumed.script_scores == "counts"

@@ -79,6 +79,8 @@ class Dataset(Record):
     """Shorter side in pixels that larger images were shrunk to (`--resize`); None = all at native resolution."""
     script_ignores: int = IGNORE
     """Label of pixels without a class in the targets of the user's script, where that trains."""
+    script_scores: Literal["logits", "counts"] = "logits"
+    """What the script scores: logits, or the counts of its own rule of decision."""
 
     def count_class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Count the labelled pixels of each class, (C,), over the images `indices` (None = all)."""
@@ -166,6 +168,11 @@ class FamilySpace(Record):
     family: str
     coordinates: dict[str, Coordinate]
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether it has a parameter to search besides the learning rate."""
+        return any(one.low < one.high for one in self.coordinates.values())
+
 
 class FamilyStart(Record):
     """A configuration that is one of a family's first trials."""
@@ -191,7 +198,7 @@ class SearchSpace(Record):
     @property
     def is_named(self) -> bool:
         """Whether the losses have no parameter to search: a comparison of just these, by their learning rate."""
-        return all(one.low == one.high for family in self.families for one in family.coordinates.values())
+        return not any(family.is_searched for family in self.families)
 
     @property
     def by_name(self) -> dict[str, FamilySpace]:
