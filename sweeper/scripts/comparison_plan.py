@@ -22,7 +22,7 @@ from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.trainings import ScriptLoss
-from sweeper.space import load_full_space, make_default_choice
+from sweeper.space import fill_parameters
 from sweeper.system.whole_files import replace_atomically
 
 SEEDS, RATES, RATE_SHARE = 5, (1 / 3, 1.0, 3.0), 0.25
@@ -143,11 +143,8 @@ def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptL
     Raises:
         UsageError: with all of its errors.
     """
-    space = load_full_space(task)
-    family = next((each for each in space.families if each.family == loss.family), None)
     imbalance = shares[0] / sum(shares[1:]) if task == "binary" else max(shares) / min(shares)
-    starts = {} if family is None else make_default_choice(family, space, imbalance).params
-    params = {**starts, **loss.params}
+    params = fill_parameters(loss.family, loss.params, task, imbalance)
     make_loss_text(loss.family, params, task, shares)
     return loss.model_copy(update={"params": params})
 

@@ -20,7 +20,7 @@ defaults, and only the learning rate is searched.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -93,49 +93,54 @@ def list_named_losses(text: str) -> tuple[str, ...]:
     return words if is_list and not Path(text).is_file() else ()
 
 
-def load_named_losses(words: Sequence[str], task: Task) -> SearchSpace:
-    """Return the space of these losses with the given parameters, else their defaults: only the rate is searched.
+def fill_parameters(name: str, given: Mapping[str, float], task: Task, imbalance: float) -> dict[str, float]:
+    """Return all parameters of a loss: the given ones, else those of its first trial on data of this imbalance.
+
+    Raises:
+        LossError: if there is no such loss for the task, or a parameter is not its own.
+    """
+    space, starts = load_full_space(task), OWN[name].starts if name in OWN else {}
+    if name in space.by_name:
+        starts = make_default_choice(space.by_name[name], space, imbalance).params
+    params = {**starts, **given}
+    check_coordinates(name, task, params, (1.0, 1.0))
+    return params
+
+
+def load_named_losses(words: Sequence[str], task: Task, imbalance: float) -> SearchSpace:
+    """Return the space of these losses, with the given parameters and else their defaults: only the rate is searched.
 
     The user's losses must be registered.
 
     Raises:
         SpaceError: with every error, and each loss that is there twice.
     """
-    full, families, problems = load_full_space(task), dict[str, FamilySpace](), list[str]()
+    families, problems = dict[str, FamilySpace](), list[str]()
     for word in words:
         try:
             name, given = parse_loss(word)
-            own = OWN[name].coordinates if name in OWN else {}
-            family = full.by_name.get(name, FamilySpace(family=name, coordinates=own))
-            usual = make_default_choice(family, full, 1.0).params if family.coordinates else {}
-            check_coordinates(name, task, usual | given, (1.0, 1.0))
+            params = fill_parameters(name, given, task, imbalance)
         except LossError as error:
             problems.append(f"{word}: {error}")
             continue
         if name in families:
             problems.append(f"{word}: {name} is there twice, and a study has each loss once; begin another for it")
-        starts, pinned = get_default_params(family, full), dict[str, Coordinate]()
-        for key, one in family.coordinates.items():
-            value = starts.get(get_parameter_name(name, key, one), one.low)
-            pinned[key] = one.model_copy(update={"low": value, "high": value})
-        pinned |= {key: Coordinate(kind="fixed", low=value, high=value) for key, value in given.items()}
-        families[name] = family.model_copy(update={"coordinates": pinned})
+        fixed = {key: Coordinate(kind="fixed", low=value, high=value) for key, value in params.items()}
+        families[name] = FamilySpace(family=name, coordinates=fixed)
     if problems:
         raise SpaceError("the named losses", problems)
     known = sorted(families.values(), key=lambda one: list(FAMILIES).index(one.family))
-    return SearchSpace(name="named", task=task, lr=full.lr, families=tuple(known))
+    return SearchSpace(name="named", task=task, lr=load_full_space(task).lr, families=tuple(known))
 
 
 def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
-    """Read and check a search space; its families are in the registry's order, not the file's.
+    """Read and check the file of a search space; its families are in the registry's order, not the file's.
 
     `task` is the data's, which the file's must equal; None = accept the file's. The user's losses are registered.
 
     Raises:
         SpaceError: with every error, each beginning with its key path.
     """
-    if words := list_named_losses(name_or_path):
-        return load_named_losses(words, task or "multiclass")
     file = read_space_file(name_or_path)
     problems: list[str] = []
     if task not in (None, file.task):

@@ -10,9 +10,8 @@ import math
 
 from sweeper.core.records import Coordinate, FamilySpace, FamilyStart, ImbalanceProfile, SearchSpace
 from sweeper.fingerprint.ledger import POWERS, compute_features, rank_losses, read_ledger
-from sweeper.losses.coordinates import check_coordinates
 from sweeper.losses.families import FAMILIES, parse_loss
-from sweeper.space import get_default_params, get_parameter_name, load_full_space, make_default_choice
+from sweeper.space import fill_parameters, get_default_params, get_parameter_name, load_full_space
 
 
 def add_present_loss(space: SearchSpace, text: str, imbalance: float) -> SearchSpace:
@@ -22,10 +21,8 @@ def add_present_loss(space: SearchSpace, text: str, imbalance: float) -> SearchS
         LossError: if there is no such loss for these data, or a parameter is not its own.
     """
     (name, given), order = parse_loss(text), list(FAMILIES)
-    home = space if name in space.by_name else load_full_space(space.task)
-    family = home.by_name.get(name, FamilySpace(family=name, coordinates={}))
-    defaults = make_default_choice(family, home, imbalance).params if name in home.by_name else {}
-    check_coordinates(name, space.task, defaults | given, (1.0, 1.0))
+    fill_parameters(name, given, space.task, imbalance)  # refuses what is none of its parameters
+    family = (load_full_space(space.task).by_name | space.by_name).get(name, FamilySpace(family=name, coordinates={}))
     coordinates, params = dict(family.coordinates), dict[str, float]()
     for key, value in given.items():
         one = coordinates.get(key, Coordinate(kind="fixed", low=value, high=value))

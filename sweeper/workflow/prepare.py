@@ -25,7 +25,7 @@ from sweeper.data.store import is_changed
 from sweeper.data.variants import resize_dataset
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
-from sweeper.space import list_first_trials, load_space
+from sweeper.space import list_first_trials, list_named_losses, load_named_losses, load_space
 from sweeper.study.finalist import derive_confirmation_seed, list_fold_numbers
 from sweeper.version import read_versions
 from sweeper.workflow.advice import add_advice, add_present_loss
@@ -101,13 +101,15 @@ def prepare_study(
     seeds = parse_seed_range(settings.seeds or options.get("seeds", DEFAULT_SEEDS))
     _check_splits(dataset, seed, folds, seeds[1], messages)
     user_losses = _load_user_losses(settings, old)
+    imbalance = compute_imbalance(dataset.count_class_pixels(split.train))
     if old and settings.space is None:
         space = old.space
+    elif words := list_named_losses(settings.space or ""):
+        space = load_named_losses(words, dataset.task, imbalance)
     else:
         space = add_user_losses(load_space(settings.space or dataset.task, dataset.task), user_losses)
     if settings.command is not None and old is None:
         space = adapt_space(space, messages.log)
-    imbalance = compute_imbalance(dataset.count_class_pixels(split.train))
     if settings.present is not None:
         space = add_present_loss(space, settings.present, imbalance)
     hardware = backend.get_hardware()

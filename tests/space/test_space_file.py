@@ -15,7 +15,15 @@ from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.space import count_floor_trials, get_default_params, load_space, make_default_choice, suggest_choice
+from sweeper.space import (
+    count_floor_trials,
+    get_default_params,
+    list_named_losses,
+    load_named_losses,
+    load_space,
+    make_default_choice,
+    suggest_choice,
+)
 
 TASKS = ["binary", "multiclass"]
 HEAD = "version: 1\ntask: binary\nnuisance: {lr: {log: [3.0e-4, 1.0e-2]}}\nlosses:\n"
@@ -304,7 +312,8 @@ def test_defaults_are_clipped_to_the_space_and_missing_ones_are_its_middle(write
 
 
 def test_named_losses_have_the_given_parameters_and_else_their_defaults():
-    space = load_space("tversky:fn_weight=0.6, weighted_ce,dice_ce:pos_weight=3;mix=0.2", "binary")
+    words = list_named_losses("tversky:fn_weight=0.6, weighted_ce,dice_ce:pos_weight=3;mix=0.2")
+    space = load_named_losses(words, "binary", 16.0)
     chosen = {family.family: make_default_choice(family, space, 16.0).params for family in space.families}
     assert chosen["tversky"]["fn_weight"] == 0.6
     assert chosen["weighted_ce"] == {"pos_weight": pytest.approx(16.0)}
@@ -314,5 +323,10 @@ def test_named_losses_have_the_given_parameters_and_else_their_defaults():
         choice = suggest_choice(trials.ask(), space, 16.0)
         assert choice.params == chosen[choice.family]
     with pytest.raises(SpaceError) as error:
-        load_space("dice,tversky:gama=2,dice", "binary")
+        load_named_losses(["dice", "tversky:gama=2", "dice"], "binary", 16.0)
     assert len(error.value.problems) == 2 and "gama" in str(error.value) and "twice" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "full", "some/space.yaml", "fulll"])
+def test_the_name_of_a_space_or_a_file_names_no_losses(text):
+    assert list_named_losses(text) == ()
