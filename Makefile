@@ -9,7 +9,7 @@ lint:
 types:
 	mypy
 docs:
-	python docs/site/losses_page.py docs/losses.md && python docs/site/full_spaces.py && python docs/site/schemas.py docs/schemas && python docs/site/remarks.py docs/report.md && python docs/site/overview.py
+	python docs/site/losses_page.py docs/losses.md && python docs/site/full_spaces.py && python docs/site/schemas.py docs/schemas && python docs/site/stub.py sweeper/__init__.pyi && python docs/site/remarks.py docs/report.md && python docs/site/overview.py
 site:
 	mkdocs build --strict
 bench:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweeper.version import __version__
 
-if TYPE_CHECKING:
-    from sweeper.api import Sweep, judge, load_trials, run
-
-__all__ = ["Sweep", "__version__", "judge", "load_trials", "run"]
+__all__ = ["Study", "__version__", "judge", "load_study", "profile", "run"]
 
 
 def __dir__() -> list[str]:

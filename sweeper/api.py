@@ -1,61 +1,188 @@
-"""sweeper in Python: the same sweep as `sweeper run`, and the trainings of a study as a table."""
+"""sweeper in Python: each function and method does what the command of its name does.
+
+`sweeper/__init__.pyi`, which editors and type checkers read, is generated from this module (docs/site/stub.py).
+"""
 
 from __future__ import annotations
 
+import base64
+import inspect
 import os
 import re
+import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
+from sweeper.core.paths import CACHE, REPORTS, STORAGE, ReportPaths
 from sweeper.core.records import SweepRecord
+from sweeper.core.text import fill_words
 from sweeper.evidence.document import AnswerDocument
+from sweeper.judging.rows import ScoreRequest
+from sweeper.workflow.settings import PredictOptions, Settings, TrainOptions, make_options, make_settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sweeper.cli.profile import ProfileDocument
+    from sweeper.cli.progress import PlainDisplay
+    from sweeper.cli.signals import StopRequest
+    from sweeper.deployment.export import ExportDocument
+    from sweeper.deployment.predict import PredictionsDocument
+    from sweeper.deployment.train import TrainingDocument
     from sweeper.judging.judgement import Judgement
-    from sweeper.workflow.settings import Settings
+    from sweeper.storage.resilient_storage import RetryingStorage
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+OPTIONS = re.compile(r"^ *options: .*\n", re.MULTILINE)
+"""Line of a docstring that a list of the options replaces."""
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Outcome of a sweep; a notebook displays the head of its report."""
+def take_options(kind: type[Record], *names: str) -> Callable[[Function], Function]:
+    """Give a function the fields of a record in place of `**options`, for signature and help: all, or those named."""
 
-    study: str
+    def declare(function: Function) -> Function:
+        own, fields = inspect.signature(function), kind.model_fields
+        options = [name for name in names or fields if name not in own.parameters]
+        fixed, defaults = [*own.parameters.values()][:-1], inspect.signature(kind).parameters
+        keywords = [
+            defaults[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=fields[name].annotation)
+            for name in options
+        ]
+        function.__signature__ = own.replace(parameters=[*fixed, *keywords])  # type: ignore[attr-defined]
+        before, after = OPTIONS.split(inspect.cleandoc(str(function.__doc__)))
+        lines = [fill_words(f"    {name}: {fields[name].description}", 112, rest=" " * 8) for name in options]
+        function.__doc__ = "".join([before, *(f"{line}\n" for line in lines), after])
+        return function
+
+    return declare
+
+
+@contextmanager
+def _stop_by_signals(*, progress: bool) -> Iterator[tuple[PlainDisplay, StopRequest]]:
+    """Yield a display on standard error, and the request to stop; in other threads only a time limit stops."""
+    from sweeper.cli.progress import PlainDisplay
+    from sweeper.cli.signals import StopRequest
+
+    display = PlainDisplay(0 if progress else -1)
+    # Signals reach only the main thread.
+    here, request = threading.current_thread() is threading.main_thread(), StopRequest(display.warn)
+    with request if here else nullcontext(request) as stop, redirect_stdout(sys.stderr):
+        yield display, stop
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """A study on this machine; a notebook displays the head of its report."""
+
+    name: str
     """Name of the study, for `resume=True` and the commands."""
     answer: AnswerDocument
     """What to do, the loss to use with its parameters, gain and cost, every loss, and what to do next."""
     record: SweepRecord
     """All data of the study's storage."""
-    paths: ReportPaths
-    """Files of the report."""
+    out: Path = field(default=REPORTS)
+    """Folder of the reports."""
+
+    def __repr__(self) -> str:
+        return f"Study {self.name}: {self.answer!r}"
+
+    def _repr_markdown_(self) -> str:
+        """Return the report down to what to do next, with its figure, and the code to paste."""
+        text = (self.paths.markdown if self.paths.markdown.exists() else self.report()).read_text("utf-8")
+        head = re.split(r"\n(?:<details|##+ )", text)[0].strip()
+        code = re.findall(r"^```python\n.*?^```$", text, re.MULTILINE | re.DOTALL)[:1]
+        return re.sub(r"(?<=\]\()figures/[^)]+\.svg", self._embed_figure, "\n\n".join([head, *code]))
+
+    def _embed_figure(self, link: re.Match[str]) -> str:
+        image = (self.paths.folder / link[0]).read_bytes()
+        return f"data:image/svg+xml;base64,{base64.b64encode(image).decode()}"
 
     @property
     def rerun(self) -> str:
-        """The command that reproduces the sweep's numbers, with its resolved precision, device, seed and the like."""
+        """The command that reproduces the numbers, with the resolved precision, device, seed and the like."""
         return self.record.rerun
 
     @property
+    def paths(self) -> ReportPaths:
+        """Files of the report."""
+        return ReportPaths(self.out, self.name)
+
+    @property
     def trials(self) -> pd.DataFrame:
-        """All trainings, one row each."""
+        """All trainings, one row each, as in the report's `trials.csv`."""
         from sweeper.report.tables import make_trials_frame
 
         return make_trials_frame(self.record)
 
-    def _repr_markdown_(self) -> str:
-        """Return the report up to its first figure, and the code to paste."""
-        text = self.paths.markdown.read_text("utf-8")
-        head = re.split(r"\n(?:!\[|<image|<details|### )", text)[0].strip()
-        code = re.search(r"^```python\n.*?^```$", text, re.MULTILINE | re.DOTALL)
-        return head if code is None or code[0] in head else f"{head}\n\n{code[0]}"
+    def report(self) -> Path:
+        """Write the report again, and return its path."""
+        from sweeper.workflow.conclude import report_study
+
+        return report_study(self._open_storage(), self.name, out=self.out).paths.markdown
+
+    @take_options(TrainOptions, "on", "steps", "seed", "data", "images", "masks", "device", "precision", "overwrite")
+    def train(self, *, progress: bool = True, **options: Any) -> TrainingDocument:
+        """Train the recommended configuration to the end, and keep its weights, like `sweeper train`.
+
+        Args:
+            progress: whether to print the progress on standard error.
+            options: see `TrainOptions`.
+
+        Raises:
+            sweeper.core.errors.UsageError: before any training.
+            sweeper.core.errors.SweeperError: if nothing is recommended, or the training diverged.
+            sweeper.core.errors.InterruptedSweepError: if it was stopped; the same call continues it.
+        """
+        from sweeper.deployment.train import train_recommended
+
+        checked = make_options(TrainOptions, options, "the training")
+        with _stop_by_signals(progress=progress) as (display, stop):
+            return train_recommended(
+                self._open_storage(), self.name, checked, messages=display, stop=stop, progress=lambda *_: None
+            )
+
+    @take_options(PredictOptions)
+    def predict(self, *images: str | os.PathLike[str], **options: Any) -> PredictionsDocument:
+        """Write masks and overlays of new images by the recommended network, like `sweeper predict`.
+
+        Args:
+            images: files, folders or patterns.
+            options: see `PredictOptions`.
+
+        Raises:
+            sweeper.core.errors.SweeperError: if no network is kept on this machine; `train` makes one.
+        """
+        from sweeper.deployment.predict import load_from_study, predict_images
+
+        checked = make_options(PredictOptions, options, "the prediction")
+        with _stop_by_signals(progress=True) as (_, stop):
+            network = load_from_study(self._open_storage(), self.name, CACHE)
+            return predict_images(network, [*map(str, images)], checked, stop=stop, progress=lambda *_: None)
+
+    def export(self, *, onnx: bool = False) -> ExportDocument:
+        """Write the recommended loss and its network as files below the report's folder, like `sweeper export`.
+
+        Args:
+            onnx: whether to write the network as `model.onnx`, too.
+        """
+        from sweeper.deployment.export import export_study
+
+        return export_study(self._open_storage(), self.name, out=self.out, cache=CACHE, onnx=onnx)
+
+    def _open_storage(self) -> RetryingStorage:
+        from sweeper.storage import open_storage
+
+        return open_storage(self.record.storage, create=False)
 
 
-def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Sweep:
+@take_options(Settings)
+def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Study:
     """Search over losses, confirm the best on a locked test split, and recommend one, like `sweeper run`.
 
     Ctrl-C (in a notebook: interrupt the kernel) stops the sweep; `run(study=NAME, resume=True)` continues it.
@@ -63,7 +190,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     Args:
         data: folder of images and labels, or a synthetic scene; None = `synthetic:street`.
         progress: whether to print each result on standard error. Warnings are always printed.
-        options: options of `sweeper run`, with underscores: `trials=50, study="mine", seeds="3..8"`.
+        options: see `Settings`.
 
     Raises:
         sweeper.core.errors.UsageError: before any training, with every fault of options, data or space.
@@ -71,96 +198,72 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
         sweeper.core.errors.InterruptedSweepError: if the sweep was stopped; finished results are kept.
         sweeper.core.errors.ExecutorError: if training is no longer possible; finished results are kept.
     """
-    from sweeper.cli.progress import PlainDisplay
-    from sweeper.cli.signals import StopRequest
     from sweeper.workflow.executor_choice import start_sweep
 
     settings = _check_settings({"data": data, **options})
-    display = PlainDisplay(0 if progress else -1)
-    # Signals reach only the main thread; in other threads only the time limit stops a sweep.
-    here, request = threading.current_thread() is threading.main_thread(), StopRequest(display.warn)
-    with request if here else nullcontext(request) as stop:
+    with _stop_by_signals(progress=progress) as (display, stop):
         outcome = start_sweep(settings, display, stop)
-    return Sweep(outcome.sweep.study, outcome.document, outcome.sweep, outcome.paths)
+    return Study(outcome.sweep.study, outcome.document, outcome.sweep, settings.out)
 
 
-def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
-    """Return all trainings of a study as a table, one row each, as in its report's `trials.csv`.
+def load_study(name: str, *, storage: str = STORAGE, out: str | os.PathLike[str] = REPORTS) -> Study:
+    """Load a study that `run` or `sweeper run` made.
 
     Args:
-        study: name of the study.
+        name: name of the study.
         storage: Optuna's storage, `sqlite:///FILE` or `postgresql://…`.
+        out: folder of the reports.
 
     Raises:
         sweeper.core.errors.StudyError: if the study does not exist.
     """
-    from sweeper.report.tables import make_trials_frame
     from sweeper.storage import load_sweep, open_storage
+    from sweeper.workflow.conclude import draw_conclusion, make_document
 
-    return make_trials_frame(load_sweep(open_storage(storage), study))
+    record = load_sweep(open_storage(storage, create=False), name)
+    return Study(name, make_document(record, draw_conclusion(record)), record, Path(out))
 
 
-def judge(
-    scores: pd.DataFrame | str | os.PathLike[str],
-    *,
-    metric: str | None = None,
-    present: str | None = None,
-    margin: float | None = None,
-    lower_is_better: bool | None = None,
-    paired_seeds: bool = False,
-    common: bool = False,
-    level: float = 0.95,
-    claim: str | None = None,
-    at: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    ignore: Sequence[str] = (),
-    tracking_uri: str = TRACKING,
-    where: Mapping[str, str] | None = None,
-) -> Judgement:
-    """Judge runs that were trained elsewhere, like `sweeper judge`.
+@take_options(Settings, "images", "masks", "format", "class_map", "groups", "resize")
+def profile(data: str | os.PathLike[str], *, progress: bool = True, **options: Any) -> ProfileDocument:
+    """Measure imbalance and label problems of a data set, and list what won on data like it, like `sweeper profile`.
 
     Args:
-        scores: a table with the columns `method` and `score` (or tp, fp, fn), and optionally `seed`, `image`, `group`,
-            `class`, `fold`, `step`, one row per score; or a file, a folder or `mlflow:EXPERIMENT`, as in the command.
-        metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
-        present: method that is used now: the others are compared with it, and it is kept if good enough.
-        margin: difference that does not matter, in the score's unit; None = 0.01 if all scores are within 0 to 1.
-        lower_is_better: whether lower scores are better, as for distances; None = higher is better, and refused if the
-            metric's name is a loss, a distance or an error.
-        paired_seeds: whether seeds are shared by the methods; else each method has its own trainings.
-        common: whether to exclude images without a score in some run.
-        level: confidence level of the intervals.
-        claim: a claim such as `B > A by 0.005`; `Judgement.claim` has the outcome.
-        at: step that is compared: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images; None = the
-            last, which must be the same for all trainings.
-        columns: other names for the columns `method`, `seed`, `image`, `group`, `class`, `fold` or `step`; in MLflow of
-            the parameter or tag.
-        ignore: columns that are of no influence on the scores.
-        tracking_uri: MLflow store.
-        where: parameter, tag or `status` of the runs in MLflow to use, with its value.
+        data: folder, zip or annotation file, or a synthetic scene.
+        progress: whether to print the progress on standard error.
+        options: see `Settings`.
+
+    Raises:
+        sweeper.core.errors.UsageError: with every fault of options or data.
+    """
+    from sweeper.cli.profile import make_profile
+    from sweeper.workflow.prepare import resolve_dataset_request
+
+    settings = _check_settings({"data": data, **options})
+    with _stop_by_signals(progress=progress) as (display, _):
+        return make_profile(resolve_dataset_request(settings, None, display), lambda *_: None)
+
+
+@take_options(ScoreRequest)
+def judge(scores: pd.DataFrame | str | os.PathLike[str], **options: Any) -> Judgement:
+    """Judge which method is better, from scores of runs that were trained elsewhere, like `sweeper judge`.
+
+    In a notebook the result is displayed as the headline, and its caveats.
+
+    Args:
+        scores: table with the columns `method` and `score` (or `tp`, `fp`, `fn`), and if known `seed`, `image`,
+            `group`, `class`, `fold`, `step`; or the name of a CSV or parquet file, of a folder of nnU-Net's results, or
+            `mlflow:EXPERIMENT`.
+        options: see `ScoreRequest`.
 
     Raises:
         sweeper.core.errors.UsageError: with every fault of the scores.
     """
     from sweeper.judging.judgement import judge_scores
     from sweeper.judging.read import read_score_file
-    from sweeper.judging.rows import ScoreRequest, ScoreRows
+    from sweeper.judging.rows import ScoreRows
 
-    request = ScoreRequest(
-        metric=metric,
-        present=present,
-        margin=margin,
-        lower_is_better=lower_is_better,
-        paired_seeds=paired_seeds,
-        common=common,
-        level=level,
-        claim=claim,
-        at=at,
-        columns=columns or {},
-        ignore=ignore,
-        tracking_uri=tracking_uri,
-        where=where or {},
-    )
+    request = make_options(ScoreRequest, options, "the judgement")
     if isinstance(scores, str | os.PathLike):
         rows = read_score_file(os.fspath(scores), request)
     elif hasattr(scores, "columns"):
@@ -180,7 +283,6 @@ def _check_settings(options: dict[str, Any]) -> Settings:
         UsageError: if one was replaced, or with every option that is unknown or has a wrong value.
     """
     from sweeper.cli.replaced import refuse_replaced
-    from sweeper.workflow.settings import make_settings
 
     for name in options:
         refuse_replaced(f"--{name.replace('_', '-')}")

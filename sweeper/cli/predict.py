@@ -16,14 +16,9 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.paths import CACHE
 from sweeper.core.text import format_count
-from sweeper.deployment.predict import (
-    PredictionsDocument,
-    PredictOptions,
-    load_from_file,
-    load_from_study,
-    predict_images,
-)
+from sweeper.deployment.predict import PredictionsDocument, load_from_file, load_from_study, predict_images
 from sweeper.deployment.recommended_network import KeptNetwork
+from sweeper.workflow.settings import PredictOptions
 
 
 @click.command(cls=SweeperCommand)

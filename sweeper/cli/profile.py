@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,6 +48,9 @@ class ProfileDocument(Document):
     """Shorter side in pixels that larger images were shrunk to (`--resize`)."""
     split: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return _format_profile(self)
+
 
 @click.command("profile", cls=SweeperCommand)
 @add_data_options
@@ -79,44 +82,44 @@ def command(*, as_json: bool, out: Path | None, fail_on: str | None, **options: 
         check_writable(out)
     dataset = read_requested_dataset(options)
     with show_progress("measuring") as update:
-        findings = examine_labels(dataset, count_available_cores(), update)
-    profile = profile_dataset(dataset)
+        document = make_profile(dataset, update)
     for warning in dataset.warnings:
         echo_lines(f"warning: {warning}", err=True)
-    document = _make_document(dataset, profile, findings)
-    echo_result(document, _format_profile(dataset, document), as_json=as_json)
+    echo_result(document, repr(document), as_json=as_json)
     if out is not None:
         from sweeper.report.profile_page import write_profile_page
 
         page = write_profile_page(
             dataset,
-            profile,
+            document.profile,
             out,
-            findings=findings,
+            findings=document.findings,
             split=document.split,
             consequences=(*document.consequences, document.advice.stake),
             document=document.document,
         )
         echo_lines(f"page: {page}", err=True)
-    severities = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
+    severities = {finding.severity for finding in document.findings} | ({"warning"} if dataset.warnings else set())
     return int(("error" in severities and fail_on is not None) or ("warning" in severities and fail_on == "warning"))
 
 
-def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> ProfileDocument:
+def make_profile(dataset: Dataset, progress: Callable[[int, int], None]) -> ProfileDocument:
+    """Measure a data set; `progress` is called with (done, total) images."""
+    profile = profile_dataset(dataset)
     return ProfileDocument(
         dataset=ProfiledDataset.from_dataset(dataset),
         profile=profile,
         consequences=explain_consequences(profile),
         advice=advise_losses(dataset.task, profile, read_user_rows(REPORTS)),
         warnings=dataset.warnings,
-        findings=tuple(findings),
+        findings=tuple(examine_labels(dataset, count_available_cores(), progress)),
         resized=dataset.resized,
         split=tuple(describe_split(dataset)),
     )
 
 
-def _format_profile(dataset: Dataset, document: ProfileDocument) -> str:
-    profile, findings = document.profile, document.findings
+def _format_profile(document: ProfileDocument) -> str:
+    dataset, profile, findings = document.dataset, document.profile, document.findings
     lines = [
         f"{escape_for_display(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "

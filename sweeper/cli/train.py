@@ -15,9 +15,9 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.records import MetricScores, TrainedOn
 from sweeper.core.text import fill_words, format_count, format_study_command
-from sweeper.deployment.final_spec import LONGER, TrainOptions
+from sweeper.deployment.final_spec import LONGER
 from sweeper.deployment.train import TrainingDocument, train_recommended
-from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
+from sweeper.workflow.settings import MOST_SEED, MOST_STEPS, TrainOptions
 
 
 @click.command(cls=SweeperCommand)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 from sweeper.core.base import Record
@@ -22,6 +23,10 @@ class Document(Record):
         """The document as JSON types, its schema first."""
         values = json.loads(self.model_dump_json()) if self.NULL_NUMBERS else self.model_dump(mode="json")
         return {"schema": self.SCHEMA, **values}
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the fields that are short, so that the whole is a line."""
+        return filter(lambda field: isinstance(field[1], str | int | float), super().__repr_args__())
 
 
 class DatasetSummary(Record):

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from sweeper.core.base import Record
 from sweeper.core.errors import DataError, UsageError
-from sweeper.core.paths import CACHE, STORAGE
-from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, Split, TrainedOn, TrialSpec
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_intact
 from sweeper.deployment.recommended_network import RecommendedAnswer
 from sweeper.workflow.prepare import MessageSink, resolve_dataset_request
-from sweeper.workflow.settings import AUTO, Settings
+from sweeper.workflow.settings import Settings, TrainOptions
 
 LONGER = 4
 """Default factor of the confirmation's steps."""
 NUMBERS: dict[TrainedOn, int] = {"train": 0, "train+val": 1, "all": 2}
 """Training images → number of the training, which distinguishes checkpoints."""
-
-
-class TrainOptions(Record):
-    """Options of a final training."""
-
-    storage: str = STORAGE
-    cache: Path = CACHE
-    data: str | None = None
-    """Current location of the images; None = the study's."""
-    images: str | None = None
-    """Current patterns of the images' names; None = the study's."""
-    masks: str | None = None
-    on: TrainedOn = "train+val"
-    steps: int | None = None
-    seed: int | None = None
-    device: str = "auto"
-    precision: Annotated[Precision | None, AUTO] = None
-    """None = on a CPU the study's if supported natively; on a GPU its native one."""
-    overwrite: bool = False
 
 
 def make_conditions(

@@ -25,6 +25,7 @@ from sweeper.system.machine import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.run_context import StopSignal
+from sweeper.workflow.settings import PredictOptions
 
 if TYPE_CHECKING:
     from sweeper.storage.resilient_storage import RetryingStorage
@@ -94,17 +95,6 @@ class PredictionsDocument(Document):
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
-
-
-class PredictOptions(Record):
-    """Options of a prediction."""
-
-    out: Path
-    device: str = "auto"
-    threshold: float | None = None
-    """Threshold or τ that replaces the network's operating point."""
-    probabilities: bool = False
-    overwrite: bool = False
 
 
 def load_from_study(storage: RetryingStorage, name: str, cache: Path) -> KeptNetwork:

@@ -18,13 +18,14 @@ from sweeper.core.training_files import (
     get_final_weights_path,
     get_weights_dir,
 )
-from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec
+from sweeper.deployment.final_spec import make_conditions, make_final_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.machine import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.workflow.prepare import MessageSink
 from sweeper.workflow.run_context import StopSignal
+from sweeper.workflow.settings import TrainOptions
 
 if TYPE_CHECKING:
     from sweeper.storage.resilient_storage import RetryingStorage

@@ -27,6 +27,7 @@ from sweeper.core.records import (
     TrainerRow,
 )
 from sweeper.evidence.interim_analyses import get_comparison_level
+from sweeper.evidence.phrases import format_head, list_remarks
 from sweeper.evidence.verdict_predicates import get_difference, has_beaten, is_measured
 
 
@@ -189,6 +190,12 @@ class AnswerDocument(Document, Answer):
     trained_by: tuple[TrainerRow, ...] = ()
     seconds: float | None = None
     """Wall-clock time over all sessions."""
+
+    def __repr__(self) -> str:
+        return format_head(self)
+
+    def _repr_markdown_(self) -> str:
+        return "\n\n".join([f"**{format_head(self)}**", *list_remarks(self, "text")])
 
 
 def make_gain(interval: Interval) -> Gain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sweeper.core.records import Gain, Kind, NextStep, Remark
 from sweeper.evidence.answer import make_answer, make_remark
@@ -13,7 +13,6 @@ from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.choice import Choice
 from sweeper.evidence.document import AnswerDocument, LossRow, make_difference_rows, set_cost
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
-from sweeper.evidence.phrases import format_head, list_remarks
 from sweeper.judging.claim import check_claim
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
@@ -40,7 +39,7 @@ class Judgement:
         return format_answer(self.answer, min(110, shutil.get_terminal_size((100, 24)).columns))
 
     def _repr_markdown_(self) -> str:
-        return "\n\n".join([f"**{format_head(self.answer)}**", *list_remarks(self.answer, "text")])
+        return self.answer._repr_markdown_()
 
 
 def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
@@ -52,7 +51,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     """
     table = make_score_table(scores, request)
     if table.folds is not None:
-        request = replace(request, paired_seeds=True)
+        request = request.model_copy(update={"paired_seeds": True})
     methods = compute_table_evidence(table, request, "both" if table.images else "trainings")
     is_about_networks = table.images > 1 and min(len(runs) for runs in table.runs) < DECIDING_SEEDS
     contest = compute_table_evidence(table, request, "images") if is_about_networks else methods

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -65,7 +64,7 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     runs = [run for run in requested if run.id not in parents or names["method"] in run.fields]
     metrics = sorted({name for run in runs for name in run.metrics})
     if request.metric is None and len(metrics) == 1:
-        return read_runs(experiment, replace(request, metric=metrics[0]))
+        return read_runs(experiment, request.model_copy(update={"metric": metrics[0]}))
     has_seeds = "seed" in request.columns or any(names["seed"] in run.fields for run in runs)
     identity = ["method", "seed"] if has_seeds else ["method"]
     fields = sorted({name for run in every for name in run.fields if not name.startswith("mlflow.")})

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import ConfigDict
 
+from sweeper.core.base import Record
 from sweeper.core.errors import ProblemListError
 from sweeper.core.paths import TRACKING
 from sweeper.core.text import abbreviate_names, suggest_correction
@@ -61,35 +63,41 @@ class ScoreRows:
     """Name of each row's run in MLflow; () = rows are called by their numbers, from 1 on."""
 
 
-@dataclass(frozen=True)
-class ScoreRequest:
+class ScoreRequest(Record):
     """Settings of a judgement, in addition to the table's rows."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     metric: str | None = None
-    """Column of the scores, or metric computed from tp, fp and fn."""
+    """Column of the scores, metric of the runs in MLflow, or `miou` or `dice`, computed from tp, fp and fn; None =
+    `score`."""
     present: str | None = None
     """Method that is used now, kept unless another beats it."""
     margin: float | None = None
-    """Margin in the metric's own unit; None = 0.01 if all scores are in 0–1."""
+    """Largest difference that does not matter, in the metric's unit; None = 0.01 if all scores are within 0 to 1."""
     lower_is_better: bool | None = None
-    """None = not given: higher is better, unless the metric's name suggests the opposite, which is a problem."""
+    """Whether lower scores are better; None = higher is, and refused if the metric's name is a loss, a distance or an
+    error."""
     paired_seeds: bool = False
-    """Whether a seed is the same condition for all methods."""
+    """Whether a seed is the same condition for all methods; else each method has its own trainings."""
     common: bool = False
-    """Whether images without a score for some run are left out, instead of being a problem."""
+    """Whether images without a score in some run are left out, instead of being a problem."""
     level: float = 0.95
+    """Confidence level of the intervals."""
     claim: str | None = None
-    """Claim to check in addition, such as `B > A by 0.005`."""
+    """Claim to check in addition, such as `B > A by 0.005`; `Judgement.answer` has the outcome."""
     at: str | None = None
-    """Step of a training that has its score (`sweeper.judging.steps`); None = the last, equal for all."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Key → name of its column, if that is another."""
+    """Step that is compared: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images; None = the last,
+    which must be the same for all trainings."""
+    columns: Mapping[str, str] = {}
+    """Other names for the columns `method`, `seed`, `image`, `group`, `class`, `fold` or `step`; in MLflow of the
+    parameter or tag."""
     ignore: Sequence[str] = ()
     """Columns that say nothing about what a score is of; in MLflow parameters."""
     tracking_uri: str = TRACKING
-    """Store of MLflow's experiments."""
-    where: Mapping[str, str] = field(default_factory=dict)
-    """Filter of MLflow's runs: parameter, tag or `status` → required value."""
+    """MLflow store."""
+    where: Mapping[str, str] = {}
+    """Parameter, tag or `status` of the runs in MLflow to use, with its value."""
 
 
 class Rows:

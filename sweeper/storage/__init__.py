@@ -11,7 +11,7 @@ from sweeper.storage.plan import (
     delete_study,
     list_plan_differences,
     list_study_names,
-    load_study,
+    open_study,
     read_machine,
     read_options,
     read_plan,

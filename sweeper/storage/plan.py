@@ -82,7 +82,7 @@ def create_study(
     return study
 
 
-def load_study(storage: RetryingStorage, name: str) -> optuna.Study:
+def open_study(storage: RetryingStorage, name: str) -> optuna.Study:
     """Open an existing study to continue it.
 
     Raises:
@@ -96,7 +96,7 @@ def load_study(storage: RetryingStorage, name: str) -> optuna.Study:
 
 def delete_study(storage: RetryingStorage, name: str) -> None:
     """Delete an existing study and all its data from the database; call it within `hold_study`."""
-    optuna.delete_study(study_name=load_study(storage, name).study_name, storage=storage)
+    optuna.delete_study(study_name=open_study(storage, name).study_name, storage=storage)
 
 
 def replace_plan(study: optuna.Study, plan: StudyPlan) -> None:

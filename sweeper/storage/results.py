@@ -26,7 +26,7 @@ from sweeper.core.records import (
 from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import format_count
 from sweeper.storage.optuna_internals import get_base_storage, get_id_of_number, reset_trials
-from sweeper.storage.plan import load_study, read_plan, unpack_options
+from sweeper.storage.plan import open_study, read_plan, unpack_options
 from sweeper.storage.record_format import (
     ABANDONED,
     ATTEMPT_OF,
@@ -314,7 +314,7 @@ def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
         StudyError: as `read_plan`.
     """
     plan = read_plan(storage, name)
-    study = load_study(storage, name)
+    study = open_study(storage, name)
     check_rows(study)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)

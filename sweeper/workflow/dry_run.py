@@ -89,7 +89,7 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
         plan = prepared.plan
         study, options = None, list_stored_options(settings)
         if prepared.old is not None and storage is not None:
-            study = studies.load_study(storage, prepared.name)
+            study = studies.open_study(storage, prepared.name)
         request = resolve_request(options) if study is None else read_request(study, options)
         state = read_study_state(study, plan, request)
         trainings = count_trainings_left(plan, request, state)

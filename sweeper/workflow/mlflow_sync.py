@@ -80,7 +80,7 @@ def sync_mlflow(
 
     storage = studies.open_storage(storage_url, create=False, warn=warn)
     plan = studies.read_plan(storage, name)
-    study = studies.load_study(storage, name)
+    study = studies.open_study(storage, name)
     with studies.hold_study(storage_url, name), closing(MlflowTracker(tracking_uri, warn=warn)) as tracker:
         concluded = studies.is_concluded(study.user_attrs)
         status = "FINISHED" if concluded else "KILLED"

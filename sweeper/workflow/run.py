@@ -68,7 +68,7 @@ def run_sweep(
         stop.defer_signals()
         name = prepared.name
         if prepared.old is not None:  # not updated here: another process may be running it
-            study = studies.load_study(storage, name)
+            study = studies.open_study(storage, name)
         else:
             options = list_stored_options(settings)
             study = studies.create_study(storage, name, prepared.plan, options, prepared.machine)

@@ -1,4 +1,4 @@
-"""Settings of a sweep: every option, and the limits of its value."""
+"""Options of a sweep, a final training and a prediction, and the limits of their values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -16,6 +16,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import RequestError
 from sweeper.core.metrics import BUILT_IN
 from sweeper.core.recipe import CPU_PRETRAINED, Architecture, Augmentation, Engine, Precision
+from sweeper.core.records import TrainedOn
 from sweeper.core.text import format_places, suggest_correction
 from sweeper.losses.families import is_own_loss
 
@@ -48,6 +49,8 @@ OF_SWEEPER = (
     "folds",
 )
 """Options of sweeper's own training."""
+Options = TypeVar("Options", bound=Record)
+"""Record with the options of a command."""
 _RESUMED = "with --resume the study's"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -112,7 +115,7 @@ def _read_auto(value: object) -> object:
     return None if value == "auto" else value
 
 
-AUTO = BeforeValidator(_read_auto)
+AUTO = BeforeValidator(_read_auto, json_schema_input_type=Literal["auto"])
 """Accepts `auto` for None."""
 
 
@@ -190,7 +193,9 @@ class Settings(Record):
     space: str | None = _make_setting("Search", min_length=1)
     """Search space: binary, multiclass, full, full_multiclass, a YAML file; or the losses to compare, of which only the
     learning rate is searched: dice_ce,tversky:fn_weight=0.7."""
-    loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple)] = _make_setting("Search", (), metavar=OWN)
+    loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple, json_schema_input_type=str)] = _make_setting(
+        "Search", (), metavar=OWN
+    )
     """Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target), and its
     attribute `search` has the ranges; see docs/how-to/own-code.md."""
     present: str | None = _make_setting("Search", default="cross_entropy", often=True, metavar="LOSS", min_length=1)
@@ -201,7 +206,7 @@ class Settings(Record):
     docs/how-to/own-code.md."""
     seed: int | None = _make_setting("Search", metavar="N", default="0", ge=0, le=MOST_SEED)
     """Seed of splits, weights, batches and the search."""
-    time: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
+    time: Annotated[str, BeforeValidator(_check_duration, json_schema_input_type=float)] | None = _make_setting(
         "Search",
         default="no end, and 5m is planned, GPU 20m; up to 30m, 60m, if classes need it",
         often=True,
@@ -243,7 +248,7 @@ class Settings(Record):
     )
     """Initial weights of the encoder."""
 
-    seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
+    seeds: Annotated[str, BeforeValidator(_check_range, json_schema_input_type=int)] | None = _make_setting(
         "Confirmation and verdict", default=DEFAULT_SEEDS, metavar="MIN..MAX|N"
     )
     """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
@@ -251,8 +256,8 @@ class Settings(Record):
         "Confirmation and verdict", metavar="N", default="2 × --steps", ge=4, le=MOST_STEPS
     )
     """Steps of a confirmation."""
-    longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
-        "Confirmation and verdict", default=f"{LONGER}; with --folds none"
+    longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text, json_schema_input_type=int)] = (
+        _make_setting("Confirmation and verdict", default=f"{LONGER}; with --folds none")
     )
     """Train the recommended loss and the present one once more at this multiple of the confirmation's steps: does the
     gain last?"""
@@ -316,23 +321,80 @@ class Settings(Record):
         return format_places(self.tracking_uri, self.out)
 
 
+class TrainOptions(Record):
+    """Options of a final training."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    storage: str = paths.STORAGE
+    cache: Path = paths.CACHE
+    data: str | None = None
+    """Current place of the study's images; None = where the study read them, else its decoded copy."""
+    images: str | None = None
+    """Current patterns of the images' names; None = the study's."""
+    masks: str | None = None
+    """Current patterns of the masks' names; None = the study's."""
+    on: TrainedOn = "train+val"
+    """Images to train on: the search's training split, all except the test split, or all."""
+    steps: int | None = Field(None, ge=4, le=MOST_STEPS)
+    """Optimiser steps; None = 4 × the confirmation's."""
+    seed: int | None = Field(None, ge=0, le=MOST_SEED)
+    """Seed of weights, batches and crops; None = the study's."""
+    device: str = "auto"
+    """Device that trains: auto, cpu, cuda or mps."""
+    precision: Annotated[Precision | None, AUTO] = None
+    """Precision of the forward pass; None = on a CPU the study's if supported natively; on a GPU its native one."""
+    overwrite: bool = False
+    """Whether to train again even if the same network was trained before."""
+
+
+class PredictOptions(Record):
+    """Options of a prediction."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    out: Path
+    """Folder for masks/, overlays/, classes.txt and predictions.json."""
+    device: str = "auto"
+    """Device that predicts: auto, cpu, cuda or mps."""
+    threshold: float | None = None
+    """Threshold (two classes) or τ (more) that replaces the network's operating point."""
+    probabilities: bool = False
+    """Whether to write probabilities, too."""
+    overwrite: bool = False
+    """Whether to replace existing files."""
+
+
 def make_settings(options: Mapping[str, Any], format_name: Callable[[str], str] = str) -> Settings:
     """Return the settings with these values; `format_name` formats the name of a setting in messages.
 
     Raises:
         RequestError: with every option that is unknown or has a wrong value.
     """
+    return make_options(Settings, options, "the sweep", format_name)
+
+
+def make_options(
+    kind: type[Options], options: Mapping[str, Any], what: str, format_name: Callable[[str], str] = str
+) -> Options:
+    """Return the record of this kind with these values, the options of `what`; see `make_settings`.
+
+    Raises:
+        RequestError: with every option that is unknown or has a wrong value.
+    """
     try:
-        return Settings(**options)
+        return kind(**options)
     except ValidationError as error:
         messages: dict[str, str] = {}  # an option of two types has two messages
         for one in error.errors():
             name, text = str(one["loc"][0]), one["msg"].removeprefix("Value error, ")
             if one["type"] == "extra_forbidden":
-                text = f"no option that can be given here{suggest_correction(name, Settings.model_fields)}"
+                text = f"no option that can be given here{suggest_correction(name, kind.model_fields)}"
             messages[name] = f"{messages[name]}; or {text}" if name in messages else f"{format_name(name)}: {text}"
-        problems = [text if ", got " in text else f"{text}; got {options[name]!r}" for name, text in messages.items()]
-        raise RequestError("the sweep", problems) from error
+        problems = [
+            text if ", got " in text else f"{text}; got {options.get(name)!r}" for name, text in messages.items()
+        ]
+        raise RequestError(what, problems) from error
 
 
 def list_options() -> dict[str, Option]:

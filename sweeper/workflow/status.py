@@ -240,7 +240,7 @@ def read_last_session(storage: str, study: str) -> str:
     from sweeper import storage as studies  # loads Optuna, which the check of a live sweep does not need
 
     with suppress(SweeperError):
-        stored = studies.load_study(studies.open_storage(storage, create=False), study)
+        stored = studies.open_study(studies.open_storage(storage, create=False), study)
         return str(stored.user_attrs.get(studies.SESSION, ""))
     return ""
 

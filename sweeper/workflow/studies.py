@@ -55,7 +55,7 @@ def list_study_rows(storage: RetryingStorage, url: str) -> list[StudyRow]:
 
 def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     try:
-        sweep, study = studies.load_sweep(storage, name), studies.load_study(storage, name)
+        sweep, study = studies.load_sweep(storage, name), studies.open_study(storage, name)
         request = read_request(study)
         request = request._replace(trials=sweep.trials_asked or request.trials, settles=sweep.settles)
         state, answer = read_study_state(study, studies.read_plan(storage, name), request), read_interim_answer(sweep)
@@ -94,7 +94,7 @@ def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path,
     Raises:
         StudyError: if there is no such study.
     """
-    study = studies.load_study(storage, name)
+    study = studies.open_study(storage, name)
     try:
         digest = studies.read_plan(storage, name).conditions.dataset.digest
     except DamagedError:

@@ -22,13 +22,14 @@ from sweeper.core.training_files import get_weights_dir
 from sweeper.data import load_dataset, open_store
 from sweeper.data.image_files import find_images
 from sweeper.data.variants import enlarge_mask, resize_dataset
-from sweeper.deployment.predict import PredictOptions, load_from_file, predict_images
+from sweeper.deployment.predict import load_from_file, predict_images
 from sweeper.training import evaluation, hardware
 from sweeper.training.hardware import probe_device
 from sweeper.training.network_in_training import FinalTraining
 from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
+from sweeper.workflow.settings import PredictOptions
 from tests.deployment.test_export import trained
 from tests.support.small_training import SMALL, spec
 

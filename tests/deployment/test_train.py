@@ -22,12 +22,13 @@ from sweeper.core.training_files import get_weights_dir
 from sweeper.data import divide_images, load_dataset
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
-from sweeper.deployment.final_spec import TrainOptions, make_conditions
+from sweeper.deployment.final_spec import make_conditions
 from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import network_in_training
 from sweeper.training.training_context import TrainingContext
 from sweeper.training.weights_file import list_kept_weights, read_record
+from sweeper.workflow.settings import TrainOptions
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.folders import folder, mask

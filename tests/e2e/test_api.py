@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import json
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +23,14 @@ from sweeper.core.errors import RequestError, StudyError
 from sweeper.workflow import machine_choice
 from sweeper.workflow.settings import Settings
 
-NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/how-to/notebook.ipynb"
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "docs/how-to/notebook.ipynb"
 SCRIPT = """
 import sweeper
-sweep = sweeper.run(
+study = sweeper.run(
     "synthetic:blobs?images=24&size=64", study="s", trials=2, steps=4, size=32, batch_size=2, seeds=1, workers=2
 )
-print(sweep.study, len(sweep.trials), sweep.answer.outcome.value, sep=" | ")
+print(study.name, len(study.trials), study.answer.outcome.value, sep=" | ")
 """
 
 
@@ -114,12 +120,37 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: Any) -> None:
     space: dict[str, Any] = {}
     for cell in cells:
         exec(compile("".join(cell["source"]), "notebook", "exec"), space)
-    report = space["found"]._repr_markdown_()
-    assert report.startswith("# ") and "```python" in report
+    study, again = space["study"], space["again"]
+    shown = study._repr_markdown_()
+    assert shown.startswith("# ") and "```python" in shown and "](data:image/svg+xml;base64," in shown
+    assert repr(study).startswith("Study notebook: ") and len(repr(study)) < 1000 and "\n" not in repr(study)
+    assert again.answer == study.answer and again.trials.equals(study.trials)
+    assert space["files"].loss.exists() and Path(space["trained"].weights).exists()
+    shutil.rmtree(study.paths.folder)
+    assert again._repr_markdown_().split("```")[0] == shown.split("```")[0]  # written again
     assert {*space["search"]["purpose"]} == {"search"} and {*space["best"].index} <= {*space["search"]["family"]}
+    assert {Path(row.mask).suffix for row in space["masks"].images} == {".png"} and len(repr(space["masks"])) < 500
+    assert repr(space["profile"]).startswith("blobs: binary, 24 images")
+    with pytest.raises(RequestError, match=r"(?s)seed: Input .*stepz: no option .*did you mean `steps`"):
+        study.train(stepz=5, seed=-1)
 
 
 def test_the_public_names_are_listed_and_a_judgement_prints_its_answer() -> None:
-    assert dir(api) == ["Sweep", "__version__", "judge", "load_trials", "run"]
+    assert dir(api) == ["Study", "__version__", "judge", "load_study", "profile", "run"]
     table = {"method": ["a", "b"] * 4, "seed": [*"00112233"], "score": [0.9, 0.5, 0.91, 0.52, 0.9, 0.49, 0.92, 0.5]}
     assert repr(api.judge(pd.DataFrame(table))).startswith("Take a: no other method is better")
+
+
+def test_editors_know_each_option() -> None:
+    stub = runpy.run_path(str(ROOT / "docs/site/stub.py"))["make_stub"]()
+    assert (ROOT / "sweeper/__init__.pyi").read_text("utf-8") == stub, "`make docs` writes it again"
+    functions = {n.name: n for n in ast.walk(ast.parse(stub)) if isinstance(n, ast.FunctionDef)}
+    options = {name: [one.arg for one in node.args.kwonlyargs] for name, node in functions.items()}
+    assert options["run"] == ["progress", *(name for name in Settings.model_fields if name != "data")]
+    assert [*inspect.signature(api.run).parameters] == ["data", *options["run"]]
+    for name in ("train", "predict"):
+        command = importlib.import_module(f"sweeper.cli.{name}").command
+        usual = {"storage", "as_json", "weights", "study", "study_and_images"}
+        assert {one.name for one in command.params} - usual == {*options[name]} - {"progress"}
+    assert "workers: int | None | Literal['auto'] = None" in stub and "seeds: str | int | None = None" in stub
+    assert all("**" not in ast.unparse(node.args) for node in functions.values())

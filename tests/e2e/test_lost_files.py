@@ -99,7 +99,7 @@ def test_trainings_on_changed_images_are_dropped_and_repeated_by_a_resume(
     messages = "\n".join([str(caught.value), *display.warnings])
     assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", messages)
     assert "sweeper run --study study --resume" in messages
-    study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
+    study = studies.open_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert studies.list_all_results(study) == []
     resumed = run_small_sweep(tmp_path, Recorder(), resume=True, workers=workers, trials=SWEEP["trials"])
     assert dump_results(resumed) == dump_results(undisturbed) and resumed.sweep.confirmations
@@ -150,7 +150,7 @@ def test_a_renamed_or_replaced_database_is_reported_and_not_recreated(
         assert not lost()  # nobody else runs it
         for _ in range(2):  # every later call says the same
             with pytest.raises(SweeperError) as caught:
-                studies.load_study(storage, "my study")
+                studies.open_study(storage, "my study")
         message = str(caught.value)
         assert word in message and "another process" not in message
         assert "sweeper run --study 'my study' --resume" in message

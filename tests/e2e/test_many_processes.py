@@ -58,7 +58,7 @@ def test_sixteen_studies_in_one_new_database_lose_nothing(kind: str, tmp_path: P
     storage = studies.open_storage(url)
     assert sorted(studies.list_study_names(storage)) == sorted(f"{STUDY}-{number}" for number in range(PROCESSES))
     for name in studies.list_study_names(storage):
-        study = studies.load_study(storage, name)
+        study = studies.open_study(storage, name)
         assert [result.spec.number for result in studies.search_results(study)] == list(range(TRIALS))
 
 

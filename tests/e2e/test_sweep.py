@@ -102,7 +102,7 @@ def test_the_report_can_be_rewritten_from_the_storage(outcome: ReportedStudy, fo
     rewritten = report_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "study", out=tmp_path)
     assert rewritten.conclusion == outcome.conclusion
     assert rewritten.paths.markdown.read_text("utf-8") == outcome.paths.markdown.read_text("utf-8")
-    frame = sweeper.load_trials("study", f"sqlite:///{folder}/sweeper.db")
+    frame = sweeper.load_study("study", storage=f"sqlite:///{folder}/sweeper.db").trials
     search = frame[frame["purpose"] == "search"]
     assert sorted(search["family"][:7]) == sorted(SEARCHED) and search["value"].between(0, 1).all()
 

@@ -61,7 +61,7 @@ def resume(folder: Path) -> None:
     """Resume with trainings that cost nothing."""
     storage = studies.open_storage(make_url(folder), create=False)
     plan = studies.read_plan(storage, NAME)
-    train(studies.load_study(storage, NAME), plan=plan, trials=9)
+    train(studies.open_study(storage, NAME), plan=plan, trials=9)
     storage.engine.dispose()
 
 

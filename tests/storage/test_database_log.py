@@ -55,7 +55,7 @@ def test_a_copy_of_the_file_has_the_study_and_each_stored_result(tmp_path: Path)
                 assert len(stored) == len(self.results) and result in stored
 
     display = Copying()
-    train(studies.load_study(storage, NAME), display=display)
+    train(studies.open_study(storage, NAME), display=display)
     finished = studies.load_sweep(storage, NAME)
     assert len(display.results) > 15 and len(finished.trials) == 9
     assert load_copy(tmp_path).model_copy(update={"storage": finished.storage}) == finished
@@ -90,7 +90,7 @@ def test_a_removed_log_or_index_ends_the_sweep_and_loses_no_result(
 
     storage, display = open_new_study(tmp_path), Taking()
     with pytest.raises(SweeperError, match=rf"sweeper.db{end} {words}.*What .*sweeper.db holds is kept") as caught:
-        train(studies.load_study(storage, NAME), display=display)
+        train(studies.open_study(storage, NAME), display=display)
     assert f"sweeper run --study {NAME} --resume --storage sqlite:///" in str(caught.value)
     assert "disk is full" not in str(caught.value)
     storage.engine.dispose()
@@ -101,7 +101,7 @@ def test_a_removed_log_or_index_ends_the_sweep_and_loses_no_result(
 def resume_study(folder: Path) -> list[TrialResult]:
     """Finish the study in another session, and return all results."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db", create=False)
-    train(studies.load_study(storage, NAME))
+    train(studies.open_study(storage, NAME))
     return list_results(studies.load_sweep(storage, NAME))
 
 
@@ -109,7 +109,7 @@ def resume_study(folder: Path) -> list[TrialResult]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[TrialResult]:
     """Return the results of a study that nothing disturbed."""
     storage = open_new_study(tmp_path_factory.mktemp("undisturbed"))
-    train(studies.load_study(storage, NAME))
+    train(studies.open_study(storage, NAME))
     return list_results(studies.load_sweep(storage, NAME))
 
 
@@ -118,7 +118,7 @@ def test_a_log_that_is_truncated_before_its_changes_are_in_the_file_is_reported(
     tmp_path: Path, share: float, undisturbed: list[TrialResult]
 ) -> None:
     storage = open_new_study(tmp_path)
-    study, log = studies.load_study(storage, NAME), tmp_path / "sweeper.db-wal"
+    study, log = studies.open_study(storage, NAME), tmp_path / "sweeper.db-wal"
     storage.checkpoint("TRUNCATE")
     study.ask()  # is in the log
     assert study.get_trials()
@@ -140,7 +140,7 @@ def test_a_log_that_is_truncated_after_its_changes_are_in_the_file_disturbs_noth
             os.truncate(tmp_path / "sweeper.db-wal", 0)
 
     storage = open_new_study(tmp_path)
-    train(studies.load_study(storage, NAME), display=Cutting())
+    train(studies.open_study(storage, NAME), display=Cutting())
     assert list_results(studies.load_sweep(storage, NAME)) == undisturbed
 
 
@@ -149,7 +149,7 @@ def test_a_backup_that_replaces_an_open_database_is_not_changed_by_its_log(tmp_p
     backup = tmp_path / "backup"
     shutil.copy(path, backup)
     before = backup.read_bytes()
-    study = studies.load_study(storage, NAME)
+    study = studies.open_study(storage, NAME)
     for _ in range(3):
         study.ask()
     backup.replace(path)

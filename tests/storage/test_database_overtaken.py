@@ -34,7 +34,7 @@ class Stops(Writes):
 storage = studies.open_storage(url)
 try:
     studies.read_plan(storage, "s")
-    study = studies.load_study(storage, "s")
+    study = studies.open_study(storage, "s")
 except MissingStudyError:
     study = studies.create_study(storage, "s", PLANS["sweep"])
 try:

@@ -21,7 +21,7 @@ def open_study(folder: Path) -> optuna.Study:
     """Open the study as a new process does."""
     storage = studies.open_storage(f"sqlite:///{folder}/study.db")
     if "s" in studies.list_study_names(storage):
-        return studies.load_study(storage, "s")
+        return studies.open_study(storage, "s")
     return studies.create_study(storage, "s", new_plan())
 
 

@@ -82,7 +82,7 @@ def run_session(folder: Path, kind: str, kill_at: int | None = None) -> int:
     plan, display, writes = PLANS[kind], Recorder(), Writes(kill_at)
     try:
         studies.read_plan(storage, NAME)
-        study = studies.load_study(storage, NAME)
+        study = studies.open_study(storage, NAME)
     except MissingStudyError:
         study = studies.create_study(storage, NAME, plan)
     if kind == "sweep":
@@ -98,7 +98,7 @@ def read_record(folder: Path, kind: str) -> dict[str, Any]:
     """Return all results of the study and its answer."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
     sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it is
-    study = studies.load_study(storage, NAME)
+    study = studies.open_study(storage, NAME)
     return {
         "answer": make_document(sweep, draw_conclusion(sweep)).model_dump_json(),
         "trials": [

@@ -60,7 +60,7 @@ class ComparedDisplays(Recorder):
         self.live.notify(event)
 
     def train(self, executor: Callable[..., FakeExecutor] = FakeExecutor, **more: Any) -> None:
-        study = studies.load_study(self.storage, NAME)
+        study = studies.open_study(self.storage, NAME)
         study.set_user_attr("trials", studies.pack_value(self.trials))
         studies.note_session(study)
         self.so_far.publish()
@@ -85,7 +85,7 @@ class ComparedDisplays(Recorder):
         if self.calls % 2 and self.phases[-1][0] in {phase for phase, _ in self.moments}:
             return
         [row] = list_study_rows(self.storage, URL)
-        life, study = read_life(get_status_file(URL, NAME)), studies.load_study(self.storage, NAME)
+        life, study = read_life(get_status_file(URL, NAME)), studies.open_study(self.storage, NAME)
         assert life is not None and row.problem is None
         request = resolve_request({"trials": self.trials})._replace(analyses=tuple(ANALYSES), **self.options)
         state = read_study_state(study, self.plan, request)
@@ -169,7 +169,7 @@ def test_all_displays_agree_on_failed_trainings(in_folder: None) -> None:
 @pytest.mark.slow
 def test_a_search_that_settles_has_all_its_trials(in_folder: None) -> None:
     displays = begin(trials=50, settles=True)
-    studies.load_study(displays.storage, NAME).set_user_attr(studies.SETTLES, True)
+    studies.open_study(displays.storage, NAME).set_user_attr(studies.SETTLES, True)
     displays.train()
     [row] = list_study_rows(displays.storage, URL)
     assert row.trials == row.asked < 50
