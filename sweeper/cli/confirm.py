@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sweeper.scripts.trainings import ScriptLoss
     from sweeper.workflow.settings import Settings
 
+NAMES_IN_RUN = {"study": "data", "losses": "space", "name": "study"}
+"""Names of these options in the settings of a study."""
 FEWEST_SEEDS = 3
 PLANNED = ("seeds", "rates", "rate_share", "folds", "metric", "margin")
 """Options that a comparison keeps, by the names of its plan's fields."""
@@ -187,11 +189,10 @@ def _make_study_settings() -> Settings:
     """Return the settings of a study of the named losses on DATA, by sweeper's own training."""
     ctx = click.get_current_context()
     by_user = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
-    given = {name: ctx.params[name] for name in by_user - {"dry_run", "as_json"}}
-    names = {"data": given.pop("study"), "space": given.pop("losses")}
-    names |= {"study": given.pop("name")} if "name" in given else {}
-    names |= {"seeds": f"{FEWEST_SEEDS}..{given.pop('seeds')}"} if "seeds" in given else {}
-    return make_settings({**given, **names}, format_option_name)
+    given = {NAMES_IN_RUN.get(name, name): ctx.params[name] for name in by_user - {"dry_run", "as_json"}}
+    if "seeds" in given:
+        given["seeds"] = f"{FEWEST_SEEDS}..{given['seeds']}"
+    return make_settings(given, format_option_name)
 
 
 def make_comparison_name(study: str | None, script: str | None) -> str:

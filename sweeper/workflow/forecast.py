@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
@@ -29,9 +28,6 @@ from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NOT_KNOWN
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState
-
-if TYPE_CHECKING:
-    pass
 
 SEARCH_SHARE = 0.6
 """Share of the search's steps that is trained, as trials stop at their rungs (docs/performance.md)."""
