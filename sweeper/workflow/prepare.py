@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -81,25 +82,23 @@ def prepare_study(
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) with what is wrong.
     """
-    old, options = None, {}
+    old = None
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
-        options = studies.read_options(storage, settings.study)
-    settings = settings.model_copy(update={"present": settings.present or options.get("present")})
+        settings = _fill_in_stored(settings, old, studies.read_options(storage, settings.study))
+    before = None if old is None else old.conditions.dataset
     check_encoder_weights(settings, old.conditions.recipe if old else None, backend.get_hardware)
     damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
-    dataset = resolve_dataset_request(settings, old.conditions.dataset if old else None, messages)
+    dataset = resolve_dataset_request(settings, before, messages)
     sources = resolve_sources(settings.command, old)
-    dataset = divide_by_script(dataset, settings, old.conditions.dataset if old else None, messages.log)
+    dataset = divide_by_script(dataset, settings, before, messages.log)
     for warning in dataset.warnings:
         messages.warn(warning)
-    seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
-    folds = settings.folds if settings.folds is not None else (old.conditions.folds if old else None)
+    seed, folds = settings.seed or 0, settings.folds
     if folds is not None:
         check_folds(dataset, folds)
     split = divide_for_training(dataset, study_seed=seed, folds=folds, seed=seed)
-    seeds = parse_seed_range(settings.seeds or options.get("seeds", DEFAULT_SEEDS))
-    _check_splits(dataset, seed, folds, seeds[1], messages)
+    _check_splits(dataset, seed, folds, parse_seed_range(settings.seeds or DEFAULT_SEEDS)[1], messages)
     user_losses = _load_user_losses(settings, old)
     imbalance = compute_imbalance(dataset.count_class_pixels(split.train))
     if old and settings.space is None:
@@ -151,6 +150,13 @@ def prepare_study(
         folder /= make_slug(plan.created)
     executor = backend.open(plan.conditions, folder)
     return PreparedStudy(name, plan, old, executor, machine, is_measured, damaged)
+
+
+def _fill_in_stored(settings: Settings, old: studies.StudyPlan, options: Mapping[str, Any]) -> Settings:
+    """Return the settings of a resume with the study's own where none were given."""
+    stored = {"seed": old.conditions.seed, "folds": old.conditions.folds}
+    stored |= {name: options.get(name) for name in ("present", "seeds")}
+    return settings.model_copy(update={n: value for n, value in stored.items() if getattr(settings, n) is None})
 
 
 def _resolve_recipe(
