@@ -13,7 +13,8 @@ from pydantic import Field
 from sweeper.core.base import Record
 from sweeper.core.own_code import UserCode
 
-Task = Literal["binary", "multiclass"]
+Task = Literal["binary", "multiclass", "multilabel"]
+"""Binary and multi-class: each pixel has one class. Multi-label: a pixel may have several classes, or none."""
 SplitName = Literal["train", "val", "test"]
 
 IGNORE = 255
@@ -66,7 +67,8 @@ class Dataset(Record):
     digest: str
     """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
     task: Task
-    classes: tuple[str, ...] = Field(min_length=2)
+    classes: tuple[str, ...] = Field(min_length=1)
+    """Names in index order; without a background in a multi-label task."""
     channels: int = Field(ge=1)
     """1 if every image is grey, 3 if some are RGB, else the number of channels that every image has."""
     synthetic: bool
