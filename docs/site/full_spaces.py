@@ -1,4 +1,4 @@
-"""search_spaces/full.yaml and full_multiclass.yaml, made from the registry of losses.
+"""search_spaces/full*.yaml, made from the registry of losses.
 
 python docs/site/full_spaces.py        # part of `make docs`; a test compares the files with the registry
 """
@@ -9,7 +9,11 @@ from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, Task
 from sweeper.losses.families import FAMILIES
 
-FILES: dict[Task, str] = {"binary": "full.yaml", "multiclass": "full_multiclass.yaml"}
+FILES: dict[Task, str] = {
+    "binary": "full.yaml",
+    "multiclass": "full_multiclass.yaml",
+    "multilabel": "full_multilabel.yaml",
+}
 
 
 def format_full_space(task: Task) -> str:

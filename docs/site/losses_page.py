@@ -14,6 +14,8 @@ from pathlib import Path
 
 from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate
+from sweeper.core.tasks import RULES
+from sweeper.core.text import join_words
 from sweeper.core.yaml_file import read_yaml
 from sweeper.losses.families import FAMILIES, LossCoordinate, LossFamily
 from sweeper.losses.family_records import TASKS
@@ -30,15 +32,21 @@ def insert_families(page: str) -> str:
     after = rest.split(END)[1]
     defaults = list_default_families()
     sections, lines = [], []
-    meanings: dict[str, str] = {}
+    meanings: dict[str, dict[str, list[str]]] = {}
     for family in FAMILIES.values():
         if family.name in defaults:
             sections.append(_format_section(family))
-            free = {name: one for coordinates in family.coordinates.values() for name, one in coordinates.items()}
-            meanings |= {name: one.meaning for name, one in free.items()}
+            for task, coordinates in family.coordinates.items():
+                for name, one in coordinates.items():
+                    tasks = meanings.setdefault(name, {}).setdefault(one.meaning, [])
+                    tasks += [RULES[task].words] * (RULES[task].words not in tasks)
         else:
             lines.append(_format_line(family))
-    explained = [f"- `{name}`: {meaning}." for name, meaning in meanings.items()]
+    explained = [
+        f"- `{name}`{f' ({join_words(tasks)})' * (len(alike) > 1)}: {meaning}."
+        for name, alike in meanings.items()
+        for meaning, tasks in alike.items()
+    ]
     parts = [*sections, "### Hyper-parameters\n", *explained, "\n### All others\n", OTHERS + "\n", *lines]
     return f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n\n{END}{after}"
 
@@ -69,7 +77,7 @@ def _format_coordinates(family: LossFamily) -> str:
     where: dict[str, list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():
-            where.setdefault(_format_coordinate(name, free), []).append("binary" if task == "binary" else "multi-class")
+            where.setdefault(_format_coordinate(name, free), []).append(RULES[task].words)
     return "; ".join(
         text if len(tasks) == len(family.tasks) else f"{', '.join(tasks)}: {text}" for text, tasks in where.items()
     )

@@ -11,12 +11,12 @@ from sweeper.cli.terminal import echo_result, get_width
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
-from sweeper.core.text import fill_words
+from sweeper.core.tasks import RULES
+from sweeper.core.text import fill_words, join_words
 from sweeper.losses.families import FAMILIES, LossFamily, suggest_family
 
 COLUMN = 18
 """Width of a label; no family has a longer name."""
-TASK_WORDS = {"binary": "binary", "multiclass": "multi-class"}
 
 
 class LossesDocument(Document):
@@ -59,12 +59,12 @@ def _format_overview() -> str:
 
 def _format_family(family: LossFamily) -> str:
     """Format when a family helps, what it searches with the literature's default, its formula and its source."""
-    tasks = " and ".join(TASK_WORDS[task] for task in family.tasks)
+    tasks = join_words([RULES[task].words for task in family.tasks])
     lines = [f"{family.name} ({'standalone' if family.module else 'kernel'}; {tasks})"]
     lines.append(_format_paragraph("helps", family.helps))
     lines.append(_format_paragraph("watch", family.caveat))
     for (name, value, meaning), having in _format_searches(family).items():
-        alone = f" ({having[0]})" if len(having) < len(family.tasks) else ""
+        alone = f" ({join_words(having)})" if len(having) < len(family.tasks) else ""
         lines.append(_format_paragraph("searches", f"{name} {value}{alone}: {meaning}"))
     lines.append(_format_paragraph("formula", family.formula))
     if family.call_signature:
@@ -86,7 +86,7 @@ def _format_searches(family: LossFamily) -> dict[tuple[str, str, str], list[str]
             value = (
                 f"not searched [{start:g}]" if free.search is None else f"{_format_range(free.search)} [{free.start:g}]"
             )
-            tasks_of.setdefault((name, value, free.meaning), []).append(TASK_WORDS[task])
+            tasks_of.setdefault((name, value, free.meaning), []).append(RULES[task].words)
     return tasks_of
 
 

@@ -12,7 +12,7 @@ build.py              `build_loss` and the modules it returns, which check their
 own_losses.py         the user's losses, registered as families (no torch at import); own_loss_module.py: their module
                       and its checks
 snippet.py            Python text that builds a loss (no torch)
-operating_point.py    choice of threshold or τ from a network's validation logits
+operating_point.py    choice of thresholds or τ from a network's validation logits
 gradient_distance.py  whether two losses are the same function on a data set's labels
 
 Importing this package does not import torch; the first use of `build_loss` or `choose_…` does.
@@ -27,9 +27,18 @@ from sweeper.losses.snippet import make_snippet
 
 if TYPE_CHECKING:
     from sweeper.losses.build import build_loss
-    from sweeper.losses.operating_point import choose_tau, choose_threshold
+    from sweeper.losses.operating_point import choose_tau, choose_threshold, choose_thresholds
 
-__all__ = ["FAMILIES", "LossCoordinate", "LossFamily", "build_loss", "choose_tau", "choose_threshold", "make_snippet"]
+__all__ = [
+    "FAMILIES",
+    "LossCoordinate",
+    "LossFamily",
+    "build_loss",
+    "choose_tau",
+    "choose_threshold",
+    "choose_thresholds",
+    "make_snippet",
+]
 
 
 def __getattr__(name: str) -> Any:

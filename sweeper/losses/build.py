@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
+from sweeper.core.tasks import RULES
 from sweeper.losses.coordinates import Value, check_coordinates, make_kernel_settings, uses_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import DISTANCE_WORDS
@@ -22,6 +23,12 @@ from sweeper.losses.per_pixel import is_readable_now, settle_labels, settle_shap
 
 IMAGES, VOLUMES = 4, 5
 """Number of axes of the logits, (N, C, H, W) or (N, C, D, H, W)."""
+SHAPES: dict[Task, tuple[str, str]] = {
+    "binary": ("(N, 1, H, W) or (N, 2, H, W)", "(N, H, W)"),
+    "multiclass": ("(N, C, H, W) with C ≥ 2", "(N, H, W)"),
+    "multilabel": ("(N, C, H, W)", "(N, C, H, W) with 0 and 1"),
+}
+"""Shapes of logits and targets."""
 CHECKED_BATCHES = 4
 """Number of first batches in which foreground is looked for."""
 
@@ -51,15 +58,16 @@ class SegmentationLoss(nn.Module):
         self.ignore_index = ignore_index
         self.class_frequencies = None if class_frequencies is None else tuple(class_frequencies)
         self._batches_to_check = CHECKED_BATCHES
-        self._foreground_seen = task == "multiclass"
+        self._foreground_seen = RULES[task].is_exclusive
 
     def forward(self, logits: Tensor, target: Tensor, *, distance: Tensor | None = None) -> Tensor:
         """Compute the loss of a batch of images or volumes.
 
         Args:
-            logits: (N, 1, H, W) for binary, or (N, 2, H, W) of a network with a softmax; (N, C, H, W) for multi-class;
-                floating, unbounded. Volumes have one more axis before H; families with `images_only` refuse them.
-            target: (N, H, W) or (N, 1, H, W) of class indices, of any type; `ignore_index` = no label.
+            logits: (N, 1, H, W) for binary, or (N, 2, H, W) of a network with a softmax; else (N, C, H, W); floating,
+                unbounded. Volumes have one more axis before H; families with `images_only` refuse them.
+            target: (N, H, W) or (N, 1, H, W) of class indices, of any type; for multi-label (N, C, H, W) of 0 and 1;
+                `ignore_index` = no label.
             distance: signed distances to the boundary of each class, (N, 1 or C, H, W), for a family with `needs_map`;
                 None = compute them from the target.
 
@@ -77,12 +85,13 @@ class SegmentationLoss(nn.Module):
                     f"logits of {self.family} must be of images (N, C, H, W), as it looks at neighbouring pixels, got "
                     f"{tuple(logits.shape)}; give the slices of a volume as images"
                 )
-            logits, target = logits.flatten(2, 3), target.flatten(1, 2)  # stack the slices of each volume along H
+            logits, target = logits.flatten(-3, -2), target.flatten(-3, -2)  # stack a volume's slices along H
         if self.checks_labels:
-            target = settle_labels(target, max(2, logits.shape[1]), self.ignore_index, LossError)
+            values = logits.shape[1] if RULES[self.task].is_exclusive else 2
+            target = settle_labels(target, values, self.ignore_index, LossError)
             self._warn_of_ignored_masks(target)
         classes = len(self.class_frequencies or ())
-        if self.task == "multiclass" and classes not in (0, logits.shape[1]):
+        if classes not in (0, logits.shape[1] + RULES[self.task].first_channel):
             raise LossError(
                 f"logits must have one channel per class of `class_frequencies` ({classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
@@ -128,17 +137,20 @@ def check_batch(logits: Tensor, target: Tensor, task: Task) -> tuple[Tensor, Ten
         LossError: if they do not fit.
     """
     shapes = f"{tuple(logits.shape)} and {tuple(target.shape)}"
-    fits = logits.ndim in (IMAGES, VOLUMES)
-    if fits:
-        logits, target = settle_shapes(logits, target, 1 if task == "binary" else None)
-        fits = (logits.shape[1] == 1) == (task == "binary") and target.shape == (len(logits), *logits.shape[2:])
-    if not fits:
-        wanted = "(N, 1, H, W) or (N, 2, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
-        raise LossError(
-            f"{task} logits must have the shape {wanted}, with an axis D before H for volumes, and target the shape "
-            f"(N, H, W), got {shapes}; a one-hot target becomes class indices with target.argmax(1)"
-        )
-    return logits, target
+    wanted, labels = SHAPES[task]
+    if logits.ndim in (IMAGES, VOLUMES):
+        if RULES[task].has_planes:
+            fits = target.shape == logits.shape
+        else:
+            logits, target = settle_shapes(logits, target, 1 if task == "binary" else None)
+            fits = (logits.shape[1] == 1) == (task == "binary") and target.shape == (len(logits), *logits.shape[2:])
+        if fits:
+            return logits, target
+    way = "" if RULES[task].has_planes else "; a one-hot target becomes class indices with target.argmax(1)"
+    raise LossError(
+        f"{task} logits must have the shape {wanted}, with an axis D before H for volumes, and target the shape "
+        f"{labels}, got {shapes}{way}"
+    )
 
 
 class KernelLoss(SegmentationLoss):
@@ -151,10 +163,11 @@ class KernelLoss(SegmentationLoss):
 
     def compute(self, batch: LossBatch) -> Tensor:
         """Return the loss of a checked batch."""
-        logits, target, settings = batch.logits, batch.target, self.settings
-        if self.task == "multiclass":
-            return softmax_loss(logits, target, settings, self.ignore_index, self._place_class_weights(logits))
-        return sigmoid_loss(logits, target, settings, self.ignore_index, settings.class_weights or (1.0, 1.0))  # type: ignore[arg-type]
+        logits, weights = batch.logits, self._place_class_weights(batch.logits)
+        if batch.is_exclusive:
+            return softmax_loss(logits, batch.target, self.settings, self.ignore_index, weights)
+        pair = (1.0, 1.0) if weights is None else weights.view(2, -1, 1, 1)
+        return sigmoid_loss(logits, batch.target, self.settings, self.ignore_index, pair)
 
     def _place_class_weights(self, logits: Tensor) -> Tensor | None:
         """Return the class weights on the logits' device, None = all 1; cached for the last device and dtype."""
@@ -194,11 +207,12 @@ def build_loss(
 
     Args:
         family: a name in `sweeper.losses.FAMILIES`.
-        task: "binary" (logits (N, 1, H, W), target (N, H, W) in {0, 1, ignore}) or
-            "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore).
+        task: "binary" (logits (N, 1, H, W), target (N, H, W) in {0, 1, ignore}), "multiclass" (logits (N, C, H, W),
+            target (N, H, W) in [0, C) or ignore) or "multilabel" (both (N, C, H, W), target in {0, 1, ignore}).
         ignore_index: label of pixels that do not count.
-        class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
-            coordinates that declare it, such as `class_weight_power`, `alpha` and `tau`.
+        class_frequencies: training pixels of each class, as counts or shares, in class order; for multi-label the
+            share of the labelled pixels that each class has. Required for coordinates that declare it, such as
+            `class_weight_power`, `alpha` and `tau`.
         coordinates: values of the family's coordinates (`FAMILIES[family].coordinates[task]`). Omitted ones take the
             family's default from the literature; `alpha=None` turns α off. Each has its meaning and limits there.
 
@@ -209,8 +223,8 @@ def build_loss(
         classes = 2 if class_frequencies is None else len(class_frequencies)
         return build_own_loss(OWN[family], coordinates, task=task, ignore_index=ignore_index, classes=classes)
     values = check_coordinates(family, task, coordinates, class_frequencies)
-    if task == "binary" and ignore_index in (0, 1):
-        raise LossError(f"`ignore_index` must be no class of a binary task, got {ignore_index}; use 255")
+    if not RULES[task].is_exclusive and ignore_index in (0, 1):
+        raise LossError(f"`ignore_index` must be no class of a {RULES[task].words} task, got {ignore_index}; use 255")
     entry = FAMILIES[family]
     used = class_frequencies if uses_frequencies(entry, task, values) else None
     module = KernelLoss if entry.module is None else RelativeLoss

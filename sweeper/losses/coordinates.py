@@ -23,7 +23,8 @@ class KernelSettings(NamedTuple):
     mix: float = 1.0
     gamma: float = 0.0
     class_weights: tuple[float, ...] | None = None
-    """w_c of each class (binary: background, foreground); None = 1 for all."""
+    """w_c of each class; of independent classes first that of each one's other pixels, then of its own (binary:
+    background, foreground). None = 1 for all."""
     fp_weight: float = 0.5
     fn_weight: float = 0.5
     overlap_exponent: float = 1.0
@@ -70,6 +71,11 @@ def check_coordinates(
         raise LossError(
             f"`class_frequencies` must be finite numbers ≥ 0, not all 0, got {list(class_frequencies)}; give the "
             "training pixels of each class in class order"
+        )
+    if task == "multilabel" and max(class_frequencies or (0,)) > 1:
+        raise LossError(
+            f"`class_frequencies` of a multi-label task must be at most 1, got {list(class_frequencies or ())}; give "
+            "the share of the labelled training pixels that each class has"
         )
     return values
 
@@ -124,10 +130,14 @@ def _compute_class_weights(
         return (1.0, point.get("pos_weight", 1.0)) if alpha is None else (1.0 - alpha, alpha)
     if frequencies is None:
         return None
+    power = point.get("class_weight_power", 0.0)
+    if task == "multilabel":
+        own = [odds ** point.get("alpha_power", power) for odds in compute_odds(frequencies)]
+        parts = [1 + weight if "alpha_power" in point else 1.0 for weight in own]
+        return *(1 / part for part in parts), *(weight / part for weight, part in zip(own, parts, strict=True))
     if alpha is not None:
         most = find_most_frequent_class(frequencies)
         return tuple(1 - alpha if c == most else alpha for c in range(len(frequencies)))
-    power = point.get("class_weight_power", 0.0)
     return compute_frequency_weights(frequencies, power) if power else None
 
 
@@ -145,13 +155,25 @@ def compute_frequency_weights(frequencies: Sequence[float], power: float) -> tup
     return tuple((largest if w is None else w) / mean for w in raw)
 
 
-def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, ...]:
+def compute_odds(shares: Sequence[float]) -> tuple[float, ...]:
+    """Return other / own pixels of independent classes by their shares of the labelled pixels, not all 0.
+
+    A class without pixels gets those of the rarest other.
+    """
+    least = min(f for f in shares if f > 0)
+    return tuple(max(1 - f, 1e-6) / max(f, least) for f in shares)
+
+
+def log_prior_shifts(frequencies: Sequence[float], tau: float, task: Task = "multiclass") -> tuple[float, ...]:
     """Return the logit adjustment τ log f_c of each class; a class without pixels gets the f_c of the rarest other.
 
     Args:
         frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
         tau: ≥ 0.
+        task: of independent classes the adjustment is τ log f_c / (1 − f_c).
     """
+    if task == "multilabel":
+        return tuple(-tau * math.log(odds) for odds in compute_odds(frequencies))
     total, least = math.fsum(frequencies), min(f for f in frequencies if f > 0)
     return tuple(tau * math.log(max(f, least) / total) for f in frequencies)
 

@@ -14,6 +14,7 @@ from sweeper.core.text import suggest_correction
 from sweeper.losses.family_records import (
     ALPHA,
     ALPHA_MULTICLASS,
+    ALPHA_POWER,
     BOUNDARY_WEIGHT,
     CLASS_WEIGHT_POWER,
     FN_WEIGHT,
@@ -22,6 +23,7 @@ from sweeper.losses.family_records import (
     HARD,
     MIX,
     OVERLAP_EXPONENT,
+    PLANE_WEIGHT_POWER,
     POS_WEIGHT,
     TASKS,
     LossCoordinate,
@@ -53,6 +55,11 @@ _TAU = LossCoordinate(
     limits=ValueLimits(0, 10),
     meaning="τ in the adjustment of the logits z + τ log f, with f the class's share of the pixels",
 )
+_TAU_PLANES = _TAU.model_copy(
+    update={
+        "meaning": "τ in the adjustment of the logits z + τ log f / (1 − f), f being the class's share of the pixels"
+    }
+)
 _SURE = LossCoordinate(
     search=make_uniform_range(0.5, 0.95),
     start=0.7,
@@ -80,7 +87,11 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="weighted_ce",
         title="Weighted cross-entropy",
-        coordinates={"binary": {"pos_weight": POS_WEIGHT}, "multiclass": {"class_weight_power": CLASS_WEIGHT_POWER}},
+        coordinates={
+            "binary": {"pos_weight": POS_WEIGHT},
+            "multiclass": {"class_weight_power": CLASS_WEIGHT_POWER},
+            "multilabel": {"class_weight_power": PLANE_WEIGHT_POWER},
+        },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
@@ -92,6 +103,7 @@ PIXEL_FAMILIES = (
         coordinates={
             "binary": {"gamma": GAMMA, "alpha": ALPHA},
             "multiclass": {"gamma": GAMMA, "alpha": ALPHA_MULTICLASS},
+            "multilabel": {"gamma": GAMMA, "alpha_power": ALPHA_POWER},
         },
         helps="A great many easy pixels that drown the few hard ones, such as distractors and thin borders.",
         caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
@@ -120,7 +132,7 @@ PIXEL_FAMILIES = (
     LossFamily(
         name="logit_adjusted",
         title="Logit-adjusted cross-entropy",
-        coordinates={"binary": {"prior_odds": _ODDS}, "multiclass": {"tau": _TAU}},
+        coordinates={"binary": {"prior_odds": _ODDS}, "multiclass": {"tau": _TAU}, "multilabel": {"tau": _TAU_PLANES}},
         helps="Rare classes that are missed: each has to win by a margin that grows with its rarity.",
         caveat="Answers lean to rare classes; an operating point chosen on validation takes part of that back.",
         source="Menon et al. 2021, Long-tail learning via logit adjustment, arXiv:2007.07314; τ = 1: Ren et al. 2020, "
@@ -248,6 +260,10 @@ MIXTURE_FAMILIES = (
                 "mix": MIX,
                 "class_weight_power": CLASS_WEIGHT_POWER.model_copy(update={"start": 0.0, "default": 0.0}),
             },
+            "multilabel": {
+                "mix": MIX,
+                "class_weight_power": PLANE_WEIGHT_POWER.model_copy(update={"start": 0.0, "default": 0.0}),
+            },
         },
         helps="The safe choice under imbalance: overlap for rare classes, cross-entropy for smooth gradients.",
         caveat="Two parts on different scales: the best mix depends on the data.",
@@ -282,6 +298,7 @@ MIXTURE_FAMILIES = (
                 "delta": _DELTA,
                 "suppression": _SUPPRESSION.model_copy(update={"frequencies": "used"}),
             },
+            "multilabel": {"mix": MIX, "delta": _DELTA, "suppression": _SUPPRESSION},
         },
         helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",

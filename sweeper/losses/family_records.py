@@ -19,6 +19,7 @@ Role = Literal[
     "alpha",
     "pos_weight",
     "class_weight_power",
+    "alpha_power",
     "fp_weight",
     "fn_weight",
     "overlap_exponent",
@@ -184,6 +185,19 @@ CLASS_WEIGHT_POWER = LossCoordinate(
     frequencies="needed",
     limits=POWER_LIMITS,
     meaning="p in the class weights w ∝ f^−p, with f the class's share of the pixels",
+)
+PLANE_WEIGHT_POWER = CLASS_WEIGHT_POWER.model_copy(
+    update={"meaning": "p in the weight of each class's own pixels, (other / own labelled pixels)^p"}
+)
+ALPHA_POWER = LossCoordinate(
+    role="alpha_power",
+    search=make_uniform_range(0.0, 1.1),
+    start=0.0,
+    default=0.0,
+    neutral=0.0,
+    frequencies="needed",
+    limits=POWER_LIMITS,
+    meaning="p in each class's focal balance α = w / (1 + w), w = (other / own labelled pixels)^p; 0 = no balance",
 )
 FP_WEIGHT = LossCoordinate(
     role="fp_weight",

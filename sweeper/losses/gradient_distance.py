@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from sweeper.core.errors import LossError
+from sweeper.core.label_planes import unpack_planes
 from sweeper.core.records import IGNORE, Task
+from sweeper.core.tasks import RULES
 from sweeper.losses.build import build_loss
 from sweeper.losses.families import FAMILIES
 
@@ -50,9 +52,9 @@ NONE = _Gradient(math.nan, torch.empty(0))
 
 def measure_gradient_distances(
     pairs: Sequence[tuple[ComparedLoss, ComparedLoss]],
-    labels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.unsignedinteger[Any]],
     task: Task,
-    pixels: Sequence[int],
+    frequencies: Sequence[float],
     *,
     enough: float = math.inf,
 ) -> list[float]:
@@ -60,9 +62,9 @@ def measure_gradient_distances(
 
     Args:
         pairs: losses to compare.
-        labels: (N, H, W) class indices of a batch, 255 = no label.
+        labels: (N, H, W) stored labels of a batch.
         task: task of the losses.
-        pixels: training pixels of each class, in class order.
+        frequencies: as for `build_loss`.
         enough: whole gradients are compared only if the samples are no farther apart than this.
 
     Returns:
@@ -70,7 +72,7 @@ def measure_gradient_distances(
         if a loss cannot be built or needs more than labels, a gradient is not finite, or only one of the two
         gradients is 0. A value above `enough` may be a lower bound.
     """
-    measured = _MeasuredGradients(_make_batches(labels, task, pixels), task, pixels, enough)
+    measured = _MeasuredGradients(_make_batches(labels, task, frequencies), task, frequencies, enough)
     return [measured.measure_distance(first, second) for first, second in pairs]
 
 
@@ -78,9 +80,9 @@ class _MeasuredGradients:
     """Gradients of losses on the same batches, computed on demand; a sample of each is cached."""
 
     def __init__(
-        self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int], enough: float
+        self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, frequencies: Sequence[float], enough: float
     ) -> None:
-        self._batches, self._task, self._pixels, self._enough = batches, task, pixels, enough
+        self._batches, self._task, self._frequencies, self._enough = batches, task, frequencies, enough
         self._glimpses: dict[tuple[object, ...], _Gradient] = {}
         """By loss and stage."""
 
@@ -117,9 +119,8 @@ class _MeasuredGradients:
         if FAMILIES[loss.family].needs_map:
             return NONE
         try:
-            shares = [float(p) for p in self._pixels]
             criterion = build_loss(
-                loss.family, task=self._task, ignore_index=IGNORE, class_frequencies=shares, **loss.params
+                loss.family, task=self._task, ignore_index=IGNORE, class_frequencies=self._frequencies, **loss.params
             )
         except LossError:
             return NONE
@@ -139,22 +140,32 @@ def _compute_change(factors: Sequence[float]) -> float:
     return max(factors, default=1.0) / min(factors, default=1.0) - 1
 
 
-def _make_batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+def _make_batches(
+    labels: npt.NDArray[np.unsignedinteger[Any]], task: Task, frequencies: Sequence[float]
+) -> list[tuple[Tensor, Tensor]]:
     """Make logits and labels of each stage: logits are the log prior, moved towards the labels, with noise."""
-    generator = torch.Generator().manual_seed(0)
-    target = torch.from_numpy(np.ascontiguousarray(labels)).long()
-    shares = torch.tensor([max(1.0, float(p)) for p in pixels], dtype=torch.float64)
-    prior = (shares / shares.sum()).log().float()
-    classes = len(pixels)
+    generator, rules, classes = torch.Generator().manual_seed(0), RULES[task], len(frequencies)
+    if rules.has_planes:
+        target = torch.from_numpy(unpack_planes(labels, classes)).long()
+        shares = torch.tensor(frequencies, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+        prior, values = shares.logit().float(), 2
+    else:
+        target = torch.from_numpy(np.ascontiguousarray(labels)).long()
+        shares = torch.tensor([max(1.0, p) for p in frequencies], dtype=torch.float64)
+        prior, values = (shares / shares.sum()).log().float(), classes
     truth = torch.where(target == IGNORE, 0, target)
     batches = []
     for moved, noise, astray in STAGES:
         wrong = torch.rand(target.shape, generator=generator) < astray
-        seen = torch.where(wrong, torch.randint(0, classes, target.shape, generator=generator), truth)
-        towards = torch.nn.functional.one_hot(seen, classes).permute(0, 3, 1, 2).float()
+        seen = torch.where(wrong, torch.randint(0, values, target.shape, generator=generator), truth)
+        towards = (
+            2.0 * seen - 1
+            if rules.has_planes
+            else torch.nn.functional.one_hot(seen, classes).permute(0, 3, 1, 2).float()
+        )
         logits = prior.view(1, -1, 1, 1) / (1 + moved) + moved * towards
         logits = logits + noise * torch.randn(logits.shape, generator=generator)
-        if task == "binary":
+        if rules.first_channel:
             logits = logits[:, 1:] - logits[:, :1]
         batches.append((logits, target))
     return batches

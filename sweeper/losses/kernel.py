@@ -1,8 +1,8 @@
 """The kernel of the losses: `L = λ · CE(γ | w) + (1 − λ) · mean_c (1 − TI_c(a, b))^κ`, as pure functions of tensors.
 
 Cross-entropy part: −w_t (1 − p_t)^γ log p_t, summed over the labelled pixels and divided by their number (never by the
-sum of the weights). p_t is the probability of the pixel's label, from the sigmoid (binary) or the softmax. Hard pixels
-and boundaries: `sweeper.losses.per_pixel`.
+sum of the weights). p_t is the probability of the pixel's label, from the sigmoid or the softmax; of a multi-label task
+the pixels of every class count. Hard pixels and boundaries: `sweeper.losses.per_pixel`.
 Overlap part: Tversky index over the whole batch with smoothing 1,
 TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes. For a class
 without labelled pixels in the batch, its mean probability over the labelled pixels replaces 1 − TI_c.
@@ -46,21 +46,21 @@ def sigmoid_loss(
     target: Tensor,
     settings: KernelSettings,
     ignore_index: int,
-    class_weights: tuple[float, float] = (1.0, 1.0),
+    class_weights: Tensor | tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
-    """Compute the loss of a binary segmentation.
+    """Compute the loss of independent classes: of one in a binary segmentation, of several in a multi-label one.
 
     Args:
-        logits: (N, 1, H, W), floating, unbounded.
-        target: (N, H, W), integer, 1 = foreground, `ignore_index` = no label, else background.
+        logits: (N, C, H, W), floating, unbounded.
+        target: (N, C, H, W), or (N, H, W) for C = 1; integer, 1 = the class, `ignore_index` = no label, else not.
         settings: the point of the kernel.
         ignore_index: label of pixels that do not count.
-        class_weights: of background and foreground.
+        class_weights: of the pixels that are not of the class and of those that are: numbers, or each (C, 1, 1).
 
     Returns:
         Scalar, float32 (float64 for float64 logits), ≥ 0.
     """
-    labels = target.long().unsqueeze(1)
+    labels = target.long().reshape(logits.shape)
     labelled = labels != ignore_index
     z = clean_logits(logits, labelled)
     foreground = (labels == 1).to(z.dtype)

@@ -33,11 +33,47 @@ def choose_threshold(
     Raises:
         ValueError: if shapes do not fit, a label is no class, or the metric is not one of these.
     """
-    pixels = torch.zeros(2, 512, dtype=torch.int64)
+    return _choose_each(_count_bins(batches, ignore_index, 1)[0], metric)
+
+
+def choose_thresholds(
+    batches: Iterable[tuple[Tensor, Tensor]], metric: str = "miou", ignore_index: int = IGNORED
+) -> tuple[float, ...]:
+    """Return for each class the threshold at which its IoU or Dice over all batches is the highest.
+
+    Args:
+        batches: (logits, target) of validation images, both (N, C, H, W), target with 0, 1 and `ignore_index`. See
+            `choose_threshold`.
+        metric: `miou` or `dice`.
+        ignore_index: label of pixels that do not count.
+
+    Raises:
+        ValueError: as `choose_threshold`.
+    """
+    own = {"miou": "fg_iou", "dice": "fg_dice"}.get(metric, metric)
+    return tuple(_choose_each(pixels, own) for pixels in _count_bins(batches, ignore_index, None))
+
+
+def _count_bins(batches: Iterable[tuple[Tensor, Tensor]], ignore_index: int, channels: int | None) -> Sequence[Tensor]:
+    """Count the pixels of each channel by label and bin of the logit: (2, 512) each."""
+    pixels = list[Tensor]()
     for logits, target in batches:
-        values, labels = _select_labelled(logits, target, 1, ignore_index)
-        bins = ((values[:, 0] + 12.0) * (512 / 24)).floor().clamp(0, 511).long()
-        pixels += torch.bincount(labels * 512 + bins, minlength=1024).view(2, 512).cpu()
+        each = [(logits, target)]
+        if channels is None:
+            if logits.shape != target.shape:
+                shapes = f"{tuple(logits.shape)} and {tuple(target.shape)}"
+                raise ValueError(f"logits and target must both be (N, C, H, W), got {shapes}")
+            each = [(logits[:, c : c + 1], target[:, c]) for c in range(logits.shape[1])]
+        pixels = pixels or [torch.zeros(2, 512, dtype=torch.int64) for _ in each]
+        for channel, (some, own) in enumerate(each):
+            values, labels = _select_labelled(some, own, 1, ignore_index)
+            bins = ((values[:, 0] + 12.0) * (512 / 24)).floor().clamp(0, 511).long()
+            pixels[channel] += torch.bincount(labels * 512 + bins, minlength=1024).view(2, 512).cpu()
+    return pixels or [torch.zeros(2, 512, dtype=torch.int64)]
+
+
+def _choose_each(pixels: Tensor, metric: str) -> float:
+    """Return the best threshold of a channel by its counts (2, 512)."""
     above = pixels.flip(1).cumsum(1).flip(1)
     marked, left = above[:, 1:], above[:, :1] - above[:, 1:]
     background = torch.stack([left[0], left[1], marked[0]], -1)
@@ -90,12 +126,12 @@ def _select_labelled(logits: Tensor, target: Tensor, channels: int, ignore_index
 
 def _find_best_point(counts: Tensor, points: Sequence[float], metric: str) -> float:
     """Return the best of T points by counts (T, C, 3) of tp, fp and fn; of ties the nearest to the middle point."""
-    weight = {"miou": 1.0, "fg_iou": 1.0, "dice": 2.0}.get(metric)
+    weight = {"miou": 1.0, "fg_iou": 1.0, "dice": 2.0, "fg_dice": 2.0}.get(metric)
     if weight is None:
         raise ValueError(f"metric must be miou, fg_iou or dice, got {metric}")
     true, false, missed = counts.double().unbind(-1)
     counted = (true + missed)[0] > 0
-    if metric == "fg_iou":
+    if metric.startswith("fg_"):
         counted[0] = False
     values = torch.nan_to_num(weight * true / (weight * true + false + missed), nan=1.0)[:, counted].mean(1)
     plain = points[len(points) // 2]

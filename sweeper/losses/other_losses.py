@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
@@ -22,14 +23,7 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 from sweeper.core.records import Task
 from sweeper.data.label_maps import compute_signed_distances
 from sweeper.losses.coordinates import KernelSettings, find_most_frequent_class, log_prior_shifts
-from sweeper.losses.kernel import (
-    NEARLY_NOTHING,
-    compute_class_cost,
-    pick_own_class,
-    sigmoid_loss,
-    softmax_loss,
-    sum_over_pixels,
-)
+from sweeper.losses.kernel import NEARLY_NOTHING, compute_class_cost, sigmoid_loss, softmax_loss, sum_over_pixels
 from sweeper.losses.per_pixel import (
     average_labelled,
     cast_to_float32,
@@ -55,7 +49,7 @@ class LossBatch(NamedTuple):
     logits: Tensor
     """(N, C, H, W), floating; C = 1 for binary."""
     target: Tensor
-    """(N, H, W), integer."""
+    """(N, H, W), integer; for multi-label (N, C, H, W)."""
     task: Task
     ignore_index: int
     class_frequencies: tuple[float, ...] | None = None
@@ -63,18 +57,29 @@ class LossBatch(NamedTuple):
     label_map: Tensor | None = None
     """Signed distances to the boundary of each class, shaped like the logits; None for a family that needs none."""
 
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether a pixel has one of the channels' classes; else each channel is a class against all other pixels."""
+        return self.task == "multiclass"
+
+    @property
+    def labels(self) -> Tensor:
+        """The target as int64 with the channels' axis: 1, or C of independent classes."""
+        labels = self.target.long()
+        return labels if labels.ndim == self.logits.ndim else labels.unsqueeze(1)
+
 
 class ClassProbabilities(NamedTuple):
-    """K classes, each against all others: only the foreground for binary (K = 1), all classes for multi-class."""
+    """K classes, each against all others: only the foreground for binary (K = 1), else all classes."""
 
     p: Tensor
     """(N, K, H, W), probabilities."""
     rest: Tensor
-    """(N, K, H, W), 1 − p; for binary computed without cancellation near 0."""
+    """(N, K, H, W), 1 − p; of a sigmoid computed without cancellation near 0."""
     own: Tensor
     """(N, K, H, W), 1 where the label is the class, else 0."""
     mask: Tensor
-    """(N, 1, H, W), 1 where there is a label, else 0."""
+    """(N, 1, H, W), for multi-label (N, K, H, W): 1 where there is a label, else 0."""
 
 
 class ClassSums(NamedTuple):
@@ -92,7 +97,7 @@ class ClassSums(NamedTuple):
 
 def compute_kernel(batch: LossBatch, settings: KernelSettings) -> Tensor:
     """Return the kernel's loss, without class weights."""
-    loss = softmax_loss if batch.task == "multiclass" else sigmoid_loss
+    loss = softmax_loss if batch.is_exclusive else sigmoid_loss
     return loss(batch.logits, batch.target, settings, batch.ignore_index)
 
 
@@ -107,24 +112,23 @@ def compute_negative_log_likelihood(batch: LossBatch) -> tuple[Tensor, Tensor]:
     """Return −log p_t ≥ 0 of every pixel, with p_t the probability of its label, and whether it is labelled.
 
     Returns:
-        (N, H, W) each: at least float32, finite under ignore; bool.
+        (N, 1, H, W) each, for multi-label (N, C, H, W): at least float32, finite under ignore; bool.
     """
-    labels = batch.target.long()
+    labels = batch.labels
     labelled = labels != batch.ignore_index
-    z = clean_logits(batch.logits, labelled.unsqueeze(1)).contiguous()
-    if batch.task == "multiclass":
-        return -pick_own_class(F.log_softmax(z, dim=1), torch.where(labelled, labels, 0)), labelled
-    z = z.squeeze(1)
+    z = clean_logits(batch.logits, labelled).contiguous()
+    if batch.is_exclusive:
+        return -F.log_softmax(z, dim=1).gather(1, torch.where(labelled, labels, 0)), labelled
     return -F.logsigmoid(torch.where(labels == 1, z, -z)), labelled
 
 
 def split_classes(batch: LossBatch) -> ClassProbabilities:
     """Compute the probabilities and label masks of each class."""
-    labels = batch.target.long().unsqueeze(1)
+    labels = batch.labels
     labelled = labels != batch.ignore_index
     z = clean_logits(batch.logits, labelled).contiguous()
     mask = labelled.to(z.dtype)
-    if batch.task == "multiclass":
+    if batch.is_exclusive:
         p = F.softmax(z, dim=1)
         return ClassProbabilities(p, 1 - p, scatter_to_classes(p, torch.where(labelled, labels, 0), mask), mask)
     return ClassProbabilities(torch.sigmoid(z), torch.sigmoid(-z), (labels == 1).to(z.dtype) * mask, mask)
@@ -156,14 +160,15 @@ def logit_adjusted(batch: LossBatch, *, tau: float = 0.0, prior_odds: float = 1.
     f is each class's share of the training pixels. The trained network's z is free of the prior: during training, class
     a had to exceed class b by τ log(f_b / f_a), which is more for a rare class. τ = 1 is the balanced softmax (Ren et
     al. 2020, arXiv:2007.10740), τ = 0 cross-entropy. Binary is the softmax over (0, z): z − log o, with o the odds of
-    background to foreground to the power τ. A class without training pixels gets the adjustment of the rarest other
-    class.
+    background to foreground to the power τ; multi-label is that for each class. A class without training pixels gets
+    the adjustment of the rarest other class.
     """
     z = cast_to_float32(batch.logits)
     if batch.task == "binary":
         shifted = z - math.log(prior_odds)
     else:
-        shifts = log_prior_shifts(batch.class_frequencies, tau) if tau and batch.class_frequencies else (0.0,)
+        frequencies = batch.class_frequencies
+        shifts = log_prior_shifts(frequencies, tau, batch.task) if tau and frequencies else (0.0,)
         # Filled on the device: a copy would wait for the device.
         shifted = z + torch.cat([z.new_full((1, 1, 1), shift) for shift in shifts])
     return compute_kernel(batch._replace(logits=shifted), CROSS_ENTROPY)
@@ -194,24 +199,27 @@ def generalized_dice(batch: LossBatch, *, volume_exponent: float) -> Tensor:
     """Compute generalised Dice (Sudre et al. 2017): one overlap over all classes, weighted by their size in the batch.
 
     `Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c)` with w_c = (pixels of c)^−e over the present classes, e = 2
-    in the paper. A binary task has two classes, background and foreground, as in the paper. There the weight of an
-    absent class is infinite (libraries use 0 or the largest other weight); here the loss is the average of the present
-    classes' overlap and the absent classes' mean probabilities, weighted by the number of classes.
+    in the paper. A binary task has two classes, background and foreground, as in the paper; multi-label is the mean of
+    such losses. There the weight of an absent class is infinite (libraries use 0 or the largest other weight); here the
+    loss is the average of the present classes' overlap and the absent classes' mean probabilities, weighted by the
+    number of classes.
     """
     false_positives, false_negatives, actual, rest = compute_class_sums(batch)
     labelled = (actual + rest).clamp(min=NEARLY_NOTHING)
     errors = false_positives + false_negatives
-    hit, size = actual - false_negatives, actual
-    if batch.task == "binary":  # background and foreground have the same errors
-        hit, size = torch.cat([hit, rest - false_positives]), torch.cat([size, rest])
+    if batch.is_exclusive:  # one overlap of K classes
+        labelled, errors = labelled.unsqueeze(1), errors.unsqueeze(1)
+        hit, size = (actual - false_negatives).unsqueeze(1), actual.unsqueeze(1)
+    else:  # K overlaps of two classes, background and foreground, which have the same errors
+        hit, size = torch.stack([actual - false_negatives, rest - false_positives]), torch.stack([actual, rest])
     present = size > 0
     # Shares instead of pixel counts give the same ratio, without overflow in float32.
     share = torch.where(present, size / labelled, 1.0)
     w = torch.where(present, share.pow(-volume_exponent), 0.0)
     # An absent class has no false negatives: its errors over the labelled pixels are its mean probability.
     absent = torch.where(present, 0.0, errors / labelled)
-    lost = (w * errors).sum() / (w * (errors + 2 * hit)).sum().clamp(min=NEARLY_NOTHING)
-    return (present.sum() * lost + absent.sum()) / len(size)
+    lost = (w * errors).sum(0) / (w * (errors + 2 * hit)).sum(0).clamp(min=NEARLY_NOTHING)
+    return ((present.sum(0) * lost + absent.sum(0)) / len(size)).mean()
 
 
 def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: float) -> Tensor:
@@ -224,29 +232,31 @@ def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: fl
       pixels;
     - a rare class costs (1 − TI_c(1 − δ, δ))^(1 − s), the common class 1 − TI_c(1 − δ, δ); mean over the classes.
 
-    The common class is the background (binary) or the most frequent class (multi-class; class 0 without class
-    frequencies); all others are rare. As in the paper, the overlap part includes the background.
+    The common class is the background (binary), that of each class (multi-label) or the most frequent class
+    (multi-class; class 0 without class frequencies); all others are rare. As in the paper, the overlap part includes
+    the background.
     """
-    frequencies = batch.class_frequencies if batch.task == "multiclass" else None
+    frequencies = batch.class_frequencies if batch.is_exclusive else None
     common = find_most_frequent_class(frequencies) if frequencies else 0
 
     def pixels() -> Tensor:
         loss, labelled = compute_negative_log_likelihood(batch)
-        is_common = (batch.target == common).to(loss.dtype)
+        is_common = (batch.labels == common).to(loss.dtype)
         if suppression > 0:
             loss = loss * compute_focal_factor(loss, suppression * is_common)
         return average_labelled(loss * (delta + (1 - 2 * delta) * is_common), labelled)
 
     def overlap() -> Tensor:
         marked, missed, actual, rest = compute_class_sums(batch)
-        if batch.task == "binary":  # the background comes first
+        alike = 1 if batch.is_exclusive else len(actual)
+        if not batch.is_exclusive:  # the backgrounds come first
             marked, missed = torch.cat([missed, marked]), torch.cat([marked, missed])
             actual, rest = torch.cat([rest, actual]), torch.cat([actual, rest])
         # All probability of an absent class is false positives.
         counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
         settings = KernelSettings(fp_weight=1 - delta, fn_weight=delta, overlap_exponent=1 - suppression)
         steep = compute_class_cost(*counts, settings)
-        is_common = torch.arange(len(actual), device=actual.device) == common
+        is_common = torch.arange(len(actual), device=actual.device) // alike == common
         return torch.where(
             is_common, compute_class_cost(*counts, settings._replace(overlap_exponent=1.0)), steep
         ).mean()
@@ -255,17 +265,17 @@ def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: fl
 
 
 def lovasz(batch: LossBatch) -> Tensor:
-    """Compute the Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary) or softmax (multi-class).
+    """Compute the Lovász extension of the Jaccard index (Berman et al. 2018): softmax (multi-class), else hinge.
 
     For each class, the errors of the batch's labelled pixels are sorted, largest first, and weighted by their increment
     of 1 − Jaccard (the paper's per-image variant is a batch of one image). A class absent from the batch costs its
     *mean* error, which for the softmax is its mean probability; the extension would cost only the largest error, and
     leave all other false positives without a gradient. The paper reports the softmax form over the present classes.
     """
-    labels = batch.target.long().unsqueeze(1)
+    labels = batch.labels
     labelled = labels != batch.ignore_index
     z = torch.where(labelled, cast_to_float32(batch.logits).contiguous(), 0.0)
-    if batch.task == "multiclass":
+    if batch.is_exclusive:
         is_class = labels == torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
         # |y − p|; p is at most 1, up to rounding.
         p = F.softmax(z, dim=1)
@@ -348,16 +358,18 @@ def _compute_row_weights(errors: Tensor, is_class: Tensor, labelled: Tensor) -> 
 
 
 def compute_distance_maps(target: Tensor, task: Task, classes: int, ignore_index: int) -> Tensor:
-    """Compute signed distances to the boundary of each class: target (N, H, W) → (N, C, H, W) float32, same device."""
-    device, target = target.device, target.detach().cpu().long()
-    of_class = [target == c for c in range(classes)] if task == "multiclass" else [target == 1]
-    labelled = target != ignore_index
-    maps = [
-        torch.stack([torch.from_numpy(compute_signed_distances(one.numpy(), is_labelled.numpy())) for one in image])
-        for image, is_labelled in zip(torch.stack(of_class, dim=1) & labelled.unsqueeze(1), labelled, strict=True)
-    ]
-    distances = torch.stack(maps) if maps else torch.zeros(0, len(of_class), *target.shape[1:])
-    return distances.to(device)
+    """Compute signed distances to the boundary of each of C = `classes` channels' classes.
+
+    target (N, H, W), for multi-label (N, C, H, W) → (N, C, H, W) float32, same device.
+    """
+    labels = target.detach().cpu().long()
+    labels = labels if task == "multilabel" else labels.unsqueeze(1)
+    labelled = (labels != ignore_index).expand(-1, classes, -1, -1)
+    own = torch.arange(classes).view(-1, 1, 1) if task == "multiclass" else 1
+    present, distances = (labels == own) & labelled, torch.zeros(labelled.shape)
+    for n, c in np.ndindex(*labelled.shape[:2]):
+        distances[n, c] = torch.from_numpy(compute_signed_distances(present[n, c].numpy(), labelled[n, c].numpy()))
+    return distances.to(target.device)
 
 
 def boundary(batch: LossBatch, *, distance_mix: float) -> Tensor:
@@ -382,7 +394,7 @@ def _compute_distance_loss(batch: LossBatch) -> Tensor:
     assert batch.label_map is not None
     far = torch.where(classes.mask > 0, batch.label_map.to(classes.p.device, classes.p.dtype).abs(), 0.0)
     wrong = classes.p * (classes.mask - classes.own) + classes.rest * classes.own
-    return (far * wrong).sum() / (classes.mask.sum().clamp(min=1) * classes.p.shape[1])
+    return (far * wrong).sum() / (classes.mask.sum().clamp(min=1) * (classes.p.shape[1] // classes.mask.shape[1]))
 
 
 def soft_cldice(batch: LossBatch, *, skeleton_weight: float) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sweeper.core.own_code import format_error_line, refuse_user_code
 from sweeper.core.records import IGNORE, Task, UserLoss
+from sweeper.core.tasks import RULES
 from sweeper.losses.own_losses import OPTION, build_own_loss
 
 SIDE = 12
@@ -23,7 +24,10 @@ class UserLossModule(nn.Module):
         self.family, self.loss = family, loss
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of a batch; logits (N, 1 or C, H, W), target (N, H, W) int64 with 255 = no label."""
+        """Return the loss of a batch; logits (N, C, H, W), target (N, H, W) int64 with 255 = no label.
+
+        C is 1 for two classes; a multi-label target is (N, C, H, W) of 0, 1 and 255.
+        """
         loss: Tensor = self.loss(logits.float() if logits.dtype != torch.float64 else logits, target)
         return loss.reshape(())
 
@@ -41,10 +45,12 @@ def check_own_loss(user_loss: UserLoss, task: Task, classes: int) -> None:
     if any(p.requires_grad for p in loss.parameters()):
         problems.append("it must have no weights, as the optimiser has the network's only; make them buffers")
     drawn = torch.Generator().manual_seed(0)
-    shape = (2, 1 if task == "binary" else classes, SIDE, SIDE)
-    usual = torch.randint(0, classes, (2, SIDE, SIDE), generator=drawn)
+    rules = RULES[task]
+    shape = (2, rules.count_channels(classes), SIDE, SIDE)
+    values = shape[1] if rules.is_exclusive else 2
+    usual = torch.randint(0, values, (2, *rules.list_planes(classes), SIDE, SIDE), generator=drawn)
     ignored = usual.clone()
-    ignored[:, : SIDE // 2] = IGNORE
+    ignored[..., : SIDE // 2, :] = IGNORE
     for words, scale, target in (
         ("on random labels", 1.0, usual),
         ("where no pixel but the background's is labelled", 1.0, torch.zeros_like(usual)),
@@ -60,7 +66,7 @@ def check_own_loss(user_loss: UserLoss, task: Task, classes: int) -> None:
             continue
         if not (value.isfinite() and gradient.isfinite().all()):
             problems.append(f"{words} it and its gradient must be finite, got {float(value.detach())}")
-        if gradient[(target == IGNORE).unsqueeze(1).expand_as(gradient)].any():
+        if gradient[(target == IGNORE).view(2, -1, SIDE, SIDE).expand_as(gradient)].any():
             problems.append(f"{words} they must not count, and the gradient there is not 0; leave them out")
         is_moved |= bool(gradient.any())
     if not (is_moved or problems):

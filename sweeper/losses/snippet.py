@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import NamedTuple
 
-from sweeper.core.records import IGNORE, Task
+import numpy as np
+
+from sweeper.core.records import IGNORE, OperatingPoint, Task
+from sweeper.core.tasks import RULES
 from sweeper.losses.coordinates import check_coordinates, uses_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import OWN, make_user_snippet
@@ -18,7 +21,7 @@ import torch
 
 # {title}; numbers rounded to 4 significant digits.
 {comments}{call}
-# logits: (N, {channels}, H, W), before any sigmoid or softmax; target: (N, H, W) integers,
+# logits: (N, {channels}, H, W), before any sigmoid or softmax; target: {target},
 # {names}, {ignored} = ignored
 # loss = criterion(logits, target)
 """
@@ -56,6 +59,15 @@ def predict(logits, tau={point}):
     return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)
 '''
 
+_MULTILABEL = '''
+
+# A threshold for each class. Choose them on your network; what is set here {origin}.
+# By {title}: thresholds = choose_thresholds(((model(x), y) for x, y in validation_batches){options})
+def predict(logits, thresholds={point}):
+    """Return 1 where a pixel has the class, (N, {classes}, H, W)."""
+    return (logits.float().sigmoid() >= torch.tensor(thresholds).to(logits).view(-1, 1, 1)).long()
+'''
+
 
 class OptimizerSettings(NamedTuple):
     """Settings of AdamW in the trainings."""
@@ -75,7 +87,7 @@ def make_snippet(
     classes: Sequence[str],
     class_frequencies: Sequence[float] | None = None,
     *,
-    point: float | None = None,
+    point: OperatingPoint | None = None,
     optimizer: OptimizerSettings | None = None,
     metric: str = "miou",
     ignore_index: int = IGNORE,
@@ -88,12 +100,11 @@ def make_snippet(
     Args:
         family: a name in `FAMILIES`.
         params: coordinates, as for `build_loss`.
-        task: binary or multiclass.
+        task: task of the loss.
         classes: class names in index order, for the comment; they are escaped.
         class_frequencies: as for `build_loss`, in whose call they are omitted if the loss does not use them; `predict`
             uses them if the task is multi-class, and without them all classes are alike.
-        point: default operating point of `predict`, chosen on validation: a threshold in (0, 1) or τ. None = the plain
-            one, 0.5 or 0.
+        point: default operating point of `predict`, chosen on validation. None = the plain one.
         optimizer: settings for `make_optimizer` and `compute_rate_factor`. None = neither.
         metric: metric for choosing another network's point; mIoU if this one is not computed from pixels summed over
             images.
@@ -102,10 +113,12 @@ def make_snippet(
     Raises:
         LossError: if `build_loss` would refuse.
     """
-    choice, plain, predict, channels = {
-        "binary": ("choose_threshold", 0.5, _BINARY, "1 or 2"),
-        "multiclass": ("choose_tau", 0.0, _MULTICLASS, f"{len(classes)}"),
+    choice, predict, channels, target = {
+        "binary": ("choose_threshold", _BINARY, "1 or 2", "(N, H, W) integers"),
+        "multiclass": ("choose_tau", _MULTICLASS, f"{len(classes)}", "(N, H, W) integers"),
+        "multilabel": ("choose_thresholds", _MULTILABEL, f"{len(classes)}", "the same shape, 0 and 1 of each class"),
     }[task]
+    plain = RULES[task].plain_point
     ignored = "" if ignore_index == IGNORE else f", ignore_index={ignore_index}"
     if (user_loss := OWN.get(family)) is not None:  # may run without sweeper, so its import is a comment
         rounded = {name: float(f"{value:.4g}") for name, value in params.items()}
@@ -126,16 +139,20 @@ def make_snippet(
         comments="".join(comments),
         call=call,
         channels=channels,
+        target=target,
         names=", ".join([*names[:SHOWN_CLASSES], *["…"] * (len(classes) > SHOWN_CLASSES)]),
         ignored=ignore_index,
     )
     priors = class_frequencies or [1.0] * len(classes)
     title, name = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
-    point = plain if point is None else point
+    planes = RULES[task].list_planes(len(classes))
+    values = np.broadcast_to(plain if point is None else point, planes or 1).tolist()
+    numbers = ", ".join(f"{value:.3g}" if value < 0.99 else f"{value:.9g}" for value in values)
     answer = predict.format(
         shares=", ".join(repr(round_significant(max(1.0, f) / sum(priors))) for f in priors),
-        point=f"{point:.3g}" if point < 0.99 else f"{point:.9g}",
-        origin="is the plain one" if point == plain else "was chosen on validation images",
+        point=f"({numbers},)" if planes else numbers,
+        origin="is the plain one" if set(values) == {plain} else "was chosen on validation images",
+        classes=len(classes),
         title=title,
         options=name + ignored,
     )
@@ -150,8 +167,9 @@ def _format_call(
     arguments = [f'"{family}"', f'task="{task}"']
     arguments += [f"{name}={round_significant(value)!r}" for name, value in values.items() if value is not None]
     if class_frequencies is not None and uses_frequencies(FAMILIES[family], task, values):
-        shares = ", ".join(repr(round_significant(f / sum(class_frequencies))) for f in class_frequencies)
-        arguments.append(f"class_frequencies=({shares})")
+        whole = 1.0 if RULES[task].has_planes else sum(class_frequencies)
+        shares = ", ".join(repr(round_significant(f / whole)) for f in class_frequencies)
+        arguments.append(f"class_frequencies=({shares}{',' * (len(class_frequencies) == 1)})")
     call = f"criterion = build_loss({', '.join(arguments)}{ignored})"
     return fill(call, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 

@@ -10,6 +10,7 @@ from typing import get_args
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
+from sweeper.core.tasks import RULES
 from sweeper.losses.coordinates import check_coordinates, make_kernel_settings
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import OWN, make_call_arguments
@@ -31,8 +32,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 '''
-CHOICES: dict[Task, str] = {"binary": "choose_threshold", "multiclass": "choose_tau"}
+CHOICES: dict[Task, str] = {"binary": "choose_threshold", "multiclass": "choose_tau", "multilabel": "choose_thresholds"}
 """Functions that choose the operating point."""
+EITHER: tuple[Task, ...] = ("binary", "multiclass")
+"""Tasks of a script whose number of classes is not known."""
 WEIGHTS = """
 @cache
 def weights_on(device, dtype):
@@ -55,7 +58,7 @@ BATCHES: dict[Task | None, dict[str, object]] = {
 """Channels that the loss accepts, and the comparison by which it refuses others."""
 VOLUMES = """
     if logits.ndim == 5:  # volumes: their slices below each other
-        logits, target = logits.flatten(2, 3), target.flatten(1, 2)"""
+        logits, target = logits.flatten(-3, -2), target.flatten(-3, -2)"""
 CRITERION = '''
 
 def criterion(logits, target):
@@ -69,6 +72,16 @@ def criterion(logits, target):
         return {binary}
     return {multiclass}
 '''
+PLANES = '''
+
+def criterion(logits, target):
+    """Loss of logits and labels 0 and 1, both (N, C, H, W), {ignore} = ignored; a scalar."""
+    if logits.shape != target.shape:
+        shapes = f"{{tuple(logits.shape)}} and {{tuple(target.shape)}}"
+        raise ValueError(f"logits and target must both be (N, C, H, W), got {{shapes}}")
+    target = settle_labels(target, 2, {ignore}){volumes}
+    return {multilabel}
+'''
 
 
 def make_loss_text(
@@ -80,14 +93,14 @@ def make_loss_text(
 ) -> str:
     """Return Python text whose `criterion(logits, target)` equals `build_loss` of the same arguments.
 
-    A loss of the user's is imported, from the folder that it was named in. `choose_threshold` or `choose_tau` is that
-    of `sweeper.losses`. Without a task it is for either, if the loss is the same for both.
+    A loss of the user's is imported, from the folder that it was named in. `choose_…` is that of `sweeper.losses`.
+    Without a task it is for two or several classes, if the loss is the same for both.
 
     Raises:
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
     """
     calls, roots, weights = dict.fromkeys(get_args(Task), "None"), {"settle_shapes", "settle_labels"}, "\n"
-    for one in (task,) if task else get_args(Task):
+    for one in (task,) if task else EITHER:
         values = check_coordinates(family, one, params, class_frequencies)
         roots.add(CHOICES[one])
         entry = FAMILIES[family]
@@ -108,12 +121,11 @@ def make_loss_text(
             roots |= {family, "LossBatch"}
             continue
         settings = make_kernel_settings(entry, one, values, class_frequencies)
-        name, last = "sigmoid_loss", repr(settings.class_weights or (1.0, 1.0))
-        if one == "multiclass":
-            name, last = "softmax_loss", "None"
-            if settings.class_weights is not None:
-                weights = WEIGHTS.format(weights=settings.class_weights)
-                last = "weights_on(logits.device, torch.promote_types(logits.dtype, torch.float32))"
+        name, last = ("softmax_loss", "None") if RULES[one].is_exclusive else ("sigmoid_loss", "(1.0, 1.0)")
+        if settings.class_weights is not None:
+            weights = WEIGHTS.format(weights=settings.class_weights)
+            last = "weights_on(logits.device, torch.promote_types(logits.dtype, torch.float32))"
+            last += "" if RULES[one].is_exclusive else ".view(2, -1, 1, 1)"
         calls[one] = f"{name}(logits, target, {settings!r}, {ignore_index}, {last})"
         roots |= {name, "KernelSettings"}
     body = _collect_sources(roots)
@@ -121,7 +133,9 @@ def make_loss_text(
         HEAD.format(title=entry.title)
         + body.replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
         + weights
-        + CRITERION.format(ignore=ignore_index, volumes="" if entry.images_only else VOLUMES, **BATCHES[task], **calls)
+        + (PLANES if task == "multilabel" else CRITERION).format(
+            ignore=ignore_index, volumes="" if entry.images_only else VOLUMES, **BATCHES.get(task, {}), **calls
+        )
     )
 
 

@@ -159,7 +159,7 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
 
 def load_full_space(task: Task) -> SearchSpace:
     """Load the shipped space with all losses of a task."""
-    return load_space({"binary": "full", "multiclass": "full_multiclass"}[task])
+    return load_space({"binary": "full"}.get(task, f"full_{task}"))
 
 
 def _read_family(key: str, name: str, file: SpaceFile, problems: list[str]) -> FamilySpace:

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
-from sweeper.core.records import IGNORE, Conditions, Dataset, SameLoss, SameLosses, SearchSpace, TrialResult
+from sweeper.core.label_planes import LabelMap
+from sweeper.core.records import Conditions, Dataset, SameLoss, SameLosses, SearchSpace, TrialResult
+from sweeper.core.tasks import RULES
 from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
 from sweeper.executors.start_process import LaunchedProcess, WorkerDiedError, begin_loading
@@ -140,11 +142,13 @@ def _compute_distances(questions: Sequence[EquivalenceQuestion], conditions: Con
     dataset = conditions.dataset
     train = get_split(conditions, conditions.seed).train
     pairs = [(ComparedLoss(q.family, q.params), ComparedLoss(q.is_family, q.is_params)) for q in questions]
-    pixels = conditions.dataset.count_class_pixels(train).tolist()
-    return measure_gradient_distances(pairs, _sample_labels(dataset, train), dataset.task, pixels, enough=CLOSE)
+    frequencies = RULES[dataset.task].make_frequencies(
+        dataset.count_class_pixels(train), dataset.count_labelled_pixels(train)
+    )
+    return measure_gradient_distances(pairs, _sample_labels(dataset, train), dataset.task, frequencies, enough=CLOSE)
 
 
-def _sample_labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
+def _sample_labels(dataset: Dataset, train: Sequence[int]) -> LabelMap:
     """Sample the labels (N, H, W) of training images, cropped or padded to one size.
 
     Half of them are spread evenly; the others have the most pixels of each class in turn, the rarest first, as a
@@ -158,16 +162,17 @@ def _sample_labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uin
     chosen = list(dict.fromkeys([*rich, *spread]))
     sides = [dataset.images[i] for i, _ in chosen]
     height, width = (min(SIDE, max(getattr(p, side) for p in sides)) for side in ("height", "width"))
-    batch = np.full((len(chosen), height, width), IGNORE, dtype=np.uint8)
-    for row, (index, label) in zip(batch, chosen, strict=True):
-        part = _cut_window(store.get_mask(index), label, height, width)
+    rules, masks = RULES[dataset.task], [store.get_mask(index) for index, _ in chosen]
+    batch = np.full((len(chosen), height, width), rules.get_ignored_label(len(dataset.classes)), dtype=masks[0].dtype)
+    for row, mask, (_, label) in zip(batch, masks, chosen, strict=True):
+        part = _cut_window(mask, rules.mark_class(mask, label, len(dataset.classes)), height, width)
         row[: part.shape[0], : part.shape[1]] = part
     return batch
 
 
-def _cut_window(mask: npt.NDArray[np.uint8], label: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Crop a mask around the middle of a class, or of the mask if the class does not occur."""
-    where = np.argwhere(mask == label)
+def _cut_window(mask: LabelMap, marks: npt.NDArray[np.bool_], height: int, width: int) -> LabelMap:
+    """Crop a mask around the middle of the marked pixels, or of the mask if none is marked."""
+    where = np.argwhere(marks)
     middle = np.median(where, axis=0) if len(where) else np.array(mask.shape) / 2
     starts = [
         int(np.clip(m - want / 2, 0, max(0, have - want)))

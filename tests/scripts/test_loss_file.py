@@ -12,9 +12,10 @@ from sweeper.core.errors import LossError
 from sweeper.losses import build_loss
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.loss_file import make_loss_text
+from tests.support import loss_cases
 from tests.support.pasting import run_text
 
-CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks if family.needs_map is None]
+CASES = [case for case in loss_cases.CASES if FAMILIES[case[0]].needs_map is None]
 
 
 def list_params(name: str, task: Any) -> dict[str, float]:

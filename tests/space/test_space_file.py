@@ -25,7 +25,7 @@ from sweeper.space import (
     suggest_choice,
 )
 
-TASKS = ["binary", "multiclass"]
+TASKS = ["binary", "multiclass", "multilabel"]
 HEAD = "version: 1\ntask: binary\nnuisance: {lr: {log: [3.0e-4, 1.0e-2]}}\nlosses:\n"
 
 
@@ -50,7 +50,7 @@ def list_problems(path: str, task="binary") -> tuple[str, ...]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_shipped_spaces_search_what_the_registry_declares(task):
-    everything = {"binary": "full", "multiclass": "full_multiclass"}[task]
+    everything = {"binary": "full"}.get(task, f"full_{task}")
     focused = ["cross_entropy", "weighted_ce", "focal", "dice", "tversky", "dice_ce", "dice_focal"]
     all_of_them = [name for name, family in FAMILIES.items() if task in family.tasks]
     for name, families in ((task, focused), (everything, all_of_them)):
@@ -118,7 +118,7 @@ def test_a_mistake_in_the_losses_is_reported_with_its_key_path(write, losses, ex
     ("old", "new", "expected"),
     [
         ("version: 1", "version: 2", "version: Input should be 1, got 2"),
-        ("task: binary", "task: binry", "task: Input should be 'binary' or 'multiclass', got 'binry'"),
+        ("task: binary", "task: binry", "task: Input should be 'binary', 'multiclass' or 'multilabel', got 'binry'"),
         ("task: binary", "task: multiclass", "task: must be binary as the data are, got multiclass"),
         ("nuisance", "nuisence", "nuisance: Field required"),
         ("lr: {log: [3.0e-4, 1.0e-2]}", "", "nuisance.lr: Field required"),

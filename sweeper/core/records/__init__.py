@@ -20,6 +20,7 @@ from sweeper.core.records.data import (
     FamilyStart,
     ImageInfo,
     ImbalanceProfile,
+    OperatingPoint,
     Patterns,
     SearchSpace,
     Split,

@@ -16,6 +16,8 @@ from sweeper.core.own_code import UserCode
 Task = Literal["binary", "multiclass", "multilabel"]
 """Binary and multi-class: each pixel has one class. Multi-label: a pixel may have several classes, or none."""
 SplitName = Literal["train", "val", "test"]
+OperatingPoint = float | tuple[float, ...]
+"""Binary: a threshold in (0, 1). Multi-class: τ. Multi-label: a threshold for each class."""
 
 IGNORE = 255
 """Label of pixels without a class, in stored masks and targets."""
@@ -90,6 +92,11 @@ class Dataset(Record):
         counts: npt.NDArray[np.int64] = np.array([p.pixels for p in chosen], dtype=np.int64)
         summed: npt.NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
         return summed
+
+    def count_labelled_pixels(self, indices: tuple[int, ...] | None = None) -> int:
+        """Count the pixels with a label over the images `indices` (None = all)."""
+        chosen = self.images if indices is None else [self.images[i] for i in indices]
+        return sum(image.height * image.width - image.ignored for image in chosen)
 
     def list_groups(self, images: Iterable[int]) -> list[str | None]:
         """Return the group of each of these images, in their order; None = a group of its own."""
