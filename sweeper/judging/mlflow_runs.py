@@ -1,15 +1,16 @@
 """The runs of an MLflow experiment as a table of scores, a row for each logged step; nothing is written.
 
-A run's parameters and tags contain its method and seed. The tables of a SQLite store are read directly, those that
-MLflow has had since its first release with a database: its client takes some three seconds to load, and would migrate
-an older store. Servers and other databases are queried through that client.
+A run's parameters and tags contain its method and seed. Of a SQLite store a copy is read, as MLflow's client would
+migrate an older one.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -138,57 +139,27 @@ def list_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[Tracked
     check_address("--tracking-uri", uri)
     path = get_sqlite_path(uri)
     if path is None:
-        return _request_runs(experiment, uri, metrics)
+        return _request_runs(experiment, uri, uri, metrics)
     if not path.exists():
         raise UsageError(f"--tracking-uri must be an MLflow store that is there, got {uri}: no such file")
-    try:
-        with closing(sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=30)) as connection:
-            return _select_runs(connection, experiment, uri, metrics)
-    except sqlite3.Error as error:
-        raise UsageError(f"--tracking-uri must be an MLflow store, got {uri}: {get_cause(error)}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "mlflow.db"
+        try:
+            with (
+                closing(sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=30)) as store,
+                closing(sqlite3.connect(copy)) as target,
+            ):
+                store.backup(target)
+        except sqlite3.Error as error:
+            raise UsageError(f"--tracking-uri must be an MLflow store, got {uri}: {get_cause(error)}") from error
+        return _request_runs(experiment, uri, f"sqlite:///{copy}", metrics)
 
 
-def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str, metrics: Sequence[str]) -> list[TrackedRun]:
-    ids = dict(
-        connection.execute(
-            "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' ORDER BY experiment_id DESC"
-        )
-    )
-    _require_experiment(experiment, ids, uri)
-
-    def select(columns: str, tables: str = "", end: str = "", more: Sequence[str] = ()) -> dict[str, list[Any]]:
-        """Return the rows of each run."""
-        found: dict[str, list[Any]] = {}
-        query = f"SELECT run_uuid, {columns} FROM runs {tables} WHERE experiment_id = ? AND lifecycle_stage = 'active'"
-        for run, *row in connection.execute(f"{query} {end}", (ids[experiment], *more)):
-            found.setdefault(run, []).append(row)
-        return found
-
-    params, tags = (select(f"key, {name}.value", f"JOIN {name} USING (run_uuid)") for name in ("params", "tags"))
-    last = select("key", "JOIN latest_metrics USING (run_uuid)")
-    logged = select(
-        "key, step, CASE is_nan WHEN 1 THEN 'nan' ELSE metrics.value END",
-        "JOIN metrics USING (run_uuid)",
-        f"AND key IN ({', '.join('?' * len(metrics))}) ORDER BY step, timestamp",
-        metrics,
-    )
-    return [
-        TrackedRun(
-            run,
-            name or run[:8],
-            dict(params.get(run, ())),
-            {**dict(tags.get(run, ())), STATUS: status},
-            frozenset(key for (key,) in last.get(run, ())),
-            [(key, step, float(value)) for key, step, value in logged.get(run, ())],
-        )
-        for run, [[name, status]] in select("name, status", end="ORDER BY start_time, run_uuid").items()
-    ]
-
-
-def _request_runs(experiment: str, uri: str, metrics: Sequence[str]) -> list[TrackedRun]:
+def _request_runs(experiment: str, uri: str, address: str, metrics: Sequence[str]) -> list[TrackedRun]:
+    """Return the runs of the store at `address`, a copy or the store itself, which the user called `uri`."""
     from sweeper.tracking import connect_to_mlflow, explain_store_errors
 
-    client = connect_to_mlflow(uri)
+    client = connect_to_mlflow(address)
     with explain_store_errors(uri, "Start the server, or name another"):
         ids = {each.name: each.experiment_id for each in client.search_experiments()}
         _require_experiment(experiment, ids, uri)
