@@ -73,6 +73,12 @@ class ProblemListError(UsageError):
         heading = self.heading.format(problems=format_count(len(self.problems), "problem"), where=where)
         super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
 
+    @classmethod
+    def refuse(cls, where: str, problems: Sequence[str]) -> None:
+        """Raise the error if there are problems."""
+        if problems:
+            raise cls(where, problems)
+
 
 class DataError(ProblemListError):
     """The data set cannot be used as it is. `problems` lists every fault that was found."""

@@ -66,8 +66,7 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
             f"(top): must be classes with what becomes them, like `road: [3, 4]`, got {shown_value(content)}"
         )
     classes = {} if not isinstance(content, Mapping) else _check_map(content, problems)
-    if problems:
-        raise ClassMapError(str(path), problems)
+    ClassMapError.refuse(str(path), problems)
     return classes
 
 

@@ -85,8 +85,7 @@ def check_folds(dataset: Dataset, folds: int) -> None:
             f"--folds {folds} needs {least} groups of images at least, found {units}; take fewer folds, make the "
             "groups smaller, or add images"
         )
-    if problems:
-        raise DataError(dataset.name, problems)
+    DataError.refuse(dataset.name, problems)
 
 
 def divide_for_fold(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:

@@ -160,8 +160,7 @@ def parse_scene(text: str) -> SceneSet:
     canvas = SceneCanvas(**values)  # type: ignore[arg-type]
     if not problems and name == "shapes":
         problems += shapes.explain_impossible(canvas)
-    if problems:
-        raise DataError(text, problems)
+    DataError.refuse(text, problems)
     return SceneSet(name, canvas)
 
 

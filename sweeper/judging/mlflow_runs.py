@@ -74,8 +74,7 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
         asked += [(f"--column {key}=NAME", names[key], fields) for key in identity]
         asked += [("--metric and --at", name, metrics) for name in wanted]
     source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
-    if problems := [*_find_unknown_names(asked), *_find_unfit_runs(runs, [names[key] for key in identity])]:
-        raise ScoresError(source, problems)
+    ScoresError.refuse(source, [*_find_unknown_names(asked), *_find_unfit_runs(runs, [names[key] for key in identity])])
     first = {run.fields.get(names["method"]): run.params for run in reversed(runs)}
     differing = {
         name for run in runs for name, _ in run.params.items() ^ first[run.fields.get(names["method"])].items()

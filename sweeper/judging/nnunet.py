@@ -96,8 +96,7 @@ def read_tree(root: Path, request: ScoreRequest) -> ScoreRows:
         problems.append(f"one data set can be judged at a time, got {', '.join(data_sets)}; name one folder of them")
     if not request.common:
         problems += _find_missing_folds(summaries, root)
-    if problems:
-        raise ScoresError(str(root), problems)
+    ScoresError.refuse(str(root), problems)
     table = pd.concat(tables, ignore_index=True)
     folds = table[table["fold"] != ""].groupby("image")["fold"].first()
     table["fold"] = table["image"].map(folds).where(table["fold"] == "", table["fold"])

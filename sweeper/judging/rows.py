@@ -229,8 +229,7 @@ class Rows:
         Raises:
             ScoresError: if there are any.
         """
-        if self.problems:
-            raise ScoresError(self.source, self.problems)
+        ScoresError.refuse(self.source, self.problems)
 
     def refuse(self, is_wrong: npt.ArrayLike, problem: str, cells: npt.ArrayLike | None = None) -> None:
         """Add a problem of the marked rows of `frame`, if there are any; `cells` have the value that replaces {got}.

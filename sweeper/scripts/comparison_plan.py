@@ -11,7 +11,7 @@ from pydantic import ConfigDict, ValidationError
 from scipy import stats
 
 from sweeper.core.base import Record
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import RequestError, UsageError
 from sweeper.core.paths import open_regular_file
 from sweeper.core.records import InterimAnalysis, Task, UserLoss
 from sweeper.core.text import format_count, format_duration_range, join_words
@@ -120,8 +120,7 @@ def parse_losses(text: str, present: str = PRESENT) -> tuple[ScriptLoss, ...]:
     problems += [f"{name} is there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     if not {*words} - {present}:
         problems.append(f"one loss or more must be compared with {present}, got none")
-    if problems:
-        raise UsageError("--losses cannot be compared:\n" + "\n".join(f"  - {text}" for text in problems))
+    RequestError.refuse("a comparison of --losses", problems)
     return tuple(losses)
 
 
@@ -182,8 +181,7 @@ def fill_losses(losses: Sequence[ScriptLoss], task: ScriptTask) -> tuple[ScriptL
             filled.append(_fill_loss(loss, task.task, task.frequencies))
         except UsageError as error:
             problems.append(str(error))
-    if problems:
-        raise UsageError("\n".join(problems))
+    RequestError.refuse("a comparison of --losses", problems)
     return tuple(filled)
 
 

@@ -161,8 +161,7 @@ def _begin_start(words: Sequence[str], trial: TrialDocument, folder: Path, secon
 
 
 def _refuse_problems(start: ScriptStart, problems: Iterator[str]) -> None:
-    if texts := [*problems]:
-        raise ScriptError(f"{start.name}; see {start.folder}", texts)
+    ScriptError.refuse(f"{start.name}; see {start.folder}", [*problems])
 
 
 def _look_further(

@@ -127,8 +127,7 @@ def load_named_losses(words: Sequence[str], task: Task, imbalance: float) -> Sea
             problems.append(f"{word}: {name} is there twice, and a study has each loss once; begin another for it")
         fixed = {key: Coordinate(kind="fixed", low=value, high=value) for key, value in params.items()}
         families[name] = FamilySpace(family=name, coordinates=fixed)
-    if problems:
-        raise SpaceError("the named losses", problems)
+    SpaceError.refuse("the named losses", problems)
     known = sorted(families.values(), key=lambda one: list(FAMILIES).index(one.family))
     return SearchSpace(name="named", task=task, lr=load_full_space(task).lr, families=tuple(known))
 
@@ -152,8 +151,7 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
     lr = _read_into(problems, "nuisance.lr", file.nuisance.lr, LR_LIMITS, ("uniform", "log"))
     # In the registry's order: the file's order must not change a study.
     families = [_read_family(key, usable[key], file, problems) for key in usable if key in file.losses]
-    if problems:
-        raise SpaceError(name_or_path, problems)
+    SpaceError.refuse(name_or_path, problems)
     return SearchSpace(name=Path(name_or_path).stem, task=file.task, lr=lr, families=tuple(families))
 
 

@@ -46,8 +46,7 @@ def check_script_options(settings: Settings) -> None:
         )
     if settings.data is None and settings.images is None and not settings.resume:
         problems.append("the data that the script trains on must be named; give its folder, sweeper run FOLDER")
-    if problems:
-        raise RequestError("a run with --command", problems)
+    RequestError.refuse("a run with --command", problems)
 
 
 def resolve_sources(command: str | None, old: StudyPlan | None) -> dict[str, str] | None:
@@ -107,8 +106,7 @@ def divide_by_script(
             f"the script's classes must be those of the data in their order ({', '.join(dataset.classes)}), got "
             f"{', '.join(names)}; name them so in trial(classes=[…]), or map the data's by --class-map"
         )
-    if problems:
-        raise ScriptError(hide_command_secrets(settings.command), problems)
+    ScriptError.refuse(hide_command_secrets(settings.command), problems)
     log(probe.text)
     if names != dataset.classes:
         renamed = [f"{script} is {data}" for script, data in zip(names, dataset.classes, strict=True) if script != data]

@@ -249,8 +249,7 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, most_seeds: in
                 )
     first = divide_for_training(dataset, study_seed=seed, folds=folds, seed=seed)
     notes = list_split_warnings(dataset, first) if folds is None else list_fold_warnings(dataset, first, folds)
-    if problems:
-        raise DataError(dataset.name, sorted(set(problems)))
+    DataError.refuse(dataset.name, sorted(set(problems)))
     if (line := format_groups(dataset)) is not None:
         messages.log(f"kept together in every split: {line}")
     for note in notes:

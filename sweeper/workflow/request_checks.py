@@ -126,8 +126,7 @@ def check_places(settings: Settings) -> None:
         *_find_database_problems("--storage", settings.storage),
         *_find_database_problems("--tracking-uri", settings.tracking_uri),
     ]
-    if problems:
-        raise RequestError("this run", problems)
+    RequestError.refuse("this run", problems)
     for what, place in (
         ("the study's storage", get_sqlite_path(settings.storage)),
         ("MLflow's store", get_sqlite_path(settings.tracking_uri)),
@@ -144,8 +143,7 @@ def check_writable(out: Path) -> None:
     Raises:
         RequestError: if it is so.
     """
-    if problems := [*_find_folder_problems("--out", out)]:
-        raise RequestError("this report", problems)
+    RequestError.refuse("this report", [*_find_folder_problems("--out", out)])
 
 
 def is_new_file(url: str) -> bool:

@@ -148,8 +148,7 @@ class DataSource:
             for path in files
             if (fault := _find_file_fault(root, path)) is not None
         ]
-        if faults:
-            raise DataError(self.title, group_problems(faults))
+        DataError.refuse(self.title, group_problems(faults))
         return tuple((normalise_text(path.relative_to(self.root).as_posix()), path) for path in files)
 
     @cached_property
