@@ -25,7 +25,6 @@ from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.predict import PredictionsDocument
 from sweeper.deployment.train import TrainingDocument
 from sweeper.evidence.document import AnswerDocument
-from sweeper.judging.plan import PlanDocument
 from sweeper.scripts.contract import TrialDocument
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.workflow.dry_run import PreviewDocument
@@ -35,7 +34,6 @@ from sweeper.workflow.studies import StudiesDocument
 DOCUMENTS: tuple[type[Document], ...] = (
     AnswerDocument,
     PreviewDocument,
-    PlanDocument,
     ProbeDocument,
     TrialDocument,
     ProfileDocument,

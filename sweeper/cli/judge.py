@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from sweeper.cli.options import CLAIM_STATUS, SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_result
-from sweeper.core.text import join_words
-
-if TYPE_CHECKING:
-    from sweeper.judging.plan import PlanDocument
 
 
 @click.command(cls=SweeperCommand)
@@ -57,10 +52,6 @@ if TYPE_CHECKING:
     metavar="'B > A by 0.005'",
     help="Check a claim: exit with 0 if it holds, 4 if it is not shown, 5 if it is contradicted.",
 )
-@click.option("--plan", is_flag=True, help="Use the scores as a pilot: how many seeds and images would show --margin?")
-@click.option(
-    "--spread", type=float, metavar="SD", help="With --plan and without SCORES: standard deviation over trainings."
-)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a report with a figure.")
 @add_json_option()
 def command(
@@ -69,8 +60,6 @@ def command(
     columns: tuple[str, ...],
     where: tuple[str, ...],
     out: Path | None,
-    plan: bool,
-    spread: float | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -80,18 +69,6 @@ def command(
     class, fold, step; a folder of nnU-Net's results; or mlflow:EXPERIMENT, whose runs have parameters or tags with
     method and seed.
     """
-    if plan and (options["claim"] is not None or out is not None):
-        raise click.UsageError("--plan prints a plan and no judgement; leave out --claim and --out")
-    if spread is not None:
-        if extra := _list_unused("plan", "spread", "margin", "level", "as_json"):
-            raise click.UsageError(f"--spread plans without scores, so that {join_words(extra)} must be left out")
-        if not plan or options["margin"] is None:
-            raise click.UsageError(
-                f"--spread needs --plan and --margin: sweeper judge --plan --spread {spread:g} --margin 0.01"
-            )
-        from sweeper.judging.plan import plan_spread
-
-        return _print_plan(plan_spread(spread, options["margin"], options["level"]), as_json=as_json)
     if scores is None:
         raise click.UsageError("SCORES is needed: a table, a folder of nnU-Net's results or mlflow:EXPERIMENT")
     from sweeper.judging.judgement import judge_scores
@@ -101,10 +78,6 @@ def command(
     selected = dict(_parse_pair(text, "--where") for text in where)
     request = ScoreRequest(columns=_parse_renamed(columns), where=selected, **options)
     judgement = judge_scores(read_score_file(scores, request), request)
-    if plan:
-        from sweeper.judging.plan import plan_experiment
-
-        return _print_plan(plan_experiment(judgement), as_json=as_json)
     written = ""
     if out is not None:
         from sweeper.report.judgement import write_judgement
@@ -112,24 +85,6 @@ def command(
         written = f"\nReport: {write_judgement(judgement, judgement.answer, out)} (report.html next to it)"
     echo_result(judgement.answer, repr(judgement) + written, as_json=as_json)
     return max((CLAIM_STATUS.get(remark.code, 0) for remark in judgement.answer.remarks), default=0)
-
-
-def _list_unused(*used: str) -> list[str]:
-    """Return the arguments given on the command line, except those of these names."""
-    context = click.get_current_context()
-    unused = [one for one in context.command.params if one.name is not None and one.name not in used]
-    return [
-        one.opts[0] if isinstance(one, click.Option) else one.human_readable_name
-        for one in unused
-        if context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
-    ]
-
-
-def _print_plan(planned: PlanDocument, *, as_json: bool) -> int:
-    from sweeper.judging.plan import format_plan
-
-    echo_result(planned, format_plan(planned), as_json=as_json)
-    return 0
 
 
 def _parse_renamed(columns: tuple[str, ...]) -> dict[str, str]:

@@ -43,6 +43,7 @@ REPLACED = {
     "--minutes": "is `--time 15m` now, after which the study also ends",
     "--miss-at-most": "is gone: the report draws recall and precision by threshold, `predict --threshold` takes one",
     "--name": "is `--study` now",
+    "--plan": "is gone: an open answer of `sweeper judge` says how many seeds or images would settle it",
     "--point": "is `--threshold` now",
     "--rope": "is `--margin` now",
     "--timeout": "is `--time` now",

@@ -11,7 +11,6 @@ import pytest
 from scipy import stats
 
 import sweeper
-from sweeper.judging.plan import plan_experiment
 from tests.judging.tables import draw_scores, find_problems, make_table
 
 
@@ -76,14 +75,6 @@ def test_folds_may_have_other_names_in_each_run(kind: str) -> None:
     judgement = sweeper.judge(frame.assign(fold=frame["image"] % 5))
     names = frame[kind].astype(str) + "-" + (frame["image"] % 5).astype(str)
     assert sweeper.judge(frame.assign(fold=names)).answer.differences == judgement.answer.differences
-
-
-def test_a_plan_by_rotations_has_the_same_spread_of_images_and_the_wider_interval() -> None:
-    frame = make_table(draw_scores(images=20, runs=3))
-    tables = (frame, frame.assign(fold=frame["image"] % 5))
-    plain, folds = (plan_experiment(sweeper.judge(each, margin=0.02)) for each in tables)
-    assert folds.pairs[0].sd_image == pytest.approx(plain.pairs[0].sd_image)
-    assert folds.pairs[0].widths[0].width > plain.pairs[0].widths[0].width
 
 
 def test_in_rotations_the_part_of_the_images_is_multiplied_by_k_over_k_minus_1() -> None:
