@@ -44,8 +44,8 @@ def test_the_page_on_reports_lists_todays_remarks() -> None:
     assert runpy.run_path(str(ROOT / "docs/site/remarks.py"))["insert_remarks"](page) == page
 
 
-def test_readme_has_at_most_750_words() -> None:
-    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 750
+def test_readme_has_at_most_700_words() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 700
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
