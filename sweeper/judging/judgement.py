@@ -61,7 +61,8 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     answer, choice = make_answer(contest, order, present=request.present, kind=kind)
     claim = [] if request.claim is None else [check_claim(request.claim, methods, request.level)]
     remarks = (*claim, *_list_remarks(table, contest, is_about_networks=is_about_networks), *answer.remarks)
-    more = [NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS})] if is_about_networks else []
+    step = NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS}, command=scores.confirm)
+    more = [step] if is_about_networks else []
     document = AnswerDocument(
         **dict(answer.model_copy(update={"remarks": remarks, "next": (*more, *answer.next)})),
         study=table.source,

@@ -40,6 +40,13 @@ _COMMANDS = (
     ),
 )
 """Of version 2 and 1: the command that trains a fold, and two trainers that may be compared."""
+_CONFIRM = (
+    "sweeper confirm --losses dice_focal,tversky --present {present} --command "
+    '"python -m sweeper.adapters.nnunet {data} {configuration} {fold} -p {plans}"{folds}'
+)
+"""Command that compares losses in the training itself, of version 2."""
+_PRESENT = {"nnUNetTrainerCELoss": "cross_entropy", "nnUNetTrainerDiceLoss": "dice"}
+"""Trainer → its loss; all others have nnU-Net's own."""
 
 
 class _Summary(NamedTuple):
@@ -109,7 +116,10 @@ def read_tree(root: Path, request: ScoreRequest) -> ScoreRows:
     if table["fold"].isna().any():
         table = table.drop(columns="fold")
     together = min(summary.folds for summary in summaries)
-    return ScoreRows(table, str(root), notes=tuple(notes), metric=metric, undefined=True, folds=together)
+    return ScoreRows(
+        table, str(root), notes=tuple(notes), metric=metric, undefined=True, folds=together,
+        confirm=next(iter(_list_confirmations(summaries)), ""),
+    )  # fmt: skip
 
 
 def _find_summaries(root: Path, notes: list[str]) -> Iterator[_Summary]:
@@ -143,12 +153,33 @@ def _find_missing_folds(summaries: list[_Summary], root: Path) -> Iterator[str]:
             train = command.format(
                 fold=min(folds[model], default="0"), trainer=trainers[trainer == trainers[0]], **words
             )
-            yield f"at least 2 methods must be compared, got {model.name}; train another one on the same folds: {train}"
+            own = "".join(f"; or compare losses in this training: {line}" for line in _list_confirmations(summaries))
+            yield f"at least 2 methods must be compared, got {model.name}; train another one on its folds: {train}{own}"
         elif lacking := folds[model] and sorted(set.union(*folds.values()) - folds[model]):
             yield (
                 f"{model.name} must have the folds of the others, lacks {join_words(lacking)}: "
                 f"{command.format(fold=lacking[0], trainer=trainer, **words)}; or compare what all have, with --common"
             )
+
+
+def _list_confirmations(summaries: list[_Summary]) -> list[str]:
+    """Return the commands that compare losses in the trainings themselves, of models of version 2."""
+    folds: dict[Path, list[str]] = {}
+    for summary in filter(lambda each: each.model.resolve().parent.name.startswith("Dataset"), summaries):
+        folds.setdefault(summary.model.resolve(), []).extend(filter(None, [summary.fold]))
+    names = {model: model.name.split("__") for model in folds}
+    return [
+        _CONFIRM.format(
+            data=model.parent.name,
+            configuration=words[-1],
+            plans=words[1],
+            present=_PRESENT.get(words[0], "dice_ce:mix=0.5"),
+            fold=min(folds[model], default="0"),
+            folds=f" --folds {len(folds[model])}" * (len(folds[model]) > 1),
+        )
+        for model, words in names.items()
+        if len(words) == 3
+    ]
 
 
 def _read_cases(path: Path, metric: str) -> Iterator[tuple[str, str, float]]:

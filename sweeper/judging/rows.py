@@ -59,6 +59,8 @@ class ScoreRows:
     """How the runs were tuned and seeded, in a sentence; None = unknown, which becomes a caveat."""
     folds: int = 1
     """Trainings in each run over all images, if no column identifies them."""
+    confirm: str = ""
+    """Command that compares losses in the trainings themselves, if they are known."""
     run_names: Sequence[str] = ()
     """Name of each row's run in MLflow; () = rows are called by their numbers, from 1 on."""
 

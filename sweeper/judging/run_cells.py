@@ -64,7 +64,8 @@ class RunCells:
         if not 2 <= len(self.methods) <= MOST_METHODS:
             self.rows.problems.append(
                 f"2 to {MOST_METHODS} methods can be judged, as each is compared with each, got "
-                f"{abbreviate_names(self.methods)}; add another, or leave out those that cannot be the best"
+                f"{abbreviate_names(self.methods)}; add another, such as from `sweeper confirm` in a script of yours, "
+                "or leave out those that cannot be the best"
             )
         if request.present not in (None, *self.methods):
             near = suggest_or_list(str(request.present), self.methods)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
 
 import sweeper
+from sweeper.cli.main import cli
 from sweeper.evidence.phrases import format_headline
 from sweeper.judging.rows import ScoresError
+from sweeper.scripts.comparison_plan import parse_losses
 
 MODELS = ("nnUNetTrainer__nnUNetPlans__2d", "nnUNetTrainerDiceCELoss__nnUNetPlans__2d")
 
@@ -99,6 +103,7 @@ def test_where_the_folds_are_missing_their_common_summary_is_one_training(tmp_pa
         path.unlink()
     answer = sweeper.judge(tmp_path).answer
     assert (answer.images, answer.kind, answer.use.loss) == (30, "network", MODELS[1])
+    assert answer.next[0].command.startswith("sweeper confirm --losses ")
     assert {row.loss: row.mean for row in answer.losses} == pytest.approx({name: means[name] for name in MODELS})
 
 
@@ -167,8 +172,17 @@ def test_missing_folds_and_a_missing_rival_lead_to_the_command_that_trains_them(
         "lacks 2, 3 and 4: nnUNetv2_train Dataset001_X 2d 2 -tr nnUNetTrainerDiceCELoss -p nnUNetPlans; or" in problem
     )
     assert sweeper.judge(tmp_path, common=True).answer.find("LEFT_OUT").values == {"images": 18}
-    with pytest.raises(ScoresError, match=r"Dataset001_X 2d 0 -tr nnUNetTrainerCELoss -p nnUNetPlans$"):
+    with pytest.raises(ScoresError) as error:
         sweeper.judge(tmp_path / "Dataset001_X" / MODELS[0])
+    train, _, confirm = error.value.problems[0].partition("; or compare losses in this training: ")
+    assert train.endswith("Dataset001_X 2d 0 -tr nnUNetTrainerCELoss -p nnUNetPlans")
+    script = "python -m sweeper.adapters.nnunet Dataset001_X 2d 0 -p nnUNetPlans"
+    _, *words = shlex.split(confirm)
+    assert words[-3:] == [script, "--folds", "5"]
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None and command.make_context("confirm", words[1:]).params["script"] == script
+    losses = [loss.name for loss in parse_losses(words[2], present=words[4])]
+    assert losses == ["dice_ce:mix=0.5", "dice_focal", "tversky"]
 
 
 def test_ensembles_regions_and_copies_count_once(tmp_path: Path) -> None:
