@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
+import time
+from contextlib import closing, suppress
 from functools import partial
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
 import click
 
 from sweeper.cli.options import SweeperCommand
 from sweeper.cli.settings_options import make_setting_option
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import get_experiments_place, get_view_place
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_comparison_resume_command, format_places, format_sync_command, suggest_correction
 from sweeper.system.postgres import make_sqlalchemy_url
+
+LAST_LINES = 20
+"""Lines of the server's log that are shown if it ends."""
 
 
 @click.command(cls=SweeperCommand)
@@ -44,11 +53,7 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
             f"interface open already, at http://127.0.0.1:{port}? If not, name another port"
         ) from error
     addresses = _list_addresses(f"http://127.0.0.1:{port}", tracking_uri, study)
-    click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it)\n{addresses}", err=True)
-    click.echo(
-        f"  from another computer, the same addresses after: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}",
-        err=True,
-    )
+    click.echo("starting MLflow's user interface (Ctrl-C ends it)", err=True)
     # Not on the command line, which everybody on this machine can read.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": make_sqlalchemy_url(tracking_uri), "PYTHONSAFEPATH": "1"}
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -57,7 +62,35 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
     arguments += ["--cors-allowed-origins", f"http://127.0.0.1:{port},http://localhost:{port}"]
     # Else uvicorn puts the working folder first on Python's path, where a file among the data may hide a module.
     arguments += ["--uvicorn-opts", f"--app-dir {os.devnull}"]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], environment)
+    with TemporaryFile() as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "ui", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            while server.poll() is None and not _is_answering(port):
+                time.sleep(0.2)
+            if server.poll() is None:
+                away = f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}"
+                click.echo(f"{addresses}\n  from another computer, the same addresses after: {away}", err=True)
+            server.wait()
+            log.seek(0)
+            last = "\n".join(log.read().decode(errors="replace").splitlines()[-LAST_LINES:])
+            raise SweeperError(f"MLflow's user interface ended; its last lines:\n{last}")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+
+
+def _is_answering(port: int) -> bool:
+    with suppress(OSError, HTTPException), closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    return False
 
 
 def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import unicodedata
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import quote
@@ -115,6 +116,16 @@ def get_view_place(experiment: str, view: View = "sweep", *, charts: bool = Fals
     """Return the address of a prepared view of a sweep: of its table or its charts."""
     mode = "&compareRunsMode=CHART" if charts else ""
     return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}&{_WORKFLOW}{mode}"
+
+
+def format_view_links(experiment: str) -> str:
+    """Format links to the views of a sweep, relative as one server may have many names, for its description."""
+    place = partial(get_view_place, experiment)
+    search, finalists = place("search", charts=True), place("finalists", charts=True)
+    return (
+        f"[All trainings]({place()}) · [finalists]({place('finalists')}) · charts of [the search]({search}) and [the "
+        f"finalists]({finalists})\n\n"
+    )
 
 
 def get_experiments_place() -> str:

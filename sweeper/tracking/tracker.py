@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.errors import get_cause
 from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, TrainingDropped, TrainingPaused
-from sweeper.core.paths import STORAGE
+from sweeper.core.paths import STORAGE, format_view_links
 from sweeper.core.records import Conditions
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count, format_resume_command, format_sync_command
@@ -129,7 +129,7 @@ class MlflowWriter:
 
     def _start_writing(self, views: Mapping[str, str]) -> None:
         """Begin to write what is pending, and these tags of the experiment."""
-        for key, text in views.items():
+        for key, text in {NOTE: format_view_links(self.mirror.experiment_id), **views}.items():
             self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
         threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
 
@@ -137,7 +137,7 @@ class MlflowWriter:
         """End the sweep with MLflow's status `status`."""
         now = int(time.time() * 1000)
         if summary is not None:
-            note = _cut_note(summary.note)
+            note = _cut_note(format_view_links(self.mirror.experiment_id) + summary.note)
             self._update_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
             self._update_sweep(last=MetricPoint(dict(summary.values), 0, now))
             self._put_task("tag", NOTE, partial(self.mirror.set_tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
-from sweeper.core.paths import get_view_place
-from sweeper.core.records import SweepRecord
 from sweeper.workflow.conclude import ReportedStudy, report_study
 
 if TYPE_CHECKING:
@@ -29,12 +26,10 @@ class SyncedRuns(NamedTuple):
 
 def make_mlflow_summary(outcome: ReportedStudy) -> SweepSummary:
     """Return the summary of a study's outcome for its run in MLflow."""
-    return summarise_answer(outcome.document, outcome.paths.folder, _list_view_places(outcome.sweep))
+    return summarise_answer(outcome.document, outcome.paths.folder)
 
 
-def summarise_answer(
-    document: AnswerDocument, folder: Path, places: str = "", *, scores: Sequence[str] = ("miou",)
-) -> SweepSummary:
+def summarise_answer(document: AnswerDocument, folder: Path, *, scores: Sequence[str] = ("miou",)) -> SweepSummary:
     """Return the summary of an answer for MLflow; `scores` are the names of the used loss's score on the test."""
     from sweeper.report.markdown import format_note
     from sweeper.tracking import SweepSummary
@@ -48,20 +43,7 @@ def summarise_answer(
             if gain is not None:
                 ends = {"": gain.estimate, "_ci_low": gain.low, "_ci_high": gain.high}
                 values = {f"test/{name}{end}": value for end, value in ends.items() for name in scores}
-    return SweepSummary(places + format_note(document), tags, values, folder)
-
-
-def _list_view_places(sweep: SweepRecord) -> str:
-    """Return the first line of the note: links to the other views in MLflow.
-
-    The addresses are relative, as one server may have many names.
-    """
-    if sweep.experiment_id is None or sweep.parent_run_id is None:
-        return ""
-    place = partial(get_view_place, sweep.experiment_id)
-    tables = f"[All trainings]({place()}) · [finalists]({place('finalists')})"
-    search, finalists = place("search", charts=True), place("finalists", charts=True)
-    return f"{tables} · charts of [the search]({search}) and [the finalists]({finalists})\n\n"
+    return SweepSummary(format_note(document), tags, values, folder)
 
 
 def sync_mlflow(

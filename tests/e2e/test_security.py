@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,9 +20,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.errors import UsageError
+from sweeper.cli import ui
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, make_folder_name
 from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.data.formats import yolo
@@ -30,7 +33,7 @@ from sweeper.training.encoder_file import load_encoder
 from sweeper.training.model import build_model
 from tests.cli.test_run import sweeper
 from tests.support import hostile_modules
-from tests.support.mlflow_server import free_port
+from tests.support.mlflow_server import StoppedServer, free_port, replace_server
 from tests.support.small_training import SMALL
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sweeper"
@@ -80,8 +83,8 @@ def test_the_package_uses_no_shell_eval_or_unpickling() -> None:
             continue
         called = ast.unparse(node.func)
         assert called not in dangerous and not called.startswith("pickle.load"), path
-        if called.startswith("subprocess."):  # a user's training script, git and nvidia-smi, without a shell
-            assert path.name == "launch.py" and "shell" not in {k.arg for k in node.keywords}, path
+        if called.startswith("subprocess."):  # a user's training script, git, nvidia-smi and MLflow, without a shell
+            assert path.name in {"launch.py", "ui.py"} and "shell" not in {k.arg for k in node.keywords}, path
         if called == "torch.load":
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
 
@@ -150,9 +153,24 @@ def test_the_ui_answers_this_machine_only(tmp_path: Path) -> None:
         listening = [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
         assert listening and set(listening) == {"127.0.0.1"}
         assert hostile_modules.list_imported(tmp_path) == []
+        time.sleep(1)
+        printed = (tmp_path / "ui.txt").read_text()
+        assert "all studies: http" in printed and len(printed.splitlines()) == 3  # nothing of the server's log
     finally:
-        os.killpg(process.pid, 9)
+        process.terminate()
         process.wait(10)
+    with pytest.raises(OSError):
+        while ask("GET", "/health"):
+            time.sleep(0.5)
+
+
+def test_a_server_that_ends_is_reported_with_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlflow.db").write_text("no database")
+    monkeypatch.setattr("sweeper.tracking.list_prepared_studies", lambda _: {})
+    monkeypatch.setattr(sys, "executable", shutil.which("ls"))
+    options = ["--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db", "--port", str(free_port())]
+    with pytest.raises(SweeperError, match=r"(?s)ended; its last lines:\n.*ls: "):
+        CliRunner().invoke(ui.command, options, catch_exceptions=False)
 
 
 def test_a_port_in_use_is_refused_at_once(tmp_path: Path) -> None:
@@ -168,16 +186,11 @@ def test_a_port_in_use_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_the_command_line_of_the_ui_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody on a machine can read the command lines of all its processes."""
-    from click.testing import CliRunner
-
-    from sweeper.cli.ui import command
-
-    calls: list[Any] = []
-    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    replace_server(monkeypatch)
     monkeypatch.setattr("sweeper.tracking.list_prepared_studies", lambda _: {})
     options = ["--tracking-uri", f"postgresql://me:{CANARY}@host/db", "--port", str(free_port())]
-    CliRunner().invoke(command, options, catch_exceptions=False)
-    _, words, environment = calls[0]
+    CliRunner().invoke(ui.command, options, catch_exceptions=False)
+    words, environment = StoppedServer.calls[-1]
     assert CANARY not in " ".join(words)
     uri = environment["MLFLOW_BACKEND_STORE_URI"]
     assert uri.endswith("@host/db") and CANARY in uri

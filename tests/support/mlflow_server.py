@@ -11,6 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import ClassVar
+
+import pytest
 
 
 def free_port() -> int:
@@ -19,6 +22,29 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
+
+
+class StoppedServer:
+    """`subprocess.Popen` of a server that answers, until Ctrl-C."""
+
+    pid = 999_999_999
+
+    def __init__(self, words: list[str], env: dict[str, str], **_: object) -> None:
+        self.calls.append((words, env))
+
+    calls: ClassVar[list[tuple[list[str], dict[str, str]]]] = []
+
+    def poll(self) -> None:
+        return None
+
+    def wait(self) -> None:
+        raise KeyboardInterrupt
+
+
+def replace_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `sweeper ui` start no server."""
+    monkeypatch.setattr("sweeper.cli.ui.subprocess.Popen", StoppedServer)
+    monkeypatch.setattr("sweeper.cli.ui._is_answering", lambda _: True)
 
 
 class Server:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,17 +16,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from mlflow.tracking import MlflowClient
 
 from sweeper.cli import ui
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import ReportPaths, View, get_view_place
+from sweeper.core.paths import View, get_view_place
 from sweeper.space import list_shipped_spaces, load_space
 from sweeper.tracking import list_prepared_studies
 from sweeper.tracking.prepared_views import TAG, make_prepared_views
-from sweeper.workflow.conclude import ReportedStudy, draw_conclusion, make_document
-from sweeper.workflow.mlflow_sync import make_mlflow_summary
+from sweeper.tracking.values import NOTE
 from tests.support import builders
-from tests.support.mlflow_server import Server, free_port
+from tests.support.mlflow_server import Server, free_port, replace_server
 from tests.support.tracked import begin_tracking, train
 
 SPACE = load_space("binary", "binary")
@@ -87,7 +86,7 @@ def test_the_command_prints_the_address_of_the_requested_or_newest_study(
 ) -> None:
     uri, ids = store[0].store, store[1]
     assert list_prepared_studies(uri) == {"newer": ids["newer"], "older": ids["older"]}
-    monkeypatch.setattr(os, "execve", lambda *_: None)
+    replace_server(monkeypatch)
     for names, expected in (((), "newer"), (("older",), "older")):
         port = free_port()
         arguments = [*names, "--tracking-uri", uri, "--port", str(port)]
@@ -116,16 +115,15 @@ def test_a_missing_study_is_refused_with_the_commands_that_write_it(monkeypatch:
     assert str(caught.value).endswith(f"To write a comparison: {command}")
 
 
-# --- The note of the sweep's run ---
+# --- The description of the experiment ---
 
 
-def test_the_note_of_the_sweeps_run_links_to_the_tables() -> None:
-    sweep = builders.sweep(experiment_id="7", parent_run_id="abc")
-    conclusion = draw_conclusion(sweep)
-    outcome = ReportedStudy(sweep, conclusion, make_document(sweep, conclusion), ReportPaths(Path("x"), "y"))
-    summary = make_mlflow_summary(outcome)
-    assert summary.note.startswith(f"[All trainings]({get_view_place('7')})")
-    assert f"[the search]({get_view_place('7', 'search', charts=True)})" in summary.note.splitlines()[0]
+def test_the_description_links_to_the_tables_from_the_first_moment(store: tuple[Server, dict[str, str]]) -> None:
+    client, ids = MlflowClient(store[0].store), store[1]
+    for experiment in ids.values():
+        note = client.get_experiment(experiment).tags[NOTE]
+        assert note.startswith(f"[All trainings]({get_view_place(experiment)})")
+        assert f"[the search]({get_view_place(experiment, 'search', charts=True)})" in note.splitlines()[0]
 
 
 # --- In a browser ---

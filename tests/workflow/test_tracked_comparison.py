@@ -89,7 +89,8 @@ def test_each_training_is_a_run_below_that_of_the_comparison(track: Track, tmp_p
     assert scores["test/miou"] == scores["test/value"] > 0.5 and scores["seconds"] == 1.5
     assert {"val/miou", "val/threshold"} <= scores.keys()
     assert confirmed.data.tags["sweeper.own_run.wandb"] == "team/cracks/1a"
-    assert parent.data.tags[NOTE].startswith("**Change to `dice`") and parent.data.tags["sweeper.use"] == "dice"
+    assert parent.data.tags[NOTE].startswith("[All trainings](#/") and "**Change to `dice`" in parent.data.tags[NOTE]
+    assert parent.data.tags["sweeper.use"] == "dice"
     ends = [parent.data.metrics[f"test/miou{end}"] for end in ("_ci_low", "", "_ci_high")]
     assert ends == sorted(ends)
     files = MlflowClient(get_address(tmp_path)).list_artifacts(parent.info.run_id, "report")
