@@ -77,7 +77,7 @@ def format_spec(spec: TrialSpec) -> str:
         "probe": f"{spec.family}, {spec.steps} steps",
         "recheck": f"{spec.family} lr {spec.lr:.3g} seed {spec.seed}",
         "first": f"{spec.family} seed {spec.seed}",
-        "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
+        "confirm": f"{spec.family} {spec.seed_name}",
         "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
     }[spec.purpose]
 

@@ -32,11 +32,12 @@ def divide_for_training(
 
     Without folds, the test images depend only on the study's seed. With folds, a training of the search (`fold` None)
     has no test images, and fold k tests its own images; these depend on `seed`, so that each seed is another rotation.
+    A user's script that has divided the images itself also decides about folds.
 
     Raises:
         DataError: a side would be empty, or the set does not allow the folds.
     """
-    if folds is None:
+    if folds is None or dataset.images[0].split is not None:
         return divide_images(dataset, test_seed=study_seed, seed=seed)
     if fold is None:
         return split_without_test(dataset, seed)

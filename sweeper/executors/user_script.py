@@ -116,9 +116,10 @@ class ScriptBackend:
             lr_factor=spec.lr,
             seed=spec.seed,
             share=spec.steps / 100,
+            fold=spec.fold,
         )
         folder = self._base / f"{spec.purpose}-{spec.number:05d}"
-        title = f"{spec.family}, seed {spec.seed}, {spec.steps} % of its length"
+        title = f"{spec.family}, {spec.seed_name}, {spec.steps} % of its length"
         start = self._starter.train(trial, folder, self._task, title)
         if not (problems := self._task.find_problems(start, self._starter.seconds)):
             result = make_script_result(start, spec, self._conditions, self._task)
@@ -176,12 +177,12 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions, 
     """Return the counts of a split's images at every operating point, in the data set's order.
 
     Raises:
-        ScriptError: if they are not of the study's images of this split.
+        ScriptError: if they are not of the study's images of this split; which images a fold has the script decides.
     """
     wanted = getattr(get_split(conditions, start.trial.seed), split)
     scores = task.read_scores(start.folder, split)
     index = match_images(scores.names, conditions.dataset, split)
-    if {*index} != {*wanted}:
+    if start.trial.fold is None and {*index} != {*wanted}:
         rule = f"{split} must be the same {len(wanted)} images in each training, got {len(index)} and not all the same"
         raise ScriptError(str(start.folder), [f"{rule}; do not draw the split with t.seed, keep it in a file"])
     return scores.make_counts(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,6 @@ def confirm_losses(
         ]
         if not rows and not tuned:
             _check_unit(plan, trainings, jobs, resume_command)
-        if not rows:
-            _check_folds(plan, trainings, jobs)
         rows = trainings.run(jobs)
         judgement = _judge(plan, rows, trainings, analysis)
         log(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}")
@@ -116,22 +114,6 @@ def _check_unit(
             f"without --margin scores must lie within 0 to 1, got {score:.4g} from {row.loss}; say which difference "
             f"does not matter, such as `{resume_command} --margin 1` for per cent"
         )
-
-
-def _check_folds(plan: ConfirmationPlan, trainings: ScriptTrainings, jobs: Sequence[ScriptJob]) -> None:
-    """Refuse folds that share test images, before all losses are trained on them.
-
-    Raises:
-        ScriptError: if they do.
-    """
-    rows = trainings.run(jobs[:: len(plan.losses)][: plan.folds or 0])
-    names = [{*trainings.read_test_scores(row).names} - {""} for row in rows]
-    for one, two in pairwise(names):
-        if both := one & two:
-            count = format_count(len(both), "image is", "images are")
-            rule = f"each image must be tested in one fold, and {count} in two, such as {min(both)!r}"
-            step = "leave out fold number t.fold for the test, or give no --folds"
-            raise ScriptError(f"folds; see {rows[0].folder}", [f"{rule}; {step}"])
 
 
 def _judge(

@@ -118,13 +118,28 @@ def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_nam
             return
 
 
+DataKey = tuple[Split, int | None, int | None]
+"""Split, fold, and seed if the split is drawn with it: trainings with the same key have the same images."""
+
+
+def _find_shared_images(key: DataKey, one: SplitScores, other_key: DataKey, two: SplitScores) -> Iterator[str]:
+    """Find test images that two folds share."""
+    (split, fold, drawn), (_, other_fold, other_drawn) = key, other_key
+    both = {*one.names} & {*two.names} - {""}
+    if both and split == "test" and fold != other_fold and None not in (fold, other_fold) and drawn == other_drawn:
+        yield (
+            f"each image must be tested in one fold, and {format_count(len(both), 'image is', 'images are')} in two, "
+            f"such as {min(both)!r}; leave out fold number t.fold for the test, or give no --folds"
+        )
+
+
 class DataCheck:
     """Compares each training's images and labels with those of the first training."""
 
     def __init__(self, task: ScriptTask) -> None:
         """Create the check of trainings with these data."""
         self._task, self._comparing = task, threading.Lock()
-        self._first: dict[tuple[Split, int | None, int | None], SplitScores] = {}
+        self._first: dict[DataKey, SplitScores] = {}
 
     def find_problems(self, folder: Path, trial: TrialDocument) -> list[str]:
         """Find images or labels of a training that differ from earlier ones, the first of each split."""
@@ -137,7 +152,10 @@ class DataCheck:
                     problem
                     for key_before, before in self._first.items()
                     if key_before[0] == split
-                    for problem in find_other_data(split, before, scores, all_names=key_before == key)
+                    for problem in (
+                        *find_other_data(split, before, scores, all_names=key_before == key),
+                        *_find_shared_images(key_before, before, key, scores),
+                    )
                 ]
                 if not found:
                     self._first.setdefault(key, scores)

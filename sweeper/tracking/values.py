@@ -107,7 +107,7 @@ class RunValues:
             "recheck": f"{spec.family} recheck {spec.number}",
             "probe": f"{spec.family} probe {spec.steps} steps",
             "first": f"{spec.family} first look seed {spec.seed}",
-            "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
+            "confirm": f"{spec.family} {spec.seed_name}",
             "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
         }[spec.purpose]
 

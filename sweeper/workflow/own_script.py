@@ -34,10 +34,7 @@ def check_script_options(settings: Settings) -> None:
     changed = [f"--{name.replace('_', '-')}" for name in OF_SWEEPER if name in settings.model_fields_set]
     problems = []
     if changed and not settings.resume:  # a resume compares the plan, and restores the machine's settings
-        problems.append(
-            f"with --command your script trains, and not sweeper; leave out {join_words(changed)} (sweeper confirm has "
-            "folds by your script)"
-        )
+        problems.append(f"with --command your script trains, and not sweeper; leave out {join_words(changed)}")
     usable = [name for name, metric in METRICS.items() if metric.parts is None]
     if settings.metric not in (None, *usable):
         problems.append(

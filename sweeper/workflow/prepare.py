@@ -95,7 +95,7 @@ def prepare_study(
     for warning in dataset.warnings:
         messages.warn(warning)
     seed, folds = settings.seed or 0, settings.folds
-    if folds is not None:
+    if folds is not None and settings.command is None:
         check_folds(dataset, folds)
     split = divide_for_training(dataset, study_seed=seed, folds=folds, seed=seed)
     _check_splits(dataset, seed, folds, parse_seed_range(settings.seeds or DEFAULT_SEEDS)[1], messages)

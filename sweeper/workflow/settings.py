@@ -46,7 +46,6 @@ RAY_ADDRESS = "RAY_ADDRESS"
 OF_SWEEPER = (
     *("model", "arch", "encoder", "encoder_weights", "size", "batch_size"),
     *("augment", "device", "precision", "engine"),
-    "folds",
 )
 """Options of sweeper's own training."""
 Options = TypeVar("Options", bound=Record)

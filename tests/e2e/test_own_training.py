@@ -244,7 +244,7 @@ OWN_RULE = """\
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scored", ["logits", "counts"])
+@pytest.mark.parametrize("scored", ["logits", "counts", "folds"])
 def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(
     sweeper: Sweeper, tmp_path: Path, scored: str
 ) -> None:
@@ -255,23 +255,31 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(
     example = (ROOT / "examples" / "train_plain.py").read_text("utf-8")
     begin, end = (example.index(words) for words in ("        with torch.no_grad(), t.scoring", "        net.train()"))
     example = example[:begin] + OWN_RULE + example[end:] if scored == "counts" else example
+    if scored == "folds":
+        own = '{"test": (FOLD,), "val": (4,), "train": {0, 1, 2, 3} - {FOLD}}'
+        example = example.replace('{"test": (0,), "val": (1,), "train": (2, 3, 4)}', own)
+        example = example.replace(
+            "    torch.manual_seed(t.seed)", '    globals()["FOLD"] = t.fold or 0\n    torch.manual_seed(t.seed)'
+        )
     script.write_text(example.replace("EPOCHS, RATE = 20", "EPOCHS, RATE = 8"), "utf-8")
-    words = list_run_words(tmp_path, script, "whole")
+    more = ["--folds", 2] if scored == "folds" else []
+    words = [*list_run_words(tmp_path, script, "whole"), *more]
     status, out, error = sweeper(*words, "--json")
     assert status == 0, error
-    assert "Losses can be compared in this script: " in error and f"scores   val: {scored} of 4 images; test: " in error
+    assert "Losses can be compared in this script: " in error and " of 4 images; test: " in error
     assert "as 1 % of a training takes" in error
     whole = json.loads(out)
     assert len(whole["losses"]) == 2 and {row["seeds"] for row in whole["losses"]} == {1}
+    assert whole["images"] == (8 if scored == "folds" else 4)
     assert ("OWN_RULE" in {remark["code"] for remark in whole["remarks"]}) == (scored == "counts")
 
-    killed = [str(word) for word in list_run_words(tmp_path, script, "cut")]
+    killed = [str(word) for word in [*list_run_words(tmp_path, script, "cut"), *more]]
     process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)
     trainings = get_checkpoints_dir(Path(".sweeper/cache").resolve(), "cut")
     wait_until(lambda: [*trainings.glob("*/search-00001/results.jsonl")], 600, process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    where = killed[killed.index("--storage") :]
+    where = killed[killed.index("--storage") : len(killed) - len(more)]
     status, out, error = sweeper("run", "--study", "cut", "--resume", "--json", *where)
     assert status == 0, error
     resumed = json.loads(out)

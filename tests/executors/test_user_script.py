@@ -110,6 +110,27 @@ def test_counts_by_the_scripts_own_rule_are_those_of_every_operating_point(train
         assert count_at_point(result.test, point)[0].tolist() == COUNTS
 
 
+def test_the_script_decides_which_images_a_fold_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conditions = CONDITIONS.model_copy(update={"folds": 3})
+    assert get_split(conditions, 7, 1) == get_split(CONDITIONS, 7)  # its own split, where it has no fold
+
+    class Folds(FakeScript):
+        def names(self, trial: dict[str, Any], split: str) -> list[str]:
+            return STEMS[:2] if split == "val" else [STEMS[2 + trial["fold"]], STEMS[3 + 2 * trial["fold"]]]
+
+    monkeypatch.setattr(starter, "run_script", Folds().run)
+    with closing(ScriptBackend("train")) as backend:
+        executor, results = backend.open(conditions, tmp_path), []
+        for fold in range(3):
+            spec = builders.spec("dice", purpose="confirm", number=fold, seed=1000, steps=100, params={}, fold=fold)
+            executor.submit(TrainingJob(spec, until=100))
+            (answer,) = executor.poll(30.0)
+            assert isinstance(answer, JobResult)
+            results.append(answer.result)
+    assert [r.test and r.test.images for r in results] == [(2, 3), None, (4, 7)]
+    assert f"tested in one fold, and 1 image is in two, such as '{STEMS[3]}'" in str(results[1].reason)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -49,9 +49,9 @@ def make_settings(**options: Any) -> Settings:
 
 def test_options_of_sweepers_own_training_are_refused_in_one_list() -> None:
     with pytest.raises(RequestError) as error:
-        check_script_options(make_settings(data=None, encoder="resnet18", size=64, metric="boundary_iou", folds=3))
+        check_script_options(make_settings(data=None, encoder="resnet18", size=64, metric="boundary_iou"))
     first, second, third = error.value.problems
-    assert "leave out --encoder, --size and --folds (sweeper confirm has folds" in first
+    assert "leave out --encoder and --size" in first
     assert "--metric boundary_iou needs label maps" in second and "give its folder" in third
     check_script_options(make_settings(trials=5, steps=10, confirm_steps=50, metric="dice", workers=2, time="1h"))
 

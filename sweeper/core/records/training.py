@@ -132,6 +132,11 @@ class TrialSpec(Record):
         """Name in the study: its purpose and number, such as `search/00012`."""
         return f"{self.purpose}/{self.number:05d}"
 
+    @property
+    def seed_name(self) -> str:
+        """Its seed, and its fold if it has one, such as `seed 1000 fold 2`."""
+        return f"seed {self.seed}" + ("" if self.fold is None else f" fold {self.fold + 1}")
+
 
 class ImageCounts(Record):
     """Confusion counts per image at every operating point, without the images.
