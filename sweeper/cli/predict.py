@@ -15,6 +15,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.paths import CACHE
+from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import format_count
 from sweeper.deployment.predict import PredictionsDocument, load_from_file, load_from_study, predict_images
 from sweeper.deployment.recommended_network import KeptNetwork
@@ -89,15 +90,16 @@ def command(
 def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -> str:
     """Format what was done, as text."""
     record = source.record
-    point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
+    rules = RULES[record.task]
+    point = format_point(getattr(made, rules.point_key))
     lines = [
-        f"Network: {record.spec.family}, {record.spec.steps:,} steps on {record.on}; {point}",
+        f"Network: {record.spec.family}, {record.spec.steps:,} steps on {record.on}; {rules.point_name} {point}",
         f"Weights: {source.path}",
     ]
     if made.images:
         count = format_count(len(made.images), "image")
         lines.append(f"Masks:   {count} in {out / 'masks'} (class indices), {out / 'overlays'}")
-        for name in record.classes[record.task == "binary" :]:
+        for name in record.classes[rules.first_channel :]:
             shares = [row.shares[name] for row in made.images]
             occurring, mean = sum(share > 0 for share in shares), sum(shares) / len(shares)
             lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {occurring} of {len(shares)} images")

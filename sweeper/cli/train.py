@@ -14,6 +14,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.records import MetricScores, TrainedOn
+from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import fill_words, format_count, format_study_command
 from sweeper.deployment.final_spec import LONGER
 from sweeper.deployment.train import TrainingDocument, train_recommended
@@ -77,8 +78,7 @@ def format_training(made: TrainingDocument, options: TrainOptions, width: int = 
         f"Trained: {made.family} (learning rate {made.lr:.3g}) for "
         f"{made.steps:,} steps on {format_count(made.images, 'image')} ({made.on}), seed {made.seed}"
     ]
-    name = "threshold" if made.task == "binary" else "τ"
-    lines.append(f"Point:   {name} {made.point:.3g}, {made.point_from}")
+    lines.append(f"Point:   {RULES[made.task].point_name} {format_point(made.point)}, {made.point_from}")
     if made.val is not None:
         lines.append(f"Validation: {_format_scores(made.val)}")
     if made.test is not None:

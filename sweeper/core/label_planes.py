@@ -37,6 +37,23 @@ def pack_planes(planes: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_]) -
     return packed
 
 
+def list_class_maps(labels: LabelMap, planes: int) -> list[LabelMap]:
+    """Return the maps of a stored label map that are measured one by one.
+
+    `planes` = C: a map of each class, with 1 where a pixel has it; 0: the map of class indices itself.
+    """
+    return [*unpack_planes(labels, planes)] if planes else [labels]
+
+
+def flatten_planes(labels: LabelMap, classes: int) -> npt.NDArray[np.uint8]:
+    """Return a map for display: 0 without a class, c + 1 where c is the last of a pixel's classes, 255 if ignored."""
+    flat = np.zeros(labels.shape, dtype=np.uint8)
+    for number, plane in enumerate(unpack_planes(labels, classes)):
+        flat[plane == 1] = number + 1
+        flat[plane == IGNORE] = IGNORE
+    return flat
+
+
 def unpack_planes(labels: LabelMap, classes: int) -> npt.NDArray[np.uint8]:
     """Return the planes of a label map, (..., H, W) → (..., C, H, W): 0, 1, or 255 where the pixel has no label."""
     bits = np.arange(classes, dtype=labels.dtype).reshape(-1, 1, 1)

@@ -17,48 +17,71 @@ import numpy.typing as npt
 
 from sweeper.core.contours import Mask
 from sweeper.core.label_parts import Counter, count_contour_pixels, count_lesions, sum_component_dice
-from sweeper.core.records import ImageCounts, MetricScores, Task, TestDetail
+from sweeper.core.records import ImageCounts, MetricScores, OperatingPoint, Task, TestDetail
+from sweeper.core.tasks import RULES, guess_task
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def get_default_operating_point(task: Task) -> float:
-    """Return the default operating point: threshold 0.5, or τ = 0."""
-    return {"binary": 0.5, "multiclass": 0.0}[task]
-
-
 def count_at_all_points(counts: ImageCounts) -> Counts:
-    """Count the classes of each image at every operating point, (n, T, C, 3)."""
+    """Count the classes of each image at every operating point, the same for all classes, (n, T, C, 3)."""
     data = counts.data.astype(np.int64)
     return data if counts.kind == "points" else _count_at_edges(data)
 
 
 def _count_at_edges(histogram: Counts) -> Counts:
-    """Count classes (n, B − 1, 2, 3) at each inner edge of histograms (n, 2, B): per image, true class and bin."""
+    """Count classes (n, B − 1, C, 3) at each inner edge of histograms: per image, true class and bin.
+
+    Of histograms (n, 2, B) the classes are background and foreground; of (n, C, 2, B) these C.
+    """
     above = histogram[..., ::-1].cumsum(axis=-1)[..., ::-1]  # pixels in this bin or a higher one
     predicted = above[..., 1:]
     total = above[..., :1]
-    fp, tp = predicted[:, 0], predicted[:, 1]
-    fn, tn = total[:, 1] - tp, total[:, 0] - fp
-    background = np.stack([tn, fn, fp], axis=-1)  # background's own tp, fp, fn
+    fp, tp = predicted[..., 0, :], predicted[..., 1, :]
+    fn, tn = total[..., 1, :] - tp, total[..., 0, :] - fp
     foreground = np.stack([tp, fp, fn], axis=-1)
+    if histogram.ndim == 4:
+        return np.asarray(foreground.swapaxes(1, 2))
+    background = np.stack([tn, fn, fp], axis=-1)  # background's own tp, fp, fn
     return np.stack([background, foreground], axis=-2)
 
 
-def count_at_point(counts: ImageCounts, point: float) -> Counts:
+def count_at_point(counts: ImageCounts, point: OperatingPoint) -> Counts:
     """Count the classes of each image at one operating point, (n, C, 3).
 
     Raises:
-        ValueError: if `point` is not one of `counts.points`.
+        ValueError: if `point`, or one of its thresholds, is not one of `counts.points`.
     """
-    gaps = np.abs(np.asarray(counts.points) - point)
-    index = int(gaps.argmin())
-    if gaps[index] > 1e-6:
-        raise ValueError(f"operating point must be one of the stored {len(gaps)}, got {point}")
+    gaps = np.abs(np.subtract.outer(np.atleast_1d(point), counts.points))
+    index = gaps.argmin(axis=-1)
+    if gaps.min(axis=-1).max() > 1e-6:
+        raise ValueError(f"operating point must be one of the stored {len(counts.points)}, got {point}")
     if counts.kind == "points":
-        return counts.data[:, index].astype(np.int64)
-    return _count_at_edges(np.add.reduceat(counts.data.astype(np.int64), [0, index + 1], axis=-1))[:, 0]
+        return counts.data[:, index, np.arange(counts.data.shape[2])].astype(np.int64)
+    if counts.task == "multilabel":
+        each = zip(np.broadcast_to(index, counts.data.shape[1]), split_counts(counts), strict=True)
+        return np.concatenate([_count_at_edges(_sum_at_edge(one.data, n))[:, 0] for n, one in each], axis=1)
+    return _count_at_edges(_sum_at_edge(counts.data, index[0]))[:, 0]
+
+
+def _sum_at_edge(histogram: npt.NDArray[Any], index: int) -> Counts:
+    return np.asarray(np.add.reduceat(histogram.astype(np.int64), [0, index + 1], axis=-1))
+
+
+def split_counts(counts: ImageCounts) -> list[ImageCounts]:
+    """Return the counts of each class by itself, if each has its own operating point; else only these counts."""
+    if counts.task != "multilabel":
+        return [counts]
+    return [
+        counts.model_copy(
+            update={
+                "data": counts.data[:, [c]],
+                "parts": counts.parts and counts.parts.model_copy(update={"data": counts.parts.data[:, :, [c]]}),
+            }
+        )
+        for c in range(counts.data.shape[1])
+    ]
 
 
 def find_present_classes(class_counts: Counts) -> npt.NDArray[np.bool_]:
@@ -129,7 +152,7 @@ class Objective(NamedTuple):
 
     title: str
     """Name for display."""
-    binary_only: bool
+    tasks: tuple[Task, ...]
     measure: Callable[[Any, npt.NDArray[np.bool_]], Floats]
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
     rows: Callable[[Counts], Floats] | None = None
@@ -138,19 +161,23 @@ class Objective(NamedTuple):
     """Function that counts label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
 
 
+_BINARY: tuple[Task, ...] = ("binary",)
+SHARED: tuple[Task, ...] = ("binary", "multiclass")
+"""Tasks of metrics that are not computed class by class."""
+_ANY: tuple[Task, ...] = tuple(RULES)
 METRICS: dict[str, Objective] = {
-    "miou": Objective("mIoU", False, lambda summed, classes: average_classes(compute_iou(summed), classes)),
-    "fg_iou": Objective("foreground IoU", True, _compute_foreground_iou),
-    "dice": Objective("mean Dice", False, lambda summed, classes: average_classes(compute_dice(summed), classes)),
-    "image_iou": Objective("IoU per image", False, _mean_over_images, _score_each_image(compute_iou)),
-    "image_dice": Objective("Dice per image", False, _mean_over_images, _score_each_image(compute_dice)),
+    "miou": Objective("mIoU", _ANY, lambda summed, classes: average_classes(compute_iou(summed), classes)),
+    "fg_iou": Objective("foreground IoU", _BINARY, _compute_foreground_iou),
+    "dice": Objective("mean Dice", _ANY, lambda summed, classes: average_classes(compute_dice(summed), classes)),
+    "image_iou": Objective("IoU per image", SHARED, _mean_over_images, _score_each_image(compute_iou)),
+    "image_dice": Objective("Dice per image", SHARED, _mean_over_images, _score_each_image(compute_dice)),
     "lesion_f1": Objective(
-        "lesion F1", False, lambda summed, classes: average_classes(compute_dice(summed), classes), None, count_lesions
+        "lesion F1", _ANY, lambda summed, classes: average_classes(compute_dice(summed), classes), None, count_lesions
     ),
-    "cc_dice": Objective("CC-Dice", False, _mean_over_images, _score_each_image(compute_recall), sum_component_dice),
+    "cc_dice": Objective("CC-Dice", SHARED, _mean_over_images, _score_each_image(compute_recall), sum_component_dice),
     "boundary_iou": Objective(
         "boundary IoU",
-        False,
+        _ANY,
         lambda summed, classes: average_classes(compute_iou(summed), classes),
         None,
         count_contour_pixels,
@@ -237,8 +264,8 @@ def make_all_wrong_counts(summed: Counts) -> Counts:
     return wrong
 
 
-def compute_scores(class_counts: Counts) -> MetricScores:
-    """Compute all metrics of images with counts (n, C, 3)."""
+def compute_scores(class_counts: Counts, task: Task | None = None) -> MetricScores:
+    """Compute all metrics of images with counts (n, C, 3); `task` None: binary if there are two classes."""
     classes = find_present_classes(class_counts)
     summed = class_counts.sum(axis=0)
     per_class = compute_iou(summed)
@@ -248,7 +275,7 @@ def compute_scores(class_counts: Counts) -> MetricScores:
 
     return MetricScores(
         miou=float(compute_objective(summed, classes)),
-        fg_iou=float(np.nan_to_num(per_class[1])) if len(per_class) == 2 else None,
+        fg_iou=float(np.nan_to_num(per_class[1])) if RULES[task or guess_task(len(per_class))].first_channel else None,
         dice=float(compute_objective(summed, classes, "dice")),
         iou=known(per_class),
         precision=known(compute_precision(summed)),
@@ -268,9 +295,16 @@ def compute_image_mious(class_counts: Counts) -> Floats:
     return values
 
 
-def compute_constant_miou(class_counts: Counts) -> float:
-    """Compute the mIoU of predicting the most common class everywhere, on images with counts (n, C, 3)."""
-    summed = class_counts.sum(axis=0)
+def compute_constant_miou(*parts: ImageCounts) -> float:
+    """Compute the mIoU of the best constant answer on the images of these counts.
+
+    It is the most common class everywhere; in a multi-label task all classes.
+    """
+    if parts[0].task == "multilabel":
+        histogram = sum(part.data.sum(axis=(0, -1), dtype=np.int64) for part in parts)
+        shares = histogram[:, 1] / np.maximum(1, histogram.sum(axis=-1))
+        return float(shares.sum() / max(1, int((shares > 0).sum())))
+    summed = sum(count_at_all_points(part.summed)[0, 0] for part in parts)
     pixels = summed[:, 0] + summed[:, 2]
     return float(pixels.max() / max(1, pixels.sum()) / max(1, int((pixels > 0).sum())))
 
@@ -307,12 +341,11 @@ def compute_cldice(summed: Counts) -> Floats:
     return result
 
 
-def find_classes_with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
+def find_classes_with_contour(boundary: Counts, task: Task) -> npt.NDArray[np.bool_]:
     """Return which classes have a contour in the labels; (n, C, 3) → (C,). Binary: only the foreground's."""
     summed = boundary.sum(axis=0)
     has_contour: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
-    if len(has_contour) == 2:
-        has_contour[0] = False
+    has_contour[: RULES[task].first_channel] = False
     return has_contour
 
 
@@ -322,13 +355,16 @@ def find_classes_with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
     return has_centreline
 
 
-def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
+def compute_detail_scores(detail: TestDetail, task: Task | None = None) -> dict[str, float]:
     """Compute boundary IoU and clDice (means over the classes with contours, or measured centre lines).
 
     Keys `boundary_iou`, `cldice`; an undefined one is left out. Values in 0–1.
     """
     boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
-    contours, lines = find_classes_with_contour(boundary), find_classes_with_centreline(centreline)
+    contours, lines = (
+        find_classes_with_contour(boundary, task or guess_task(boundary.shape[1])),
+        find_classes_with_centreline(centreline),
+    )
     scores = {}
     if contours.any():
         scores["boundary_iou"] = float(average_classes(compute_iou(boundary.sum(axis=0)), contours))

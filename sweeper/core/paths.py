@@ -9,6 +9,7 @@ import re
 import stat
 import unicodedata
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import quote
@@ -67,6 +68,16 @@ def make_slug(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")[:80] or "x"
+
+
+def make_class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return distinct names of classes for folders and MLflow, which refuses a whole batch for one `|`, `&` or `(`."""
+    result: list[str] = []
+    for name in classes:
+        base = make_slug(name).lower()
+        free = (base if number == 1 else f"{base}-{number}" for number in count(1))
+        result.append(next(one for one in free if one not in result))
+    return tuple(result)
 
 
 def make_folder_name(name: str) -> str:

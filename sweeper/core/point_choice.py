@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,12 +12,15 @@ from sweeper.core.metrics import (
     Floats,
     compute_objective,
     count_at_all_points,
+    count_at_point,
     find_present_classes,
     number_units,
     select_metric_counts,
+    split_counts,
     sum_image_rows,
 )
-from sweeper.core.records import ImageCounts
+from sweeper.core.records import ImageCounts, OperatingPoint
+from sweeper.core.tasks import RULES, make_point
 
 FOLDS = 20
 """Parts of the images, each of which is scored at the operating point that is best on the others."""
@@ -25,16 +28,36 @@ FOLDS = 20
 
 def find_best_point(
     counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None
-) -> tuple[float, float]:
+) -> tuple[OperatingPoint, float]:
     """Find the operating point with the highest metric over these images; return it with that metric.
 
-    Ties go to the point nearest the default, so that a flat optimum does not look like a shift. `groups`: see
-    `sum_image_rows`.
+    Ties go to the point nearest the default, so that a flat optimum does not look like a shift. Each of several
+    independent classes gets the threshold that is best for itself. `groups`: see `sum_image_rows`.
     """
-    return _pick_best(select_metric_counts(counts, metric), score_all_points([counts], metric, groups))
+    best = _choose_each(counts, lambda one: _find_best(one, metric, groups))
+    counted = count_at_point(select_metric_counts(counts, metric), best)
+    summed = sum_image_rows(counted, metric, groups)
+    return best, float(compute_objective(summed, find_present_classes(counted), metric))
 
 
-def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None) -> float:
+def choose_point(
+    counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None
+) -> OperatingPoint:
+    """Choose the operating point on these images, for each class by itself if each has its own (`_choose_single`)."""
+    return _choose_each(counts, lambda one: _choose_single(one, metric, groups))
+
+
+def _choose_each(counts: ImageCounts, choose: Callable[[ImageCounts], float]) -> OperatingPoint:
+    chosen = [choose(one) for one in split_counts(counts)]
+    return make_point(np.array(chosen) if RULES[counts.task].has_planes else np.array(chosen[0]))
+
+
+def _find_best(counts: ImageCounts, metric: str, groups: Sequence[str | None] | None) -> float:
+    counted = select_metric_counts(counts, metric)
+    return float(counted.points[_pick_best_index(counted, score_all_points([counts], metric, groups))])
+
+
+def _choose_single(counts: ImageCounts, metric: str, groups: Sequence[str | None] | None) -> float:
     """Return the best operating point, or the plain one if a tuned point scores worse on images that did not choose it.
 
     The images (groups whole) are divided into `FOLDS` parts, or as many as there are, and each part is scored at the
@@ -64,7 +87,7 @@ def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str
         gain, without = (np.subtract(*compute_objective(sums, marked, metric)) for sums in (total, total - pair))
         if gain[0] < -math.sqrt((len(rows) - 1) * without.var()):
             return float(counted.points[plain])
-    return find_best_point(counts, metric, groups)[0]
+    return _find_best(counts, metric, groups)
 
 
 def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str | None] | None = None) -> Floats:
@@ -77,11 +100,6 @@ def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence
         counted, groups = [part.summed for part in counted], None
     swept = np.concatenate([count_at_all_points(part) for part in counted])
     return compute_objective(sum_image_rows(swept, metric, groups), find_present_classes(swept[:, 0]), metric)
-
-
-def _pick_best(counts: ImageCounts, values: Floats) -> tuple[float, float]:
-    index = _pick_best_index(counts, values)
-    return float(counts.points[index]), float(values[index])
 
 
 def _pick_best_index(counts: ImageCounts, values: Floats) -> int:

@@ -6,14 +6,14 @@ Independent classes have a sigmoid and a threshold each: a *multi-label* task ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.label_planes import LabelMap, choose_label_type
-from sweeper.core.records.data import OperatingPoint, Task
+from sweeper.core.label_planes import LabelMap, choose_label_type, flatten_planes
+from sweeper.core.records.data import Dataset, OperatingPoint, Task
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,7 +65,7 @@ class TaskRules:
     @property
     def at_plain(self) -> str:
         """Heading of what is measured there: `at 0.5`, `at τ = 0`."""
-        return f"at {self.plain_words.removeprefix('threshold ')}"
+        return f"at {'τ = ' * self.is_exclusive}{self.plain_point:g}"
 
     def count_channels(self, classes: int) -> int:
         """Return the number of the logits' channels."""
@@ -79,40 +79,50 @@ class TaskRules:
         """Return the value of pixels without a label in stored label maps."""
         return int(np.iinfo(choose_label_type(classes * self.has_planes)).max)
 
+    def make_display_map(self, labels: LabelMap, classes: int) -> npt.NDArray[np.uint8]:
+        """Return class indices to show for a stored label map, by the names of `list_shown_classes`."""
+        return flatten_planes(labels, classes) if self.has_planes else labels.astype(np.uint8, copy=False)
+
+    def list_shown_classes(self, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of the classes in a map for display, the first that of the background."""
+        return (*("no class",) * self.has_planes, *classes)
+
     def mark_class(self, labels: LabelMap, number: int, classes: int) -> npt.NDArray[np.bool_]:
         """Return which pixels of a stored label map have a class, by its index."""
         if self.has_planes:
             return np.asarray((labels >> number & 1 > 0) & (labels != self.get_ignored_label(classes)))
         return np.asarray(labels == number)
 
-    def compute_bias(self, class_pixels: npt.NDArray[np.int64], labelled: int) -> tuple[float, ...]:
-        """Return the bias with which the output gives the classes' shares, for each channel.
+    def count_pixels(self, dataset: Dataset, images: tuple[int, ...] | None) -> tuple[npt.NDArray[np.int64], int]:
+        """Count the pixels of each class (C,) and all labelled ones over some images (None = all)."""
+        pixels = dataset.count_class_pixels(images)
+        return pixels, dataset.count_labelled_pixels(images) if self.has_planes else int(pixels.sum())
 
-        Args:
-            class_pixels: (C,) training pixels of each class.
-            labelled: all labelled training pixels.
-        """
-        return tuple(self.compute_start(class_pixels[self.first_channel :], labelled).tolist())
+    def compute_bias(self, dataset: Dataset, images: tuple[int, ...] | None = None) -> tuple[float, ...]:
+        """Return the bias of each channel with which the output gives the classes' shares in some images."""
+        pixels, labelled = self.count_pixels(dataset, images)
+        return tuple(self.compute_start(pixels[self.first_channel :], labelled).tolist())
 
-    def make_frequencies(self, class_pixels: Sequence[int] | npt.NDArray[np.int64], labelled: int) -> list[float]:
-        """Return the `class_frequencies` of `build_loss`: pixels of each class, or its share if it is independent."""
-        return [float(n) / (max(1, labelled) if self.has_planes else 1) for n in class_pixels]
+    def make_frequencies(self, dataset: Dataset, images: tuple[int, ...] | None = None) -> list[float]:
+        """Return the `class_frequencies` of `build_loss`: pixels of each class, or its share in a multi-label task."""
+        pixels, labelled = self.count_pixels(dataset, images)
+        return [float(n) / (max(1, labelled) if self.has_planes else 1) for n in pixels]
 
 
-_BINARY = TaskRules(
-    words="binary",
-    activation="sigmoid",
-    point_name="threshold",
-    point_key="threshold",
-    point_words="threshold",
-    plain_point=0.5,
-    first_channel=1,
-    first_object=1,
-    has_planes=False,
-    compute_start=_compute_log_odds,
-)
+_BINARY_CLASSES = 2
 RULES: dict[Task, TaskRules] = {
-    "binary": _BINARY,
+    "binary": TaskRules(
+        words="binary",
+        activation="sigmoid",
+        point_name="threshold",
+        point_key="threshold",
+        point_words="threshold",
+        plain_point=0.5,
+        first_channel=1,
+        first_object=1,
+        has_planes=False,
+        compute_start=_compute_log_odds,
+    ),
     "multiclass": TaskRules(
         words="multi-class",
         activation="softmax",
@@ -141,6 +151,11 @@ RULES: dict[Task, TaskRules] = {
 """The rules of each task; all code that depends on the task asks them."""
 
 
+def guess_task(classes: int) -> Task:
+    """Return the task of records that do not name it, by the number of classes."""
+    return "binary" if classes == _BINARY_CLASSES else "multiclass"
+
+
 def compute_median_point(points: Iterable[OperatingPoint]) -> OperatingPoint:
     """Return the median of operating points, of several thresholds that of each."""
     return make_point(np.median(np.array([*points], dtype=np.float64), axis=0))
@@ -151,6 +166,16 @@ def make_point(values: Floats) -> OperatingPoint:
     return tuple(values.tolist()) if values.ndim else float(values)
 
 
+def find_nearest(points: Floats, wanted: Floats) -> Floats:
+    """Return the nearest of the points (T,) to each wanted value, of any shape."""
+    return np.asarray(points[np.abs(np.subtract.outer(wanted, points)).argmin(axis=-1)])
+
+
+def list_values(point: OperatingPoint) -> list[float]:
+    """Return the number that an operating point is, or the threshold of each class."""
+    return [float(value) for value in np.atleast_1d(point)]
+
+
 def format_point(point: OperatingPoint, spec: str = ".3g") -> str:
     """Format an operating point; thresholds of several classes are joined by commas."""
-    return ", ".join(format(value, spec) for value in np.atleast_1d(point).tolist())
+    return ", ".join(format(value, spec) for value in list_values(point))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
+from sweeper.core.label_planes import unpack_planes
 from sweeper.core.records import IGNORE
 from sweeper.data.store import Pixels, PixelStore
 from sweeper.system.whole_files import replace_atomically
@@ -51,14 +52,15 @@ def compute_signed_distances(
 class MapStore:
     """Maps of the images of a store, memory-mapped; cheap to open, safe to share between processes."""
 
-    def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
+    def __init__(self, store: PixelStore, labels: tuple[int, ...], *, has_planes: bool = False) -> None:
         """Open the maps of these classes.
 
         Args:
             store: images and masks.
             labels: consecutive class indices, in the order of the channels.
+            has_planes: whether masks have the bits of these classes, in place of an index.
         """
-        self._store, self.labels = store, labels
+        self._store, self.labels, self._has_planes = store, labels, has_planes
         self.folder = store.folder / f"distance-{FORMAT}-{labels[0]}-{labels[-1]}"
         self._open: dict[int, npt.NDArray[np.float16]] = {}
 
@@ -81,8 +83,12 @@ class MapStore:
 
     def compute_maps(self, mask: Pixels) -> npt.NDArray[np.float16]:
         """Return the maps of one mask, (H, W) → (C, H, W) float16."""
+        maps = [mask == label for label in self.labels]
         labelled = mask != IGNORE
-        return np.stack([compute_signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
+        if self._has_planes:
+            planes = unpack_planes(mask, len(self.labels))
+            maps, labelled = [*(planes == 1)], planes[0] != IGNORE
+        return np.stack([compute_signed_distances(each, labelled) for each in maps]).astype(np.float16)
 
     def _read(self, path: Path, index: int) -> npt.NDArray[np.float16] | None:
         """Return the file as a memory map; None if it is missing, damaged or of another shape."""

@@ -12,6 +12,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Outcome, Sure, SweepRecord, Use
+from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import format_study_command
 from sweeper.core.training_files import get_weights_dir
 from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
@@ -152,6 +153,7 @@ def make_space_text(sweep: SweepRecord, chosen: Use) -> str:
         "nuisance": {"lr": lr},
         "losses": {own.get(chosen.loss, chosen.loss): dict(chosen.params)},
     }
-    point = f"{'threshold' if sweep.conditions.dataset.task == 'binary' else 'tau'} {chosen.point:.4g}"
+    assert chosen.point is not None  # a study's answer has one
+    point = f"{RULES[sweep.conditions.dataset.task].point_key} {format_point(chosen.point, '.4g')}"
     head = f"# Recommended by sweeper, at {point}; a search space for `sweeper run --space`.\n"
     return head + yaml.safe_dump(content, sort_keys=False)

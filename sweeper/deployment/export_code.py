@@ -6,9 +6,8 @@ report's snippet (`criterion`, `make_optimizer`, `compute_rate_factor`, `predict
 
 from __future__ import annotations
 
-import math
-
 from sweeper.core.records import IGNORE, SweepRecord, Use
+from sweeper.core.tasks import RULES
 from sweeper.data.folds import get_split
 from sweeper.losses import FAMILIES
 from sweeper.training.weights_file import SEAL, WeightsRecord
@@ -51,7 +50,7 @@ def compute_logits(model, images):
 
 
 def predict(model, images):
-    """Return the class indices (N, H, W) of such images."""
+    """Return the {labels} of such images."""
     logits = compute_logits(model, images)
     {answer}
 '''
@@ -73,20 +72,21 @@ _USER_NETWORK = """    model = {function}(in_channels={channels}, classes={outpu
 
 def make_model_code(record: WeightsRecord) -> str:
     """Return the text of a module with `load()` and `predict(model, images)`."""
-    binary = record.task == "binary"
+    rules = RULES[record.task]
+    outputs = rules.count_channels(len(record.classes))
     constants = [
         f"MEAN = torch.tensor({list(record.mean)!r}).view(-1, 1, 1)",
         f"STD = torch.tensor({list(record.std)!r}).view(-1, 1, 1)",
     ]
-    if binary:
-        constants.append(f"THRESHOLD = {record.point!r}  # chosen on validation images")
-        answer = "return (logits[:, 0] >= math.log(THRESHOLD / (1 - THRESHOLD))).long()"
-    else:
-        constants.append(f"TAU = {record.point!r}  # chosen on validation images")
+    constants.append(f"{rules.point_key.upper()} = {record.point!r}  # chosen on validation images")
+    answer = "return (logits[:, 0] >= math.log(THRESHOLD / (1 - THRESHOLD))).long()"
+    if rules.is_exclusive:
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
+    elif rules.has_planes:
+        answer = "return (logits >= torch.tensor(THRESHOLD).logit().view(-1, 1, 1).to(logits)).long()"
     widths, code = record.decoder_channels, record.model
-    imports = ["import math"] if binary else []
+    imports = ["import math"] if "math" in answer else []
     imports += ["from pathlib import Path", ""]
     if code is None:
         network, needs = _LIBRARY_NETWORK, "segmentation-models-pytorch"
@@ -102,7 +102,7 @@ def make_model_code(record: WeightsRecord) -> str:
         encoder=record.encoder,
         depth=record.encoder_depth,
         channels=record.channels,
-        outputs=1 if binary else len(record.classes),
+        outputs=outputs,
         decoder="" if widths is None else f"\n        decoder_channels={widths!r},",
     )
     # Names come from files: they are escaped, so that they cannot end the surrounding text.
@@ -110,10 +110,11 @@ def make_model_code(record: WeightsRecord) -> str:
     body = _BODY.format(
         network=network,
         channels=record.channels,
-        outputs=1 if binary else len(record.classes),
+        outputs=outputs,
         stride=2**record.encoder_depth,
         full_scale=record.full_scale,
         answer=answer,
+        labels=f"0 and 1 of each class (N, {outputs}, H, W)" if rules.has_planes else "class indices (N, H, W)",
         seal=SEAL,
     )
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"
@@ -227,22 +228,21 @@ EXAMPLES = {"train_plain.py": _PLAIN, "nnUNetTrainerSweeper.py": _NNUNET}
 
 
 def make_examples(sweep: SweepRecord, chosen: Use) -> dict[str, str]:
-    """Return file name → Python text; empty if the user's script trained, or the loss needs maps of the labels."""
-    if FAMILIES[chosen.loss].needs_map or sweep.conditions.recipe.command is not None:
-        return {}
+    """Return file name → Python text.
+
+    Empty if the user's script trained, the loss needs maps of the labels, or classes overlap.
+    """
     conditions = sweep.conditions
-    dataset = conditions.dataset
-    binary = dataset.task == "binary"
-    pixels = [
-        max(1, int(n)) for n in conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
-    ]
-    prior = [math.log(pixels[1] / pixels[0])] if binary else [math.log(n / sum(pixels)) for n in pixels]
+    dataset, rules = conditions.dataset, RULES[conditions.dataset.task]
+    if FAMILIES[chosen.loss].needs_map or conditions.recipe.command is not None or rules.has_planes:
+        return {}
+    prior = rules.compute_bias(dataset, get_split(conditions, conditions.seed).train)
     values = {
         "snippet": chosen.snippet.rstrip("\n") + "\n",
         "prior": [round(value, 4) for value in prior],
         "classes": len(dataset.classes),
         "outputs": len(prior),
         "ignore": IGNORE,
-        "difference": _DIFFERENCE if binary else "",
+        "difference": _DIFFERENCE if rules.first_channel else "",
     }
     return {name: text.format(name=name, **values) for name, text in EXAMPLES.items()}

@@ -12,8 +12,10 @@ import numpy as np
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.paths import open_regular_file
-from sweeper.core.records import Task, TrainedOn
+from sweeper.core.label_planes import list_class_maps
+from sweeper.core.paths import make_class_slugs, open_regular_file
+from sweeper.core.records import OperatingPoint, Task, TrainedOn
+from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import escape_for_display, format_count, format_study_command
 from sweeper.core.training_files import get_weights_dir
 from sweeper.data.image_files import ImageFile, find_images, read_for
@@ -61,6 +63,7 @@ class PredictedImage(Record):
 
     image: str
     mask: str
+    """Of classes that overlap `masks/*/NAME.png`: a mask in the folder of each class, 1 where a pixel has it."""
     overlay: str
     probabilities: str | None = None
     """Present with `--probabilities`."""
@@ -88,8 +91,8 @@ class PredictionsDocument(Document):
     """File of the network."""
     training: PredictingTraining
     task: Task
-    threshold: float | None
-    """Two classes: probabilities of at least this are foreground."""
+    threshold: OperatingPoint | None
+    """Two classes: probabilities of at least this are foreground. Classes that overlap: the same for each."""
     tau: float | None
     """More classes: factor of the log class frequencies subtracted from the logits."""
     classes: tuple[PredictedClass, ...]
@@ -149,13 +152,14 @@ def predict_images(
     from sweeper.report.prediction_files import PredictionPaths
 
     record = source.record
-    binary = record.task == "binary"
+    rules = RULES[record.task]
     point = record.point if options.threshold is None else options.threshold
-    if binary and not 0 < point < 1:
-        raise UsageError(f"--threshold must lie between 0 and 1, got {point:g}")
+    if not (rules.is_exclusive or 0 < np.min(point) <= np.max(point) < 1):
+        raise UsageError(f"--threshold must lie between 0 and 1, got {format_point(point, 'g')}")
     files = find_images(arguments, without=options.out)
-    paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
-    targets = [path for of_image in paths for path in (of_image.mask, of_image.overlay)]
+    channels, planes = rules.count_channels(len(record.classes)), _name_planes(record)
+    paths = [PredictionPaths(options.out, file.name, channels=channels, planes=planes) for file in files]
+    targets = [path for of_image in paths for path in (*of_image.masks, of_image.overlay)]
     if options.probabilities:
         targets += [of_image.probabilities for of_image in paths]
     _check_only_predictions(options.out, set(targets))
@@ -235,7 +239,13 @@ def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
         )
 
 
-def _make_predictor(source: KeptNetwork, point: float, options: PredictOptions) -> Predictor:
+def _name_planes(record: WeightsRecord) -> list[str]:
+    """Return the folder of each class's masks; none if a pixel has one class."""
+    planes = RULES[record.task].list_planes(len(record.classes))
+    return list(make_class_slugs(record.classes)) if planes else []
+
+
+def _make_predictor(source: KeptNetwork, point: OperatingPoint, options: PredictOptions) -> Predictor:
     from sweeper.training.hardware import probe_device, settle_process
     from sweeper.training.predictor import Predictor
 
@@ -259,16 +269,18 @@ def _predict_image(
     image, size = read_for(file.path, channels=record.channels, full_scale=record.full_scale, short_side=record.resized)
     answer = predictor.predict_labels(image, probabilities=options.probabilities)
     classes = len(record.classes)
+    rules = RULES[record.task]
+    shown = len(rules.list_shown_classes(record.classes))
     mask = answer.mask if answer.mask.shape == size else enlarge_mask(answer.mask, size)
-    write_mask(paths.mask, mask, classes)
-    write_overlay(paths.overlay, image, answer.mask, classes)
+    for path, each in zip(paths.masks, list_class_maps(mask, classes * rules.has_planes), strict=True):
+        write_mask(path, each.astype(np.uint8, copy=False), shown)
+    write_overlay(paths.overlay, image, rules.make_display_map(answer.mask, classes), shown)
     if answer.probabilities is not None:
         probabilities = answer.probabilities
         if probabilities.shape[1:] != size:
             probabilities = np.stack([enlarge_mask(plane, size) for plane in probabilities])
         write_probabilities(paths.probabilities, probabilities)
-    pixels = np.bincount(mask.ravel(), minlength=classes)
-    shares = {name: float(n) / mask.size for name, n in zip(record.classes, pixels, strict=True)}
+    shares = {name: float(rules.mark_class(mask, i, classes).mean()) for i, name in enumerate(record.classes)}
 
     def below(path: Path) -> str:
         return path.relative_to(options.out).as_posix()
@@ -285,13 +297,13 @@ def _predict_image(
 
 
 def _make_document(
-    source: KeptNetwork, point: float, rows: list[PredictedImage], unreadable: list[UnreadableImage]
+    source: KeptNetwork, point: OperatingPoint, rows: list[PredictedImage], unreadable: list[UnreadableImage]
 ) -> PredictionsDocument:
     """Make the document."""
     from sweeper.report.figures.style import make_palette
 
-    record = source.record
-    colours = make_palette(len(record.classes)).tolist()
+    record, rules = source.record, RULES[source.record.task]
+    colours = make_palette(len(rules.list_shown_classes(record.classes))).tolist()[-len(record.classes) :]
     return PredictionsDocument(
         study=source.study,
         weights=str(source.path),
@@ -299,8 +311,7 @@ def _make_document(
             **record.spec.model_dump(include=set(PredictingTraining.model_fields)), on=record.on
         ),
         task=record.task,
-        threshold=point if record.task == "binary" else None,
-        tau=point if record.task == "multiclass" else None,
+        **{"threshold": None, "tau": None, rules.point_key: point},
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper.core.errors import SweeperError
 from sweeper.core.own_code import load_code
 from sweeper.core.own_metric import OPTION
-from sweeper.core.records import SweepRecord, Use
+from sweeper.core.records import OperatingPoint, SweepRecord, Use
 from sweeper.core.text import format_study_command
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.phrases import format_head
@@ -28,8 +28,8 @@ class RecommendedAnswer(NamedTuple):
     chosen: Use
 
     @property
-    def point(self) -> float:
-        """The operating point to use: a threshold (binary) or τ."""
+    def point(self) -> OperatingPoint:
+        """The operating point to use."""
         assert self.chosen.point is not None  # a study's answer has one
         return self.chosen.point
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from sweeper.core.document import Document
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError, get_cause
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Collapse, Conditions, MetricScores, Split, Task, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Conditions, MetricScores, OperatingPoint, Split, Task, TrainedOn, TrialSpec
+from sweeper.core.tasks import format_point
 from sweeper.core.text import format_count, format_study_command
 from sweeper.core.training_files import (
     get_checkpoint_path,
@@ -57,8 +58,8 @@ class TrainingDocument(Document):
     device: str
     weights: str
     """File of the network."""
-    point: float
-    """Operating point: a threshold (two classes) or τ."""
+    point: OperatingPoint
+    """Operating point: a threshold (two classes), τ, or a threshold for each class (multi-label)."""
     point_from: str
     """Origin of the operating point, in words."""
     val: MetricScores | None
@@ -239,7 +240,7 @@ def _score_training(
         SweeperError: if a logit is not finite.
     """
 
-    def score_images(images: Sequence[int], point: float | None) -> FinalScores:
+    def score_images(images: Sequence[int], point: OperatingPoint | None) -> FinalScores:
         scores = training.score_images(tuple(images), point)
         if scores is None:
             raise _explain_divergence(None, training.step)
@@ -253,7 +254,7 @@ def _score_training(
     if on != "all" and split.test:
         test = score_images(split.test, point)
         if val is None and test.point != point:
-            source = f"of the points that are counted the nearest to {point:.3g}, {source}"
+            source = f"of the points that are counted the nearest to {format_point(point)}, {source}"
     if val is test is None and not training.is_finite:
         raise _explain_divergence(None, training.step)
     return source, val, test

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import Any
 
 from scipy.special import betaincinv
@@ -24,6 +23,7 @@ from sweeper.core.records import (
     Scale,
     Use,
 )
+from sweeper.core.tasks import RULES, compute_median_point, guess_task
 from sweeper.evidence.choice import Choice, apply_longer_look, choose
 from sweeper.evidence.settling import format_seed_range, plan_settling
 from sweeper.evidence.verdict_predicates import count_units, get_difference, has_beaten, is_costly, is_win
@@ -84,7 +84,7 @@ def _make_use(finalist: Contender) -> Use:
     """Return the loss to use; the operating point is the median over the trainings, so that none decides it alone."""
     if not isinstance(finalist, FinalistEvidence):
         return Use(loss=finalist.family)
-    point = float(median(finalist.points)) if finalist.points else None
+    point = compute_median_point(finalist.points) if finalist.points else None
     return Use(loss=finalist.family, params=finalist.params, lr=finalist.lr, point=point)
 
 
@@ -152,18 +152,18 @@ def _remark_on_rivals(contest: Contest, choice: Choice, present: str | None) -> 
 def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
     """Yield what the operating point decides: another loss at the plain one, or a gain of the present loss by it."""
     use = choice.use or 0
-    is_binary = len(evidence.classes) == 2
+    rules = RULES[evidence.task or guess_task(len(evidence.classes))]
     if evidence.at_plain:
         plain = evidence.model_copy(update={"comparisons": evidence.at_plain})
         ahead = [i for i in range(len(evidence.finalists)) if i != use and has_beaten(plain, i, use)]
         if ahead:
             best = max(ahead, key=lambda i: get_difference(plain, i, use).estimate)
             gap = get_difference(plain, best, use)
-            point = "threshold 0.5" if is_binary else "τ = 0"
-            yield make_remark("POINT", loss=evidence.finalists[best].family, point=point, **_list_ends(gap))
+            loss = evidence.finalists[best].family
+            yield make_remark("POINT", loss=loss, point=rules.plain_words, **_list_ends(gap))
     tuned = evidence.finalists[use].vs_plain
     if use == evidence.baseline and tuned is not None and tuned.low > 0 and tuned.estimate >= evidence.margin / 2:
-        yield make_remark("TUNE", point="threshold" if is_binary else "τ", **_list_ends(tuned))
+        yield make_remark("TUNE", point=rules.point_name, **_list_ends(tuned))
 
 
 def _remark_on_trainings(evidence: Evidence, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:

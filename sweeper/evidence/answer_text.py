@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Gain
+from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import fill_words, format_count, format_significant
 from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.evidence.phrases import STEPS, format_head, format_phrase, format_remark, list_remarks
@@ -35,8 +36,8 @@ def _list_use(document: AnswerDocument) -> Iterator[tuple[str, str]]:
         rate = format_significant(use.lr)
         parts.append(f"{rate} × your learning rate" if is_factor else f"learning rate {rate}")
     if use.point is not None and document.dataset is not None:
-        name = "threshold" if document.dataset.task == "binary" else "logit adjustment τ"
-        parts.append(f"{name} {use.point:.2f}".replace("-", "−"))
+        name = RULES[document.dataset.task].point_words
+        parts.append(f"{name} {format_point(use.point, '.2f')}".replace("-", "−"))
     yield "Use", " · ".join(parts)
 
 

@@ -20,6 +20,7 @@ from sweeper.core.records import (
     ImbalanceProfile,
     Interval,
     LongerLook,
+    OperatingPoint,
     Rung,
     SameLoss,
     Scope,
@@ -93,7 +94,7 @@ class LossRow(Record):
     """Largest cost against the best (95 %)."""
     vs_plain: Gain | None = None
     """Gain over the present loss as usually trained, at 0.5 (τ = 0)."""
-    points: tuple[float, ...] = ()
+    points: tuple[OperatingPoint, ...] = ()
     """Operating point of each training: a threshold (two classes) or τ."""
     collapses: int = 0
     test: TestRow | None = None

@@ -16,6 +16,7 @@ import numpy as np
 from sweeper.core import metrics
 from sweeper.core.metrics import compute_cldice, find_classes_with_centreline, find_classes_with_contour
 from sweeper.core.records import Evidence, OtherMeasure, TrialResult
+from sweeper.core.tasks import RULES
 from sweeper.evidence.intervals import Counts, Floats
 from sweeper.evidence.replicates import (
     ReplicateRows,
@@ -49,8 +50,8 @@ def measure_finalists(
         return ()
     counts = count_class_pixels(rows.rows, images, get_own_point)
     classes = metrics.find_present_classes(counts.reshape(-1, *counts.shape[2:]))
-    if len(classes) == 2:
-        classes[0] = False
+    task = next(run.test.task for row in rows.rows for run in row.runs_with_counts if run.test is not None)
+    classes[: RULES[task].first_channel] = False
     measures: dict[str, tuple[Table, Score]] = {
         "IoU": (counts, _average(metrics.compute_iou, classes)),
         "Dice": (counts, _average(metrics.compute_dice, classes)),
@@ -61,7 +62,7 @@ def measure_finalists(
         measures["IoU of the worst class"] = counts, partial(_find_worst_iou, classes=classes)
     if all(run.detail is not None for row in rows.rows for run in row.runs_with_counts):
         boundary = _stack_details(rows, images, "boundary", make_missed_counts)
-        contours = find_classes_with_contour(boundary.reshape(-1, *boundary.shape[2:]))
+        contours = find_classes_with_contour(boundary.reshape(-1, *boundary.shape[2:]), task)
         measures["boundary IoU"] = boundary, _average(metrics.compute_iou, contours)
         lines = _stack_details(rows, images, "centreline", _make_missed_centrelines)
         thin = find_classes_with_centreline(lines.reshape(-1, *lines.shape[2:]))

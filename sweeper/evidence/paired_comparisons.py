@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.records import Comparison, Evidence, FinalistEvidence, InterimAnalysis, Interval, Scale, TrialResult
+from sweeper.core.tasks import RULES, guess_task
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, find_analysis
 from sweeper.evidence.intervals import (
     PRIOR_DEVIATION,
@@ -104,8 +105,10 @@ def compute_evidence(
         table = replace(table, prior=PRIOR_DEVIATION if few_groups else 0.0)
         return tuple(compare_pairs(places, table, analyses, margin, bound, baseline=baseline, found=bench.found))
 
+    tests = max(([run.test for run in r.runs if run.test is not None] for r in replicates), key=len, default=[])
     evidence = Evidence(
         classes=tuple(classes),
+        task=tests[0].task if tests else None,
         finalists=tuple(rows),
         comparisons=compare(bench.metric_scores),
         at_plain=compare(bench.score_at_default)
@@ -121,10 +124,7 @@ def compute_evidence(
         few_groups=few_groups,
         scarce=_list_scarce_classes(bench, classes),
         folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
-        constant_miou=next(
-            (metrics.compute_constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost),
-            0.0,
-        ),
+        constant_miou=metrics.compute_constant_miou(*tests) if tests else 0.0,
     )
     return add_regrets(evidence)
 
@@ -149,6 +149,8 @@ def _make_finalist(
     rows = list(at[spec.family].values())
     iou, precision, recall = bench.compute_class_means(rows)
     gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
+    tasks = [run.test.task for run in runs if run.test is not None] or [guess_task(len(iou))]
+    has_background = RULES[tasks[0]].first_channel > 0
     return FinalistEvidence(
         family=spec.family,
         params=spec.params,
@@ -162,7 +164,7 @@ def _make_finalist(
         miou=compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0)),
         miou_at_default=float(bench.miou_at_default[rows].mean()),
         **_score_in_metric(bench, rows),
-        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if len(iou) == 2 else None,
+        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if has_background else None,
         dice=float(bench.dice[rows].mean()),
         iou=iou,
         precision=precision,

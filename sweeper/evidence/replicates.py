@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.records import Interval, TrialResult
+from sweeper.core.records import Interval, OperatingPoint, TrialResult
+from sweeper.core.tasks import RULES, compute_median_point
 from sweeper.evidence.intervals import Floats, ImageTable, compute_paired_interval, make_image_table
 
 FEW_GROUPS = 5
@@ -41,9 +41,9 @@ class Replicate:
         """Whether all diverged; the score is then 0, whatever the images."""
         return not self.runs_with_counts
 
-    def get_median_point(self, get_point: Callable[[TrialResult], float]) -> float:
+    def get_median_point(self, get_point: Callable[[TrialResult], OperatingPoint]) -> OperatingPoint:
         """Return one operating point for all its runs: the median of what `get_point` returns."""
-        return float(median([get_point(run) for run in self.runs]))
+        return compute_median_point(map(get_point, self.runs))
 
 
 def group_by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
@@ -63,7 +63,7 @@ def list_scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
     return tuple(sorted(set().union(*images)))
 
 
-def get_own_point(run: TrialResult) -> float:
+def get_own_point(run: TrialResult) -> OperatingPoint:
     """Return the operating point chosen on the run's validation images; the default one without an evaluation."""
     if run.evaluations:
         return run.evaluations[-1].point
@@ -72,12 +72,14 @@ def get_own_point(run: TrialResult) -> float:
 
 def get_default_point(run: TrialResult) -> float:
     """Return 0.5, or τ = 0 with more than two classes; 0.5 for a run without an answer."""
-    is_binary = run.test is None or run.test.kind == "histogram"
-    return metrics.get_default_operating_point("binary" if is_binary else "multiclass")
+    return RULES["binary" if run.test is None else run.test.task].plain_point
 
 
 def count_class_pixels(
-    replicates: Sequence[Replicate], images: Sequence[int], point: Callable[[TrialResult], float], metric: str = "miou"
+    replicates: Sequence[Replicate],
+    images: Sequence[int],
+    point: Callable[[TrialResult], OperatingPoint],
+    metric: str = "miou",
 ) -> Table:
     """Count (R, n, C, 3) true positives, false positives and false negatives at each run's `point`; 0 for a lost one.
 

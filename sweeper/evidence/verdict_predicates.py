@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import median
+
+import numpy as np
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
+from sweeper.core.tasks import RULES, compute_median_point, guess_task
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import PRIOR_DEGREES
 
@@ -168,8 +170,9 @@ def rank_plainness(evidence: Contest, i: int) -> tuple[float, ...]:
     """
     if not isinstance(evidence, Evidence):
         return ()
-    finalist, usual = evidence.finalists[i], 0.5 if len(evidence.classes) == 2 else 0.0
-    return (not finalist.at_defaults, round(abs(median(finalist.points) - usual), 1), len(finalist.params))
+    finalist, usual = evidence.finalists[i], RULES[evidence.task or guess_task(len(evidence.classes))].plain_point
+    moved = float(np.abs(np.subtract(compute_median_point(finalist.points), usual)).max())
+    return (not finalist.at_defaults, round(moved, 1), len(finalist.params))
 
 
 def count_units(evidence: Contest) -> float:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, get_default_operating_point
+from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point
 from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import Evidence, FinalistEvidence, Interval, Split, SweepRecord, TrialResult
+from sweeper.core.tasks import RULES, TaskRules
 from sweeper.data.folds import get_split
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.paired_scores import make_paired_scores
@@ -51,9 +52,9 @@ class ReportFacts:
     """The decoded images; None if not available."""
 
     @property
-    def is_binary(self) -> bool:
-        """Whether the task has a threshold (else τ)."""
-        return self.sweep.conditions.dataset.task == "binary"
+    def rules(self) -> TaskRules:
+        """What distinguishes the task."""
+        return RULES[self.sweep.conditions.dataset.task]
 
     @property
     def objective(self) -> str:
@@ -83,17 +84,17 @@ class ReportFacts:
     @property
     def default_name(self) -> str:
         """`at 0.5` or `at τ = 0`."""
-        return "at 0.5" if self.is_binary else "at τ = 0"
+        return self.rules.at_plain
 
     @property
     def point_name(self) -> str:
-        """`threshold` or `τ`."""
-        return "threshold" if self.is_binary else "τ"
+        """`threshold`, `thresholds` or `τ`."""
+        return self.rules.point_name
 
     @property
     def default_point(self) -> float:
         """0.5 or 0."""
-        return get_default_operating_point(self.sweep.conditions.dataset.task)
+        return self.rules.plain_point
 
     def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """Format a difference between finalists with its interval; a single seed has none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -65,15 +65,16 @@ def thin_mask(mask: Bytes, step: int) -> Bytes:
 class PredictionPaths:
     """Paths of the files of one image's prediction."""
 
-    def __init__(self, out: Path, name: PurePosixPath, *, binary: bool) -> None:
-        """`out`: folder of all predictions; `name`: the image's name without extension."""
+    def __init__(self, out: Path, name: PurePosixPath, *, channels: int, planes: Sequence[str] = ()) -> None:
+        """`out`: folder of all predictions; `name`: the image's name without extension; `planes`: folders of masks."""
 
         def below(kind: str, suffix: str) -> Path:
             return out.joinpath(kind, *name.parts[:-1], name.name + suffix)
 
-        self.mask = below("masks", ".png")
+        self.masks = [below(f"masks/{plane}", ".png") for plane in planes or (".",)]
+        self.mask = below("masks/*" if planes else "masks", ".png")
         self.overlay = below("overlays", ".png")
-        self.probabilities = below("probabilities", ".png" if binary else ".npz")
+        self.probabilities = below("probabilities", ".png" if channels == 1 else ".npz")
 
 
 def write_mask(path: Path, mask: Bytes, classes: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import FinalistEvidence, OtherMeasure
+from sweeper.core.tasks import compute_median_point, list_values
 from sweeper.core.text import format_significant, format_upper_bound
 from sweeper.evidence.document import AnswerDocument
 from sweeper.report.facts import ReportFacts, find_best_trial
@@ -62,7 +63,10 @@ def _name_loss(facts: ReportFacts, finalist: FinalistEvidence) -> str:
 
 
 def make_classes_table(facts: ReportFacts) -> str:
-    """Return each class's share of the pixels, and its test IoU, precision and recall by two losses."""
+    """Return each class's share of the pixels, and its test IoU, precision and recall by two losses.
+
+    Classes that overlap have a threshold each, the median over a loss's trainings.
+    """
     pair = [f for f in (facts.chosen, facts.rival) if f is not None]
     shares = {row.name: row.pixel_share for row in facts.sweep.profile.classes}
     names = {"iou": "IoU", "precision": "precision", "recall": "recall"}
@@ -76,7 +80,14 @@ def make_classes_table(facts: ReportFacts) -> str:
     }
     for field, title in names.items():
         columns |= {f"{title} {format_code(f.family)}": partial(score, field, f) for f in pair}
+    for f in pair * facts.rules.has_planes:
+        thresholds = list_values(compute_median_point(f.points))
+        columns[f"threshold {format_code(f.family)}"] = partial(_format_item, thresholds)
     return tabulate(range(len(facts.classes)), columns) if pair else ""
+
+
+def _format_item(values: Sequence[float], i: int) -> str:
+    return format_number(values[i], 2)
 
 
 def make_measures_table(facts: ReportFacts) -> str:

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sweeper.core.metrics import compute_scores, count_at_point
@@ -44,7 +45,8 @@ def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `purpose` search, recheck, probe, first, confirm or longer; `number`; `family`; `state` complete, pruned or failed
     - `value`: the last evaluation's objective, on all validation images (0 if diverged); empty for a training that was
       stopped at a rung, where only a part of them is scored
-    - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): likewise,
+    - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ; the mean of
+      several thresholds): likewise,
       shares in 0–1
     - `value_part`, `miou_part`, `miou_at_default_part`, `fg_iou_part`, `dice_part`, `point_part`: of every training's
       last evaluation, on the `part` of the `val_images` that rungs score; complete and stopped search trials are
@@ -148,7 +150,7 @@ def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
     if last.complete or trial.state == "complete":
         row |= {**_list_scores(last), "value": trial.value}
     if trial.test is not None:
-        tested = compute_scores(count_at_point(trial.test, last.point))
+        tested = compute_scores(count_at_point(trial.test, last.point), trial.test.task)
         row |= {"test_miou": tested.miou, "test_fg_iou": tested.fg_iou}
     return row
 
@@ -156,5 +158,5 @@ def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
 def _list_scores(scores: PartScores) -> dict[str, float | None]:
     """Return the scores of an evaluation by the names of `_SCORES`."""
     chosen = scores.chosen
-    values = (scores.value, chosen.miou, scores.default.miou, chosen.fg_iou, chosen.dice, scores.point)
+    values = (scores.value, chosen.miou, scores.default.miou, chosen.fg_iou, chosen.dice, float(np.mean(scores.point)))
     return dict(zip(_SCORES, values, strict=True))

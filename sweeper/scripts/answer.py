@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import NextStep, Remark, Use
+from sweeper.core.tasks import RULES
 from sweeper.core.text import capitalise, format_count, format_duration
 from sweeper.evidence.answer import make_remark
 from sweeper.evidence.document import AnswerDocument
@@ -110,8 +111,7 @@ def _list_remarks(result: Confirmation) -> Iterator[Remark]:
         if result.tuned and names:
             yield make_remark("RATE_END", rate=end, losses=names)
     if (plain := _name_used(result.plain)) != result.used.name:
-        point = "threshold 0.5" if plan.task.task == "binary" else "τ = 0"
-        yield make_remark("POINT_HANGS", point=point, loss=plain)
+        yield make_remark("POINT_HANGS", point=RULES[plan.task.task].plain_words, loss=plain)
     if plan.extended:
         yield make_remark("MORE_SEEDS_ASKED")
 

@@ -11,6 +11,7 @@ import numpy as np
 from sweeper.core import metrics, point_choice
 from sweeper.core.base import Record
 from sweeper.core.records import Task
+from sweeper.core.tasks import RULES
 from sweeper.core.text import format_count
 from sweeper.scripts.contract import Split, SplitScores, TrialDocument, What, read_split_scores
 from sweeper.scripts.script_start import ScriptStart, find_start_problems
@@ -42,7 +43,7 @@ class ScriptTask(Record):
     @property
     def usual_point(self) -> float:
         """Threshold 0.5, or τ = 0."""
-        return metrics.get_default_operating_point(self.task)
+        return RULES[self.task].plain_point
 
     @property
     def frequencies(self) -> tuple[float, ...]:
@@ -66,7 +67,11 @@ class ScriptTask(Record):
         """Return the operating point that is best on validation; None where the script itself decides."""
         if val.what != "logits":
             return None
-        return self.usual_point if diverged else point_choice.choose_point(val.make_counts(), self.metric)
+        if diverged:
+            return self.usual_point
+        point = point_choice.choose_point(val.make_counts(), self.metric)
+        assert isinstance(point, float)
+        return point
 
     def count_pixels(self, scores: SplitScores, point: float | None, *, diverged: bool) -> metrics.Counts:
         """Return tp, fp and fn of each image and class, (n, C, 3), from logits or counts.

@@ -20,6 +20,7 @@ from optuna.trial import FixedTrial
 
 from sweeper.core.metrics import compute_scores, count_at_point
 from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.tasks import RULES
 from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
 from sweeper.losses.families import FAMILIES, OVERLAP_FAMILIES
@@ -88,12 +89,14 @@ def find_unlearned_classes(results: Iterable[TrialResult], conditions: Condition
     seen = [_find_best_ious(result) for result in results if result.state == "complete" and result.evaluations]
     if not seen:
         return ()
-    pixels = conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
-    floors = np.maximum(SKILL, pixels / max(1, pixels.sum()))
-    floors[pixels.argmax()] = SKILL
+    rules, dataset = RULES[conditions.dataset.task], conditions.dataset
+    pixels, labelled = rules.count_pixels(dataset, get_split(conditions, conditions.seed).train)
+    floors = np.maximum(SKILL, pixels / max(1, labelled))
+    if not rules.has_planes:  # the rest is not a class
+        floors[pixels.argmax()] = SKILL
     best = np.nanmax(np.array(seen, dtype=np.float64), axis=0, initial=-1.0)
     scored = best >= 0
-    return tuple(conditions.dataset.classes[i] for i in np.flatnonzero(scored & (best <= floors)))
+    return tuple(dataset.classes[i] for i in np.flatnonzero(scored & (best <= floors)))
 
 
 def _find_best_ious(result: TrialResult) -> tuple[float | None, ...]:
@@ -107,15 +110,16 @@ def _find_best_ious(result: TrialResult) -> tuple[float | None, ...]:
     best = tuple(None if tuned is None or plain is None else max(tuned, plain) for tuned, plain in ious)
     if result.test is None:
         return best
-    test = compute_scores(count_at_point(result.test, last.point)).iou
+    test = compute_scores(count_at_point(result.test, last.point), result.test.task).iou
     return tuple(other if iou is None else iou for iou, other in zip(best, test, strict=True))
 
 
 def _find_learnable_classes(conditions: Conditions) -> frozenset[str]:
     """Return the classes with enough pixels to be learned."""
-    dataset = conditions.dataset
-    pixels = np.array([dataset.images[i].pixels for i in get_split(conditions, conditions.seed).train])
-    enough = (pixels.sum(axis=0) >= PIXELS * pixels.sum()) | ((pixels > 0).mean(axis=0) >= IMAGES)
+    dataset, train = conditions.dataset, get_split(conditions, conditions.seed).train
+    pixels = np.array([dataset.images[i].pixels for i in train])
+    labelled = RULES[dataset.task].count_pixels(dataset, train)[1]
+    enough = (pixels.sum(axis=0) >= PIXELS * labelled) | ((pixels > 0).mean(axis=0) >= IMAGES)
     return frozenset(name for name, ok in zip(dataset.classes, enough, strict=True) if ok)
 
 

@@ -36,7 +36,7 @@ def compute_skill(result: TrialResult) -> float:
     if result.val is None or not result.evaluations:
         return math.inf
     counts = count_at_point(result.val, result.evaluations[-1].point)
-    constant = compute_constant_miou(counts)
+    constant = compute_constant_miou(result.val)
     return (float(compute_objective(counts.sum(axis=0), find_present_classes(counts))) - constant) / max(
         1 - constant, 1e-9
     )

@@ -142,9 +142,7 @@ def _compute_distances(questions: Sequence[EquivalenceQuestion], conditions: Con
     dataset = conditions.dataset
     train = get_split(conditions, conditions.seed).train
     pairs = [(ComparedLoss(q.family, q.params), ComparedLoss(q.is_family, q.is_params)) for q in questions]
-    frequencies = RULES[dataset.task].make_frequencies(
-        dataset.count_class_pixels(train), dataset.count_labelled_pixels(train)
-    )
+    frequencies = RULES[dataset.task].make_frequencies(dataset, train)
     return measure_gradient_distances(pairs, _sample_labels(dataset, train), dataset.task, frequencies, enough=CLOSE)
 
 

@@ -26,4 +26,4 @@ from sweeper.tracking.mlflow_connection import (
     list_prepared_studies,
 )
 from sweeper.tracking.tracker import MlflowTracker, MlflowWriter, SweepSummary
-from sweeper.tracking.values import NOTE, NOTE_LIMIT, make_class_slugs
+from sweeper.tracking.values import NOTE, NOTE_LIMIT

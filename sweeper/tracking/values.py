@@ -6,7 +6,6 @@ A running sweep and `sweeper studies sync` both use these functions, and so writ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -14,10 +13,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from sweeper import storage as studies
 from sweeper.core import metrics, own_metric
 from sweeper.core.metrics import compute_detail_scores
-from sweeper.core.paths import make_slug
+from sweeper.core.paths import make_class_slugs
 from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import Collapse, Conditions, Evaluation, MetricScores, PartScores, TrialResult, TrialSpec
 from sweeper.core.redact import redact
+from sweeper.core.tasks import RULES, list_values
 
 if TYPE_CHECKING:
     import optuna
@@ -44,16 +44,6 @@ MARKER = "lr"
 """A metric of every evaluation, written last: an evaluation with it is complete in MLflow."""
 
 
-def make_class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return distinct names of the classes for metrics (MLflow refuses a whole batch for one `|`, `&` or `(`)."""
-    result: list[str] = []
-    for name in classes:
-        base = make_slug(name).lower()
-        free = (base if number == 1 else f"{base}-{number}" for number in count(1))
-        result.append(next(one for one in free if one not in result))
-    return tuple(result)
-
-
 OPENS_PARENT = {"mlflow.runType": "evaluation"}
 """Tag of a child run that makes MLflow's table expand the parent at the first visit."""
 
@@ -70,9 +60,8 @@ class RunValues:
     def __init__(self, conditions: Conditions) -> None:
         self.conditions = conditions
         self._classes = make_class_slugs(conditions.dataset.classes)
-        binary = conditions.dataset.task == "binary"
-        self._point = "threshold" if binary else "tau"
-        self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
+        self._rules = RULES[conditions.dataset.task]
+        self._at_default = f"miou_at_{'tau_' * self._rules.is_exclusive}{self._rules.plain_point:g}"
 
     def make_dataset_input(self, used_for: str) -> DatasetInput:
         """Make the data set for MLflow's panel."""
@@ -161,24 +150,30 @@ class RunValues:
             values |= {"val/value": 0.0, "val/miou": 0.0}  # no complete evaluation follows; it counts as 0
         if result.test is not None:
             point = result.evaluations[-1].point
-            default = metrics.get_default_operating_point(self.conditions.dataset.task)
-            chosen = metrics.compute_scores(metrics.count_at_point(result.test, point))
+            chosen, plain = (
+                metrics.compute_scores(metrics.count_at_point(result.test, each), self.conditions.dataset.task)
+                for each in (point, self._rules.plain_point)
+            )
             metric = own_metric.resolve_verdict_metric(self.conditions.recipe.metric)
             compared = metrics.count_at_point(metrics.select_metric_counts(result.test, metric), point)
             summed = metrics.sum_image_rows(compared, metric, self.conditions.dataset.list_groups(result.test.images))
             values["test/value"] = float(
                 metrics.compute_objective(summed, metrics.find_present_classes(compared), metric)
             )
-            values |= self._make_score_metrics(
-                "test", chosen, metrics.compute_scores(metrics.count_at_point(result.test, default))
-            )
+            values |= self._make_score_metrics("test", chosen, plain)
         if result.detail is not None:
-            values |= {f"test/{name}": value for name, value in compute_detail_scores(result.detail).items()}
+            values |= {
+                f"test/{name}": value
+                for name, value in compute_detail_scores(result.detail, self.conditions.dataset.task).items()
+            }
         return drop_missing(values), tags
 
     def _list_evaluated(self, split: str, evaluation: PartScores) -> dict[str, float | None]:
         values = self._make_score_metrics(split, evaluation.chosen, evaluation.default)
-        return {**values, f"{split}/{self._point}": evaluation.point, f"{split}/value": evaluation.value}
+        classes = self._rules.list_planes(len(self._classes)) and (f"/{label}" for label in self._classes)
+        names = [f"{split}/{self._rules.point_key}{end}" for end in classes or ("",)]
+        points = dict(zip(names, list_values(evaluation.point), strict=True))
+        return {**values, **points, f"{split}/value": evaluation.value}
 
     def _make_score_metrics(self, split: str, chosen: MetricScores, default: MetricScores) -> dict[str, float | None]:
         values = {

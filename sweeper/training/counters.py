@@ -9,39 +9,58 @@ import torch
 from torch import Tensor
 
 from sweeper.core.label_parts import Counter
-from sweeper.core.records import IGNORE, ImageCounts
+from sweeper.core.records import IGNORE, ImageCounts, OperatingPoint
 from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 
 
-def decide_labels(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
-    """Return the class of each pixel, (N, H, W) uint8, from logits (N, 1 or C, H, W) at an operating point.
+def unpack_labels(labels: Tensor, channels: int, ignored_label: int = IGNORE) -> Tensor:
+    """Return the labels of each channel's class, (N, C, H, W): 0, 1, or 255 = ignored; of masks (N, H, W) int64.
 
-    One channel: 1 where the probability is at least `point`, in (0, 1). C channels: argmax of z_c − τ log π_c with
-    τ = `point` and `log_prior` (C,).
+    A mask has the bits of its pixels' classes; that of a binary task is one of a single class.
     """
-    if logits.shape[1] == 1:
-        return (logits[:, 0] >= float(np.log(point / (1 - point)))).to(torch.uint8)
-    return (logits - point * log_prior.view(1, -1, 1, 1)).argmax(1).to(torch.uint8)
+    bits = torch.arange(channels, device=labels.device).view(-1, 1, 1)
+    planes = labels.unsqueeze(1)
+    return torch.where(planes == ignored_label, IGNORE, (planes >> bits) & 1)
 
 
-class BinaryCounter:
-    """Counts logits per image, true class and bin."""
+def decide_labels(logits: Tensor, point: OperatingPoint, log_prior: Tensor | None) -> Tensor:
+    """Return label maps (N, H, W) as in the store from logits (N, C, H, W) at an operating point.
 
-    def __init__(self, images: tuple[int, ...], classes: int, device: torch.device, log_prior: Tensor) -> None:
-        self._images = images
-        size = len(images) * 2 * BINS + 1  # the last: ignored pixels
-        self._total = torch.zeros(size, dtype=torch.int64, device=device)
+    Exclusive classes: argmax of z_c − τ log π_c with τ = `point` and `log_prior` (C,). Independent ones, without
+    `log_prior`: the bits of those whose probability is at least `point`, or their own threshold in it.
+    """
+    if log_prior is not None:
+        assert isinstance(point, float)
+        return (logits - point * log_prior.view(1, -1, 1, 1)).argmax(1).to(torch.uint8)
+    thresholds = np.broadcast_to(np.asarray(point, dtype=np.float64), logits.shape[1])
+    edges = torch.as_tensor(np.log(thresholds / (1 - thresholds)), dtype=logits.dtype, device=logits.device)
+    bits = torch.arange(logits.shape[1], device=logits.device).view(-1, 1, 1)
+    return ((logits >= edges.view(-1, 1, 1)).long() << bits).sum(1)
+
+
+class HistogramCounter:
+    """Counts logits of independent classes per image, class, label and bin."""
+
+    def __init__(
+        self, images: tuple[int, ...], planes: tuple[int, ...], device: torch.device, ignored_label: int = IGNORE
+    ) -> None:
+        self._images, self._ignored_label = images, ignored_label
+        self._shape = (len(images), *planes, 2, BINS)
+        self._total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
 
     def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
-        """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
-        bins = ((logits[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor_().clamp_(0, BINS - 1).long()
-        cell = (positions.view(-1, 1, 1) * 2 + masks) * BINS + bins
-        cell = torch.where(masks == IGNORE, self._total.numel() - 1, cell).flatten()
+        """Count a batch of positions (N,), logits (N, C, H, W) and masks (N, H, W) int64."""
+        channels = logits.shape[1]
+        planes = unpack_labels(masks, channels, self._ignored_label)
+        bins = ((logits + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor_().clamp_(0, BINS - 1).long()
+        place = positions.view(-1, 1, 1, 1) * channels + torch.arange(channels, device=masks.device).view(-1, 1, 1)
+        cell = (place * 2 + planes) * BINS + bins
+        cell = torch.where(planes == IGNORE, self._total.numel() - 1, cell).flatten()  # the last: ignored pixels
         self._total.scatter_add_(0, cell, torch.ones_like(cell))
 
     def make_counts(self) -> ImageCounts:
         """Return the counts so far."""
-        data = self._total[:-1].cpu().numpy().reshape(len(self._images), 2, BINS).astype(np.uint32)
+        data = self._total[:-1].cpu().numpy().reshape(self._shape).astype(np.uint32)
         return ImageCounts(kind="histogram", images=self._images, points=THRESHOLDS, data=data)
 
 
@@ -85,7 +104,7 @@ class PartCounter:
         images: tuple[int, ...],
         classes: int,
         points: tuple[float, ...],
-        log_prior: Tensor,
+        log_prior: Tensor | None,
         prepared: Callable[[int], tuple[Counter, tuple[int, ...]]],
     ) -> None:
         self._images, self._points, self._log_prior, self._prepared = images, points, log_prior, prepared

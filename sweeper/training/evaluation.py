@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels, measure_thinness
 from sweeper.core.label_parts import Counter
+from sweeper.core.label_planes import LabelMap, list_class_maps
 from sweeper.core.metrics import METRICS
-from sweeper.core.records import ImageCounts, Predictions, TestDetail
+from sweeper.core.records import ImageCounts, OperatingPoint, Predictions, TestDetail
 from sweeper.core.records.training import FEW_THRESHOLDS, TAUS
+from sweeper.core.tasks import RULES
 from sweeper.training.batches import Crop, normalise_inputs
-from sweeper.training.counters import BinaryCounter, MulticlassCounter, PartCounter, decide_labels
+from sweeper.training.counters import HistogramCounter, MulticlassCounter, PartCounter, decide_labels
 from sweeper.training.training_context import TrainingContext
 
 TILE = 1024
@@ -80,9 +83,14 @@ class Evaluator:
         """Create an evaluator; `log_prior` (C,) is log π_c of the training pixels in z_c − τ log π_c."""
         recipe, dataset = context.conditions.recipe, context.conditions.dataset
         self._context, self._store, self._device = context, context.store, context.device
-        self._task, self._classes, self._autocast = dataset.task, len(dataset.classes), autocast
+        self._rules, self._classes, self._autocast = RULES[dataset.task], len(dataset.classes), autocast
+        # Label maps are counted as a whole, or of each plane only the class 1.
+        self._planes = self._classes * self._rules.has_planes
+        self._values, self._own = (2, slice(1, None)) if self._planes else (self._classes, slice(0, None))
         self._mean, self._std = normal
-        self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=self._device)
+        self._log_prior: Tensor | None = None
+        if self._rules.is_exclusive:
+            self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=self._device)
         self._stride, self._metric = recipe.stride, recipe.metric
         self._pixels_at_once = 2**18 if self._device.type == "cpu" else 2**23
 
@@ -97,26 +105,37 @@ class Evaluator:
                 counter.add(positions, cleaned, masks)
         return _join_counts(counters), bool(finite)
 
-    def _make_counters(self, images: tuple[int, ...]) -> list[BinaryCounter | MulticlassCounter | PartCounter]:
+    def _make_counters(self, images: tuple[int, ...]) -> list[HistogramCounter | MulticlassCounter | PartCounter]:
         """Return the counter of pixels, and of label maps if the metric needs them."""
-        counter = BinaryCounter if self._task == "binary" else MulticlassCounter
-        pixels = counter(images, self._classes, self._device, self._log_prior)
-        count, classes = METRICS[self._metric].parts, self._classes
+        classes, points = self._classes, FEW_THRESHOLDS
+        pixels: HistogramCounter | MulticlassCounter = HistogramCounter(
+            images, self._rules.list_planes(classes), self._device, self._rules.get_ignored_label(classes)
+        )
+        if self._log_prior is not None:
+            pixels, points = MulticlassCounter(images, classes, self._device, self._log_prior), TAUS
+        count = METRICS[self._metric].parts
         if count is None:
             return [pixels]
 
         def prepared(position: int) -> tuple[Counter, tuple[int, ...]]:
-            label = np.asarray(self._store.get_mask(images[position]))
-            return count(label, classes), label.shape
+            maps = self._list_maps(images[position])
+            counts = [count(each, self._values) for each in maps]
+            return partial(self._count_maps, counts), maps[0].shape
 
-        points = FEW_THRESHOLDS if self._task == "binary" else TAUS
         return [pixels, PartCounter(images, classes, points, self._log_prior, prepared)]
+
+    def _list_maps(self, image: int) -> list[LabelMap]:
+        return list_class_maps(np.asarray(self._store.get_mask(image)), self._planes)
+
+    def _count_maps(self, counts: list[Counter], answer: LabelMap) -> npt.NDArray[np.int64]:
+        maps = list_class_maps(answer, self._planes)
+        return np.concatenate([count(each)[self._own] for count, each in zip(counts, maps, strict=True)])
 
     def measure_test_images(
         self,
         model: nn.Module,
         images: tuple[int, ...],
-        point: float,
+        point: OperatingPoint,
         *,
         keep: int = 0,
         labels: tuple[int, ...] | None = None,
@@ -134,9 +153,15 @@ class Evaluator:
         counters = self._make_counters(images)
         boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
-        thin = measure_thinness((self._store.get_mask(i) for i in labels or images), self._classes) >= THIN_SHARE
-        thin[0] = False  # class 0 is never a thin structure
-        kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
+        thin = np.concatenate(
+            [
+                measure_thinness((self._list_maps(i)[k] for i in labels or images), self._values)[self._own]
+                for k in range(self._planes or 1)
+            ]
+        )
+        thin = thin >= THIN_SHARE
+        thin[: self._rules.first_object] = False  # the background is never a thin structure
+        kept: dict[int, LabelMap] = {}
         for positions, raw, masks in self._predict(model, images):
             logits = torch.nan_to_num(raw)
             for counter in counters:
@@ -144,9 +169,14 @@ class Evaluator:
             answers = decide_labels(logits, point, self._log_prior).cpu().numpy()
             for n, padded in zip(positions.tolist(), answers, strict=True):
                 label = np.asarray(self._store.get_mask(images[n]))
-                answer = padded[: label.shape[0], : label.shape[1]]
-                boundary[n] = count_boundary_pixels(label, answer, self._classes)
-                centreline[n] = count_centreline_pixels(label, answer, thin)
+                answer = padded[: label.shape[0], : label.shape[1]].astype(label.dtype)
+                pairs = [*zip(self._list_maps(images[n]), list_class_maps(answer, self._planes), strict=True)]
+                boundary[n] = np.concatenate([count_boundary_pixels(*pair, self._values)[self._own] for pair in pairs])
+                lines = [
+                    count_centreline_pixels(*pair, np.concatenate([[False] * self._own.start, marks]))[self._own]
+                    for pair, marks in zip(pairs, np.array_split(thin, len(pairs)), strict=True)
+                ]
+                centreline[n] = np.concatenate(lines)
                 if n < keep:
                     kept[n] = answer
         detail = TestDetail(images=images, boundary=boundary, centreline=centreline)
@@ -188,6 +218,6 @@ class Evaluator:
         return whole_logits
 
 
-def _join_counts(counters: list[BinaryCounter | MulticlassCounter | PartCounter]) -> ImageCounts:
+def _join_counts(counters: list[HistogramCounter | MulticlassCounter | PartCounter]) -> ImageCounts:
     counted, *parts = (counter.make_counts() for counter in counters)
     return counted.model_copy(update={"parts": parts[0]}) if parts else counted

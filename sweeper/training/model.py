@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError, get_cause
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels, Recipe
-from sweeper.core.records import Task
+from sweeper.core.tasks import RULES
 from sweeper.core.text import suggest_correction
 from sweeper.data.store import PixelStore
 from sweeper.training.encoder_file import load_encoder
@@ -28,33 +27,25 @@ from sweeper.training.pretrained import WEIGHTS, find_imagenet_source, get_timm_
 from sweeper.training.weights_file import WeightsRecord, check_weights_file
 
 
-def count_outputs(task: Task, classes: int) -> int:
-    """Return the number of the logits' channels: 1 for a binary task, else one per class."""
-    return 1 if task == "binary" else classes
-
-
-def build_model(
-    recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
-) -> nn.Module:
+def build_model(recipe: Recipe, *, channels: int, bias: Sequence[float], seed: int) -> nn.Module:
     """Build the network with weights that depend only on `seed`.
 
     Args:
         recipe: architecture, encoder, depth, encoder weights.
         channels: channels of an image.
-        class_pixels: (C,) labelled training pixels per class. The output bias starts at their log prior — for a
-            binary task log(π/(1−π)), else log π_c — so that no loss spends its first steps on learning the prior
-            (Lin et al. 2017, section 4.1). The user's own network stays unchanged.
-        task: a binary task has one output channel, a multi-class task C.
+        bias: first bias of each output channel, the log prior of its class (`TaskRules.compute_bias`), so that no loss
+            spends its first steps on learning the prior (Lin et al. 2017, section 4.1). The user's own network stays
+            unchanged.
         seed: seed of the initial weights. The global random state stays unchanged.
 
     Returns:
-        A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of the recipe's stride.
+        A module from (N, channels, H, W) float to logits (N, C, H, W); H and W multiples of the recipe's stride.
 
     Raises:
         UsageError: if the library does not know the architecture or encoder, the network fails on images of the
             recipe's size or another, or the encoder weights cannot be read.
     """
-    outputs = count_outputs(task, len(class_pixels))
+    outputs = len(bias)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if recipe.model is not None:
@@ -71,20 +62,18 @@ def build_model(
     if recipe.encoder_weights not in {"none", "imagenet"}:
         assert isinstance(model.encoder, nn.Module)
         load_encoder(model.encoder, recipe.encoder, recipe.encoder_weights)
-    _set_prior(model, class_pixels, task)
+    _set_bias(model, bias)
     return model
 
 
-def copy_initial_model(
-    recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
-) -> nn.Module:
+def copy_initial_model(recipe: Recipe, *, channels: int, bias: Sequence[float], seed: int) -> nn.Module:
     """Build a network like `build_model`, in an eighth of the time if this process has built the same before."""
-    return copy.deepcopy(_build_once(recipe, channels, tuple(class_pixels.tolist()), task, seed))
+    return copy.deepcopy(_build_once(recipe, channels, tuple(bias), seed))
 
 
 @lru_cache(maxsize=2)  # a search has one seed, a confirmation proceeds seed by seed
-def _build_once(recipe: Recipe, channels: int, class_pixels: tuple[int, ...], task: Task, seed: int) -> nn.Module:
-    return build_model(recipe, channels=channels, class_pixels=np.array(class_pixels), task=task, seed=seed)
+def _build_once(recipe: Recipe, channels: int, bias: tuple[float, ...], seed: int) -> nn.Module:
+    return build_model(recipe, channels=channels, bias=bias, seed=seed)
 
 
 def _suggest_encoder(name: str) -> str:
@@ -129,7 +118,7 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
         device: device of the network.
 
     Returns:
-        A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of 2^depth.
+        A module from (N, channels, H, W) float to logits (N, C, H, W); H and W multiples of 2^depth.
 
     Raises:
         UsageError: if the file cannot be read or is damaged, its weights do not fit the network in its header, or the
@@ -138,7 +127,7 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
     from safetensors.torch import load_file
 
     check_weights_file(path)
-    outputs = count_outputs(record.task, len(record.classes))
+    outputs = RULES[record.task].count_channels(len(record.classes))
     try:
         with torch.random.fork_rng():  # the initial weights are drawn, then replaced
             if record.model is not None:
@@ -227,14 +216,12 @@ def _compute_answer_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int
     return tuple(answer.shape)
 
 
-def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task) -> None:
-    shares = np.maximum(class_pixels, 1) / np.maximum(class_pixels, 1).sum()
-    prior = [np.log(shares[1] / shares[0])] if task == "binary" else np.log(shares)
+def _set_bias(model: nn.Module, values: Sequence[float]) -> None:
     convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
     bias = convolutions[-1].bias
     assert bias is not None
     with torch.no_grad():
-        bias.copy_(torch.as_tensor(np.asarray(prior), dtype=bias.dtype))
+        bias.copy_(torch.as_tensor(values, dtype=bias.dtype))
 
 
 class WeightAverage:

@@ -15,7 +15,17 @@ from torch import nn
 from sweeper.core import metrics, point_choice
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError
-from sweeper.core.records import Collapse, Conditions, Evaluation, MetricScores, TrainedBy, TrainedOn, TrialSpec
+from sweeper.core.records import (
+    Collapse,
+    Conditions,
+    Evaluation,
+    MetricScores,
+    OperatingPoint,
+    TrainedBy,
+    TrainedOn,
+    TrialSpec,
+)
+from sweeper.core.tasks import find_nearest, make_point
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.evaluation import Evaluator, log_prior_of
 from sweeper.training.failure_causes import is_process_fault
@@ -74,7 +84,7 @@ class NetworkInTraining:
         return state
 
     def save_network(
-        self, path: Path, point: float, on: TrainedOn = "train", collapse: Collapse = Collapse.NONE
+        self, path: Path, point: OperatingPoint, on: TrainedOn = "train", collapse: Collapse = Collapse.NONE
     ) -> None:
         """Write the averaged network with the record that rebuilds it; see the record's fields for the arguments.
 
@@ -196,7 +206,7 @@ def load_checkpoint(
 class FinalScores(NamedTuple):
     """Scores of a network on some images."""
 
-    point: float
+    point: OperatingPoint
     scores: MetricScores
     collapse: Collapse
 
@@ -229,7 +239,7 @@ class FinalTraining(NetworkInTraining):
         self.step = target
         return loss
 
-    def score_images(self, images: tuple[int, ...], point: float | None) -> FinalScores | None:
+    def score_images(self, images: tuple[int, ...], point: OperatingPoint | None) -> FinalScores | None:
         """Return the scores of the averaged network on whole images.
 
         Args:
@@ -245,9 +255,9 @@ class FinalTraining(NetworkInTraining):
         if point is None:
             groups = self._conditions.dataset.list_groups(counts.images)
             point = point_choice.choose_point(counts, self._conditions.recipe.metric, groups)
-        nearest = min(counts.points, key=lambda candidate: abs(candidate - point))
-        class_counts = metrics.count_at_point(counts, nearest)
-        return FinalScores(nearest, metrics.compute_scores(class_counts), judge_collapse(class_counts))
+        nearest = make_point(find_nearest(np.asarray(counts.points), np.asarray(point)))
+        scores = metrics.compute_scores(metrics.count_at_point(counts, nearest), self._conditions.dataset.task)
+        return FinalScores(nearest, scores, judge_collapse(counts, nearest))
 
     @property
     def is_finite(self) -> bool:

@@ -14,8 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sweeper.core.label_planes import LabelMap, choose_label_type
 from sweeper.core.recipe import Precision
-from sweeper.data.store import ImagePixels, Pixels
+from sweeper.core.records import OperatingPoint
+from sweeper.core.tasks import RULES
+from sweeper.data.store import ImagePixels
 from sweeper.training.batches import normalise_inputs
 from sweeper.training.counters import decide_labels
 from sweeper.training.evaluation import list_tiles
@@ -27,8 +30,8 @@ from sweeper.training.weights_file import WeightsRecord
 class PredictedLabels(NamedTuple):
     """The prediction for one image."""
 
-    mask: Pixels
-    """(H, W) class indices."""
+    mask: LabelMap
+    """(H, W) class indices, or the bits of the classes of a multi-label task."""
     probabilities: npt.NDArray[np.float16] | None
     """(C, H, W), for a binary task (1, H, W) of the foreground."""
 
@@ -36,7 +39,9 @@ class PredictedLabels(NamedTuple):
 class Predictor:
     """A network with its normalisation and operating point."""
 
-    def __init__(self, path: Path, record: WeightsRecord, device: str, precision: Precision, point: float) -> None:
+    def __init__(
+        self, path: Path, record: WeightsRecord, device: str, precision: Precision, point: OperatingPoint
+    ) -> None:
         """Load the network.
 
         Args:
@@ -44,7 +49,7 @@ class Predictor:
             record: its header.
             device: a torch device.
             precision: precision of the forward pass.
-            point: operating point: threshold in (0, 1) or τ.
+            point: operating point.
 
         Raises:
             UsageError: if the weights cannot be used.
@@ -56,7 +61,9 @@ class Predictor:
             torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (record.mean, record.std)
         )
         self._mean, self._std = mean.to(self._device), std.to(self._device)
-        self._log_prior = torch.tensor(record.log_prior, dtype=torch.float32, device=self._device)
+        self._rules, self._log_prior = RULES[record.task], None
+        if self._rules.is_exclusive:
+            self._log_prior = torch.tensor(record.log_prior, dtype=torch.float32, device=self._device)
 
     @torch.no_grad()
     def predict_labels(self, image: ImagePixels, *, probabilities: bool = False) -> PredictedLabels:
@@ -67,8 +74,9 @@ class Predictor:
             probabilities: whether to return probabilities, too.
         """
         height, width = image.shape[:2]
-        mask = np.empty((height, width), dtype=np.uint8)
-        outputs = 1 if self._record.task == "binary" else len(self._record.classes)
+        classes = len(self._record.classes)
+        mask = np.empty((height, width), dtype=choose_label_type(classes * self._rules.has_planes))
+        outputs = self._rules.count_channels(classes)
         shares = np.empty((outputs, height, width), dtype=np.float16) if probabilities else None
         stride = 2**self._record.encoder_depth
         for part in list_tiles(-(-height // stride) * stride, -(-width // stride) * stride):
@@ -76,7 +84,7 @@ class Predictor:
             high, wide = mask[part.place].shape  # without the padding
             mask[part.place] = decide_labels(logits, self._point, self._log_prior)[0, :high, :wide].cpu().numpy()
             if shares is not None:
-                values = logits.sigmoid() if self._record.task == "binary" else logits.softmax(1)
+                values = logits.softmax(1) if self._rules.is_exclusive else logits.sigmoid()
                 shares[(..., *part.place)] = values[0, :, :high, :wide].cpu().numpy()
         return PredictedLabels(mask, shares)
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from sweeper.core import metrics, point_choice
 from sweeper.core.metrics import Counts, compute_constant_miou, compute_objective, find_present_classes
-from sweeper.core.records import Collapse, Conditions, ImageCounts, PartScores, TrialSpec
+from sweeper.core.records import Collapse, Conditions, ImageCounts, OperatingPoint, PartScores, TrialSpec
+from sweeper.core.tasks import RULES
 
 MARGIN = 0.002
 """mIoU by which a prediction must beat every constant one to count as having learned."""
@@ -28,7 +29,7 @@ class TrainingEnd(NamedTuple):
 def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *, diverged: bool) -> PartScores:
     """Compute objective and metrics of images; a diverged training gets the lowest values, 0 for most metrics."""
     recipe, dataset = conditions.recipe, conditions.dataset
-    default = metrics.get_default_operating_point(dataset.task)
+    default = RULES[dataset.task].plain_point
     metric, groups = recipe.metric, dataset.list_groups(counts.images)
     if spec.is_confirmation:
         point = point_choice.choose_point(counts, metric, groups)
@@ -42,34 +43,35 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
     else:
         summed = metrics.sum_image_rows(compared, metric, groups)
         value = float(compute_objective(summed, find_present_classes(compared), metric))
-    chosen, plain = metrics.compute_scores(at_chosen), metrics.compute_scores(at_default)
+    chosen, plain = (metrics.compute_scores(each, dataset.task) for each in (at_chosen, at_default))
     return PartScores(value=value, point=point, chosen=chosen, default=plain, images=len(counts.images))
 
 
-def judge_end(counts: ImageCounts, point: float, conditions: Conditions, *, diverged: bool) -> TrainingEnd:
+def judge_end(counts: ImageCounts, point: OperatingPoint, conditions: Conditions, *, diverged: bool) -> TrainingEnd:
     """Judge whether a network has learned anything, by its validation counts at its operating point."""
     if diverged:
         return TrainingEnd(Collapse.DIVERGED, Collapse.DIVERGED, ())
-    chosen = metrics.count_at_point(counts, point)
-    plain = metrics.count_at_point(counts, metrics.get_default_operating_point(conditions.dataset.task))
-    return TrainingEnd(
-        judge_collapse(chosen), judge_collapse(plain), find_never_predicted(chosen, conditions.dataset.classes)
-    )
+    dataset = conditions.dataset
+    plain = RULES[dataset.task].plain_point
+    missing = find_never_predicted(metrics.count_at_point(counts, point), dataset.classes)
+    return TrainingEnd(judge_collapse(counts, point), judge_collapse(counts, plain), missing)
 
 
-def judge_collapse(class_counts: Counts) -> Collapse:
-    """Judge images with class counts (n, C, 3) at one operating point.
+def judge_collapse(counts: ImageCounts, point: OperatingPoint) -> Collapse:
+    """Judge images by their counts at one operating point.
 
-    `all_background` if only the most common class is predicted; else `no_better_than_constant` if not better (by
-    `MARGIN` in mIoU) than the best constant prediction; else `class_never_predicted` if a class that occurs is never
-    predicted.
+    `all_background` if only the most common class is predicted, or none of a multi-label task; else
+    `no_better_than_constant` if not better (by `MARGIN` in mIoU) than the best constant prediction; else
+    `class_never_predicted` if a class that occurs is never predicted.
     """
+    class_counts = metrics.count_at_point(counts, point)
     classes = find_present_classes(class_counts)
     summed = class_counts.sum(axis=0)
     predicted = summed[:, 0] + summed[:, 1]
-    if np.flatnonzero(predicted).tolist() == [int((summed[:, 0] + summed[:, 2]).argmax())]:
+    common = [] if RULES[counts.task].has_planes else [int((summed[:, 0] + summed[:, 2]).argmax())]
+    if np.flatnonzero(predicted).tolist() == common:
         return Collapse.ALL_BACKGROUND
-    if float(compute_objective(summed, classes)) <= compute_constant_miou(class_counts) + MARGIN:
+    if float(compute_objective(summed, classes)) <= compute_constant_miou(counts) + MARGIN:
         return Collapse.NO_BETTER_THAN_CONSTANT
     if bool(((predicted == 0) & classes).any()):
         return Collapse.CLASS_NEVER_PREDICTED

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, TrialSpec
+from sweeper.core.tasks import RULES
 from sweeper.data.label_maps import MapStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.build import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, draw_crops, map_batch, normalise_inputs
+from sweeper.training.counters import unpack_labels
 from sweeper.training.hardware import move_to_device, use_fastest_kernels
 from sweeper.training.model import WeightAverage, copy_initial_model, make_normaliser
 from sweeper.training.training_context import TrainingContext
@@ -48,17 +50,20 @@ class TrainingSteps:
         self._spec, self._context, self._images = spec, context, images
         self._recipe, self._store, self._device = conditions.recipe, store, device
         dataset, recipe = conditions.dataset, conditions.recipe
-        pixels = conditions.dataset.count_class_pixels(images)
-        model = copy_initial_model(
-            recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed
-        )
+        rules = RULES[dataset.task]
+        bias = rules.compute_bias(dataset, images)
+        model = copy_initial_model(recipe, channels=store.channels, bias=bias, seed=spec.seed)
         # Convolutions are faster in channels_last memory, on CPUs and tensor cores.
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, recipe.average * spec.steps)
         self.criterion = build_training_loss(spec, conditions, images).to(device)
-        # For a binary task only the foreground.
-        labels = (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes)))
-        self._distances = MapStore(store, labels) if FAMILIES[spec.family].needs_map else None
+        labels = tuple(range(rules.first_channel, len(dataset.classes)))
+        is_mapped = FAMILIES[spec.family].needs_map is not None
+        self._distances = MapStore(store, labels, has_planes=rules.has_planes) if is_mapped else None
+        self._unpack: Callable[[Tensor], Tensor] = torch.Tensor.long
+        if rules.has_planes:
+            ignored = rules.get_ignored_label(len(labels))
+            self._unpack = partial(unpack_labels, channels=len(labels), ignored_label=ignored)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=spec.lr, weight_decay=recipe.weight_decay, fused=device.type in {"cpu", "cuda"}
         )
@@ -152,6 +157,7 @@ class TrainingSteps:
         if step % FORGET == FORGET - 1:
             self._store.release_memory()
         inputs, labels = augment(normalise_inputs(images, *self.normal), masks.long(), draws)
+        labels = self._unpack(labels)
         if self._distances is None:
             return inputs, labels, {}
         distances = move_to_device(map_batch(self._distances, places, recipe.size), self._device)
@@ -171,7 +177,7 @@ def build_training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[i
         spec.family,
         task=conditions.dataset.task,
         ignore_index=IGNORE,
-        class_frequencies=[float(p) for p in conditions.dataset.count_class_pixels(images)],
+        class_frequencies=RULES[conditions.dataset.task].make_frequencies(conditions.dataset, images),
         **spec.params,
     )
     if isinstance(loss, SegmentationLoss):

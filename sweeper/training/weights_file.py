@@ -20,7 +20,7 @@ from sweeper.core.errors import UsageError, get_cause
 from sweeper.core.own_code import UserCode
 from sweeper.core.paths import open_regular_file
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, OperatingPoint, Task, TrainedOn, TrialSpec
 
 HEADER = "sweeper"
 """Key of the record in the file's metadata."""
@@ -56,8 +56,8 @@ class WeightsRecord(Record):
     mean: tuple[float, ...]
     """Per channel, of images whose full scale is 1."""
     std: tuple[float, ...]
-    point: float
-    """Operating point, a threshold (binary) or τ: chosen on this training's validation images; without any, the
+    point: OperatingPoint
+    """Operating point: chosen on this training's validation images; without any, the
     recommended one."""
     log_prior: tuple[float, ...]
     """Log share of each class among the training pixels, for τ."""

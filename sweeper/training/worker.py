@@ -21,13 +21,14 @@ from pathlib import Path
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.own_metric import check_metric, register_metric
 from sweeper.core.records import Conditions
+from sweeper.core.tasks import RULES
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import register_user_losses
 from sweeper.system.streams import make_streams_tolerant
 from sweeper.training.failure_causes import explain_failure, is_process_fault
 from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics, settle_process
 from sweeper.training.job import WorkerTrainings
-from sweeper.training.model import build_model, count_outputs, require_answer
+from sweeper.training.model import build_model, require_answer
 from sweeper.training.own_model import check_own
 from sweeper.training.probe_steps import measure_step_seconds, warm_up_device
 from sweeper.training.training_context import open_context
@@ -129,16 +130,12 @@ def _check_network(conditions: Conditions) -> None:
         check_own(
             recipe.model,
             channels=dataset.channels,
-            outputs=count_outputs(dataset.task, len(dataset.classes)),
+            outputs=RULES[dataset.task].count_channels(len(dataset.classes)),
             sizes=[(recipe.size, recipe.size), (recipe.size, recipe.size + stride), (height, width)],
             seed=conditions.seed,
         )
         return
     model = build_model(
-        recipe,
-        channels=dataset.channels,
-        class_pixels=dataset.count_class_pixels(),
-        task=dataset.task,
-        seed=conditions.seed,
+        recipe, channels=dataset.channels, bias=RULES[dataset.task].compute_bias(dataset), seed=conditions.seed
     )
     require_answer(model.eval(), recipe, dataset.channels, height, width)

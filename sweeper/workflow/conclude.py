@@ -23,6 +23,7 @@ from sweeper.core.records import (
     Use,
     list_trainers,
 )
+from sweeper.core.tasks import RULES
 from sweeper.core.text import format_study_command
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
@@ -151,7 +152,7 @@ def _format_paste(sweep: SweepRecord, use: Use) -> str:
         use.params,
         dataset.task,
         dataset.classes,
-        [float(n) for n in dataset.count_class_pixels(train)],
+        RULES[dataset.task].make_frequencies(dataset, train),
         point=use.point,
         # A script has its own optimiser.
         optimizer=None

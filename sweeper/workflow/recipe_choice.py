@@ -12,6 +12,7 @@ from sweeper.core.own_metric import OPTION, register_metric
 from sweeper.core.recipe import CPU_PRETRAINED, FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Dataset
 from sweeper.core.redact import hide_command_secrets
+from sweeper.core.tasks import RULES
 from sweeper.core.text import suggest_correction
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
 from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
@@ -38,13 +39,14 @@ def make_recipe(
     own_metric = load_metric_code(settings.metric)
     register_metric(own_metric)
     metric = settings.metric or "miou"
-    if METRICS[metric].binary_only and dataset.task != "binary":
-        others = " or ".join(name for name in BUILT_IN if not METRICS[name].binary_only)
+    rules = RULES[dataset.task]
+    if dataset.task not in (fitting := METRICS[metric].tasks):
+        others = " or ".join(name for name in BUILT_IN if dataset.task in METRICS[name].tasks)
         raise UsageError(
-            f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
-            f"use --metric {others}"
+            f"--metric {metric} needs a {' or '.join(RULES[task].words for task in fitting)} task, and {dataset.name} "
+            f"is {rules.words} with {len(dataset.classes)} classes; use --metric {others}"
         )
-    if METRICS[metric].parts is not None and not dataset.count_class_pixels()[1:].any():
+    if METRICS[metric].parts is not None and not dataset.count_class_pixels()[rules.first_object :].any():
         raise UsageError(
             f"--metric {metric} needs objects, labelled pixels of another class than {dataset.classes[0]}, and found "
             f"none in {dataset.name}; check the masks (sweeper profile), or use --metric miou"

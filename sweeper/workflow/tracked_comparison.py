@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from sweeper.core.tasks import RULES
 from sweeper.evidence.document import AnswerDocument
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import FIRST_SEED
@@ -115,7 +116,7 @@ class ComparisonRuns(MlflowWriter):
         params = {"loss.family": row.loss, "seed": str(row.seed), "share": format_parameter(row.share), **fold}
         params |= {f"loss.{name}": format_parameter(value) for name, value in loss.params.items()}
         params |= {"lr_factor": format_parameter(row.lr_factor)}
-        point = "threshold" if plan.task.task == "binary" else "tau"
+        point = RULES[plan.task.task].point_key
         scores = {"val": row.val, "test": row.test}
         values = {f"{split}/{name}": score for split, score in scores.items() for name in self._metrics}
         return DesiredRun(

@@ -14,6 +14,7 @@ from sweeper.cli.run import command
 from sweeper.core import metrics, point_choice
 from sweeper.core.records import ImageCounts, MetricScores
 from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.core.tasks import RULES
 from sweeper.evidence.intervals import make_image_table
 from tests.support.builders import counts_from_iou, histogram_counts, point_counts
 
@@ -91,10 +92,7 @@ def test_thresholds_are_the_sigmoids_of_the_inner_edges_with_a_half_in_the_middl
     np.testing.assert_allclose(THRESHOLDS, 1 / (1 + np.exp(-EDGES[1:-1])), rtol=1e-12)
     assert THRESHOLDS[255] == 0.5
     assert 0.0 in TAUS
-    assert (metrics.get_default_operating_point("binary"), metrics.get_default_operating_point("multiclass")) == (
-        0.5,
-        0.0,
-    )
+    assert [RULES[task].plain_point for task in ("binary", "multiclass", "multilabel")] == [0.5, 0.0, 0.5]
 
 
 def test_an_operating_point_that_is_not_stored_is_refused() -> None:
@@ -292,7 +290,7 @@ def test_a_class_that_a_replicate_lacks_is_right_only_if_not_predicted() -> None
     assert metrics.compute_objective(np.array([[100, 0, 0], [0, 0, 0]]), marked) == 1.0
     assert metrics.compute_objective(np.array([[99, 0, 1], [0, 1, 0]]), marked) == pytest.approx(0.99 / 2)
     np.testing.assert_array_equal(metrics.compute_objective(np.zeros((4, 2, 3), int), ~marked), np.zeros(4))
-    assert metrics.compute_constant_miou(np.zeros((2, 3, 3), int)) == 0.0
+    assert metrics.compute_constant_miou(point_counts(np.zeros((2, 3, 3), int))) == 0.0
 
 
 def test_the_table_of_metrics_is_complete() -> None:
@@ -308,7 +306,7 @@ def test_the_table_of_metrics_is_complete() -> None:
 def test_the_objective_works_on_many_replicates_at_once() -> None:
     rng = np.random.default_rng(0)
     for metric, definition in metrics.METRICS.items():
-        marked = np.array([False, True] if definition.binary_only else [True, False, True])
+        marked = np.array([False, True] if definition.tasks == ("binary",) else [True, False, True])
         sums = metrics.make_image_rows(rng.integers(1, 100, (5, 7, len(marked), 3)), metric)
         together = metrics.compute_objective(sums, marked, metric)
         assert together.shape == (5, 7)
@@ -321,10 +319,11 @@ def test_the_constant_answer_has_the_score_of_the_most_common_class(seed: int, c
     target, _ = draw_images(seed, 3, classes)
     predicted = np.full_like(target, np.bincount(target.ravel()).argmax())
     counts = np.array([count_confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
-    assert metrics.compute_constant_miou(counts) == pytest.approx(metrics.compute_scores(counts).miou)
+    constant = metrics.compute_constant_miou(point_counts(counts))
+    assert constant == pytest.approx(metrics.compute_scores(counts).miou)
     # It does not depend on what was predicted.
     other = np.array([count_confusion(t, t, classes) for t in target])
-    assert metrics.compute_constant_miou(other) == metrics.compute_constant_miou(counts)
+    assert metrics.compute_constant_miou(point_counts(other)) == constant
 
 
 # --- Stored counts -----------------------------------------------------------------------------------------

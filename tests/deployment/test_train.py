@@ -164,12 +164,12 @@ def test_a_stopped_training_continues_bit_for_bit(study: studies.RetryingStorage
 def test_only_a_learned_network_of_the_recommended_configuration_predicts(
     study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_in_training, "judge_collapse", lambda _: Collapse.CLASS_NEVER_PREDICTED)
+    monkeypatch.setattr(network_in_training, "judge_collapse", lambda *_: Collapse.CLASS_NEVER_PREDICTED)
     first, before = trained(study, tmp_path, steps=4), load_answer(study, "s", "test")
     changed = before._replace(chosen=before.chosen.model_copy(update={"lr": 1.001 * before.chosen.lr}))
     monkeypatch.setattr(final_trainings, "load_answer", lambda *_: changed)
     second = trained(study, tmp_path, steps=4)
-    monkeypatch.setattr(network_in_training, "judge_collapse", lambda _: Collapse.ALL_BACKGROUND)
+    monkeypatch.setattr(network_in_training, "judge_collapse", lambda *_: Collapse.ALL_BACKGROUND)
     collapsed = trained(study, tmp_path, steps=5)
     assert Path(collapsed.weights).exists()  # kept, but not used
     for answer, trained_network in ((before, first), (changed, second)):

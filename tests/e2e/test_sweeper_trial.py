@@ -31,7 +31,7 @@ from sweeper.scripts.contract import (
     read_split_scores,
     write_trial_folder,
 )
-from sweeper.training.counters import BinaryCounter, MulticlassCounter
+from sweeper.training.counters import HistogramCounter, MulticlassCounter
 from sweeper.training.evaluation import log_prior_of
 
 TWO, FOUR = ["background", "thing"], ["sky", "road", "tree", "car"]
@@ -218,7 +218,8 @@ def test_counts_equal_those_of_the_evaluation_of_sweeper(folder: Path, classes: 
         s.add(z[:2], y[:2], ["a", "b"])
         s.add(z[2:], y[2:], "c")
     prior = torch.tensor(log_prior_of(np.array(pixels)), dtype=torch.float32)
-    counter = (BinaryCounter if k == 2 else MulticlassCounter)((0, 1, 2), k, torch.device("cpu"), prior)
+    cpu, images = torch.device("cpu"), (0, 1, 2)
+    counter = HistogramCounter(images, (), cpu) if k == 2 else MulticlassCounter(images, k, cpu, prior)
     counter.add(torch.arange(3), torch.nan_to_num(z), y)
     scores = read_split_scores(folder, "val", "logits", k)
     assert scores.names == ("a", "b", "c")

@@ -14,7 +14,7 @@ from sweeper.core.point_choice import find_best_point
 from sweeper.core.records import Conditions, Dataset, ImageCounts
 from sweeper.losses import choose_tau, choose_threshold, make_snippet
 from sweeper.scripts.loss_file import make_loss_text
-from sweeper.training.counters import BinaryCounter, MulticlassCounter
+from sweeper.training.counters import HistogramCounter, MulticlassCounter
 from sweeper.training.engine import StudyTraining
 from sweeper.training.training_context import open_context
 from tests.support.pasting import run_text
@@ -26,9 +26,11 @@ SUMMED = ("miou", "fg_iou", "dice")
 
 def count_batches(batches: Batches, log_prior: Tensor) -> ImageCounts:
     """Return what sweeper counts of these batches."""
-    counter = BinaryCounter if len(log_prior) == 2 else MulticlassCounter
     images = tuple(range(sum(len(target) for _, target in batches)))
-    counts = counter(images, len(log_prior), torch.device("cpu"), log_prior)
+    cpu = torch.device("cpu")
+    counts: HistogramCounter | MulticlassCounter = HistogramCounter(images, (), cpu)
+    if len(log_prior) > 2:
+        counts = MulticlassCounter(images, len(log_prior), cpu, log_prior)
     start = 0
     for logits, target in batches:
         counts.add(torch.arange(start, start + len(target)), logits, target)

@@ -60,7 +60,7 @@ def test_sweeper_and_the_plain_loop_train_the_same_network_on_the_same_crops() -
 
     settings = fixed.make_recipe(100, "float32")
     assert (settings.size, settings.batch_size) == (plain_loop.SIZE, plain_loop.BATCH_SIZE)
-    ours = build_model(settings, channels=3, class_pixels=(9, 1), task="binary", seed=0)
+    ours = build_model(settings, channels=3, bias=(-2.2,), seed=0)
     shapes = {name: values.shape for name, values in plain_loop.make_network(tuned=False).named_parameters()}
     assert all(shapes[name] == values.shape for name, values in ours.named_parameters())  # ours drops unused stages
 

@@ -197,7 +197,7 @@ def test_recall_and_precision_are_those_of_the_recommended_loss_at_every_operati
     drawn = draw("threshold", facts)
     assert facts.chosen is not None
     tests = [run.test for run in group_confirmations(facts, facts.chosen) if run.test is not None]
-    classes = slice(1, 2) if facts.is_binary else slice(None)
+    classes = slice(1, 2) if facts.rules.first_channel else slice(None)
     lines = [line for line in drawn.figure.axes[1].lines if len(line.get_xdata()) == len(tests[0].points)]
     for line, name in zip(lines, ("recall", "precision"), strict=True):
         for place in (3, len(tests[0].points) // 2, len(tests[0].points) - 4):

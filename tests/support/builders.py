@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core import metrics
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     AnalysisTaken,
@@ -44,6 +43,7 @@ from sweeper.core.records import (
     TrialSpec,
 )
 from sweeper.core.records.training import BINS, TAUS, THRESHOLDS
+from sweeper.core.tasks import RULES
 
 BINARY = ("background", "crack")
 STREET = ("road", "animal", "sign")
@@ -290,7 +290,7 @@ def confirmation(
     """Return a completed confirmation training; `test` defaults to five images with foreground IoU 0.5."""
     test = counts_from_iou([0.5] * 5) if test is None else test
     classes = 2 if test.kind == "histogram" else test.data.shape[2]
-    point = metrics.get_default_operating_point("binary" if classes == 2 else "multiclass") if point is None else point
+    point = RULES[test.task].plain_point if point is None else point
     values: dict[str, Any] = {
         "spec": spec(family, number, seed, purpose="confirm", steps=200),
         "evaluations": curve(val, 200, rise, point, classes),

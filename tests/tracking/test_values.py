@@ -13,8 +13,9 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.validation import _validate_metric_name
 
 from sweeper.core.events import TrainingPaused
+from sweeper.core.paths import make_class_slugs
 from sweeper.core.records import Collapse
-from sweeper.tracking import NOTE, NOTE_LIMIT, SweepSummary, make_class_slugs
+from sweeper.tracking import NOTE, NOTE_LIMIT, SweepSummary
 from tests.support import builders
 from tests.support.tracked import begin_tracking, get_run, make_study, store_result, train
 

@@ -14,7 +14,7 @@ from sweeper.core.contours import Mask, count_boundary_pixels
 from sweeper.core.label_parts import Counter, count_contour_pixels, count_lesions, sum_component_dice
 from sweeper.core.metrics import compute_detail_scores
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Collapse, Conditions, Dataset
+from sweeper.core.records import Collapse, Conditions, Dataset, ImageCounts
 from sweeper.core.records.training import FEW_THRESHOLDS, THRESHOLDS
 from sweeper.data import divide_images, open_store
 from sweeper.losses import FAMILIES
@@ -227,7 +227,8 @@ def make_counts(*rows: tuple[int, int, int]) -> np.ndarray[Any, Any]:
     ],
 )
 def test_collapses_are_recognised(counts: np.ndarray[Any, Any], expected: Collapse) -> None:
-    assert judge_collapse(counts) == expected
+    points = ImageCounts(kind="points", images=(0,), points=(0.0,), data=counts[:, None])
+    assert judge_collapse(points, 0.0) == expected
 
 
 def test_classes_that_are_never_predicted_are_listed() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from sweeper.core.events import JobResult, TrainingJob
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
+from sweeper.core.tasks import RULES
 from sweeper.data import divide_images, load_dataset, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
@@ -49,9 +50,9 @@ def train_plainly(dataset: Dataset, seed: int) -> tuple[list[float], list[float]
     """
     store, split = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=seed)
     mean, std = make_normaliser(store, split.train)
-    pixels = dataset.count_class_pixels(split.train)
-    model = build_model(RECIPE, channels=3, class_pixels=pixels, task="binary", seed=seed)
-    average = build_model(RECIPE, channels=3, class_pixels=pixels, task="binary", seed=seed)
+    bias = RULES["binary"].compute_bias(dataset, split.train)
+    model = build_model(RECIPE, channels=3, bias=bias, seed=seed)
+    average = build_model(RECIPE, channels=3, bias=bias, seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=RECIPE.weight_decay, fused=False)
     first_losses, losses, sums = [], [], 0.0
     for step in range(STEPS):

@@ -14,6 +14,7 @@ from torch import nn
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Architecture, Recipe
 from sweeper.core.records import Dataset, Task
+from sweeper.core.tasks import RULES
 from sweeper.data import load_dataset, open_store
 from sweeper.training.batches import normalise_inputs
 from sweeper.training.model import WeightAverage, build_model, copy_initial_model, make_normaliser
@@ -31,7 +32,7 @@ def build(encoder: str, *, arch: str = "unet", depth: int = 3, size: int = 96) -
     recipe = Recipe(arch=arch, encoder=encoder, encoder_depth=depth, size=size)
     device = "cpu" if encoder.startswith(NEEDS_NUMBERS) else "meta"  # no memory, nothing computed
     with torch.device(device):
-        return build_model(recipe, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0)
+        return build_model(recipe, channels=3, bias=(-2.2,), seed=0)
 
 
 @pytest.mark.slow
@@ -82,7 +83,8 @@ def test_unused_stages_are_still_removed():
 
 @pytest.mark.parametrize(("pixels", "task"), [((990, 10), "binary"), ((90, 9, 1, 0), "multiclass")])
 def test_the_output_starts_at_the_log_prior(pixels: tuple[int, ...], task: Task) -> None:
-    model = build_model(SMALL, channels=1, class_pixels=np.array(pixels), task=task, seed=0)
+    start = RULES[task].compute_start(np.array(pixels[RULES[task].first_channel :]), sum(pixels))
+    model = build_model(SMALL, channels=1, bias=start.tolist(), seed=0)
     bias = [m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)][-1].bias
     assert bias is not None
     prior = bias.sigmoid().tolist() if task == "binary" else bias.softmax(0).tolist()
@@ -108,7 +110,7 @@ def test_the_average_follows_weights_and_batchnorm_statistics() -> None:
 
 
 def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny: Dataset) -> None:
-    arguments: dict[str, Any] = {"channels": 3, "class_pixels": tiny.count_class_pixels(), "task": tiny.task}
+    arguments: dict[str, Any] = {"channels": 3, "bias": RULES[tiny.task].compute_bias(tiny)}
     one, two, other = (copy_initial_model(SMALL, seed=seed, **arguments) for seed in (0, 0, 1))
     fresh = build_model(SMALL, seed=0, **arguments)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), fresh.state_dict().values(), strict=True))

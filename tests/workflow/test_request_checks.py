@@ -125,7 +125,7 @@ def test_a_dry_run_of_a_finished_study_plans_no_training(
     end: Collapse, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So does one of a study that learned nothing, which has nothing to confirm."""
-    monkeypatch.setattr("sweeper.training.scores.judge_collapse", lambda _: end)  # four steps learn what they learn
+    monkeypatch.setattr("sweeper.training.scores.judge_collapse", lambda *_: end)  # four steps learn what they learn
     monkeypatch.chdir(tmp_path)
     status, _, err = run_command(capsys, monkeypatch, "--study", "s", "--trials", "4", "--space", TWO_LOSSES)
     assert status == 0, err

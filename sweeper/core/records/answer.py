@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from sweeper.core.base import Record
+from sweeper.core.records.data import OperatingPoint
 from sweeper.core.records.evidence import Scale
 
 
@@ -70,8 +71,9 @@ class Use(Record):
     params: dict[str, float] = Field(default_factory=dict)
     lr: float | None = None
     """Peak learning rate; with a user's script the factor on its own. None = as before."""
-    point: float | None = None
-    """Operating point: a threshold (two classes) or τ; the median over its trainings. None = not known."""
+    point: OperatingPoint | None = None
+    """Operating point: a threshold (two classes), τ, or a threshold for each class (multi-label); the median over its
+    trainings. None = not known."""
     snippet: str = ""
     """Python text that builds loss, optimiser and decision, ready to paste; "" where sweeper has no such loss."""
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sweeper.core.base import Record
+from sweeper.core.records.data import OperatingPoint, Task
 from sweeper.core.records.training import RateRange, SameLoss
 
 
@@ -112,7 +113,7 @@ class FinalistEvidence(Contender):
     trials_completed: int = 0
     """Number of these trials that were trained to the end."""
     run_ids: tuple[str, ...]
-    points: tuple[float, ...]
+    points: tuple[OperatingPoint, ...]
     """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
     miou: Interval
     miou_at_default: float
@@ -254,6 +255,8 @@ class Evidence(Contest):
     """Result of the confirmation."""
 
     classes: tuple[str, ...]
+    task: Task | None = None
+    """None in older studies: binary if there are two classes, else multi-class."""
     finalists: tuple[FinalistEvidence, ...]
     """Best first, by differences on common seeds."""
     scarce: tuple[tuple[str, int], ...] = ()
@@ -262,7 +265,7 @@ class Evidence(Contest):
     """Trainings in each seed, each scored on its own fold; the search saw these images: not held out. None = one, on a
     test split that the search never saw."""
     constant_miou: float
-    """mIoU on the test split of predicting only the most common class (binary: only background)."""
+    """mIoU on the test split of predicting only the most common class (binary: only background; multi-label: all)."""
     others: tuple[OtherMeasure, ...] = ()
     at_plain: tuple[Comparison, ...] = ()
     """Pairs of `comparisons` for the same trainings at 0.5 (τ = 0); () if no operating point was tuned."""

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from sweeper.core.base import Array, Record
 from sweeper.core.recipe import Recipe
-from sweeper.core.records.data import Dataset, UserLoss
+from sweeper.core.records.data import Dataset, OperatingPoint, Task, UserLoss
 
 BINS = 512
 """Logit bins of a binary histogram."""
@@ -143,6 +143,7 @@ class ImageCounts(Record):
 
     binary (`kind="histogram"`): data (n, 2, 512) — per image, true class and logit bin; the 512 bins are uniform
     over the logit range [−12, 12], outliers in the end bins, so that edge 256 is logit 0.
+    multilabel (`kind="histogram"`): data (n, C, 2, 512) — the same for each class.
     multiclass (`kind="points"`): data (n, T, C, 3) — per image, τ of `points` and class: true positives, false
     positives, false negatives.
     """
@@ -151,11 +152,17 @@ class ImageCounts(Record):
     images: tuple[int, ...]
     """Indices into `Dataset.images`; () = the counts are one row, summed over all images."""
     points: Points
-    """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
+    """Independent classes: thresholds as probabilities, one per inner bin edge (511). Multi-class: values of τ."""
     data: Array
     parts: ImageCounts | None = None
     """Counts of label maps for the metric (`sweeper.core.label_parts`), of kind `points`, at 15 thresholds or all τ;
     None if the metric uses the counts themselves."""
+
+    @property
+    def task(self) -> Task:
+        """Task whose logits were counted; of `parts` that of the counts which have them."""
+        tasks: dict[tuple[str, int], Task] = {("histogram", 3): "binary", ("histogram", 4): "multilabel"}
+        return tasks.get((self.kind, self.data.ndim), "multiclass")
 
     @property
     def summed(self) -> ImageCounts:
@@ -210,11 +217,11 @@ class PartScores(Record):
 
     value: float
     """The objective on these images, finite, in [−1, 1]."""
-    point: float
-    """Operating point chosen on them: threshold as a probability (binary) or τ (multi-class)."""
+    point: OperatingPoint
+    """Operating point chosen on them."""
     chosen: MetricScores
     default: MetricScores
-    """At 0.5 (binary) or τ = 0 (multi-class)."""
+    """At 0.5 or τ = 0."""
     images: int
     """Number of them."""
 
@@ -271,7 +278,7 @@ class Predictions(Record):
 
     images: tuple[int, ...]
     masks: tuple[Array, ...]
-    """(H, W) uint8 class indices, one per image."""
+    """(H, W) label maps as in the store, one per image."""
 
 
 class TrainedBy(Record):

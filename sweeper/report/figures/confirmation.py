@@ -18,7 +18,8 @@ from sweeper.core.metrics import (
     select_metric_counts,
 )
 from sweeper.core.point_choice import score_all_points
-from sweeper.core.records import FinalistEvidence, Scale, TrialResult
+from sweeper.core.records import FinalistEvidence, OperatingPoint, Scale, TrialResult
+from sweeper.core.tasks import TaskRules
 from sweeper.core.text import join_words
 from sweeper.evidence.replicates import get_own_point
 from sweeper.report.facts import ReportFacts, find_difference, group_confirmations, group_replicates, list_seed_scores
@@ -112,7 +113,7 @@ class _SweptScores:
     """(T,)"""
     values: Floats
     """(seeds, T)"""
-    chosen: tuple[float, ...]
+    chosen: tuple[OperatingPoint, ...]
     """Each seed's chosen point; with folds their median."""
     own: tuple[float, ...]
     """Score of each seed at its trainings' chosen points."""
@@ -161,22 +162,22 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
         if main:
             low, high = swept.values.min(axis=0), swept.values.max(axis=0)
             axes.fill_between(x, low, high, color=colour, alpha=BAND, lw=0)
-        marker = None if facts.is_binary else "o"
+        marker = "o" if facts.rules.is_exclusive else None
         axes.plot(x, swept.values.mean(axis=0), color=colour, label=escape_figure_text(name), marker=marker, ms=4,
                   lw=1.6 if main else 1.0, zorder=order)  # fmt: skip
-        axes.plot([x[swept.find_nearest(point)] for point in swept.chosen], swept.own, "D", color=colour, mew=0,
-                  ms=6.5 if main else 4.5, zorder=order + 1)  # fmt: skip
+        places = [x[swept.find_nearest(float(np.mean(point)))] for point in swept.chosen]
+        axes.plot(places, swept.own, "D", color=colour, mew=0, ms=6.5 if main else 4.5, zorder=order + 1)
         if main:
             default = float(swept.values[:, swept.find_nearest(facts.default_point)].mean())
             sentences.append(
                 f"{format_code(name)} scores {format_number(default)} {facts.default_name} and "
                 f"{format_number(float(np.mean(swept.own)))} "
-                f"at the {facts.point_name} chosen on validation ({_format_span(swept.chosen, facts.is_binary)})"
+                f"at the {facts.point_name} chosen on validation ({_format_span(swept.chosen, facts.rules)})"
             )
     _make_ticks(axes, facts)
     evidence = facts.evidence
     if (
-        facts.metric == Scale().score and facts.is_binary and evidence is not None
+        facts.metric == Scale().score and not facts.rules.is_exclusive and evidence is not None
     ):  # start the axis near the constant prediction
         top = max(float(swept.values.max()) for swept in swept_finalists)
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
@@ -196,7 +197,8 @@ def _draw_recall_and_precision(axes: Axes, facts: ReportFacts, finalist: Finalis
     """Draw both at every operating point of a finalist, for all its trainings together; return the explanation."""
     tests = [run.test for r in group_replicates(facts, finalist) for run in r.runs_with_counts if run.test is not None]
     counts = np.sum([count_at_all_points(test.summed)[0] for test in tests], axis=0)  # (T, C, 3)
-    marked = find_present_classes(counts[:1]) & ([False, True] if facts.is_binary else True)
+    marked = find_present_classes(counts[:1])
+    marked[: facts.rules.first_channel] = False
     places, point = [_place_on_axis(facts, p) for p in tests[0].points], float(np.median(finalist.points))
     at, parts = int(np.abs(np.asarray(tests[0].points) - point).argmin()), []
     for name, measure, style in (("recall", compute_recall, "-"), ("precision", compute_precision, (0, (1, 1)))):
@@ -205,7 +207,7 @@ def _draw_recall_and_precision(axes: Axes, facts: ReportFacts, finalist: Finalis
         axes.plot(places[at], values[at], "D", color=CHOSEN, mew=0, ms=6.5)
         parts.append(f"{name} {format_number(float(values[at]))}")
     axes.set_ylabel("recall, precision")
-    of_what = f"of {escape_md(facts.classes[1])}" if facts.is_binary else "mean over the classes"
+    of_what = f"of {escape_md(facts.classes[1])}" if facts.rules.first_channel else "mean over the classes"
     return (
         f"Below: recall (line) and precision (dotted) with {format_code(finalist.family)}, {of_what}; at "
         f"{facts.point_name} {format_number(point, 2)}: {join_words(parts)}. `sweeper predict --threshold X` takes "
@@ -215,16 +217,17 @@ def _draw_recall_and_precision(axes: Axes, facts: ReportFacts, finalist: Finalis
 
 def _place_on_axis(facts: ReportFacts, point: float) -> float:
     """Return a point's place on the axis: thresholds on the logit scale, where the stored ones are uniform."""
-    return float(np.log(point / (1 - point))) if facts.is_binary else point
+    return point if facts.rules.is_exclusive else float(np.log(point / (1 - point)))
 
 
 def _make_ticks(axes: Axes, facts: ReportFacts) -> None:
-    if facts.is_binary:
+    if not facts.rules.is_exclusive:
         marks = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
         axes.set_xticks([_place_on_axis(facts, m) for m in marks], labels=[f"{m:g}" for m in marks])
         axes.set_xlim(_place_on_axis(facts, 0.0003), _place_on_axis(facts, 0.9997))
 
 
-def _format_span(points: Sequence[float], binary: bool) -> str:
-    low, high = (format_number(p, 2) for p in (min(points), max(points)))
-    return low if low == high else f"{low} to {high}" if binary else f"τ from {low} to {high}"
+def _format_span(points: Sequence[OperatingPoint], rules: TaskRules) -> str:
+    values = np.array(points)
+    low, high = (format_number(p, 2) for p in (values.min(), values.max()))
+    return low if low == high else f"τ from {low} to {high}" if rules.is_exclusive else f"{low} to {high}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -67,12 +68,13 @@ def draw_predictions(facts: ReportFacts) -> DrawnFigure | str:
     pairs = find_common_runs(facts)
     if not pairs or facts.chosen is None or facts.rival is None:
         return "there are no two finalists with a common seed to set side by side"
-    first, second = (_list_kept_maps(pair[side] for pair in pairs) for side in (0, 1))
+    show = partial(facts.rules.make_display_map, classes=len(facts.classes))
+    first, second = (_list_kept_maps((pair[side] for pair in pairs), show) for side in (0, 1))
     answers = {i: (first[i], second[i]) for i in first if i in second and first[i].shape == second[i].shape}
     if not answers:
         return "the confirmation trainings kept no predictions of the same test images"
     scored = score_images(facts, facts.chosen, facts.rival)
-    rows = _choose_rows(answers, pixels, scored)
+    rows = _choose_rows(answers, pixels, show, scored)
     names = [f.family for f in (facts.chosen, facts.rival)]
     figure = _draw_rows(facts, rows, ["image", "truth", *(escape_figure_text(name, 20) for name in names)])
     caption = _make_caption(facts, rows, pairs[0][0], names, [first - second for first, second in scored.values()])
@@ -84,14 +86,15 @@ def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[s
     columns = len(titles)
     shapes = [min(row.image.shape[0] / row.image.shape[1], 1.8) for row in rows]
     height = sum((WIDTH - 0.4) / columns * shape + 0.2 for shape in shapes)
-    colours = make_palette(len(facts.classes), PALE_GROUND)
+    colours = make_palette(len(facts.rules.list_shown_classes(facts.classes)), PALE_GROUND)
     used = {int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)}
     entries = _make_legend_entries(facts, colours, used)
     figure = make_figure(height + 0.35 + 0.2 * (-(-len(entries) // 3)))
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=shapes)
     for axes, row in zip(grid, rows, strict=True):
-        panels = [make_rgb(row.image), _draw_truth(row, colours, facts.is_binary)]
-        panels += [_draw_answer(row, answer, colours, facts.is_binary) for answer in (row.first, row.second)]
+        binary = facts.rules.first_channel > 0
+        panels = [make_rgb(row.image), _draw_truth(row, colours, binary)]
+        panels += [_draw_answer(row, answer, colours, binary) for answer in (row.first, row.second)]
         for axis, panel in zip(axes, panels, strict=True):
             # Without interpolation the file is smaller, and classes are not blended.
             axis.imshow(panel, interpolation="none")
@@ -107,18 +110,21 @@ def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[s
     return figure
 
 
-def _list_kept_maps(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
-    """Return image → label map, from the first training that kept one."""
+def _list_kept_maps(runs: Iterable[TrialResult], show: Callable[[Bytes], Bytes]) -> dict[int, Bytes]:
+    """Return image → label map for display, from the first training that kept one."""
     maps: dict[int, Bytes] = {}
     for run in runs:
         if run.predictions is not None:
             for index, mask in zip(run.predictions.images, run.predictions.masks, strict=True):
-                maps.setdefault(index, np.asarray(mask))
+                maps.setdefault(index, show(np.asarray(mask)))
     return maps
 
 
 def _choose_rows(
-    answers: Mapping[int, tuple[Bytes, Bytes]], pixels: Pixels, scored: Mapping[int, tuple[float, ...]]
+    answers: Mapping[int, tuple[Bytes, Bytes]],
+    pixels: Pixels,
+    show: Callable[[Bytes], Bytes],
+    scored: Mapping[int, tuple[float, ...]],
 ) -> list[_ImageRow]:
     """Return the largest wins, a median image and the largest losses, from furthest ahead to furthest behind."""
     gaps = {i: scored[i][0] - scored[i][1] for i in answers if i in scored}
@@ -130,7 +136,8 @@ def _choose_rows(
     for place, index in enumerate(picked):
         kind = "ahead" if gaps[index] > 1e-9 else "behind" if gaps[index] < -1e-9 else "level"
         kind = "median" if len(ranked) > 2 * WINS + 1 and place == WINS else kind
-        (image, truth), (first, second), (miou, other) = pixels(index), answers[index], scored[index]
+        (image, labels), (first, second), (miou, other) = pixels(index), answers[index], scored[index]
+        truth = show(labels)
         part = find_densest_window((first != second) & (truth != IGNORE), DETAIL)
         panels = image[part], truth[part], first[part], second[part]
         rows.append(_ImageRow(index, kind, *panels, (miou, other), detail=panels[1].shape != truth.shape))
@@ -170,14 +177,14 @@ def _colour_mask(mask: Bytes, colours: Bytes) -> Bytes:
 
 
 def _make_legend_entries(facts: ReportFacts, colours: Bytes, used: set[int]) -> list[Patch]:
-    if facts.is_binary:
+    if facts.rules.first_channel:
         name = format_class_label(facts.classes, 1)
         return [
             Patch(color=HIT, label=f"{name} found"),
             Patch(color=FALSE_ALARM, label="false alarm"),
             Patch(color=MISS, label=f"{name} missed"),
         ]
-    return make_class_patches(facts.classes, colours, used)
+    return make_class_patches(facts.rules.list_shown_classes(facts.classes), colours, used)
 
 
 def _make_caption(
@@ -189,7 +196,7 @@ def _make_caption(
         f"Where {chosen} is most ahead of {rival}, at the median, and most behind, of the test images whose "
         f"predictions were kept; seed {first.spec.seed}, each at its own {facts.point_name}."
     )
-    if not facts.is_binary:
+    if not facts.rules.first_channel:
         text += " Full colour: the two differ."
     if any(row.detail for row in rows):
         text += f" Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole image."
