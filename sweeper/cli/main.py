@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -19,7 +20,7 @@ from sweeper.cli.signals import end_like_ctrl_c
 from sweeper.cli.terminal import echo_lines
 from sweeper.core.errors import OutputError, SweeperError, get_cause
 from sweeper.core.redact import redact
-from sweeper.core.text import suggest_correction
+from sweeper.core.text import suggest_or_list
 from sweeper.system.machine import explain_machine_limit
 from sweeper.system.streams import check_output, make_streams_tolerant
 from sweeper.version import __version__
@@ -76,7 +77,8 @@ class LazyGroup(click.Group):
         """
         if args[0] not in COMMANDS:
             refuse_replaced(f"sweeper {args[0]}")
-            ctx.fail(f"no such command, {args[0]!r}{suggest_correction(args[0], COMMANDS)}")
+            place = f"; of this folder it is `sweeper run {args[0]}`" * Path(args[0]).exists()
+            ctx.fail(f"no such command, {args[0]!r}{place or suggest_or_list(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

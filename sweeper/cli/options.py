@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from sweeper.cli.replaced import refuse_replaced, refuse_replaced_variables
 from sweeper.core.paths import expand_user
 from sweeper.core.redact import hide_command_secrets
+from sweeper.core.text import join_words, suggest_or_list
 from sweeper.workflow.settings import parse_duration
 
 _EMPTY_OPTION = re.compile(r"--[\w-]+=")
@@ -50,7 +51,7 @@ class SweeperCommand(click.Command):
         except click.NoSuchOption as error:
             refuse_replaced(f"{self.name} {error.option_name}")
             refuse_replaced(error.option_name)
-            raise
+            raise click.UsageError(f"no such option, {error.option_name}{self._suggest_option(error)}", ctx) from error
         except click.UsageError as error:
             text = error.format_message()
             if text.startswith("Got unexpected extra argument") and {"--images", "--masks"} & {*given}:
@@ -64,6 +65,22 @@ class SweeperCommand(click.Command):
         if empty:
             raise click.UsageError(f"a value must not be empty, got {', '.join(empty)}; give it, or leave it out", ctx)
         return rest
+
+    def _suggest_option(self, error: click.NoSuchOption) -> str:
+        """Return what is nearest to a wrong option: an argument of its name, another command's option, one of these."""
+        from sweeper.cli.main import COMMANDS, cli
+
+        given, context = error.option_name, click.Context(cli)
+        if given.removeprefix("--") in {param.name for param in self.params if isinstance(param, click.Argument)}:
+            return f"; {given.removeprefix('--').upper()} is given without it"
+        commands = {name: cli.get_command(context, name) for name in COMMANDS}
+        owners = [f"`sweeper {name}`" for name, one in commands.items() if one and given in _list_options(one)]
+        of_others = f"; it is an option of {join_words(owners)}"
+        return of_others if owners else suggest_or_list(given, _list_options(self))
+
+
+def _list_options(command: click.Command) -> list[str]:
+    return [name for param in command.params for name in param.opts if name.startswith("--")]
 
 
 def _list_variables(ctx: click.Context) -> list[str]:

@@ -47,6 +47,8 @@ REPLACED = {
     "--point": "is `--threshold` now",
     "--rope": "is `--margin` now",
     "--timeout": "is `--time` now",
+    "run --families": "is `--space dice_ce,tversky`, which names the losses to compare",
+    "run --losses": "is of `sweeper confirm`; here `--space dice_ce,tversky` names the losses to compare",
     "run --data": "is the argument DATA now",
     "run --time-limit": "is gone: `--time` also ends a training that hangs",
 }

@@ -15,7 +15,7 @@ from sweeper.cli.terminal import echo_lines, echo_result
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import CACHE
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import escape_for_display, format_count, format_duration
+from sweeper.core.text import escape_for_display, format_count, format_duration, suggest_or_list
 
 if TYPE_CHECKING:
     from sweeper.workflow.status import StatusRow
@@ -30,6 +30,18 @@ class StudiesGroup(SweeperCommand, click.Group):
         """Insert `list` if no action is given."""
         has_action = args and (args[0] in HELP or not args[0].startswith("-"))
         return super().parse_args(ctx, args if has_action else ["list", *args])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the action.
+
+        Raises:
+            click.UsageError: if it does not exist, with a similar name.
+        """
+        if args[0] not in self.commands:
+            ctx.fail(f"no such action, {args[0]!r}{suggest_or_list(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=StudiesGroup, context_settings={"help_option_names": HELP})

@@ -22,7 +22,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import get_experiments_place, get_view_place
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_comparison_resume_command, format_places, format_sync_command, suggest_correction
+from sweeper.core.text import format_comparison_resume_command, format_places, format_sync_command, suggest_or_list
 from sweeper.system.postgres import make_sqlalchemy_url
 
 LAST_LINES = 20
@@ -103,11 +103,11 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
 
     prepared = list_prepared_studies(tracking_uri)
     if study not in {None, *prepared}:
+        near, sync = suggest_or_list(str(study), prepared), format_sync_command("STUDY", tracking=tracking_uri)
         raise UsageError(
             f"STUDY must be one that MLflow at {hide_address_secrets(tracking_uri)} has, with its views, got {study!r}"
-            f"{suggest_correction(str(study), prepared)}; the newest are: {', '.join(list(prepared)[:5]) or 'none'}. "
-            f"To write another one there: {format_sync_command('STUDY', tracking=tracking_uri)}. To write a "
-            f"comparison: {format_comparison_resume_command('STUDY', format_places(tracking_uri))}"
+            f"{near}. To write another one there: {sync}. To write a comparison: "
+            f"{format_comparison_resume_command('STUDY', format_places(tracking_uri))}"
         )
     everything = f"  all studies: {base}/{get_experiments_place()}"
     if not prepared:

@@ -209,16 +209,16 @@ def format_ratio(ratio: float) -> str:
     return f"{format_significant(ratio)}:1"
 
 
-def suggest_correction(name: str, candidates: Iterable[str]) -> str:
-    """Return `, did you mean …?` for a likely typing error, else an empty text."""
+def suggest_correction(name: str, candidates: Iterable[str], otherwise: str = "") -> str:
+    """Return `, did you mean …?` for a likely typing error, else `otherwise`."""
     close = difflib.get_close_matches(str(name), list(candidates), n=1)
-    return f", did you mean `{close[0]}`?" if close else ""
+    return f", did you mean `{close[0]}`?" if close else otherwise
 
 
-def suggest_or_list(name: str, candidates: Sequence[str]) -> str:
+def suggest_or_list(name: str, candidates: Iterable[str]) -> str:
     """Return `, did you mean …?` for a likely typing error, else the candidates: `; there are a, b and c`."""
-    near = suggest_correction(name, candidates)
-    return near or f"; there are {abbreviate_names(candidates, most=8) or 'none'}"
+    names = list(candidates)
+    return suggest_correction(name, names, f"; there are {abbreviate_names(names, most=8) or 'none'}")
 
 
 def suggest_path(path: Path, fits: Callable[[Path], bool] = Path.exists) -> str:

@@ -43,8 +43,12 @@ def read_table(path: Path) -> pd.DataFrame:
         ScoresError: if it is neither, or has no columns.
     """
     if not path.is_file():
-        rule = "a regular file of scores, or a folder of nnU-Net's results, must be there, got none"
-        raise ScoresError(str(path), [rule + suggest_path(path)])
+        rule = (
+            f"a regular file of scores, or a folder of nnU-Net's results, must be there, got none{suggest_path(path)}"
+        )
+        raise ScoresError(
+            str(path), [f"{rule}; {MLFLOW}{path} would be an experiment, `sweeper report` is for studies"]
+        )
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)

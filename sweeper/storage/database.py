@@ -91,7 +91,9 @@ def check_optuna_schema(url: str) -> None:
 def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
     path = require_database_file(url)
     if not create and not path.exists():
-        raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
+        raise MissingStudyError(
+            f"no study is here, as there is no file {path}; go to the folder of the sweep, or name its --storage"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Creating the tables in several processes at once would fail in all except the first.
     with lock_database_creation(path, _make_tables if create else None):

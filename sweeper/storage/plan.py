@@ -13,7 +13,7 @@ from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.own_metric import register_metric
 from sweeper.core.recipe import FORMER
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
-from sweeper.core.text import shorten, suggest_correction
+from sweeper.core.text import shorten, suggest_or_list
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import register_user_losses
 from sweeper.storage.record_format import MACHINE, OPTIONS, PLAN, pack, pack_value, unpack, unpack_value
@@ -132,10 +132,7 @@ def read_plan(storage: RetryingStorage, name: str) -> StudyPlan:
 
 
 def _explain_missing_study(name: str, names: Sequence[str]) -> MissingStudyError:
-    newest = ", ".join(names[-5:]) or "none"
-    return MissingStudyError(
-        f"there is no study {name!r} in this storage{suggest_correction(name, names)}; the newest are: {newest}"
-    )
+    return MissingStudyError(f"there is no study {name!r} in this storage{suggest_or_list(name, names[::-1])}")
 
 
 def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:

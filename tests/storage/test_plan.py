@@ -36,7 +36,7 @@ def test_creating_an_existing_study_and_reading_a_missing_one_are_refused(tmp_pa
     studies.create_study(storage, "s", new_plan())
     with pytest.raises(StudyError, match="--resume"):
         studies.create_study(storage, "s", new_plan())
-    with pytest.raises(StudyError, match="the newest are: s"):
+    with pytest.raises(StudyError, match="there are s"):
         studies.read_plan(storage, "other")
 
 
