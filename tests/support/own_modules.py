@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.losses.families import FAMILIES
+from sweeper.losses.own_losses import OWN
+
 
 @contextmanager
 def own_module(name: str, source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Make a module importable from the working folder, which `folder` becomes; unload it afterwards."""
+    """Make a module importable from the working folder, which `folder` becomes; forget it and its losses afterwards."""
+    families, own = dict(FAMILIES), dict(OWN)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (folder / f"{name}.py").write_text(source)
@@ -20,3 +24,6 @@ def own_module(name: str, source: str, folder: Path, monkeypatch: pytest.MonkeyP
         yield name
     finally:
         sys.modules.pop(name, None)
+        for table, before in ((FAMILIES, families), (OWN, own)):
+            for added in table.keys() - before.keys():
+                del table[added]
