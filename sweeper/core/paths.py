@@ -112,7 +112,6 @@ class ReportPaths:
         self.trainings = self.folder / "trainings.csv"
         self.loss = self.folder / "loss.py"
         self.split = self.folder / "split.csv"
-        self.paper = self.folder / "paper.tex"
         self.figures = self.folder / "figures"
 
 

@@ -26,7 +26,7 @@ def write_report(
     pixels: Pixels | None = None,
     report_alive: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
-    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, paper.tex, figures/*.svg}`.
+    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
 
     An earlier report is replaced. The study may be in any state: the report says if there is no trial, or if without
     `pixels` no predictions are drawn. `report_alive` is called meanwhile, as a heartbeat.
@@ -39,7 +39,6 @@ def write_report(
     from sweeper.report.figures import draw_all
     from sweeper.report.html import write_page
     from sweeper.report.markdown import render_report
-    from sweeper.report.paper import format_for_paper
     from sweeper.report.tables import write_csv, write_split
 
     paths = ReportPaths(out, sweep.study)
@@ -48,6 +47,5 @@ def write_report(
     paths.recommendation.write_text(format_json(document.document), "utf-8")
     write_csv(facts.frame, paths.trials)
     write_split(sweep.conditions.dataset, search_split(facts), paths.split)
-    paths.paper.write_text(format_for_paper(facts), "utf-8")
     write_page(render_report(facts, figures), paths.markdown)
     return paths

@@ -13,7 +13,6 @@ from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.report.facts import collect_facts
 from sweeper.report.markdown import format_note, render_report
-from sweeper.report.paper import format_for_paper
 from sweeper.workflow.conclude import Conclusion, ReportedStudy
 from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from sweeper.workflow.options import resolve_request
@@ -39,7 +38,6 @@ def list_surfaces(
         "report": render_report(facts, NO_FIGURES).replace("\u00a0", " ").split("<summary>Words")[0],
         "terminal": format_answer(document, 500),
         "MLflow": summary.note + str(summary.tags),
-        "LaTeX": format_for_paper(facts),
         "note": format_note(document),
     }
 
