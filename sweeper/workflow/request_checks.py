@@ -71,8 +71,9 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> Settin
     if settings.study is not None:
         studies.check_name(settings.study)
     check_exclusive_options(settings)
-    words = list_named_losses(settings.space or "")
-    named = words or (() if settings.space is None else read_space_file(settings.space).losses)
+    space = settings.space or "full"
+    words = list_named_losses(space)
+    named = words or read_space_file(space).losses
     if more := sorted({*filter(is_own_loss, named)} - {*settings.loss}):
         settings = settings.model_copy(update={"loss": (*settings.loss, *more)})
     check_script_options(settings)
@@ -85,8 +86,8 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> Settin
     families = {parse_loss(word, "--space: ")[0] for word in words}
     if words and parse_loss(present := settings.present or PRESENT)[0] not in families:
         settings = settings.model_copy(update={"space": ",".join((present, *words))})
-    elif settings.space is not None and not words:
-        load_space(settings.space)  # checked against the data's task once the data are read
+    elif not words:
+        load_space(space)  # checked against the data's task once the data are read
     if settings.model is not None:
         find_code(settings.model, "--model")
     load_metric_code(settings.metric)
