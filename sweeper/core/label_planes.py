@@ -5,6 +5,7 @@ Such a map is cut, turned, tiled and shrunk like a map of class indices; only lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,14 @@ def choose_label_type(classes: int) -> np.dtype[np.unsignedinteger[Any]]:
 
 
 def get_ignored_label(kind: npt.DTypeLike) -> int:
-    """Return the value of pixels without a label in label maps of this type: its largest, 255 for uint8."""
-    return int(np.iinfo(kind).max)
+    """Return the value of pixels without a label in label maps of this type: its largest that is an int64."""
+    return int(min(np.iinfo(kind).max, np.iinfo(np.int64).max))
 
 
-def pack_planes(planes: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_]) -> LabelMap:
-    """Pack the masks of classes, (C, H, W), into a label map, (H, W); pixels of `ignored` (H, W) have no label."""
+def pack_planes(planes: Sequence[npt.NDArray[np.bool_]], ignored: npt.NDArray[np.bool_]) -> LabelMap:
+    """Pack the masks of C classes, (H, W) each, into a label map, (H, W); pixels of `ignored` (H, W) have no label."""
     kind = choose_label_type(len(planes))
-    packed = np.zeros(planes.shape[1:], dtype=kind)
+    packed = np.zeros(ignored.shape, dtype=kind)
     for number, plane in enumerate(planes):
         packed |= plane.astype(kind) << kind.type(number)
     packed[ignored] = get_ignored_label(kind)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-import numpy as np
-
-from sweeper.core.records import IGNORE, Dataset, ImageInfo
+from sweeper.core.records import Dataset, ImageInfo
 from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_words import describe_absent_classes
 from sweeper.data.label_values import abbreviate
@@ -26,6 +24,7 @@ def assemble(
     sides: Sequence[SplitAssignment],
     warnings: Sequence[str] = (),
     turns: Sequence[int] | None = None,
+    is_multilabel: bool = False,
 ) -> Dataset:
     """Finish, digest and publish the store of `writer`, and describe it.
 
@@ -34,18 +33,19 @@ def assemble(
         name: for display.
         source: data source as the user gave it.
         format_name: the reader's name; None for synthetic images.
-        classes: names in index order.
+        classes: names in index order; without a background in a multi-label set.
         stems: names of the images, ascending.
         sides: given split and group of each image.
         warnings: warnings of the reader, to which more are added.
         turns: EXIF orientations that the labels may still need (1 = none); None = no image has one.
+        is_multilabel: whether the masks hold bits of classes.
     """
     store = writer.finish()
     hashes, counts = [], []
     for index in range(len(store)):
         mask = store.get_mask(index)
         hashes.append((compute_pixel_hash(store.get_image(index)), compute_pixel_hash(mask)))
-        counts.append(count_labels(mask))
+        counts.append(count_labels(mask, len(classes) * is_multilabel)[int(is_multilabel) :])
     digest = compute_content_digest(classes, hashes, sides)
     folder = writer.publish(digest.removeprefix("sha256:"))
     images = tuple(
@@ -54,7 +54,7 @@ def assemble(
             height=height,
             width=width,
             pixels=tuple(int(n) for n in row[: len(classes)]),
-            ignored=int(row[IGNORE]),
+            ignored=int(row[-1]),
             split=side.split,
             group=side.group,
             open_turn=turn,
@@ -68,7 +68,7 @@ def assemble(
         source=source,
         format=format_name,
         digest=digest,
-        task="binary" if len(classes) == 2 else "multiclass",
+        task="multilabel" if is_multilabel else "binary" if len(classes) == 2 else "multiclass",
         classes=classes,
         channels=store.channels,
         synthetic=format_name is None,
@@ -85,7 +85,7 @@ def _list_warnings(
     warnings = []
     if line := describe_absent_classes(classes, [any(p.pixels[i] for p in images) for i in range(len(classes))]):
         warnings.append(line)
-    bare = [p.stem for p in images if not any(p.pixels)]
+    bare = [p.stem for p in images if not p.labelled]
     if bare:
         one, more = "image has no labelled pixel at all and teaches", "images have no labelled pixel at all and teach"
         warnings.append(f"{format_count(len(bare), one, more)} nothing: {abbreviate(bare)}.")
@@ -93,9 +93,7 @@ def _list_warnings(
     leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
     warnings += _warn_of_equals(images, [h[0] for h in hashes], "the same pixels", leak)
     # Masks of a single class are often identical by nature; others are not.
-    drawn = [
-        h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
-    ]
+    drawn = [None if p.is_uniform else h[1] for p, h in zip(images, hashes, strict=True)]
     warnings += _warn_of_equals(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
     return tuple(warnings)
 

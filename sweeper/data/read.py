@@ -101,7 +101,7 @@ def read_dataset(
         writer.finish()
         names, table = classes
         if (table != np.arange(256)).any():
-            writer.relabel(table)
+            writer.relabel(table.__getitem__)
         dataset = assemble(
             writer,
             name=place.name_of_set,

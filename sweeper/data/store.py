@@ -3,9 +3,11 @@
 A store is a folder with three files:
 
     images.bin   uint8 or little-endian uint16, one image after the other, each (H, W, channels) in C order
-    masks.bin    uint8, one mask after the other, each (H, W) in C order; 255 = ignore
+    masks.bin    uint8, one mask after the other, each (H, W) in C order: class indices, or the bits of the classes of
+                 a multi-label task (`core/label_planes.py`), then little-endian uint16 to uint64 for more than 7;
+                 the largest number, 255 in uint8, = ignore
     index.json   {"format": 2, "channels": C, "sizes": [[H, W], …], "crc32": {"images.bin": …, "masks.bin": …}}, and
-                 "dtype": "uint16" for such images; written last
+                 "dtype" and "mask_dtype" of images and masks that are not uint8; written last
 
 A folder becomes a store by one rename, so that readers see the whole store or none.
 """
@@ -19,22 +21,24 @@ import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
+from sweeper.core.label_planes import LabelMap, get_ignored_label
+from sweeper.core.records import IGNORE
 
 Pixels = npt.NDArray[np.uint8]
 ImagePixels = npt.NDArray[np.uint8 | np.uint16]
 
 FORMAT = 2
 _FILES = ("images.bin", "masks.bin")
-_TYPES: dict[str, type[np.uint8 | np.uint16]] = {"uint8": np.uint8, "uint16": np.uint16}
+_TYPES = {"dtype": ("uint8", "uint16"), "mask_dtype": ("uint8", "uint16", "uint32", "uint64")}
 _CHUNK = 1 << 24
 _COUNTED = 1 << 22
 """Pixels counted at a time."""
@@ -48,19 +52,32 @@ class PixelStore:
     """Read-only views of the decoded pixels of one data set; cheap to open, safe to share between processes."""
 
     def __init__(
-        self, folder: Path, channels: int, sizes: Sequence[tuple[int, int]], dtype: npt.DTypeLike = np.uint8
+        self,
+        folder: Path,
+        channels: int,
+        sizes: Sequence[tuple[int, int]],
+        dtype: npt.DTypeLike = np.uint8,
+        mask_dtype: npt.DTypeLike = np.uint8,
     ) -> None:
         self.folder = folder
         self.channels = channels
         self.dtype = np.dtype(dtype)
         """Type of the images: uint8, or uint16 if every image has 16 bits."""
+        self.mask_dtype = np.dtype(mask_dtype)
+        """Type of the masks: uint8, or a wider one for the bits of more than 7 classes."""
+        self.ignored_label = get_ignored_label(mask_dtype)
+        """Label of pixels without a class."""
         self.sizes = tuple(sizes)
         """(height, width) of each image, in pixels."""
         areas = np.array([height * width for height, width in self.sizes], dtype=np.int64)
         self._starts = np.concatenate([[0], areas.cumsum()])
-        stored = self.dtype.newbyteorder("<")
-        self._images: ImagePixels = np.memmap(folder / "images.bin", dtype=stored, mode="r").view(np.ndarray)
-        self._masks: Pixels = np.memmap(folder / "masks.bin", dtype=np.uint8, mode="r").view(np.ndarray)
+        types = (self.dtype.newbyteorder("<"), self.mask_dtype.newbyteorder("<"))
+        self._images: ImagePixels
+        self._masks: LabelMap
+        self._images, self._masks = (
+            np.memmap(folder / name, dtype=kind, mode="r").view(np.ndarray)
+            for name, kind in zip(_FILES, types, strict=True)
+        )
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -88,13 +105,13 @@ class PixelStore:
         view: Pixels = scaled.clip(0, 255).astype(np.uint8)
         return view
 
-    def get_mask(self, index: int) -> Pixels:
-        """Return mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
+    def get_mask(self, index: int) -> Any:
+        """Return mask `index` as a read-only view, (H, W) of `mask_dtype`: class indices, or bits of classes."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         self._check_whole(self._masks)
         return self._masks[start:stop].reshape(self.sizes[index])
 
-    def _check_whole(self, pixels: ImagePixels) -> None:
+    def _check_whole(self, pixels: ImagePixels | LabelMap) -> None:
         """Refuse a truncated file: reading past its end would kill the process (SIGBUS).
 
         Raises:
@@ -127,14 +144,16 @@ class StoreWriter:
     It is a context manager that deletes the folder at the end, unless it was published.
     """
 
-    def __init__(self, cache: Path, channels: int, dtype: npt.DTypeLike = np.uint8) -> None:
+    def __init__(
+        self, cache: Path, channels: int, dtype: npt.DTypeLike = np.uint8, mask_dtype: npt.DTypeLike = np.uint8
+    ) -> None:
         self.cache = cache
         cache.mkdir(parents=True, exist_ok=True)
         # tempfile would make it private, and other users of the cache could not read it.
         self.folder = cache / f".writing-{uuid.uuid4().hex}"
         self.folder.mkdir()
         self.channels = channels
-        self.dtype = np.dtype(dtype)
+        self.dtype, self.mask_dtype = np.dtype(dtype), np.dtype(mask_dtype)
         self._sizes: list[tuple[int, int]] = []
         self._sums = dict.fromkeys(_FILES, 0)
         self._images: BinaryIO = (self.folder / "images.bin").open("wb")
@@ -148,11 +167,12 @@ class StoreWriter:
         self._masks.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def append(self, image: ImagePixels, mask: Pixels) -> None:
-        """Add one image, (H, W, channels) of the store's dtype, with its mask, (H, W) uint8."""
+    def append(self, image: ImagePixels, mask: LabelMap) -> None:
+        """Add one image, (H, W, channels) of the store's dtype, with its mask, (H, W) of its mask_dtype."""
         pixels = np.ascontiguousarray(image, dtype=self.dtype.newbyteorder("<"))
-        for name, file, array in zip(_FILES, (self._images, self._masks), (pixels, mask), strict=True):
-            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        labels = np.ascontiguousarray(mask, dtype=self.mask_dtype.newbyteorder("<"))
+        for name, file, array in zip(_FILES, (self._images, self._masks), (pixels, labels), strict=True):
+            data = array.reshape(-1).view(np.uint8).data
             self._sums[name] = zlib.crc32(data, self._sums[name])
             file.write(data)
         self._sizes.append((mask.shape[0], mask.shape[1]))
@@ -162,23 +182,26 @@ class StoreWriter:
         self._images.close()
         self._masks.close()
         self._write_index()
-        return PixelStore(self.folder, self.channels, self._sizes, self.dtype)
+        return PixelStore(self.folder, self.channels, self._sizes, self.dtype, self.mask_dtype)
 
     def _write_index(self) -> None:
         index: dict[str, object] = {"format": FORMAT, "channels": self.channels, "sizes": self._sizes}
-        if self.dtype != np.uint8:
-            index["dtype"] = self.dtype.name
+        types = {"dtype": self.dtype.name, "mask_dtype": self.mask_dtype.name}
+        index |= {key: name for key, name in types.items() if name != "uint8"}
         (self.folder / "index.json").write_text(json.dumps(index | {"crc32": self._sums}), encoding="utf-8")
 
-    def relabel(self, table: Pixels) -> None:
-        """Replace every label by its entry in a table, (256,) uint8, in all masks; call it after `finish`."""
-        labels: Pixels = np.memmap(self.folder / "masks.bin", dtype=np.uint8, mode="r+")
-        position = 0
-        for start in range(0, len(labels), _CHUNK):
-            part = labels[start : start + _CHUNK]
-            part[:] = table[part]
-            position = zlib.crc32(part.data, position)
-        self._sums["masks.bin"] = position
+    def relabel(self, convert: Callable[[LabelMap], LabelMap], mask_dtype: npt.DTypeLike = np.uint8) -> None:
+        """Replace all labels, (n,), by what `convert` makes of them, in this type; call it after `finish`."""
+        path, checksum = self.folder / "masks.bin", 0
+        labels: LabelMap = np.memmap(path, dtype=self.mask_dtype.newbyteorder("<"), mode="r").view(np.ndarray)
+        self.mask_dtype = np.dtype(mask_dtype)
+        with path.with_suffix(".new").open("wb") as file:
+            for start in range(0, len(labels), _CHUNK):
+                part = convert(labels[start : start + _CHUNK]).astype(self.mask_dtype.newbyteorder("<"))
+                checksum = zlib.crc32(part.data, checksum)
+                file.write(part.data)
+        path.with_suffix(".new").replace(path)
+        self._sums["masks.bin"] = checksum
         self._write_index()
 
     def publish(self, name: str) -> Path:
@@ -206,8 +229,7 @@ def open_store(folder: str | Path) -> PixelStore:
     layout = _read_layout(folder)
     if layout is None:
         raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
-    channels, sizes, dtype, _ = layout
-    return PixelStore(folder, channels, sizes, dtype)
+    return PixelStore(folder, *layout[:4])
 
 
 def is_complete(folder: Path) -> bool:
@@ -221,7 +243,7 @@ def is_intact(folder: Path) -> bool:
     if layout is None:
         return False
     try:
-        return all(_compute_checksum(folder / name) == expected for name, expected in layout[3].items())
+        return all(_compute_checksum(folder / name) == expected for name, expected in layout[4].items())
     except OSError:
         return False
 
@@ -240,35 +262,47 @@ def _compute_checksum(path: Path) -> int:
     return checksum
 
 
-_Layout = tuple[int, list[tuple[int, int]], np.dtype[np.uint8 | np.uint16], dict[str, int]]
+_Layout = tuple[int, list[tuple[int, int]], np.dtype[Any], np.dtype[Any], dict[str, int]]
 
 
 def _read_layout(folder: Path) -> _Layout | None:
-    """Return channels, sizes, type and checksums from the index; None if it does not fit the files."""
+    """Return channels, sizes, types and checksums from the index; None if it does not fit the files."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
             return None
         sums = {name: int(index["crc32"][name]) for name in _FILES}
         channels = int(index["channels"])
-        dtype: np.dtype[np.uint8 | np.uint16] = np.dtype(_TYPES[index.get("dtype", "uint8")])
+        types = [np.dtype(known[known.index(index.get(key, "uint8"))]) for key, known in _TYPES.items()]
         sizes = [(int(height), int(width)) for height, width in index["sizes"]]
         file_sizes = [os.stat(folder / name).st_size for name in _FILES]  # noqa: PTH116
     except (OSError, ValueError, KeyError, TypeError):
         return None
     area = sum(height * width for height, width in sizes)
-    return (channels, sizes, dtype, sums) if area and file_sizes == [area * channels * dtype.itemsize, area] else None
+    expected = [area * size * kind.itemsize for size, kind in zip((channels, 1), types, strict=True)]
+    return (channels, sizes, *types, sums) if area and file_sizes == expected else None  # type: ignore[return-value]
 
 
-def count_labels(mask: Pixels) -> npt.NDArray[np.int64]:
-    """Count the pixels of each label, (256,), in parts, as numpy converts to numbers of eight bytes."""
-    flat = mask.ravel()
-    parts = [np.bincount(flat[i : i + _COUNTED], minlength=256) for i in range(0, len(flat), _COUNTED)]
-    total: npt.NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
+def count_labels(mask: LabelMap, planes: int = 0) -> npt.NDArray[np.int64]:
+    """Count the pixels of each label, (256,), in parts, as numpy converts to numbers of eight bytes.
+
+    `planes`: number of classes whose bits the labels are; then the numbers of class c are at c + 1, and those of pixels
+    without a class at 0.
+    """
+    flat, total = mask.ravel(), np.zeros(256, dtype=np.int64)
+    ignored = get_ignored_label(mask.dtype)
+    for start in range(0, len(flat), _COUNTED):
+        part = flat[start : start + _COUNTED]
+        if not planes:
+            total += np.bincount(part, minlength=256)
+            continue
+        total[[0, IGNORE]] += (part == 0).sum(), (part == ignored).sum()
+        total[1 : planes + 1] += [np.count_nonzero(part >> bit & 1) for bit in range(planes)]
+    total[1 : planes + 1] -= total[IGNORE]
     return total
 
 
-def compute_pixel_hash(array: ImagePixels) -> str:
+def compute_pixel_hash(array: npt.NDArray[Any]) -> str:
     """Compute the SHA-256 of pixels with their shape (and type, unless uint8), as hexadecimal."""
     kind = "" if array.dtype == np.uint8 else array.dtype.name
     digest = hashlib.sha256((str(array.shape) + kind).encode())

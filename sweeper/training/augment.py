@@ -80,16 +80,20 @@ def draw_augmentation(
     )
 
 
-def augment(inputs: Tensor, masks: Tensor, draws: AugmentationDraws) -> tuple[Tensor, Tensor]:
+def augment(
+    inputs: Tensor, masks: Tensor, draws: AugmentationDraws, ignored_label: int = IGNORE
+) -> tuple[Tensor, Tensor]:
     """Augment normalised inputs (N, C, H, W) and their labels (N, H, W); draws on the same device."""
     inputs, masks = flip_where_drawn(inputs, draws), flip_where_drawn(masks, draws)
     if draws.angle is not None:
         grid = _make_sampling_grid(draws, inputs)
         inputs = grid_sample(inputs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        # Sampling gives 0 outside the crop: labels are sampled as their difference from IGNORE.
-        shifted = (masks - IGNORE).unsqueeze(1).to(inputs.dtype)
-        sampled = grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-        masks = sampled.squeeze(1).to(masks.dtype) + IGNORE
+        # Places are sampled, as float32 has too few digits for the bits of many classes; 0 is outside the crop.
+        places = torch.arange(1, masks[0].numel() + 1, device=masks.device, dtype=inputs.dtype).view_as(masks[:1])
+        places = places.unsqueeze(1).expand(len(masks), -1, -1, -1)
+        sampled = grid_sample(places, grid, mode="nearest", padding_mode="zeros", align_corners=False).long()
+        padded = torch.cat([masks.new_full((len(masks), 1), ignored_label), masks.flatten(1)], dim=1)
+        masks = padded.gather(1, sampled.flatten(1)).view_as(masks)
     inputs = inputs * _broadcast(draws.contrast, inputs) + _broadcast(draws.brightness, inputs)
     if draws.noise is not None:
         generator = torch.Generator(device=inputs.device).manual_seed(draws.key)

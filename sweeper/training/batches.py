@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sweeper.core.recipe import Augmentation
-from sweeper.core.records import IGNORE
 from sweeper.data.label_maps import MapStore
 from sweeper.data.store import PixelStore
 from sweeper.training.augment import AugmentationDraws, draw_augmentation
@@ -79,14 +78,20 @@ def draw_crops(
     return crops, draws
 
 
+def choose_mask_type(store: PixelStore) -> np.dtype[Any]:
+    """Return the type of a batch's masks: uint8, else int64, as few kernels support uint16 to uint64."""
+    return np.dtype(np.uint8 if store.mask_dtype == np.uint8 else np.int64)
+
+
 def cut_crops(store: PixelStore, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
     """Cut crops of one size, padded below and to the right with black and ignored labels.
 
     Returns:
-        images (N, height, width, channels) in the store's dtype; masks (N, height, width) uint8.
+        images (N, height, width, channels) in the store's dtype; masks (N, height, width) uint8, or int64 where labels
+        are wider.
     """
     images = np.zeros((len(places), height, width, store.channels), dtype=store.dtype)
-    masks = np.full((len(places), height, width), IGNORE, dtype=np.uint8)
+    masks = np.full((len(places), height, width), store.ignored_label, dtype=choose_mask_type(store))
     for n, (image, top, left, h, w) in enumerate(places):
         images[n, :h, :w] = store.get_image(image)[top : top + h, left : left + w]
         masks[n, :h, :w] = store.get_mask(image)[top : top + h, left : left + w]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sweeper.core.records import IGNORE, Conditions
 from sweeper.data.store import PixelStore, open_store
-from sweeper.training.batches import Crop, cut_crops
+from sweeper.training.batches import Crop, choose_mask_type, cut_crops
 from sweeper.training.hardware import move_to_device
 
 
@@ -54,11 +54,12 @@ class ResidentStore(NamedTuple):
     images: Tensor
     """(pixels, channels), uint8; or int16 with the bits of uint16."""
     masks: Tensor
-    """(pixels,) uint8."""
+    """(pixels,) uint8, or int64 where labels are wider."""
     starts: Tensor
     """(images,) int64: the first pixel of each image."""
     widths: Tensor
     """(images,) int64."""
+    ignored_label: int = IGNORE
 
     def cut_crops(self, places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Cut crops of one size, padded below and to the right with black and ignored labels.
@@ -69,7 +70,7 @@ class ResidentStore(NamedTuple):
             width: width of the crops in pixels, at least that of each place.
 
         Returns:
-            images (N, height, width, channels) uint8 or uint16; masks (N, height, width) uint8.
+            images (N, height, width, channels) uint8 or uint16; masks (N, height, width).
         """
         image, top, left, high, wide = places.unbind(1)
         rows = torch.arange(height, device=places.device)
@@ -80,7 +81,7 @@ class ResidentStore(NamedTuple):
         pixel = self.starts[image][:, None, None] + row[:, :, None] + column[:, None, :]
         pixel = torch.where(inside, pixel, 0)
         images = torch.where(inside.unsqueeze(-1), self.images[pixel], 0)
-        masks = torch.where(inside, self.masks[pixel], IGNORE).to(torch.uint8)
+        masks = torch.where(inside, self.masks[pixel], self.ignored_label).to(self.masks.dtype)
         return (images.view(torch.uint16) if images.dtype == torch.int16 else images), masks
 
 
@@ -95,7 +96,7 @@ def make_resident_store(store: PixelStore, device: torch.device) -> ResidentStor
 def count_bytes(store: PixelStore) -> int:
     """Return the memory of the images and masks, in bytes."""
     pixels = sum(height * width for height, width in store.sizes)
-    return pixels * (store.channels * store.dtype.itemsize + 1)
+    return pixels * (store.channels * store.dtype.itemsize + choose_mask_type(store).itemsize)
 
 
 def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
@@ -108,12 +109,13 @@ def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
     starts = np.concatenate([[0], areas.cumsum()])
     bits = torch.uint8 if store.dtype == np.uint8 else torch.int16
     images = torch.empty((int(starts[-1]), store.channels), dtype=bits, device=device)
-    masks = torch.empty(int(starts[-1]), dtype=torch.uint8, device=device)
+    kind = choose_mask_type(store)
+    masks = torch.empty(int(starts[-1]), dtype=getattr(torch, kind.name), device=device)
     for index in range(len(store)):
         part = slice(int(starts[index]), int(starts[index + 1]))
         pixels = np.ascontiguousarray(store.get_image(index)).reshape(-1, store.channels)
         images[part].copy_(torch.from_numpy(pixels.view(np.int16 if bits == torch.int16 else np.uint8).copy()))
-        masks[part].copy_(torch.from_numpy(np.array(store.get_mask(index)).reshape(-1)))
+        masks[part].copy_(torch.from_numpy(store.get_mask(index).astype(kind).reshape(-1)))
     store.release_memory()
     widths = torch.tensor([width for _, width in store.sizes], device=device)
-    return ResidentStore(images, masks, torch.from_numpy(starts[:-1]).to(device), widths)
+    return ResidentStore(images, masks, torch.from_numpy(starts[:-1]).to(device), widths, store.ignored_label)

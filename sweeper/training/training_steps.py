@@ -156,7 +156,7 @@ class TrainingSteps:
         images, masks = self._context.load_crops(places, recipe.size, recipe.size)
         if step % FORGET == FORGET - 1:
             self._store.release_memory()
-        inputs, labels = augment(normalise_inputs(images, *self.normal), masks.long(), draws)
+        inputs, labels = augment(normalise_inputs(images, *self.normal), masks.long(), draws, self._store.ignored_label)
         labels = self._unpack(labels)
         if self._distances is None:
             return inputs, labels, {}

@@ -15,9 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.label_planes import get_ignored_label, pack_planes, unpack_planes
+from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
-from sweeper.data.store import StoreWriter, is_intact
+from sweeper.data import store as store_module
+from sweeper.data.store import StoreWriter, count_labels, is_intact
 from tests.support.folders import folder, image, load_folder, mask, write_pairs
 
 
@@ -26,24 +29,49 @@ from tests.support.folders import folder, image, load_folder, mask, write_pairs
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6),
     st.sampled_from([1, 3, 12]),
     st.sampled_from([np.uint8, np.uint16]),
+    st.sampled_from([np.uint8, np.uint16, np.uint32, np.uint64]),
 )
-def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
+def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype, mask_dtype):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype=dtype) for size in sizes]
-    masks = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+    masks = [rng.integers(0, np.iinfo(mask_dtype).max, size, dtype=mask_dtype, endpoint=True) for size in sizes]
     cache = tmp_path_factory.mktemp("cache")
-    with StoreWriter(cache, channels, dtype) as writer:
+    with StoreWriter(cache, channels, dtype, mask_dtype) as writer:
         for image, labels in zip(images, masks, strict=True):
             writer.append(image, labels)
         writer.finish()
         written = writer.publish("abc")
     store = open_store(written)
-    assert len(store) == len(sizes) and store.dtype == dtype
+    assert len(store) == len(sizes) and (store.dtype, store.mask_dtype) == (dtype, mask_dtype)
+    assert ("mask_dtype" in json.loads((written / "index.json").read_text())) == (mask_dtype != np.uint8)
     for index in range(len(sizes)):
         assert np.array_equal(store.get_image(index), images[index])
         assert np.array_equal(store.get_mask(index), masks[index])
         assert not store.get_image(index).flags.writeable and not store.get_mask(index).flags.writeable
     assert [path.name for path in cache.iterdir()] == ["abc"]
+
+
+@pytest.mark.parametrize("classes", [2, 7, 8, 20, 32])
+def test_relabelled_masks_hold_bits_whose_pixels_are_counted(tmp_path, classes, monkeypatch):
+    monkeypatch.setattr(store_module, "_CHUNK", 1000)
+    monkeypatch.setattr(store_module, "_COUNTED", 700)
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, 4, (50, 40)).astype(np.uint8)
+    planes = rng.random((4, classes)) < 0.5
+    planes[3] = False
+    bits = pack_planes(planes.T[:, :, None], np.array([[False], [False], [False], [True]])).ravel()
+    with StoreWriter(tmp_path, 1) as writer:
+        writer.append(np.zeros((50, 40, 1), np.uint8), labels)
+        writer.finish()
+        writer.relabel(bits.__getitem__, bits.dtype)
+        store = writer.finish()
+        packed = np.array(store.get_mask(0))
+        assert is_intact(store.folder) and store.ignored_label == get_ignored_label(bits.dtype)
+    expected = np.where(labels == 3, IGNORE, planes[labels].transpose(2, 0, 1))
+    assert np.array_equal(unpack_planes(packed, classes), expected)
+    counts = count_labels(packed, classes)
+    assert counts[1 : classes + 1].tolist() == [int((plane == 1).sum()) for plane in expected]
+    assert counts[IGNORE] == (labels == 3).sum() and counts[0] == (packed == 0).sum()
 
 
 @pytest.mark.parametrize("name", ["images.bin", "masks.bin"])

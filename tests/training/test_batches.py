@@ -56,6 +56,10 @@ def test_a_quarter_turn_moves_images_and_masks_together_and_a_zoom_enlarges_both
     inputs, moved = augment(masks.float().unsqueeze(1), masks, turn)
     assert torch.equal(moved[0], masks[0].rot90(1)) or torch.equal(moved[0], masks[0].rot90(-1))
     assert torch.allclose(inputs[:, 0], moved.float(), atol=1e-3)
+    bits = masks + 2**33 * masks  # more digits than a float32 has
+    ignored = torch.iinfo(torch.int64).max
+    _, wide = augment(bits.float().unsqueeze(1), bits, turn._replace(angle=torch.tensor([0.3])), ignored)
+    assert set(wide.unique().tolist()) <= {*bits.unique().tolist(), ignored} and (wide == ignored).any()
     square = torch.zeros(1, 32, 32, dtype=torch.long)
     square[:, 12:20, 12:20] = 1
     zoom = still._replace(angle=torch.zeros(1), zoom=torch.tensor([1.5]), noise=torch.zeros(1))

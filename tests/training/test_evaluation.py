@@ -100,7 +100,8 @@ def test_ignored_pixels_and_padding_are_not_counted(tiny: Dataset) -> None:
     class Masked:
         """The store with the left half of every mask ignored, at a height that must be padded."""
 
-        channels, dtype = open_store(tiny.store).channels, open_store(tiny.store).dtype
+        channels, dtype, mask_dtype = (getattr(open_store(tiny.store), n) for n in ("channels", "dtype", "mask_dtype"))
+        ignored_label = IGNORE
         sizes = tuple((61, width) for _, width in open_store(tiny.store).sizes)
 
         def get_mask(self, index: int) -> Any:

@@ -58,22 +58,32 @@ PLACES = {"size": 32, "batch_size": 5, "seed": 3}
 # --- Pixels on the device ---
 
 
-def make_store(folder: Path, kind: type[np.unsignedinteger[Any]], channels: int) -> PixelStore:
+def make_store(
+    folder: Path,
+    kind: type[np.unsignedinteger[Any]],
+    channels: int,
+    mask_kind: type[np.unsignedinteger[Any]] = np.uint8,
+) -> PixelStore:
     """Return images of several sizes, some smaller than a crop."""
     rng = np.random.default_rng(1)
-    with StoreWriter(folder, channels=channels, dtype=np.dtype(kind)) as writer:
+    with StoreWriter(folder, channels=channels, dtype=np.dtype(kind), mask_dtype=mask_kind) as writer:
         for height, width in ((40, 64), (20, 50), (64, 33), (32, 32)):
             image = rng.integers(0, np.iinfo(kind).max, (height, width, channels), endpoint=True).astype(kind)
-            writer.append(image, rng.choice([0, 1, 255], (height, width)).astype(np.uint8))
+            writer.append(image, rng.choice([0, 1, 2, 255], (height, width)).astype(mask_kind))
         writer.finish()
         writer.publish("a")
     (file,) = (path for path in folder.rglob("images.bin"))
     return open_store(file.parent)
 
 
-@pytest.mark.parametrize(("kind", "channels"), [(np.uint8, 3), (np.uint8, 1), (np.uint16, 4)])
-def test_crops_cut_on_the_device_are_those_of_the_processor(tmp_path: Path, kind: Any, channels: int) -> None:
-    store = make_store(tmp_path, kind, channels)
+@pytest.mark.parametrize(
+    ("kind", "channels", "mask_kind"),
+    [(np.uint8, 3, np.uint8), (np.uint8, 1, np.uint64), (np.uint16, 4, np.uint8), (np.uint8, 3, np.uint16)],
+)
+def test_crops_cut_on_the_device_are_those_of_the_processor(
+    tmp_path: Path, kind: Any, channels: int, mask_kind: Any
+) -> None:
+    store = make_store(tmp_path, kind, channels, mask_kind)
     resident = upload_store(store, CPU)
     assert resident.images.nbytes + resident.masks.nbytes == count_bytes(store)
     for step in range(6):
@@ -211,7 +221,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     meta, store = torch.device("meta"), open_store(tiny.store)
     conditions = Conditions(dataset=tiny, recipe=GRAPH, seed=0)
     train = divide_for_training(tiny, study_seed=0, folds=None, seed=0).train
-    pixels = ResidentStore(*(tensor.to(meta) for tensor in upload_store(store, CPU)))
+    pixels = ResidentStore(*(tensor.to(meta) for tensor in upload_store(store, CPU)[:4]))
     trial = spec(family=family, params=pick_required(family, "binary"), steps=12)
     steps = GraphSteps(trial, TrainingContext(conditions, store, meta, pixels), train)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)

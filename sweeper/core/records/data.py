@@ -30,7 +30,7 @@ class ImageInfo(Record):
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     pixels: tuple[int, ...]
-    """Labelled pixels of each class, in class order."""
+    """Labelled pixels of each class, in class order; in a multi-label task a pixel may count for several."""
     ignored: int = Field(0, ge=0)
     """Pixels without a label."""
     split: SplitName | None = None
@@ -39,6 +39,16 @@ class ImageInfo(Record):
     """Images of one group are never on two sides of a split; None = a group of its own."""
     open_turn: int = Field(1, ge=1, le=8)
     """The image's EXIF orientation, if sizes do not show whether its label was drawn before or after it; else 1."""
+
+    @property
+    def labelled(self) -> int:
+        """Pixels with a label: all that are not ignored."""
+        return self.height * self.width - self.ignored
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all pixels have the same label, so that other masks may well be identical."""
+        return not any(0 < count < self.height * self.width for count in (*self.pixels, self.ignored))
 
 
 class Patterns(Record):
