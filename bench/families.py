@@ -39,7 +39,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, SearchSpace, TrialSpec
 from sweeper.data import load_dataset
 from sweeper.data.synthetic import write_scenes
-from sweeper.fingerprint.imbalance import compute_imbalance
+from sweeper.fingerprint.imbalance import measure_imbalance
 from sweeper.losses import FAMILIES
 from sweeper.space import load_space, suggest_choice
 from sweeper.space.space_file import TrialChoice, make_default_choice
@@ -112,7 +112,7 @@ def collect(arguments: argparse.Namespace) -> None:
             dataset = load_dataset(str(data), Path(".sweeper/cache"), lambda line: None)
             space = load_space(SPACES[dataset.task], dataset.task)
             train = tuple(place for place, image in enumerate(dataset.images) if image.split == "train")
-            imbalance = compute_imbalance(dataset.count_class_pixels(train))
+            imbalance = measure_imbalance(dataset, train)
             names = [configured.family for configured in space.families]
             families = [name for name in arguments.family or names if name in names]
             for family, seed in itertools.product(select_part(families, arguments.part), seeds):

@@ -78,7 +78,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
     from bench.configurations import list_fixed_configurations
     from sweeper.core.records import Conditions
     from sweeper.data import divide_images, load_dataset
-    from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+    from sweeper.fingerprint.imbalance import measure_imbalance, profile_dataset
     from sweeper.space import load_space
     from sweeper.storage import StudyPlan, create_study, open_storage
     from sweeper.study.loop import run_work
@@ -88,7 +88,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
     # In the order of `sweeper run`; meanwhile the workers load their libraries.
     tracker = MlflowTracker("sqlite:///mlflow.db", warn=print)
     dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
-    imbalance = compute_imbalance(dataset.count_class_pixels(divide_images(dataset, test_seed=0, seed=0).train))
+    imbalance = measure_imbalance(dataset, divide_images(dataset, test_seed=0, seed=0).train)
     configurations = list_fixed_configurations(count)
     specs = [make_spec(number, params, imbalance, steps) for number, params in enumerate(configurations)]
     conditions = Conditions(dataset=dataset, recipe=make_recipe(steps, backend.get_hardware().precision), seed=0)

@@ -51,7 +51,7 @@ from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import divide_images, load_dataset
 from sweeper.data.scenes.canvas import DrawnImage, Field, expose_image, make_grid, make_smooth_field
 from sweeper.data.synthetic import draw_image, parse_scene, spoil_labels
-from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+from sweeper.fingerprint.imbalance import measure_imbalance, profile_dataset
 from sweeper.fingerprint.ledger import LedgerRow, compute_features, measure_nearness, rank_losses, read_ledger
 
 IMAGES, TEST_IMAGES, SIDE = 120, 40, 96
@@ -282,7 +282,7 @@ class Point:
         recipe = Recipe(precision=PRECISION, steps=steps, confirm_steps=steps, evaluations=1, **self._recipe)
         conditions = Conditions(dataset=self._dataset, recipe=recipe, seed=seed)
         train = divide_images(self._dataset, test_seed=seed, seed=seed).train
-        imbalance = compute_imbalance(self._dataset.count_class_pixels(train))
+        imbalance = measure_imbalance(self._dataset, train)
         params = make_params(self.configurations[family][number], self._dataset, imbalance)
         spec = TrialSpec(purpose="confirm", number=number, family=family, params=params, lr=lr, seed=seed, steps=steps)
         row = {**key, "params": params, **train_to_end(spec, conditions)}

@@ -33,7 +33,7 @@ from bench.shared import append_row, read_rows, resume_rows, select_part, train_
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data import divide_images, load_dataset
-from sweeper.fingerprint.imbalance import compute_imbalance
+from sweeper.fingerprint.imbalance import measure_imbalance
 from sweeper.space import load_space
 from sweeper.space.space_file import make_default_choice
 
@@ -57,7 +57,7 @@ def collect(arguments: argparse.Namespace) -> None:
     for seed, data, name in itertools.product(range(arguments.seeds), arguments.data, recipes):
         dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
         space = load_space(dataset.task, dataset.task)
-        imbalance = compute_imbalance(dataset.count_class_pixels(divide_images(dataset, test_seed=0, seed=0).train))
+        imbalance = measure_imbalance(dataset, divide_images(dataset, test_seed=0, seed=0).train)
         recipe = parse_recipe(name, arguments.steps, arguments.precision)
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
         for configured in select_part(space.families, arguments.part):

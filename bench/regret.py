@@ -33,7 +33,7 @@ from bench.shared import BASELINE, append_row, read_rows, resume_rows
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide_images, load_dataset
-from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+from sweeper.fingerprint.imbalance import measure_imbalance, profile_dataset
 from sweeper.space import FLOOR, count_floor_trials, list_first_trials, load_space, suggest_choice
 from sweeper.study.successive_halving import SHARES, SuccessiveHalving
 from sweeper.workflow.advice import add_advice
@@ -67,9 +67,7 @@ def collect(arguments: argparse.Namespace) -> None:
     done = {(row["seed"], row["number"]) for row in resume_rows(arguments.curves)}
     for seed in range(arguments.seeds):
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
-        imbalance = compute_imbalance(
-            dataset.count_class_pixels(divide_images(dataset, test_seed=seed, seed=seed).train)
-        )
+        imbalance = measure_imbalance(dataset, divide_images(dataset, test_seed=seed, seed=seed).train)
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
         first = list_first_trials(add_advice(space, profile_dataset(dataset), imbalance))
         for place in range(count_floor_trials(space, arguments.trials)):

@@ -123,15 +123,17 @@ def _format_profile(document: ProfileDocument) -> str:
     lines = [
         f"{escape_for_display(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
-        f"but {escape_for_display(dataset.classes[0])}"
+        f"but {escape_for_display(dataset.label_names[0])}"
     ]
     headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
-    balance = "the weights above"
+    balance, compared = "the weights above", "most common to rarest class"
+    if profile.overlap is not None:
+        compared = f"background to rarest class; {100 * profile.overlap:.1f} % of the classes' pixels have several"
     if profile.pos_weight is not None:
         balance = f"pos_weight = {profile.pos_weight:.1f} or alpha = {profile.alpha:.4f}"
     lines += [
         format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]),
-        f"imbalance {format_ratio(profile.imbalance)} (most common to rarest class); balanced by {balance}",
+        f"imbalance {format_ratio(profile.imbalance)} ({compared}); balanced by {balance}",
         *map(escape_for_display, document.consequences),
         *(f"split: {escape_for_display(line)}" for line in document.split),
         "",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,20 +23,23 @@ Mask = npt.NDArray[np.uint8]
 Marks = npt.NDArray[np.bool_]
 
 
-def find_near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
+def find_near_boundary(
+    mask: npt.NDArray[np.unsignedinteger[Any]], pixels: int = THIN_PIXELS, ignored: int = IGNORE
+) -> Marks:
     """Find labelled pixels with a labelled pixel of another class within `pixels` (Euclidean, centre to centre).
 
     With the class they belong to, they are the inner band of each class's contour (G_d ∩ G of Cheng et al. 2021,
     *Boundary IoU*, eq. 1).
 
     Args:
-        mask: (H, W) class indices, or 255 = ignore: it bounds nothing and is never near.
+        mask: (H, W) class indices, or bits of classes; the ignored label bounds nothing and is never near.
         pixels: width of the band, ≥ 1.
+        ignored: the ignored label.
 
     Returns:
         (H, W) bool.
     """
-    labelled = mask != IGNORE
+    labelled = mask != ignored
     near = np.zeros(mask.shape, dtype=bool)
     height, width = mask.shape
     for dy, dx in _half_disc_offsets(pixels):

@@ -55,6 +55,40 @@ def flatten_planes(labels: LabelMap, classes: int) -> npt.NDArray[np.uint8]:
     return flat
 
 
+def list_layers(labels: LabelMap, planes: int) -> list[npt.NDArray[np.uint8]]:
+    """Return label maps in which no classes overlap: the map of class indices itself, or a layer for each class.
+
+    Args:
+        labels: (H, W).
+        planes: number of classes whose bits the labels are; 0 = class indices.
+
+    Returns:
+        (H, W) each: numbers of `Dataset.label_names`, 0 where there is no class, 255 = ignored.
+    """
+    if not planes:
+        return [labels]
+    return [
+        np.where(plane == 1, np.uint8(number), plane) for number, plane in enumerate(unpack_planes(labels, planes), 1)
+    ]
+
+
+def join_layers(layers: Sequence[npt.NDArray[np.uint8]], planes: int) -> LabelMap:
+    """Return the label map of such layers: the inverse of `list_layers`."""
+    if not planes:
+        return layers[0]
+    marks = [(layer > 0) & (layer < IGNORE) for layer in layers]
+    return pack_planes(marks, np.all([layer == IGNORE for layer in layers], axis=0))
+
+
+def move_bits(labels: LabelMap, table: LabelMap) -> LabelMap:
+    """Return labels of new classes: the bits in `table` (256,), at c + 1, of each class c of a pixel, at 0 if none."""
+    moved = np.where(labels == 0, table[0], table.dtype.type(0))
+    for number in range(1, 8 * labels.itemsize):
+        moved |= np.where(labels >> labels.dtype.type(number - 1) & labels.dtype.type(1), table[number], moved)
+    moved[labels == get_ignored_label(labels.dtype)] = get_ignored_label(table.dtype)
+    return moved
+
+
 def unpack_planes(labels: LabelMap, classes: int) -> npt.NDArray[np.uint8]:
     """Return the planes of a label map, (..., H, W) → (..., C, H, W): 0, 1, or 255 where the pixel has no label."""
     bits = np.arange(classes, dtype=labels.dtype).reshape(-1, 1, 1)

@@ -66,11 +66,15 @@ def make_units(dataset: Dataset) -> list[SplitUnit]:
 
 
 def make_strata(dataset: Dataset) -> Strata:
-    """Return the strata, (images, L) bool: presence of each class, or bins of the foreground's share."""
+    """Return the strata, (images, L) bool: presence of each class (multi-label: also much of it), or share bins."""
     pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
+    shares = pixels / np.maximum(1, [[image.labelled] for image in dataset.images])
+    if dataset.planes:  # most images may have every class: those with much of it are divided, too
+        usual = np.nanmedian(np.where(shares > 0, shares, np.nan), axis=0)
+        return np.concatenate([shares > 0, shares > usual], axis=1)
     if dataset.task == "multiclass":
         return pixels > 0
-    share = pixels[:, 1] / np.maximum(1, pixels.sum(axis=1))
+    share = shares[:, 1]
     filled = share > 0
     bins = np.zeros(len(share), dtype=np.int64)
     ranks = np.argsort(np.argsort(share[filled], kind="stable"), kind="stable")
@@ -225,7 +229,8 @@ def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: in
             gain = np.where(occurs[:, label], occurs[:, missing].sum(axis=1), 0)
             best = np.flatnonzero(gain == gain.max())
             chosen.append(int(best[pixels[best, label].argmax()]))
-    uncommon = 1 - pixels[:, pixels.sum(axis=0).argmax()] / np.maximum(1, pixels.sum(axis=1))
+    labelled = np.array([dataset.images[i].labelled for i in order])
+    uncommon = 1 - pixels[:, pixels.sum(axis=0).argmax()] / np.maximum(1, labelled)
     rest = [int(i) for i in np.argsort(uncommon, kind="stable") if i not in chosen]
     fill = count - len(chosen)
     chosen += [rest[int((k + 0.5) * len(rest) / fill)] for k in range(fill)]

@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 
 from sweeper.core.errors import DataError, SweeperError
 from sweeper.core.label_parts import label_components
+from sweeper.core.label_planes import LabelMap, join_layers, list_layers
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import format_count
 from sweeper.data.label_values import abbreviate
@@ -47,6 +48,7 @@ def _assemble(dataset: Dataset, indices: Sequence[int], writer: StoreWriter, war
         source=dataset.source,
         format_name=dataset.format,
         classes=dataset.classes,
+        is_multilabel=dataset.planes > 0,
         stems=[image.stem for image in images],
         sides=[SplitAssignment(image.split, image.group) for image in images],
         warnings=warnings,
@@ -96,27 +98,27 @@ def resize_dataset(
 def _shrink_set(
     dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick | None
 ) -> Dataset:
-    source, classes = open_store(dataset.store), len(dataset.classes)
-    counts = np.zeros((len(source), classes), dtype=np.int64)
-    lost = np.zeros((classes, 2), dtype=np.int64)
+    source, numbers, planes = open_store(dataset.store), len(dataset.label_names), dataset.planes
+    counts = np.zeros((len(source), numbers), dtype=np.int64)
+    lost = np.zeros((numbers, 2), dtype=np.int64)
 
     def cost(index: int) -> int:
         height, width = source.sizes[index]
         return height * width * 16  # for sums and components, several per thread
 
-    with StoreWriter(cache, source.channels, source.dtype) as writer:
+    with StoreWriter(cache, source.channels, source.dtype, source.mask_dtype) as writer:
         work = map_in_order(
-            lambda index: _shrink_image(source, index, sizes[index], classes), range(len(source)), cost=cost
+            lambda index: _shrink_image(source, index, sizes[index], numbers, planes), range(len(source)), cost=cost
         )
         for index, (image, mask, gone) in zip(source.walk_indices(), work, strict=True):
             writer.append(image, mask)
             lost += gone
-            counts[index] = count_labels(mask)[:classes]
+            counts[index] = count_labels(mask, planes)[:numbers]
             if tick is not None:
                 tick(index + 1, len(source))
         left = np.flatnonzero(counts.sum(axis=0))
         if len(left) < 2:
-            classes_text = abbreviate([dataset.classes[i] for i in left]) or "no labelled pixel"
+            classes_text = abbreviate([dataset.label_names[i] for i in left]) or "no labelled pixel"
             raise DataError(
                 dataset.name,
                 [
@@ -124,19 +126,22 @@ def _shrink_set(
                     "one"
                 ],
             )
-        lines = _format_losses(dataset, short_side, counts, lost)
+        first = bool(planes)
+        lines = _format_losses(dataset, short_side, counts[:, first:], lost[first:])
         return _assemble(dataset, range(len(source)), writer, lines)
 
 
 def _shrink_image(
-    source: PixelStore, index: int, size: tuple[int, int], classes: int
-) -> tuple[ImagePixels, Pixels, Counts]:
+    source: PixelStore, index: int, size: tuple[int, int], numbers: int, planes: int
+) -> tuple[ImagePixels, LabelMap, Counts]:
     """Return image and mask after resizing, and the counts of `count_components_lost`."""
     image, mask = source.get_image(index), source.get_mask(index)
     if mask.shape == size:
-        return image, mask, np.zeros((classes, 2), dtype=np.int64)
-    small = shrink_mask(mask, size)
-    return shrink_image(image, size), small, count_components_lost(mask, small, classes)
+        return image, mask, np.zeros((numbers, 2), dtype=np.int64)
+    layers = list_layers(mask, planes)
+    smaller = [shrink_mask(layer, size) for layer in layers]
+    lost = [count_components_lost(*pair, numbers) for pair in zip(layers, smaller, strict=True)]
+    return shrink_image(image, size), join_layers(smaller, planes), np.sum(lost, axis=0)
 
 
 def count_components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +12,10 @@ import numpy.typing as npt
 from sweeper.core.contours import THIN_PIXELS, find_near_boundary
 from sweeper.core.errors import UsageError
 from sweeper.core.label_parts import label_components
+from sweeper.core.label_planes import LabelMap, get_ignored_label, list_layers
 from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
-from sweeper.data.store import open_store
+from sweeper.data.store import count_labels, open_store
 from sweeper.losses.coordinates import compute_frequency_weights
-
-Mask = npt.NDArray[np.uint8]
 
 
 def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
@@ -24,50 +25,61 @@ def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
         SweeperError: if the store is missing.
     """
     store = open_store(dataset.store)
-    return profile_masks(map(store.get_mask, store.walk_indices()), dataset.classes)
+    masks = map(store.get_mask, store.walk_indices())
+    return profile_masks(masks, dataset.classes, has_planes=dataset.planes > 0)
 
 
-def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalanceProfile:
+def profile_masks(masks: Iterable[LabelMap], classes: Sequence[str], *, has_planes: bool = False) -> ImbalanceProfile:
     """Profile label masks.
 
     Args:
-        masks: (H, W) uint8 each, class indices below `len(classes)`, or 255 = ignore; sizes may differ.
+        masks: (H, W) each, class indices below `len(classes)` or bits of classes, and the ignored label; sizes may
+            differ.
         classes: names, in index order; two make a binary task.
+        has_planes: whether the masks hold bits of classes.
 
     Raises:
         UsageError: if fewer than two classes occur, so that the imbalance is undefined.
     """
-    count = len(classes)
-    pixels = np.zeros(count, dtype=np.int64)
-    thin = np.zeros(count, dtype=np.int64)
-    occurs = np.zeros(count, dtype=np.int64)
-    sizes: list[list[npt.NDArray[np.int64]]] = [[] for _ in classes]
-    images = empty = ignored = 0
-    for mask in masks:
-        counts = np.bincount(mask.ravel(), minlength=256)
+    planes, first = len(classes) * has_planes, int(has_planes)
+    pixels, thin, occurs = np.zeros((3, 256), dtype=np.int64)
+    sizes = defaultdict[int, list[npt.NDArray[np.int64]]](list)
+    images = empty = ignored = area = covered = shared = 0
+    for labels in masks:
+        here = np.zeros(256, dtype=np.int64)
+        for layer in list_layers(labels, planes):
+            counts = count_labels(layer)
+            here += counts
+            thin += count_labels(layer[find_near_boundary(layer)])
+            for label in np.flatnonzero(counts[first:IGNORE]) + first:
+                sizes[int(label)].append(np.bincount(label_components(layer == label)[0].ravel())[1:])
         images += 1
+        area += labels.size
         ignored += int(counts[IGNORE])
-        empty += not counts[1:count].any()
-        pixels += counts[:count]
-        occurs += counts[:count] > 0
-        thin += np.bincount(mask[find_near_boundary(mask)], minlength=256)[:count]
-        for label in np.flatnonzero(counts[:count]):
-            sizes[int(label)].append(np.bincount(label_components(mask == label)[0].ravel())[1:])
-    labelled = int(pixels.sum())
-    imbalance = compute_imbalance(pixels)
-    binary = count == 2
+        empty += not here[1:IGNORE].any()
+        pixels += here
+        occurs += here > 0
+        several = labels[labels != get_ignored_label(labels.dtype)]
+        covered += int(np.count_nonzero(several))
+        shared += int(np.count_nonzero(several & (several - 1)))
+    labelled = area - ignored
+    pixels, thin, occurs = (values[first : first + len(classes)] for values in (pixels, thin, occurs))
+    ratios = [(labelled - int(n)) / max(1, int(n)) for n in pixels]
+    imbalance = compute_imbalance(pixels, labelled if has_planes else None)
+    binary = len(classes) == 2 and not has_planes
     return ImbalanceProfile(
         images=images,
         labelled_pixels=labelled,
-        ignored_share=ignored / (labelled + ignored),
+        ignored_share=ignored / area,
+        overlap=shared / max(1, covered) if has_planes else None,
         empty_images=empty,
         classes=tuple(
             ClassProfile(
                 name=name,
                 pixel_share=int(pixels[i]) / labelled,
                 image_share=int(occurs[i]) / images,
-                components=sum(len(part) for part in sizes[i]),
-                component_pixels=_compute_percentiles(sizes[i]),
+                components=sum(len(part) for part in sizes[i + first]),
+                component_pixels=_compute_percentiles(sizes[i + first]),
                 thinness=int(thin[i]) / int(pixels[i]) if pixels[i] else None,
             )
             for i, name in enumerate(classes)
@@ -75,19 +87,29 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         imbalance=imbalance,
         pos_weight=imbalance if binary else None,
         alpha=imbalance / (1 + imbalance) if binary else None,
-        class_weights=compute_frequency_weights(pixels.tolist(), 1),
+        class_weights=tuple(ratios) if has_planes else compute_frequency_weights(pixels.tolist(), 1),
     )
 
 
-def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
+def measure_imbalance(dataset: Dataset, images: tuple[int, ...]) -> float:
+    """Return the imbalance of these images, as `compute_imbalance`."""
+    labelled = sum(dataset.images[i].labelled for i in images)
+    return compute_imbalance(dataset.count_class_pixels(images), labelled if dataset.planes else None)
+
+
+def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64], labelled: int | None = None) -> float:
     """Return background / foreground pixels (binary), else most common / rarest of the classes that occur.
 
-    `class_pixels`: (C,) labelled pixels, ≥ 0.
+    `class_pixels`: (C,) labelled pixels, ≥ 0. `labelled`: all labelled pixels, if a pixel may have several classes or
+    none; then background / foreground of the rarest class.
 
     Raises:
-        UsageError: if fewer than two classes occur.
+        UsageError: if fewer than two classes occur, the background included.
     """
     pixels = np.asarray(class_pixels, dtype=np.float64)
+    if labelled is not None:
+        rarest = min(pixels[pixels > 0], default=0.0)
+        pixels = np.array([labelled - rarest, rarest])
     occurring = pixels[pixels > 0]
     if len(occurring) < 2:
         raise UsageError(
@@ -102,20 +124,23 @@ def explain_consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
     occurring = [c for c in profile.classes if c.pixel_share > 0]
     common = max(occurring, key=lambda c: c.pixel_share)
     rare = min(occurring, key=lambda c: c.pixel_share)
+    name, share, score, most = common.name, common.pixel_share, common.pixel_share / len(occurring), common.pixel_share
+    if profile.overlap is not None:  # each class has a background of its own
+        name, share, score = "background", 1 - fmean(c.pixel_share for c in occurring), 0.0
+        most = 1 - rare.pixel_share
     sentences = [
-        f"Predicting only {common.name} would score {100 * common.pixel_share:.1f} % pixel accuracy and "
-        f"{common.pixel_share / len(occurring):.3f} mIoU"
-        + (": pixel accuracy says little here." if common.pixel_share >= 0.6 else ".")
+        f"Predicting only {name} would score {100 * share:.1f} % pixel accuracy and {score:.3f} mIoU"
+        + (": pixel accuracy says little here." if share >= 0.6 else ".")
     ]
-    ratio = common.pixel_share / rare.pixel_share
+    ratio = most / rare.pixel_share
     if ratio >= 3:
         sentences.append(
-            f"One pixel of {rare.name} stands against {ratio:.1f} of {common.name}: in an unweighted "
-            f"cross-entropy {common.name} decides most of the loss."
+            f"One pixel of {rare.name} stands against {ratio:.1f} of {name}: in an unweighted "
+            f"cross-entropy {name} decides most of the loss."
         )
     else:
         sentences.append("The classes are nearly balanced.")
-    foreground = occurring[1:] if profile.classes[0] in occurring else occurring
+    foreground = [c for c in occurring if c is not profile.classes[0] or profile.overlap is not None] or occurring
     thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
     if (thinnest.thinness or 0.0) >= 0.8:
         sentences.append(

@@ -145,6 +145,8 @@ class LedgerDistances(NamedTuple):
         """Reason why no set is similar, in a sentence; empty if one is."""
         if self.similar:
             return ""
+        if not self.reach:
+            return "No measured set has classes that overlap."
         return (
             f"The data are unlike anything measured: the nearest set, {self.points[0]}, is {self.distances[0]:.2g} "
             f"standard deviations away, and {100 * REACH:.0f} % of the measured sets have another one within "
@@ -165,7 +167,9 @@ def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
 
     Logarithms are to base 10, that of the classes to base 2.
     """
-    occurring = [row for row in profile.classes[1:] if row.pixel_share > 0] or list(profile.classes)
+    occurring = [row for row in profile.classes[int(profile.overlap is None) :] if row.pixel_share > 0] or list(
+        profile.classes
+    )
     rarest = min(occurring, key=lambda row: row.pixel_share)
     medians = [row.component_pixels[1] for row in occurring if row.component_pixels]
     values = (
@@ -174,10 +178,16 @@ def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
         math.log10(sum(row.pixel_share for row in occurring)),
         fmean(row.thinness or 0.0 for row in occurring),
         math.log10(min(medians, default=1.0)),
-        math.log2(len(profile.classes)),
+        math.log2(len(profile.classes) + (profile.overlap is not None)),
         rarest.image_share,
     )
     return dict(zip(FEATURES, values, strict=True))
+
+
+def list_task_rows(task: Task, ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
+    """Return the rows of a task; of the multi-label task, if it has none, those of the binary, none of them similar."""
+    rows, kin = [*ledger], ("multilabel", "binary")
+    return [row for row in rows if row.task == task] or [row for row in rows if (task, row.task) == kin]
 
 
 def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> LedgerDistances:
@@ -190,7 +200,7 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
     Raises:
         ValueError: if no row is of this task.
     """
-    rows = [row for row in ledger if row.task == task]
+    rows = list_task_rows(task, ledger)
     points = {row.point: row.features for row in rows}
     if not points:
         raise ValueError(f"the ledger must have data sets of the task {task}, found none; give it others")
@@ -211,7 +221,7 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
     return LedgerDistances(
         points=tuple(list(points)[at] for at in order),
         distances=tuple(float(distances[at]) for at in order),
-        reach=float(np.quantile(between.min(axis=1), REACH)),
+        reach=float(np.quantile(between.min(axis=1), REACH)) * (rows[0].task == task),
         apart=f"{words}, {here} here and {scaled} there",
     )
 
@@ -222,7 +232,7 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
     If none of them is similar, no gain is claimed: families are ranked over all sets of the task, with their default
     configurations. Arguments and errors as in `measure_nearness`.
     """
-    rows = [row for row in ledger if row.task == task]
+    rows = list_task_rows(task, ledger)
     near = measure_nearness(task, features, rows)
     is_similar = near.similar > 0
     chosen = set(near.points[:NEIGHBOURS] if is_similar else near.points)

@@ -35,16 +35,17 @@ def make_display_image(image: npt.NDArray[np.generic]) -> Bytes:
     return scaled
 
 
-def make_overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
-    """Make a grey image with its mask's classes (except class 0) tinted and outlined, ignored pixels hatched."""
+def make_overlay(image: Bytes, layers: Sequence[Bytes], colours: Bytes) -> Bytes:
+    """Make a grey image with the classes of its mask's layers tinted and outlined, ignored pixels hatched; not 0."""
     grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.8 + 20
-    tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
-    inside = (mask > 0) & (mask != IGNORE)
-    grey[inside] = 0.5 * grey[inside] + 0.5 * tint[inside]
-    line = find_near_boundary(mask, 1) & inside
-    grey[line] = tint[line]
-    rows, columns = np.indices(mask.shape)
-    grey[(mask == IGNORE) & ((rows + columns) % 6 < 2)] = 245
+    for mask in layers:
+        tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
+        inside = (mask > 0) & (mask != IGNORE)
+        grey[inside] = 0.5 * grey[inside] + 0.5 * tint[inside]
+        line = find_near_boundary(mask, 1) & inside
+        grey[line] = tint[line]
+    rows, columns = np.indices(image.shape[:2])
+    grey[(layers[0] == IGNORE) & ((rows + columns) % 6 < 2)] = 245
     laid: Bytes = grey.clip(0, 255).astype(np.uint8)
     return laid
 
@@ -96,7 +97,7 @@ def write_overlay(path: Path, image: npt.NDArray[np.generic], mask: Bytes, class
     """
     step = max(1, -(-max(mask.shape) // LONGEST))
     shown = make_display_image(image[::step, ::step])
-    laid = Image.fromarray(make_overlay(shown, thin_mask(mask, step), make_palette(classes)))
+    laid = Image.fromarray(make_overlay(shown, [thin_mask(mask, step)], make_palette(classes)))
     _save_whole(path, lambda part: laid.save(part, "PNG"))
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweeper.core.document import format_json
+from sweeper.core.label_planes import list_layers
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import format_count, format_ratio, format_significant
 from sweeper.data.split import select_stratified_subset
@@ -57,8 +58,8 @@ def write_profile_page(
     """
     store = open_store(dataset.store)
 
-    def read(index: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]:
-        return store.get_view(index), store.get_mask(index)
+    def read(index: int) -> tuple[npt.NDArray[np.generic], Sequence[Bytes]]:
+        return store.get_view(index), list_layers(store.get_mask(index), dataset.planes)
 
     figures = {"suspects": draw_suspects(dataset, read, findings), "samples": draw_samples(dataset, read)}
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
@@ -72,7 +73,8 @@ def write_profile_page(
         *shown.get("suspects", []),
         "## Classes",
         make_profile_table(profile),
-        "*Thin*: within 2 pixels of another class. *1/f weight*: what balances the classes, 1 for the mean pixel.",
+        "*Thin*: within 2 pixels of other classes. *Weight*: what balances the classes, 1/f (1 for the mean pixel), or "
+        "background / foreground if classes overlap.",
         *map(escape_prose, consequences),
         "## Images",
         *shown["samples"],
@@ -90,6 +92,9 @@ def _make_head(dataset: Dataset, profile: ImbalanceProfile) -> str:
     ignored = f", {format_share(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
     kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
     compared = "background to foreground" if profile.pos_weight is not None else "most common to rarest class"
+    if profile.overlap is not None:
+        kind += f" that overlap ({format_share(profile.overlap)} of their pixels have several)"
+        compared = "background to rarest class"
     imbalance = f"Imbalance **{format_ratio(profile.imbalance)}** ({compared})."
     return f"{format_count(profile.images, 'image')}, {kind}{ignored}. {imbalance}"
 
@@ -111,8 +116,8 @@ def _make_problems(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
 
 
 Bytes = npt.NDArray[np.uint8]
-Read = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]
-"""Index of an image → its image (H, W, channels), 8 or 16 bits, and its mask (H, W), 255 = ignore."""
+Read = Callable[[int], tuple[npt.NDArray[np.generic], Sequence[Bytes]]]
+"""Index of an image → its image (H, W, channels), 8 or 16 bits, and the layers (H, W) of its mask, 255 = ignore."""
 
 SAMPLES = 6
 SUSPECTS = 4
@@ -129,7 +134,7 @@ def draw_samples(dataset: Dataset, read: Read) -> DrawnFigure:
     caption = (
         f"{len(chosen)} images, chosen so that the rarest classes are shown first and the others range from little "
         f"to much besides {escape_md(common)}; the mask is laid over each, with its outlines. "
-        f"{escape_md(dataset.classes[0])} has no colour."
+        f"{escape_md(dataset.label_names[0])} has no colour."
     )
     return DrawnFigure(_draw_sheet(dataset, read, chosen, {}), caption, "Sample images with their masks")
 
@@ -153,18 +158,18 @@ def draw_suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> 
 
 def _draw_sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
     """Draw two images per row (or a single one), each with its overlay at its right."""
-    colours = make_palette(len(dataset.classes))
+    colours = make_palette(len(dataset.label_names))
     drawn = []
     used: set[int] = set()
     for index in chosen:
-        image, mask = read(index)
-        step = max(1, -(-max(mask.shape) // SIDE))
-        used |= {int(v) for v in np.unique(mask)}
-        drawn.append((index, make_display_image(image)[::step, ::step], thin_mask(mask, step)))
+        image, layers = read(index)
+        step = max(1, -(-max(image.shape[:2]) // SIDE))
+        used |= {int(v) for v in np.unique(layers)}
+        drawn.append((index, make_display_image(image)[::step, ::step], [thin_mask(layer, step) for layer in layers]))
     abreast = min(2, len(drawn))
     pairs = [drawn[i : i + abreast] for i in range(0, len(drawn), abreast)]
-    tall = [max(min(mask.shape[0] / mask.shape[1], 1.8) for _, _, mask in pair) for pair in pairs]
-    entries = make_class_patches(dataset.classes, colours, used - {0}, hatch="////")
+    tall = [max(min(image.shape[0] / image.shape[1], 1.8) for _, image, _ in pair) for pair in pairs]
+    entries = make_class_patches(dataset.label_names, colours, used - {0}, hatch="////")
     left_out = max(0, len(entries) - LISTED)
     entries = entries[:LISTED]
     height = (WIDTH - 0.2) / (2 * abreast)  # height of a square image
@@ -173,12 +178,12 @@ def _draw_sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: di
     for row, pair in zip(grid, pairs, strict=True):
         for axis in row:
             axis.set_axis_off()
-        for place, (index, image, mask) in enumerate(pair):
+        for place, (index, image, layers) in enumerate(pair):
             title = escape_figure_text(dataset.images[index].stem, 20 if index not in reasons else 12)
             if index in reasons:
                 title += f": {reasons[index]}"
             _draw_image(row[2 * place], image, title)
-            _draw_image(row[2 * place + 1], make_overlay(image, mask, colours), "")
+            _draw_image(row[2 * place + 1], make_overlay(image, layers, colours), "")
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
     if entries:
         draw_legend_of(figure, entries, title=f"and {left_out} more classes" if left_out else "")
@@ -200,6 +205,6 @@ def make_profile_table(profile: ImbalanceProfile) -> str:
         "components": lambda c: f"{c.components:,}",
         "their pixels (10 / 50 / 90 %)": lambda c: " / ".join(f"{v:,.0f}" for v in c.component_pixels or ()) or MISSING,
         "thin": lambda c: format_share(c.thinness),
-        "1/f weight": lambda c: format_significant(weights.get(c)),
+        "weight": lambda c: format_significant(weights.get(c)),
     }
     return tabulate(profile.classes, columns)

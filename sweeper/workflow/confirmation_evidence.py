@@ -12,7 +12,7 @@ from sweeper.evidence.choice import choose
 from sweeper.evidence.confirmation_stopping import decide_next_step
 from sweeper.evidence.longer_look import look_longer
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.fingerprint.imbalance import compute_imbalance
+from sweeper.fingerprint.imbalance import measure_imbalance
 from sweeper.losses import FAMILIES
 from sweeper.space import find_range_edge, make_default_choice
 from sweeper.study.finalist import Finalist, select_longer_results
@@ -96,9 +96,7 @@ def _get_literature_defaults(family: str, conditions: Conditions, space: SearchS
     if family_space is None or not family_space.coordinates:
         return None if family_space is None else {}
     train = get_split(conditions, conditions.seed).train
-    return make_default_choice(
-        family_space, space, compute_imbalance(conditions.dataset.count_class_pixels(train))
-    ).params
+    return make_default_choice(family_space, space, measure_imbalance(conditions.dataset, train)).params
 
 
 def compute_longer_look(

@@ -25,7 +25,7 @@ from sweeper.data.split_warnings import list_fold_warnings, list_split_warnings
 from sweeper.data.store import is_changed
 from sweeper.data.variants import resize_dataset
 from sweeper.executors.protocol import Backend, Executor
-from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+from sweeper.fingerprint.imbalance import measure_imbalance, profile_dataset
 from sweeper.space import list_first_trials, list_named_losses, load_named_losses, load_space
 from sweeper.study.finalist import derive_confirmation_seed, list_fold_numbers
 from sweeper.version import read_versions
@@ -56,6 +56,12 @@ class MessageSink(Protocol):
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Report, after each image, that `done` of `total` images have passed the step `what`."""
+
+
+_OVERLAPS = (
+    "a pixel must have one class to train with, found classes that overlap; a class map with `overlap: flatten` leaves "
+    "one, and `sweeper profile` describes them as they are"
+)
 
 
 class PreparedStudy(NamedTuple):
@@ -92,6 +98,7 @@ def prepare_study(
     dataset = resolve_dataset_request(settings, before, messages)
     sources = resolve_sources(settings.command, old)
     dataset = divide_by_script(dataset, settings, before, messages.log)
+    DataError.refuse(dataset.name, [_OVERLAPS] * bool(dataset.planes))
     for warning in dataset.warnings:
         messages.warn(warning)
     seed, folds = settings.seed or 0, settings.folds
@@ -100,7 +107,7 @@ def prepare_study(
     split = divide_for_training(dataset, study_seed=seed, folds=folds, seed=seed)
     _check_splits(dataset, seed, folds, parse_seed_range(settings.seeds or DEFAULT_SEEDS)[1], messages)
     user_losses = _load_user_losses(settings, old)
-    imbalance = compute_imbalance(dataset.count_class_pixels(split.train))
+    imbalance = measure_imbalance(dataset, split.train)
     if old and settings.space is None:
         space = old.space
     elif words := list_named_losses(settings.space or ""):

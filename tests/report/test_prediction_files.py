@@ -20,7 +20,7 @@ def test_images_of_any_depth_can_be_displayed():
 def test_an_overlay_tints_classes_but_not_the_background():
     image, labels = np.full((30, 30, 3), 100, np.uint8), np.zeros((30, 30), np.uint8)
     labels[10:20, 10:20], labels[25:] = 1, IGNORE
-    overlay = make_overlay(image, labels, make_palette(2))
+    overlay = make_overlay(image, [labels], make_palette(2))
     assert (overlay[0, 0] == overlay[0, 0, 0]).all() and len(set(overlay[15, 15].tolist())) > 1
     assert overlay[10, 12].tolist() == make_palette(2)[1].tolist()  # the outline is opaque
     assert (overlay[25:] == 245).any()

@@ -96,6 +96,21 @@ class Dataset(Record):
     script_scores: Literal["logits", "counts"] = "logits"
     """What the script scores: logits, or the counts of its own rule of decision."""
 
+    @property
+    def planes(self) -> int:
+        """Number of classes whose bits are the labels of the store; 0 if labels are class indices."""
+        return len(self.classes) * (self.task == "multilabel")
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names by number, the background first, which is no class of a multi-label task."""
+        return ("background",) * bool(self.planes) + self.classes
+
+    @property
+    def first_object(self) -> int:
+        """Index of the first class that is not the background."""
+        return int(not self.planes)
+
     def count_class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Count the labelled pixels of each class, (C,), over the images `indices` (None = all)."""
         chosen = self.images if indices is None else [self.images[i] for i in indices]
@@ -145,17 +160,21 @@ class ImbalanceProfile(Record):
     labelled_pixels: int
     ignored_share: float
     """Share of all pixels without a label, 0–1."""
+    overlap: float | None = None
+    """Multi-label: share of the classes' pixels that have several classes, 0–1; None = each pixel has one class."""
     empty_images: int
-    """Images with nothing but class 0 (and unlabelled pixels)."""
+    """Images with nothing but background (and unlabelled pixels)."""
     classes: tuple[ClassProfile, ...]
     imbalance: float
-    """Binary: background / foreground pixels. Multi-class: most common / rarest class that occurs."""
+    """Binary: background / foreground pixels; multi-label: those of the rarest class. Multi-class: most common / rarest
+    class that occurs."""
     pos_weight: float | None
-    """Binary: the weight that balances the pixel proportions (= imbalance); None for multi-class."""
+    """Binary: the weight that balances the pixel proportions (= imbalance); None for more classes."""
     alpha: float | None
-    """Binary: the same balance as focal's α = w / (1 + w); None for multi-class."""
+    """Binary: the same balance as focal's α = w / (1 + w); None for more classes."""
     class_weights: tuple[float, ...]
-    """w_c ∝ 1/f_c scaled so that Σ f_c w_c = 1; a class without pixels gets the largest weight present."""
+    """w_c ∝ 1/f_c scaled so that Σ f_c w_c = 1; a class without pixels gets the largest weight present. Multi-label:
+    background / foreground pixels of each class."""
 
 
 CoordinateKind = Literal["uniform", "log", "power_of_imbalance", "fixed"]

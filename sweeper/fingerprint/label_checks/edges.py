@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 from sweeper.core.contours import find_densest_window, find_near_boundary
+from sweeper.core.label_planes import LabelMap, get_ignored_label
 
 WINDOW = 512
 """Side in pixels of the evaluated part of a larger image, the part with most contour."""
@@ -55,17 +56,17 @@ _TURNS = {"left": 1, "right": 3}
 """Side → quarter turns to the left."""
 
 
-def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
+def measure_edge_fit(image: Bytes, mask: LabelMap) -> EdgeFit | None:
     """Compare a mask's contours with its image's edges.
 
     Args:
         image: (H, W, channels), 8 or 16 bits.
-        mask: (H, W) uint8 class indices; 255 = ignore, no contour.
+        mask: (H, W) class indices, or bits of classes; the ignored label is no contour.
 
     Returns:
         The fit; None if the mask has too little contour, or the image is too small or has no edge.
     """
-    contour = find_near_boundary(mask, 1)
+    contour = find_near_boundary(mask, 1, get_ignored_label(mask.dtype))
     rows, columns = find_densest_window(contour, (WINDOW, WINDOW), WINDOW // 4)
     contour = contour[rows, columns]
     length = int(contour.sum())
@@ -94,12 +95,12 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
     return EdgeFit(agreement, (y, x) if displaced else None)
 
 
-def measure_quarter_turn(image: Bytes, mask: Bytes, fit: EdgeFit | None) -> QuarterTurn | None:
+def measure_quarter_turn(image: Bytes, mask: LabelMap, fit: EdgeFit | None) -> QuarterTurn | None:
     """Return the quarter turn by which a mask fits its image far better, stretched to its size; None if there is none.
 
     Args:
         image: (H, W, channels), 8 or 16 bits.
-        mask: (H, W) uint8 class indices, which does not fit.
+        mask: (H, W), as above, which does not fit.
         fit: of the mask as it is; nothing is tried where it fits, or is unknown.
     """
     if fit is None or fit.agreement >= MISFIT_AGREEMENT:

@@ -53,7 +53,7 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
     same: dict[str, list[int]] = defaultdict(list)
     for index, (one, image) in enumerate(zip(features, dataset.images, strict=True)):
         # Masks with a single label may be identical by chance; drawn ones are not.
-        if np.count_nonzero((*image.pixels, image.ignored)) > 1:
+        if not image.is_uniform:
             same[one.mask_digest].append(index)
     carried, wrong, doubtful, unknown = [], [], [], []
     for members in same.values():
@@ -198,6 +198,8 @@ def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
     the images, if the shares of hardly any image are between those of the two kinds.
     """
     labelled = [p for p in dataset.images if sum(p.pixels)]
+    if dataset.planes:  # classes that overlap cannot be swapped by one number
+        return
     shares = np.array([p.pixels for p in labelled], dtype=np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
     low, middle, high = np.quantile(shares, (KIND_SHARE, 0.5, 1 - KIND_SHARE), axis=0)
@@ -261,12 +263,13 @@ def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator
 def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     """Yield masks without objects, as suspects if they are rare, or the majority."""
     images = dataset.images
-    empty = [p.stem for p in images if p.pixels[0] and not any(p.pixels[1:])]
+    first = dataset.first_object
+    empty = [p.stem for p in images if p.labelled and not any(p.pixels[first:])]
     if not empty:
         return
-    total, drawn = len(images), sum(any(p.pixels[1:]) for p in images)
+    total, drawn = len(images), sum(any(p.pixels[first:]) for p in images)
     rare, most = len(empty) <= max(1, KIND_SHARE * total) and drawn >= FEWEST_DRAWN, len(empty) > total / 2
-    text = f"{len(empty)} of {total} images show nothing but {dataset.classes[0]}: {abbreviate(empty)}. "
+    text = f"{len(empty)} of {total} images show nothing but {dataset.label_names[0]}: {abbreviate(empty)}. "
     if rare:
         text += (
             "Nearly all others have objects, so these may not be labelled yet, or their mask failed to export: look at "
