@@ -120,15 +120,16 @@ def make_profile(dataset: Dataset, progress: Callable[[int, int], None]) -> Prof
 
 def _format_profile(document: ProfileDocument) -> str:
     dataset, profile, findings = document.dataset, document.profile, document.findings
+    balance, compared, ground = "the weights above", "most common to rarest class", dataset.classes[0]
+    if profile.overlap is not None:
+        ground = "background"
+        compared = f"background to rarest class; {100 * profile.overlap:.1f} % of the classes' pixels have several"
     lines = [
         f"{escape_for_display(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
-        f"but {escape_for_display(dataset.label_names[0])}"
+        f"but {escape_for_display(ground)}"
     ]
     headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
-    balance, compared = "the weights above", "most common to rarest class"
-    if profile.overlap is not None:
-        compared = f"background to rarest class; {100 * profile.overlap:.1f} % of the classes' pixels have several"
     if profile.pos_weight is not None:
         balance = f"pos_weight = {profile.pos_weight:.1f} or alpha = {profile.alpha:.4f}"
     lines += [

@@ -32,7 +32,8 @@ def _format_line(key: str, value: Parameter) -> str:
 def command(name: str, out: Path) -> None:
     """Draw the scene set NAME, such as 'cracks' or 'cracks?foreground=0.005&images=300', into the folder OUT.
 
-    OUT gets images/, masks/ and classes.txt, and must be new or empty. `sweeper run OUT` reads it back.
+    OUT gets images/, masks/ and classes.txt, and must be new or empty. `sweeper run OUT` reads it back, where classes
+    overlap with `--class-map OUT/overlap.yaml`.
     """
     scenes = write_scenes(name, out)
     click.echo(f"{out}: {scenes.canvas.images} images of {scenes.name}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.label_planes import LabelMap, choose_label_type, flatten_planes
+from sweeper.core.label_planes import LabelMap, choose_label_type, flatten_planes, get_ignored_label
 from sweeper.core.records.data import Dataset, OperatingPoint, Task
 
 Floats = npt.NDArray[np.float64]
@@ -77,7 +77,7 @@ class TaskRules:
 
     def get_ignored_label(self, classes: int) -> int:
         """Return the value of pixels without a label in stored label maps."""
-        return int(np.iinfo(choose_label_type(classes * self.has_planes)).max)
+        return get_ignored_label(choose_label_type(classes * self.has_planes))
 
     def make_display_map(self, labels: LabelMap, classes: int) -> npt.NDArray[np.uint8]:
         """Return class indices to show for a stored label map, by the names of `list_shown_classes`."""

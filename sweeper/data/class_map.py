@@ -5,13 +5,16 @@
     object: any            # all labels from 1 on that no other line takes (numbered objects)
     vehicle: [car, truck]  # classes by name
     ignore: [255, 7]       # pixels without a label
+    overlap: keep          # masks and shapes of classes that overlap keep all their classes (or: flatten)
 
-Classes that the file does not list are kept. Classes are ordered by their lowest labels.
+Classes that the file does not list are kept. Classes are ordered by their lowest labels. Where a label is in several
+classes, or classes that overlap are kept, a pixel may have several classes, or none.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import ClassMapError
+from sweeper.core.label_planes import MOST_CLASSES, LabelMap, choose_label_type, get_ignored_label
 from sweeper.core.records import IGNORE
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import format_value as shown_value
@@ -33,6 +37,8 @@ ClassMap = Mapping[str, Sequence[str]]
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _RANGE = re.compile(r"([0-9]{1,5}) *[-–] *([0-9]{1,5})")
+OVERLAP, KEEP, FLATTEN = "overlap", "keep", "flatten"
+"""Line that says whether pixels keep all classes of masks or shapes that overlap, or one of them counts."""
 _ANY = "any"
 _MOST = 65535
 _BACKGROUND = "background"
@@ -42,10 +48,12 @@ class MappedClasses(NamedTuple):
     """Classes and label table that result from a class map."""
 
     names: tuple[str, ...]
-    table: npt.NDArray[np.uint8]
+    table: LabelMap
     """(256,) new label of each old label."""
     line: str
     """Remarks for display."""
+    has_planes: bool
+    """Whether a pixel may have several classes; then the table has their bits."""
 
 
 def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
@@ -118,6 +126,15 @@ def list_spans(class_map: ClassMap | None) -> list[tuple[int, int]]:
     return [span for texts in (class_map or {}).values() for text in texts if (span := _parse_span(text)) is not None]
 
 
+def take_overlap(class_map: ClassMap | None) -> tuple[ClassMap | None, str | None]:
+    """Return a class map without its line on overlap, None if that is all, and the line's value, None without it."""
+    classes = dict(class_map or {})
+    if [*classes.get(OVERLAP, ())] not in ([KEEP], [FLATTEN]):
+        return class_map, None
+    (choice,) = classes.pop(OVERLAP)
+    return classes or None, choice
+
+
 def find_covered_labels(class_map: ClassMap | None) -> npt.NDArray[np.bool_]:
     """Return whether each label, (256,), is within a range of the class map."""
     ranges = [span for span in list_spans(class_map) if span[0] < span[1]]
@@ -137,6 +154,7 @@ def map_classes(
     files: Sequence[str],
     *,
     problems: list[str],
+    has_planes: bool = False,
 ) -> MappedClasses | None:
     """Return the classes that a class map makes of a data set's labels.
 
@@ -146,6 +164,7 @@ def map_classes(
         counts: pixels of each label in each mask, (n, 256).
         files: names of the masks, for messages.
         problems: receives names and labels that do not exist, and labels that are no class.
+        has_planes: whether pixels have several of these classes.
 
     Returns:
         None if there are problems.
@@ -162,7 +181,10 @@ def map_classes(
     for name, texts in class_map.items():
         if _ANY in texts and _ANY not in (names or ()):
             groups[name] += others
-    owner = _assign_owners(groups, names, problems)
+    owners = defaultdict[int, list[str]](list)
+    for name, labels in groups.items():
+        for label in labels:
+            owners[label].append(name)
     for name, labels in groups.items():
         if name != "ignore" and labels and occurs.isdisjoint(labels):
             problems.append(
@@ -170,16 +192,23 @@ def map_classes(
                 f"are {abbreviate([str(label) for label in sorted(occurs)], 12)}"
             )
     unnamed = {label: f"class_{label}" for label in existing} | {0: _BACKGROUND}
-    kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(existing - owner.keys())}
+    kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(existing - owners.keys())}
     if declared is not None:
-        problems += list_unnamed_labels(counts, files, declared, owner)
+        problems += list_unnamed_labels(counts, files, declared, owners)
     problems += [
         f"--class-map: {name}: is the name of class {label} too, which the map does not take; add {label} to its list, "
         "or choose another name"
         for label, name in kept.items()
         if name in groups
     ]
-    return _apply_map(groups, owner, kept, class_map) if len(problems) == before else None
+    if len(problems) > before:
+        return None
+    has_planes |= any(len(of_label) > 1 for of_label in owners.values())
+    mapped = _apply_map(groups, owners, kept, class_map, has_planes=has_planes)
+    if len(mapped.names) * has_planes <= MOST_CLASSES:
+        return mapped
+    problems.append(f"--class-map: at most {MOST_CLASSES} classes may overlap, found {len(mapped.names)}; join some")
+    return None
 
 
 def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
@@ -199,34 +228,29 @@ def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None
     return labels
 
 
-def _assign_owners(
-    groups: Mapping[str, Sequence[int]], names: Sequence[str] | None, problems: list[str]
-) -> dict[int, str]:
-    """Return the class that takes each label."""
-    owner: dict[int, str] = {}
-    for name, labels in groups.items():
-        for label in labels:
-            if owner.setdefault(label, name) != name:
-                called = f" ({names[label]})" if names is not None and label < len(names) else ""
-                problems.append(
-                    f"--class-map: {name}: {label}{called} can become one class, found in {owner[label]} too; keep one"
-                )
-    return owner
-
-
 def _apply_map(
-    groups: Mapping[str, Sequence[int]], owner: Mapping[int, str], kept: Mapping[int, str], written: ClassMap
+    groups: Mapping[str, Sequence[int]],
+    owners: Mapping[int, Sequence[str]],
+    kept: Mapping[int, str],
+    written: ClassMap,
+    *,
+    has_planes: bool,
 ) -> MappedClasses:
     lowest = {name: min(labels) for name, labels in groups.items() if name != "ignore"}
     order = sorted([*((label, name) for name, label in lowest.items()), *kept.items()])
-    names = tuple(name for _, name in order)
-    table = np.full(256, IGNORE, dtype=np.uint8)
-    for label, name in (*owner.items(), *kept.items()):
-        if name != "ignore" or label in kept:
-            table[label] = names.index(name)
+    taken = {**owners, **{label: [name] for label, name in kept.items()}}
+    ground = taken.get(0, [""])[0] * has_planes  # no class has its pixels
+    names = tuple(name for _, name in order if name != ground)
+    codes = {name: 1 << min(i, MOST_CLASSES) if has_planes else i for i, name in enumerate(names)}
+    kind = choose_label_type(min(len(names), MOST_CLASSES) * has_planes)
+    table = np.full(256, get_ignored_label(kind), dtype=kind)
+    for label, of_label in taken.items():
+        if "ignore" not in of_label or label in kept:
+            table[label] = sum(codes.get(name, 0) for name in of_label)
     parts = [
         f"{name} = {' + '.join(written[name] if len(labels) > 9 else map(str, labels))}"
         for name, labels in groups.items()
     ]
     stay = f"; as they were: {abbreviate([*kept.values()], 8)}" if kept else ""
-    return MappedClasses(names, table, f"Classes were mapped as asked (--class-map): {abbreviate(parts, 8)}{stay}.")
+    stay += "; a pixel may have several of these" * has_planes
+    return MappedClasses(names, table, f"Classes were mapped: {abbreviate(parts, 8)}{stay}.", has_planes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from PIL import Image
 
 from sweeper.core.records import IGNORE
 from sweeper.data.colours import ColourMap, format_colour, translate_colours
-from sweeper.data.label_values import OBJECTS_STEP
+from sweeper.data.label_values import OBJECTS_STEP, abbreviate
 from sweeper.data.open_image import (
     DEEP_GREY,
     IMAGE_FORMATS,
@@ -27,9 +28,11 @@ from sweeper.data.open_image import (
     is_deep_png,
     list_file_parts,
     open_image,
+    read_array,
     read_bytes,
     read_deep_png,
     read_orientation,
+    read_stack,
     read_stored,
     read_tiff,
 )
@@ -191,7 +194,9 @@ def read_mask(
     """
     tiff = read_tiff(path)
     inverted = tiff is not None and tiff.photometric == 0
-    if tiff is not None and tiff.is_stored:
+    if path.suffix.lower() == ".npy":
+        values, turn = _merge_bands(np.atleast_3d(read_array(path))), 1
+    elif tiff is not None and tiff.is_stored:
         check_size(tiff.height, tiff.width, tiff.channels * tiff.dtype.itemsize)
         values, turn = _merge_bands(read_stored(path)), tiff.orientation
     else:
@@ -207,6 +212,27 @@ def read_mask(
         return labels
     note("with an EXIF orientation of their own, turned by it")
     return upright
+
+
+def count_planes(path: Path) -> int:
+    """Return the number of planes of a mask file; 0 if it has none, or cannot be read, which is reported later."""
+    with suppress(UnreadableFileError):
+        return len(read_stack(path))
+    return 0
+
+
+def read_planes(path: Path) -> npt.NDArray[np.bool_]:
+    """Return the planes of a mask file, (C, H, W).
+
+    Raises:
+        UnreadableFileError: it has other numbers than 0 and 1, or 0 and 255.
+    """
+    planes = read_stack(path)
+    values = {*np.unique(planes).tolist()}
+    if values - {0} not in (set(), {1}, {IGNORE}):
+        numbers = abbreviate([f"{value:g}" for value in sorted(values)])
+        raise UnreadableFileError(f"planes must hold 0 and 1 (or 0 and 255), found {numbers}; save one for each class")
+    return planes > 0
 
 
 def convert_to_labels(

@@ -23,7 +23,7 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.paths import expand_user
 from sweeper.core.records import Dataset, Patterns
 from sweeper.core.text import escape_for_display
-from sweeper.data.class_map import ClassMap
+from sweeper.data.class_map import ClassMap, take_overlap
 from sweeper.data.colours import COLOUR_FILES, is_colour_table, read_colours
 from sweeper.data.formats import FormatMatch, choose_format
 from sweeper.data.formats.base import DataSource
@@ -40,7 +40,7 @@ from sweeper.system.whole_files import remove_left, replace_atomically
 
 Log = Callable[[str], None]
 
-READER = "formats/20"
+READER = "formats/21"
 """Raised when a reader's pixels, splits or checks change, so that cached data sets are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
 """Name and required columns of Roboflow's class table next to its masks."""
@@ -102,7 +102,8 @@ def load_dataset(
         "groups": groups,
     }
     place = _place(source)
-    place.patterns, place.class_map, place.groups = patterns, class_map, groups
+    place.patterns, place.groups = patterns, groups
+    place.class_map, place.overlap = take_overlap(class_map)
     variant = "".join(f"{value}:" for value in request.values() if value is not None)
     if place.root.suffix.lower() == ".zip" and place.root.is_file():
         dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)

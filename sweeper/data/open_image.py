@@ -18,11 +18,11 @@ from sweeper.core.errors import get_cause
 from sweeper.core.text import format_count
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
-from sweeper.data.tiff import TiffHeader, read_pixels, read_tiff_header
+from sweeper.data.tiff import TiffHeader, read_pixels, read_series, read_tiff_header
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
 IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", *LOSSY_SUFFIXES)
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", *LOSSY_SUFFIXES)
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".npy", *LOSSY_SUFFIXES)
 # Only these decoders are tried: Pillow would pass other formats to external programs.
 LOSSY_FORMATS: tuple[str, ...] = ("JPEG", "WEBP", "AVIF")
 with suppress(ImportError):
@@ -161,6 +161,40 @@ def read_stored(source: Source) -> npt.NDArray[Any]:
         raise
     except Exception as error:
         raise _explain_undecodable(error) from error
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Return the numbers of a NumPy file, with one axis more for planes, if there are any.
+
+    Raises:
+        UnreadableFileError: damaged, or not an array of numbers with two or three axes.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise _explain_undecodable(error) from error
+    if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
+        raise UnreadableFileError(f"arrays must be numbers (H, W) or (C, H, W), found {array.dtype} {array.shape}")
+    check_size(array.shape[-2], array.shape[-1], int(np.prod(array.shape[:-2])) * array.itemsize)
+    return np.array(array)
+
+
+def read_stack(path: Path) -> npt.NDArray[Any]:
+    """Return the planes of a mask file, (C, H, W), as stored: of an array or a TIFF; none of one with a number a pixel.
+
+    Raises:
+        UnreadableFileError: damaged, or too large.
+    """
+    header, array = read_tiff(path), np.zeros((0, 0), dtype=np.uint8)
+    if path.suffix.lower() == ".npy":
+        array = read_array(path)
+    elif header is not None and header.photometric <= 1 < max(header.pages, header.channels):
+        check_size(header.height, header.width, max(header.pages, header.channels) * header.dtype.itemsize)
+        with _open_file(path) as file:
+            array = read_series(file)
+    if array.ndim != 3:
+        return np.zeros((0, 0, 0), dtype=np.uint8)
+    return np.moveaxis(array, 2 * int(np.argmin(array.shape[::2])), 0)  # (H, W, C) has the fewer at the end
 
 
 def read_orientation(image: Image.Image) -> int:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from sweeper.core.errors import DataError
+from sweeper.core.label_planes import LabelMap, choose_label_type, move_bits
 from sweeper.core.records import IGNORE, Dataset, SplitName
 from sweeper.core.text import format_count, is_unicode
-from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
+from sweeper.data.class_map import MappedClasses, find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import list_unnamed_labels, make_class_names, put_background_first
 from sweeper.data.decode import NO_DATA, ColourMaskError, ImageKind, read_image, read_image_kind
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
-from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import (
@@ -51,6 +51,8 @@ from sweeper.data.tiff import turn_upright
 from sweeper.system.machine import check_room
 
 MIN_IMAGES = 3
+MOST_SHARED = 0.01
+"""Share of the classes' pixels that may have several, if the user does not say what they are."""
 LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")
 """Folders that may contain lists of splits."""
 
@@ -86,11 +88,13 @@ def read_dataset(
     kinds = _read_kinds(samples)
     channels, dtype = _choose_form(samples, kinds, place)
     pixels = sum(kind.height * kind.width for kind in filter(None, kinds))
-    check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + 1))
-    with StoreWriter(cache, channels, dtype) as writer:
+    mask_dtype = choose_label_type(len(place.planes))
+    check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + mask_dtype.itemsize))
+    with StoreWriter(cache, channels, dtype, mask_dtype) as writer:
         used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
         join_colour_faults(place, samples)
-        classes: tuple[tuple[str, ...], Pixels] | None = None
+        _check_overlaps(place, reading)
+        classes: MappedClasses | None = None
         # Else the first fault would cause a second one.
         if used and not names_are_wrong and (reading.classes is not None or len(used) == len(samples)):
             classes = _infer_classes(place, reading, counts, [sample.mask_name for sample in used], writer)
@@ -99,21 +103,40 @@ def read_dataset(
         if problems or classes is None:
             raise DataError(place.title, group_problems(problems))
         writer.finish()
-        names, table = classes
+        table = classes.table
         if (table != np.arange(256)).any():
-            writer.relabel(table.__getitem__)
+            writer.relabel(partial(move_bits, table=table) if place.planes else table.__getitem__, table.dtype)
         dataset = assemble(
             writer,
             name=place.name_of_set,
             source=str(place.root),
             format_name=format_name,
-            classes=names,
+            classes=classes.names,
+            is_multilabel=classes.has_planes,
             stems=[sample.stem for sample in used],
             sides=[sides[sample.stem] for sample in used],
             turns=[place.open_turns.get(sample.stem, 1) for sample in used],
             warnings=[*place.notes, *place.tally.format_sentences()],
         )
-        return dataset.model_copy(update={"grouped_by": grouped_by})
+    labelled = dataset.count_labelled_pixels()
+    counted = zip(dataset.classes, dataset.count_class_pixels(), strict=True)
+    ends = [name for name, count in counted if count in (0, labelled)] * bool(dataset.planes)
+    rule = f"{reading.mask_place}: a class must have some of the pixels, found one with none or all"
+    DataError.refuse(place.title, [f"{rule}, {name}; leave it out, or add images" for name in ends])
+    return dataset.model_copy(update={"grouped_by": grouped_by})
+
+
+def _check_overlaps(place: DataSource, reading: ReadResult) -> None:
+    """Add the problem of classes that overlap, where the user did not say what pixels of several of them are."""
+    shared, covered = np.sum([(0, 0), *place.overlaps], axis=0)
+    if place.overlap is None and shared > MOST_SHARED * covered:
+        problem = (
+            f"{reading.mask_place}: classes must hardly overlap, found {100 * shared / covered:.2g} % of their pixels "
+            "in several; `echo 'overlap: keep' > overlap.yaml`, then --class-map overlap.yaml keeps all classes of a "
+            "pixel, `overlap: flatten` one"
+        )
+        ways = filter(None, (problem, place.describe_way_out()))
+        place.problems.append("; or, if these are drawings of the same, ".join(ways))
 
 
 def _report_too_few(place: DataSource, reading: ReadResult, sound: int) -> None:
@@ -130,12 +153,15 @@ def _report_too_few(place: DataSource, reading: ReadResult, sound: int) -> None:
 
 def _infer_classes(
     place: DataSource, reading: ReadResult, counts: Counts, files: Sequence[str], writer: StoreWriter
-) -> tuple[tuple[str, ...], Pixels] | None:
+) -> MappedClasses | None:
     """Return the classes' names, and the label of each number in masks, (256,); None, and problems, if it has none.
 
     The numbers have these counts, (n, 256); the writer has the images, if there was no problem yet.
     """
     names, where, problems, before = reading.classes, reading.mask_place, place.problems, len(place.problems)
+    if place.planes:
+        planes = MappedClasses(place.planes, np.arange(256, dtype=np.uint8), "", has_planes=True)
+        return planes if place.class_map is None else _map_classes(place, ("background", *place.planes), counts, files)
     is_known = reading.indices or place.tally.has_warning("mask", NO_DATA)
     meaning = infer_meaning(
         MaskNumbers(
@@ -160,16 +186,26 @@ def _infer_classes(
     if len(problems) > before:
         return None
     if place.class_map is not None:
-        mapped = map_classes(place.class_map, names, counts, files, problems=problems)
-        if mapped is None:
-            return None
+        mapped = _map_classes(place, names, counts, files)
+        if mapped is None or mapped.has_planes:
+            return mapped and mapped._replace(table=mapped.table[table])
         names, counts, table = mapped.names, _move_label_counts(counts, mapped.table), mapped.table[table]
-        place.notes.append(mapped.line)
     highest = np.flatnonzero(counts[:, :IGNORE].any(axis=0)).max(initial=0)
     names, moved = put_background_first(names or make_class_names(int(highest) + 1), place.notes)
     counts, table = _move_label_counts(counts, moved), moved[table]
     _check_labels(place, where, counts, names, files)
-    return names, table
+    return MappedClasses(names, table, "", has_planes=False)
+
+
+def _map_classes(
+    place: DataSource, names: tuple[str, ...] | None, counts: Counts, files: Sequence[str]
+) -> MappedClasses | None:
+    """Return what the user's class map makes of the classes, and note it; None, and problems, if that is nothing."""
+    assert place.class_map is not None
+    has_planes = bool(place.planes)
+    mapped = map_classes(place.class_map, names, counts, files, problems=place.problems, has_planes=has_planes)
+    place.notes += [mapped.line] if mapped else []
+    return mapped
 
 
 def _find_objects(place: DataSource, reading: ReadResult, counts: Counts, writer: StoreWriter) -> list[str]:
@@ -344,10 +380,9 @@ def _decode_images(
             continue
         # Labels are judged even if the image is faulty, so that both faults are reported.
         used.append(sample)
-        counts.append(count_labels(mask))
+        counts.append(count_labels(mask, len(place.planes)))
         if not place.problems and image is not None:
             writer.append(image, mask)
-    note_drawings(place, samples)
     find_palette_fault(place)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
     return used, table, sound
@@ -355,7 +390,7 @@ def _decode_images(
 
 def _read_sample(
     channels: int, dtype: Any, place: DataSource, pair: tuple[Sample, ImageKind | None]
-) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
+) -> tuple[ImagePixels | None, LabelMap | None, list[str]]:
     """Return image, mask and faults of one sample."""
     sample, kind = pair
     image: ImagePixels | None = None
@@ -379,7 +414,7 @@ def _read_sample(
     return image, mask, faults
 
 
-def _fit_label(place: DataSource, sample: Sample, mask: Pixels, size: Size, turn: int) -> tuple[Pixels, str]:
+def _fit_label(place: DataSource, sample: Sample, mask: LabelMap, size: Size, turn: int) -> tuple[LabelMap, str]:
     """Return the mask for an upright image of this (height, width), turned if need be, and its fault, else "".
 
     `turn` is the image's EXIF orientation.

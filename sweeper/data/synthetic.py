@@ -16,8 +16,10 @@ from PIL import Image
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.label_parts import label_components
+from sweeper.core.label_planes import join_layers, list_layers
 from sweeper.core.records import Dataset
 from sweeper.core.text import suggest_correction
+from sweeper.data.class_map import OVERLAP
 from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
@@ -56,6 +58,8 @@ class Scene(NamedTuple):
     own: Mapping[str, Parameter]
     """Parameters in addition to `PARAMETERS`."""
     text: str
+    has_planes: bool = False
+    """Whether classes overlap, so that masks hold their bits."""
 
 
 SCENES: dict[str, Scene] = {
@@ -70,6 +74,19 @@ SCENES: dict[str, Scene] = {
         blobs.CLASSES,
         {"foreground": _make_foreground(0.02, 0.5, 0.18), "spread": _SPREAD},
         "touching cells under a microscope; binary, 18 % foreground",
+    ),
+    "cells": Scene(
+        blobs.draw_cells,
+        blobs.CELL_PARTS,
+        {
+            "foreground": _make_foreground(0.05, 0.5, 0.25),
+            "spread": _SPREAD,
+            "overlap": Parameter(
+                float, 0.0, 1.0, 1.0, "about the share of each nucleus in its cell: 0 = it touches it from outside"
+            ),
+        },
+        "cells and their nuclei, which overlap: a pixel may be both; multi-label, 25 % cell",
+        has_planes=True,
     ),
     "street": Scene(
         street.draw_street, street.CLASSES, {}, "a country road; 5 classes from 0.05 % (sign) to 70 % (ground)"
@@ -116,6 +133,11 @@ class SceneSet(NamedTuple):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in index order."""
         return shapes.list_class_names(self.canvas.classes) if self.scene == "shapes" else SCENES[self.scene].classes
+
+    @property
+    def planes(self) -> int:
+        """Number of classes whose bits the masks hold; 0 if they hold class indices."""
+        return len(self.classes) * SCENES[self.scene].has_planes
 
     @property
     def name(self) -> str:
@@ -197,7 +219,7 @@ def compute_scene_fingerprint(scenes: SceneSet) -> str:
 
 
 def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
-    """Draw image `index` of a set: image (size, size, 3) uint8 and mask (size, size) uint8.
+    """Draw image `index` of a set: image (size, size, 3) and mask (size, size), both uint8.
 
     It depends on the seed and the index, not on the number of images. Label noise has its own seed, so that the image
     is the same with and without it.
@@ -207,7 +229,9 @@ def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
     if not canvas.shift and not canvas.missing:
         return drawn
     rng = np.random.default_rng([canvas.seed, index, 1])
-    return DrawnImage(drawn.image, spoil_labels(rng, drawn.mask, canvas.shift, canvas.missing))
+    layers = list_layers(drawn.mask, scenes.planes)
+    spoiled = [spoil_labels(rng, layer, canvas.shift, canvas.missing) for layer in layers]
+    return DrawnImage(drawn.image, join_layers(spoiled, scenes.planes))
 
 
 def read_scenes(
@@ -236,11 +260,14 @@ def read_scenes(
             classes=scenes.classes,
             stems=_make_stems(scenes),
             sides=[SplitAssignment()] * scenes.canvas.images,
+            is_multilabel=scenes.planes > 0,
         )
 
 
 def write_scenes(name_and_query: str, out: Path) -> SceneSet:
-    """Write a set as ordinary files for the folder reader: images/ and masks/ (PNG) and classes.txt.
+    """Write a set as ordinary files for the folder reader: images/, masks/ (PNG) and classes.txt.
+
+    Classes that overlap have a folder of masks each, and `overlap.yaml` is the class map that keeps them apart.
 
     Args:
         name_and_query: `NAME?key=value&…`, with or without a leading `synthetic:`.
@@ -257,11 +284,15 @@ def write_scenes(name_and_query: str, out: Path) -> SceneSet:
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} must be a new or empty folder, found files there; choose another")
-        for folder in ("images", "masks"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
+        folders = [out / "masks" / name for name in (scenes.classes if scenes.planes else ("",))]
+        for folder in (out / "images", *folders):
+            folder.mkdir(parents=True, exist_ok=True)
         for stem, drawn in zip(_make_stems(scenes), _draw_all(scenes), strict=True):
             Image.fromarray(drawn.image).save(out / "images" / f"{stem}.png")
-            Image.fromarray(drawn.mask).save(out / "masks" / f"{stem}.png")
+            for folder, layer in zip(folders, list_layers(drawn.mask, scenes.planes), strict=True):
+                Image.fromarray(layer).save(folder / f"{stem}.png")
+        if scenes.planes:
+            (out / "overlap.yaml").write_text(f"{OVERLAP}: keep\n", encoding="utf-8")
         (out / "classes.txt").write_text("\n".join(scenes.classes) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{out} must be writable, and that failed: {error}; choose another folder") from error

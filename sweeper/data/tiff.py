@@ -88,6 +88,20 @@ def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
     return pixels[:, :, [i for i in range(pixels.shape[2]) if i not in alphas]] if alphas else pixels
 
 
+def read_series(file: BinaryIO) -> npt.NDArray[Any]:
+    """Read the first pages of one size, or a page with its channels, as stored: two or more axes.
+
+    Raises:
+        UnreadableFileError: as `read_pixels`.
+    """
+    with tifffile.TiffFile(file) as tiff:
+        series: Any = tiff.series[0]
+        for page in series.pages:
+            _check_segments(tiff, page)
+        pixels: npt.NDArray[Any] = series.asarray(maxworkers=1)
+        return pixels
+
+
 def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
     """Refuse a page with an unsupported compression, or segments beyond the file's end or too large.
 

@@ -64,14 +64,16 @@ def profile_masks(masks: Iterable[LabelMap], classes: Sequence[str], *, has_plan
         shared += int(np.count_nonzero(several & (several - 1)))
     labelled = area - ignored
     pixels, thin, occurs = (values[first : first + len(classes)] for values in (pixels, thin, occurs))
-    ratios = [(labelled - int(n)) / max(1, int(n)) for n in pixels]
-    imbalance = compute_imbalance(pixels, labelled if has_planes else None)
-    binary = len(classes) == 2 and not has_planes
+    imbalance = compute_imbalance(_list_compared(pixels, labelled, has_planes=has_planes))
+    weights, overlap = compute_frequency_weights(pixels.tolist(), 1), None
+    if has_planes:
+        weights, overlap = tuple((labelled - int(n)) / max(1, int(n)) for n in pixels), shared / max(1, covered)
+    binary = len(classes) + has_planes == 2
     return ImbalanceProfile(
         images=images,
         labelled_pixels=labelled,
         ignored_share=ignored / area,
-        overlap=shared / max(1, covered) if has_planes else None,
+        overlap=overlap,
         empty_images=empty,
         classes=tuple(
             ClassProfile(
@@ -87,29 +89,31 @@ def profile_masks(masks: Iterable[LabelMap], classes: Sequence[str], *, has_plan
         imbalance=imbalance,
         pos_weight=imbalance if binary else None,
         alpha=imbalance / (1 + imbalance) if binary else None,
-        class_weights=tuple(ratios) if has_planes else compute_frequency_weights(pixels.tolist(), 1),
+        class_weights=weights,
     )
 
 
 def measure_imbalance(dataset: Dataset, images: tuple[int, ...]) -> float:
-    """Return the imbalance of these images, as `compute_imbalance`."""
-    labelled = sum(dataset.images[i].labelled for i in images)
-    return compute_imbalance(dataset.count_class_pixels(images), labelled if dataset.planes else None)
+    """Return the imbalance of these images: background / rarest class if classes overlap, or `compute_imbalance`."""
+    pixels, labelled = dataset.count_class_pixels(images), dataset.count_labelled_pixels(images)
+    return compute_imbalance(_list_compared(pixels, labelled, has_planes=dataset.planes > 0))
 
 
-def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64], labelled: int | None = None) -> float:
+def _list_compared(pixels: npt.NDArray[np.int64], labelled: int, *, has_planes: bool) -> npt.NDArray[np.int64]:
+    """Return the pixels of the classes, or, if these overlap, the pixels without the rarest of them, and with it."""
+    rarest = int(min(pixels[pixels > 0], default=0))
+    return np.array([labelled - rarest, rarest]) if has_planes else pixels
+
+
+def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
     """Return background / foreground pixels (binary), else most common / rarest of the classes that occur.
 
-    `class_pixels`: (C,) labelled pixels, ≥ 0. `labelled`: all labelled pixels, if a pixel may have several classes or
-    none; then background / foreground of the rarest class.
+    `class_pixels`: (C,) labelled pixels, ≥ 0.
 
     Raises:
-        UsageError: if fewer than two classes occur, the background included.
+        UsageError: if fewer than two classes occur.
     """
     pixels = np.asarray(class_pixels, dtype=np.float64)
-    if labelled is not None:
-        rarest = min(pixels[pixels > 0], default=0.0)
-        pixels = np.array([labelled - rarest, rarest])
     occurring = pixels[pixels > 0]
     if len(occurring) < 2:
         raise UsageError(
@@ -140,7 +144,7 @@ def explain_consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
         )
     else:
         sentences.append("The classes are nearly balanced.")
-    foreground = [c for c in occurring if c is not profile.classes[0] or profile.overlap is not None] or occurring
+    foreground = [c for c in profile.classes[int(profile.overlap is None) :] if c.pixel_share > 0]
     thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
     if (thinnest.thinness or 0.0) >= 0.8:
         sentences.append(

@@ -58,12 +58,6 @@ class MessageSink(Protocol):
         """Report, after each image, that `done` of `total` images have passed the step `what`."""
 
 
-_OVERLAPS = (
-    "a pixel must have one class to train with, found classes that overlap; a class map with `overlap: flatten` leaves "
-    "one, and `sweeper profile` describes them as they are"
-)
-
-
 class PreparedStudy(NamedTuple):
     """A prepared sweep; `old` is the study's stored plan, None for a new study."""
 
@@ -98,7 +92,6 @@ def prepare_study(
     dataset = resolve_dataset_request(settings, before, messages)
     sources = resolve_sources(settings.command, old)
     dataset = divide_by_script(dataset, settings, before, messages.log)
-    DataError.refuse(dataset.name, [_OVERLAPS] * bool(dataset.planes))
     for warning in dataset.warnings:
         messages.warn(warning)
     seed, folds = settings.seed or 0, settings.folds

@@ -63,7 +63,7 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
     "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
     "BDD100K": ("labels/p.json", [{"labels": [{"poly2d": []}]}], "BDD100K's", "sem_seg/masks/{train,val}/{stem}.png'"),
     "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
-    "arrays": ("labels/a.npy", "", "arrays", "write PNGs into masks/"),
+    "arrays": ("labels/a.mat", "", "arrays", "write PNGs into masks/"),
     "compressed files": ("im0001.ppm.gz", "", "a compressed file", "gunzip -r ."),
     "volumes": ("case.nii.gz", "", "a volume", "export its slices"),
 }
@@ -113,13 +113,16 @@ def test_the_printed_options_read_the_masks_and_the_split_of_bdd100k(tmp_path):
     assert [image.split for image in dataset.images] == ["train"] * len(STEMS) + ["val"]
 
 
-def test_arrays_in_a_folder_of_masks_are_recognised(tmp_path):
+def test_arrays_in_a_folder_of_masks_are_read_and_others_recognised(tmp_path):
     write_images(tmp_path / "data", "images/{stem}.png")
     (tmp_path / "data" / "masks").mkdir()
     for index, stem in enumerate(STEMS):
         np.save(tmp_path / "data" / "masks" / f"{stem}.npy", truth(index))
+    assert np.array_equal(get_mask(load_folder(tmp_path / "data")), truth(0))
+    for path in (tmp_path / "data" / "masks").iterdir():
+        path.rename(path.with_suffix(".mat"))
     (problem,) = find_problems(tmp_path / "data")
-    assert problem.startswith("masks/p0.npy: ") and "write PNGs into masks/" in problem
+    assert problem.startswith("masks/p0.mat: ") and "write PNGs into masks/" in problem
 
 
 def test_xml_with_exponentially_growing_entities_is_not_parsed(tmp_path):
@@ -156,15 +159,11 @@ def load_after_documented_lines(data: Path, title: str, images: str, masks: str 
     return load_folder(data, patterns=Patterns(images=images, masks=masks))
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".mat"])
-def test_the_documented_lines_write_arrays_as_masks(data, suffix):
+def test_the_documented_lines_write_arrays_as_masks(data):
     write_images(data, "image/{stem}.png")
     (folder := data / "groundTruth").mkdir()
     for index, stem in enumerate(STEMS):
-        if suffix == ".npy":
-            np.save(folder / f"{stem}.npy", truth(index))
-        else:
-            savemat(folder / f"{stem}.mat", {"groundTruth": {"Segmentation": truth(index), "Boundaries": truth(index)}})
+        savemat(folder / f"{stem}.mat", {"groundTruth": {"Segmentation": truth(index), "Boundaries": truth(index)}})
     assert np.array_equal(get_mask(load_after_documented_lines(data, "Arrays", "image/*")), truth(0))
 
 

@@ -205,8 +205,8 @@ def test_overviews_and_validity_pages_of_a_mask_are_skipped(tmp_path, kinds, dty
 
 
 @pytest.mark.parametrize("kinds", [(0, 0), (0, 2, 1), (0, 0, 4)])
-def test_stacks_of_masks_are_refused(tmp_path, kinds):
-    assert "must be a single image, found 2 pages" in refuse(tmp_path / "data", write_pages(*kinds))
+def test_stacks_of_labels_are_refused(tmp_path, kinds):
+    assert "planes must hold 0 and 1 (or 0 and 255), found 0, 1, 2" in refuse(tmp_path / "data", write_pages(*kinds))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data import load_dataset, open_store, write_scenes
+from sweeper.data.class_map import read_class_map
 from sweeper.data.synthetic import SCENES, draw_image, get_parameters, label_pieces, parse_scene, spoil_labels
 
 
@@ -37,15 +38,16 @@ def test_store_and_files_contain_the_drawn_images(tmp_path, name):
     dataset = load_dataset(source, tmp_path / "cache")
     assert (dataset.name, dataset.source, dataset.synthetic) == (name, source, True)
     assert dataset.classes == SCENES[name].classes
-    assert dataset.task == ("multiclass" if name == "street" else "binary")
+    assert dataset.task == {"street": "multiclass", "cells": "multilabel"}.get(name, "binary")
     store, scenes = open_store(dataset.store), parse_scene(source)
     for index, image in enumerate(dataset.images):
         drawn = draw_image(scenes, index)
         assert np.array_equal(store.get_image(index), drawn.image)
         assert np.array_equal(store.get_mask(index), drawn.mask)
-        assert sum(image.pixels) == 64 * 64
+        assert name == "cells" or sum(image.pixels) == 64 * 64
     assert write_scenes(f"{name}?images=4&size=64", tmp_path / "out").canvas.images == 4
-    read = load_dataset(str(tmp_path / "out"), tmp_path / "cache")
+    class_map = read_class_map(tmp_path / "out" / "overlap.yaml") if name == "cells" else None
+    read = load_dataset(str(tmp_path / "out"), tmp_path / "cache", class_map=class_map)
     assert (read.digest, read.classes, read.synthetic) == (dataset.digest, dataset.classes, False)
 
 
@@ -80,6 +82,16 @@ def test_the_error_of_an_invalid_scene_states_rule_and_value(text, words):
     assert len(caught.value.problems) == 1
     for word in words:
         assert word in caught.value.problems[0]
+
+
+def test_the_overlap_is_about_the_share_of_the_nuclei_in_cells():
+    def measure(overlap: float) -> float:
+        masks = np.stack(draw_masks(f"cells?overlap={overlap}&foreground=0.06"))
+        return float((masks == 3).sum() / (masks >= 2).sum())
+
+    shares = [measure(overlap) for overlap in (0, 0.3, 0.6, 1)]
+    assert shares == sorted(shares) and shares[0] < 0.3 and shares[-1] == 1
+    assert measure_share("cells?images=30") == pytest.approx(0.25, rel=0.25)
 
 
 # --- The test bench -------------------------------------------------------------------------------------------

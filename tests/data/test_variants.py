@@ -191,7 +191,9 @@ def test_a_study_keeps_its_data_options_if_images_move_and_reports_changes(tmp_p
 def test_a_study_keeps_its_format_if_another_one_would_be_detected(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
     annotated.coco(root)
-    first = resolve_dataset_request(Settings(data=str(root), format="coco", cache=cache), None, Recorder())
+    (tmp_path / "map.yaml").write_text("overlap: flatten")
+    asked = Settings(data=str(root), format="coco", cache=cache, class_map=tmp_path / "map.yaml")
+    first = resolve_dataset_request(asked, None, Recorder())
     annotated.folder(root)
     assert resolve_dataset_request(Settings(data=str(root), cache=cache), None, Recorder()).format == "folder"
     assert resolve_dataset_request(Settings(cache=cache), first, Recorder()).format == "coco"

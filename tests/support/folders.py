@@ -90,8 +90,13 @@ def pair_five(images: str, masks: str) -> list[tuple[str, str]]:
     return [(images.format(stem), masks.format(stem)) for stem in "abcde"]
 
 
-def load_folder(root: Path, **options: Any) -> Dataset:
-    """Return the data set of `root`, decoded into the cache next to it; `options` of `load_dataset`."""
+def load_folder(root: Path, *, overlap: str | None = "flatten", **options: Any) -> Dataset:
+    """Return the data set of `root`, decoded into the cache next to it.
+
+    `overlap` is what a class map says of classes that overlap; `options` are those of `load_dataset`.
+    """
+    if overlap is not None:
+        options["class_map"] = {"overlap": (overlap,)} | (options.get("class_map") or {})
     return load_dataset(str(root), root.parent / "cache", **options)
 
 

@@ -121,7 +121,7 @@ class Dataset(Record):
     def count_labelled_pixels(self, indices: tuple[int, ...] | None = None) -> int:
         """Count the pixels with a label over the images `indices` (None = all)."""
         chosen = self.images if indices is None else [self.images[i] for i in indices]
-        return sum(image.height * image.width - image.ignored for image in chosen)
+        return sum(image.labelled for image in chosen)
 
     def list_groups(self, images: Iterable[int]) -> list[str | None]:
         """Return the group of each of these images, in their order; None = a group of its own."""

@@ -11,16 +11,20 @@ import os
 import stat
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sweeper.core.errors import DataError
+from sweeper.core.label_planes import LabelMap, pack_planes
 from sweeper.core.paths import get_file_kind
-from sweeper.core.records import Patterns, SplitName
+from sweeper.core.records import IGNORE, Patterns, SplitName
 from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
@@ -45,8 +49,8 @@ class Sample(NamedTuple):
     """Display name of the image's file: its path below the root, escaped."""
     sources: tuple[Source, ...]
     """Usually one; several are stacked as channels."""
-    mask: Callable[[Size | None], Pixels | None]
-    """Makes the mask, (H, W) uint8, given the upright image's size. None = the image is unreadable; then shapes give
+    mask: Callable[[Size | None], LabelMap | None]
+    """Makes the mask, (H, W), given the upright image's size. None = the image is unreadable; then shapes give
     None, while a mask's file is still read. Raises `UnreadableFileError`."""
     mask_name: str
     """Display name of the label's file."""
@@ -105,7 +109,13 @@ class DataSource:
     patterns: Patterns | None = None
     """Patterns of images and masks, if the user gave them."""
     class_map: ClassMap | None = None
-    """The user's class map."""
+    """The user's class map, or that of a format whose labels are regions."""
+    overlap: str | None = None
+    """Whether pixels keep all classes of masks or shapes that overlap, or one counts; None = the user did not say."""
+    planes: tuple[str, ...] = ()
+    """Classes whose bits the masks hold, as the user keeps them apart; empty if masks hold numbers."""
+    overlaps: list[tuple[int, int]] = field(default_factory=list)
+    """Pixels of several classes, and of any, in each image whose classes have a mask or shapes each."""
     groups: str = "auto"
     """Grouping of images: auto, none, folder, or a regular expression."""
     called: str | None = None
@@ -127,8 +137,6 @@ class DataSource:
     """Faults of coloured masks without a map, by the masks' names."""
     palettes: dict[str, dict[int, int]] = field(default_factory=dict)
     """Number → colour (r·65536 + g·256 + b) of each mask with a palette that is read by its numbers, by its name."""
-    drawn_twice: set[str] = field(default_factory=set)
-    """First mask of each image of which most labelled pixels are in several masks."""
     describe_way_out: Callable[[], str] = str
     """Returns the step that selects one mask if an image has several."""
     open_turns: dict[str, int] = field(default_factory=dict)
@@ -215,6 +223,21 @@ class DataSource:
     def format_name(self, path: Path) -> str:
         """Return a path for display."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+    def join_classes(self, parts: Mapping[int, NDArray[np.bool_]], flat: Pixels) -> LabelMap:
+        """Return the label map of an image whose classes have a mask each.
+
+        Args:
+            parts: label → mask (H, W), without the background and what is ignored.
+            flat: the labels if one class of each pixel counts; it decides on background and ignored pixels in any case.
+        """
+        times = np.sum([np.zeros(flat.shape, np.uint8), *parts.values()], axis=0, dtype=np.uint8)
+        self.overlaps.append((int(np.count_nonzero(times > 1)), int(np.count_nonzero(times))))
+        if not self.planes:
+            return flat
+        nowhere = np.zeros(flat.shape, dtype=bool)
+        marks = [parts.get(number, nowhere) & (flat > 0) for number in range(1, len(self.planes) + 1)]
+        return pack_planes(marks, flat == IGNORE)
 
     def add_problem(self, path: Path, fault: object) -> None:
         """Add a problem of a file: rule, value found, next step."""

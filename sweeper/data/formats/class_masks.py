@@ -10,20 +10,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
-from sweeper.core.text import format_count
-from sweeper.data.decode import ColourMaskError, read_mask
-from sweeper.data.formats.base import DataSource, Sample, Size
+from sweeper.data.decode import ColourMaskError, count_planes, read_mask, read_planes
+from sweeper.data.formats.base import DataSource, Size
 from sweeper.data.formats.file_patterns import PatternMatch
 from sweeper.data.formats.matching import list_own_words
-from sweeper.data.formats.word_labels import ClassNames, number_words
+from sweeper.data.formats.word_labels import ClassNames, list_objects, number_words
 from sweeper.data.label_values import MaskNumbers, abbreviate, infer_meaning
 from sweeper.data.open_image import LOSSY_SUFFIXES
 from sweeper.data.store import Pixels, count_labels
@@ -52,8 +51,8 @@ def choose_join(
     place: DataSource,
     every: Sequence[tuple[PatternMatch, Sequence[Path]]],
     suggest: Callable[[Mapping[Path, str]], str],
-) -> Callable[[Sequence[Path], Size | None], Pixels] | None:
-    """Return the function that joins the masks of an image, if images have several of classes or objects; else None.
+) -> Callable[[Sequence[Path], Size | None], LabelMap] | None:
+    """Return the function that joins the masks of an image, or their planes, if there are several; else None.
 
     Args:
         place: receives the classes, unless it has some, and a note.
@@ -70,14 +69,24 @@ def choose_join(
             first = min(kinds, key=str)
             place.notes.append(
                 f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): "
-                f"classes are {', '.join(labels.names)}; where two overlap, the one with fewer pixels in that image "
-                "counts."
+                f"classes are {', '.join(labels.names)}; where two overlap, "
+                f"{'both count' if place.planes else 'the one with fewer pixels in that image counts'}."
             )
         return partial(join_masks, place, labels, kinds)
     if len(words) > len(every) and _are_objects([[words[path] for path in masks] for _, masks in every]):
         _note_objects(place, max(len(masks) for _, masks in every))
         return partial(join_objects, place)
-    return None
+    planes = sum(count_planes(masks[0]) for _, masks in every[:1])
+    return _name_planes(place, planes) if planes else None
+
+
+def _name_planes(place: DataSource, planes: int) -> Callable[[Sequence[Path], Size | None], LabelMap]:
+    """Return the function that joins the planes of a mask, named by classes.txt, with or without a background."""
+    names = place.classes or tuple(f"class_{number}" for number in range(1, planes + 1))
+    names = names if len(names) == planes else list_objects(names)
+    labels = number_words(place, names, names, "planes of masks")
+    place.classes = labels.names if labels else place.classes
+    return partial(join_planes, place, labels, names)
 
 
 def _list_words(place: DataSource, image: PatternMatch, mask: Path) -> list[str]:
@@ -150,7 +159,7 @@ def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
 
 def join_masks(
     place: DataSource, labels: ClassNames | None, kinds: Mapping[Path, str], masks: Sequence[Path], size: Size | None
-) -> Pixels:
+) -> LabelMap:
     """Join the masks of an image into one mask, (H, W), by the labels of their classes (None = faulty).
 
     Raises:
@@ -159,32 +168,33 @@ def join_masks(
     _, numbers, background = labels or ClassNames((), {}, 0)
     parts = [(_read_part(place, path, kinds[path], size), numbers.get(kinds[path], IGNORE)) for path in masks]
     _check_sizes(part for part, _ in parts)
-    whole = np.full(parts[0][0].shape, background, dtype=np.uint8)
+    return _join_parts(place, parts, background)
+
+
+def _join_parts(place: DataSource, parts: Sequence[tuple[NDArray[np.bool_], int]], background: int) -> LabelMap:
+    """Join masks of one class each, with their labels; if one class counts, that with fewer pixels."""
+    flat = np.full(parts[0][0].shape, background, dtype=np.uint8)
     for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
-        whole[part] = label
-    times = np.sum([part for part, _ in parts], axis=0)
-    if times.max() > 1:
-        place.tally.add("image", "with masks of classes that overlap", place.format_name(masks[0]))
-    if 2 * np.count_nonzero(times > 1) > np.count_nonzero(times) and not any(
-        _hold_each_other(part, other) for (part, _), (other, _) in combinations(parts, 2)
-    ):
-        place.drawn_twice.add(place.format_name(masks[0]))
-    return whole
+        flat[part] = label
+    return place.join_classes({label: part for part, label in parts if label not in (background, IGNORE)}, flat)
 
 
-def _hold_each_other(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Return whether one of two masks covers at least 98 % of the other."""
-    return bool(np.count_nonzero(one & other) >= 0.98 * min(np.count_nonzero(one), np.count_nonzero(other)))
+def join_planes(
+    place: DataSource, labels: ClassNames | None, names: Sequence[str], masks: Sequence[Path], size: Size | None
+) -> LabelMap:
+    """Join the planes of a mask file, of classes of these names.
 
-
-def note_drawings(place: DataSource, samples: Sequence[Sample]) -> None:
-    """Report masks that were taken for classes, but are several drawings of the same pixels in most images."""
-    if 2 * len(place.drawn_twice) > len(samples):
-        place.problems.append(
-            f"masks of one class each must hardly overlap, found mostly the same pixels in several masks of "
-            f"{format_count(len(place.drawn_twice), 'image')} ({abbreviate(sorted(place.drawn_twice), 2)}), as in "
-            f"several drawings of the same; {place.describe_way_out()}"
+    Raises:
+        UnreadableFileError: the file cannot be read, or has other planes.
+    """
+    _, numbers, background = labels or ClassNames((), {}, 0)
+    planes = read_planes(masks[0])
+    if len(planes) != len(names):
+        raise UnreadableFileError(
+            f"must have a plane for each of {len(names)} classes, found {len(planes)}; export it again, or correct "
+            "classes.txt"
         )
+    return _join_parts(place, [(p, numbers.get(n, IGNORE)) for p, n in zip(planes, names, strict=True)], background)
 
 
 def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) -> Pixels:

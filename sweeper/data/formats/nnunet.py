@@ -1,6 +1,7 @@
 """nnU-Net, 2-D: `dataset.json`, `imagesTr/CASE_0000.png` (one file per channel) and `labelsTr/CASE.png`.
 
-`imagesTs/` and `labelsTs/` are the test split. The label `ignore` is 255. Both versions of `dataset.json` are read.
+`imagesTs/` and `labelsTs/` are the test split. The label `ignore` is 255. Both versions of `dataset.json` are read, and
+regions, which are lists of labels, as a class map of classes that overlap.
 """
 
 from __future__ import annotations
@@ -71,6 +72,11 @@ def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None,
     table, pairs = np.arange(256, dtype=np.uint8), list[tuple[object, object]]()
     try:
         labels = NnunetDataset.model_validate(load_json(path)).labels
+        if place.class_map is None and any(isinstance(value, list) for value in labels.values()):
+            place.class_map = {
+                name: tuple(map(str, np.atleast_1d(numbers).tolist())) for name, numbers in labels.items()
+            }
+            return None, table
         pairs = [(value, key) if isinstance(value, int) else (key, value) for key, value in labels.items()]
     except (UnreadableFileError, ValueError) as error:
         place.add_problem(path, explain_fault(error))

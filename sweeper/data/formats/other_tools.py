@@ -85,7 +85,7 @@ TOOLS = (
     ),
     OtherTool("a table of files", ".csv", (_TWO_FILES,), "call its columns image and mask (and split and group)"),
     OtherTool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
-    OtherTool("arrays", ".npy .npz .mat", (), "write PNGs into masks/ (docs/formats.md#arrays has the lines that do)"),
+    OtherTool("arrays", ".npz .mat", (), "write PNGs into masks/ (docs/formats.md#arrays has the lines that do)"),
     OtherTool("a volume", ".nii .nii.gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
     OtherTool(
         "Hugging Face's parquet",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
+from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
 from sweeper.data.formats.annotation_files import note_unused
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size, drop_repeated, make_unique_stems
@@ -158,7 +159,7 @@ class DrawableShape(NamedTuple):
 
 def _draw_mask(
     place: DataSource, drawing: ImageShapes, words: ClassNames, way: Way, size: Size | None
-) -> Pixels | None:
+) -> LabelMap | None:
     """Return the labels of one image, (H, W)."""
     if size is None:
         return None
@@ -182,7 +183,14 @@ def _draw_mask(
     draw = draw_areas if way == "areas" else partial(draw_outlines, large_first=way == "large first")
     if not faults:
         try:
-            return draw(ready, written, words.background)
+            flat = draw(ready, written, words.background)
+            found = sorted({one.label for one in ready} - {IGNORE, words.background})
+            each = [[one for one in ready if one.label == label] for label in found]
+            masks = (
+                [draw(shapes, written, words.background) for shapes in each] if len(found) > 1 else [flat] * len(found)
+            )
+            parts = {label: mask == label for label, mask in zip(found, masks, strict=True)}
+            return place.join_classes(parts, flat)
         except ValueError as error:
             faults.append(str(error))
     raise UnreadableFileError(f"{abbreviate(faults)}; correct them, or remove them")

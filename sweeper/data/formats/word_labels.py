@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from sweeper.core.label_planes import MOST_CLASSES
 from sweeper.core.records import IGNORE
+from sweeper.data.class_map import KEEP
 from sweeper.data.class_words import find_background, is_background, is_ignored
 from sweeper.data.formats.base import DataSource
 from sweeper.data.label_values import abbreviate
@@ -21,6 +23,11 @@ class ClassNames(NamedTuple):
     """Label of pixels without an annotation."""
 
 
+def list_objects(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, once each, that mean neither the background nor what is ignored."""
+    return tuple(name for name in dict.fromkeys(names) if not is_background(name) and not is_ignored(name))
+
+
 def number_words(
     place: DataSource, ordered: Sequence[str], occurring: Collection[str], where: str, listed_in: str = "classes.txt"
 ) -> ClassNames | None:
@@ -33,12 +40,15 @@ def number_words(
         where: the annotation files, for messages.
         listed_in: the file that lists the classes.
     """
-    words = [word for word in dict.fromkeys(ordered) if not is_background(word) and not is_ignored(word)]
-    names = place.classes or ("background", *words)
-    if not 2 <= len(names) <= MAX_CLASSES:
-        if not place.problems or len(names) > MAX_CLASSES:  # else these may be the cause
+    words = list_objects(ordered)
+    names, most = place.classes or ("background", *words), MAX_CLASSES
+    if place.overlap == KEEP and len(list_objects(names)) > 1:
+        place.planes = list_objects(names)
+        names, most = ("background", *place.planes), MOST_CLASSES + 1
+    if not 2 <= len(names) <= most:
+        if not place.problems or len(names) > most:  # else these may be the cause
             place.problems.append(
-                f"{where}: there must be 1 to {MAX_CLASSES - 1} labels besides the background, found {len(names) - 1}; "
+                f"{where}: there must be 1 to {most - 1} labels besides the background, found {len(names) - 1}; "
                 "write classes.txt"
             )
         return None

@@ -1,9 +1,10 @@
-"""Cells under a microscope: touching, of varying brightness, on an uneven background with debris."""
+"""Cells under a microscope: touching, on an uneven background with debris; or with a nucleus each, which overlaps."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from sweeper.core.label_planes import pack_planes
 from sweeper.data.scenes.canvas import (
     DrawnImage,
     Field,
@@ -18,6 +19,9 @@ from sweeper.data.scenes.canvas import (
 )
 
 CLASSES = ("background", "cell")
+CELL_PARTS = ("cell", "nucleus")
+_CELL_LIGHT = (0.2, 0.25)
+"""Brightness that a cell and its nucleus add."""
 _SMALLEST = 2.5
 """Radius in pixels of the smallest cell."""
 
@@ -56,6 +60,34 @@ def draw_blobs(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     ground = _draw_debris(rng, ground)
     image = np.repeat(ground[:, :, None], 3, axis=2) * (np.array([0.95, 1.05, 0.97]) + rng.normal(0, 0.02, 3))
     return DrawnImage(expose_image(rng, image, canvas.noise), mask.astype(np.uint8))
+
+
+def draw_cells(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
+    """Draw one image: cells that touch others, each with a nucleus of which `canvas.overlap` lies in the cell."""
+    size = canvas.size
+    ground = 0.2 + 0.04 * make_smooth_field(rng, size, size / 4) + 0.02 * make_smooth_field(rng, size, 5)
+    planes = np.zeros((2, size, size), dtype=bool)
+    centres: list[tuple[float, float, float]] = []
+    wanted = canvas.get_image_share(rng.uniform(0.6, 1.4)) * size * size
+    tries = 0
+    while planes[0].sum() < wanted * (tries < 2000):
+        tries += 1
+        radius = float(rng.uniform(7.0, 13.0))
+        y, x = _place_cell(rng, size, centres, radius)
+        window, cell = _draw_cell(rng, size, y, x, radius)
+        if ((cell >= 0.5) & ~planes[0][window]).sum() < 0.6 * np.pi * radius**2:  # outside, or on top of others
+            continue
+        small, angle = radius * rng.uniform(0.4, 0.5), rng.uniform(0, 2 * np.pi)
+        apart = radius + small * (1 - 2 * canvas.overlap)  # at 0 and 1 it touches the border
+        spot, nucleus = _draw_cell(rng, size, y + apart * np.sin(angle), x + apart * np.cos(angle), small)
+        own = np.zeros((2, size, size))
+        own[0][window], own[1][spot] = cell, nucleus
+        own[1] *= np.where(own[0] >= 0.5, canvas.overlap > 0, canvas.overlap < 1)
+        planes |= own >= 0.5
+        ground += np.tensordot(_CELL_LIGHT, own, 1)
+        centres.append((y, x, radius))
+    image = np.repeat(ground[:, :, None], 3, axis=2) * np.array([0.95, 1.05, 0.97])
+    return DrawnImage(expose_image(rng, image, canvas.noise), pack_planes([*planes], np.zeros_like(planes[0])))
 
 
 def _place_cell(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from sweeper.core.label_planes import LabelMap
 from sweeper.data.store import Pixels
 
 Field = npt.NDArray[np.float64]
@@ -50,6 +51,8 @@ class SceneCanvas(NamedTuple):
     """Shapes: number of classes, ground included."""
     ratio: float = 1.0
     """Shapes: pixels of a class divided by those of the next."""
+    overlap: float = 1.0
+    """Cells: about the share of each nucleus that lies in its cell; 1 = all of it, 0 = it touches it from outside."""
 
     def get_image_share(self, factor: float) -> float:
         """Return the foreground's share of one image, given the scene's random factor, of mean 1 over images."""
@@ -62,8 +65,8 @@ class DrawnImage(NamedTuple):
 
     image: Pixels
     """(H, W, 3) uint8."""
-    mask: Pixels
-    """(H, W) uint8 class indices."""
+    mask: LabelMap
+    """(H, W) uint8 class indices, or bits of classes that overlap."""
 
 
 def make_smooth_field(rng: np.random.Generator, size: int, sigma: float) -> Field:
