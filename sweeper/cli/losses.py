@@ -60,7 +60,7 @@ def _format_overview() -> str:
 def _format_family(family: LossFamily) -> str:
     """Format when a family helps, what it searches with the literature's default, its formula and its source."""
     tasks = join_words([RULES[task].words for task in family.tasks])
-    lines = [f"{family.name} ({'standalone' if family.module else 'kernel'}; {tasks})"]
+    lines = [fill_words(f"{family.name} ({'standalone' if family.module else 'kernel'}; {tasks})", get_width(120))]
     lines.append(_format_paragraph("helps", family.helps))
     lines.append(_format_paragraph("watch", family.caveat))
     for (name, value, meaning), having in _format_searches(family).items():
