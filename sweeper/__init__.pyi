@@ -59,6 +59,8 @@ class Study:
         device: str = 'auto',
         precision: Literal['float32', 'bfloat16'] | None | Literal['auto'] = None,
         overwrite: bool = False,
+        register_as: str | None = None,
+        tracking_uri: str = 'sqlite:///mlflow.db',
     ) -> TrainingDocument:
         """Train the recommended configuration to the end, and keep its weights, like `sweeper train`.
 
@@ -74,6 +76,8 @@ class Study:
             precision: Precision of the forward pass; None = on a CPU the study's if supported natively; on a GPU its
                 native one.
             overwrite: Whether to train again even if the same network was trained before.
+            register_as: Name to register the network under in MLflow's model registry.
+            tracking_uri: MLflow's store for the registered network.
 
         Raises:
             sweeper.core.errors.UsageError: before any training.

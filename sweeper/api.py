@@ -126,7 +126,10 @@ class Study:
 
         return report_study(self._open_storage(), self.name, out=self.out).paths.markdown
 
-    @take_options(TrainOptions, "on", "steps", "seed", "data", "images", "masks", "device", "precision", "overwrite")
+    @take_options(
+        TrainOptions, "on", "steps", "seed", "data", "images", "masks", "device", "precision", "overwrite",
+        "register_as", "tracking_uri",
+    )  # fmt: skip
     def train(self, *, progress: bool = True, **options: Any) -> TrainingDocument:
         """Train the recommended configuration to the end, and keep its weights, like `sweeper train`.
 
@@ -141,7 +144,7 @@ class Study:
         """
         from sweeper.deployment.train import train_recommended
 
-        checked = make_options(TrainOptions, options, "the training")
+        checked = make_options(TrainOptions, {"storage": self.record.storage, **options}, "the training")
         with _stop_by_signals(progress=progress) as (display, stop):
             return train_recommended(
                 self._open_storage(), self.name, checked, messages=display, stop=stop, progress=lambda *_: None

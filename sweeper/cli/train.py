@@ -46,6 +46,8 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS, TrainOptions
     "precision", text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that."
 )
 @make_setting_option("storage")
+@click.option("--register", "register_as", metavar="NAME", help="Register the network in MLflow under this name.")
+@make_setting_option("tracking_uri", text="MLflow's store for --register.")
 @click.option("--overwrite", is_flag=True, help="Train again even if the same network was trained before.")
 @add_json_option()
 def command(study: str, *, as_json: bool, **train_options: Any) -> None:
@@ -92,6 +94,7 @@ def format_training(made: TrainingDocument, options: TrainOptions, width: int = 
             "does). Try more --steps, or another --seed"
         )
     lines.append(f"Weights: {made.weights}")
+    lines += [f"MLflow:  {made.registered}"] * (made.registered is not None)
     if made.collapse.learned:
         predict, export = (
             format_study_command(command, made.study, options.storage) for command in ("predict", "export")

@@ -24,6 +24,7 @@ from sweeper.deployment.recommended_network import RecommendedAnswer, load_answe
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.machine import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
+from sweeper.training.weights_file import read_record
 from sweeper.workflow.prepare import MessageSink
 from sweeper.workflow.run_context import StopSignal
 from sweeper.workflow.settings import TrainOptions
@@ -69,6 +70,8 @@ class TrainingDocument(Document):
     test_images: int
     collapse: Collapse
     """Collapse on the held-out images; `none` if there are none."""
+    registered: str | None = None
+    """Address of the network in MLflow's registry, `models:/NAME/VERSION`; null without `--register`."""
 
 
 def train_recommended(
@@ -108,6 +111,10 @@ def train_recommended(
             f"{target} exists already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
         )
+    if options.register_as is not None:
+        from sweeper.tracking import connect_to_mlflow
+
+        connect_to_mlflow(options.tracking_uri)  # an unreachable store is refused before the training
     from sweeper.training.hardware import probe_device, settle_numerics, settle_process
 
     hardware = probe_device(options.device)
@@ -171,7 +178,16 @@ def train_recommended(
         test=None if test is None else test.scores,
         test_images=0 if test is None else len(split.test),
         collapse=collapse,
+        registered=None if options.register_as is None else _register_network(name, target, options),
     )
+
+
+def _register_network(study: str, weights: Path, options: TrainOptions) -> str:
+    from sweeper.tracking import register_network
+    from sweeper.training.network_formats import MaskNetwork
+
+    network = MaskNetwork(weights, read_record(weights))
+    return register_network(options.tracking_uri, study, str(options.register_as), network, network.example)
 
 
 def _begin_training(

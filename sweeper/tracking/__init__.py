@@ -24,6 +24,7 @@ from sweeper.tracking.mlflow_connection import (
     explain_store_errors,
     get_server_version,
     list_prepared_studies,
+    register_network,
 )
 from sweeper.tracking.tracker import MlflowTracker, MlflowWriter, SweepSummary
 from sweeper.tracking.values import NOTE, NOTE_LIMIT

@@ -15,14 +15,21 @@ import shlex
 import socket
 import sqlite3
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+import mlflow
+import numpy as np
+import numpy.typing as npt
+from mlflow.models import ModelSignature
 from mlflow.store.db.utils import _verify_schema
 from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
 from mlflow.utils import request_utils
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -240,6 +247,50 @@ def list_prepared_studies(uri: str) -> dict[str, str]:
     """
     experiments = connect_to_mlflow(uri).search_experiments(order_by=["creation_time DESC"])
     return {e.name: str(e.experiment_id) for e in experiments if f"{TAG}sweep" in e.tags}
+
+
+def register_network(uri: str, study: str, name: str, network: Any, images: npt.NDArray[np.float32]) -> str:
+    """Log a network in a run of the study's experiment, register it, and return its address `models:/NAME/VERSION`.
+
+    It is stored as torch's graph, which needs neither sweeper nor the network's library, and runs no code when loaded.
+
+    Args:
+        uri: store.
+        study: name of the experiment.
+        name: name of the registered model.
+        network: torch module from images (N, C, H, W) to masks (N, H, W).
+        images: example of its input, at least 2.
+
+    Raises:
+        UsageError: if the store does not answer, or torch cannot make a graph of the network.
+    """
+    from mlflow.pytorch import log_model  # loads torch
+
+    inputs = TensorSpec(np.dtype(np.float32), (-1, images.shape[1], -1, -1))
+    signature = ModelSignature(Schema([inputs]), Schema([TensorSpec(np.dtype(np.int64), (-1, -1, -1))]))
+    before, client = mlflow.get_tracking_uri(), connect_to_mlflow(uri)
+    variable = {name: os.environ[name] for name in os.environ.keys() & {"MLFLOW_TRACKING_URI"}}
+    mlflow.set_tracking_uri(client.tracking_uri)  # also sets the variable
+    advice = "The weights are kept; sweeper export writes them as files"
+    try:
+        with explain_store_errors(uri, advice), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch and MLflow to those who made the graph
+            mlflow.set_experiment(study)
+            with mlflow.start_run(run_name=f"network {name}", nested=True):
+                made = log_model(
+                    network,
+                    name="network",
+                    registered_model_name=name,
+                    signature=signature,
+                    input_example=images,
+                    pip_requirements=[f"{package}=={version(package)}" for package in ("torch", "numpy")],
+                    serialization_format="pt2",
+                )
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        os.environ.update(variable)
+    return f"models:/{name}/{made.registered_model_version}"
 
 
 def get_artifacts_address(store: Path, study: str) -> str:

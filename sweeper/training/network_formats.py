@@ -1,6 +1,6 @@
-"""Write a trained network as ONNX, for programs without torch.
+"""Trained networks from images to their result: as ONNX, for programs without torch, and as a module for MLflow.
 
-The graph takes images with the values of their files and includes the normalisation; its metadata has the
+ONNX's graph takes images with the values of their files and includes the normalisation; its metadata has the
 operating point. It is compared with torch before it is kept.
 """
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import SweeperError, get_cause, require_extra
+from sweeper.core.tasks import RULES
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import WeightsRecord
@@ -40,6 +41,30 @@ class _NormalisingNetwork(nn.Module):
         normal = (images - self.mean) / self.std  # type: ignore[operator]
         logits: Tensor = self.network(normal)
         return logits
+
+
+class MaskNetwork(_NormalisingNetwork):
+    """Network from images (N, C, H, W) with values from 0 to full scale to masks (N, H, W) at its operating point.
+
+    Height and width are multiples of the network's stride.
+    """
+
+    def __init__(self, weights: Path, record: WeightsRecord) -> None:
+        super().__init__(load_network(weights, record, torch.device("cpu")), record)
+        self.is_exclusive, stride = RULES[record.task].is_exclusive, 2**record.encoder_depth
+        point = np.asarray(record.point, dtype=np.float64)
+        shift = point * record.log_prior if self.is_exclusive else np.log(point / (1 - point))
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(-1, 1, 1))
+        self.example = np.zeros((2, record.channels, 4 * stride, 5 * stride), np.float32)
+        """Images of a valid size."""
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return label maps, or for independent classes the bits of those that are there."""
+        logits = super().forward(images) - self.shift  # type: ignore[operator]
+        if self.is_exclusive:
+            return logits.argmax(1)
+        return ((logits >= 0).long() << torch.arange(logits.shape[1]).view(-1, 1, 1)).sum(1)
 
 
 def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:

@@ -345,6 +345,10 @@ class TrainOptions(Record):
     """Precision of the forward pass; None = on a CPU the study's if supported natively; on a GPU its native one."""
     overwrite: bool = False
     """Whether to train again even if the same network was trained before."""
+    register_as: str | None = Field(None, min_length=1)
+    """Name to register the network under in MLflow's model registry."""
+    tracking_uri: str = paths.TRACKING
+    """MLflow's store for the registered network."""
 
 
 class PredictOptions(Record):

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlflow
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,13 +21,14 @@ from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, Split, TrialSpec
 from sweeper.core.training_files import get_weights_dir
-from sweeper.data import divide_images, load_dataset
+from sweeper.data import divide_images, load_dataset, open_store
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
 from sweeper.deployment.final_spec import make_conditions
 from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import network_in_training
+from sweeper.training.predictor import Predictor
 from sweeper.training.training_context import TrainingContext
 from sweeper.training.weights_file import list_kept_weights, read_record
 from sweeper.workflow.settings import TrainOptions
@@ -204,6 +207,32 @@ def test_too_little_memory_is_reported_with_remedies_for_a_final_training(
     assert status == 1 and "memory ran out" in text and "the same command begins again" in text
     assert "--resume" not in text and "--workers" not in text and "mistake" not in text
     assert "memory ran out" in json.loads(output)["error"]["message"]
+
+
+@pytest.mark.slow
+def test_a_registered_network_gives_the_same_masks(
+    study: studies.RetryingStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/registry.db"
+    monkeypatch.chdir(tmp_path)
+    made = trained(study, tmp_path, steps=8, register_as="cracks", tracking_uri=uri)
+    assert made.registered == "models:/cracks/1" and mlflow.get_tracking_uri() != uri
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    info, network = mlflow.models.get_model_info(made.registered), mlflow.pytorch.load_model(made.registered)
+    mlflow.set_tracking_uri(before)
+    assert "(-1, 3, -1, -1)" in str(info.signature.inputs) and info.saved_input_example_info is not None
+    record = read_record(Path(made.weights))
+    predictor = Predictor(Path(made.weights), record, "cpu", "float32", record.point)
+    store, side = open_store(Path(tiny.store)), 4 * 2**record.encoder_depth
+    masks = []
+    for number in range(3):
+        image = np.asarray(store.get_view(number))[:side, :side]
+        found = network(torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None])
+        masks.append(predictor.predict_labels(image).mask)
+        assert np.array_equal(found[0].numpy(), masks[-1])
+    assert len({mask.sum() for mask in masks}) > 1
 
 
 def test_labels_that_changed_since_the_study_are_refused(tmp_path: Path) -> None:
