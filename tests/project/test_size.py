@@ -13,11 +13,11 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_460,
+    "lines": 47_490,
     "modules": 290,
     "branches": 5_570,
     "sentences": 1_650,
-    "lines of tests": 39_600,
+    "lines of tests": 39_650,
     "words of documents": 31_250,
     "commands": 14,
     "options of run": 40,
