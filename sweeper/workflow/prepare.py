@@ -126,13 +126,14 @@ def prepare_study(
         conditions = choose_measured_precision(conditions, backend, get_step_times_file(settings.cache), messages.log)
     if old is None:
         messages.log(f"device: {hardware.name}")
+    begun = (now.isoformat(timespec="seconds"), read_versions()) if old is None else (old.created, old.versions)
     plan = studies.StudyPlan(
-        created=old.created if old else now.isoformat(timespec="seconds"),
+        created=begun[0],
+        versions=begun[1],
         conditions=conditions,
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
         imbalance=imbalance,
-        versions=old.versions if old else read_versions(),
         sources=sources,
     )
     plan = _add_starts(plan, old, messages)

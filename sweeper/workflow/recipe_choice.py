@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS
@@ -21,6 +21,25 @@ if TYPE_CHECKING:
     from sweeper.core.events import WorkerHardware
 
 
+class DeviceDefaults(NamedTuple):
+    """Settings of a recipe on a kind of device, where none are given."""
+
+    batch_size: int
+    steps: int
+    size: int
+    width: int
+    """Of the decoder."""
+    encoder: str
+    depth: int
+
+
+USUAL = (
+    DeviceDefaults(8, CPU_STEPS, CPU_SIZE, CPU_WIDTH, "resnet18", LEAST_DEPTH),
+    DeviceDefaults(16, GPU_STEPS, GPU_SIZE, PUBLISHED_WIDTH, "resnet34", FULL_DEPTH),
+)
+"""On a CPU, and on a GPU."""
+
+
 def make_recipe(
     settings: Settings, dataset: Dataset, hardware: WorkerHardware, *, weights: Callable[[str], EncoderWeights]
 ) -> Recipe:
@@ -31,11 +50,11 @@ def make_recipe(
     Raises:
         UsageError: if the options exclude each other or the data.
     """
-    gpu = hardware.device != "cpu"
+    usual = USUAL[hardware.device != "cpu"]
     check_exclusive_options(settings)
     user_model = None if settings.model is None else find_code(settings.model, "--model")
-    batch_size = settings.batch_size or (16 if gpu else 8)
-    steps = settings.steps or (GPU_STEPS if gpu else CPU_STEPS)
+    batch_size = settings.batch_size or usual.batch_size
+    steps = settings.steps or usual.steps
     own_metric = load_metric_code(settings.metric)
     register_metric(own_metric)
     metric = settings.metric or "miou"
@@ -57,7 +76,7 @@ def make_recipe(
     )
     largest = max(max(p.height, p.width) for p in dataset.images)
     # A crop larger than every image would train on padding.
-    size = settings.size or min(GPU_SIZE if gpu else CPU_SIZE, max(2**depth, -(-largest // 2**depth) * 2**depth))
+    size = settings.size or min(usual.size, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
         raise UsageError(
             f"--size must be a multiple of {2**depth}, the network's stride, got {size}; give "
@@ -68,7 +87,7 @@ def make_recipe(
         "own_metric": own_metric,
         "encoder": encoder,
         "encoder_depth": depth,
-        "decoder_width": PUBLISHED_WIDTH if gpu else CPU_WIDTH,
+        "decoder_width": usual.width,
         "encoder_weights": start.name,
         "input_mean": start.inputs.mean,
         "input_std": start.inputs.std,
@@ -118,8 +137,8 @@ def _choose_network(
 
 def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tuple[str, int]:
     """Return encoder and depth: the given ones, else the defaults of this device."""
-    encoder, depth = ("resnet18", LEAST_DEPTH) if hardware.device == "cpu" else ("resnet34", FULL_DEPTH)
-    return settings.encoder or encoder, depth
+    usual = USUAL[hardware.device != "cpu"]
+    return settings.encoder or usual.encoder, usual.depth
 
 
 def describe_recipe(recipe: Recipe) -> str:
