@@ -13,9 +13,9 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_490,
-    "modules": 290,
-    "branches": 5_570,
+    "lines": 47_510,
+    "modules": 289,
+    "branches": 5_605,
     "sentences": 1_650,
     "lines of tests": 39_650,
     "words of documents": 31_250,
