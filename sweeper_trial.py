@@ -51,17 +51,19 @@ class EndOfProbe(SystemExit):
     """Ends a probed script after the last call of the loss that is needed; no `except Exception` catches it."""
 
 
-def trial(classes: Sequence[str], ignore_index: int = 255, seed: int = 0) -> Trial:
+def trial(classes: Sequence[str], ignore_index: int = 255, seed: int = 0, overlap: bool = False) -> Trial:
     """Return what this training is to use.
 
     Args:
         classes: names in the order of the labels, the background first.
         ignore_index: label of pixels that do not count.
         seed: the script's own, for a training outside sweeper.
+        overlap: whether a pixel may have several classes; these have no background then, and targets have the shape
+            (N, C, H, W) of the logits.
     """
     folder = os.environ.get("SWEEPER_TRIAL")
     if folder is None or folder not in _MADE:
-        _MADE[folder] = Trial(classes, ignore_index, seed)
+        _MADE[folder] = Trial(classes, ignore_index, seed, overlap)
     return _MADE[folder]
 
 
@@ -72,7 +74,7 @@ _MADE: dict[str | None, Trial] = {}
 class Trial:
     """One training: its seed, rate, length and loss, and where its scores go."""
 
-    def __init__(self, classes: Sequence[str], ignore_index: int = 255, seed: int = 0) -> None:
+    def __init__(self, classes: Sequence[str], ignore_index: int = 255, seed: int = 0, overlap: bool = False) -> None:
         folder = os.environ.get("SWEEPER_TRIAL")
         self._folder = Path(folder) if folder else None
         self._settings: dict[str, Any] = {
@@ -90,19 +92,20 @@ class Trial:
             self._loss_function = loss.criterion
         self._begun, self._calls = time.monotonic(), 0
         self._pixels: Tensor | None = None
+        self._labelled = 0
         self._length: float | None = None
         self._numbers: dict[str, int] = {}
         self._names: dict[str, set[str]] = {}
         self._network = ""
         self._runs: dict[str, str] = {}
-        self.classes, self.ignore_index = [str(name) for name in classes], ignore_index
+        self.classes, self.ignore_index, self.overlap = [str(name) for name in classes], ignore_index, overlap
         self.start = 0
         """First epoch of this process."""
-        if not 2 <= len({*self.classes}) == len(self.classes) <= MOST_CLASSES or isinstance(classes, str):
-            self._refuse(f"classes must be 2 to {MOST_CLASSES} different names, the background first, got {classes!r}")
-        self._write(
-            "start", version=VERSION, classes=self.classes, ignore_index=int(ignore_index), world=_get_world_size()
-        )
+        least, rule = (1, "none of them the background") if overlap else (2, "the background first")
+        if not least <= len({*self.classes}) == len(self.classes) <= MOST_CLASSES or isinstance(classes, str):
+            self._refuse(f"classes must be {least} to {MOST_CLASSES} different names, {rule}, got {classes!r}")
+        begun = {"classes": self.classes, "ignore_index": int(ignore_index), "overlap": overlap}
+        self._write("start", version=VERSION, world=_get_world_size(), **begun)
 
     @property
     def seed(self) -> int:
@@ -146,7 +149,8 @@ class Trial:
         Args:
             logits: (N, C, H, W), or (N, 1, H, W) or (N, 2, H, W) of two classes, before any sigmoid or softmax; of
                 volumes (N, C, D, H, W).
-            target: (N, H, W) or (N, 1, H, W), labels as integers, booleans or floats; of volumes with D.
+            target: (N, H, W) or (N, 1, H, W), labels as integers, booleans or floats; of volumes with D. Where classes
+                overlap the logits' shape, 1 where a pixel has the class.
         """
         trains = torch.is_grad_enabled()  # else it is the loss of a validation
         self._calls += int(trains)
@@ -212,6 +216,8 @@ class Trial:
             ways = "give each output of the network by itself, and an array of NumPy as torch.as_tensor(array)"
             self._refuse(f"logits and target must be tensors, got {kinds}; {ways}")
         k, shapes = len(self.classes), f"got logits {tuple(logits.shape)} and target {tuple(target.shape)}"
+        if self.overlap:
+            return self._prepare_planes(logits, target, shapes, at_once=at_once)
         if logits.dim() == target.dim() >= 4 and target.shape[1] == 1:
             target = target[:, 0]
         elif k == 2 and logits.shape == target.shape and logits.dim() == 3:
@@ -223,21 +229,34 @@ class Trial:
             self._refuse(f"logits must be (N, C, H, W) and target (N, H, W) or (N, 1, H, W), {shapes}; {way}")
         if logits.shape[1] not in ((1, 2) if k == 2 else (k,)):
             self._refuse(f"logits must have one channel for each of {k} classes{' (or one)' * (k == 2)}, {shapes}")
-        z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        z = _widen(logits)
         if k == 2 and z.shape[1] == 2:  # softmax over two channels is the sigmoid of their difference
             z = z[:, 1:] - z[:, :1]
+        return z.flatten(2, -2), self._settle(target, k, at_once=at_once).flatten(1, -2)  # slices below each other
+
+    def _prepare_planes(self, logits: Tensor, target: Tensor, shapes: str, *, at_once: bool) -> tuple[Tensor, Tensor]:
+        """Return logits and labels, both (N, C, H, W), of classes that overlap."""
+        if logits.shape != target.shape or logits.dim() not in (4, 5) or logits.shape[1] != len(self.classes):
+            self._refuse(f"logits and target must both be (N, {len(self.classes)}, H, W), a plane a class, {shapes}")
+        return _widen(logits).flatten(2, -2), self._settle(target, 2, at_once=at_once).flatten(2, -2)
+
+    def _settle(self, target: Tensor, classes: int, *, at_once: bool) -> Tensor:
         try:
-            labels = settle_labels(target.cpu() if at_once else target, k, self.ignore_index).to(target.device)
+            labels = settle_labels(target.cpu() if at_once else target, classes, self.ignore_index).to(target.device)
         except ValueError as error:
             self._refuse(str(error))
-        if self.ignore_index != IGNORE:
-            labels = torch.where(labels == self.ignore_index, IGNORE, labels)
-        return z.flatten(2, -2), labels.flatten(1, -2)  # a volume's slices below each other
+        return torch.where(labels == self.ignore_index, IGNORE, labels)
 
     def _record_batch(self, logits: Tensor, z: Tensor, labels: Tensor) -> None:
         """Count the classes' pixels, and write what the first batches are like."""
-        pixels = torch.bincount(labels.flatten().cpu(), minlength=IGNORE + 1)
-        pixels = torch.cat([pixels[: len(self.classes)], pixels[IGNORE:]])
+        if self.overlap:
+            planes = labels.transpose(0, 1).flatten(1).cpu()
+            ignored = (planes == IGNORE).all(0).sum()
+            self._labelled += planes.shape[1] - int(ignored)
+            pixels = torch.stack([*(planes == 1).sum(1), ignored])
+        else:
+            pixels = torch.bincount(labels.flatten().cpu(), minlength=IGNORE + 1)
+            pixels = torch.cat([pixels[: len(self.classes)], pixels[IGNORE:]])
         self._pixels = pixels if self._pixels is None else self._pixels + pixels
         if self._calls > self._settings["calls"]:
             return
@@ -256,7 +275,8 @@ class Trial:
     def _get_totals(self) -> dict[str, Any]:
         pixels = None if self._pixels is None else self._pixels.tolist()
         self._runs |= _find_own_runs()
-        return {"calls": self._calls, "pixels": pixels, "length": self._length, "runs": self._runs}
+        more = {"length": self._length, "runs": self._runs, "labelled": self._labelled}
+        return {"calls": self._calls, "pixels": pixels, **more}
 
     def _write(self, event: str, **more: Any) -> None:
         """Append a line to results.jsonl; only the first rank does."""
@@ -378,10 +398,20 @@ class Scoring:
         self._bounded = self._bounded and _is_bounded(logits)
         z = torch.nan_to_num(z.float())
         self._names += [str(name.item() if torch.is_tensor(name) else name) for name in names]
-        self._sums.append(torch.where((labels != IGNORE).unsqueeze(1), z.abs(), 0.0).sum((1, 2, 3)).double().cpu())
-        self._data.append(
-            _count_bins(z, labels) if k == 2 else _count_at_taus(z, labels, self._trial._log_prior(z.device))
-        )
+        is_labelled = labels != IGNORE
+        is_labelled = is_labelled if self._trial.overlap else is_labelled.unsqueeze(1)
+        self._sums.append(torch.where(is_labelled, z.abs(), 0.0).sum((1, 2, 3)).double().cpu())
+        if self._trial.overlap:
+            each = [_count_bins(z[:, c : c + 1], labels[:, c]) for c in range(k)]
+            self._data.append(torch.stack(each, 1))
+        else:
+            self._data.append(
+                _count_bins(z, labels) if k == 2 else _count_at_taus(z, labels, self._trial._log_prior(z.device))
+            )
+
+
+def _widen(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def _identify_network(modules: Iterable[torch.nn.Module]) -> str:
@@ -465,6 +495,9 @@ def _count_cells(cells: Tensor, kept: Tensor, size: int) -> Tensor:
 def _compute_cross_entropy(z: Tensor, labels: Tensor) -> Tensor:
     """Compute plain cross-entropy over the pixels that count."""
     is_labelled = labels != IGNORE
+    if z.shape == labels.shape:
+        loss = F.binary_cross_entropy_with_logits(z, (labels == 1).to(z.dtype), reduction="none")
+        return torch.where(is_labelled, loss, 0.0).sum() / is_labelled.sum().clamp(min=1)
     if z.shape[1] == 1:
         loss = F.binary_cross_entropy_with_logits(z[:, 0], (labels == 1).to(z.dtype), reduction="none")
         return torch.where(is_labelled, loss, 0.0).sum() / is_labelled.sum().clamp(min=1)
@@ -476,7 +509,10 @@ def _format_scores(what: str, data: Tensor, classes: list[str]) -> str:
     if what in ("score", "number"):
         return f"{float(data.mean()):.4f}"
     total = data.sum(0)
-    if what == "logits" and len(classes) == 2:
+    if what == "logits" and total.dim() == 3 and total.shape[-1] == BINS:
+        low, high = total[..., : BINS // 2].sum(-1), total[..., BINS // 2 :].sum(-1)
+        total = torch.stack([high[:, 1], high[:, 0], low[:, 1]], -1)
+    elif what == "logits" and len(classes) == 2:
         (tn, fp), (fn, tp) = ((row[: BINS // 2].sum(), row[BINS // 2 :].sum()) for row in total)
         total = torch.tensor([[tn, fn, fp], [tp, fp, fn]])
     elif what == "logits":

@@ -57,13 +57,18 @@ class SweeperTrainer(nnUNetTrainer):
         """Create the trainer with nnU-Net's arguments.
 
         Raises:
-            TrialError: if the labels are regions, or the configuration is a cascade.
+            TrialError: if regions have an ignored label, or the configuration is a cascade.
         """
         labels = {name: value for name, value in dataset_json["labels"].items() if name != "ignore"}
-        if not all(isinstance(value, int) for value in labels.values()):
-            raise TrialError(f"labels must be classes, one number each, got regions: {labels}; give them as classes")
         ignored = dataset_json["labels"].get("ignore", 255)
-        self.trial = trial(sorted(labels, key=lambda name: labels[name]), ignore_index=ignored)
+        self.regions = [value for value in labels.values() if isinstance(value, (list, tuple))]
+        if self.regions and "ignore" in dataset_json["labels"]:
+            raise TrialError("regions must have no ignored label, which is a plane of their targets; leave it out")
+        names = sorted(labels, key=lambda name: 0 if self.regions else labels[name])
+        if self.regions:  # nnU-Net's planes are in the order of dataset.json, without the background
+            names = [name for name in names if np.any(labels[name])]
+        self.regions = [np.atleast_1d(labels[name]) for name in names if self.regions]
+        self.trial = trial(names, ignore_index=ignored, overlap=bool(self.regions))
         if IN_COMPARISON:
             for seeded in (random.seed, np.random.seed, torch.manual_seed):
                 seeded(self.trial.seed)
@@ -155,6 +160,9 @@ class SweeperTrainer(nnUNetTrainer):
                     data, labels, *_ = cases.load_case(name)
                     logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(data[:])))
                     target = torch.from_numpy(np.asarray(labels[:])[0]).long().clamp(min=0)  # −1: outside of the body
+                    if self.regions:
+                        planes = [torch.isin(target, torch.as_tensor(region)) for region in self.regions]
+                        target = torch.stack(planes)
                     scores.add(logits[None].float().cpu(), target[None], [name])
 
 

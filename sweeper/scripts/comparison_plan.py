@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from sweeper.core.base import Record
 from sweeper.core.errors import RequestError, UsageError
 from sweeper.core.paths import open_regular_file
 from sweeper.core.records import InterimAnalysis, Task, UserLoss
+from sweeper.core.tasks import guess_task
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
 from sweeper.losses.own_losses import OWN, register_user_losses
-from sweeper.scripts.loss_file import make_loss_text
+from sweeper.scripts.loss_file import EITHER, make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.trainings import ScriptLoss
@@ -66,7 +68,8 @@ class ConfirmationPlan(Record):
     def task(self) -> ScriptTask:
         """Properties of the script's data, as the probe found them."""
         return ScriptTask(
-            task="binary" if len(self.probe.class_pixels) == 2 else "multiclass",
+            task=guess_task(len(self.probe.class_pixels)) if self.probe.labelled_pixels is None else "multilabel",
+            labelled_pixels=self.probe.labelled_pixels,
             kinds=self.probe.scores,
             metric=self.metric,
             class_pixels=tuple(self.probe.class_pixels.values()),
@@ -125,15 +128,16 @@ def parse_losses(text: str, present: str = PRESENT) -> tuple[ScriptLoss, ...]:
 
 
 def _check_loss(loss: ScriptLoss) -> None:
-    """Refuse a loss that fits neither two nor several classes; the script's are not yet known.
+    """Refuse a loss that fits no classes; the script's are not yet known.
 
     Raises:
         UsageError: with its problems for several classes.
     """
-    try:
-        _fill_loss(loss, "binary", (0.9, 0.1))
-    except UsageError:
-        _fill_loss(loss, "multiclass", (0.8, 0.1, 0.1))
+    for task in EITHER[::-1]:
+        with suppress(UsageError):
+            _fill_loss(loss, task, (0.9, 0.1))
+            return
+    _fill_loss(loss, "multiclass", (0.8, 0.1, 0.1))
 
 
 def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptLoss:
@@ -142,7 +146,10 @@ def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptL
     Raises:
         UsageError: with all of its errors.
     """
-    imbalance = shares[0] / sum(shares[1:]) if task == "binary" else max(shares) / min(shares)
+    share, others = {"binary": (shares[-1], shares[0]), "multilabel": (min(shares), 1 - min(shares))}.get(
+        task, (min(shares), max(shares))
+    )
+    imbalance = others / share
     params = fill_parameters(loss.family, loss.params, task, imbalance)
     make_loss_text(loss.family, params, task, shares)
     return loss.model_copy(update={"params": params})

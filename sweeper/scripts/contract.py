@@ -80,8 +80,10 @@ class TrialBegan(EventLine):
 
     event: Literal["start"]
     version: int
-    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=254)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)]
     ignore_index: int
+    overlap: bool = False
+    """Whether a pixel may have several of the classes."""
     world: int
     """Number of processes of this training."""
 
@@ -108,6 +110,8 @@ class ScriptProgress(EventLine):
     """Pixels of each class in these calls, and last those that are ignored; null = not counted."""
     length: FiniteFloat | None
     """The script's own length; null = t.length was not called."""
+    labelled: Count = 0
+    """Labelled pixels in these calls, where classes overlap."""
     runs: dict[str, Annotated[str, Field(max_length=1000)]] = Field(default_factory=dict)
     """The script's own run in a tracker, by the tracker's name (mlflow, wandb)."""
 
@@ -152,9 +156,12 @@ class SplitScores(NamedTuple):
     what: What
     names: tuple[str, ...]
     data: npt.NDArray[Any]
-    """logits: (n, 2, 512) of two classes, else (n, 9, C, 3), as in `ImageCounts`; counts: (n, C, 3); else (n,)."""
+    """logits: (n, 2, 512) of two classes, (n, C, 2, 512) of classes that overlap, else (n, 9, C, 3), as in
+    `ImageCounts`; counts: (n, C, 3); else (n,)."""
     sums: npt.NDArray[np.float64]
     """Sums of the absolute logits of each image; else 0."""
+    overlap: bool = False
+    """Whether a pixel may have several classes."""
 
     @property
     def label_pixels(self) -> npt.NDArray[np.int64] | None:
@@ -163,7 +170,8 @@ class SplitScores(NamedTuple):
             return np.asarray(self.data[..., 0] + self.data[..., 2], np.int64)
         if self.what != "logits":
             return None
-        return _count_labels(self.data)
+        labels = _count_labels(self.data)
+        return labels[..., 1] if self.overlap else labels
 
     def make_counts(self, images: Sequence[int] | None = None) -> ImageCounts:
         """Return logits or counts at every operating point, by ascending number of the images; None = 0, 1, ….
@@ -171,7 +179,7 @@ class SplitScores(NamedTuple):
         Counts are by the script's own rule, the same at every point.
         """
         images = range(len(self.names)) if images is None else images
-        data = _repeat_at_points(self.data) if self.what == "counts" else self.data
+        data = _repeat_at_points(self.data, overlap=self.overlap) if self.what == "counts" else self.data
         is_binary = data.shape[-1] == BINS
         return ImageCounts(
             kind="histogram" if is_binary else "points",
@@ -239,7 +247,7 @@ def read_events(folder: Path) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> SplitScores:
+def read_split_scores(folder: Path, split: Split, what: What, classes: int, *, overlap: bool = False) -> SplitScores:
     """Return a split's scores from all ranks.
 
     Images with the same name are parts of one image, and are summed. A part with the same labels and logits as another
@@ -248,7 +256,8 @@ def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> S
     Raises:
         ScriptError: if a file breaks the contract.
     """
-    image = {"logits": (2, BINS) if classes == 2 else (len(TAUS), classes, 3), "counts": (classes, 3)}.get(what, ())
+    logits = (2, BINS) if classes == 2 else (len(TAUS), classes, 3)
+    image = {"logits": (classes, 2, BINS) if overlap else logits, "counts": (classes, 3)}.get(what, ())
     values_by_name: dict[str, list[tuple[npt.NDArray[Any], float]]] = {}
     for path in [folder / f"{split}.npz", *sorted(folder.glob(f"{split}.[0-9]*.npz"))]:
         for name, row, total in zip(*_read_arrays(path, image), strict=True):
@@ -266,6 +275,7 @@ def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> S
         tuple(values_by_name),
         data,
         np.array([sum(total for _, total in parts) for parts in values_by_name.values()]),
+        overlap,
     )
 
 
@@ -277,8 +287,12 @@ def _is_same(row: npt.NDArray[Any], total: float, other: npt.NDArray[Any], total
     return is_labelled_alike and abs(total - total_other) <= 1e-5 * max(total, total_other)
 
 
-def _repeat_at_points(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return counts (n, C, 3) as counts of logits that no operating point changes: (n, 2, 512), else (n, 9, C, 3)."""
+def _repeat_at_points(counts: npt.NDArray[Any], *, overlap: bool) -> npt.NDArray[Any]:
+    """Return counts (n, C, 3) as counts of logits that no operating point changes, with the shape of these."""
+    if overlap:
+        planes = np.zeros((*counts.shape[:2], 2, BINS), counts.dtype)
+        planes[..., 1, -1], planes[..., 0, -1], planes[..., 1, 0] = np.moveaxis(counts, -1, 0)
+        return planes
     if counts.shape[1] != 2:
         return np.repeat(counts[:, None], len(TAUS), axis=1)
     histogram = np.zeros((len(counts), 2, BINS), counts.dtype)  # below or above every threshold

@@ -34,8 +34,8 @@ from torch.nn import functional as F
 '''
 CHOICES: dict[Task, str] = {"binary": "choose_threshold", "multiclass": "choose_tau", "multilabel": "choose_thresholds"}
 """Functions that choose the operating point."""
-EITHER: tuple[Task, ...] = ("binary", "multiclass")
-"""Tasks of a script whose number of classes is not known."""
+EITHER: tuple[Task, ...] = ("binary", "multiclass", "multilabel")
+"""Tasks of a script whose classes are not known."""
 WEIGHTS = """
 @cache
 def weights_on(device, dtype):
@@ -62,7 +62,7 @@ VOLUMES = """
 CRITERION = '''
 
 def criterion(logits, target):
-    """Loss of logits (N, {channels}, H, W) and labels (N, H, W) or (N, 1, H, W), {ignore} = ignored; a scalar."""
+    """Loss of logits (N, {channels}, H, W) and labels (N, H, W) or (N, 1, H, W); {ignore} = ignored."""{planes}
     logits, target = settle_shapes(logits, target, {settled})
     if logits.shape[:1] + logits.shape[2:] != target.shape or logits.shape[1] {wrong} 1:
         shapes = f"{{tuple(logits.shape)}} and {{tuple(target.shape)}}"
@@ -72,6 +72,9 @@ def criterion(logits, target):
         return {binary}
     return {multiclass}
 '''
+EITHER_PLANES = """
+    if logits.shape == target.shape:  # classes that overlap
+        return {multilabel}"""
 PLANES = '''
 
 def criterion(logits, target):
@@ -134,7 +137,11 @@ def make_loss_text(
         + body.replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
         + weights
         + (PLANES if task == "multilabel" else CRITERION).format(
-            ignore=ignore_index, volumes="" if entry.images_only else VOLUMES, **BATCHES.get(task, {}), **calls
+            ignore=ignore_index,
+            volumes="" if entry.images_only else VOLUMES,
+            planes="" if task else EITHER_PLANES.format(**calls),
+            **BATCHES.get(task, {}),
+            **calls,
         )
     )
 

@@ -67,6 +67,8 @@ class ProbeDocument(Document):
     """Splits with other images for another seed."""
     class_pixels: dict[str, int]
     """Pixels of each class in the batches of one start."""
+    labelled_pixels: int | None = None
+    """Labelled pixels in these batches where classes overlap; null = each pixel has one class."""
     ignore_index: int = IGNORE
     """The script's label of ignored pixels."""
     ignored_pixels: int
@@ -85,7 +87,7 @@ class ProbeDocument(Document):
     @property
     def text(self) -> str:
         """The answer as text."""
-        total = sum(self.class_pixels.values()) or 1
+        total = self.labelled_pixels or sum(self.class_pixels.values()) or 1
         shares = ", ".join(f"{name} {pixels / total:.3%}" for name, pixels in self.class_pixels.items())
         scores = "; ".join(
             f"{s}: {what} of {'all images' if what == 'number' else format_count(self.images[s], 'image')}"
@@ -347,6 +349,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         names={split: split_scores.names for split, split_scores in scores.items()},
         drawn=tuple(split for split, other in done[1].read_scores().items() if {*other.names} ^ {*scores[split].names}),
         class_pixels=dict(zip(begun.classes, pixels, strict=False)),
+        labelled_pixels=whole.labelled,
         ignore_index=begun.ignore_index,
         ignored_pixels=pixels[-1],
         length=final.length,

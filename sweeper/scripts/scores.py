@@ -10,7 +10,7 @@ import numpy as np
 
 from sweeper.core import metrics, point_choice
 from sweeper.core.base import Record
-from sweeper.core.records import Task
+from sweeper.core.records import OperatingPoint, Task
 from sweeper.core.tasks import RULES
 from sweeper.core.text import format_count
 from sweeper.scripts.contract import Split, SplitScores, TrialDocument, What, read_split_scores
@@ -27,6 +27,8 @@ class ScriptTask(Record):
     """Metric of logits and counts."""
     class_pixels: tuple[int, ...]
     """Pixels of each class, for class weights and τ."""
+    labelled_pixels: int | None = None
+    """All labelled pixels where classes overlap; None = each pixel has one class."""
     drawn: tuple[Split, ...] = ()
     """Splits with other images for another seed."""
 
@@ -49,7 +51,7 @@ class ScriptTask(Record):
     def frequencies(self) -> tuple[float, ...]:
         """Shares of the classes; a class without pixels counts as one pixel."""
         pixels = [max(1, n) for n in self.class_pixels]
-        return tuple(n / sum(pixels) for n in pixels)
+        return tuple(n / (self.labelled_pixels or sum(pixels)) for n in pixels)
 
     def find_problems(self, start: ScriptStart, seconds: float) -> list[str]:
         """Find what makes a training useless, whose time limit was `seconds`: its end, or other kinds of scores."""
@@ -61,19 +63,16 @@ class ScriptTask(Record):
 
     def read_scores(self, folder: Path, split: Split) -> SplitScores:
         """Return the scores of a split in a training's folder."""
-        return read_split_scores(folder, split, self.kinds[split], len(self.class_pixels))
+        overlap = self.labelled_pixels is not None
+        return read_split_scores(folder, split, self.kinds[split], len(self.class_pixels), overlap=overlap)
 
-    def choose_point(self, val: SplitScores, *, diverged: bool) -> float | None:
+    def choose_point(self, val: SplitScores, *, diverged: bool) -> OperatingPoint | None:
         """Return the operating point that is best on validation; None where the script itself decides."""
         if val.what != "logits":
             return None
-        if diverged:
-            return self.usual_point
-        point = point_choice.choose_point(val.make_counts(), self.metric)
-        assert isinstance(point, float)
-        return point
+        return self.usual_point if diverged else point_choice.choose_point(val.make_counts(), self.metric)
 
-    def count_pixels(self, scores: SplitScores, point: float | None, *, diverged: bool) -> metrics.Counts:
+    def count_pixels(self, scores: SplitScores, point: OperatingPoint | None, *, diverged: bool) -> metrics.Counts:
         """Return tp, fp and fn of each image and class, (n, C, 3), from logits or counts.
 
         `point` is the operating point of logits; if `diverged`, all answers count as wrong.
@@ -83,7 +82,7 @@ class ScriptTask(Record):
         counts = metrics.count_at_point(scores.make_counts(), point)
         return metrics.make_all_wrong_counts(counts) if diverged else counts
 
-    def score_split(self, scores: SplitScores, point: float | None, *, diverged: bool) -> float:
+    def score_split(self, scores: SplitScores, point: OperatingPoint | None, *, diverged: bool) -> float:
         """Return one number for a split; arguments as for `count_pixels`."""
         if scores.what in ("score", "number"):
             return float(scores.data.mean())

@@ -57,6 +57,12 @@ class ScriptStart(NamedTuple):
         return (progress and progress[-1].pixels) or (0,) * (len(began.classes) + 1)
 
     @property
+    def labelled(self) -> int | None:
+        """Labelled pixels in its batches; None where classes exclude each other."""
+        scored = self.list_events(SplitScored)
+        return scored[-1].labelled if scored and self.list_events(TrialBegan)[0].overlap else None
+
+    @property
     def is_whole(self) -> bool:
         """Whether all calls of the loss to be recorded were made."""
         return len(self.calls) >= self.trial.calls
@@ -79,9 +85,9 @@ class ScriptStart(NamedTuple):
 
     def read_scores(self) -> dict[Split, SplitScores]:
         """Return the last scores of each required split that has some."""
-        classes = len(self.list_events(TrialBegan)[0].classes)
+        began = self.list_events(TrialBegan)[0]
         return {
-            split: read_split_scores(self.folder, split, line.what, classes)
+            split: read_split_scores(self.folder, split, line.what, len(began.classes), overlap=began.overlap)
             for split, line in self.last_scores.items()
             if split in self.trial.splits
         }
@@ -159,7 +165,7 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
             f"as {min(both)!r}; take {'it' if len(both) == 1 else 'them'} out of one, or name each by its path"
         )
     classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
-    if len(classes) == 2 and not pixels[1] and pixels[2]:
+    if len(classes) == 2 and start.labelled is None and not pixels[1] and pixels[2]:
         yield (
             f"targets must have pixels of {classes[1]!r}, and have none but {format_count(pixels[2], 'pixel')} that do "
             "not count; for masks of 0 and 255 give (mask > 0).long()"

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from sweeper.core.base import Record
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import make_slug, open_regular_file
+from sweeper.core.records import OperatingPoint
 from sweeper.core.text import format_duration
 from sweeper.scripts.contract import SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
@@ -53,7 +54,7 @@ class TrainingRow(Record):
     val: float | None = None
     """Score on validation, at the operating point that is best there."""
     test: float | None = None
-    point: float | None = None
+    point: OperatingPoint | None = None
     """Operating point that validation chose: threshold or τ; null = the script's own rule."""
     lost: float = 0.0
     """What another operating point would gain on the test images."""

@@ -20,7 +20,6 @@ from sweeper.core.records import (
     Value,
     list_trainers,
 )
-from sweeper.core.tasks import RULES
 from sweeper.core.text import capitalise, format_confirm_command, format_study_command, replace_options
 from sweeper.data.folds import get_split
 from sweeper.data.split_warnings import list_missing_classes
@@ -185,8 +184,7 @@ def _list_uses(sweep: SweepRecord, answer: Answer) -> Iterator[NextStep]:
     yield make_step("TRAIN", train)
     yield make_step("PREDICT", f"{predict} new_images/ --out answers")
     yield make_step("EXPORT", export)
-    if not RULES[sweep.conditions.dataset.task].has_planes:  # a script cannot give targets of several planes yet
-        yield make_step("CONFIRM", format_confirm_command(sweep.study, sweep.storage), least=least, most=most)
+    yield make_step("CONFIRM", format_confirm_command(sweep.study, sweep.storage), least=least, most=most)
     words = shlex.split(sweep.places)
     at = words.index("--tracking-uri") if "--tracking-uri" in words else len(words)
     yield make_step("UI", shlex.join(["sweeper", "ui", *words[at : at + 2]]))

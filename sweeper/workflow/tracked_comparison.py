@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from sweeper.core.tasks import RULES
+from sweeper.core.tasks import RULES, list_values
 from sweeper.evidence.document import AnswerDocument
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import FIRST_SEED
@@ -119,6 +119,8 @@ class ComparisonRuns(MlflowWriter):
         point = RULES[plan.task.task].point_key
         scores = {"val": row.val, "test": row.test}
         values = {f"{split}/{name}": score for split, score in scores.items() for name in self._metrics}
+        points = [] if row.point is None else list_values(row.point)
+        values |= {f"val/{point}{n * (len(points) > 1) or ''}": value for n, value in enumerate(points, 1)}
         return DesiredRun(
             name=f"{row.loss} {what}",
             tags={name: text[:TAG_LIMIT] for name, text in texts.items() if text},
@@ -127,5 +129,5 @@ class ComparisonRuns(MlflowWriter):
             start=now - int(row.seconds * 1000),
             status=STATUS[state],
             end=now,
-            last=MetricPoint(drop_missing({"seconds": row.seconds, f"val/{point}": row.point, **values}), 0, now),
+            last=MetricPoint(drop_missing({"seconds": row.seconds, **values}), 0, now),
         )

@@ -90,8 +90,11 @@ def test_losses_can_be_compared_in_a_framework(sweeper: Sweeper, package: str, i
     assert probe["images"] == {"val": images, "test": images} and probe["pairing"] in pairings
 
 
-def write_tiny_dataset(folder: Path) -> None:
-    """Write ten images of a bright disc as nnU-Net's data set 42."""
+REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
+
+
+def write_tiny_dataset(folder: Path, labels: dict[str, Any]) -> None:
+    """Write ten images of a bright disc with a core as nnU-Net's data set 42."""
     root, rng = folder / "raw" / "Dataset042_Tiny", np.random.default_rng(0)
     for name in ("imagesTr", "labelsTr"):
         (root / name).mkdir(parents=True)
@@ -101,9 +104,10 @@ def write_tiny_dataset(folder: Path) -> None:
         disc = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < 60
         image = rng.normal(100, 20, disc.shape) + 60 * disc
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / "imagesTr" / f"c{n:02d}_0000.png")
-        Image.fromarray(disc.astype(np.uint8)).save(root / "labelsTr" / f"c{n:02d}.png")
-    labels = {"background": 0, "thing": 1}
+        core = disc & (np.abs(x - centre[0]) < 4) & (labels == REGIONS)
+        Image.fromarray(disc.astype(np.uint8) + core).save(root / "labelsTr" / f"c{n:02d}.png")
     metadata = {"channel_names": {"0": "grey"}, "labels": labels, "numTraining": 10, "file_ending": ".png"}
+    metadata |= {"regions_class_order": [1, 2]} if labels == REGIONS else {}
     (root / "dataset.json").write_text(json.dumps(metadata))
 
 
@@ -120,10 +124,10 @@ def shrink_network(plans: Path) -> None:
 
 
 @pytest.fixture
-def nnunet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def nnunet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """Return the command that trains on the tiny data set, which is prepared."""
     pytest.importorskip("nnunetv2", reason="needs the extra `adapters`")
-    write_tiny_dataset(tmp_path)
+    write_tiny_dataset(tmp_path, getattr(request, "param", {"background": 0, "thing": 1}))
     for name in ("raw", "preprocessed", "results"):
         (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
@@ -138,6 +142,16 @@ def nnunet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_nnunet_is_trained_with_the_loss_and_tested_on_its_fold(tmp_path: Path, nnunet: str) -> None:
     scores = check_losses(nnunet, tmp_path / "trainings", images=2)
     check_places(tmp_path, {*scores["test"].names})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nnunet", [REGIONS], indirect=True)
+def test_regions_of_nnunet_are_classes_that_overlap(tmp_path: Path, nnunet: str) -> None:
+    start = train_once(nnunet, tmp_path / "training", family="dice_ce", overlap=True)
+    scores = start.read_scores()["test"]
+    whole, core = scores.label_pixels.sum(0)
+    assert whole > core > 0 and len(scores.names) == 2
+    check_places(tmp_path, {*scores.names})
 
 
 @pytest.mark.slow

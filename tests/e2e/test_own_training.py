@@ -214,6 +214,21 @@ def test_a_comparison_that_another_process_runs_is_refused(sweeper: Sweeper, tmp
     assert status == 2 and "runs in another process" in error
 
 
+@pytest.mark.slow
+def test_losses_are_compared_where_classes_overlap(sweeper: Sweeper, tmp_path: Path) -> None:
+    command = python(SUPPORT / "own_planes.py")
+    few = ["--rates", "none", "--seeds", 3, "--workers", 2, "--json", "--out", tmp_path / "out"]
+    status, out, error = sweeper("confirm", "--losses", "dice_ce", "--command", command, *few)
+    assert status == 0, error
+    document = json.loads(out)
+    assert {row["seeds"] for row in document["losses"]} == {3} and document["images"] == 4
+    (folder,) = (tmp_path / "out").iterdir()
+    trainings = pd.read_csv(folder / "trainings.csv")
+    assert all(len(json.loads(point.replace("(", "[").replace(")", "]"))) == 2 for point in trainings["point"])
+    assert trainings["test"].between(0.3, 1).all() and trainings["test"].nunique() == 6
+    assert "choose_thresholds" in (folder / "loss.py").read_text("utf-8")
+
+
 # --- The whole search ---
 
 SPACE = """\

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 import sweeper_trial
+from sweeper.core.metrics import count_at_point
 from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS
 from sweeper.losses import build_loss, per_pixel
 from sweeper.losses.families import FAMILIES
@@ -226,6 +227,42 @@ def test_counts_equal_those_of_the_evaluation_of_sweeper(folder: Path, classes: 
     assert np.array_equal(scores.data, counter.make_counts().data)
     line = read_events(folder)[-1]
     assert line.event == "scores" and not line.finite and line.images == 3
+
+
+@pytest.mark.parametrize("sides", [(8, 9), (3, 8, 9)], ids=["images", "volumes"])
+def test_classes_that_overlap_have_the_losses_and_counts_of_sweeper(folder: Path, sides: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    z, y = 6 * torch.randn(2, 3, *sides), torch.randint(0, 2, (2, 3, *sides))
+    y[0, :, :2] = 255
+    for family in ("cross_entropy", "dice", "lovasz"):
+        write_trial_folder(folder, TrialDocument(kind="confirm", family=family, params={}, seed=3), "multilabel")
+        t = sweeper_trial.Trial(["a", "b", "c"], overlap=True)
+        torch.testing.assert_close(t.loss(z, y), build_loss(family, task="multilabel")(z, y))
+    with t.scoring("val") as s:
+        s.add(z, y, ["one", "two"])
+    scores = read_split_scores(folder, "val", "logits", 3, overlap=True)
+    for c in range(3):
+        inside, labelled = (y == 1)[:, c].flatten(1), (y != 255)[:, c].flatten(1)
+        answer = (z[:, c] >= 0).flatten(1)
+        tp, fp, fn = ((part & labelled).sum(1) for part in (inside & answer, ~inside & answer, inside & ~answer))
+        counts = count_at_point(scores.make_counts(), 0.5)[:, c]
+        assert counts.tolist() == torch.stack([tp, fp, fn], 1).tolist()
+    assert scores.label_pixels is not None and scores.label_pixels.tolist() == (y == 1).flatten(2).sum(2).tolist()
+
+
+def test_a_probe_of_overlapping_classes_takes_a_loss_for_any_classes(folder: Path) -> None:
+    write_trial(folder, kind="probe", family="dice")
+    t = sweeper_trial.trial(["a", "b"], overlap=True)
+    z, y = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 2, 8, 8))
+    y[0, :, 0] = 255
+    assert torch.equal(t.loss(z, y), build_loss("dice", task="multilabel")(z, y))
+    t.stop_after(1)
+    (done,) = [event for event in read_events(folder) if event.event == "epoch"]
+    assert done.labelled == 2 * 64 - 8 and done.pixels == (*(y == 1).sum((0, 2, 3)).tolist(), 8)
+    with pytest.raises(sweeper_trial.TrialError, match=r"must both be \(N, 2, H, W\), a plane a class, got"):
+        t.loss(z, y[:, 0])
+    with pytest.raises(sweeper_trial.TrialError, match="target must be class labels 0 to 1"):
+        t.loss(z, 2 * y)
 
 
 def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:

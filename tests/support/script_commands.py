@@ -20,11 +20,14 @@ def python(*words: object) -> str:
     return shlex.join([sys.executable, *map(str, words)])
 
 
-def train_once(command: str, folder: Path, *, classes: int = 2, family: str = "dice") -> ScriptStart:
+def train_once(
+    command: str, folder: Path, *, classes: int = 2, family: str = "dice", overlap: bool = False
+) -> ScriptStart:
     """Return one training as of a comparison, which has no problem."""
     trial = TrialDocument(kind="confirm", family=family, params={}, seed=3)
-    task: Task = "binary" if classes == 2 else "multiclass"
-    data = ScriptTask(task=task, kinds={}, metric="miou", class_pixels=(1,) * classes)
+    task: Task = "multilabel" if overlap else "binary" if classes == 2 else "multiclass"
+    area = 10 if overlap else None
+    data = ScriptTask(task=task, kinds={}, metric="miou", class_pixels=(1,) * classes, labelled_pixels=area)
     start = ScriptStarter(command).train(trial, folder, data, "a training")
     assert [*find_start_problems(start, 900)] == []
     return start
