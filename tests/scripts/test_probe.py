@@ -123,7 +123,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
             trials[folder] = trial
             return script.run(words, trial, folder, seconds)
 
-        def scores(folder: Path, split: Split, what: Any, classes: int) -> SplitScores:
+        def scores(folder: Path, split: Split, what: Any, classes: int, **_: object) -> SplitScores:
             drawn = script.drawn.get(folder)
             names = (drawn,) if drawn and split == script.draws else script.names[split]
             score, data = script.score(trials[folder], split), np.zeros((len(names), 2, BINS), dtype=int)
