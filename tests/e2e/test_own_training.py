@@ -259,7 +259,9 @@ OWN_RULE = """\
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scored", ["logits", "counts", "folds"])
+@pytest.mark.parametrize(
+    "scored", [*(pytest.param(what, marks=pytest.mark.exhaustive) for what in ("logits", "counts")), "folds"]
+)
 def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(
     sweeper: Sweeper, tmp_path: Path, scored: str
 ) -> None:

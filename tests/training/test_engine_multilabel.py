@@ -23,6 +23,7 @@ from sweeper.training.predictor import Predictor
 from sweeper.training.scores import judge_collapse
 from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import read_record
+from tests.support.marks import rest_slow
 from tests.support.overlapping import make_overlapping
 from tests.support.small_training import SMALL, spec, train, train_to_end
 
@@ -117,7 +118,9 @@ def test_every_loss_trains(cells: Dataset, family: str) -> None:
     assert isinstance(point, tuple) and len(point) == 3
 
 
-@pytest.mark.parametrize("metric", [name for name, entry in METRICS.items() if "multilabel" in entry.tasks])
+@pytest.mark.parametrize(
+    "metric", rest_slow([name for name, entry in METRICS.items() if "multilabel" in entry.tasks], 0)
+)
 def test_a_confirmation_learns_the_classes_and_is_measured(cells: Dataset, metric: str, tmp_path: Path) -> None:
     recipe = SMALL.model_copy(update={"steps": 150, "confirm_steps": 150, "metric": metric, "batch_size": 4})
     conditions = Conditions(dataset=cells, recipe=recipe, seed=0)

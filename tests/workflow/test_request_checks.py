@@ -54,6 +54,7 @@ def test_the_present_loss_is_among_named_losses(tmp_path: Path) -> None:
     assert list_losses(space="dice,cross_entropy") == "dice,cross_entropy"
 
 
+@pytest.mark.slow
 def test_losses_are_named_for_sweepers_own_training_without_a_script(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
