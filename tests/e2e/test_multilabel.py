@@ -13,7 +13,7 @@ from tests.support.pasting import run_text
 from tests.support.sweeping import run_small_sweep
 
 
-@pytest.mark.parametrize("metric", rest_slow(["miou", "boundary_iou"], 0))
+@pytest.mark.parametrize("metric", rest_slow(["miou", "boundary_iou"]))
 def test_a_study_of_overlapping_classes_ends_in_a_threshold_for_each(tmp_path: Path, metric: str) -> None:
     settings = {"data": "synthetic:cells?images=24&size=64", "steps": 20, "confirm_steps": 20, "metric": metric}
     outcome = run_small_sweep(tmp_path, figures=metric == "miou", **settings)
