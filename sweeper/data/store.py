@@ -20,6 +20,7 @@ import mmap
 import os
 import shutil
 import uuid
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -141,7 +142,8 @@ class PixelStore:
 class StoreWriter:
     """Writes a store image by image into a temporary folder next to its destination.
 
-    It is a context manager that deletes the folder at the end, unless it was published.
+    It is a context manager that deletes the folder at the end, unless it was published; so does an exception, as of a
+    signal, before the `with` block is entered.
     """
 
     def __init__(
@@ -151,6 +153,7 @@ class StoreWriter:
         cache.mkdir(parents=True, exist_ok=True)
         # tempfile would make it private, and other users of the cache could not read it.
         self.folder = cache / f".writing-{uuid.uuid4().hex}"
+        self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.channels = channels
         self.dtype, self.mask_dtype = np.dtype(dtype), np.dtype(mask_dtype)
@@ -165,7 +168,7 @@ class StoreWriter:
     def __exit__(self, *_: object) -> None:
         self._images.close()
         self._masks.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
 
     def append(self, image: ImagePixels, mask: LabelMap) -> None:
         """Add one image, (H, W, channels) of the store's dtype, with its mask, (H, W) of its mask_dtype."""

@@ -78,6 +78,18 @@ def test_a_start_removes_the_old_partial_store_of_a_killed_process(tmp_path: Pat
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("opened", [0, 1, 2])
+def test_a_signal_while_a_store_is_begun_leaves_no_partial_files(opened: int, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from sweeper.data.store import StoreWriter\nbegun, make = [], Path.open\n"
+        "def interrupt(*words):\n    begun.append(words)\n    if len(begun) > int(sys.argv[1]): raise KeyboardInterrupt\n"
+        "    return make(*words)\nPath.open = interrupt\nwriter = StoreWriter(Path('cache'), 3)\n"
+        "assert list(Path('cache').iterdir())\nraise KeyboardInterrupt"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(opened)], stderr=subprocess.PIPE, cwd=tmp_path, check=False)
+    assert b"KeyboardInterrupt" in done.stderr and not list((tmp_path / "cache").iterdir())
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
 def test_a_signal_that_ends_a_command_leaves_no_partial_files(number: signal.Signals, tmp_path: Path) -> None:
