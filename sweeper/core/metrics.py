@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sweeper.core.contours import Mask
 from sweeper.core.label_parts import Counter, count_contour_pixels, count_lesions, sum_component_dice
 from sweeper.core.records import ImageCounts, MetricScores, OperatingPoint, Task, TestDetail
-from sweeper.core.tasks import RULES, guess_task
+from sweeper.core.tasks import RULES, TaskRules, guess_task
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -122,29 +122,30 @@ def _compute_foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> F
     return np.nan_to_num(compute_iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
 
 
-def _score_each_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
-    """Return a function from counts (..., C, 3) of single images to (..., 1, 2): the score, and 1 if it is scored.
+def _score_each_image(share: Callable[[Counts], Floats]) -> Callable[[Counts, TaskRules], Floats]:
+    """Return a function from counts (..., C, 3) of single images to (..., S, 2): the scores, and 1 if each is scored.
 
     An image scores the mean of `share` over the classes in its labels (Wang et al. 2023, *Fine-grained mIoU*); pixels
     predicted as an absent class are missed by the others. A binary image scores only its foreground; without foreground
-    it scores 1 if none is predicted, else 0. An image without a label is not scored.
+    it scores 1 if none is predicted, else 0. An image without a label is not scored. Each class of a multi-label task
+    has a score of its own (S = C), as the foreground of a binary one; a class is right in an image without a label.
     """
 
-    def rows(counts: Counts) -> Floats:
-        values = np.nan_to_num(share(counts), nan=1.0)
-        occurs = (counts[..., 0] + counts[..., 2]) > 0
-        if counts.shape[-2] == 2:
-            scored, mean = counts.any(axis=(-1, -2)), values[..., 1]
-        else:
-            scored = occurs.any(axis=-1)
-            mean = np.where(occurs, values, 0.0).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
-        return np.stack([np.where(scored, mean, 0.0), scored.astype(np.float64)], axis=-1)[..., None, :]
+    def rows(counts: Counts, rules: TaskRules) -> Floats:
+        means = np.nan_to_num(share(counts), nan=1.0)[..., rules.first_channel :]
+        scored = np.asarray(counts.any(axis=(-1, -2)))[..., None] | np.full(means.shape, rules.has_planes)
+        if rules.is_exclusive:
+            occurs = (counts[..., 0] + counts[..., 2]) > 0
+            number = occurs.sum(axis=-1, keepdims=True)
+            scored, means = number > 0, np.where(occurs, means, 0.0).sum(axis=-1, keepdims=True) / np.maximum(number, 1)
+        return np.stack([np.where(scored, means, 0.0), scored.astype(np.float64)], axis=-1)
 
     return rows
 
 
-def _mean_over_images(summed: Floats, _: npt.NDArray[np.bool_]) -> Floats:
-    return np.nan_to_num(divide_or_nan(summed[..., 0, 0], summed[..., 0, 1]))
+def _mean_over_images(summed: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
+    means = np.nan_to_num(divide_or_nan(summed[..., 0], summed[..., 1]))
+    return average_classes(means, classes[: means.shape[-1]] | (means.shape[-1] == 1))
 
 
 class Objective(NamedTuple):
@@ -155,26 +156,24 @@ class Objective(NamedTuple):
     tasks: tuple[Task, ...]
     measure: Callable[[Any, npt.NDArray[np.bool_]], Floats]
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
-    rows: Callable[[Counts], Floats] | None = None
+    rows: Callable[[Counts, TaskRules], Floats] | None = None
     """For a mean over images: from the counts of each image to what `measure` sums; None = the counts."""
     parts: Callable[[Mask, int], Counter] | None = None
     """Function that counts label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
 
 
 _BINARY: tuple[Task, ...] = ("binary",)
-SHARED: tuple[Task, ...] = ("binary", "multiclass")
-"""Tasks of metrics that are not computed class by class."""
 _ANY: tuple[Task, ...] = tuple(RULES)
 METRICS: dict[str, Objective] = {
     "miou": Objective("mIoU", _ANY, lambda summed, classes: average_classes(compute_iou(summed), classes)),
     "fg_iou": Objective("foreground IoU", _BINARY, _compute_foreground_iou),
     "dice": Objective("mean Dice", _ANY, lambda summed, classes: average_classes(compute_dice(summed), classes)),
-    "image_iou": Objective("IoU per image", SHARED, _mean_over_images, _score_each_image(compute_iou)),
-    "image_dice": Objective("Dice per image", SHARED, _mean_over_images, _score_each_image(compute_dice)),
+    "image_iou": Objective("IoU per image", _ANY, _mean_over_images, _score_each_image(compute_iou)),
+    "image_dice": Objective("Dice per image", _ANY, _mean_over_images, _score_each_image(compute_dice)),
     "lesion_f1": Objective(
         "lesion F1", _ANY, lambda summed, classes: average_classes(compute_dice(summed), classes), None, count_lesions
     ),
-    "cc_dice": Objective("CC-Dice", SHARED, _mean_over_images, _score_each_image(compute_recall), sum_component_dice),
+    "cc_dice": Objective("CC-Dice", _ANY, _mean_over_images, _score_each_image(compute_recall), sum_component_dice),
     "boundary_iou": Objective(
         "boundary IoU",
         _ANY,
@@ -188,10 +187,10 @@ Unlike the stored `MetricScores`, a new metric is just an entry here."""
 BUILT_IN = tuple(METRICS)
 
 
-def make_image_rows(counts: Counts, metric: str) -> Counts | Floats:
+def make_image_rows(counts: Counts, metric: str, task: Task) -> Counts | Floats:
     """Return what a metric sums over images, from the counts (..., C, 3) of each."""
     rows = METRICS[metric].rows
-    return counts if rows is None else rows(counts)
+    return counts if rows is None else rows(counts, RULES[task])
 
 
 def select_metric_counts(counts: ImageCounts, metric: str) -> ImageCounts:
@@ -224,12 +223,14 @@ def sum_by_unit(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str)
     return summed
 
 
-def sum_image_rows(counts: Counts, metric: str, groups: Sequence[str | None] | None = None) -> Counts | Floats:
-    """Return the input of `compute_objective` from counts (n, …, C, 3) of images: (…, C, 3) or (…, 1, 2).
+def sum_image_rows(
+    counts: Counts, metric: str, task: Task, groups: Sequence[str | None] | None = None
+) -> Counts | Floats:
+    """Return the input of `compute_objective` from counts (n, …, C, 3) of images: (…, C, 3), or of scores (…, S, 2).
 
     `groups` (n,) are those of the images: in a mean over images a group counts as one. None = each image is its own.
     """
-    rows = make_image_rows(counts, metric)
+    rows = make_image_rows(counts, metric, task)
     units = None if groups is None or METRICS[metric].rows is None else number_units(groups)
     rows = rows if units is None else sum_by_unit(rows[None], units, metric)[0]
     summed: Counts | Floats = rows.sum(axis=0)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import UsageError
-from sweeper.core.metrics import METRICS, SHARED, Counts, Floats, Objective, make_all_wrong_counts
+from sweeper.core.metrics import METRICS, Counts, Floats, Objective, make_all_wrong_counts
 from sweeper.core.own_code import UserCode, format_error_line, load_code, refuse_user_code
 
 OPTION = "--metric"
@@ -20,7 +20,7 @@ OPTION = "--metric"
 def register_metric(code: UserCode | None) -> None:
     """Register the user's function as a metric of this process, under `module:function`; import it at first use."""
     if code is not None:
-        METRICS[code.name] = Objective(code.function, SHARED, _UserMetric(code))
+        METRICS[code.name] = Objective(code.function, ("binary", "multiclass"), _UserMetric(code))
 
 
 def resolve_verdict_metric(metric: str) -> str:

@@ -36,7 +36,7 @@ def find_best_point(
     """
     best = _choose_each(counts, lambda one: _find_best(one, metric, groups))
     counted = count_at_point(select_metric_counts(counts, metric), best)
-    summed = sum_image_rows(counted, metric, groups)
+    summed = sum_image_rows(counted, metric, counts.task, groups)
     return best, float(compute_objective(summed, find_present_classes(counted), metric))
 
 
@@ -73,7 +73,10 @@ def _choose_single(counts: ImageCounts, metric: str, groups: Sequence[str | None
         part = part.summed if METRICS[metric].rows is None else part
         swept.append(
             sum_image_rows(
-                count_at_all_points(part), metric, None if groups is None else [groups[i] for i in fold_images]
+                count_at_all_points(part),
+                metric,
+                counts.task,
+                None if groups is None else [groups[i] for i in fold_images],
             )
         )
     rows, plain = np.stack(swept), len(counted.points) // 2
@@ -99,7 +102,8 @@ def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence
     if METRICS[metric].rows is None:  # sums are enough: one sweep in place of one for each image
         counted, groups = [part.summed for part in counted], None
     swept = np.concatenate([count_at_all_points(part) for part in counted])
-    return compute_objective(sum_image_rows(swept, metric, groups), find_present_classes(swept[:, 0]), metric)
+    summed = sum_image_rows(swept, metric, parts[0].task, groups)
+    return compute_objective(summed, find_present_classes(swept[:, 0]), metric)
 
 
 def _pick_best_index(counts: ImageCounts, values: Floats) -> int:

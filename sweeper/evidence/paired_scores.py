@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
+from sweeper.core.tasks import guess_task
 from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, make_image_table
 from sweeper.evidence.replicates import (
     Replicate,
@@ -18,6 +19,7 @@ from sweeper.evidence.replicates import (
     get_default_point,
     get_own_point,
     list_scored_images,
+    stack_rows,
     sum_units,
 )
 
@@ -121,20 +123,17 @@ def make_paired_scores(
     if lost.all():
         counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
         nothing, none = np.zeros(len(replicates)), np.zeros(classes, dtype=np.bool_)
-        rows = metrics.make_image_rows(counts, metric)
+        rows = metrics.make_image_rows(counts, metric, guess_task(classes))
         return PairedScores(none, counts, rows, rows, nothing, lost, metric, none, 0.0)
     images = list_scored_images(replicates)
     counts = count_class_pixels(replicates, images, get_own_point)
     plain = count_class_pixels(replicates, images, get_default_point)
-    compared = counts, plain
-    if metrics.METRICS[metric].parts is not None:
-        compared = (
-            count_class_pixels(replicates, images, get_own_point, metric),
-            count_class_pixels(replicates, images, get_default_point, metric),
-        )
-    marked = metrics.find_present_classes(compared[0].reshape(-1, classes, 3))
-    rows, at_default = (metrics.make_image_rows(each, metric) for each in compared)
-    rows, at_default = (sum_units(each, units, metric) for each in (rows, at_default))
+    of_metric = count_class_pixels(replicates, images, get_own_point, metric)
+    marked = metrics.find_present_classes(of_metric.reshape(-1, classes, 3))
+    rows, at_default = (
+        sum_units(stack_rows(replicates, images, point, metric), units, metric)
+        for point in (get_own_point, get_default_point)
+    )
     counts = sum_units(counts, units)
     present = metrics.find_present_classes(counts.reshape(-1, classes, 3))
     return PairedScores(

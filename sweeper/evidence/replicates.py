@@ -83,8 +83,7 @@ def count_class_pixels(
 ) -> Table:
     """Count (R, n, C, 3) true positives, false positives and false negatives at each run's `point`; 0 for a lost one.
 
-    They count pixels, or the units of the metric. For a mean over images a run without an answer scores 0 on an image
-    without foreground, too, where missing nothing would otherwise be right.
+    They count pixels, or the units of the metric.
     """
 
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
@@ -92,9 +91,29 @@ def count_class_pixels(
             return None
         return run.test.images, metrics.count_at_point(metrics.select_metric_counts(run.test, metric), point(run))
 
-    of_images = metrics.METRICS[metric].rows is not None and metrics.METRICS[metric].parts is None
+    return stack_measurements(replicates, images, read, make_missed_counts)
+
+
+def stack_rows(
+    replicates: Sequence[Replicate], images: Sequence[int], point: Callable[[TrialResult], OperatingPoint], metric: str
+) -> Table:
+    """Stack what the metric sums over images, (R, n, …), at each run's `point`; 0 for a lost one.
+
+    For a mean over images a run without an answer scores 0 on an image without foreground, too, where missing nothing
+    would otherwise be right.
+    """
+
+    def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
+        if run.test is None:
+            return None
+        counts = metrics.count_at_point(metrics.select_metric_counts(run.test, metric), point(run))
+        return run.test.images, metrics.make_image_rows(counts, metric, run.test.task)
+
+    def lose(rows: Table) -> Table:
+        return np.asarray(rows * (0, 1))
+
     return stack_measurements(
-        replicates, images, read, metrics.make_all_wrong_counts if of_images else make_missed_counts
+        replicates, images, read, make_missed_counts if metrics.METRICS[metric].rows is None else lose
     )
 
 

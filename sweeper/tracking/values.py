@@ -156,7 +156,8 @@ class RunValues:
             )
             metric = own_metric.resolve_verdict_metric(self.conditions.recipe.metric)
             compared = metrics.count_at_point(metrics.select_metric_counts(result.test, metric), point)
-            summed = metrics.sum_image_rows(compared, metric, self.conditions.dataset.list_groups(result.test.images))
+            groups = self.conditions.dataset.list_groups(result.test.images)
+            summed = metrics.sum_image_rows(compared, metric, result.test.task, groups)
             values["test/value"] = float(
                 metrics.compute_objective(summed, metrics.find_present_classes(compared), metric)
             )

@@ -41,7 +41,7 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
         at_chosen, at_default = map(metrics.make_all_wrong_counts, (at_chosen, at_default))
         value = metrics.compute_metric_floor(compared.sum(axis=0), find_present_classes(compared), metric)
     else:
-        summed = metrics.sum_image_rows(compared, metric, groups)
+        summed = metrics.sum_image_rows(compared, metric, counts.task, groups)
         value = float(compute_objective(summed, find_present_classes(compared), metric))
     chosen, plain = (metrics.compute_scores(each, dataset.task) for each in (at_chosen, at_default))
     return PartScores(value=value, point=point, chosen=chosen, default=plain, images=len(counts.images))

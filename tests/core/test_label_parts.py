@@ -11,6 +11,7 @@ from sweeper.core import metrics
 from sweeper.core.contours import Mask, count_boundary_pixels
 from sweeper.core.label_parts import UNIT, count_contour_pixels, count_lesions, label_components, sum_component_dice
 from sweeper.core.records import IGNORE
+from sweeper.core.tasks import guess_task
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -87,14 +88,14 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
     for c in set(range(1, classes)) - regions.keys():
         is_alarm = (labelled & (answer == c)).any()
         means += [float(not is_alarm)] if classes == 2 or is_alarm else []
-    rows = metrics.make_image_rows(counts[None], "cc_dice")
+    rows = metrics.make_image_rows(counts[None], "cc_dice", guess_task(classes))
     assert rows[0, 0, 0] == pytest.approx(np.mean(means), abs=1e-4)
 
 
 def score_components(label: Mask, answer: Mask, classes: int) -> list[float]:
     """Return the sum of an image's CC-Dice, and how many images it counts as."""
     counts = sum_component_dice(label, classes)(answer)
-    scores: list[float] = metrics.make_image_rows(counts[None], "cc_dice")[0, 0].tolist()
+    scores: list[float] = metrics.make_image_rows(counts[None], "cc_dice", guess_task(classes))[0, 0].tolist()
     return scores
 
 

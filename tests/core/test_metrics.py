@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sweeper.cli.run import command
 from sweeper.core import metrics, point_choice
-from sweeper.core.records import ImageCounts, MetricScores
+from sweeper.core.records import ImageCounts, MetricScores, Task
 from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
-from sweeper.core.tasks import RULES
+from sweeper.core.tasks import RULES, guess_task
 from sweeper.evidence.intervals import make_image_table
 from tests.support.builders import counts_from_iou, histogram_counts, point_counts
 
@@ -127,7 +127,7 @@ def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one(
         at_low, at_high = THRESHOLDS.index(low), THRESHOLDS.index(high)
         assert scores[[at_low, at_high]] == pytest.approx([(1 + of_images) / 2, 1 / 2])
         assert point_choice.score_all_points([ordered], "image_dice")[at_high] == pytest.approx(1 / 6)
-        rows = metrics.make_image_rows(metrics.count_at_point(ordered, low)[None], "image_dice")
+        rows = metrics.make_image_rows(metrics.count_at_point(ordered, low)[None], "image_dice", "binary")
         units = metrics.sum_by_unit(rows, metrics.number_units(names), "image_dice")
         assert scores[at_low] == pytest.approx(units[0, :, 0, 0].mean())
         halves = [metrics.select_images(ordered, ordered.images[i : i + 3]) for i in (0, 3)]
@@ -255,8 +255,8 @@ def test_a_mean_over_images_follows_the_convention_for_images_without_the_class(
     unlabelled = [[0, 0, 0], [0, 0, 0]]
     counts = np.array([right, alarmed, half, unlabelled])
 
-    def mean(metric: str, counts: npt.NDArray[np.int64]) -> float:
-        summed = metrics.make_image_rows(counts, metric).sum(axis=0)
+    def mean(metric: str, counts: npt.NDArray[np.int64], task: Task | None = None) -> float:
+        summed = metrics.make_image_rows(counts, metric, task or guess_task(counts.shape[-2])).sum(axis=0)
         return float(metrics.compute_objective(summed, metrics.find_present_classes(counts), metric))
 
     assert mean("image_iou", counts) == pytest.approx((1 + 0 + 1 / 3) / 3)  # of the foreground alone
@@ -266,13 +266,15 @@ def test_a_mean_over_images_follows_the_convention_for_images_without_the_class(
     assert mean("image_iou", np.concatenate([counts, third], axis=1)) == pytest.approx(
         (1 + 1 + (7 / 9 + 1 / 3) / 2) / 3
     )
+    # Overlapping classes are each scored as a foreground, over all images.
+    assert mean("image_iou", counts[:3], "multilabel") == pytest.approx(((1 + 8 / 8 + 7 / 9) + (1 + 0 + 1 / 3)) / 6)
 
 
 @settings(deadline=None, max_examples=25)
 @given(seed=seeds, images=st.integers(2, 12))
 def test_the_influences_on_a_mean_over_images_are_their_distances_from_it(seed: int, images: int) -> None:
     rng = np.random.default_rng(seed)
-    rows = metrics.make_image_rows(rng.integers(0, 50, (3, images, 2, 3)), "image_dice")
+    rows = metrics.make_image_rows(rng.integers(0, 50, (3, images, 2, 3)), "image_dice", "binary")
     table = make_image_table(
         rows, lambda summed: metrics.compute_objective(summed, np.array([True, True]), "image_dice")
     )
@@ -307,7 +309,7 @@ def test_the_objective_works_on_many_replicates_at_once() -> None:
     rng = np.random.default_rng(0)
     for metric, definition in metrics.METRICS.items():
         marked = np.array([False, True] if definition.tasks == ("binary",) else [True, False, True])
-        sums = metrics.make_image_rows(rng.integers(1, 100, (5, 7, len(marked), 3)), metric)
+        sums = metrics.make_image_rows(rng.integers(1, 100, (5, 7, len(marked), 3)), metric, definition.tasks[-1])
         together = metrics.compute_objective(sums, marked, metric)
         assert together.shape == (5, 7)
         assert together[3, 2] == pytest.approx(float(metrics.compute_objective(sums[3, 2], marked, metric)))

@@ -10,7 +10,7 @@ import pytest
 
 from sweeper.core import metrics
 from sweeper.core.records import TrialResult
-from sweeper.evidence.replicates import Replicate, count_class_pixels, get_own_point
+from sweeper.evidence.replicates import Replicate, get_own_point, stack_rows
 from tests.evidence.weighing import simulate, weigh
 from tests.support import builders
 
@@ -107,9 +107,9 @@ def test_a_training_without_predictions_is_right_on_no_image(metric: str) -> Non
         Replicate((make_partial_run(1, (0, 1)),)),
         Replicate((make_partial_run(2, (0,)), make_partial_run(2, (1,), is_lost=True))),
     )
-    counts = count_class_pixels([whole, partial], (0, 1), get_own_point, metric)
-    assert (counts[0, 0] == counts[1, 0]).all()
-    empty = metrics.make_image_rows(counts[:, 1], metric)
+    rows = stack_rows([whole, partial], (0, 1), get_own_point, metric)
+    assert (rows[0, 0] == rows[1, 0]).all()
+    empty = rows[:, 1]
     if metric == "miou":  # all its pixels are missed: none is falsely alarmed
         assert empty[1, :, 0].sum() == 0 and empty[1, :, 1].sum() == 0 and empty[1, 0, 2] == 1000
     else:

@@ -81,8 +81,8 @@ def test_a_start_removes_the_old_partial_store_of_a_killed_process(tmp_path: Pat
 @pytest.mark.parametrize("opened", [0, 1, 2])
 def test_a_signal_while_a_store_is_begun_leaves_no_partial_files(opened: int, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sweeper.data.store import StoreWriter\nnames, make = [], Path.open\n"
-        "def interrupt(*words):\n    names.append(words)\n    assert len(names) <= int(sys.argv[1]), 'interrupted'\n"
+        "import sys; from pathlib import Path\nfrom sweeper.data.store import StoreWriter\nmade, make = [], Path.open\n"
+        "def interrupt(*words):\n    made.append(words)\n    assert len(made) <= int(sys.argv[1]), 'interrupted'\n"
         "    return make(*words)\nPath.open = interrupt\nwriter = StoreWriter(Path('cache'), 3)\n"
         "assert list(Path('cache').iterdir())\nraise AssertionError('interrupted')"
     )

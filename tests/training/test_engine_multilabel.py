@@ -69,8 +69,9 @@ def test_counts_and_scores_are_those_of_each_class_alone(cells: Dataset) -> None
         assert alone.make_counts().task == "binary"
         np.testing.assert_array_equal(at_point[:, c], metrics.count_at_point(alone.make_counts(), point[c])[:, 1])
         binary = alone.make_counts()
-        best = point_choice.find_best_point(counts)[0][c]  # type: ignore[index]
-        assert best == point_choice.find_best_point(binary, "fg_iou")[0]
+        for metric, of_foreground in (("miou", "fg_iou"), ("image_dice", "image_dice")):
+            best = point_choice.find_best_point(counts, metric)[0][c]  # type: ignore[index]
+            assert best == point_choice.find_best_point(binary, of_foreground)[0]
     np.testing.assert_array_equal(metrics.count_at_all_points(counts)[:, 255], metrics.count_at_point(counts, 0.5))
     with pytest.raises(ValueError, match="must be one of the stored 511"):
         metrics.count_at_point(counts, (0.5, 0.5, 0.1234))
