@@ -57,18 +57,16 @@ class SweeperTrainer(nnUNetTrainer):
         """Create the trainer with nnU-Net's arguments.
 
         Raises:
-            TrialError: if regions have an ignored label, or the configuration is a cascade.
+            TrialError: if the configuration is a cascade.
         """
         labels = {name: value for name, value in dataset_json["labels"].items() if name != "ignore"}
-        ignored = dataset_json["labels"].get("ignore", 255)
+        self.ignored = dataset_json["labels"].get("ignore", 255)
         self.regions = [value for value in labels.values() if isinstance(value, (list, tuple))]
-        if self.regions and "ignore" in dataset_json["labels"]:
-            raise TrialError("regions must have no ignored label, which is a plane of their targets; leave it out")
         names = sorted(labels, key=lambda name: 0 if self.regions else labels[name])
         if self.regions:  # nnU-Net's planes are in the order of dataset.json, without the background
             names = [name for name in names if np.any(labels[name])]
         self.regions = [np.atleast_1d(labels[name]) for name in names if self.regions]
-        self.trial = trial(names, ignore_index=ignored, overlap=bool(self.regions))
+        self.trial = trial(names, ignore_index=255 if self.regions else self.ignored, overlap=bool(self.regions))
         if IN_COMPARISON:
             for seeded in (random.seed, np.random.seed, torch.manual_seed):
                 seeded(self.trial.seed)
@@ -94,14 +92,19 @@ class SweeperTrainer(nnUNetTrainer):
             return usual
         weights = getattr(usual, "weight_factors", None)
         if weights is None:
-            return self.trial.loss
+            return lambda output, target: self.trial.loss(output, self._mark_ignored(target))
 
         def supervise(outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-            first, *others = zip(weights, outputs, targets, strict=True)
+            first, *others = zip(weights, outputs, map(self._mark_ignored, targets), strict=True)
             losses = [weight * self.trial.auxiliary_loss(z, y) for weight, z, y in others if weight]
             return torch.stack([first[0] * self.trial.loss(*first[1:]), *losses]).sum()
 
         return supervise
+
+    def _mark_ignored(self, target: Tensor) -> Tensor:
+        """Return a target with 255 for ignored pixels, if nnU-Net gives them a plane after those of the regions."""
+        planes = len(self.regions) or target.shape[1]
+        return torch.where(target[:, planes:].any(dim=1, keepdim=True), 255, target[:, :planes])
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Exclude the next fold's validation cases from the training."""
@@ -161,8 +164,8 @@ class SweeperTrainer(nnUNetTrainer):
                     logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(data[:])))
                     target = torch.from_numpy(np.asarray(labels[:])[0]).long().clamp(min=0)  # −1: outside of the body
                     if self.regions:
-                        planes = [torch.isin(target, torch.as_tensor(region)) for region in self.regions]
-                        target = torch.stack(planes)
+                        planes = torch.stack([torch.isin(target, torch.as_tensor(region)) for region in self.regions])
+                        target = torch.where(target == self.ignored, 255, planes.long())
                     scores.add(logits[None].float().cpu(), target[None], [name])
 
 

@@ -104,10 +104,11 @@ def write_tiny_dataset(folder: Path, labels: dict[str, Any]) -> None:
         disc = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < 60
         image = rng.normal(100, 20, disc.shape) + 60 * disc
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / "imagesTr" / f"c{n:02d}_0000.png")
-        core = disc & (np.abs(x - centre[0]) < 4) & (labels == REGIONS)
-        Image.fromarray(disc.astype(np.uint8) + core).save(root / "labelsTr" / f"c{n:02d}.png")
+        core = disc & (np.abs(x - centre[0]) < 4) & ("core" in labels)
+        mask = np.where((x < 8) & ("ignore" in labels), 3, disc.astype(np.uint8) + core).astype(np.uint8)
+        Image.fromarray(mask).save(root / "labelsTr" / f"c{n:02d}.png")
     metadata = {"channel_names": {"0": "grey"}, "labels": labels, "numTraining": 10, "file_ending": ".png"}
-    metadata |= {"regions_class_order": [1, 2]} if labels == REGIONS else {}
+    metadata |= {"regions_class_order": [1, 2]} if "core" in labels else {}
     (root / "dataset.json").write_text(json.dumps(metadata))
 
 
@@ -145,12 +146,22 @@ def test_nnunet_is_trained_with_the_loss_and_tested_on_its_fold(tmp_path: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nnunet", [REGIONS], indirect=True)
-def test_regions_of_nnunet_are_classes_that_overlap(tmp_path: Path, nnunet: str) -> None:
+@pytest.mark.parametrize(
+    "nnunet",
+    [
+        pytest.param(REGIONS, id="labelled", marks=pytest.mark.exhaustive),
+        pytest.param(REGIONS | {"ignore": 3}, id="ignored"),
+    ],
+    indirect=True,
+)
+def test_regions_of_nnunet_are_classes_that_overlap(
+    tmp_path: Path, nnunet: str, request: pytest.FixtureRequest
+) -> None:
     start = train_once(nnunet, tmp_path / "training", family="dice_ce", overlap=True)
     scores = start.read_scores()["test"]
     whole, core = scores.label_pixels.sum(0)
     assert whole > core > 0 and len(scores.names) == 2
+    assert (scores.data.sum((-1, -2)) == 64 * (56 if "ignored" in request.node.name else 64)).all()
     check_places(tmp_path, {*scores.names})
 
 
