@@ -50,7 +50,10 @@ def test_a_lightning_module_without_a_target_is_refused(sweeper: Sweeper) -> Non
 def test_lightning_validates_the_checkpoint_that_it_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lightning", reason="needs the extra `adapters`")
     monkeypatch.chdir(tmp_path)
-    start = train_once(python(SUPPORT / "lightning_training.py", "best"), tmp_path / "trial")
+    command = python(SUPPORT / "lightning_training.py", "best", "overlaps")
+    start = train_once(command, tmp_path / "trial", overlap=True)
+    bright, brighter = start.read_scores()["test"].label_pixels.sum(0)
+    assert bright > brighter > 0
     val, test = (start.last_scores[split] for split in ("val", "test"))
     assert len(start.list_events(SplitScored)) > 4 and val.number == 1 and val.network == test.network != ""
 

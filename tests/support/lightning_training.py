@@ -16,7 +16,8 @@ from sweeper_trial import trial
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 torch.set_num_threads(1)
-t = trial(classes=["background", "thing"])
+overlaps = "overlaps" in sys.argv
+t = trial(classes=["bright", "brighter"] if overlaps else ["background", "thing"], overlap=overlaps)
 lightning.seed_everything(t.seed, verbose=False)
 
 
@@ -25,7 +26,7 @@ class Module(lightning.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+        self.net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1 + overlaps, 1))
 
     def training_step(self, batch, _):
         x, y, _ = batch
@@ -46,7 +47,8 @@ class Module(lightning.LightningModule):
 
 fixed = torch.Generator().manual_seed(7)
 images = torch.randn(20, 1, 16, 16, generator=fixed)
-data = TensorDataset(images, (images[:, 0] > 0.5).long(), torch.arange(20))
+labels = (images > torch.tensor([0.5, 1.0]).view(2, 1, 1)) if overlaps else images[:, 0] > 0.5
+data = TensorDataset(images, labels.long(), torch.arange(20))
 train, val, test = (torch.utils.data.Subset(data, part) for part in (range(12), range(12, 16), range(16, 20)))
 trainer = lightning.Trainer(
     max_epochs=t.length(4),
