@@ -144,7 +144,7 @@ def start_at_prior(last_convolution):
 
 
 def fit(model, batches, steps, device="cpu"):
-    """Train on `batches` of images (N, C, H, W) float and masks (N, H, W) integers; return the loss of each step."""
+    """Train on `batches` of images (N, C, H, W) float and masks {masks}; return the loss of each step."""
     model = model.to(device).train()
     optimizer = make_optimizer(model)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_rate_factor(step, steps))
@@ -164,7 +164,7 @@ def fit(model, batches, steps, device="cpu"):
 def draw_batches():
     """Yield random images and masks, in place of your data."""
     while True:
-        yield torch.rand(2, 3, 32, 32), torch.randint(0, {classes}, (2, 32, 32))
+        yield torch.rand(2, 3, 32, 32), torch.randint(0, {labels}, (2, {planes}32, 32))
 
 
 if __name__ == "__main__":
@@ -190,16 +190,14 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 {snippet}
 
 class SweeperLoss(torch.nn.Module):
-    """The loss for nnU-Net's shapes, logits (N, C, [D,] H, W) and target (N, 1, [D,] H, W)."""
+    """The loss for nnU-Net's shapes, logits (N, C, [D,] H, W) and target (N, {target}, [D,] H, W)."""
 
     def __init__(self, ignore_label):
         super().__init__()
         self.criterion, self.ignore_label = criterion, ignore_label
 
     def forward(self, logits, target):
-        logits, target = logits.flatten(2, -2), target[:, 0].flatten(1, -2)
-        if self.ignore_label is not None:
-            target = torch.where(target == self.ignore_label, {ignore}, target){difference}
+        logits, target = logits.flatten(2, -2), target.flatten(2, -2){settle}
         return self.criterion(logits, target)
 
 
@@ -207,8 +205,8 @@ class nnUNetTrainerSweeper(nnUNetTrainer):
     """nnU-Net's own training with another loss."""
 
     def _build_loss(self):
-        if self.label_manager.has_regions:
-            raise ValueError("the loss is for labels, and this data set has regions")
+        if self.label_manager.has_regions != {has_planes}:
+            raise ValueError("the loss is for {kind}, and this data set has others")
         loss = SweeperLoss(self.label_manager.ignore_label)
         if self.enable_deep_supervision:
             weights = np.array([1 / 2**i for i in range(len(self._get_deep_supervision_scales()))])
@@ -218,6 +216,13 @@ class nnUNetTrainerSweeper(nnUNetTrainer):
         return loss
 '''
 
+_LABELS = f"""
+        target = target[:, 0]
+        if self.ignore_label is not None:
+            target = torch.where(target == self.ignore_label, {IGNORE}, target)"""
+_REGIONS = f"""
+        if self.ignore_label is not None:  # ignored pixels are the last plane
+            target = torch.where(target[:, -1:] == 1, {IGNORE}, target[:, :-1])"""
 _DIFFERENCE = """
         if logits.shape[1] == 2:  # softmax over two channels is the sigmoid of their difference
             logits = logits[:, 1:] - logits[:, :1]"""
@@ -230,19 +235,26 @@ EXAMPLES = {"train_plain.py": _PLAIN, "nnUNetTrainerSweeper.py": _NNUNET}
 def make_examples(sweep: SweepRecord, chosen: Use) -> dict[str, str]:
     """Return file name → Python text.
 
-    Empty if the user's script trained, the loss needs maps of the labels, or classes overlap.
+    Empty if the user's script trained, or the loss needs maps of the labels.
     """
     conditions = sweep.conditions
     dataset, rules = conditions.dataset, RULES[conditions.dataset.task]
-    if FAMILIES[chosen.loss].needs_map or conditions.recipe.command is not None or rules.has_planes:
+    if FAMILIES[chosen.loss].needs_map or conditions.recipe.command is not None:
         return {}
     prior = rules.compute_bias(dataset, get_split(conditions, conditions.seed).train)
     values = {
         "snippet": chosen.snippet.rstrip("\n") + "\n",
         "prior": [round(value, 4) for value in prior],
-        "classes": len(dataset.classes),
+        "masks": "(N, H, W) integers",
+        "labels": len(dataset.classes),
+        "planes": "",
         "outputs": len(prior),
-        "ignore": IGNORE,
-        "difference": _DIFFERENCE if rules.first_channel else "",
+        "has_planes": rules.has_planes,
+        "kind": "labels",
+        "target": "1",
+        "settle": _LABELS + _DIFFERENCE * rules.first_channel,
     }
+    if rules.has_planes:
+        values |= {"masks": "of 0 and 1, (N, classes, H, W)", "labels": 2, "planes": f"{len(prior)}, "}
+        values |= {"kind": "regions", "target": "C", "settle": _REGIONS}
     return {name: text.format(name=name, **values) for name, text in EXAMPLES.items()}

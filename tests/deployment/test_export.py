@@ -28,6 +28,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import JobResult, TrainingJob
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec, Use
+from sweeper.core.tasks import RULES
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir, get_weights_dir_of, get_weights_path
 from sweeper.data import divide_images, open_store
 from sweeper.deployment import export
@@ -66,7 +67,7 @@ def trained(dataset: Dataset, folder: Path, recipe: Recipe = SMALL, **changes: o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("task", [*DATA])
 def test_the_exported_network_predicts_as_the_confirmed_one(
     task: str, tmp_path: Path, tiny: Dataset, tiny_street: Dataset
 ) -> None:
@@ -240,13 +241,18 @@ def test_names_of_classes_cannot_inject_code() -> None:
 
 
 STREET = builders.dataset(classes=builders.STREET)
+DATA: dict[str, tuple[Dataset, Any]] = {
+    "binary": (builders.dataset(), 0.4),
+    "multiclass": (STREET, 0.5),
+    "multilabel": (STREET.model_copy(update={"task": "multilabel"}), (0.4, 0.5, 0.6)),
+}
 
 
 def make_texts(task: str, family: str = "dice_ce") -> dict[str, str]:
-    data, point = (builders.dataset(), 0.4) if task == "binary" else (STREET, 0.5)
+    data, point = DATA[task]
     params = {"mix": 0.5} if family == "dice_ce" else {}
-    pixels, rate = [float(n) for n in data.count_class_pixels()], OptimizerSettings(0.002, 0.01, 0.05, 0.3)
-    text = make_snippet(family, params, data.task, data.classes, pixels, point=point, optimizer=rate)
+    rate, shares = OptimizerSettings(0.002, 0.01, 0.05, 0.3), RULES[data.task].make_frequencies(data)
+    text = make_snippet(family, params, data.task, data.classes, shares, point=point, optimizer=rate)
     chosen = Use(loss=family, params=params, lr=0.002, point=point, snippet=text)
     sweep = builders.sweep([], []).model_copy(update={"conditions": builders.conditions(data)})
     return make_examples(sweep, chosen)
@@ -265,9 +271,9 @@ def make_module(**names: object) -> ModuleType:
 
 
 def make_batch(task: str) -> tuple[torch.Tensor, torch.Tensor]:
-    classes = 2 if task == "binary" else 3
+    classes, planes = (2, ()) if task == "binary" else (3, (3,) * (task == "multilabel"))
     torch.manual_seed(0)
-    return torch.randn(2, classes, 8, 12), torch.randint(0, classes, (2, 8, 12))
+    return torch.randn(2, classes, 8, 12), torch.randint(0, 2 if planes else classes, (2, *planes, 8, 12))
 
 
 def compute_expected(task: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -278,19 +284,20 @@ def compute_expected(task: str, logits: torch.Tensor, labels: torch.Tensor) -> t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("task", [*DATA])
 def test_the_plain_loop_runs_and_learns(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = make_texts(task)["train_plain.py"]
     (tmp_path / "train_plain.py").write_text(text, "utf-8")
-    if task == "binary":  # as its user runs it
+    if task != "multiclass":  # as its user runs it
         done = subprocess.run(
             [sys.executable, "train_plain.py"], cwd=tmp_path, capture_output=True, text=True, check=True
         )
-        assert "labels: torch.Size([1, 32, 32])" in done.stdout
+        assert f"labels: torch.Size([1, {'3, ' * (task == 'multilabel')}32, 32])" in done.stdout
     names = run_code(text, monkeypatch)
     images, masks = torch.randn(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)
     masks[:, 4:8] = 1
     images[:, 0] += 4 * masks
+    masks = torch.stack([masks, masks, 1 - masks], 1) if task == "multilabel" else masks
     network = torch.nn.Conv2d(3, len(names["PRIOR"]), 1)
     names["start_at_prior"](network)
     assert network.bias is not None and network.bias.tolist() == pytest.approx(names["PRIOR"])
@@ -298,10 +305,10 @@ def test_the_plain_loop_runs_and_learns(task: str, tmp_path: Path, monkeypatch: 
     assert len(losses) == 60 and losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("task", [*DATA])
 def test_the_trainer_class_gives_nnunet_the_same_loss(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Trainer:
-        label_manager = SimpleNamespace(has_regions=False, ignore_label=9)
+        label_manager = SimpleNamespace(has_regions=task == "multilabel", ignore_label=9)
         enable_deep_supervision = True
         is_ddp = False
 
@@ -329,11 +336,14 @@ def test_the_trainer_class_gives_nnunet_the_same_loss(task: str, monkeypatch: py
     ignored = labels.clone()
     ignored[0, :3] = 255
     target = torch.where(ignored == 255, 9, ignored)[:, None].float()
+    if task == "multilabel":  # nnU-Net has a plane of ignored pixels
+        ignored = torch.where((labels[:, :1] == 1) & (torch.arange(8).view(-1, 1) < 3), 255, labels)
+        target = torch.cat([labels.clone(), ignored[:, :1] == 255], 1).float()
     value = compute_expected(task, logits, ignored)
     torch.testing.assert_close(loss(logits, target), value)
     # A volume of one slice is that slice, of two the same pixels.
     torch.testing.assert_close(loss(logits[:, :, None], target[:, :, None]), value)
-    halves = logits.reshape(2, -1, 2, 4, 12), target.reshape(2, 1, 2, 4, 12)
+    halves = logits.reshape(2, -1, 2, 4, 12), target.reshape(2, -1, 2, 4, 12)
     torch.testing.assert_close(loss(*halves), value)
 
 
