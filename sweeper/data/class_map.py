@@ -79,32 +79,21 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
-    if all(_NUMBER.fullmatch(key) for key in content):
-        problems.append(
-            f"(top): a line must be a class and what becomes it, like `road: [3, 4]`, got a number before the colon "
-            f"({next(iter(content))}); write them the other way round"
-        )
-        return {}
+    are_numbers = all(map(_NUMBER.fullmatch, content))
     classes: dict[str, tuple[str, ...]] = {}
     for key, labels in content.items():
         name = normalise_text(key.strip())
-        where = name[:60] or "(empty)"
-        if not name or not name.isprintable():
-            problems.append(f"{where}: the name of a class must be printable, got {shown_value(key)}; rename it")
         entries = labels if isinstance(labels, list) else [labels]
         texts = [_normalise_label(entry) if isinstance(entry, str) else "" for entry in entries]
-        if not all([*texts, texts]):
-            problems.append(
-                f"{where}: must list labels (0 to {IGNORE}) or names of classes, got {shown_value(labels)}; write "
-                "it like [3, car]"
-            )
-        for text in dict.fromkeys(texts):
-            first, last = _parse_span(text) or (0, 0)
-            if not first <= min(last, IGNORE) <= last <= _MOST:
-                problems.append(f"{where}: labels must be 0 to {IGNORE}, got {text[:20]}; correct it")
+        spans = [_parse_span(text) or (0, 0) for text in texts]
+        is_valid = all(first <= min(last, IGNORE) <= last <= _MOST for first, last in spans)
+        is_named = all([name, name.isprintable(), not are_numbers, texts, *texts])
         name = "ignore" if is_ignored(name) else name
-        if name in classes:
-            problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
+        if name in classes or not (is_valid and is_named):
+            problems.append(
+                f"{name[:60] or '(empty)'}: must be the printable name of one class, and labels (0 to {IGNORE}) or "
+                f"names of classes, like `road: [3, car]`, got {shown_value(key)}: {shown_value(labels)}; correct it"
+            )
         classes[name] = tuple(dict.fromkeys(texts))
     return classes
 
@@ -121,29 +110,27 @@ def _parse_span(text: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else (int(text), int(text)) if text.isdecimal() else None
 
 
-def list_spans(class_map: ClassMap | None) -> list[tuple[int, int]]:
+def list_spans(class_map: ClassMap) -> list[tuple[int, int]]:
     """Return first and last of each label and range in a class map, without `any`."""
-    return [span for texts in (class_map or {}).values() for text in texts if (span := _parse_span(text)) is not None]
+    return [span for texts in class_map.values() for text in texts if (span := _parse_span(text)) is not None]
 
 
-def take_overlap(class_map: ClassMap | None) -> tuple[ClassMap | None, str | None]:
-    """Return a class map without its line on overlap, None if that is all, and the line's value, None without it."""
-    classes = dict(class_map or {})
-    if [*classes.get(OVERLAP, ())] not in ([KEEP], [FLATTEN]):
+def take_overlap(class_map: ClassMap) -> tuple[ClassMap, str | None]:
+    """Return a class map without its line on overlap, and the line's value, None without it."""
+    if [*class_map.get(OVERLAP, ())] not in ([KEEP], [FLATTEN]):
         return class_map, None
-    (choice,) = classes.pop(OVERLAP)
-    return classes or None, choice
+    return {name: labels for name, labels in class_map.items() if name != OVERLAP}, class_map[OVERLAP][0]
 
 
-def find_covered_labels(class_map: ClassMap | None) -> npt.NDArray[np.bool_]:
+def find_covered_labels(class_map: ClassMap) -> npt.NDArray[np.bool_]:
     """Return whether each label, (256,), is within a range of the class map."""
     ranges = [span for span in list_spans(class_map) if span[0] < span[1]]
     return np.array([any(first <= label <= last for first, last in ranges) for label in range(256)])
 
 
-def find_large_label(class_map: ClassMap | None) -> tuple[int, int] | None:
+def find_large_label(class_map: ClassMap) -> tuple[int, int] | None:
     """Return the first and last label of the entry that takes labels above 255; None if there is no such entry."""
-    some_any = [(1, _MOST)] if any(_ANY in texts for texts in (class_map or {}).values()) else []
+    some_any = [(1, _MOST)] if any(_ANY in texts for texts in class_map.values()) else []
     return next(((first, last) for first, last in [*list_spans(class_map), *some_any] if last > IGNORE), None)
 
 
@@ -247,10 +234,7 @@ def _apply_map(
     for label, of_label in taken.items():
         if "ignore" not in of_label or label in kept:
             table[label] = sum(codes.get(name, 0) for name in of_label)
-    parts = [
-        f"{name} = {' + '.join(written[name] if len(labels) > 9 else map(str, labels))}"
-        for name, labels in groups.items()
-    ]
+    parts = [f"{name} = {' + '.join(texts)}" for name, texts in written.items()]
     stay = f"; as they were: {abbreviate([*kept.values()], 8)}" if kept else ""
     stay += "; a pixel may have several of these" * has_planes
     return MappedClasses(names, table, f"Classes were mapped: {abbreviate(parts, 8)}{stay}.", has_planes)

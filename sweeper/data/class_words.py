@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from sweeper.core.records import IGNORE
-from sweeper.data.label_values import MAX_LINES, Counts, abbreviate
+from sweeper.data.label_values import Counts, abbreviate
 from sweeper.data.store import Pixels
 
 _SURE, _LIKELY = ("background", "bg", "unlabeled", "unlabelled"), ("void", "none", "other")
@@ -65,21 +65,16 @@ def make_class_names(size: int) -> tuple[str, ...]:
     return ("background", "foreground") if size == 2 else tuple(f"class_{i}" for i in range(size))
 
 
-def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> str | None:
-    """Return a sentence about classes that occur in no image; with a class map, unless their names are declared."""
+def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> list[str]:
+    """Return the sentence about classes that occur in no image; with a class map, unless their names are declared."""
     absent = [name for name, is_used in zip(classes, occurs, strict=True) if not is_used]
     if not absent:
-        return None
-    is_declared = tuple(classes) != make_class_names(len(classes))
-    what = "declared classes" if is_declared else f"classes (0 to {len(classes) - 1})"
-    line = f"{len(absent)} of {len(classes)} {what} never {'occurs' if len(absent) == 1 else 'occur'}"
-    used = [label for label, is_used in enumerate(occurs) if is_used]
-    step = ""
-    if not is_declared and used[0] > 0:
-        lines = [f"class_{label}: {label}\\n" for label in used[: len(used) if len(used) <= MAX_LINES else 1]]
-        command = f"`printf '{''.join(lines)}' > classes.yaml`"
-        step = f"; {command}, then --class-map classes.yaml numbers them from {used[0]} on"
-    return f"{line}: {abbreviate(absent)}{step}."
+        return []
+    first, step = [*occurs, True].index(True), ""
+    if tuple(classes) == make_class_names(len(classes)):
+        step = f"; `printf 'class_{first}: {first}\\n' > classes.yaml`, then --class-map classes.yaml closes the gaps"
+    never = f"never {'occurs' if len(absent) == 1 else 'occur'}: {abbreviate(absent)}"
+    return [f"{len(absent)} of {len(classes)} classes (0 to {len(classes) - 1}) {never}{step}."]
 
 
 def list_unnamed_labels(

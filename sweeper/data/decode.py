@@ -64,7 +64,7 @@ def read_image_kind(source: Source) -> ImageKind:
         UnreadableFileError: not an image, animated, or larger than `MAX_PIXELS`.
     """
     tiff = read_tiff(source)
-    if tiff is not None and tiff.is_deep:
+    if tiff.is_deep:
         _check_deep(tiff)
         return ImageKind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize, tiff.orientation)
     with open_image(source, IMAGE_FORMATS, tiff) as image:
@@ -88,7 +88,7 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
         UnreadableFileError: truncated or damaged, or not convertible to whole numbers.
     """
     tiff = read_tiff(source)
-    if tiff is not None and tiff.is_deep:
+    if tiff.is_deep:
         _check_deep(tiff)
         pixels, turn = _make_unsigned(read_stored(source), tiff), tiff.orientation
     else:
@@ -105,13 +105,13 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     return pixels
 
 
-def _read_pillow(image: Image.Image, source: Source, tiff: TiffHeader | None) -> ImagePixels:
+def _read_pillow(image: Image.Image, source: Source, tiff: TiffHeader) -> ImagePixels:
     """Return the pixels (H, W, 1 or 3) of an opened image, not turned."""
     if is_deep_png(image):
         return read_deep_png(source)
     if image.mode in DEEP_GREY:
         values = _make_unsigned(np.asarray(image), tiff)
-        is_inverted = tiff is not None and tiff.photometric == 0  # Pillow inverts only 8 bits
+        is_inverted = tiff.photometric == 0  # Pillow inverts only 8 bits
         return (65535 - values if is_inverted else values)[:, :, None]
     if image.mode == "F":
         raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
@@ -125,15 +125,14 @@ def _check_deep(header: TiffHeader) -> None:
     check_size(header.height, header.width, header.channels * header.dtype.itemsize)
 
 
-def _make_unsigned(pixels: npt.NDArray[Any], tiff: TiffHeader | None) -> ImagePixels:
+def _make_unsigned(pixels: npt.NDArray[Any], tiff: TiffHeader) -> ImagePixels:
     """Return whole numbers as uint8 or uint16, with 0 for no data: the value of the no-data tag, by default −1.
 
     Raises:
         UnreadableFileError: values are outside these types.
     """
     if pixels.dtype.kind != "u":
-        no_data = None if tiff is None else tiff.no_data
-        pixels = np.where(pixels == (-1 if no_data is None else no_data), 0, pixels)
+        pixels = np.where(pixels == (-1 if tiff.no_data is None else tiff.no_data), 0, pixels)
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise UnreadableFileError(
@@ -193,10 +192,10 @@ def read_mask(
             a palette that contradicts the map.
     """
     tiff = read_tiff(path)
-    inverted = tiff is not None and tiff.photometric == 0
+    inverted = tiff.photometric == 0
     if path.suffix.lower() == ".npy":
         values, turn = _merge_bands(np.atleast_3d(read_array(path))), 1
-    elif tiff is not None and tiff.is_stored:
+    elif tiff.is_stored:
         check_size(tiff.height, tiff.width, tiff.channels * tiff.dtype.itemsize)
         values, turn = _merge_bands(read_stored(path)), tiff.orientation
     else:
@@ -206,7 +205,7 @@ def read_mask(
             turn, inverted = read_orientation(image), inverted or _is_palette_inverted(image)
     if inverted:
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
-    labels = convert_to_labels(values, tiff and tiff.no_data, note, large)
+    labels = convert_to_labels(values, tiff.no_data, note, large)
     upright = turn_upright(labels, turn)
     if turn == 1 or (size is not None and upright.shape != size == labels.shape):
         return labels
@@ -377,7 +376,7 @@ def count_colours(path: Path, limit: int) -> dict[int, int] | None:
     tiff = read_tiff(path)
     with open_image(path, MASK_FORMATS, tiff) as image:
         is_coloured = image.mode in ("RGB", "RGBA") or (image.mode == "P" and image.format == "GIF")
-        if (tiff is not None and tiff.is_stored) or image.format in LOSSY_FORMATS or not is_coloured:
+        if tiff.is_stored or image.format in LOSSY_FORMATS or not is_coloured:
             return {}
         colours: Any = image.convert("RGB").getcolors(limit)
     return None if colours is None else {r << 16 | g << 8 | b: count for count, (r, g, b) in colours}

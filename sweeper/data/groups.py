@@ -1,25 +1,28 @@
-"""Groups of images that no split may separate: those in one folder, or with a common id in their names.
+"""The given split of each image, and groups of images that no split may separate.
 
-A group is the outermost folder, else the shortest id at the start of the names, of which there must be at least three
-(to train, validate and test). An id contains a digit, is no year, and ends before a separator: `P01` of `P01_s3`. A few
-folders named by words may be kinds of images, such as defects, which every split should contain; they are no groups. A
-numbered part before the id is skipped: `slice_003_` of `slice_003_P01`.
+A split is that of `split.csv`, else of the annotations or their folders, else of lists. A group is the outermost
+folder, else the shortest id at the start of the names, of which there must be at least three (to train, validate and
+test). An id contains a digit, is no year, and ends before a separator: `P01` of `P01_s3`. A few folders named by words
+may be kinds of images, such as defects, which every split should contain; they are no groups. A numbered part before
+the id is skipped: `slice_003_` of `slice_003_P01`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from sweeper.core.records import Dataset
+from sweeper.core.records import Dataset, SplitName
 from sweeper.core.text import format_count
-from sweeper.data.formats.base import DataSource, Sample
+from sweeper.data.formats.base import DataSource, ReadResult, Sample
 from sweeper.data.formats.sides import IMAGE_WORDS
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import SPLITS, SplitAssignment
+from sweeper.data.text_tables import SPLITS, SplitAssignment, normalise_text, read_header, read_split_csv
 
+LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")
+"""Folders that may contain lists of splits."""
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 MIN_GROUPS = 3
 _MOST_KINDS = 9
@@ -40,6 +43,69 @@ _PART_FIRST = re.compile(
 """Part, side, picture or day before an id: `slice_003_` of `slice_003_P01`, `20190101_` of `20190101_patient7`."""
 _SEPARATOR = re.compile(r"[\W_]")
 _YEAR = re.compile(r"(?:19|20)\d\d")
+
+
+def assign_images(place: DataSource, reading: ReadResult) -> tuple[dict[str, SplitAssignment], str | None]:
+    """Return split and group of each image, and the source of the groups: `split.csv` if it exists, else the format."""
+    sides = {sample.stem: sample.side for sample in reading.samples}
+    has_splits = any(side.split for side in sides.values())
+    path = place.find_file(place.root / "split.csv")
+    if path is not None:
+        if has_splits:
+            place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
+        rows = read_split_csv(path, sorted(sides), place.problems)
+        sides = {stem: rows.get(stem, SplitAssignment()) for stem in sides}
+        return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
+    if not has_splits:
+        tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
+        unread = {place.format_name(path) for path in tables if "split" in read_header(path)} - {reading.place}
+        place.tally.add("table", "with a column split, which is not read: that of split.csv is", *unread)
+        listed = _read_split_lists(place, reading.samples)
+        sides = {stem: side._replace(split=listed.get(stem)) for stem, side in sides.items()}
+    if len(splits := {side.split for side in sides.values()}) == 1 and splits <= {"val", "test"}:
+        place.notes.append(f"All images are of the split {splits.pop()}, by their folder: they are divided again.")
+        sides = {stem: side._replace(split=None) for stem, side in sides.items()}
+    by = "the annotations" if any(side.group for side in sides.values()) else None
+    return group_sides(place, reading.samples, sides, by)
+
+
+def _read_split_lists(place: DataSource, samples: Sequence[Sample]) -> dict[str, SplitName]:
+    """Return the split of images in lists: train.txt, val.txt and test.txt next to the images' folders.
+
+    The first word of a line names an image by the end of its path, with or without extension. Lines that name no
+    image, or several, are passed over.
+    """
+    stems_by_end: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        for end in (*_list_ends(sample.name.rpartition(".")[0]), *_list_ends(sample.stem)):
+            stems_by_end[end].add(sample.stem)
+
+    def find_stems(line: str) -> set[str]:
+        word = line.split(maxsplit=1)[0].replace("\\", "/")
+        ends = (end for text in (word, word.rpartition(".")[0]) for end in _list_ends(text))
+        return next((stems_by_end[end] for end in ends if end in stems_by_end), set())
+
+    splits: dict[str, SplitName] = {}
+    used: list[str] = []
+    bases = dict.fromkeys((place.root, *(place.root / Path(sample.name).parent.parent for sample in samples)))
+    for path in (base / folder / f"{name}.txt" for base in bases for folder in LIST_FOLDERS for name in SPLITS):
+        lines = dict.fromkeys(line for line in map(normalise_text, place.read_lines(path)) if line.strip())
+        listed = [stems.copy().pop() for line in lines if len(stems := find_stems(line)) == 1]
+        for stem in listed:
+            if (first := splits.setdefault(stem, SPLITS[path.stem])) != SPLITS[path.stem]:
+                fault = f"{stem} must be in one list, found it in that of {first}, too; remove one"
+                place.add_problem(path, fault)
+        used += [f"{place.format_name(path)} ({len(listed)} of {len(lines)} lines name one image)"] if lines else []
+    if used:
+        given = f"{len(splits)} of {format_count(len(samples), 'image')}"
+        place.notes.append(f"Lists give the split of {given}; others are divided: {', '.join(used)}.")
+    return splits
+
+
+def _list_ends(path: str) -> list[str]:
+    """Return a path without its first folders, from the whole path to the name alone."""
+    parts = path.split("/")
+    return ["/".join(parts[begin:]) for begin in range(len(parts))]
 
 
 def group_sides(
@@ -91,14 +157,11 @@ def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], st
     names = kinds or two or {*_divide_by_level(paths, _split_words).values()}
     if names:
         words = r"([^\d/]*[^\W\d_])[\W_]*\d" if any(map(_SEPARATOR.search, names)) else r"([^\W\d_]+)"
-        why = f"they may be kinds of images; --groups '{words}[^/]*$' keeps those of each together"
-        if kinds:
-            why = f"they may be kinds of images; --groups {FOLDER} keeps those of each together"
-        elif two:
-            why = "they are too few to train, validate and test; add a third"
+        rule = FOLDER if kinds else f"'{words}[^/]*$'"
         place.notes.append(
-            f"Images may belong together by their folders or names ({abbreviate(sorted(names), 3)}), and are "
-            f"trained on and tested one by one: {why}. --groups {NONE} ends this warning."
+            f"Images may belong together by their folders or names ({abbreviate(sorted(names), 3)}), and are trained "
+            f"on and tested one by one, as these may be kinds, or too few to train, validate and test: --groups {rule} "
+            f"keeps those of each together, --groups {NONE} ends this warning."
         )
     return {}, None
 

@@ -50,7 +50,7 @@ _EXPLAINED, _CHANCE = 0.4, 1e-4
 """Least share of the variance between objects that classes explain, and largest p-value."""
 
 Counts = npt.NDArray[np.int64]
-_AS_STORED = np.arange(256, dtype=np.uint8)
+AS_STORED = np.arange(256, dtype=np.uint8)
 
 
 def abbreviate(names: Sequence[str], limit: int = 5) -> str:
@@ -167,7 +167,7 @@ def _weigh_storage(numbers: MaskNumbers) -> Meaning:
     between = numbers.find_holders(numbers.counts[:, _BETWEEN].sum(axis=1) > 0)
     return Meaning(
         1.0 if is_sound else READ * may_be,
-        _AS_STORED,
+        AS_STORED,
         "masks of more than two classes must be lossless, found numbers that gather near "
         f"{abbreviate([*map(str, numbers.peaks)], 8)} in "
         f"{abbreviate(numbers.lossy) or between or abbreviate(numbers.files)}; save class indices as PNG",
@@ -184,7 +184,7 @@ def _weigh_ignored(numbers: MaskNumbers) -> Meaning:
     score = 1.0 if numbers.is_known else 1 - bare.sum() / max(1, has_255.sum())
     return Meaning(
         score,
-        _AS_STORED,
+        AS_STORED,
         f"255 must mean the same in all masks, found 0 and 255 alone in {bare.sum()} ({numbers.find_holders(bare)}) "
         f"and other labels in {has_other.sum()} ({numbers.find_holders(has_other)}); save all as class indices "
         "(0, 1, …)",
@@ -200,7 +200,7 @@ def _weigh_gaps(numbers: MaskNumbers) -> Meaning:
     highest = shown.max(initial=0)
     return Meaning(
         score,
-        _AS_STORED,
+        AS_STORED,
         f"without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, found "
         f"{abbreviate([*map(str, shown)], 8)} ({highest} in {numbers.find_holders(numbers.counts[:, highest] > 0)}); "
         "number the classes from 0, or write classes.txt in the data folder, one name per line, "

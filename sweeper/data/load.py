@@ -29,10 +29,10 @@ from sweeper.data.formats import FormatMatch, choose_format
 from sweeper.data.formats.base import DataSource
 from sweeper.data.groups import AUTO, NONE
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.parallel import Tick
+from sweeper.data.parallel import Tick, ignore_tick
 from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset
-from sweeper.data.store import is_complete, is_intact
+from sweeper.data.store import is_intact
 from sweeper.data.synthetic import PREFIX, compute_scene_fingerprint, parse_scene, read_scenes
 from sweeper.data.text_tables import check_numbered_names, read_classes, read_header, read_table_rows
 from sweeper.system.machine import check_room
@@ -67,7 +67,7 @@ def load_dataset(
     patterns: Patterns | None = None,
     class_map: ClassMap | None = None,
     groups: str = AUTO,
-    tick: Tick | None = None,
+    tick: Tick = ignore_tick,
 ) -> Dataset:
     """Read a data set and decode it into the store below `cache`, or reuse what an earlier start decoded.
 
@@ -89,7 +89,12 @@ def load_dataset(
     """
     cache = cache.absolute()
     if source.startswith(PREFIX):
-        options = {"--format": format, "--class-map": class_map, "--groups": None if groups in (AUTO, NONE) else groups}
+        options = {
+            "--images": patterns,
+            "--format": format,
+            "--class-map": class_map,
+            "--groups": None if groups in (AUTO, NONE) else groups,
+        }
         if option := next((name for name, value in options.items() if value is not None), None):
             raise UsageError(f"{option} is for files, and {source} is drawn; leave it out")
         scene = parse_scene(source)
@@ -103,7 +108,7 @@ def load_dataset(
     }
     place = _place(source)
     place.patterns, place.groups = patterns, groups
-    place.class_map, place.overlap = take_overlap(class_map)
+    place.class_map, place.overlap = take_overlap(class_map or {})
     variant = "".join(f"{value}:" for value in request.values() if value is not None)
     if place.root.suffix.lower() == ".zip" and place.root.is_file():
         dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)
@@ -122,7 +127,7 @@ def load_dataset(
 
 
 def _from_archive(
-    place: DataSource, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick | None
+    place: DataSource, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick
 ) -> Dataset:
     """Return the data set in a zip file; an unchanged file with a cached data set is not unpacked."""
     archive = place.root
@@ -149,7 +154,7 @@ def _place(source: str) -> DataSource:
     return DataSource(path.parent, path) if named else DataSource(path)
 
 
-def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
+def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick) -> Dataset:
     """Read class names and the map of colours next to the annotations, then annotations and images."""
     place = match.place
     line = escape_for_display(match.layout.line)
@@ -290,10 +295,8 @@ def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], Non
     except (OSError, ValueError, KeyError, TypeError):
         return None
     store = cache / dataset.digest.removeprefix("sha256:")  # the cache may have been moved since
-    if not is_complete(store):
-        return None
     if not is_intact(store):
-        log(f"the decoded images in {store} are damaged: they are not what their checksums say; decoding them again")
+        log(f"the decoded images in {store} are gone or not what their checksums say; decoding them again")
         return None
     return dataset.model_copy(update={"store": str(store)})
 

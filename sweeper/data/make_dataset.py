@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sweeper.core.records import Dataset, ImageInfo
+from sweeper.core.tasks import guess_task
 from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_words import describe_absent_classes
 from sweeper.data.label_values import abbreviate
@@ -68,7 +69,7 @@ def assemble(
         source=source,
         format=format_name,
         digest=digest,
-        task="multilabel" if is_multilabel else "binary" if len(classes) == 2 else "multiclass",
+        task="multilabel" if is_multilabel else guess_task(len(classes)),
         classes=classes,
         channels=store.channels,
         synthetic=format_name is None,
@@ -82,19 +83,20 @@ def _list_warnings(
     images: Sequence[ImageInfo], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
 ) -> tuple[str, ...]:
     """Return warnings about absent classes, unlabelled images, cut groups and duplicates."""
-    warnings = []
-    if line := describe_absent_classes(classes, [any(p.pixels[i] for p in images) for i in range(len(classes))]):
-        warnings.append(line)
+    warnings = describe_absent_classes(classes, [any(p.pixels[i] for p in images) for i in range(len(classes))])
     bare = [p.stem for p in images if not p.labelled]
     if bare:
-        one, more = "image has no labelled pixel at all and teaches", "images have no labelled pixel at all and teach"
-        warnings.append(f"{format_count(len(bare), one, more)} nothing: {abbreviate(bare)}.")
+        warnings.append(
+            f"{format_count(len(bare), 'image')} without any labelled pixel to learn from: {abbreviate(bare)}."
+        )
     warnings += list_parted_groups(images)
     leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
-    warnings += _warn_of_equals(images, [h[0] for h in hashes], "the same pixels", leak)
+    warnings += _warn_of_equals(images, [h[0] for h in hashes], [*range(len(images))], "the same pixels", leak)
     # Masks of a single class are often identical by nature; others are not.
     drawn = [None if p.is_uniform else h[1] for p, h in zip(images, hashes, strict=True)]
-    warnings += _warn_of_equals(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
+    warnings += _warn_of_equals(
+        images, drawn, [h[0] for h in hashes], "byte-identical masks", "one of the labels is probably wrong"
+    )
     return tuple(warnings)
 
 
@@ -118,17 +120,13 @@ def list_parted_groups(images: Sequence[ImageInfo]) -> list[str]:
 
 
 def _warn_of_equals(
-    images: Sequence[ImageInfo],
-    keys: Sequence[str | None],
-    what: str,
-    reason: str,
-    hashes: Sequence[tuple[str, str]] | None = None,
+    images: Sequence[ImageInfo], keys: Sequence[str | None], marks: Sequence[object], what: str, reason: str
 ) -> list[str]:
-    """Return a warning about images with equal keys, if any; with `hashes`, only if their pixels differ."""
+    """Return a warning about images with equal keys, if there are any whose marks differ."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:
             same[key].append(index)
-    sets = [group for group in same.values() if len({hashes[i][0] for i in group} if hashes else group) > 1]
+    sets = [group for group in same.values() if len({marks[i] for i in group}) > 1]
     named = [f"({abbreviate([images[i].stem for i in group])})" for group in sets]
     return [f"{sum(map(len, sets))} images have {what}: {abbreviate(named, 3)}; {reason}."] if sets else []

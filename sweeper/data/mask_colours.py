@@ -15,7 +15,6 @@ from sweeper.data.class_words import find_background
 from sweeper.data.colours import COLOUR_FILES, VOC_BORDER, format_colour
 from sweeper.data.decode import count_colours
 from sweeper.data.formats.base import DataSource, Sample
-from sweeper.data.formats.voc import VOC_NAMES
 from sweeper.data.text_tables import UnreadableFileError
 
 _MOST = 20
@@ -26,8 +25,6 @@ _COUNTED = 1 << 16
 """Most colours of one mask that are counted."""
 _LOOKED_AT = 200_000_000
 """Pixels after which no further masks are counted."""
-_VOC_FEWEST = 6
-"""Fewest classes, without the background, by which Pascal VOC is recognised: LabelMe's palette begins alike."""
 _PLAIN = re.compile(r"[\w ()+./-]+")
 """Names without special meaning in a shell, in printf and in a map."""
 _OTHERWISE = "or save class indices as an 8-bit PNG"
@@ -45,9 +42,9 @@ def join_colour_faults(place: DataSource, samples: Sequence[Sample]) -> None:
         return
     faults = {f"{name}: {error}" for name, error in errors.items()}
     place.problems[:] = [problem for problem in place.problems if problem not in faults]
-    first, *others = sorted(errors)
-    more = f", and one in {format_count(len(others), 'more mask')}" if others else ""
-    place.problems.append(f"{first}: {errors[first].finding}{more}; {_suggest_step(place, samples, errors.keys())}")
+    first = min(errors)
+    found = f"{errors[first].finding}, as in {format_count(len(errors), 'mask')}"
+    place.problems.append(f"{first}: {found}; {_suggest_step(place, samples, errors.keys())}")
 
 
 def find_palette_fault(place: DataSource) -> None:
@@ -77,10 +74,10 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
     """Return the next step for the masks' colours."""
     colours: Counter[int] = Counter()
     names = list(dict.fromkeys(sample.mask_name for sample in samples))
-    looked_at, pixels, is_part = 0, 0, False
+    looked_at, pixels = 0, 0
     for index in sorted(range(len(names)), key=lambda one: f"{one:064b}"[::-1]):  # spread evenly
         name = names[index]
-        if is_part := pixels > _LOOKED_AT:
+        if pixels > _LOOKED_AT:
             break
         try:
             counted = count_colours(place.root / name, _COUNTED)
@@ -93,17 +90,14 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
             return f"{number} colours in {name}: smoothly resized or JPEG; export the masks again without smoothing"
         colours.update(counted)
         pixels, looked_at = pixels + sum(counted.values()), looked_at + bool(counted)
-    of_all = f" of {len(names)}" if is_part else ""
-    what = f"{format_count(len(colours), 'colour')} in {looked_at}{of_all} {'mask' if len(names) == 1 else 'masks'}"
-    return _suggest_map(place, colours, what)
+    return _suggest_map(place, colours, f"{format_count(len(colours), 'colour')} in {format_count(looked_at, 'mask')}")
 
 
 def _suggest_map(place: DataSource, colours: Counter[int], what: str) -> str:
     """Return the step that names the colours; `what` says how many there are in how many masks."""
     lines = _list_lines(colours, place.classes)
     if not lines:
-        smooth = ", or, where they were resized smoothly, export them without" if len(colours) > _MOST else ""
-        return f"{what}: write {COLOUR_FILES[0]} with one `name:r,g,b::` a line, {_OTHERWISE}{smooth}"
+        return f"{what}: write {COLOUR_FILES[0]} with one `name:r,g,b::` a line, {_OTHERWISE}, not resized smoothly"
     where, at = "name", shlex.quote(str(place.root / COLOUR_FILES[0]))
     if place.archive is not None:
         where, at = "unpack the archive, give its folder, and in it name", COLOUR_FILES[0]
@@ -118,12 +112,8 @@ def _list_lines(colours: Counter[int], declared: Sequence[str] | None) -> list[s
         colours: pixels of each colour.
         declared: names of `classes.txt`, which the map must use.
     """
-    border = _make_key(VOC_BORDER)
+    border = VOC_BORDER[0] << 16 | VOC_BORDER[1] << 8 | VOC_BORDER[2]
     keys = sorted(colours.keys() - {border}, key=lambda key: (key != 0, -colours[key], key))
-    palette = [_make_key(_get_voc_colour(label)) for label in range(len(VOC_NAMES))]
-    is_voc = {*keys} <= {*palette} and (border in colours or len(keys) > _VOC_FEWEST)
-    if is_voc and {*(declared or VOC_NAMES)} == {*VOC_NAMES}:
-        return [_format_line(name, key) for name, key in zip(VOC_NAMES, palette, strict=True)]
     if not 2 <= len(keys) <= _MOST:
         return []
     names = ["background", *(f"class_{number}" for number in range(1, len(keys)))]
@@ -136,15 +126,5 @@ def _list_lines(colours: Counter[int], declared: Sequence[str] | None) -> list[s
     return [*(_format_line(name, key) for name, key in zip(names, keys, strict=False)), *ignored]
 
 
-def _make_key(colour: Sequence[int]) -> int:
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
-
-
 def _format_line(name: str, key: int) -> str:
     return f"{name}:{key >> 16},{key >> 8 & 255},{key & 255}::"
-
-
-def _get_voc_colour(label: int) -> tuple[int, int, int]:
-    """Return the colour of a label in Pascal VOC's palette, which spreads the label's bits over red, green and blue."""
-    red, green, blue = (sum((label >> 3 * bit + band & 1) << 7 - bit for bit in range(3)) for band in range(3))
-    return red, green, blue

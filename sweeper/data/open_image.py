@@ -17,8 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from sweeper.core.errors import get_cause
 from sweeper.core.text import format_count
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
-from sweeper.data.tiff import TiffHeader, read_pixels, read_series, read_tiff_header
+from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file, point_to_lines
+from sweeper.data.tiff import NO_TIFF, TiffHeader, read_pixels, read_series, read_tiff_header
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
 IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", *LOSSY_SUFFIXES)
@@ -38,9 +38,7 @@ MAX_BYTES = 4 * MAX_PIXELS
 """Limit of an image's bytes over all channels."""
 DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of grey images with more than 8 bits."""
-_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim")
-"""Bytes 4 to 12 of telephones' HEIC."""
-WRITE_PAGES = "write each page as a file (docs/formats.md#stacks-of-pages has the lines that do)"
+WRITE_PAGES = point_to_lines("write each page as a file", "stacks-of-pages")
 _STRIP = 1 << 24
 """Pixels converted at a time."""
 
@@ -70,36 +68,41 @@ def silence_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader | None = None) -> Iterator[Image.Image]:
-    """Open an image after checking its header; all errors on damaged bytes become `UnreadableFileError`."""
+def _explain_damage(formats: tuple[str, ...] = MASK_FORMATS) -> Iterator[None]:
+    """Turn all errors on damaged bytes into `UnreadableFileError`."""
     try:
-        with _open_file(source) as file, Image.open(file, formats=formats) as image:
-            check_size(image.height, image.width)
-            if tiff is not None and tiff.pages == 1 < tiff.page + 1:
-                image.seek(tiff.page)
-            # Phones save JPEGs with a preview as a second frame (MPO); these count as single images.
-            frames = getattr(image, "n_frames", 1) if tiff is None else tiff.pages
-            if frames > 1 and image.format != "MPO":
-                raise UnreadableFileError(f"must be a single image, found {frames} pages; {WRITE_PAGES}")
-            if image.format == "BMP" and image.mode in ("1", "L"):
-                file.seek(28)
-                if (bits := file.read(1)[0]) != (1 if image.mode == "1" else 8):
-                    raise UnreadableFileError(
-                        f"a grey BMP must have 1 or 8 bits for its colours, found {bits}; save it as PNG"
-                    )
-            yield image
+        yield
     except UnreadableFileError:
         raise
     except Image.DecompressionBombError as error:
         limit = f"images may have {MAX_PIXELS // 10**6} megapixels at most"
         raise UnreadableFileError(f"{limit}, found more ({error}); cut it into tiles") from error
     except UnidentifiedImageError as error:
-        format_names = ", ".join(formats)
-        raise UnreadableFileError(
-            f"must be one of {format_names}, found other bytes; save it again or remove it"
-        ) from error
+        kinds = f"{', '.join(formats)} (HEIC after pip install pillow-heif)"
+        raise UnreadableFileError(f"must be one of {kinds}, found other bytes; save it again or remove it") from error
     except Exception as error:  # decoders raise arbitrary exceptions on damaged bytes
-        raise _explain_undecodable(error) from error
+        raise UnreadableFileError(
+            f"cannot be decoded ({type(error).__name__}: {get_cause(error)}); copy it again or remove it"
+        ) from error
+
+
+@contextmanager
+def open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader = NO_TIFF) -> Iterator[Image.Image]:
+    """Open an image after checking its header; all errors on damaged bytes become `UnreadableFileError`."""
+    with _explain_damage(formats), _open_file(source) as file, Image.open(file, formats=formats) as image:
+        check_size(image.height, image.width)
+        if tiff.pages == 1 < tiff.page + 1:
+            image.seek(tiff.page)
+        # Phones save JPEGs with a preview as a second frame (MPO); these count as single images.
+        frames = tiff.pages or getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":
+            raise UnreadableFileError(f"must be a single image, found {frames} pages; {WRITE_PAGES}")
+        if image.format == "BMP" and image.mode in ("1", "L"):
+            file.seek(28)
+            if (bits := file.read(1)[0]) != (1 if image.mode == "1" else 8):
+                rule = "a grey BMP must have 1 or 8 bits for its colours"
+                raise UnreadableFileError(f"{rule}, found {bits}; save it as PNG")
+        yield image
 
 
 @contextmanager
@@ -110,15 +113,8 @@ def _open_file(source: Source) -> Iterator[BinaryIO]:
             raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
         if start == POINTER:
             raise UnreadableFileError(f"must be an image, {POINTER_STEP}")
-        if start[4:12] in _HEIC and "HEIF" not in LOSSY_FORMATS:
-            raise UnreadableFileError("its format, HEIC, needs another package; pip install pillow-heif")
         file.seek(0)
         yield file
-
-
-def _explain_undecodable(error: Exception) -> UnreadableFileError:
-    text = get_cause(error)
-    return UnreadableFileError(f"cannot be decoded ({type(error).__name__}: {text}); copy it again or remove it")
 
 
 def check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
@@ -134,18 +130,18 @@ def check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
         )
 
 
-def read_tiff(source: Source) -> TiffHeader | None:
-    """Return the header of a TIFF; None for other files and damaged ones, whose error Pillow reports."""
+def read_tiff(source: Source) -> TiffHeader:
+    """Return the header of a TIFF; `NO_TIFF` of other files and damaged ones, whose error Pillow reports."""
     try:
         with _open_file(source) as file:
             if file.read(4)[:2] not in (b"II", b"MM"):
-                return None
+                return NO_TIFF
             file.seek(0)
             return read_tiff_header(file)
     except UnreadableFileError:
         raise
     except Exception:
-        return None
+        return NO_TIFF
 
 
 def read_stored(source: Source) -> npt.NDArray[Any]:
@@ -154,13 +150,8 @@ def read_stored(source: Source) -> npt.NDArray[Any]:
     Raises:
         UnreadableFileError: truncated or damaged.
     """
-    try:
-        with _open_file(source) as file:
-            return read_pixels(file)
-    except UnreadableFileError:
-        raise
-    except Exception as error:
-        raise _explain_undecodable(error) from error
+    with _explain_damage(), _open_file(source) as file:
+        return read_pixels(file)
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
@@ -169,10 +160,8 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     Raises:
         UnreadableFileError: damaged, or not an array of numbers with two or three axes.
     """
-    try:
+    with _explain_damage():
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:
-        raise _explain_undecodable(error) from error
     if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
         raise UnreadableFileError(f"arrays must be numbers (H, W) or (C, H, W), found {array.dtype} {array.shape}")
     check_size(array.shape[-2], array.shape[-1], int(np.prod(array.shape[:-2])) * array.itemsize)
@@ -188,7 +177,7 @@ def read_stack(path: Path) -> npt.NDArray[Any]:
     header, array = read_tiff(path), np.zeros((0, 0), dtype=np.uint8)
     if path.suffix.lower() == ".npy":
         array = read_array(path)
-    elif header is not None and header.photometric <= 1 < max(header.pages, header.channels):
+    elif header.photometric <= 1 < max(header.pages, header.channels):
         check_size(header.height, header.width, max(header.pages, header.channels) * header.dtype.itemsize)
         with _open_file(path) as file:
             array = read_series(file)

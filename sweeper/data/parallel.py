@@ -12,6 +12,12 @@ Result = TypeVar("Result")
 
 Tick = Callable[[int, int], None]
 """Called with the number of finished items and the number of all items."""
+
+
+def ignore_tick(done: int, every: int) -> None:
+    """Ignore the progress."""
+
+
 BUDGET = 128 << 20
 """Most bytes of results in memory or in progress; a larger result is made without others."""
 
@@ -21,7 +27,7 @@ def map_in_order(
     items: Iterable[Item],
     workers: int = 4,
     *,
-    cost: Callable[[Item], int] | None = None,
+    cost: Callable[[Item], int] = lambda _: 0,
 ) -> Iterator[Result]:
     """Map a function over items on a few threads with a bounded number of results in memory.
 
@@ -35,7 +41,7 @@ def map_in_order(
         window: deque[tuple[Future[Result], int]] = deque()
         held = 0
         for item in items:
-            size = cost(item) if cost else 0
+            size = cost(item)
             while window and (len(window) > 2 * workers or held + size > BUDGET):
                 done = window[0][1]
                 yield window.popleft()[0].result()  # no variable, so that the consumer holds the only reference

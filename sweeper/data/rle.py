@@ -51,15 +51,15 @@ def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
     Raises:
         ValueError: it is invalid, or not of an image of this (height, width).
     """
-    if not isinstance(rle, dict):
-        raise ValueError(f"must be an object with size and counts, found {type(rle).__name__}")
-    if rle.get("size") != [*size]:
-        raise ValueError(f"must have its image's size {[*size]}, found {str(rle.get('size'))[:60]}")
-    counts = rle.get("counts")
+    written = rle if isinstance(rle, dict) else {}
+    counts = written.get("counts")
     runs = _read_run_text(counts) if isinstance(counts, str) else _read_run_list(counts)
-    total = int(runs.sum())
-    if (len(runs) and int(runs.min()) < 0) or total != size[0] * size[1]:
-        raise ValueError(f"must have runs ≥ 0 that add up to {size[0] * size[1]} pixels, found {total}")
+    is_sound = written.get("size") == [*size] and len(runs) > 0 and int(runs.min()) >= 0
+    if not is_sound or int(runs.sum()) != size[0] * size[1]:
+        raise ValueError(
+            f"must have its image's size {[*size]}, and as counts runs ≥ 0 that fill it, or COCO's text of them, found "
+            f"size {str(written.get('size'))[:60]} and {runs.sum()} pixels"
+        )
     if isinstance(counts, str):
         return {"size": [*size], "counts": counts.encode("ascii")}
     values = np.arange(len(runs)) % 2 == 1
@@ -72,13 +72,15 @@ def _encode_runs(bits: Bits) -> Rle:
 
 
 def _read_run_list(counts: Any) -> npt.NDArray[np.int64]:
-    if not isinstance(counts, list) or not all(type(run) is int and abs(run) < 1 << 31 for run in counts):
-        raise ValueError("must have whole numbers or text as counts, found something else")
-    return np.array(counts, dtype=np.int64)
+    """Return the runs of a list; none if it is invalid."""
+    is_valid = isinstance(counts, list) and all(type(run) is int and abs(run) < 1 << 31 for run in counts)
+    return np.array(counts if is_valid else [], dtype=np.int64)
 
 
 def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
     """Return the runs of COCO's compressed text: six bits per character, of which the last marks that more follow.
+
+    Return none of an invalid text.
 
     From the fourth run on, the text stores differences.
 
@@ -86,12 +88,12 @@ def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
     """
     codes = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 0x20:
-        raise ValueError("must be COCO's compressed text, found another or a part of one")
+        return np.array([], dtype=np.int64)
     last = (codes & 0x20) == 0
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     place = np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)]))
     if place.max() > 6:
-        raise ValueError("must have runs below 2³², found a longer one")
+        return np.array([], dtype=np.int64)
     runs = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
     negative = (codes[last] & 0x10) != 0
     runs -= np.where(negative, np.int64(1) << (5 * (place[last] + 1)), 0)

@@ -7,7 +7,7 @@ binary sets, where nearly every image may contain the foreground, bins of its pi
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -48,20 +48,13 @@ def make_units(dataset: Dataset) -> list[SplitUnit]:
         groups[index if image.group is None else image.group].append(index)
     units = []
     for members in groups.values():
-        sides: dict[SplitName, list[int]] = {}
-        loose = []
-        for index in members:
-            side = dataset.images[index].split
-            if side is None:
-                loose.append(index)
-            else:
-                sides.setdefault(side, []).append(index)
-        if sides:
-            most = max(sides, key=lambda side: len(sides[side]))
-            sides[most] += loose
-            units += [SplitUnit(tuple(sorted(part)), side) for side, part in sides.items()]
-        else:
-            units.append(SplitUnit(tuple(loose), None))
+        given: Counter[SplitName] = Counter(filter(None, (dataset.images[index].split for index in members)))
+        (most, _), *_ = [*given.most_common(1), (None, 0)]
+        sides: dict[int, SplitName | None] = {i: dataset.images[i].split or most for i in members}
+        units += [
+            SplitUnit(tuple(index for index in members if sides[index] == side), side)
+            for side in dict.fromkeys(sides.values())
+        ]
     return sorted(units)
 
 

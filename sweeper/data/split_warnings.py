@@ -13,11 +13,6 @@ from sweeper.data.split import divide_images
 
 FEW_SPLIT_GROUPS = 20
 """Fewest groups of images without a warning; fewer leave at most four to test, too few for a verdict."""
-_WITHOUT = {
-    "training": "it is never learned, and counts as missed",
-    "validation": "its operating point is unknown",
-    "test": "its score is unknown",
-}
 
 
 def list_split_warnings(dataset: Dataset, split: Split) -> tuple[str, ...]:
@@ -67,7 +62,7 @@ def list_missing_classes(dataset: Dataset, split: Split) -> list[str]:
         if part and names:
             notes.append(
                 f"the {side} split ({format_count(len(part), 'image')}) has no pixel of: {', '.join(names)}; "
-                f"{_WITHOUT[side]}; add images that show it"
+                "it is not learned there, chosen for or scored; add images that show it"
             )
     return notes
 
@@ -86,7 +81,7 @@ def describe_split(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
         return tuple(problem.removeprefix("split: ") for problem in error.problems)  # the caller names the split
     sides = {"train": split.train, "val": split.val, "test": split.test}
     assigned = sum(dataset.images[i].split == side for side, indices in sides.items() for i in indices)
-    how = "as given" if assigned == len(dataset.images) else f"{assigned} of them given" if assigned else "stratified"
+    how = f"{assigned} of them given" if assigned else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
     whole = f"; kept together: {line}" if (line := format_groups(dataset)) else ""
     return (sizes + whole, *list_split_warnings(dataset, split))

@@ -21,7 +21,7 @@ from sweeper.core.records import Dataset
 from sweeper.core.text import suggest_correction
 from sweeper.data.class_map import OVERLAP
 from sweeper.data.make_dataset import assemble
-from sweeper.data.parallel import Tick, map_in_order
+from sweeper.data.parallel import Tick, ignore_tick, map_in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
 from sweeper.data.scenes.canvas import DrawnImage, SceneCanvas
 from sweeper.data.store import Pixels, StoreWriter
@@ -158,25 +158,19 @@ def parse_scene(text: str) -> SceneSet:
     if scene is None:
         listed = ", ".join(f"{key} ({value.text})" for key, value in SCENES.items())
         raise DataError(
-            text,
-            [
-                f"synthetic scene must be one of those below, found {name!r}"
-                f"{suggest_correction(name, SCENES)}; choose one of: {listed}"
-            ],
+            text, [f"synthetic scene must be one of: {listed}; found {name!r}{suggest_correction(name, SCENES)}"]
         )
     allowed = get_parameters(name)
     values = {key: allowed[key].default for key in allowed}
     problems: list[str] = []
     seen: set[str] = set()
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in allowed:
+        if key not in allowed or key in seen:
             problems.append(
-                f"{name} takes {', '.join(allowed)}, found {key!r}"
+                f"{name} takes {', '.join(allowed)}, each once, found {key!r}"
                 f"{suggest_correction(key, allowed)}; write one of those or leave it out"
             )
             continue
-        if key in seen:
-            problems.append(f"`{key}` may be set once, found it again with {value!r}; leave one out")
         seen.add(key)
         values[key] = _parse_number(key, value, allowed[key], problems)
     canvas = SceneCanvas(**values)  # type: ignore[arg-type]
@@ -235,7 +229,7 @@ def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
 
 
 def read_scenes(
-    scenes: SceneSet, source: str, cache: Path, log: Callable[[str], None], tick: Tick | None = None
+    scenes: SceneSet, source: str, cache: Path, log: Callable[[str], None], tick: Tick = ignore_tick
 ) -> Dataset:
     """Draw a set into a store below `cache`.
 
@@ -250,8 +244,7 @@ def read_scenes(
     with StoreWriter(cache, channels=3) as writer:
         for number, drawn in enumerate(_draw_all(scenes), 1):
             writer.append(drawn.image, drawn.mask)
-            if tick is not None:
-                tick(number, scenes.canvas.images)
+            tick(number, scenes.canvas.images)
         return assemble(
             writer,
             name=scenes.scene,

@@ -38,6 +38,11 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_STEP = "found a Git LFS pointer; run `git lfs pull` in the repository"
 
 
+def point_to_lines(step: str, section: str) -> str:
+    """Return a next step, with the section of docs/formats.md that has its lines of Python."""
+    return f"{step} (docs/formats.md#{section} has the lines that do)"
+
+
 class UnreadableFileError(Exception):
     """Problem of one file: rule, value found, next step; the caller adds the file's name."""
 
@@ -65,8 +70,11 @@ def open_file(path: Path) -> BinaryIO:
     try:
         return open_regular_file(path)
     except OSError as error:
-        step = "check where the link leads" if path.is_symlink() else "put a file that may be read in its place"
-        raise UnreadableFileError(f"cannot be read ({error.strerror}); {step}") from error
+        raise _explain_unreadable(error) from error
+
+
+def _explain_unreadable(error: OSError) -> UnreadableFileError:
+    return UnreadableFileError(f"cannot be read ({error.strerror}); check where the link leads, or the permissions")
 
 
 def read_beginning(path: Path, size: int) -> bytes:
@@ -100,7 +108,7 @@ def _read_text(path: Path, limit: int) -> str:
             f"must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
         ) from error
     except OSError as error:
-        raise UnreadableFileError(f"cannot be read ({error.strerror}); check its permissions") from error
+        raise _explain_unreadable(error) from error
 
 
 def read_text(path: Path, problems: list[str], where: str = "", limit: int = MAX_TABLE) -> str | None:
@@ -121,9 +129,7 @@ def load_json(path: Path, limit: int = ONE_IMAGE) -> Any:
     text = _read_text(path, limit)
     try:
         return json.loads(text)
-    except RecursionError as error:
-        raise UnreadableFileError("must be JSON, found lists in lists without end; export it again") from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:  # the first for lists in lists without end
         raise UnreadableFileError(f"must be JSON, found an error: {error}; export it again") from error
 
 
@@ -231,27 +237,21 @@ def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> d
     if rows is None:
         return {}
     sides: dict[str, SplitAssignment] = {}
-    lines: dict[str, int] = {}
+    seen: set[str] = set()
     for line, row in rows:
-        stem = normalise_text(row["stem"].strip())
+        stem, at = normalise_text(row["stem"].strip()), f"{where}: line {line}"
         if stem not in stems and stem.removeprefix("'") in stems:
             stem = stem.removeprefix("'")
-        if stem in lines:
+        if stem in seen or stem not in stems:
             problems.append(
-                f"{where}: line {line}: a stem has one row, found {stem!r} again after line {lines[stem]}; remove one"
+                f"{at}: a row must have the stem of an image (without extension), each once, found {stem!r}; remove it"
             )
-            continue
-        lines[stem] = line
-        if stem not in stems:
-            problems.append(
-                f"{where}: line {line}: no image has the stem {stem!r}; write stems without "
-                "extension, or remove the row"
-            )
-        if (side := parse_assignment(row, f"{where}: line {line}", problems)) is not None:
+        elif (side := parse_assignment(row, at, problems)) is not None:
             sides[stem] = side
+        seen.add(stem)
     problems.extend(
         f"{where}: every image has a row, found none for {stem!r}; add it (an empty split is assigned for you)"
         for stem in stems
-        if stem not in lines
+        if stem not in seen
     )
     return sides

@@ -55,6 +55,10 @@ class TiffHeader(NamedTuple):
     """Whether tifffile returns the stored numbers, one for each pixel."""
 
 
+NO_TIFF = TiffHeader(0, 0, 0, np.dtype(np.uint8), 0, 0, 1, 1, None, is_deep=False, is_stored=False)
+"""In place of the header of a file that is no TIFF."""
+
+
 def read_tiff_header(file: BinaryIO) -> TiffHeader:
     """Read the header of a TIFF's image.
 
@@ -84,7 +88,7 @@ def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
                     "uncompressed or with deflate"
                 ) from error
             raise
-    pixels = np.moveaxis(pixels if pixels.ndim == 3 else pixels[:, :, None], axis, -1)
+    pixels = np.moveaxis(np.atleast_3d(pixels), axis, -1)
     return pixels[:, :, [i for i in range(pixels.shape[2]) if i not in alphas]] if alphas else pixels
 
 
@@ -133,14 +137,14 @@ def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[i
     source: Any = tiff.series[0] if len(full) == len(pages) else page  # else the overviews would count
     samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
     alphas = tuple(samples - len(extra) + i for i, kind in enumerate(extra) if kind in _ALPHA)
-    empty, turn, no_data = page.tags.get(_NO_DATA), page.tags.get("Orientation"), None
-    with suppress(AttributeError, ValueError):  # the tag is missing, or no number
-        no_data = float(str(empty.value).strip("\0 "))
+    no_data = None
+    with suppress(ValueError):  # the tag is missing, or no number
+        no_data = float(str(page.tags.valueof(_NO_DATA)).strip("\0 "))
     header = TiffHeader(
         *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), page.dtype, place),
         pages=len(full),
         photometric=int(page.photometric),
-        orientation=int(turn.value) if turn else 1,
+        orientation=int(page.tags.valueof("Orientation", 1)),
         no_data=no_data,
         is_deep=_is_deep(tiff, page, samples - len(alphas), len(full)),
         is_stored=len(full) == 1 and _is_stored(page),
@@ -172,10 +176,11 @@ def _is_deep(tiff: tifffile.TiffFile, page: Any, channels: int, pages: int) -> b
 
 def _is_stored(page: Any) -> bool:
     """Return whether tifffile returns the stored numbers of a page, one for each pixel."""
-    is_wide = page.dtype is not None and page.dtype.name in ("float16", "float64", "int64", "uint64")
+    name = "" if page.dtype is None else page.dtype.name
+    is_wide = name in ("float16", "float64", "int64", "uint64")
     return (
-        page.dtype is not None
-        and int(page.photometric) in ((0, 1) if page.dtype == np.uint8 else (0, 1, _RGB))
+        bool(name)
+        and int(page.photometric) in (0, 1, *[_RGB] * (name != "uint8"))
         and (is_wide or int(page.compression) in (_NONE, *_DEFLATE))
         and int(page.bitspersample) in (1, 8, 16, 32, 64)
     )

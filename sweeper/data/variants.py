@@ -24,7 +24,7 @@ from sweeper.core.text import format_count
 from sweeper.data.label_values import abbreviate
 from sweeper.data.load import Log, ignore_line, load_dataset, load_or_make
 from sweeper.data.make_dataset import assemble
-from sweeper.data.parallel import Tick, map_in_order
+from sweeper.data.parallel import Tick, ignore_tick, map_in_order
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, count_labels, is_intact, open_store
 from sweeper.data.text_tables import SplitAssignment
 
@@ -57,7 +57,7 @@ def _assemble(dataset: Dataset, indices: Sequence[int], writer: StoreWriter, war
 
 
 def resize_dataset(
-    dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = ignore_line
+    dataset: Dataset, short_side: int, cache: Path, tick: Tick = ignore_tick, log: Log = ignore_line
 ) -> Dataset:
     """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
@@ -95,9 +95,7 @@ def resize_dataset(
     )
 
 
-def _shrink_set(
-    dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick | None
-) -> Dataset:
+def _shrink_set(dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick) -> Dataset:
     source, numbers, planes = open_store(dataset.store), len(dataset.label_names), dataset.planes
     counts = np.zeros((len(source), numbers), dtype=np.int64)
     lost = np.zeros((numbers, 2), dtype=np.int64)
@@ -114,8 +112,7 @@ def _shrink_set(
             writer.append(image, mask)
             lost += gone
             counts[index] = count_labels(mask, planes)[:numbers]
-            if tick is not None:
-                tick(index + 1, len(source))
+            tick(index + 1, len(source))
         left = np.flatnonzero(counts.sum(axis=0))
         if len(left) < 2:
             classes_text = abbreviate([dataset.label_names[i] for i in left]) or "no labelled pixel"

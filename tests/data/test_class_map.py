@@ -134,14 +134,14 @@ def test_a_class_map_that_does_not_fit_the_data_is_refused(tmp_path):
     [
         ("", ["must be classes with what becomes them"]),
         ("- 1", ["must be classes with what becomes them"]),
-        ("3: road\n4: road", ["write them the other way round"]),
-        ("ignore: 1\nvoid: 2", ["must stand once"]),
+        ("3: road\n4: road", ["3: must be the printable name", "4: must be"]),
+        ("ignore: 1\nvoid: 2", ["must be the printable name of one class"]),
         ("a: &x [1]", ["an anchor or alias"]),
         ("a: [", ["must be valid YAML"]),
-        ("a: 9-3\nb: 300-400\nc: 1-70000", ["a: labels must be", "b: labels must be", "c: labels must be"]),
+        ("a: 9-3\nb: 300-400\nc: 1-70000", ["a: must be", "b: must be", "c: must be"]),
         (
             "a: []\nb: [x: 1]\nc: [300]\nd: [true, ~]\n'': 1",
-            ["a: must list", "b: must list", "c: labels must be 0 to 255, got 300", "d: must list", "printable"],
+            ["a: must be", "b: must be", "c: must be", "d: must be", "(empty): must be the printable name"],
         ),
     ],
 )

@@ -308,7 +308,7 @@ def test_compressed_runs_are_those_of_pycocotools(height, width, seed):
     rle = coco_masks.encode(np.asfortranarray(bits, dtype=np.uint8))
     text = {"size": [height, width], "counts": rle["counts"].decode()}
     assert np.array_equal(decode_pixels(check_rle(text, (height, width))), bits)
-    with pytest.raises(ValueError, match=r"add up|compressed text"):
+    with pytest.raises(ValueError, match="runs ≥ 0 that fill it"):
         check_rle({**text, "counts": text["counts"] + "1"}, (height, width))
 
 

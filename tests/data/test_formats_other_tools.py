@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,21 +20,16 @@ from tests.support.folders import find_problems, get_mask, load_folder
 DOCS = Path(__file__).parents[2] / "docs" / "formats.md"
 VIA = {"a.jpg1": {"filename": "a.jpg", "regions": [{"shape_attributes": {"name": "polygon"}, "region_attributes": {}}]}}
 EXPORTS: dict[str, tuple[str, Any, str, str]] = {
-    "VIA 2": ("via_region_data.json", VIA, "VIA's export", "Export Annotations (COCO format)"),
-    "VIA's project": ("x/p.json", {"_via_settings": {}, "_via_img_metadata": VIA}, "VIA's export", "COCO format"),
+    "VIA 2": ("via_region_data.json", VIA, "VIA's export", "as COCO"),
+    "VIA's project": ("x/p.json", {"_via_settings": {}, "_via_img_metadata": VIA}, "VIA's export", "as COCO"),
     "VIA's table": ("via.csv", "filename,region_shape_attributes,region_attributes\na,b,c\n", "VIA's export", "COCO"),
-    "Supervisely": ("ds/ann/a.png.json", {"objects": [{"classTitle": "b"}]}, "Supervisely's export", "Export to COCO"),
-    "CVAT": ("annotations.xml", '<?xml version="1.0"?>\n<annotations>\n<image id="0"/>', "CVAT's export", "COCO 1.0"),
-    "CVAT's video": ("v.xml", '<annotations><track id="0"></track></annotations>', "CVAT's export", "COCO 1.0"),
-    "Label Studio": ("p.json", [{"result": [{"original_width": 6}]}], "Label Studio's export", "Brush labels to PNG"),
+    "Supervisely": ("ds/ann/a.png.json", {"objects": [{"classTitle": "b"}]}, "Supervisely's export", "as COCO"),
+    "CVAT": ("annotations.xml", '<?xml version="1.0"?>\n<annotations>\n<image id="0"/>', "CVAT's export", "as COCO"),
+    "CVAT's video": ("v.xml", '<annotations><track id="0"></track></annotations>', "CVAT's export", "as COCO"),
+    "Label Studio": ("p.json", [{"result": [{"original_width": 6}]}], "Label Studio's export", "as PNG"),
     "Labelbox": ("export.ndjson", '{"data_row": {"id": 1}, "projects": {}}\n', "Labelbox's export", "PNG"),
     "SuperAnnotate": ("a.json", {"instances": [{"className": "b"}]}, "SuperAnnotate's export", "COCO"),
-    "boxes": (
-        "Annotations/a.xml",
-        "<annotation><object><bndbox/></object></annotation>",
-        "boxes for detection",
-        "draw",
-    ),
+    "boxes": ("Annotations/a.xml", "<annotation><object><bndbox/></object></annotation>", "detection boxes", "draw"),
     "Kaggle": (
         "train.csv",
         "ImageId,EncodedPixels\na.jpg,1 3 10 5\nb.jpg,\n",
@@ -51,8 +44,8 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
         "Label Studio's export",
         "COCO",
     ),
-    "YOLO's labels": ("labels/p0.txt", "0 0.1 0.1 0.9 0.1 0.9 1.0\n", "YOLO's labels without", "> data.yaml"),
-    "QuPath": ("a.geojson", {"type": "FeatureCollection", "features": []}, "GeoJSON (QuPath", "as masks"),
+    "YOLO's labels": ("labels/p0.txt", "0 0.1 0.1 0.9 0.1 0.9 1.0\n", "YOLO's labels alone", "> data.yaml"),
+    "QuPath": ("a.geojson", {"type": "FeatureCollection", "features": []}, "GeoJSON (QuPath", "masks as PNG"),
     "ImageScope": (
         "a.xml",
         '<Annotations><Annotation Id="1"><Regions><Region/>',
@@ -60,9 +53,9 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
         "#imagescopes-regions",
     ),
     "Git LFS": ("instances.json", "version https://git-lfs.github.com/spec/v1\noid", "a Git LFS", "`git lfs pull`"),
-    "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
-    "BDD100K": ("labels/p.json", [{"labels": [{"poly2d": []}]}], "BDD100K's", "sem_seg/masks/{train,val}/{stem}.png'"),
-    "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
+    "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a file table", "columns image and mask"),
+    "BDD100K": ("labels/p.json", [{"labels": [{"poly2d": []}]}], "BDD100K's", "as PNG"),
+    "regions": ("p0.roi", "", "ImageJ's regions", "as PNG"),
     "arrays": ("labels/a.mat", "", "arrays", "write PNGs into masks/"),
     "compressed files": ("im0001.ppm.gz", "", "a compressed file", "gunzip -r ."),
     "volumes": ("case.nii.gz", "", "a volume", "export its slices"),
@@ -94,23 +87,6 @@ def test_the_printed_step_makes_yolo_labels_readable(tmp_path):
     root = write_export(tmp_path / "data", "YOLO's labels").parents[1]
     subprocess.run(find_problems(root)[0].split("images/: ")[1], shell=True, cwd=root, check=True)
     assert load_folder(root).classes == ("background", "object")
-
-
-def test_the_printed_options_read_the_masks_and_the_split_of_bdd100k(tmp_path):
-    root = write_export(tmp_path / "top" / "data", "BDD100K", "images/10k/train/{stem}.jpg").parents[1]
-    options = shlex.split(find_problems(tmp_path / "top")[0].partition("PNG: ")[2])
-    assert options[::2] == ["--images", "--masks"]
-    images = root / "images" / "10k"
-    for side in ("val", "test"):
-        (images / side).mkdir()
-        shutil.copy(images / "train" / f"{STEMS[0]}.jpg", images / side / f"{side}.jpg")
-    for side, stems in (("train", STEMS), ("val", ["val"])):
-        (folder := root / "labels" / "sem_seg" / "masks" / side).mkdir(parents=True)
-        for stem in stems:
-            Image.fromarray(truth(0)).save(folder / f"{stem}.png")
-    patterns = Patterns(images=options[1], masks=options[3])
-    dataset = load_folder(tmp_path / "top", patterns=patterns)
-    assert [image.split for image in dataset.images] == ["train"] * len(STEMS) + ["val"]
 
 
 def test_arrays_in_a_folder_of_masks_are_read_and_others_recognised(tmp_path):
@@ -171,8 +147,8 @@ def test_the_documented_lines_resize_masks_of_another_size(data):
     write_images(data, "images/a/{stem}.jpg")
     write_images(data, masks="masks/a/{stem}.png", as_mask=lambda m: Image.fromarray(m.repeat(3, 0).repeat(2, 1)))
     (problem, *_) = find_problems(data)
-    assert "must have its image's size 64×48 (upright), found 128×144" in problem
-    assert "without resizing smoothly (docs/formats.md#masks-of-another-size has the lines that do)" in problem
+    assert "must have its image's size 64×48 (upright by EXIF), found 128×144" in problem
+    assert "not resized smoothly (docs/formats.md#masks-of-another-size has the lines that do)" in problem
     dataset = load_after_documented_lines(data, "Masks of another size", "images", "masks_resized")
     assert np.array_equal(get_mask(dataset), truth(0))
 
@@ -189,7 +165,7 @@ def test_the_documented_lines_stop_at_a_mask_that_is_turned(data):
         with Image.open(path) as mask:
             mask.resize((48, 64), Image.Resampling.NEAREST).save(path)
         (problem,) = find_problems(data)
-        assert f"{STEMS[2]}.png: must have its image's size 64×48 (upright), found 48×64; it seems turned" in problem
+        assert f"{STEMS[2]}.png: must have its image's size 64×48 (upright by EXIF), found 48×64" in problem
         with Image.open(path) as mask:
             mask.rotate(back, expand=True).save(path)
         assert load_folder(data).digest == exact
@@ -256,7 +232,7 @@ def test_the_documented_lines_write_masks_of_run_length_tables(data, columns, cl
                     {c: runs if c in ("EncodedPixels", "rle") else rest.get(c, first) for c in table.fieldnames}
                 )
     (problem,) = find_problems(data)
-    assert "found a table of run-length masks; write one PNG for each image into masks/ (docs/formats.md#run" in problem
+    assert "found run-length masks; write PNGs into masks/ (docs/formats.md#run" in problem
     dataset = load_after_documented_lines(data, "Run-length tables", "train_images/*")
     assert dataset.classes == classes
     for index in range(len(STEMS)):

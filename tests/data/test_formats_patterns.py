@@ -11,6 +11,7 @@ import pytest
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
+from sweeper.data import load_dataset
 from sweeper.data.formats.file_patterns import get_requested_patterns
 from sweeper.data.variants import store_here
 from tests.support.folders import image, load_folder, mask, pair_five, write_pairs
@@ -127,25 +128,21 @@ def test_changes_are_detected_and_a_missing_store_is_made_again(tmp_path):
 def test_invalid_patterns_are_refused(tmp_path):
     root = write_pairs(tmp_path / "data", *pair_five("img/x/{}.jpg", "lab/{}_m.png"))
     valid = ("img/**/*.jpg", "lab/{stem}_m.png")
-    reject(root, valid[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
+    reject(root, valid[0], None, "go together, got --images alone; add the other, for example --images")
     reject(root, None, valid[1], "got --masks alone")
     reject(root, valid[0], "lab/{name}.png", "knows {stem} alone", "{name}")
     reject(root, valid[0], "lab/a_m.png", "--masks must say which mask is whose")
     reject(root, "imgs/*.jpg", valid[1], "found nothing; patterns begin at")
     reject(root, "img/*.tif", valid[1], "found img/x/a.jpg, img/x/b.jpg and 3 more")
-    reject(
-        root,
-        valid[0],
-        "lab/{stem}.png",
-        "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add it (--masks lab/{stem}.png names none)",
-    )
+    reject(root, valid[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add it, remove")
     reject(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
     reject(root, "../x/*.jpg", valid[1], "must name files below", "name a folder above")
     reject(root, valid[0], "img/x/{stem}.jpg", "as the mask of itself")
     reject(root, "img/[z-a]\0*.jpg", valid[1], "must name images")
     reject(root, *valid, "--format folder and --images with --masks exclude each other", format="folder")
-    with pytest.raises(SweeperError, match="is drawn"):
-        get_requested_patterns("synthetic:cracks", *valid)
+    with pytest.raises(SweeperError, match="--images is for files, and synthetic:cracks is drawn"):
+        data, patterns = get_requested_patterns("synthetic:cracks", *valid)
+        load_dataset(str(data), tmp_path, patterns=patterns)
     with pytest.raises(SweeperError, match=r"--images must name a file or folder of this machine; s3://b/\*.jpg is an"):
         get_requested_patterns(None, "s3://b/*.jpg", valid[1])
     for i, stem in enumerate("abcde"):

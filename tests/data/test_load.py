@@ -72,7 +72,7 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
         "(image,mask) of those that have one as DATA"
     )
     shutil.rmtree(root / "masks")
-    assert f"masks/: is missing next to images/ in {archive}, which holds images" in refuse(write_zip(root, archive))
+    assert f"images/ and masks/: are missing in {archive}, which holds images" in refuse(write_zip(root, archive))
 
 
 def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_created(tmp_path):
@@ -142,10 +142,3 @@ def test_a_folder_of_a_similar_name_is_suggested(tmp_path, monkeypatch):
         load_dataset("craks/images", Path("cache"))
     with pytest.raises(DataError, match=r"found nothing there; a data set is a folder with images/"):
         load_dataset("zzz", Path("cache"))
-
-
-def test_for_a_part_of_a_data_set_the_whole_is_suggested(tmp_path):
-    root = folder(tmp_path / "cracks")
-    assert join_problems(root / "images") == f"{root}/images is a part of a data set; give the whole, {root}"
-    (root / "notes").mkdir()
-    assert "a data set is a folder with images/" in join_problems(root / "notes")  # what is around it is not read

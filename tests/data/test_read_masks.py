@@ -167,7 +167,7 @@ def test_pixels_without_data_are_ignored(tmp_path, values, tag, compression):
 def test_no_data_is_never_the_foreground(tmp_path):
     half = remove_data(np.zeros_like(TRUTH, dtype=np.int16), -1)
     problems = refuse(tmp_path / "data", make_tiff(half))
-    assert "at least two classes must occur, found label 0 alone and 255, which is ignored" in problems
+    assert "at least two classes must occur, found label 0, 255 alone (255 is ignored" in problems
 
 
 def test_0_is_background_even_if_a_tag_says_that_it_is_no_data(tmp_path):

@@ -76,7 +76,7 @@ def test_a_mask_fits_its_image_whether_it_was_drawn_before_or_after_the_turn(tmp
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_a_mask_that_fits_neither_way_is_refused_with_the_tag(tmp_path, orientation):
     root = write_photos(tmp_path / "data", orientation)
-    with pytest.raises(DataError, match=f"16×12 \\(upright by its EXIF orientation {orientation}\\), found 10×12"):
+    with pytest.raises(DataError, match="16×12 \\(upright by EXIF\\), found 10×12"):
         load_with_masks(root, TRUTH[:, :10])
 
 
@@ -84,7 +84,7 @@ def test_square_images_with_a_turning_tag_cause_a_warning(tmp_path):
     square = np.pad(TRUTH, ((0, 4), (0, 0)))
     dataset = load_with_masks(write_photos(tmp_path / "data", 6, ".jpg", square.shape), square)
     assert np.array_equal(get_mask(dataset), square) and dataset.images[0].open_turn == 6
-    assert has_warning(dataset, "sizes cannot check", "`sweeper profile` compares with edges")
+    assert has_warning(dataset, "sizes cannot check")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -153,5 +153,5 @@ def test_a_json_of_the_turned_size_without_any_tag_is_refused(tmp_path):
     for stem in "abcd":
         content = {"shapes": [], "imagePath": f"{stem}.png", "imageData": None, "imageHeight": 16, "imageWidth": 12}
         (root / "images" / f"{stem}.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"must have its image's size 16×12 \(upright\), found 12×16"):
+    with pytest.raises(DataError, match=r"must have its image's size 16×12 \(upright by EXIF\), found 12×16"):
         load_folder(root, format="labelme")

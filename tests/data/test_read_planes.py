@@ -72,7 +72,7 @@ def test_masks_of_classes_that_overlap_are_read_as_the_class_map_says(tmp_path):
     assert flat.classes == ("background", *NAMES) and get_mask(flat)[9, 10] == 3
     kept = load_folder(root, overlap="keep")
     check_planes(kept)
-    assert kept.class_map == KEEP and has_warning(kept, "where two overlap, both count")
+    assert kept.class_map == KEEP and has_warning(kept, "where two overlap, both are kept")
     (root / "classes.txt").write_text("nucleus\nbackground\nspeck\ncell\n")
     check_planes(load_folder(root, overlap="keep"), ("nucleus", "speck", "cell"), (1, 2, 0))
 
@@ -186,10 +186,12 @@ def test_faulty_planes_are_listed_at_once(tmp_path):
     for index, stem in enumerate(write_images(root)):
         planes = draw_planes(index).astype(np.uint8)
         planes[0] += index == 1
+        planes[2] = 0
         write_planes(root / "masks" / stem, planes[: 3 - (index == 2)], "npy")
     problems = find_problems(root, overlap="keep")
     assert any("a1.npy: planes must hold 0 and 1 (or 0 and 255), found 0, 1, 2; save one" in text for text in problems)
     assert any("a2.npy: must have a plane for each of 3 classes, found 2" in text for text in problems)
+    assert any("found one with none or all, class_3" in text for text in problems)
     sizes = write_class_masks(tmp_path / "sizes")
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(sizes / "masks" / "cell" / "a0.png")
     assert "masks of one image must have one size" in find_problems(sizes, overlap="keep")[0]

@@ -156,11 +156,13 @@ def list_notes(dataset: Dataset) -> tuple[str, ...]:
 def test_warnings_list_sides_that_lack_a_class_with_the_consequence():
     assert list_notes(counted_dataset([(80, 20, 5)] * 40)) == ()
     (first, second) = list_notes(counted_dataset([(80, 20, 5 if i == 17 else 0) for i in range(40)]))
-    assert first.startswith("the validation split (8 images) has no pixel of: c2; its operating point is unknown")
-    assert second.startswith("the test split (8 images) has no pixel of: c2; its score is unknown")
+    assert first.startswith(
+        "the validation split (8 images) has no pixel of: c2; it is not learned there, chosen for or scored"
+    )
+    assert second.startswith("the test split (8 images) has no pixel of: c2; it is not learned there")
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
     (note, _) = list_notes(counted_dataset([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
-    assert note.startswith("the training split (20 images) has no pixel of: c2; it is never learned")
+    assert note.startswith("the training split (20 images) has no pixel of: c2; it is not learned there")
 
 
 def test_a_warning_says_that_a_small_test_split_is_only_a_hint():

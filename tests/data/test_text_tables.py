@@ -88,9 +88,9 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path, raw: bytes) -> None:
         (
             "stem,split\na,train\na,val\nb,vaal\nzz,\nc,\n",
             [
-                "line 3: a stem has one row, found 'a' again after line 2",
+                "line 3: a row must have the stem of an image (without extension), each once, found 'a'",
                 "line 4: split must be train, val, test or empty, found 'vaal'",
-                "line 5: no image has the stem 'zz'",
+                "line 5: a row must have the stem of an image (without extension), each once, found 'zz'",
                 "found none for 'd'",
             ],
         ),

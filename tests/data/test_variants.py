@@ -111,7 +111,7 @@ def test_the_loss_of_a_thin_crack_is_reported_with_numbers(tmp_path):
     assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
     assert "4 of its 4 connected components are gone (100 %)" in line
     assert has_warning(small, "--resize shrank 4 of 4 images to a shorter side of 16 pixels")
-    assert has_warning(small, "1 of 3 declared classes never occurs: crack")
+    assert has_warning(small, "1 of 3 classes (0 to 2) never occurs: crack.")
 
 
 def test_images_that_are_small_enough_are_not_changed(tmp_path):

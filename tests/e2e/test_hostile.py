@@ -327,7 +327,7 @@ CASES: dict[str, Case] = {
     "coco with runs that break off": Case(
         "coco",
         change_first_annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": "95"}),
-        ("an RLE must have runs",),
+        ("an RLE must have its image's size",),
     ),
     "coco with enormous runs": Case(
         "coco",
@@ -383,7 +383,7 @@ CASES: dict[str, Case] = {
     "voc with a stranger in a list": Case(
         "voc",
         write("ImageSets/Segmentation/val.txt", "p4\nzz\n"),
-        ("val.txt is read without zz, which is not exactly one image",),
+        ("val.txt (1 of 2 lines name one image)",),
         "warning",
     ),
     "voc with a mask alone": Case(
@@ -397,7 +397,7 @@ CASES: dict[str, Case] = {
         ("1 image without fine labels, passed over: p0",),
         "warning",
     ),
-    "nnunet of volumes": Case("nnunet", write("imagesTr/p0_0000.nii.gz", NIFTI), ("found volumes",)),
+    "nnunet of volumes": Case("nnunet", write("imagesTr/p0_0000.nii.gz", NIFTI), ("images must be 2-D",)),
     "nnunet without a channel": Case("nnunet", remove("imagesTr/p0_0001.png"), ("its 3 channel files, found 2",)),
     "nnunet with gaps": Case(
         "nnunet",

@@ -13,8 +13,7 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.text import suggest_path
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
-from sweeper.data.formats.other_tools import describe_missing, recognise_export
-from sweeper.data.formats.sides import IMAGE_FOLDERS, MASK_FOLDERS
+from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.label_values import abbreviate
 
 FORMATS: dict[str, AnnotationFormat] = {
@@ -68,33 +67,30 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
     at, layouts = place, _detect_formats(place, requested)
     inner = _find_only_folder(place)
     for _ in range(_LEVELS):
-        if inner is None or (layouts.keys() - {_GUESS} if requested is None else requested in layouts):
+        if inner is None or layouts.keys() - ({_GUESS} - {requested}):
             break
         if below := _detect_formats(inner, requested):
             at, layouts = inner, below
         inner = _find_only_folder(inner)
-    where = "" if at is place else f"in {at.root.relative_to(place.root)}/, "
-    if requested is not None:
-        if requested not in layouts:
-            rule = f"must hold {FORMATS[requested].text} for --format {requested}"
-            found_there = f"found {_describe_contents(place.root)}; see docs/formats.md"
-            raise DataError(place.title, [f"{place.title}: {rule}, {found_there}"])
-        return FormatMatch(
-            requested, layouts[requested]._replace(line=f"{where}format {requested}: {layouts[requested].line}"), at
-        )
+    if not layouts and requested:
+        rule = f"must hold {FORMATS[requested].text} for --format {requested}"
+        found_there = f"found {_describe_contents(place.root)}; see docs/formats.md"
+        raise DataError(place.title, [f"{place.title}: {rule}, {found_there}"])
     if not layouts:
         raise DataError(place.title, [_explain_nothing_found(place)])
-    name, layout = next(iter(layouts.items()))
-    others = f"; found too: {', '.join([*layouts][1:])}, which --format NAME would read" if len(layouts) > 1 else ""
+    (name, layout), *rest = layouts.items()
+    where = "" if at is place else f"in {at.root.relative_to(place.root)}/, "
+    others = f"; found too: {', '.join(other for other, _ in rest)}, which --format NAME would read" if rest else ""
     return FormatMatch(name, layout._replace(line=f"{where}format {name}: {layout.line}{others}"), at)
 
 
 def _detect_formats(place: DataSource, requested: str | None) -> dict[str, FormatLayout]:
-    """Return what each reader found; names are guessed only if nothing else is found, or on request."""
-    layouts = {name: one for name, fmt in FORMATS.items() if name != _GUESS and (one := fmt.find(place)) is not None}
-    if (not layouts or requested == _GUESS) and (one := FORMATS[_GUESS].find(place)) is not None:
-        layouts[_GUESS] = one
-    return layouts
+    """Return what each reader found, or the requested one; names are guessed only if nothing else is found."""
+    for names in [[requested]] if requested else [[*FORMATS.keys() - {_GUESS}], [_GUESS]]:
+        layouts = {name: one for name in FORMATS if name in names and (one := FORMATS[name].find(place)) is not None}
+        if layouts:
+            return layouts
+    return {}
 
 
 def _find_only_folder(place: DataSource) -> DataSource | None:
@@ -113,11 +109,9 @@ def _find_only_folder(place: DataSource) -> DataSource | None:
 def _check_place(place: DataSource) -> None:
     root = place.root
     if not root.is_dir():
-        what = "a file" if root.exists() else "nothing"
-        near = "" if root.exists() else suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip")
-        rule = f"{root}: must be a folder or a zip file, found {what} there"
-        rule += near
-        raise DataError(str(root), [rule if near else f"{rule}; {guesses.LAYOUT}"])
+        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or f"; {guesses.LAYOUT}"
+        found = "a file" if root.exists() else "nothing"
+        raise DataError(str(root), [f"{root}: must be a folder or a zip file, found {found} there{near}"])
 
 
 def _explain_nothing_found(place: DataSource) -> str:
@@ -126,13 +120,9 @@ def _explain_nothing_found(place: DataSource) -> str:
         return f"{place.title}: {proposal}"
     if (export := recognise_export(place)) is not None:
         return export
-    root = place.root
-    is_part = root.name.casefold() in (*IMAGE_FOLDERS, *MASK_FOLDERS)
-    if place.entry is None and is_part and _detect_formats(replace(place, root=root.parent), None):
-        return f"{root} is a part of a data set; give the whole, {root.parent}"
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
-    missing, contents = describe_missing(root), _describe_contents(root)
-    return f"{missing} in {place.title}, which holds {contents}; {guesses.LAYOUT}; or {others}"
+    contents = _describe_contents(place.root)
+    return f"images/ and masks/: are missing in {place.title}, which holds {contents}; {guesses.LAYOUT}; or {others}"
 
 
 def _describe_contents(root: Path) -> str:

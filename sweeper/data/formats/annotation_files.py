@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -25,7 +26,7 @@ _SOME = 50
 def find_json(place: DataSource, keys: Sequence[bytes]) -> list[Path]:
     """Return the JSON files that have two of three keys, among the first `_SOME` in each folder."""
     files, seen = [], Counter[Path]()
-    for path in place.files if place.entry is None else (place.entry,):
+    for path in place.candidates:
         if path.suffix.lower() == ".json":
             seen[path.parent] += 1
             if seen[path.parent] <= _SOME and _has_keys(path, keys):
@@ -46,37 +47,31 @@ def _has_keys(path: Path, keys: Sequence[bytes]) -> bool:
     return sum(b'"%b"' % key in text for key in keys) >= 2
 
 
-def find_image(
-    place: DataSource, written: str, near: Sequence[Path], source: str, problems: list[str] | None = None
-) -> Path | None:
+def find_image(place: DataSource, written: str, near: Sequence[Path], source: str, problems: list[str]) -> Path | None:
     """Return the image that an annotation file refers to; None, and a problem, if there is no usable one.
 
     It is a file below the root: at the written path relative to a folder of `near`, else with its name in such a
     folder, else the only one with that name, or with that name in another case. A path that is quoted as in an address
-    (`%20`) is also looked for unquoted. `source` is the annotation file's name; `problems` defaults to those of
-    `place`.
+    (`%20`) is also looked for unquoted. `source` is the annotation file's name.
     """
     text = normalise_text(written.replace("\\", "/"))
-    plain = normalise_text(unquote(text))
-    base, plain_base = (path.rsplit("/", 1)[-1] for path in (text, plain))
-    for name in dict.fromkeys((text, plain, base, plain_base)):
-        for folder in near:
-            path = place.by_path.get(normalise_text(os.path.abspath(folder / name)))  # noqa: PTH100 (links stay what they are)
-            if path is not None:
-                if name not in (text, plain):
-                    place.tally.add(*ELSEWHERE, base)
-                return path
-    alike = place.image_files.get(base.casefold()) or place.image_files.get(plain_base.casefold(), [])
-    others = [path for path in alike if normalise_text(path.name) in (base, plain_base)] or alike
-    if len(others) == 1:
-        if "/" in text:
-            place.tally.add(*ELSEWHERE, base)
-        return others[0]
-    reason = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
-    fault = f"{source}: the file {text[:300]!r} must be in the data folder, found {reason}; add it"
-    if not base:
-        fault = f"{source}: a file must be named, found {text[:300]!r}; name it, or remove the entry"
-    (place.problems if problems is None else problems).append(fault)
+    texts = [text, normalise_text(unquote(text))]
+    bases = [one.rsplit("/", 1)[-1] for one in texts]
+
+    def find_near(names: Sequence[str]) -> list[Path]:
+        paths = (normalise_text(os.path.abspath(folder / name)) for name in names for folder in near)  # noqa: PTH100 (links stay)
+        return [*islice((place.by_path[path] for path in paths if path in place.by_path), 1)]
+
+    if exact := find_near(texts):
+        return exact[0]
+    alike = {path: normalise_text(path.name) for base in bases for path in place.image_files.get(base.casefold(), ())}
+    others = [path for path, name in alike.items() if name in bases] or [*alike]
+    for found in (find_near(bases), others):
+        if len(found) == 1:
+            place.tally.add(*ELSEWHERE, *bases[: "/" in text])
+            return found[0]
+    fault = f"{source}: the file {text[:300]!r} must be in the data folder, found {len(others)} files of that name"
+    problems.append(f"{fault} (hidden ones are not read); add it")
     return None
 
 
@@ -106,9 +101,8 @@ def make_size(height: Any, width: Any) -> Size | None:
 
 
 def format_typed(value: Any) -> str:
-    """Format a value as in JSON, with its type."""
-    kind = "text" if isinstance(value, str) else "number" if type(value) in (int, float) else "neither number nor text"
-    return f"{json.dumps(value)[:60]} ({kind})"
+    """Format a value as in JSON, which has quotes around text."""
+    return json.dumps(value)[:60]
 
 
 def explain_fault(error: Exception) -> str:

@@ -108,7 +108,7 @@ class DataSource:
     """The annotation file, if the user gave one instead of a folder."""
     patterns: Patterns | None = None
     """Patterns of images and masks, if the user gave them."""
-    class_map: ClassMap | None = None
+    class_map: ClassMap = field(default_factory=dict)
     """The user's class map, or that of a format whose labels are regions."""
     overlap: str | None = None
     """Whether pixels keep all classes of masks or shapes that overlap, or one counts; None = the user did not say."""
@@ -164,6 +164,11 @@ class DataSource:
         """Paths of the listing."""
         return tuple(path for _, path in self.listing)
 
+    @property
+    def candidates(self) -> tuple[Path, ...]:
+        """Files that may be annotations: the one that the user gave, else all."""
+        return (self.entry,) if self.entry else self.files
+
     @cached_property
     def by_path(self) -> dict[str, Path]:
         """Files by their absolute path in composed form."""
@@ -194,16 +199,6 @@ class DataSource:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 by_name[normalise_text(path.name).casefold()].append(path)
         return dict(by_name)
-
-    @cached_property
-    def unread_files(self) -> dict[str, str]:
-        """Path below the root of files of other kinds than images have, by stem."""
-        return {Path(name).stem: name for name, path in self.listing if path.suffix.lower() not in IMAGE_SUFFIXES}
-
-    def describe_unread(self, path: Path) -> str:
-        """Return words on another file with the stem of `path`, of a kind that is not read; "" without one."""
-        name = self.unread_files.get(normalise_text(path.stem))
-        return "" if name in (None, self.format_name(path)) else f" ({name!r} is of a kind that is not read)"
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -265,11 +260,6 @@ class AnnotationFormat(NamedTuple):
     """Description of such a data set, in a few words."""
     find: Callable[[DataSource], FormatLayout | None]
     """Finds such annotations, or returns None; opens as few files as possible."""
-
-
-def list_subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder without hidden ones; [] if it does not exist."""
-    return [folder / name for name, is_folder in _list_entries(folder) if is_folder] if folder.is_dir() else []
 
 
 def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
@@ -339,7 +329,7 @@ def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
     for stem in sorted(stem for stem, n in counts.items() if n > 1):
         same = [sample for sample in samples if sample.stem == stem]
         files = [f"{sample.name} ({sample.mask_name})" for sample in same]
-        is_one = len({sample.name for sample in same}) == 1
-        step = "keep one of its annotations, or join them" if is_one else "rename or remove one"
-        place.problems.append(f"{stem}: a stem may name one image, found {abbreviate(files)}; {step}")
+        place.problems.append(
+            f"{stem}: a stem may name one image, found {abbreviate(files)}; rename, remove or join one"
+        )
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)

@@ -20,6 +20,7 @@ from sweeper.data.decode import read_mask
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.file_patterns import STEM, PatternMatch, find_masks
 from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
+from sweeper.data.label_values import AS_STORED
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import UnreadableFileError
@@ -41,9 +42,8 @@ _LOOKED_AT = 8
 
 def find_cityscapes(place: DataSource) -> FormatLayout | None:
     """Find files with both suffixes."""
-    files = place.files if place.entry is None else ()
-    images = sum(path.stem.endswith("_leftImg8bit") for path in files)
-    labels = sum(_LABEL.search(path.name) is not None for path in files)
+    images = sum(path.stem.endswith("_leftImg8bit") for path in place.candidates)
+    labels = sum(_LABEL.search(path.name) is not None for path in place.candidates)
     line = f"Cityscapes' naming ({images} *_leftImg8bit, {labels} *_gt…_label…Ids)"
     return FormatLayout(line, partial(_read_cityscapes, place)) if images and labels else None
 
@@ -77,29 +77,28 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
     return ReadResult(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
 
 
-def _has_labels(one: PatternMatch, table: Pixels | None) -> bool:
+def _has_labels(one: PatternMatch, table: Pixels) -> bool:
     """Return whether a mask has a pixel that is not ignored, or is unreadable, which decoding reports."""
     with suppress(UnreadableFileError):
-        mask = read_mask(one.path)
-        return bool(((mask if table is None else table[mask]) != IGNORE).any())
+        return bool((table[read_mask(one.path)] != IGNORE).any())
     return True
 
 
 def _read_meaning(
     place: DataSource, masks: Sequence[PatternMatch], *, train_ids: bool
-) -> tuple[Pixels | None, tuple[str, ...] | None]:
-    """Return the train id of each label id, (256,), if they must be translated, and the class names."""
+) -> tuple[Pixels, tuple[str, ...] | None]:
+    """Return the label of each number in masks, (256,), and the class names."""
     if place.classes is not None or not all(_OWN.fullmatch(one.stem) for one in masks):
-        return None, place.classes
+        return AS_STORED, place.classes
     if train_ids:
-        return None, NAMES
+        return AS_STORED, NAMES
     highest = 0
     for one in masks[:: max(1, len(masks) // _LOOKED_AT)]:
         with suppress(UnreadableFileError):  # reported when it is decoded
             mask = read_mask(one.path)
             highest = max(highest, int(mask[mask != IGNORE].max(initial=0)))
     if not LABEL_IDS[0] <= highest <= LABEL_IDS[-1]:
-        return None, None
+        return AS_STORED, None
     place.notes.append(
         "Label ids are read as Cityscapes' own and become its 19 train ids; write classes.txt where they are not."
     )

@@ -64,14 +64,11 @@ def choose_join(
     place.describe_way_out = cache(partial(suggest, kinds))
     if kinds:
         labels = number_words(place, sorted({*kinds.values()}), sorted({*kinds.values()}), "masks of one class each")
-        if labels is not None:
-            place.classes = labels.names
-            first = min(kinds, key=str)
-            place.notes.append(
-                f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): "
-                f"classes are {', '.join(labels.names)}; where two overlap, "
-                f"{'both count' if place.planes else 'the one with fewer pixels in that image counts'}."
-            )
+        first, place.classes = min(kinds, key=str), labels.names or place.classes
+        place.notes.append(
+            f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): classes are "
+            f"{', '.join(labels.names)}; where two overlap, both are kept, or that with fewer pixels is."
+        )
         return partial(join_masks, place, labels, kinds)
     if len(words) > len(every) and _are_objects([[words[path] for path in masks] for _, masks in every]):
         _note_objects(place, max(len(masks) for _, masks in every))
@@ -85,7 +82,7 @@ def _name_planes(place: DataSource, planes: int) -> Callable[[Sequence[Path], Si
     names = place.classes or tuple(f"class_{number}" for number in range(1, planes + 1))
     names = names if len(names) == planes else list_objects(names)
     labels = number_words(place, names, names, "planes of masks")
-    place.classes = labels.names if labels else place.classes
+    place.classes = labels.names or place.classes
     return partial(join_planes, place, labels, names)
 
 
@@ -158,14 +155,14 @@ def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
 
 
 def join_masks(
-    place: DataSource, labels: ClassNames | None, kinds: Mapping[Path, str], masks: Sequence[Path], size: Size | None
+    place: DataSource, labels: ClassNames, kinds: Mapping[Path, str], masks: Sequence[Path], size: Size | None
 ) -> LabelMap:
-    """Join the masks of an image into one mask, (H, W), by the labels of their classes (None = faulty).
+    """Join the masks of an image into one mask, (H, W), by the labels of their classes.
 
     Raises:
         UnreadableFileError: one cannot be read, contains several numbers, or has another size.
     """
-    _, numbers, background = labels or ClassNames((), {}, 0)
+    _, numbers, background = labels
     parts = [(_read_part(place, path, kinds[path], size), numbers.get(kinds[path], IGNORE)) for path in masks]
     _check_sizes(part for part, _ in parts)
     return _join_parts(place, parts, background)
@@ -180,14 +177,14 @@ def _join_parts(place: DataSource, parts: Sequence[tuple[NDArray[np.bool_], int]
 
 
 def join_planes(
-    place: DataSource, labels: ClassNames | None, names: Sequence[str], masks: Sequence[Path], size: Size | None
+    place: DataSource, labels: ClassNames, names: Sequence[str], masks: Sequence[Path], size: Size | None
 ) -> LabelMap:
     """Join the planes of a mask file, of classes of these names.
 
     Raises:
         UnreadableFileError: the file cannot be read, or has other planes.
     """
-    _, numbers, background = labels or ClassNames((), {}, 0)
+    _, numbers, background = labels
     planes = read_planes(masks[0])
     if len(planes) != len(names):
         raise UnreadableFileError(

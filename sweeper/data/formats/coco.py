@@ -9,7 +9,6 @@ come the categories by id, those of one name joined; `classes.txt` overrides the
 from __future__ import annotations
 
 import re
-import shlex
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictInt, StrictStr, StringConstraints
 
 from sweeper.core.records import SplitName
-from sweeper.core.text import join_words
 from sweeper.data.formats.annotation_files import (
     ClassName,
     Number,
@@ -35,7 +33,14 @@ from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
 from sweeper.data.formats.word_labels import number_words
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import ALL_IMAGES, SplitAssignment, UnreadableFileError, load_json, normalise_text
+from sweeper.data.text_tables import (
+    ALL_IMAGES,
+    SplitAssignment,
+    UnreadableFileError,
+    load_json,
+    normalise_text,
+    point_to_lines,
+)
 
 _KEYS = (b"images", b"annotations", b"categories")
 _WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?\s*")
@@ -139,8 +144,6 @@ class CocoFile:
     categories: dict[int, CocoCategory] = field(default_factory=dict)
     objects: dict[Any, list[tuple[int, Shape]]] = field(default_factory=lambda: defaultdict(list))
     """Image id → its objects: category and shape, whose label is not known yet."""
-    respelled: dict[str, Any] = field(default_factory=dict)
-    """Field → an id that is read as a whole number, but is written otherwise."""
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -154,9 +157,6 @@ class CocoFile:
             ValueError: with the fault: rule and value found.
         """
         one: Any = _ENTRIES[key].model_validate(entry)
-        ids = {name: getattr(one, name) for name in ("id", "image_id", "category_id") if name in one.model_fields_set}
-        changed = {name: entry[name] for name, value in ids.items() if type(value) is not type(entry[name])}
-        self.respelled = {f"{name} in {key}": value for name, value in changed.items()} | self.respelled
         if isinstance(one, CocoAnnotation):
             self.objects[one.image_id].append((one.category_id, one.make_shape()))
             return
@@ -204,19 +204,12 @@ def _find_crowded(place: DataSource, files: Sequence[CocoFile], where: str) -> s
                 kinds[file.names.get(category, "")][shape.behind] += 1
     crowded = {name: of_class[True] for name, of_class in kinds.items() if of_class[True]}
     mixed = {name for name in crowded if kinds[name][False]}
-    if mixed:
-        total = sum(kinds[name].total() for name in mixed)
-        paths = shlex.join(str(file.path) for file in files)
-        place.notes.append(
-            f"{where}: {sum(crowded[name] for name in mixed)} of {total} objects of {abbreviate(sorted(mixed))} are "
-            "crowds (iscrowd 1), whose pixels are ignored; where they are objects, "
-            f"`sed -i.bak -E 's/(\"iscrowd\": *)1/\\10/g' {paths}` makes them count."
-        )
-    if crowded.keys() - mixed:
-        place.notes.append(
-            f"{where}: all objects of {abbreviate(sorted(crowded.keys() - mixed))} are crowds (iscrowd 1), as CVAT's "
-            "brush writes them; they are read as objects."
-        )
+    for names, what in ((mixed, "ignored (write 0 where they are objects)"), (crowded.keys() - mixed, "objects")):
+        if names:
+            counted = f"{sum(crowded[name] for name in names)} of {sum(kinds[name].total() for name in names)}"
+            place.notes.append(
+                f"{where}: {counted} objects of {abbreviate(sorted(names))} are crowds (iscrowd 1), read as {what}."
+            )
     return mixed
 
 
@@ -239,27 +232,23 @@ def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[C
         named = [here.parent / split, here.parent / split / "images", here.parent / "images" / split]
         near = list(dict.fromkeys([*beside, *named]))
         for key, image in file.images.items():
-            path = find_image(place, image.file_name, near, place.format_name(file.path))
+            path = find_image(place, image.file_name, near, place.format_name(file.path), place.problems)
             if path is not None:
                 yield file, key, path
 
 
 def _parse_file(place: DataSource, path: Path) -> CocoFile:
     """Parse images, categories and objects of a file; faults become problems."""
-    name = place.format_name(path)
-    split = find_split([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
-    split = split or find_split([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
-    file, before = CocoFile(path, split), len(place.problems)
-    faulty = set()
+    words = re.findall(r"[^\W\d_]+", path.stem)  # instances_train2017.json has train
+    split = find_split([*path.relative_to(place.root).parts[:-1], *words])
+    file, faulty = CocoFile(path, split), set()
     for key, number, entry in _list_entries(place, path):
         try:
             file.keep_entry(key, entry)
         except ValueError as error:
             if isinstance(entry, dict) and "segments_info" in entry:
                 rule = "annotations must have polygons or run-length masks, found COCO's panoptic ones"
-                step = "write PNGs into masks/ (docs/formats.md#panoptic-masks has the lines that do)"
-                step += ", or read masks of classes that are there, too, with --format pairs"
-                place.add_problem(path, f"{rule}; {step}")
+                place.add_problem(path, f"{rule}; {point_to_lines('write PNGs into masks/', 'panoptic-masks')}")
                 return file
             faulty.add(key)
             place.add_problem(path, f"{key}[{number}] {explain_fault(error)}")
@@ -274,10 +263,7 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
                 f"annotations must be of one of the {key}, found {sum(unknown.values())} of unknown ones ({others}; "
                 f"`{key}` has {there}); export them together",
             )
-    note_boxes(place, name, [shape for objects in file.objects.values() for _, shape in objects])
-    if file.respelled and len(place.problems) == before:
-        examples = join_words([f"{key} {format_typed(value)}" for key, value in sorted(file.respelled.items())])
-        place.notes.append(f"{name}: some ids are not written as whole numbers ({examples}); they are read as such.")
+    note_boxes(place, place.format_name(path), [shape for objects in file.objects.values() for _, shape in objects])
     return file
 
 

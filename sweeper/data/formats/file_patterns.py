@@ -23,7 +23,6 @@ from sweeper.core.paths import expand_user
 from sweeper.core.records import Patterns
 from sweeper.data.formats.base import DataSource
 from sweeper.data.problem_lines import check_no_address
-from sweeper.data.synthetic import PREFIX
 from sweeper.data.text_tables import normalise_text
 
 STEM = "{stem}"
@@ -85,20 +84,14 @@ def get_requested_patterns(
         masks: pattern of the masks, or their folder.
 
     Raises:
-        UsageError: (or DataError) a pattern is missing, is an address, leads out of the folder, or is invalid; or
-            `data` is synthetic.
+        UsageError: (or DataError) a pattern is missing, is an address, leads out of the folder, or is invalid.
     """
     given = {option: text for option, text in (("--images", images), ("--masks", masks)) if text is not None}
     if not given:
         return data, None
     if len(given) < 2:
-        other = "--masks" if "--images" in given else "--images"
-        example = {"--images": "'img/**/*.jpg'", "--masks": f"'labels/{STEM}.png'"}[other]
-        raise UsageError(
-            f"--images and --masks go together, got {next(iter(given))} alone; add {other}, for example {example}"
-        )
-    if data is not None and data.startswith(PREFIX):
-        raise UsageError(f"--images and --masks are for files, and {data} is drawn; leave them out")
+        example = f"for example --images 'img/**/*.jpg' --masks 'labels/{STEM}.png'"
+        raise UsageError(f"--images and --masks go together, got {next(iter(given))} alone; add the other, {example}")
     for option, text in given.items():
         check_no_address(option, text)
     base = "." if data is None else expand_user(data)

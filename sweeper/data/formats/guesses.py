@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sweeper.core.text import format_count
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.class_masks import note_tasks
 from sweeper.data.formats.file_patterns import PatternMatch, describe_sides
@@ -98,13 +97,16 @@ def _list_pictures(place: DataSource) -> tuple[str, ...]:
 def _make_layout(place: DataSource, sides: Sequence[Sides]) -> FormatLayout:
     """Return the layout of the best hypothesis."""
     best, *others = sides
-    rivals: dict[Files, Sides] = {}
-    for one in others:
-        other_masks = one.masks.isdisjoint(best.masks) and not one.images.isdisjoint(best.matched)
-        other_images = one.images.isdisjoint(best.images) and not one.masks.isdisjoint(best.masks)
-        if one.score >= READ and (other_masks or other_images):
-            rivals.setdefault(one.masks, one)
-    return FormatLayout(_format_line(best), partial(_read_sides, place, best, [*rivals.values()]))
+    rivals = [
+        one
+        for one in others
+        if one.score >= READ
+        and (
+            (one.masks.isdisjoint(best.masks) and not one.images.isdisjoint(best.matched))
+            or (one.images.isdisjoint(best.images) and not one.masks.isdisjoint(best.masks))
+        )
+    ]
+    return FormatLayout(_format_line(best), partial(_read_sides, place, best, rivals))
 
 
 def _format_line(sides: Sides) -> str:
@@ -142,54 +144,41 @@ def _read_sides(place: DataSource, sides: Sides, rivals: Sequence[Sides]) -> Rea
     folders = {one.path.parent for one in images if one.path in paired}
     images = [one for one in images if not folders or one.path.parent in folders]
     result.samples, left = pair_files(place, images, masks, paired, choose_split_rule(place, images))
-    _report_rivals(place, sides, rivals)
-    _report_unread(
-        place,
-        {one.path for one in (*images, *masks)},
-        [files for rival in rivals for files in (rival.matched, rival.masks)],
-    )
+    for rival in rivals[:1]:
+        _report_rival(place, sides, rival)
+    known = frozenset[str]().union(*(one.matched | one.masks for one in rivals))
+    _report_unread(place, {one.path for one in (*images, *masks)}, known)
     if all(len(of_image) == 1 for of_image in paired.values()):
-        note_naming(place, result.samples, always=at == other)
-    options = suggest_options(place, paired) if left else ""
-    step = f"add it, remove the mask, or leave it out with {options}" if options else "add it, or remove the mask"
+        note_naming(place, result.samples)
+    options = (left and suggest_options(place, paired)) or "--images and --masks"
     for path in left:
-        place.add_problem(path, f"has no image of its name{place.describe_unread(path)}; {step}")
+        place.add_problem(path, f"has no image of its name; add it, remove the mask, or leave it out with {options}")
     result.classes = place.names
     return result
 
 
-def _report_rivals(place: DataSource, best: Sides, rivals: Sequence[Sides]) -> None:
-    """Add a problem about a hypothesis that is as good as the best, else a note about the next."""
-    for rival in rivals:
-        options = [suggest_options(place, pair_by_names(*_list_files(place, one))) for one in (best, rival)]
-        lines = [f"{_format_line(one)} ({len(one.owners)} masks)" for one in (best, rival)]
-        if best.score - rival.score < MARGIN:
-            place.problems.append(
-                f"images and masks must be in one folder each, found {lines[0]}, {lines[1]}; say which with "
-                + ", or with ".join(filter(None, options))
-            )
-        else:
-            place.notes.append(f"{lines[0]} are read; {lines[1]} might be meant too: {options[1]} reads it.")
-        return
-
-
-def _report_unread(place: DataSource, used: Collection[Path], rivals: Sequence[Files]) -> None:
-    """Note files of other kinds in the folders of images and masks, and pictures that are not read."""
-    kinds, known = {*IMAGE_SUFFIXES, *MASK_SUFFIXES}, frozenset[str]().union(*rivals)
-    rest = [path for below, path in place.listing if path not in used and below not in known]
-    folders = {path.parent for path in used} - {place.root}
-    others = [path for path in rest if path.suffix.lower() not in kinds and path.parent in folders and path.is_file()]
-    place.tally.add("thing", "of another kind, passed over", *map(place.format_name, others))
-    pictures = [path for path in rest if path.suffix.lower() in kinds]
-    on_top = [path for path in pictures if path.parent == place.root]
-    place.tally.add("picture", "of the data folder itself, passed over", *map(place.format_name, on_top))
-    elsewhere = Counter(place.format_name(path.parent) for path in pictures if path.parent != place.root)
-    if elsewhere:
-        unread = [f"{noun} in other folders {verb} not read" for noun, verb in (("picture", "is"), ("pictures", "are"))]
-        place.notes.append(
-            f"{format_count(elsewhere.total(), *unread)}: "
-            f"{abbreviate(sorted(elsewhere))}; if they have masks, --images and --masks can name all."
+def _report_rival(place: DataSource, best: Sides, rival: Sides) -> None:
+    """Add a problem about a hypothesis that is as good as the best, else a note."""
+    options = [suggest_options(place, pair_by_names(*_list_files(place, one))) for one in (best, rival)]
+    lines = [f"{_format_line(one)} ({len(one.owners)} masks)" for one in (best, rival)]
+    if best.score - rival.score < MARGIN:
+        step = ", or with ".join(filter(None, options))
+        place.problems.append(
+            f"images and masks must be in one folder each, found {lines[0]}, {lines[1]}; say which with {step}"
         )
+    else:
+        place.notes.append(f"{lines[0]} are read; {lines[1]} might be meant too: {options[1]} reads it.")
+
+
+def _report_unread(place: DataSource, used: Collection[Path], known: Files) -> None:
+    """Note folders of pictures that are not read, and files of other kinds next to those that are."""
+    folders = {path.parent for path in used} - {place.root}
+    rest = [path for below, path in place.listing if path not in used and below not in known and path.is_file()]
+    pictures = {path for path in rest if path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}}
+    others = [path for path in rest if path.parent in folders and path not in pictures]
+    place.tally.add("file", "of another kind, passed over", *map(place.format_name, others))
+    unread = "of pictures without a mask by name, passed over (--images and --masks can name all)"
+    place.tally.add("folder", unread, *(f"{place.format_name(path.parent)}/" for path in pictures))
 
 
 class Look(NamedTuple):

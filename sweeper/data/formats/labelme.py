@@ -30,8 +30,7 @@ def find_labelme(place: DataSource) -> FormatLayout | None:
     matching = find_json(place, _KEYS)
     if not matching:
         return None
-    every = place.files if place.entry is None else (place.entry,)
-    files = [path for path in every if path.suffix.lower() == ".json"]
+    files = [path for path in place.candidates if path.suffix.lower() == ".json"]
     line = f"LabelMe's JSON ({place.format_name(matching[0])}, …; {len(files)} JSON files)"
     return FormatLayout(line, partial(_read_labelme, place, files))
 

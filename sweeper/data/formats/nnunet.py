@@ -72,7 +72,7 @@ def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None,
     table, pairs = np.arange(256, dtype=np.uint8), list[tuple[object, object]]()
     try:
         labels = NnunetDataset.model_validate(load_json(path)).labels
-        if place.class_map is None and any(isinstance(value, list) for value in labels.values()):
+        if not place.class_map and any(isinstance(value, list) for value in labels.values()):
             place.class_map = {
                 name: tuple(map(str, np.atleast_1d(numbers).tolist())) for name, numbers in labels.items()
             }
@@ -91,9 +91,7 @@ def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, spli
     """Return the cases of a folder: a mask, and the files of its channels in order."""
     volumes = [name for name, _ in place.listing if name.startswith(f"{images}/") and name.endswith(_VOLUMES)]
     if volumes:
-        place.problems.append(
-            f"{images}/: images must be 2-D (png, tif, bmp), found volumes: {abbreviate(volumes)}; export their slices"
-        )
+        place.problems.append(f"{images}/: images must be 2-D, found {abbreviate(volumes)}; export their slices")
     files = list_pattern_files(place, f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", IMAGE_SUFFIXES)
     masks = list_pattern_files(place, f"{labels}/{STEM}.*", MASK_SUFFIXES)
     channels: dict[str, list[PatternMatch]] = defaultdict(list)

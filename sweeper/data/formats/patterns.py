@@ -43,7 +43,7 @@ from sweeper.data.formats.file_patterns import (
     list_patterns,
 )
 from sweeper.data.formats.matching import READINGS, list_own_words, match_masks
-from sweeper.data.label_values import abbreviate
+from sweeper.data.label_values import AS_STORED, abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SPLITS, SplitAssignment, parse_assignment, read_header, read_table_rows
@@ -148,8 +148,9 @@ def _find_split_word(folders: Sequence[str]) -> SplitName | None:
 
 def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
     """Return the images; none, and a problem, if the pattern matches none."""
-    others: list[str] = []
-    images = list_pattern_files(place, pattern.text, IMAGE_SUFFIXES, others)
+    images = list_pattern_files(place, pattern.text, IMAGE_SUFFIXES)
+    read = {one.path for one in images.files}
+    others = [place.format_name(one.path) for one in find_matches(place, pattern) if one.path not in read]
     if images.files:
         place.tally.add("file", "of another kind, passed over", *others)
         return images
@@ -162,17 +163,10 @@ def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
     return images
 
 
-def list_pattern_files(
-    place: DataSource, text: str, suffixes: tuple[str, ...], others: list[str] | None = None
-) -> MatchedFiles:
-    """List the files with these suffixes that match a pattern; the names of other files are added to `others`."""
-    pattern, files = compile_pattern(text), []
-    for one in find_matches(place, pattern):
-        if one.path.suffix.lower() in suffixes:
-            files.append(one)
-        elif others is not None:
-            others.append(place.format_name(one.path))
-    return MatchedFiles(pattern, files)
+def list_pattern_files(place: DataSource, text: str, suffixes: tuple[str, ...]) -> MatchedFiles:
+    """List the files with these suffixes that match a pattern."""
+    pattern = compile_pattern(text)
+    return MatchedFiles(pattern, [one for one in find_matches(place, pattern) if one.path.suffix.lower() in suffixes])
 
 
 def pair_files(
@@ -182,7 +176,7 @@ def pair_files(
     paired: Pairs,
     split: Callable[[PatternMatch], SplitName | None],
     *,
-    table: Pixels | None = None,
+    table: Pixels = AS_STORED,
     named: bool = False,
 ) -> tuple[list[Sample], list[Path]]:
     """Return samples of the images with masks, and the masks without an image; all else is a problem.
@@ -193,7 +187,7 @@ def pair_files(
         masks: the mask files.
         paired: the masks of each image.
         split: returns the split of an image.
-        table: (256,), the label of each number in the masks; None = the numbers are labels.
+        table: (256,), the label of each number in the masks.
         named: whether a format defines the names. Then samples are named by `{stem}`, and masks without an image are
             problems. Else samples are named by their files.
     """
@@ -215,14 +209,13 @@ def pair_files(
     every = [(one, paired[one.path]) for one in files if one.path in paired]
     join = choose_join(place, every, partial(_suggest_one_mask, place, every))
     first = [place.format_name(path) for one, of_image in every[:1] for path in (of_image[0], one.path)]
-    asked = f" (--masks {place.patterns.masks} names none)" if place.patterns else ""
-    example = f" (as {first[0]} is that of {first[1]})" if first else asked
+    example = f" (as {first[0]} is that of {first[1]})" if first else ""
     samples, faults = [], set()
     for one in files:
         of_image = paired.get(one.path, ())
         if not of_image:
             way_out = "remove the image, or give a CSV (image,mask) of those that have one as DATA"
-            place.add_problem(one.path, f"has no mask{place.describe_unread(one.path)}; add it{example}, {way_out}")
+            place.add_problem(one.path, f"has no mask; add it{example}, {way_out}")
         elif fault := _find_fault(place, of_image, owners[of_image[0]], is_joined=join is not None):
             faults.add(fault)
         else:
@@ -294,11 +287,12 @@ def leave_out_made(place: DataSource, images: Sequence[PatternMatch], paired: Pa
     return [one for one in images if one.below not in made]
 
 
-def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = False) -> None:
+def note_naming(place: DataSource, samples: Sequence[Sample]) -> None:
     """Note an example of a mask and its image if their names differ."""
-    if samples and (always or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
-        example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
-        place.notes.append(f"Images and masks were paired by their names: {example}.")
+    for sample in samples[:1]:
+        if Path(sample.mask_name).stem != Path(sample.name).stem:
+            example = f"{sample.mask_name} is the mask of {sample.name}"
+            place.notes.append(f"Images and masks were paired by their names: {example}.")
 
 
 def _suggest_one_mask(
@@ -330,8 +324,8 @@ def suggest_options(place: DataSource, wanted: Pairs) -> str:
     return ""
 
 
-def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Size | None) -> Pixels:
-    """Read the labels of a mask file; with a table, (256,), translate them."""
+def read_mask_file(place: DataSource, path: Path, table: Pixels, size: Size | None) -> Pixels:
+    """Read the labels of a mask file, and translate them by a table, (256,)."""
 
     def note(what: str) -> None:
         place.tally.add("mask", what, place.format_name(path))
@@ -342,14 +336,12 @@ def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Si
     if path.suffix.lower() in LOSSY_SUFFIXES:
         place.lossy.add(place.format_name(path))
     large = find_large_label(place.class_map)
-    labels = read_mask(path, place.colours, size, note=note, large=large, note_palette=note_palette)
-    return labels if table is None else table[labels]
+    return table[read_mask(path, place.colours, size, note=note, large=large, note_palette=note_palette)]
 
 
 def find_manifest(place: DataSource) -> FormatLayout | None:
     """Find a CSV with the columns image and mask: manifest.csv, or another in the root."""
-    every = place.files if place.entry is None else (place.entry,)
-    tables = [path for path in every if path.parent == place.root and path.suffix.lower() == ".csv"]
+    tables = [path for path in place.candidates if path.parent == place.root and path.suffix.lower() == ".csv"]
     if place.entry is None:
         tables = [path for path in tables if {"image", "mask"} <= {*read_header(path)}]
     if not tables:
@@ -364,14 +356,15 @@ def _read_manifest(place: DataSource, path: Path) -> ReadResult:
     rows: list[tuple[Path, Path, SplitAssignment]] = []
     for line, row in read_table_rows(path, where, ("image", "mask"), place.problems) or ():
         at = f"{where}: line {line}"
-        image, mask = (find_image(place, row[key].strip(), [path.parent], f"{at}: {key}") for key in ("image", "mask"))
+        near, keys = [path.parent], ("image", "mask")
+        image, mask = (find_image(place, row[key].strip(), near, f"{at}: {key}", place.problems) for key in keys)
         side = parse_assignment(row, at, place.problems)
         if image and mask and side is not None:
             rows.append((image, mask, side))
     stems = make_unique_stems(place, [image for image, _, _ in rows])
     samples = []
     for (image, mask, side), stem in zip(rows, stems, strict=True):
-        read = partial(read_mask_file, place, mask, None)
+        read = partial(read_mask_file, place, mask, AS_STORED)
         samples.append(Sample(stem, place.format_name(image), (image,), read, place.format_name(mask), side))
     return ReadResult(drop_repeated(place, samples), place.names, place=where, mask_place=where)
 

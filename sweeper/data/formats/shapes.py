@@ -107,19 +107,18 @@ def note_boxes(place: DataSource, where: str, shapes: Sequence[Shape]) -> None:
 
 
 def make_shapes_result(
-    place: DataSource, drawings: Sequence[ImageShapes], words: ClassNames | None, where: str, way: Way
+    place: DataSource, drawings: Sequence[ImageShapes], words: ClassNames, where: str, way: Way
 ) -> ReadResult:
     """Return the samples of drawings, and their classes.
 
     Args:
         place: the data source.
         drawings: one for each image.
-        words: classes of their labels; None = faulty.
+        words: classes of their labels.
         where: the annotation files, for messages about all of them.
         way: how shapes are drawn.
     """
     stems = make_unique_stems(place, [drawing.path for drawing in drawings])
-    numbers = words or ClassNames((), {}, 0)
     if _are_fractions(drawings):
         place.problems.append(
             f"{where}: coordinates must be in pixels, found only numbers from 0 to 1: if they are fractions of the "
@@ -130,7 +129,7 @@ def make_shapes_result(
             stem,
             drawing.source + " (imageData)" if drawing.inside else place.format_name(drawing.path),
             (drawing.inside or drawing.path,),
-            partial(_draw_mask, place, drawing, numbers, way),
+            partial(_draw_mask, place, drawing, words, way),
             drawing.source,
             drawing.side,
             drawing.size is not None,
@@ -138,8 +137,7 @@ def make_shapes_result(
         for drawing, stem in zip(drawings, stems, strict=True)
     ]
     note_unused(place, [drawing.path for drawing in drawings if drawing.inside is None])
-    names = None if words is None else words.names
-    return ReadResult(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
+    return ReadResult(drop_repeated(place, samples), words.names or None, indices=True, place=where, mask_place=where)
 
 
 def _are_fractions(drawings: Sequence[ImageShapes]) -> bool:
@@ -214,16 +212,12 @@ def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Siz
 
 def find_point_fault(points: Points, size: Size) -> str | None:
     """Return why points cannot be in an image of this (height, width): rule and value found; else None."""
-    height, width = size
-    if not np.isfinite(points).all():
-        return "coordinates must be finite, found NaN or infinity"
-    if np.abs(points).max() > MAX_SIDES_AWAY * max(height, width):
-        return f"must be near the image of {width}×{height}, found a coordinate {np.abs(points).max():.6g}"
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    if left > width or top > height or right < 0 or bottom < 0:
-        range_text = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
-        return f"must be in the image of {width}×{height}, found {range_text}"
-    return None
+    is_near = np.abs(points).max() <= MAX_SIDES_AWAY * max(size)  # not of NaN
+    if is_near and left <= size[1] and top <= size[0] and right >= 0 and bottom >= 0:
+        return None
+    found = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
+    return f"must be in the image of {size[1]}×{size[0]}, found {found}"
 
 
 def _is_outside(points: Points, size: Size) -> bool:

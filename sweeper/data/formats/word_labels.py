@@ -18,6 +18,7 @@ class ClassNames(NamedTuple):
     """Class names, and the label of each word in the annotations."""
 
     names: tuple[str, ...]
+    """In index order; empty if they are faulty."""
     numbers: dict[str, int]
     background: int
     """Label of pixels without an annotation."""
@@ -30,8 +31,8 @@ def list_objects(names: Sequence[str]) -> tuple[str, ...]:
 
 def number_words(
     place: DataSource, ordered: Sequence[str], occurring: Collection[str], where: str, listed_in: str = "classes.txt"
-) -> ClassNames | None:
-    """Return class names and the label of each word; None, and a problem, if there are too few or too many.
+) -> ClassNames:
+    """Return class names and the label of each word; none, and a problem, if there are too few or too many.
 
     Args:
         place: with the names of `classes.txt`, if any, which set the order.
@@ -51,7 +52,7 @@ def number_words(
                 f"{where}: there must be 1 to {most - 1} labels besides the background, found {len(names) - 1}; "
                 "write classes.txt"
             )
-        return None
+        return ClassNames((), {}, 0)
     background = _find_background_index(place, names, words) if place.classes else 0
     numbers = {word: background for word in occurring if is_background(word)}
     numbers |= {word: IGNORE for word in occurring if is_ignored(word)}

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator
 
 from sweeper.core.records import SplitName
 from sweeper.core.text import format_count
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
-from sweeper.data.formats.annotation_files import find_image
+from sweeper.data.formats.annotation_files import explain_fault, find_image
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
 from sweeper.data.formats.word_labels import number_words
@@ -31,6 +32,25 @@ _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _BEYOND = 2
 """Largest valid coordinate; larger ones are no fractions of the image's size, those above 1 are cut off at its edge."""
+
+
+def _list_entries(value: Any) -> Any:
+    return value if isinstance(value, list) else [value] * (value is not None)
+
+
+_Entries = Annotated[list[str], BeforeValidator(_list_entries)]
+
+
+class YoloData(BaseModel):
+    """Content of data.yaml: names, or names of numbers, and folders or lists of images."""
+
+    names: dict[Any, Any] | list[Any]
+    path: Any = None
+    train: _Entries = []
+    val: _Entries = []
+    valid: _Entries = []
+    test: _Entries = []
+    kpt_shape: Any = None
 
 
 def find_yolo(place: DataSource) -> FormatLayout | None:
@@ -57,17 +77,18 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     text = read_text(path, place.problems, place.format_name(path), MAX_BYTES)
     if text is None:
         return nothing
-    data = parse_yaml(text, faults)
-    listed = data.get("names") if isinstance(data, dict) else None
-    if not faults and not isinstance(listed, dict | list):
-        faults.append("must hold `train` and a list of `names`, found another; see docs/formats.md")
-    elif "kpt_shape" in (data or ()):
+    content, data = parse_yaml(text, faults), YoloData(names=[])
+    try:
+        data = YoloData.model_validate(content)
+    except ValueError as error:
+        faults = faults or [explain_fault(error)]
+    if data.kpt_shape is not None:
         faults.append("`kpt_shape` says that lines hold key points, which are no outlines; export it as YOLO-seg")
     for fault in faults:
         place.add_problem(path, fault)
     if faults:
         return nothing
-    pairs = listed.items() if isinstance(listed, dict) else enumerate(listed or ())
+    pairs = data.names.items() if isinstance(data.names, dict) else enumerate(data.names)
     names = check_numbered_names(f"{place.format_name(path)}: names", pairs, place.problems, MAX_CLASSES - 1)
     if names is None:
         return nothing
@@ -75,7 +96,7 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     splits: dict[Path, SplitName] = {}
     repeated: dict[tuple[SplitName, SplitName], list[str]] = {}
     for key, split in _KEYS.items():
-        for image in _list_images(place, path, data, key):
+        for image in _list_images(place, path, str(data.path or ""), key, getattr(data, key)):
             if (first := splits.setdefault(image, split)) != split:
                 repeated.setdefault((first, split), []).append(place.format_name(image))
     for (first, second), images in repeated.items():
@@ -95,17 +116,12 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     return make_shapes_result(place, drawings, words, place.format_name(path), "large first")
 
 
-def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
-    """Yield the images of one key, which is a folder, a text file that lists images, or a list of these."""
-    raw = data.get(key)
-    for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
-        if not isinstance(entry, str) or "\0" in entry:
-            place.add_problem(path, f"{key}: must be a folder or a list, found {str(entry)[:80]!r}")
-            continue
-        target = _resolve_target(place, path, data, entry)
+def _list_images(place: DataSource, path: Path, base: str, key: str, entries: Sequence[str]) -> Iterator[Path]:
+    """Yield the images of one key, whose entries are folders, or text files that list images."""
+    for entry in entries:
+        target = _resolve_target(place, [path.parent / base, path.parent], entry)
         if target is None:
-            shown = entry[:200]
-            place.add_problem(path, f"{key}: must be a folder or list in here, found {shown}; copy it")
+            place.add_problem(path, f"{key}: must be a folder or list in here, found {entry[:200]}; copy it")
         elif target.is_dir():
             files = (file for file in place.files if file.is_relative_to(target))
             yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -113,23 +129,20 @@ def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) 
             yield from _read_image_list(place, target)
 
 
-def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: str) -> Path | None:
+def _resolve_target(place: DataSource, folders: Sequence[Path], entry: str) -> Path | None:
     """Return the target of an entry in data.yaml.
 
     Exporters write `../train/images` for a folder next to the file, and a path of their machine, whose end counts.
     """
-    base = data.get("path")
-    folders = [path.parent / base] if isinstance(base, str) and base and "\0" not in base else []
     plain = entry.replace("\\", "/")
     parts = [part for part in PurePosixPath(plain).parts if part not in ("..", "/")]
     ends = len(parts) if re.match(r"/|[A-Za-z]:/", plain) else 1
-    for folder in (*folders, path.parent):
-        for name in (plain, *("/".join(parts[begin:]) for begin in range(ends))):
-            below = os.path.relpath(folder / name, place.root)
-            with suppress(OSError):  # a name that is too long
-                target = None if below.startswith("..") else place.find_file(place.root / below)
-                if target is not None and (target.suffix == ".txt" or target.is_dir()):
-                    return target
+    names = [plain, *("/".join(parts[begin:]) for begin in range(ends))]
+    for below in (os.path.relpath(folder / name, place.root) for folder in folders for name in names):
+        with suppress(OSError, ValueError):  # a name that is too long, or has a zero
+            target = None if below.startswith("..") else place.find_file(place.root / below)
+            if target is not None and (target.suffix == ".txt" or target.is_dir()):
+                return target
     return None
 
 
@@ -138,7 +151,7 @@ def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
     for number, line in enumerate(place.read_lines(path), 1):
         if line.strip():
             near = (path.parent, place.root)
-            image = find_image(place, line.strip(), near, f"{place.format_name(path)}: line {number}")
+            image = find_image(place, line.strip(), near, f"{place.format_name(path)}: line {number}", place.problems)
             if image is not None:
                 yield image
 

@@ -48,23 +48,17 @@ def compute_class_shares(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
 def explain_impossible(canvas: SceneCanvas) -> list[str]:
     """Return the reasons why such images cannot be drawn; [] if they can."""
     fewest = float(compute_class_shares(canvas).min()) * canvas.size**2
-    problems = []
-    if fewest < 4:
-        problems.append(
-            f"every class must have 4 pixels in an image, found {fewest:.2g} for the rarest; raise foreground or "
-            "size, or lower classes or ratio"
-        )
-    if canvas.object * np.sqrt(canvas.elongation) > canvas.size:
-        problems.append(
-            f"objects must fit the image of {canvas.size} pixels, found a length of "
-            f"{canvas.object * np.sqrt(canvas.elongation):.0f}; lower object or elongation, or raise size"
-        )
-    if canvas.object / np.sqrt(canvas.elongation) < 1:
-        problems.append(
-            f"objects must be a pixel wide, found {canvas.object / np.sqrt(canvas.elongation):.2g}; raise object or "
-            "lower elongation"
-        )
-    return problems
+    length, width = canvas.object * np.sqrt(canvas.elongation), canvas.object / np.sqrt(canvas.elongation)
+    limits = (
+        ("pixels of the rarest class in an image must be", fewest, 4, canvas.size**2),
+        ("the length of objects must be", length, 1, canvas.size),
+        ("the width of objects must be", width, 1, length),
+    )
+    return [
+        f"{rule} {low} to {high:.3g}, found {value:.3g}; change foreground, size, classes, ratio, object or elongation"
+        for rule, value, low, high in limits
+        if not low <= value <= high
+    ]
 
 
 def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:

@@ -1,0 +1,147 @@
+"""Infer which classes the masks of a whole set have: what their numbers mean, and what a class map makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from sweeper.core.records import IGNORE
+from sweeper.data.class_map import MappedClasses, find_covered_labels, list_spans, map_classes
+from sweeper.data.class_words import list_unnamed_labels, make_class_names, put_background_first
+from sweeper.data.decode import NO_DATA
+from sweeper.data.formats.base import DataSource, ReadResult
+from sweeper.data.label_values import (
+    AS_STORED,
+    MIN_OBJECT_NUMBERS,
+    OBJECTS_STEP,
+    READ,
+    Counts,
+    MaskNumbers,
+    infer_meaning,
+    number_objects,
+)
+from sweeper.data.store import Pixels, StoreWriter
+
+MOST_SHARED = 0.01
+"""Share of the classes' pixels that may have several, if the user does not say what they are."""
+
+
+def infer_classes(
+    place: DataSource, reading: ReadResult, counts: Counts, files: Sequence[str], writer: StoreWriter
+) -> MappedClasses | None:
+    """Return the classes' names, and the label of each number in masks, (256,); None, and problems, if it has none.
+
+    The numbers have these counts, (n, 256); the writer has the images, if there was no problem yet.
+    """
+    names, table = reading.classes, AS_STORED
+    if place.planes:
+        names = ("background", *place.planes)
+    else:
+        found = _infer_numbers(place, reading, counts, files, writer)
+        if found is None:
+            return None
+        table, counts = found, _move_label_counts(counts, found)
+    if place.class_map:
+        mapped = map_classes(
+            place.class_map, names, counts, files, problems=place.problems, has_planes=bool(place.planes)
+        )
+        if mapped is None:
+            return None
+        place.notes.append(mapped.line)
+        names, table = mapped.names, mapped.table[table]
+        if mapped.has_planes:
+            return mapped._replace(table=table)
+        counts = _move_label_counts(counts, mapped.table)
+    elif place.planes:
+        place.problems += list_flat_classes(reading, place.planes, counts[:, 1:].sum(axis=0), 0)
+        return MappedClasses(place.planes, table, "", has_planes=True)
+    highest = np.flatnonzero(counts[:, :IGNORE].any(axis=0)).max(initial=0)
+    names, moved = put_background_first(names or make_class_names(int(highest) + 1), place.notes)
+    _check_labels(place, reading.mask_place, _move_label_counts(counts, moved), names, files)
+    return MappedClasses(names, moved[table], "", has_planes=False)
+
+
+def _infer_numbers(
+    place: DataSource, reading: ReadResult, counts: Counts, files: Sequence[str], writer: StoreWriter
+) -> Pixels | None:
+    """Return the label of each number in masks, (256,); None, and a problem, if it has none."""
+    is_known = reading.indices or place.tally.has_warning("mask", NO_DATA)
+    meaning = infer_meaning(
+        MaskNumbers(
+            counts,
+            files,
+            reading.mask_place,
+            sorted(place.lossy),
+            is_known=is_known or (IGNORE, IGNORE) in list_spans(place.class_map),
+            is_named=reading.classes is not None or bool(place.class_map),
+            may_be_binary=len(reading.classes or ()) <= 2,
+        )
+    )
+    covered = find_covered_labels(place.class_map)
+    table = np.where(covered, AS_STORED, meaning.labels)
+    faults: list[str] = []
+    if not place.class_map and not place.problems:
+        faults = _find_objects(place, reading, _move_label_counts(counts, table), writer)
+    if meaning.score >= READ:
+        place.notes += filter(None, [meaning.sentence])
+    elif not faults and not covered.any():
+        faults = [meaning.sentence]
+    place.problems += faults
+    return None if faults else table
+
+
+def check_overlaps(place: DataSource, reading: ReadResult) -> None:
+    """Add the problem of classes that overlap, where the user did not say what pixels of several of them are."""
+    shared, covered = np.sum([(0, 0), *place.overlaps], axis=0)
+    if place.overlap is None and shared > MOST_SHARED * covered:
+        problem = (
+            f"{reading.mask_place}: classes must hardly overlap, found {100 * shared / covered:.2g} % of their pixels "
+            "in several; `echo 'overlap: keep' > overlap.yaml`, then --class-map overlap.yaml keeps all classes of a "
+            "pixel, `overlap: flatten` one"
+        )
+        ways = filter(None, (problem, place.describe_way_out()))
+        place.problems.append("; or, if these are drawings of the same, ".join(ways))
+
+
+def list_flat_classes(reading: ReadResult, names: Sequence[str], pixels: Iterable[int], labelled: int) -> Iterator[str]:
+    """Yield the problem of each class of a multi-label set with none or all of the labelled pixels."""
+    for name, count in zip(names, pixels, strict=False):
+        if count in (0, labelled):
+            rule = f"{reading.mask_place}: a class must have some of the pixels, found one with none or all"
+            yield f"{rule}, {name}; leave it out, or add images"
+
+
+def _find_objects(place: DataSource, reading: ReadResult, counts: Counts, writer: StoreWriter) -> list[str]:
+    """Return the problem of masks that number their objects; note a few numbers, which may be classes."""
+    has_unnamed = counts[:, len(reading.classes or ()) : IGNORE].any()
+    highest = number_objects(counts, writer.finish()) if has_unnamed else 0
+    line = (
+        f"{reading.mask_place}: numbers must be classes, found 1 to {highest}, which look like objects that are "
+        "numbered in each image (each is connected, and neither look nor place follows from it); "
+        f"{OBJECTS_STEP}; where they are classes, name them in classes.txt, one a line"
+    )
+    if highest >= MIN_OBJECT_NUMBERS:
+        return [line]
+    place.notes += [line] if highest else []
+    return []
+
+
+def _check_labels(place: DataSource, where: str, counts: Counts, names: Sequence[str], files: Sequence[str]) -> None:
+    """Add a problem of labels, (n, 256), that are beyond the names; without problems, one if fewer than two occur."""
+    place.problems += list_unnamed_labels(counts, files, names)
+    if counts[:, :IGNORE].any(axis=0).sum() < 2 and not place.problems:  # else these may be the cause
+        found = ", ".join(map(str, np.flatnonzero(counts.any(axis=0))))
+        problem = (
+            f"{where}: at least two classes must occur, found label {found} alone (255 is ignored, unless a class map "
+            "says `foreground: 255`); add images that show another"
+        )
+        place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
+
+
+def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
+    """Return the pixels of each label, (n, 256), after replacing each label by that of `table`."""
+    moved = np.zeros_like(counts)
+    for old, new in enumerate(table):
+        moved[:, new] += counts[:, old]
+    return moved
