@@ -65,7 +65,7 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
     problems: list[str] = []
     content: Any = {}
     if path.suffix.lower() == ".csv":
-        for _, row in read_table_rows(path, "(table)", ("label", "class"), problems) or ():
+        for _, row in read_table_rows(path, "(table)", ("label", "class"), problems):
             content.setdefault(row["class"], []).append(row["label"])
     else:
         content = read_yaml(path, problems, as_written=True)
@@ -136,7 +136,7 @@ def find_large_label(class_map: ClassMap) -> tuple[int, int] | None:
 
 def map_classes(
     class_map: ClassMap,
-    declared: tuple[str, ...] | None,
+    declared: tuple[str, ...],
     counts: npt.NDArray[np.int64],
     files: Sequence[str],
     *,
@@ -147,7 +147,7 @@ def map_classes(
 
     Args:
         class_map: as returned by `read_class_map`.
-        declared: names of the classes 0…C−1 before mapping; None = not declared.
+        declared: names of the classes 0…C−1 before mapping; none = not declared.
         counts: pixels of each label in each mask, (n, 256).
         files: names of the masks, for messages.
         problems: receives names and labels that do not exist, and labels that are no class.
@@ -158,15 +158,15 @@ def map_classes(
     """
     before = len(problems)
     used = {int(label) for label in np.flatnonzero(counts.any(axis=0))}
-    occurs = used | {*range(len(declared or ()))}
+    occurs = used | {*range(len(declared))}
     existing = occurs - {IGNORE}
-    names = declared or ((_BACKGROUND, "foreground") if max(existing, default=0) <= 1 else None)
+    names = declared or ((_BACKGROUND, "foreground") if max(existing, default=0) <= 1 else ())
     groups = {
         name: [*dict.fromkeys(_resolve_labels(name, texts, names, problems))] for name, texts in class_map.items()
     }
     others = sorted({*range(1, IGNORE)}.difference(*groups.values()))
     for name, texts in class_map.items():
-        if _ANY in texts and _ANY not in (names or ()):
+        if _ANY in texts and _ANY not in names:
             groups[name] += others
     owners = defaultdict[int, list[str]](list)
     for name, labels in groups.items():
@@ -179,8 +179,8 @@ def map_classes(
                 f"are {abbreviate([str(label) for label in sorted(occurs)], 12)}"
             )
     unnamed = {label: f"class_{label}" for label in existing} | {0: _BACKGROUND}
-    kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(existing - owners.keys())}
-    if declared is not None:
+    kept = {label: (unnamed | dict(enumerate(declared)))[label] for label in sorted(existing - owners.keys())}
+    if declared:
         problems += list_unnamed_labels(counts, files, declared, owners)
     problems += [
         f"--class-map: {name}: is the name of class {label} too, which the map does not take; add {label} to its list, "
@@ -198,18 +198,18 @@ def map_classes(
     return None
 
 
-def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
+def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str], problems: list[str]) -> list[int]:
     """Return the labels that a list of labels and names refers to."""
     labels = []
     for text in texts:
         span = _parse_span(text)
-        if names is not None and text in names and not text.isdecimal():
+        if text in names and not text.isdecimal():
             labels.append(names.index(text))
         elif span is not None:
             labels += range(span[0], min(span[1], IGNORE) + 1)
         elif text != _ANY:
             where, hint = "there is no classes.txt, so that labels are numbers", ""
-            if names is not None:
+            if names:
                 where, hint = f"classes are {abbreviate(names, 12)}", suggest_correction(text, names)
             problems.append(f"--class-map: {name}: no class is called {text!r}{hint}; {where}")
     return labels

@@ -56,8 +56,9 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
         declared: names of `classes.txt`, which set the class order; every name of the map must be among them.
         problems: receives the faults.
     """
+    before = len(problems)
     lines = _read_lines(path, problems)
-    if lines is None:
+    if len(problems) > before:
         return None
     faults: list[str] = []
     entries: dict[int, str] = {}
@@ -91,15 +92,12 @@ def is_colour_table(path: Path) -> bool:
     return len(names) > 3 and sorted(name[0] for name in names if name in _RGB) == ["b", "g", "r"]
 
 
-def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
-    """Return the numbered lines of a map, rows of a table as `name:r,g,b`; None, and a problem, if unreadable."""
+def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:
+    """Return the numbered lines of a map, rows of a table as `name:r,g,b`; none, and a problem, if unreadable."""
     if not is_colour_table(path):
-        if (text := read_text(path, problems)) is None:
-            return None
-        return [pair for pair in enumerate(text.splitlines(), 1) if not re.match(r"\s*(#|$)", pair[1])]
+        lines = (read_text(path, problems) or "").splitlines()
+        return [pair for pair in enumerate(lines, 1) if not re.match(r"\s*(#|$)", pair[1])]
     rows = read_table_rows(path, path.name, (), problems)
-    if rows is None:
-        return None
     header = read_header(path)
     rgb = sorted((column for column in header if column in _RGB), reverse=True)
     others = [column for column in header if column not in _RGB]

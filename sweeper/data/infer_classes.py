@@ -58,7 +58,7 @@ def infer_classes(
         return MappedClasses(place.planes, table, "", has_planes=True)
     highest = np.flatnonzero(counts[:, :IGNORE].any(axis=0)).max(initial=0)
     names, moved = put_background_first(names or make_class_names(int(highest) + 1), place.notes)
-    _check_labels(place, reading.mask_place, _move_label_counts(counts, moved), names, files)
+    _check_labels(place, reading.place, _move_label_counts(counts, moved), names, files)
     return MappedClasses(names, moved[table], "", has_planes=False)
 
 
@@ -71,11 +71,11 @@ def _infer_numbers(
         MaskNumbers(
             counts,
             files,
-            reading.mask_place,
+            reading.place,
             sorted(place.lossy),
             is_known=is_known or (IGNORE, IGNORE) in list_spans(place.class_map),
-            is_named=reading.classes is not None or bool(place.class_map),
-            may_be_binary=len(reading.classes or ()) <= 2,
+            is_named=bool(reading.classes or place.class_map),
+            may_be_binary=len(reading.classes) <= 2,
         )
     )
     covered = find_covered_labels(place.class_map)
@@ -96,7 +96,7 @@ def check_overlaps(place: DataSource, reading: ReadResult) -> None:
     shared, covered = np.sum([(0, 0), *place.overlaps], axis=0)
     if place.overlap is None and shared > MOST_SHARED * covered:
         problem = (
-            f"{reading.mask_place}: classes must hardly overlap, found {100 * shared / covered:.2g} % of their pixels "
+            f"{reading.place}: classes must hardly overlap, found {100 * shared / covered:.2g} % of their pixels "
             "in several; `echo 'overlap: keep' > overlap.yaml`, then --class-map overlap.yaml keeps all classes of a "
             "pixel, `overlap: flatten` one"
         )
@@ -108,16 +108,16 @@ def list_flat_classes(reading: ReadResult, names: Sequence[str], pixels: Iterabl
     """Yield the problem of each class of a multi-label set with none or all of the labelled pixels."""
     for name, count in zip(names, pixels, strict=False):
         if count in (0, labelled):
-            rule = f"{reading.mask_place}: a class must have some of the pixels, found one with none or all"
+            rule = f"{reading.place}: a class must have some of the pixels, found one with none or all"
             yield f"{rule}, {name}; leave it out, or add images"
 
 
 def _find_objects(place: DataSource, reading: ReadResult, counts: Counts, writer: StoreWriter) -> list[str]:
     """Return the problem of masks that number their objects; note a few numbers, which may be classes."""
-    has_unnamed = counts[:, len(reading.classes or ()) : IGNORE].any()
+    has_unnamed = counts[:, len(reading.classes) : IGNORE].any()
     highest = number_objects(counts, writer.finish()) if has_unnamed else 0
     line = (
-        f"{reading.mask_place}: numbers must be classes, found 1 to {highest}, which look like objects that are "
+        f"{reading.place}: numbers must be classes, found 1 to {highest}, which look like objects that are "
         "numbered in each image (each is connected, and neither look nor place follows from it); "
         f"{OBJECTS_STEP}; where they are classes, name them in classes.txt, one a line"
     )

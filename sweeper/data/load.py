@@ -174,9 +174,7 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick) ->
 def _read_numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
     """Return the class names by their numbers in the masks; None, and a problem, if the tables are invalid."""
     rows = [
-        row
-        for path in tables
-        for _, row in read_table_rows(path, place.format_name(path), _NUMBERED, place.problems) or ()
+        row for path in tables for _, row in read_table_rows(path, place.format_name(path), _NUMBERED, place.problems)
     ]
     number_at, name_at = _NUMBERED
     return check_numbered_names(NUMBERED, ((row[number_at], row[name_at]) for row in rows), place.problems)

@@ -57,13 +57,7 @@ def read_dataset(
     names_are_wrong = bool(problems)  # classes.txt or the map of colours is faulty: labels cannot be judged
     reading = read()
     samples = reading.samples
-    if not (samples or place.patterns or reading.indices) and (export := recognise_export(place)) is not None:
-        raise DataError(place.title, [export])
-    problems.extend(
-        f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
-        for sample in samples
-        if not all(map(is_unicode, (sample.stem, *map(str, sample.sources))))
-    )
+    _check_samples(place, reading)
     sides, grouped_by = assign_images(place, reading)
     kinds = _read_kinds(samples)
     channels, dtype = _choose_form(samples, kinds, place)
@@ -76,7 +70,7 @@ def read_dataset(
         check_overlaps(place, reading)
         classes: MappedClasses | None = None
         # Else the first fault would cause a second one.
-        if used and not names_are_wrong and (reading.classes is not None or len(used) == len(samples)):
+        if used and not names_are_wrong and (reading.classes or len(used) == len(samples)):
             classes = infer_classes(place, reading, counts, [sample.mask_name for sample in used], writer)
         if sound < MIN_IMAGES:
             _report_too_few(place, reading, sound)
@@ -102,6 +96,18 @@ def read_dataset(
         counted = dataset.count_class_pixels(), dataset.count_labelled_pixels()
         DataError.refuse(place.title, [*list_flat_classes(reading, dataset.classes, *counted)])
     return dataset.model_copy(update={"grouped_by": grouped_by})
+
+
+def _check_samples(place: DataSource, reading: ReadResult) -> None:
+    """Refuse another tool's export; add the problem of each name that is no Unicode."""
+    is_empty = not (reading.samples or place.patterns or reading.indices)
+    if is_empty and (export := recognise_export(place)) is not None:
+        raise DataError(place.title, [export])
+    place.problems.extend(
+        f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
+        for sample in reading.samples
+        if not all(map(is_unicode, (sample.stem, *map(str, sample.sources))))
+    )
 
 
 def _report_too_few(place: DataSource, reading: ReadResult, sound: int) -> None:

@@ -127,9 +127,8 @@ class PixelStore:
         The system may keep the pages in its cache.
         """
         for view in (self._images, self._masks):
-            mapped = getattr(view.base, "_mmap", None)
-            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-                mapped.madvise(mmap.MADV_DONTNEED)
+            if hasattr(mmap, "MADV_DONTNEED"):
+                view.base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]
 
     def walk_indices(self) -> Iterator[int]:
         """Yield each index, for a pass through a large set; memory of earlier images is released now and then."""

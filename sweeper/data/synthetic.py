@@ -220,8 +220,6 @@ def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
     """
     canvas = scenes.canvas
     drawn = SCENES[scenes.scene].draw(np.random.default_rng([canvas.seed, index]), canvas)
-    if not canvas.shift and not canvas.missing:
-        return drawn
     rng = np.random.default_rng([canvas.seed, index, 1])
     layers = list_layers(drawn.mask, scenes.planes)
     spoiled = [spoil_labels(rng, layer, canvas.shift, canvas.missing) for layer in layers]

@@ -186,8 +186,8 @@ def read_header(path: Path) -> tuple[str, ...]:
 
 def read_table_rows(
     path: Path, where: str, columns: Sequence[str], problems: list[str]
-) -> list[tuple[int, dict[str, str]]] | None:
-    """Return line number and cells by column (in lower case) of each row; None, and a problem, if invalid.
+) -> list[tuple[int, dict[str, str]]]:
+    """Return line number and cells by column (in lower case) of each row; none, and a problem, if invalid.
 
     Args:
         path: the file.
@@ -197,7 +197,7 @@ def read_table_rows(
     """
     text = read_text(path, problems, where)
     if text is None:
-        return None
+        return []
     try:
         table = parse_table(text)
         names = [name.casefold() for name in table.names]
@@ -206,7 +206,7 @@ def read_table_rows(
             raise TableError(f"must have the columns {' and '.join(columns)}, each once, found {columns_text}")
     except TableError as error:
         problems.append(f"{where}: {error}; correct it, or save it again as CSV with commas")
-        return None
+        return []
     return [(line, dict(zip(names, cells, strict=True))) for line, cells in table.rows]
 
 
@@ -232,9 +232,9 @@ def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> d
     `stems` must have one row, and every row a stem. A stem that looks like a formula may have a leading apostrophe, as
     reports write it.
     """
-    where = path.name
+    where, before = path.name, len(problems)
     rows = read_table_rows(path, where, ("stem", "split"), problems)
-    if rows is None:
+    if len(problems) > before:
         return {}
     sides: dict[str, SplitAssignment] = {}
     seen: set[str] = set()

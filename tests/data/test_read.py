@@ -111,7 +111,7 @@ def test_all_faults_of_a_data_set_are_listed_at_once(tmp_path):
         "masks/f.png: labels must be below 2 (the classes in classes.txt), 255 (ignore) or in the class map, found 5",
         "masks/g.png: a mask has one image, found images/g.bmp, images/g.png",
         "masks/h.png: has no image",
-        "images/: at least 3 usable images",  # only i is sound
+        "masks/: at least 3 usable images",  # only i is sound
     ):
         assert sum(problem.startswith(words) for problem in problems) == 1, words
     assert len(problems) == 10 and any("0 bytes" in problem for problem in problems)

@@ -64,14 +64,12 @@ class ReadResult:
     """Result of a reader."""
 
     samples: list[Sample]
-    classes: tuple[str, ...] | None = None
-    """Class names in index order; None = made from the labels that occur."""
+    classes: tuple[str, ...] = ()
+    """Class names in index order; none = made from the labels that occur."""
     indices: bool = False
     """Whether masks are known to hold class indices and 255 for ignore, so that the rule of 255 does not apply."""
     place: str = ""
-    """Place of the images and labels, for messages about the whole set: `images/`."""
-    mask_place: str = ""
-    """Place of the labels: `masks/`."""
+    """Place of the labels, for messages about the whole set: `masks/`."""
 
 
 class WarningCounter:
@@ -201,9 +199,9 @@ class DataSource:
         return dict(by_name)
 
     @property
-    def names(self) -> tuple[str, ...] | None:
-        """Class names from `classes.txt`, else from the map of colours; None without either."""
-        return self.classes or (self.colours.names if self.colours else None)
+    def names(self) -> tuple[str, ...]:
+        """Class names from `classes.txt`, else from the map of colours; none without either."""
+        return self.classes or (self.colours.names if self.colours else ())
 
     @property
     def name_of_set(self) -> str:

@@ -74,7 +74,7 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
     samples, _ = pair_files(
         place, images.files, masks.files, find_masks(images, masks), split_by_folder, table=table, named=True
     )
-    return ReadResult(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
+    return ReadResult(samples, names, indices=True, place=_MASKS[kind])
 
 
 def _has_labels(one: PatternMatch, table: Pixels) -> bool:
@@ -86,10 +86,10 @@ def _has_labels(one: PatternMatch, table: Pixels) -> bool:
 
 def _read_meaning(
     place: DataSource, masks: Sequence[PatternMatch], *, train_ids: bool
-) -> tuple[Pixels, tuple[str, ...] | None]:
+) -> tuple[Pixels, tuple[str, ...]]:
     """Return the label of each number in masks, (256,), and the class names."""
-    if place.classes is not None or not all(_OWN.fullmatch(one.stem) for one in masks):
-        return AS_STORED, place.classes
+    if place.classes or not all(_OWN.fullmatch(one.stem) for one in masks):
+        return AS_STORED, place.classes or ()
     if train_ids:
         return AS_STORED, NAMES
     highest = 0
@@ -98,7 +98,7 @@ def _read_meaning(
             mask = read_mask(one.path)
             highest = max(highest, int(mask[mask != IGNORE].max(initial=0)))
     if not LABEL_IDS[0] <= highest <= LABEL_IDS[-1]:
-        return AS_STORED, None
+        return AS_STORED, ()
     place.notes.append(
         "Label ids are read as Cityscapes' own and become its 19 train ids; write classes.txt where they are not."
     )

@@ -131,8 +131,7 @@ def _list_files(place: DataSource, sides: Sides) -> tuple[list[PatternMatch], li
 
 def _read_sides(place: DataSource, sides: Sides, rivals: Sequence[Sides]) -> ReadResult:
     """Read the images and masks of a hypothesis, paired by names, without opening any; rivals are reported."""
-    at, other = describe_sides(sides.matched, sides.masks)
-    result = ReadResult([], None, place=f"{at}/", mask_place=f"{other}/")
+    result = ReadResult([], place=f"{describe_sides(sides.matched, sides.masks)[1]}/")
     images, masks = _list_files(place, sides)
     counts = Counter(below for below, _ in place.listing)
     for one in (one for one in (*images, *masks) if counts[one.below] > 1):

@@ -62,9 +62,7 @@ def _read_nnunet(place: DataSource, path: Path) -> ReadResult:
             for sample in samples
             if len(sample.sources) < most
         )
-    return ReadResult(
-        drop_repeated(place, samples), place.classes or names, indices=True, place="imagesTr/", mask_place="labelsTr/"
-    )
+    return ReadResult(drop_repeated(place, samples), place.classes or names or (), indices=True, place="labelsTr/")
 
 
 def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:

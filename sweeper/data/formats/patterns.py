@@ -79,8 +79,7 @@ def _get_patterns(place: DataSource) -> tuple[FilePattern, FilePattern]:
 def _read_patterns(place: DataSource) -> ReadResult:
     """List and pair the files that match the user's patterns, without opening any."""
     images, masks = _get_patterns(place)
-    where = f"--images {images.text}"
-    reading = ReadResult([], None, place=where, mask_place=f"--masks {masks.text}")
+    reading = ReadResult([], place=f"--masks {masks.text}")
     if not (masks.has_stem or masks.folders or has_wildcards(masks.text)):
         place.problems.append(
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
@@ -354,7 +353,7 @@ def _read_manifest(place: DataSource, path: Path) -> ReadResult:
     """Read image, mask and side of each row; faults become problems."""
     where = place.format_name(path)
     rows: list[tuple[Path, Path, SplitAssignment]] = []
-    for line, row in read_table_rows(path, where, ("image", "mask"), place.problems) or ():
+    for line, row in read_table_rows(path, where, ("image", "mask"), place.problems):
         at = f"{where}: line {line}"
         near, keys = [path.parent], ("image", "mask")
         image, mask = (find_image(place, row[key].strip(), near, f"{at}: {key}", place.problems) for key in keys)
@@ -366,7 +365,7 @@ def _read_manifest(place: DataSource, path: Path) -> ReadResult:
     for (image, mask, side), stem in zip(rows, stems, strict=True):
         read = partial(read_mask_file, place, mask, AS_STORED)
         samples.append(Sample(stem, place.format_name(image), (image,), read, place.format_name(mask), side))
-    return ReadResult(drop_repeated(place, samples), place.names, place=where, mask_place=where)
+    return ReadResult(drop_repeated(place, samples), place.names, place=where)
 
 
 MANIFEST = AnnotationFormat("a CSV with the columns image and mask", find_manifest)

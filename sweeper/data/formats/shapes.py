@@ -137,7 +137,7 @@ def make_shapes_result(
         for drawing, stem in zip(drawings, stems, strict=True)
     ]
     note_unused(place, [drawing.path for drawing in drawings if drawing.inside is None])
-    return ReadResult(drop_repeated(place, samples), words.names or None, indices=True, place=where, mask_place=where)
+    return ReadResult(drop_repeated(place, samples), words.names, indices=True, place=where)
 
 
 def _are_fractions(drawings: Sequence[ImageShapes]) -> bool:

@@ -47,18 +47,18 @@ def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     images = images._replace(files=both)
     samples, _ = pair_files(place, images.files, masks.files, find_masks(images, masks), lambda _: None, named=True)
     classes = _read_names(place, base, [one.stem for one in both])
-    return ReadResult(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
+    return ReadResult(samples, classes, indices=True, place=masks_at)
 
 
-def _read_names(place: DataSource, base: Path, stems: list[str]) -> tuple[str, ...] | None:
-    if place.names is not None:
+def _read_names(place: DataSource, base: Path, stems: list[str]) -> tuple[str, ...]:
+    if place.names:
         return place.names
     for folder in dict.fromkeys((base, place.root)):
         if (path := place.find_file(folder / "class_names.txt")) is not None:
-            return read_classes(path, place.problems)
+            return read_classes(path, place.problems) or ()
     if stems and all(_VOC_STEM.fullmatch(stem) for stem in stems):
         return VOC_NAMES
-    return None
+    return ()
 
 
 FORMAT = AnnotationFormat("Pascal VOC's JPEGImages/ and SegmentationClass/", find_voc)

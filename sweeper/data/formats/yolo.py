@@ -73,7 +73,7 @@ def _find_data_yaml(place: DataSource) -> Path | None:
 def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     """Read data.yaml and the text files."""
     faults: list[str] = []
-    nothing = ReadResult([], None, indices=True, place=place.format_name(path), mask_place=place.format_name(path))
+    nothing = ReadResult([], indices=True, place=place.format_name(path))
     text = read_text(path, place.problems, place.format_name(path), MAX_BYTES)
     if text is None:
         return nothing

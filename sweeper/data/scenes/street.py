@@ -73,10 +73,8 @@ def _draw_road(scene: _Scene) -> None:
     distance = half - np.abs(x - middle) + 1.2 * scale * make_smooth_field(rng, size, 3 * scale)
     cover = make_soft_edge(distance, 1.2)
     grey = rng.uniform(0.38, 0.52) * np.array([1.0, 0.98, 0.95])
-    asphalt = (
-        grey + (0.025 * make_smooth_field(rng, size, 0.8) + 0.03 * make_smooth_field(rng, size, size / 8))[:, :, None]
-    )
-    blend_colour(image, cover, asphalt)
+    grain = 0.025 * make_smooth_field(rng, size, 0.8) + 0.03 * make_smooth_field(rng, size, size / 8)
+    blend_colour(image, cover, grey + grain[:, :, None])
     mask[cover >= 0.5] = ROAD
     if rng.random() < 0.6:
         dashes = make_soft_edge(1.2 * scale - np.abs(x - middle), 0.7) * (np.mod(y, 22 * scale) < 10 * scale)
@@ -87,20 +85,12 @@ def _draw_distractors(scene: _Scene) -> None:
     """Draw rocks (like animals), bushes, bare posts and litter (like signs), and cloud shadows."""
     rng, image, mask, scale = scene
     size = len(mask)
-    image *= (
-        1
-        - rng.uniform(0, 0.3)
-        * make_soft_edge(make_smooth_field(rng, size, size / 5) - rng.uniform(0.3, 1.2), 0.3)[:, :, None]
-    )
+    dark = rng.uniform(0, 0.3)
+    image *= 1 - dark * make_soft_edge(make_smooth_field(rng, size, size / 5) - rng.uniform(0.3, 1.2), 0.3)[:, :, None]
     for _ in range(rng.integers(1, 5)):
         radii = scale * rng.uniform(3, 9) * np.array([1.0, rng.uniform(0.55, 0.9)])
-        _paint_shape(
-            scene,
-            draw_ellipse(size, _pick_place(scene), radii, rng.uniform(-0.4, 0.4)),
-            _pick_coat(rng, rocky=True),
-            0.06,
-            GROUND,
-        )
+        place, angle = _pick_place(scene), rng.uniform(-0.4, 0.4)
+        _paint_shape(scene, draw_ellipse(size, place, radii, angle), _pick_coat(rng, rocky=True), 0.06, GROUND)
     for _ in range(rng.integers(1, 5)):
         radii = scale * rng.uniform(3, 8) * np.array([1.0, rng.uniform(0.7, 1.0)])
         leaf = np.array([0.24, 0.34, 0.17]) * rng.uniform(0.8, 1.2)
@@ -109,9 +99,8 @@ def _draw_distractors(scene: _Scene) -> None:
         _draw_post(scene, _pick_place(scene), scale * rng.uniform(6, 14))
     for _ in range(rng.integers(1, 5)):
         colour = _pick_bright(rng) * rng.uniform(0.6, 1.0)
-        _paint_shape(
-            scene, draw_ellipse(size, _pick_place(scene), scale * rng.uniform(0.6, 1.5, 2), 0.0), colour, 0.0, GROUND
-        )
+        place, radii = _pick_place(scene), scale * rng.uniform(0.6, 1.5, 2)
+        _paint_shape(scene, draw_ellipse(size, place, radii, 0.0), colour, 0.0, GROUND)
 
 
 def _draw_animal(scene: _Scene) -> None:
@@ -129,9 +118,8 @@ def _draw_animal(scene: _Scene) -> None:
     cover = np.maximum(cover, draw_ellipse(size, head, (0.36 * length, 0.24 * length), facing * 0.5))
     for place in (-0.72, -0.5, 0.45, 0.7):
         foot = (y + height + 0.62 * length, x + place * length + rng.normal(0, 0.06) * length)
-        cover = np.maximum(
-            cover, _draw_limb(size, (y + 0.4 * height, x + place * length), foot, max(1.4, 0.2 * length))
-        )
+        hip = (y + 0.4 * height, x + place * length)
+        cover = np.maximum(cover, _draw_limb(size, hip, foot, max(1.4, 0.2 * length)))
     _paint_shape(scene, cover, _pick_coat(rng, rocky=False), 0.06, ANIMAL)
 
 
@@ -141,21 +129,18 @@ def _draw_person(scene: _Scene) -> None:
     size = len(mask)
     tall = scale * rng.uniform(11, 19)
     y, x = _pick_place(scene)
-    clothes = (
-        rng.permutation([0.15, rng.uniform(0.2, 0.6), 0.75]) if rng.random() < 0.65 else np.array([0.4, 0.4, 0.28])
-    )
+    is_bright = rng.random() < 0.65
+    clothes = rng.permutation([0.15, rng.uniform(0.2, 0.6), 0.75]) if is_bright else np.array([0.4, 0.4, 0.28])
     trousers = rng.uniform(0.1, 0.4) * np.array([0.9, 0.95, 1.1])
     legs = np.maximum(
         _draw_limb(size, (y, x - 0.06 * tall), (y + 0.46 * tall, x - rng.uniform(0.05, 0.16) * tall), 0.13 * tall),
         _draw_limb(size, (y, x + 0.06 * tall), (y + 0.46 * tall, x + rng.uniform(0.05, 0.16) * tall), 0.13 * tall),
     )
     _paint_shape(scene, legs, trousers, 0.02, PERSON)
-    _paint_shape(
-        scene, draw_ellipse(size, (y - 0.12 * tall, x), (0.15 * tall, 0.25 * tall), 0.0), clothes, 0.02, PERSON
-    )
-    _paint_shape(
-        scene, draw_ellipse(size, (y - 0.43 * tall, x), (0.09 * tall, 0.1 * tall), 0.0), [0.6, 0.45, 0.36], 0.0, PERSON
-    )
+    trunk = draw_ellipse(size, (y - 0.12 * tall, x), (0.15 * tall, 0.25 * tall), 0.0)
+    _paint_shape(scene, trunk, clothes, 0.02, PERSON)
+    head = draw_ellipse(size, (y - 0.43 * tall, x), (0.09 * tall, 0.1 * tall), 0.0)
+    _paint_shape(scene, head, [0.6, 0.45, 0.36], 0.0, PERSON)
 
 
 def _draw_sign(scene: _Scene) -> None:
@@ -167,9 +152,8 @@ def _draw_sign(scene: _Scene) -> None:
     _draw_post(scene, (y, x), scale * rng.uniform(8, 14))
     rows, columns = make_grid(size)
     dy, dx = rows - y, columns - x
-    if rng.random() < 0.5:
-        distance = radius - np.hypot(dy, dx)
-    else:
+    distance = radius - np.hypot(dy, dx)
+    if rng.random() >= 0.5:
         distance = (1.25 * radius - np.abs(dy) - np.abs(dx)) / np.sqrt(2)
     colour = _pick_bright(rng)
     _paint_shape(scene, make_soft_edge(distance, 0.6), colour, 0.0, SIGN)
@@ -211,10 +195,8 @@ def _pick_coat(rng: np.random.Generator, *, rocky: bool) -> npt.NDArray[np.float
     """Return a brown or grey; rocks are a little greyer than animals, but colour does not separate all of them."""
     brown, grey = np.array([0.44, 0.32, 0.22]), np.array([0.46, 0.44, 0.41])
     mix = rng.beta(2, 4) if rocky else rng.beta(4, 2)
-    coat: npt.NDArray[np.float64] = (mix * brown + (1 - mix) * grey) * (
-        rng.uniform(0.75, 1.3) if rocky else rng.uniform(0.4, 1.0)
-    )
-    return coat
+    light = rng.uniform(0.75, 1.3) if rocky else rng.uniform(0.4, 1.0)
+    return np.asarray(light * (mix * brown + (1 - mix) * grey))
 
 
 def _pick_bright(rng: np.random.Generator) -> npt.NDArray[np.float64]:
