@@ -23,8 +23,7 @@ from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco import CocoAnnotation
-from sweeper.data.formats.shapes import KINDS, DrawableShape, draw_outlines, find_point_fault
-from sweeper.data.rle import check_rle, decode_pixels
+from sweeper.data.formats.shapes import KINDS, DrawableShape, check_rle, decode_pixels, draw_outlines, find_point_fault
 from tests.support import annotated
 from tests.support.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
 from tests.support.folders import (

@@ -13,11 +13,11 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_560,
+    "lines": 47_378,
     "modules": 289,
-    "branches": 5_620,
-    "sentences": 1_650,
-    "lines of tests": 39_760,
+    "branches": 5_482,
+    "sentences": 1_582,
+    "lines of tests": 39_722,
     "words of documents": 31_250,
     "commands": 14,
     "options of run": 40,
