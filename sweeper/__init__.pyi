@@ -67,15 +67,15 @@ class Study:
         Args:
             progress: whether to print the progress on standard error.
             on: Images to train on: the search's training split, all except the test split, or all.
-            steps: Optimiser steps; None = 4 × the confirmation's.
-            seed: Seed of weights, batches and crops; None = the study's.
-            data: Current place of the study's images; None = where the study read them, else its decoded copy.
-            images: Current patterns of the images' names; None = the study's.
-            masks: Current patterns of the masks' names; None = the study's.
+            steps: Optimiser steps.
+            seed: Seed of weights, batches and crops.
+            data: Current place of the study's images.
+            images: Current pattern of the images' names.
+            masks: Current pattern of the masks' names.
             device: Device that trains: auto, cpu, cuda or mps.
-            precision: Precision of the forward pass; None = on a CPU the study's if supported natively; on a GPU its
-                native one.
-            overwrite: Whether to train again even if the same network was trained before.
+            precision: Precision of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it
+                has that.
+            overwrite: Train again even if the same network was trained before.
             register_as: Name to register the network under in MLflow's model registry.
             tracking_uri: MLflow's store for the registered network.
 
@@ -99,9 +99,9 @@ class Study:
             images: files, folders or patterns.
             out: Folder for masks/, overlays/, classes.txt and predictions.json.
             device: Device that predicts: auto, cpu, cuda or mps.
-            threshold: Threshold (two classes) or τ (more) that replaces the network's operating point.
-            probabilities: Whether to write probabilities, too.
-            overwrite: Whether to replace existing files.
+            threshold: Threshold (two classes) or τ (more).
+            probabilities: Also write probabilities: a 16-bit PNG for two classes, else a file for numpy.
+            overwrite: Replace existing files.
 
         Raises:
             sweeper.core.errors.SweeperError: if no network is kept on this machine; `train` makes one."""

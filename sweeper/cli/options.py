@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
@@ -13,10 +12,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sweeper.cli.replaced import refuse_replaced, refuse_replaced_variables
-from sweeper.core.paths import expand_user
+from sweeper.cli.slips import explain_option, explain_refusal, explain_value, refuse_replaced, refuse_replaced_variables
+from sweeper.core.errors import UsageError
+from sweeper.core.paths import STORAGE, expand_user
 from sweeper.core.redact import hide_command_secrets
-from sweeper.core.text import join_words, suggest_or_list
 from sweeper.workflow.settings import parse_duration
 
 _EMPTY_OPTION = re.compile(r"--[\w-]+=")
@@ -46,18 +45,20 @@ class SweeperCommand(click.Command):
         refuse_replaced_variables(ctx)
         hide_command_secrets(shlex.join(args))  # remembers them
         given = [str(ctx.info_name), *args]
+        ctx.meta["given"] = given
         try:
-            rest = super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, [*args])
         except click.NoSuchOption as error:
             refuse_replaced(f"{self.name} {error.option_name}")
             refuse_replaced(error.option_name)
-            raise click.UsageError(f"no such option, {error.option_name}{self._suggest_option(error)}", ctx) from error
+            word = next(word for word in args if word.startswith(error.option_name))
+            raise click.UsageError(f"no such option, {word}{explain_option(word, self)}", ctx) from error
         except click.UsageError as error:
-            text = error.format_message()
+            text = error.format_message().removesuffix(".") + explain_value(error, given)
             if text.startswith("Got unexpected extra argument") and {"--images", "--masks"} & {*given}:
                 text += f". {QUOTED_PATTERNS}"
             elif text.startswith(("Missing argument 'STUDY", "Missing argument '[STUDY]")):
-                text += " `sweeper studies` lists the studies."
+                text += "; `sweeper studies` lists the studies"
             raise click.UsageError(text, ctx) from error
         empty = [shlex.join(words) for words in pairwise(given) if not words[1]]
         empty += [word for word in given if _EMPTY_OPTION.fullmatch(word)]
@@ -66,21 +67,13 @@ class SweeperCommand(click.Command):
             raise click.UsageError(f"a value must not be empty, got {', '.join(empty)}; give it, or leave it out", ctx)
         return rest
 
-    def _suggest_option(self, error: click.NoSuchOption) -> str:
-        """Return what is nearest to a wrong option: an argument of its name, another command's option, one of these."""
-        from sweeper.cli.main import COMMANDS, cli
-
-        given, context = error.option_name, click.Context(cli)
-        if given.removeprefix("--") in {param.name for param in self.params if isinstance(param, click.Argument)}:
-            return f"; {given.removeprefix('--').upper()} is given without it"
-        commands = {name: cli.get_command(context, name) for name in COMMANDS}
-        owners = [f"`sweeper {name}`" for name, one in commands.items() if one and given in _list_options(one)]
-        of_others = f"; it is an option of {join_words(owners)}"
-        return of_others if owners else suggest_or_list(given, _list_options(self))
-
-
-def _list_options(command: click.Command) -> list[str]:
-    return [name for param in command.params for name in param.opts if name.startswith("--")]
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; where it refuses a word that has a meaning elsewhere, add the command with it."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            explain_refusal(error, ctx.meta["given"], ctx.params.get("storage", STORAGE))
+            raise
 
 
 def _list_variables(ctx: click.Context) -> list[str]:
@@ -102,17 +95,6 @@ class ParsedText(click.ParamType[Any]):
             return self._read(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-class FiniteNumber(click.FloatRange):
-    """A number in a range, except nan, which click accepts in any range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse any other value."""
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
-        return number
 
 
 class HomePath(click.Path):

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import FiniteNumber, SweeperCommand, add_json_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.progress import PlainDisplay, show_progress
-from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.settings_options import add_options, format_option_name, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.paths import CACHE
@@ -19,7 +19,7 @@ from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import format_count
 from sweeper.deployment.predict import PredictionsDocument, load_from_file, load_from_study, predict_images
 from sweeper.deployment.recommended_network import KeptNetwork
-from sweeper.workflow.settings import PredictOptions
+from sweeper.workflow.settings import PredictOptions, make_options
 
 
 @click.command(cls=SweeperCommand)
@@ -36,18 +36,8 @@ from sweeper.workflow.settings import PredictOptions
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of weights to use instead of STUDY.",
 )
-@click.option(
-    "--threshold",
-    type=FiniteNumber(-100, 100),
-    help="Threshold (two classes) or τ (more).  [default: the recommended one]",
-)
-@click.option(
-    "--probabilities",
-    is_flag=True,
-    help="Also write probabilities: a 16-bit PNG for two classes, else a file for numpy.",
-)
+@add_options(PredictOptions)
 @make_setting_option("device", text="Device that predicts.")
-@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @make_setting_option("storage")
 @add_json_option()
 def command(
@@ -63,15 +53,15 @@ def command(
     sweeper predict STUDY new/ --out answers
     sweeper predict --weights model.safetensors 'new/**/*.png' --out answers
     """
-    options = PredictOptions(**predict_options)
+    options = make_options(PredictOptions, predict_options, "the prediction", format_option_name)
     display = PlainDisplay()
     with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr):
         if weights is None:
             study, *images = study_and_images
             if not images:
                 raise click.UsageError(
-                    f"IMAGES are missing after the study {study!r}: name files, folders or patterns; --weights FILE "
-                    "takes the place of the study"
+                    f"STUDY and IMAGES are needed, got only {study!r}; name a study (`sweeper studies` lists them), "
+                    "then files, folders or patterns; --weights FILE takes the place of the study"
                 )
             from sweeper.storage import open_storage
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sweeper.cli.options import QUOTED_PATTERNS, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
-from sweeper.cli.settings_options import RunCommand, add_settings_options, format_option_name
+from sweeper.cli.settings_options import RunCommand, add_options, format_option_name
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result, format_ending
 from sweeper.core.errors import OutputError
@@ -21,7 +21,7 @@ from sweeper.workflow.settings import OF_SWEEPER, Settings, make_settings
 
 @click.command(cls=RunCommand)
 @click.argument("data", required=False, envvar="SWEEPER_DATA")
-@add_settings_options
+@add_options(Settings)
 @click.option(
     "--dry-run",
     is_flag=True,

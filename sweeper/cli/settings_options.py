@@ -1,4 +1,4 @@
-"""The options of `sweeper run`, generated from the fields of `Settings`, their only declaration."""
+"""The options of run, train and predict, generated from the fields of their records, their only declaration."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from sweeper.cli.options import Decorator, HomePath, SweeperCommand
+from sweeper.core.base import Record
 from sweeper.workflow.settings import Option, Settings, list_options, make_settings
 
 if TYPE_CHECKING:
@@ -54,16 +55,22 @@ class RunCommand(SweeperCommand):
             ctx.exit()
 
 
-def add_settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for each setting."""
-    for name in reversed(list_options()):
-        command = make_setting_option(name)(command)
-    return command
+def add_options(kind: type[Record]) -> Decorator:
+    """Give a command an option for each setting of a record."""
+
+    def declare(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(list_options(kind)):
+            command = make_setting_option(name, kind=kind)(command)
+        return command
+
+    return declare
 
 
-def make_setting_option(name: str, *, default: str | None = None, text: str | None = None) -> Decorator:
-    """Return the option of one setting, for any command; `default`, in words, and `text` replace those of a sweep."""
-    field, option = Settings.model_fields[name], list_options()[name]
+def make_setting_option(
+    name: str, *, kind: type[Record] = Settings, default: str | None = None, text: str | None = None
+) -> Decorator:
+    """Return the option of one setting, for any command; `default`, in words, and `text` replace the record's."""
+    field, option = kind.model_fields[name], list_options(kind)[name]
     value = "auto" if option.auto else field.default
     words = default or option.default
     text = " ".join(str(text or field.description).split()) + (f"  [default: {words}]" if words else "")

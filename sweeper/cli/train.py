@@ -4,51 +4,29 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.progress import PlainDisplay, show_progress
-from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.settings_options import add_options, format_option_name, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
-from sweeper.core.records import MetricScores, TrainedOn
+from sweeper.core.records import MetricScores
 from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import fill_words, format_count, format_study_command
-from sweeper.deployment.final_spec import LONGER
 from sweeper.deployment.train import TrainingDocument, train_recommended
-from sweeper.workflow.settings import MOST_SEED, MOST_STEPS, TrainOptions
+from sweeper.workflow.settings import TrainOptions, make_options
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study")
-@click.option(
-    "--on",
-    type=click.Choice(get_args(TrainedOn)),
-    default="train+val",
-    show_default=True,
-    help="Images to train on: the search's training split, all except the test split, or all.",
-)
-@click.option(
-    "--steps", type=click.IntRange(4, MOST_STEPS), help=f"Optimiser steps.  [default: {LONGER} × the confirmation's]"
-)
-@click.option(
-    "--seed", type=click.IntRange(0, MOST_SEED), help="Seed of weights, batches and crops.  [default: the study's]"
-)
-@click.option(
-    "--data", help="Current place of the study's images.  [default: where the study read them, else its decoded copy]"
-)
-@make_setting_option("images", default="as the study read them")
-@make_setting_option("masks", default="as the study read them")
+@add_options(TrainOptions)
 @make_setting_option("device")
-@make_setting_option(
-    "precision", text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that."
-)
 @make_setting_option("storage")
 @click.option("--register", "register_as", metavar="NAME", help="Register the network in MLflow under this name.")
 @make_setting_option("tracking_uri", text="MLflow's store for --register.")
-@click.option("--overwrite", is_flag=True, help="Train again even if the same network was trained before.")
 @add_json_option()
 def command(study: str, *, as_json: bool, **train_options: Any) -> None:
     """Train the configuration that STUDY recommends to the end, and keep its weights for `sweeper predict`.
@@ -62,7 +40,7 @@ def command(study: str, *, as_json: bool, **train_options: Any) -> None:
     """
     from sweeper.storage import open_storage
 
-    options = TrainOptions(**train_options)
+    options = make_options(TrainOptions, train_options, "the training", format_option_name)
     display = PlainDisplay()
     with (
         StopRequest(display.warn, whole=True) as stop,

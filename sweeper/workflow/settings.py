@@ -327,24 +327,24 @@ class TrainOptions(Record):
 
     storage: str = paths.STORAGE
     cache: Path = paths.CACHE
-    data: str | None = None
-    """Current place of the study's images; None = where the study read them, else its decoded copy."""
-    images: str | None = None
-    """Current patterns of the images' names; None = the study's."""
-    masks: str | None = None
-    """Current patterns of the masks' names; None = the study's."""
-    on: TrainedOn = "train+val"
+    on: TrainedOn = _make_setting("Training", "train+val")
     """Images to train on: the search's training split, all except the test split, or all."""
-    steps: int | None = Field(None, ge=4, le=MOST_STEPS)
-    """Optimiser steps; None = 4 × the confirmation's."""
-    seed: int | None = Field(None, ge=0, le=MOST_SEED)
-    """Seed of weights, batches and crops; None = the study's."""
+    steps: int | None = _make_setting("Training", metavar="N", default="4 × the confirmation's", ge=4, le=MOST_STEPS)
+    """Optimiser steps."""
+    seed: int | None = _make_setting("Training", metavar="N", default="the study's", ge=0, le=MOST_SEED)
+    """Seed of weights, batches and crops."""
+    data: str | None = _make_setting("Data", default="where the study read them, else its decoded copy")
+    """Current place of the study's images."""
+    images: str | None = _make_setting("Data", default="as the study read them", metavar="PATTERN")
+    """Current pattern of the images' names."""
+    masks: str | None = _make_setting("Data", default="as the study read them", metavar="PATTERN")
+    """Current pattern of the masks' names."""
     device: str = "auto"
     """Device that trains: auto, cpu, cuda or mps."""
-    precision: Annotated[Precision | None, AUTO] = None
-    """Precision of the forward pass; None = on a CPU the study's if supported natively; on a GPU its native one."""
-    overwrite: bool = False
-    """Whether to train again even if the same network was trained before."""
+    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine", auto=True)
+    """Precision of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that."""
+    overwrite: bool = _make_setting("Training", False)
+    """Train again even if the same network was trained before."""
     register_as: str | None = Field(None, min_length=1)
     """Name to register the network under in MLflow's model registry."""
     tracking_uri: str = paths.TRACKING
@@ -360,12 +360,12 @@ class PredictOptions(Record):
     """Folder for masks/, overlays/, classes.txt and predictions.json."""
     device: str = "auto"
     """Device that predicts: auto, cpu, cuda or mps."""
-    threshold: float | None = None
-    """Threshold (two classes) or τ (more) that replaces the network's operating point."""
-    probabilities: bool = False
-    """Whether to write probabilities, too."""
-    overwrite: bool = False
-    """Whether to replace existing files."""
+    threshold: float | None = _make_setting("", default="the recommended one", metavar="X", ge=-100, le=100)
+    """Threshold (two classes) or τ (more)."""
+    probabilities: bool = _make_setting("", False)
+    """Also write probabilities: a 16-bit PNG for two classes, else a file for numpy."""
+    overwrite: bool = _make_setting("", False)
+    """Replace existing files."""
 
 
 def make_settings(options: Mapping[str, Any], format_name: Callable[[str], str] = str) -> Settings:
@@ -400,11 +400,8 @@ def make_options(
         raise RequestError(what, problems) from error
 
 
-def list_options() -> dict[str, Option]:
+def list_options(kind: type[Record] = Settings) -> dict[str, Option]:
     """Return the options of the command line by the setting's name."""
     return {
-        name: part
-        for name, field in Settings.model_fields.items()
-        for part in field.metadata
-        if isinstance(part, Option)
+        name: part for name, field in kind.model_fields.items() for part in field.metadata if isinstance(part, Option)
     }
