@@ -285,7 +285,7 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     Raises:
         UsageError: if one was replaced, or with every option that is unknown or has a wrong value.
     """
-    from sweeper.cli.replaced import refuse_replaced
+    from sweeper.cli.slips import refuse_replaced
 
     for name in options:
         refuse_replaced(f"--{name.replace('_', '-')}")

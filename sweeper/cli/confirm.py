@@ -133,7 +133,9 @@ def command(
         run_with(_make_study_settings(), dry_run=dry_run, as_json=as_json)
         return
     if script is None and not resume:
-        raise click.UsageError('--command is needed, such as --command "python train.py"')
+        raise click.UsageError(
+            '--command "python train.py" is needed; for DATA without a script, --losses dice_ce,tversky'
+        )
     if options["rates"] == (1.0,) and options["rate_share"] is not None:
         raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
     name = name or make_comparison_name(study, script)

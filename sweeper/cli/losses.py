@@ -12,8 +12,8 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
 from sweeper.core.tasks import RULES
-from sweeper.core.text import fill_words, join_words
-from sweeper.losses.families import FAMILIES, LossFamily, suggest_family
+from sweeper.core.text import fill_words, join_words, suggest_correction
+from sweeper.losses.families import FAMILIES, LossFamily
 
 COLUMN = 18
 """Width of a label; no family has a longer name."""
@@ -45,7 +45,7 @@ def _select_families(names: tuple[str, ...]) -> list[LossFamily]:
     """
     for name in names:
         if name not in FAMILIES:
-            near = suggest_family(name)
+            near = suggest_correction(name, FAMILIES)
             raise UsageError(f"NAME must be a loss family, got {name!r}{near}; `sweeper losses` lists them")
     return [family for name, family in FAMILIES.items() if not names or name in names]
 

@@ -10,17 +10,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from sweeper.cli.replaced import refuse_replaced
 from sweeper.cli.signals import end_like_ctrl_c
+from sweeper.cli.slips import explain_option, explain_place, refuse_replaced
 from sweeper.cli.terminal import echo_lines
 from sweeper.core.errors import OutputError, SweeperError, get_cause
 from sweeper.core.redact import redact
-from sweeper.core.text import suggest_or_list
+from sweeper.core.text import suggest_meaning, suggest_or_list
 from sweeper.system.machine import explain_machine_limit
 from sweeper.system.streams import check_output, make_streams_tolerant
 from sweeper.version import __version__
@@ -66,6 +65,15 @@ class LazyGroup(click.Group):
         command.name = cmd_name
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Explain an option of a command that is given before it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"no such option, {error.option_name}{explain_option(error.option_name, self)}", ctx
+            ) from error
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -77,9 +85,17 @@ class LazyGroup(click.Group):
         """
         if args[0] not in COMMANDS:
             refuse_replaced(f"sweeper {args[0]}")
-            place = f"; of this folder it is `sweeper run {args[0]}`" * Path(args[0]).exists()
-            ctx.fail(f"no such command, {args[0]!r}{place or suggest_or_list(args[0], COMMANDS)}")
+            ctx.fail(f"no such command, {args[0]!r}{self._explain(args[0], ctx)}")
         return super().resolve_command(ctx, args)
+
+    def _explain(self, word: str, ctx: click.Context) -> str:
+        """Return the end of the sentence that refuses a command: what is near to it, or all commands."""
+        meanings = {
+            name: f"sweeper studies {name}" for name in getattr(self.get_command(ctx, "studies"), "commands", ())
+        }
+        meanings |= {name: name for name in COMMANDS} | {name: f"sweeper --{name}" for name in ("help", "version")}
+        everything = suggest_or_list("", COMMANDS)
+        return suggest_meaning(word, meanings) or explain_place(word, [""], otherwise=everything)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from `COMMANDS`, without importing the commands."""

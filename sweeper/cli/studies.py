@@ -11,6 +11,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.slips import explain_place
 from sweeper.cli.terminal import echo_lines, echo_result
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import CACHE
@@ -40,7 +41,8 @@ class StudiesGroup(SweeperCommand, click.Group):
             click.UsageError: if it does not exist, with a similar name.
         """
         if args[0] not in self.commands:
-            ctx.fail(f"no such action, {args[0]!r}{suggest_or_list(args[0], self.commands)}")
+            near = explain_place(args[0], ["studies show"], otherwise=suggest_or_list(args[0], self.commands))
+            ctx.fail(f"no such action, {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
 
 

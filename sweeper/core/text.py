@@ -19,6 +19,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet takes for a formula; such texts get an apostrophe."""
 
 
+NEAR = 0.55
+"""Least likeness of two names, by `difflib`, for one to be taken for a slip of the other."""
+
+
 def escape_for_display(text: object) -> str:
     """Escape unprintable characters in text or a file's name for display on a terminal."""
     if (plain := str(text)).isprintable():
@@ -209,10 +213,28 @@ def format_ratio(ratio: float) -> str:
     return f"{format_significant(ratio)}:1"
 
 
+SYNONYMS = {
+    **{"ce": "cross_entropy", "bce": "cross_entropy", "wce": "weighted_ce", "iou": "jaccard", "gpu": "cuda"},
+    **{"fp32": "float32", "bf16": "bfloat16", "fp16": "bfloat16"},
+}
+"""Name by what people call it for short."""
+
+
+def suggest_meaning(word: str, meanings: Mapping[str, str], otherwise: str = "") -> str:
+    """Return `, did you mean …?` with the meaning of the name that is nearest to a word, if near, else `otherwise`."""
+    plain = {_make_plain(name): meaning for name, meaning in meanings.items()}
+    words = (SYNONYMS.get(_make_plain(word), ""), _make_plain(word))
+    close = [name for one in words for name in difflib.get_close_matches(one, plain, n=1, cutoff=NEAR)]
+    return f", did you mean `{plain[close[0]]}`?" if close else otherwise
+
+
+def _make_plain(word: str) -> str:
+    return str(word).lower().strip("-").replace("-", "_")
+
+
 def suggest_correction(name: str, candidates: Iterable[str], otherwise: str = "") -> str:
     """Return `, did you mean …?` for a likely typing error, else `otherwise`."""
-    close = difflib.get_close_matches(str(name), list(candidates), n=1)
-    return f", did you mean `{close[0]}`?" if close else otherwise
+    return suggest_meaning(name, {one: one for one in candidates}, otherwise)
 
 
 def suggest_or_list(name: str, candidates: Iterable[str]) -> str:
@@ -226,8 +248,7 @@ def suggest_path(path: Path, fits: Callable[[Path], bool] = Path.exists) -> str:
     try:
         missing = [one for one in (path, *path.parents) if not one.exists()][-1]
         rest = path.relative_to(missing)
-        names = [one.name for one in missing.parent.iterdir() if fits(one / rest)]
+        names = {one.name: str(one / rest) for one in missing.parent.iterdir() if fits(one / rest)}
     except (IndexError, OSError, ValueError):  # the path exists, or no file can have this name
         return ""
-    close = difflib.get_close_matches(missing.name, names, n=1)
-    return f", did you mean `{missing.with_name(close[0]) / rest}`?" if close else ""
+    return suggest_meaning(missing.name, names)

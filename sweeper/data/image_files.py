@@ -13,7 +13,7 @@ import numpy as np
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expand_user
-from sweeper.core.text import format_count, is_unicode
+from sweeper.core.text import format_count, is_unicode, suggest_path
 from sweeper.data.decode import read_image, read_image_kind
 from sweeper.data.formats.base import walk_files
 from sweeper.data.formats.file_patterns import compile_pattern, get_fixed_folder, has_wildcards
@@ -92,7 +92,9 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
         base = Path(get_fixed_folder(str(path)))
         files = _list_matching(path, base)
     else:
-        problems.append(f"{argument} must be an image, a folder of images or a pattern; there is none, check it")
+        problems.append(
+            f"{argument} must be an image, a folder of images or a pattern; there is none{suggest_path(path)}, check it"
+        )
         return
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
     if not images:

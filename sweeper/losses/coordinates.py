@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
 from sweeper.core.text import suggest_correction
-from sweeper.losses.families import FAMILIES, TASKS, suggest_family
+from sweeper.losses.families import FAMILIES, TASKS
 from sweeper.losses.family_records import LossCoordinate, LossFamily
 
 Value = float | None
@@ -50,7 +50,7 @@ def check_coordinates(
     """
     if family not in FAMILIES or task not in FAMILIES[family].tasks:
         raise LossError(
-            f"there is no loss {family!r} for the task {task!r}{suggest_family(family)}; "
+            f"there is no loss {family!r} for the task {task!r}{suggest_correction(family, FAMILIES)}; "
             f"`sweeper losses` lists them, and the tasks are {' and '.join(TASKS)}"
         )
     free = FAMILIES[family].coordinates[task]

@@ -33,7 +33,7 @@ from sweeper.losses.family_records import (
     repeat_for_all_tasks,
 )
 
-__all__ = ["FAMILIES", "TASKS", "LossCoordinate", "LossFamily", "suggest_family"]
+__all__ = ["FAMILIES", "TASKS", "LossCoordinate", "LossFamily"]
 
 DICE = "mean_c (1 − TI_c(½, ½))"
 
@@ -361,17 +361,8 @@ FAMILIES: dict[str, LossFamily] = {
     family.name: family for family in (*PIXEL_FAMILIES, *OVERLAP_FAMILIES, *MIXTURE_FAMILIES, *MAP_FAMILIES)
 }
 """All families by name, simplest first; this order breaks ties and orders the first trials."""
-ABBREVIATIONS = {"ce": "cross_entropy", "bce": "cross_entropy", "wce": "weighted_ce", "iou": "jaccard"}
-"""Family by what people call it for short."""
-
-
 PRESENT = "cross_entropy"
 """The loss that is used now, unless another is named."""
-
-
-def suggest_family(name: str) -> str:
-    """Return `, did you mean …?` for a name that is nearly a family's, or short for one, else an empty text."""
-    return suggest_correction(ABBREVIATIONS.get(name.lower(), name), FAMILIES)
 
 
 def is_own_loss(text: str) -> bool:
@@ -396,5 +387,7 @@ def parse_loss(text: str, where: str = "") -> tuple[str, dict[str, float]]:
         except ValueError:
             raise LossError(f"{where}{text}: must be FAMILY:NAME=NUMBER, got {pair!r}") from None
     if family not in FAMILIES:
-        raise LossError(f"{where}{family!r} is no family{suggest_family(family)}; `sweeper losses` lists them")
+        raise LossError(
+            f"{where}{family!r} is no family{suggest_correction(family, FAMILIES)}; `sweeper losses` lists them"
+        )
     return family, params

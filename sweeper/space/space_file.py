@@ -74,7 +74,7 @@ def read_space_file(name_or_path: str) -> SpaceFile:
     path = shipped.get(name_or_path, Path(name_or_path))
     if not path.is_file():
         wanted = f"must be a shipped space ({', '.join(shipped)}), a YAML file or losses, got {name_or_path!r}"
-        raise SpaceError(name_or_path, [f"{wanted}{suggest_correction(name_or_path, shipped)}"])
+        raise SpaceError(name_or_path, [f"{wanted}{suggest_correction(name_or_path, [*shipped, *FAMILIES])}"])
     content = read_yaml(path, problems)
     if not problems:
         try:

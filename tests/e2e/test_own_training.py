@@ -190,7 +190,7 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--losses", "dice"), "--command is needed"),
+        (("--losses", "dice"), '--command "python train.py" is needed'),
         (("--command", "python x.py"), "either a STUDY or --losses"),
         (("s", "--command", "python x.py", "--losses", "dice"), "either a STUDY or --losses"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "0,1"), "at most 1,000,000, got '0'"),

@@ -396,12 +396,6 @@ def test_the_answer_about_many_methods_is_short() -> None:
     assert len(text.splitlines()) < 30
 
 
-def test_a_missing_file_is_refused_with_a_similar_name(tmp_path: Path) -> None:
-    (tmp_path / "scores.csv").touch()
-    with pytest.raises(ScoresError, match=r"got none, did you mean `.*/scores\.csv`\?"):
-        sweeper.judge(tmp_path / "score.csv")
-
-
 @pytest.mark.parametrize("scores", [[{"method": "a", "score": 1.0}], {"method": ["a"], "score": [1.0]}, None])
 def test_another_type_is_refused_with_the_step_that_makes_a_table(scores: Any) -> None:
     with pytest.raises(UsageError, match=rf"got {type(scores).__name__}; give pandas.DataFrame\("):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.core.text import suggest_path
+from sweeper.core.text import suggest_correction, suggest_path
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.other_tools import recognise_export
@@ -62,7 +62,9 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
         _check_place(place)
         return FormatMatch(patterns.NAME, patterns.make_pattern_layout(place), place)
     if requested is not None and requested not in FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {requested!r}")
+        raise UsageError(
+            f"--format must be one of {', '.join(FORMATS)}, got {requested!r}{suggest_correction(requested, FORMATS)}"
+        )
     _check_place(place)
     at, layouts = place, _detect_formats(place, requested)
     inner = _find_only_folder(place)

@@ -1,0 +1,169 @@
+"""What a refused word may mean: a former command or option, or a name that is nearly right or stands elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.paths import STORAGE
+from sweeper.core.text import (
+    format_resume_command,
+    format_study_command,
+    join_words,
+    suggest_meaning,
+    suggest_or_list,
+    suggest_path,
+)
+
+REPLACED = {
+    "sweeper status": "is `sweeper studies show` now",
+    "sweeper backup": "is `sweeper studies backup` now",
+    "sweeper mlflow": "is `sweeper studies sync` now",
+    "sweeper advise": "is a section of `sweeper profile DATA` now",
+    "sweeper cache": "is gone: the folder `.sweeper/cache` may be deleted while no sweep runs",
+    "sweeper spaces": "is gone: an unknown `--space` lists the shipped names, and search_spaces/ has their files",
+    "--encoder-depth": "is gone: `--model` takes a network of any depth",
+    "--decoder-width": "is gone: `--model` takes a network of any width",
+    "--epochs": "is gone: give `--steps`, the images times the epochs divided by `--batch-size`",
+    "--huggingface": "is gone: `load().save_pretrained(FOLDER)` of the exported model.py writes that folder",
+    "--gpus-per-trial": "is gone: `--workers` trainings at a time share the GPUs",
+    "--ray-address": "is the variable `RAY_ADDRESS` now",
+    "run --threshold": "is gone: each training is scored at the operating point that its validation images choose",
+    "--threads": "is the variable `OMP_NUM_THREADS` now",
+    "--boundary-pixels": "is gone: boundary IoU measures 2 pixels",
+    "--cache": "is gone: images are decoded into .sweeper/cache of the current folder; `.sweeper` may be a link",
+    "--baseline": "is `--present` now",
+    "--compile": "is gone: on a GPU steps are recorded, which gains more",
+    "--crops": "is gone: crops are drawn anywhere, and losses weight rare classes",
+    "--deterministic": "is `--engine deterministic` now",
+    "--correlation": "is gone: no correlation is published with means; judge the scores of images or trainings",
+    "--log-to": "is gone: MLflow has each training's run",
+    "--sd-over": "is gone: judge the scores of images or trainings, as means need assumptions",
+    "--no-advice": "is gone: the search always begins with what was best on similar data",
+    "--exit-code-by-verdict": "is gone: `--json` prints the answer",
+    "--exclude": "is gone: move the images out of the folder, or out of the file with the annotations",
+    "--executor": "is gone: `--workers 0` trains in this process, and the variable RAY_ADDRESS names a Ray cluster",
+    "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",
+    "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
+    "--config": "is gone: give the options, or variables such as SWEEPER_TRIALS=20",
+    "--confirm-seeds": "is `--seeds` now",
+    "--minutes": "is `--time 15m` now, after which the study also ends",
+    "--miss-at-most": "is gone: the report draws recall and precision by threshold, `predict --threshold` takes one",
+    "--name": "is `--study` now",
+    "--plan": "is gone: an open answer of `sweeper judge` says how many seeds or images would settle it",
+    "--point": "is `--threshold` now",
+    "--rope": "is `--margin` now",
+    "--timeout": "is `--time` now",
+    "run --families": "is `--space dice_ce,tversky`, which names the losses to compare",
+    "run --losses": "is of `sweeper confirm`; here `--space dice_ce,tversky` names the losses to compare",
+    "run --data": "is the argument DATA now",
+    "run --time-limit": "is gone: `--time` also ends a training that hangs",
+    "run --lr": "is searched with each loss; a `--space` file with one `lr` fixes it",
+}
+"""The end of a sentence that begins with the former option, if other commands have it with the command (`run --data`),
+or with the former command (`sweeper advise`)."""
+
+
+def explain_replaced(name: str) -> str:
+    """Return the sentence about a former option or command, with what to use now; "" about any other."""
+    return f"`{name}` {REPLACED[name]}" if name in REPLACED else ""
+
+
+def refuse_replaced(name: str) -> None:
+    """Refuse a former option or command.
+
+    Raises:
+        UsageError: if it is one, with what to use now.
+    """
+    if words := explain_replaced(name):
+        raise UsageError(words)
+
+
+def refuse_replaced_variables(ctx: click.Context) -> None:
+    """Refuse variables of former options that the command does not have, as they would be ignored.
+
+    Raises:
+        UsageError: with the first one, and what to use now.
+    """
+    present = {name for param in ctx.command.params for name in param.opts}
+    for name in REPLACED.keys() - present:
+        variable = f"SWEEPER_{name.removeprefix('--').replace('-', '_').upper()}"
+        if variable in os.environ:
+            raise UsageError(f"{variable}: {explain_replaced(name)}")
+
+
+# --- Slips ---
+
+READERS = ("run", "profile", "judge", "predict", "synth")
+"""Commands that read data or scores, and suggest similar files themselves."""
+OF_STUDY = ("report", "export", "train", "predict", "ui", "studies show")
+
+
+def explain_option(word: str, command: click.Command) -> str:
+    """Return the end of the sentence that refuses an option: where it belongs, or what is near to it.
+
+    It names an argument of this name, other commands with this option, or options of this command.
+    """
+    from sweeper.cli.main import COMMANDS, cli
+
+    if (name := word.strip("-")) in {param.name for param in command.params if isinstance(param, click.Argument)}:
+        return f"; {name.upper()} is given without it"
+    commands = {one: cli.get_command(click.Context(cli), one) for one in COMMANDS}
+    owners = [f"`sweeper {one}`" for one, other in commands.items() if other and word in list_option_names(other)]
+    return f"; it is an option of {join_words(owners)}" if owners else suggest_or_list(word, list_option_names(command))
+
+
+def list_option_names(command: click.Command) -> list[str]:
+    """List the options of a command, without the short ones."""
+    return [name for param in command.params for name in param.opts if name.startswith("--")]
+
+
+def explain_value(error: click.UsageError, given: Sequence[str]) -> str:
+    """Return what is nearest to the value that click refuses, a choice, file or place, or what a missing option is."""
+    param, quoted = getattr(error, "param", None), re.search("['(]([^-'(].*?)[')]", error.message)
+    if quoted is None:
+        return f": {param.help}" if isinstance(param, click.Option) else ""
+    choices = getattr(getattr(param, "type", None), "choices", ())
+    return suggest_path(Path(quoted[1])) or explain_place(quoted[1], given, choices=choices)
+
+
+def explain_place(
+    word: str, given: Sequence[str], *, storage: str = STORAGE, choices: Iterable[str] = (), otherwise: str = ""
+) -> str:
+    """Return what a word means here: a choice, or the command for a study, a scene or a folder; else `otherwise`.
+
+    `given` is the command that refused the word, with its arguments: it is not suggested again.
+    """
+    from sweeper.data.synthetic import PREFIX, SCENES
+    from sweeper.losses.families import FAMILIES
+    from sweeper.storage import list_study_names, open_storage
+
+    name, place = given[0], Path(word)
+    reads = {"profile": "profile"}.get(name, "run")
+    meanings = {family: f"--space {family}" for family in [*FAMILIES] * (name == "run")}
+    meanings |= {key: f"sweeper {reads} {PREFIX}{one}" for one in SCENES for key in (one, f"{PREFIX}{one}")}
+    folders = [*Path().glob("[!.]*/"), *filter(Path.exists, [place])] * (name not in READERS)
+    meanings |= {folder.name: f"sweeper run {shlex.quote(str(folder))}" for folder in folders}
+    with suppress(SweeperError):
+        for study in list_study_names(open_storage(storage, create=False)):
+            commands = {command: format_study_command(command, study, storage) for command in OF_STUDY}
+            commands["run"] = format_resume_command(study, storage)
+            meanings[study] = commands.get(name, commands["report"])
+    meanings |= {"help": f"sweeper {name} --help", **{choice: choice for choice in choices}}
+    others = {key: text for key, text in meanings.items() if not {*shlex.split(text)} <= {"sweeper", *given}}
+    return suggest_meaning(place.name, others, otherwise)
+
+
+def explain_refusal(error: UsageError, given: Sequence[str], storage: str) -> None:
+    """Add to the refusal of a command what a refused word means, unless it names something near already."""
+    text = str(error)
+    refused = [word for word in given[1:] if word in text.replace("--", "") and "did you mean" not in text]
+    near = [*filter(None, (explain_place(word, given, storage=storage) for word in refused))]
+    error.args = (text + "".join(f"\n  {one.removeprefix(', ')}" for one in near[:1]),)

@@ -1,0 +1,153 @@
+"""A refused word ends with what it may mean; a former option or command with what to use now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+import sweeper as api
+from sweeper import storage as studies
+from sweeper.cli.main import COMMANDS, cli
+from sweeper.cli.slips import REPLACED
+from sweeper.core.errors import UsageError
+from sweeper.workflow.options import read_request
+from sweeper.workflow.settings import parse_duration
+from tests.support.faking import new_plan
+
+Sweeper = Callable[..., tuple[int, str, str]]
+WORDS = "`--rope` is `--margin` now"
+
+
+@pytest.mark.parametrize("words", [("--rope", "0.02"), ("--rope=0.02",)])
+def test_a_former_option_ends_with_one_line(sweeper: Sweeper, words: tuple[str, ...]) -> None:
+    assert sweeper("run", *words) == (2, "", f"sweeper: {WORDS}\n")
+
+
+def test_a_variable_or_argument_of_a_former_option_ends_with_the_same_words(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=WORDS):
+        api.run("synthetic:blobs", rope=0.02)
+    monkeypatch.setenv("SWEEPER_ROPE", "0.02")
+    assert sweeper("run", "--margin", "0.02") == (2, "", f"sweeper: SWEEPER_ROPE: {WORDS}\n")
+
+
+@pytest.mark.parametrize("name", [name for name in REPLACED if name.startswith("sweeper ")])
+def test_a_former_command_ends_with_one_line(sweeper: Sweeper, name: str) -> None:
+    words = f"sweeper: `{name}` {REPLACED[name]}\n"
+    assert sweeper(name.removeprefix("sweeper "), "--of-former-times") == (2, "", words)
+
+
+def test_an_option_that_other_commands_have_is_explained_where_it_was(sweeper: Sweeper) -> None:
+    assert sweeper("run", "--data", "folder") == (2, "", "sweeper: `run --data` is the argument DATA now\n")
+
+
+def test_no_former_option_or_command_exists() -> None:
+    assert not {name.removeprefix("sweeper ") for name in REPLACED} & COMMANDS.keys()
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert not {option for param in command.params for option in param.opts} & REPLACED.keys(), name
+
+
+def test_a_study_of_former_options_keeps_its_request(tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    study = studies.create_study(storage, "s", new_plan(), {"rope": 0.02, "confirm_seeds": "3..5"})
+    request = read_request(study)
+    assert (request.margin, request.seeds) == (0.02, (3, 5))
+    assert studies.read_options(storage, "s") == {"margin": 0.02, "seeds": "3..5"}
+
+
+@pytest.mark.parametrize(
+    ("former", "time"),
+    [({"timeout": "90m"}, "90m"), ({"minutes": 15}, "15m"), ({"timeout": "90m", "minutes": 15}, "90m")],
+)
+def test_a_study_of_two_former_clocks_has_one(tmp_path: Path, former: dict[str, object], time: str) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    study = studies.create_study(storage, "s", new_plan(), former)
+    assert studies.read_options(storage, "s") == {"time": time}
+    assert read_request(study).time == parse_duration(time)
+    assert read_request(study, {"time": "2h"}).time == 7200
+
+
+SLIPS = """
+rnu cracks                         | did you mean `run`?
+cofirm demo                        | did you mean `confirm`?
+docter                             | did you mean `doctor`?
+compare                            | ; there are run, confirm
+help run                           | did you mean `sweeper --help`?
+version                            | did you mean `sweeper --version`?
+--verison                          | did you mean `--version`?
+--trials 3                         | ; it is an option of `sweeper run`
+list                               | did you mean `sweeper studies list`?
+show demo                          | did you mean `sweeper studies show`?
+demo                               | did you mean `sweeper report demo`?
+cracks                             | did you mean `sweeper run cracks`?
+.                                  | did you mean `sweeper run .`?
+synthetic:street                   | did you mean `sweeper run synthetic:street`?
+run street                         | did you mean `sweeper run synthetic:street`?
+profile stret                      | did you mean `sweeper profile synthetic:street`?
+run synthetic:stret                | did you mean `street`?
+run crakcs                         | did you mean `cracks`?
+run demo                           | did you mean `sweeper run --study demo --resume`?
+run --resume demo                  | did you mean `sweeper run --study demo --resume`?
+run --resume --study dmeo          | did you mean `demo`?
+run help                           | did you mean `sweeper run --help`?
+run cracks --trails 5              | did you mean `--trials`?
+run cracks --batch_size 5          | did you mean `--batch-size`?
+run cracks -trials 5               | no such option, -trials, did you mean `--trials`?
+run cracks --lr 0.1                | a `--space` file with one `lr` fixes it
+run cracks --losses dice           | is of `sweeper confirm`; here `--space dice_ce,tversky` names
+run cracks --loss dise_ce          | did you mean `--space dice_ce`?
+run cracks --space dise_ce,tversky | did you mean `dice_ce`?
+run cracks --space bnary           | did you mean `binary`?
+run cracks --present ce            | did you mean `cross_entropy`?
+run cracks --metric iuo            | did you mean `miou`?
+run cracks --metric mIoU           | did you mean `miou`?
+run cracks --augment ful           | 'ful' is not one of 'none', 'light', 'full', did you mean `full`?
+run cracks --device gpu            | did you mean `cuda`?
+run cracks --precision fp32        | did you mean `float32`?
+run cracks --format coc            | did you mean `coco`?
+run cracks --class-map map.yml     | File 'map.yml' does not exist, did you mean `map.yaml`?
+run cracks --trials ten            | --trials: Input should be a valid integer
+profile cracks --trials 3          | ; it is an option of `sweeper run`
+profile demo                       | did you mean `sweeper report demo`?
+judge demo                         | did you mean `sweeper report demo`?
+judge nope                         | got none; mlflow:nope would be an experiment
+judge map.yml                      | did you mean `map.yaml`?
+train dmeo                         | did you mean `demo`?
+train cracks                       | did you mean `sweeper run cracks`?
+train nope --trials 3              | no such option, --trials; it is an option of `sweeper run`
+train --study demo                 | ; STUDY is given without it
+train demo --on everything         | 'everything' is not one of
+report reports/demo                | did you mean `sweeper report demo`?
+report demo --open                 | ; there are --storage, --out and --json
+export nope                        | there is no study 'nope' in this storage; there are demo
+predict demo --thresold 1          | did you mean `--threshold`?
+predict demo cracks                | Missing option '--out': Folder for masks/
+predict cracks --out o             | STUDY and IMAGES are needed, got only 'cracks'
+confirm cracks                     | for DATA without a script, --losses dice_ce,tversky
+confirm cracks --losses dise_ce    | did you mean `dice_ce`?
+confirm cracks --loss dice_ce      | ; it is an option of `sweeper run`
+probe train.py                     | '--command': Command that starts the script, such as 'python train.py'
+studies shwo                       | no such action, 'shwo', did you mean `show`?
+studies nope                       | ; there are list, show, delete, backup and sync
+studies demo                       | did you mean `sweeper studies show demo`?
+losses dise                        | did you mean `dice`?
+synth craks out                    | did you mean `cracks`?
+doctor demo                        | did you mean `sweeper report demo`?
+"""
+
+
+@pytest.mark.parametrize("line", SLIPS.strip().splitlines())
+def test_a_slip_is_answered_with_what_is_nearest(tmp_path: Path, sweeper: Sweeper, line: str) -> None:
+    studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "demo", new_plan())
+    (tmp_path / "cracks").mkdir()
+    (tmp_path / "map.yaml").touch()
+    words, answer = line.split("|")
+    status, out, err = sweeper(*words.split())
+    assert (status, out) == (2, "") and answer.strip() in err and err.count("did you mean") <= 1
