@@ -36,7 +36,7 @@ ClassMap = Mapping[str, Sequence[str]]
 """Name of each new class → its labels (as digits) and names; those of `ignore` become 255."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_RANGE = re.compile(r"([0-9]{1,5}) *[-–] *([0-9]{1,5})")
+_SPAN = re.compile(r"([0-9]{1,9})(?: *[-–] *([0-9]{1,9}))?")
 OVERLAP, KEEP, FLATTEN = "overlap", "keep", "flatten"
 """Line that says whether pixels keep all classes of masks or shapes that overlap, or one of them counts."""
 _ANY = "any"
@@ -69,11 +69,12 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
             content.setdefault(row["class"], []).append(row["label"])
     else:
         content = read_yaml(path, problems, as_written=True)
-    if not problems and (not isinstance(content, Mapping) or not content):
-        problems.append(
-            f"(top): must be classes with what becomes them, like `road: [3, 4]`, got {shown_value(content)}"
-        )
-    classes = {} if not isinstance(content, Mapping) else _check_map(content, problems)
+    found = shown_value(content)
+    if not isinstance(content, Mapping):
+        content = {}
+    if not problems and not content:
+        problems.append(f"(top): must be classes with what becomes them, like `road: [3, 4]`, got {found}")
+    classes = _check_map(content, problems)
     ClassMapError.refuse(str(path), problems)
     return classes
 
@@ -106,8 +107,8 @@ def _normalise_label(text: str) -> str:
 
 def _parse_span(text: str) -> tuple[int, int] | None:
     """Return the first and last label of a label or a range; None for a name."""
-    match = _RANGE.fullmatch(text)
-    return (int(match[1]), int(match[2])) if match else (int(text), int(text)) if text.isdecimal() else None
+    match = _SPAN.fullmatch(text)
+    return (int(match[1]), int(match[2] or match[1])) if match else None
 
 
 def list_spans(class_map: ClassMap) -> list[tuple[int, int]]:

@@ -57,8 +57,7 @@ def assign_images(place: DataSource, reading: ReadResult) -> tuple[dict[str, Spl
         sides = {stem: rows.get(stem, SplitAssignment()) for stem in sides}
         return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
     if not has_splits:
-        tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
-        unread = {place.format_name(path) for path in tables if "split" in read_header(path)} - {reading.place}
+        unread = {place.format_name(path) for path in place.tables if "split" in read_header(path)} - {reading.place}
         place.tally.add("table", "with a column split, which is not read: that of split.csv is", *unread)
         listed = _read_split_lists(place, reading.samples)
         sides = {stem: side._replace(split=listed.get(stem)) for stem, side in sides.items()}

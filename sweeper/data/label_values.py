@@ -238,10 +238,8 @@ def _propose_two(numbers: MaskNumbers) -> tuple[float, str]:
     rest = numbers.total[first + 1 : last + 1].sum()
     between = numbers.total[first + 1 : others[-1] + 1].sum() if others else rest
     score = float(1 - READ * between / (_FEW_BETWEEN * rest))
-    why = "resized smoothly, or shares"
-    if score > READ:
-        why = f"{100 * between / rest:.2g} % of what is no background is between"
     command = r"`printf 'background: 0-127\nobject: 128-255\n' > two.yaml`"
+    why = f"{100 * between / rest:.2g} % of what is no background is between"
     return score, f"of two classes ({why}) {command}, then --class-map two.yaml"
 
 

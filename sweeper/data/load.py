@@ -164,7 +164,7 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick) ->
     elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*read_header(path)}]:
         place.classes = _read_numbered_names(place, tables)
     maps = [path for name in COLOUR_FILES if (path := place.find_file(place.root / name)) is not None]
-    maps += [path for path in place.files if path.parent == place.root and is_colour_table(path)]
+    maps += [path for path in place.tables if is_colour_table(path)]
     if maps:
         place.colours = read_colours(maps[0], place.classes, place.problems)
     dataset = read_dataset(place, match.layout.read, match.name, cache, tick)

@@ -23,8 +23,8 @@ def assemble(
     classes: tuple[str, ...],
     stems: Sequence[str],
     sides: Sequence[SplitAssignment],
+    turns: Sequence[int],
     warnings: Sequence[str] = (),
-    turns: Sequence[int] | None = None,
     is_multilabel: bool = False,
 ) -> Dataset:
     """Finish, digest and publish the store of `writer`, and describe it.
@@ -38,7 +38,7 @@ def assemble(
         stems: names of the images, ascending.
         sides: given split and group of each image.
         warnings: warnings of the reader, to which more are added.
-        turns: EXIF orientations that the labels may still need (1 = none); None = no image has one.
+        turns: EXIF orientations that the labels may still need (1 = none).
         is_multilabel: whether the masks hold bits of classes.
     """
     store = writer.finish()
@@ -60,9 +60,7 @@ def assemble(
             group=side.group,
             open_turn=turn,
         )
-        for stem, (height, width), row, side, turn in zip(
-            stems, store.sizes, counts, sides, turns or [1] * len(stems), strict=True
-        )
+        for stem, (height, width), row, side, turn in zip(stems, store.sizes, counts, sides, turns, strict=True)
     )
     return Dataset(
         name=name,

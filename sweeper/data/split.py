@@ -275,11 +275,6 @@ def _make_pool(free: list[SplitUnit], train: list[SplitUnit], wanted: float, *, 
 def _explain_too_few(dataset: Dataset, units: int) -> DataError:
     counts = {side: sum(p.split == side for p in dataset.images) for side in ("train", "val", "test")}
     counts_text = ", ".join(f"{side} {number}" for side, number in counts.items())
-    smaller = "make the groups smaller (--groups none: each image is one), " if dataset.grouped_by else ""
-    return DataError(
-        dataset.name,
-        [
-            f"split: train, validation and test need a group of images each, found {units} (images with a given split: "
-            f"{counts_text}); add images, {smaller}or assign them in split.csv"
-        ],
-    )
+    rule = f"split: train, validation and test need a group of images each, found {units}"
+    step = "add images, make the groups smaller (--groups none: each image is one), or assign them in split.csv"
+    return DataError(dataset.name, [f"{rule} (images with a given split: {counts_text}); {step}"])

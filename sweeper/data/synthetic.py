@@ -144,7 +144,7 @@ class SceneSet(NamedTuple):
         """The scene with its parameters that differ from their defaults: equal sets have equal names."""
         values = {key: (getattr(self.canvas, key), one.default) for key, one in get_parameters(self.scene).items()}
         other = "&".join(f"{key}={value}" for key, (value, default) in values.items() if value != default)
-        return f"{self.scene}?{other}" if other else self.scene
+        return f"{self.scene}?{other}".rstrip("?")
 
 
 def parse_scene(text: str) -> SceneSet:
@@ -251,6 +251,7 @@ def read_scenes(
             classes=scenes.classes,
             stems=_make_stems(scenes),
             sides=[SplitAssignment()] * scenes.canvas.images,
+            turns=[1] * scenes.canvas.images,
             is_multilabel=scenes.planes > 0,
         )
 

@@ -73,21 +73,13 @@ def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
     """Read pixels (H, W, C) of the file's own type, as stored: not turned, without alpha.
 
     Raises:
-        UnreadableFileError: truncated, or compressed in a way that needs another package.
+        UnreadableFileError: truncated, or compressed in an unsupported way.
     """
     with tifffile.TiffFile(file) as tiff:
         header, source, axis, alphas = _read_header(tiff)
         for page in source.pages if header.is_deep and source is tiff.series[0] else [tiff.pages[header.page]]:
             _check_segments(tiff, page)
-        try:
-            pixels: npt.NDArray[Any] = source.asarray(maxworkers=1)
-        except (ImportError, ValueError) as error:
-            if "imagecodecs" in str(error):
-                raise UnreadableFileError(
-                    f"its compression needs another package ({error}); pip install imagecodecs, or save it "
-                    "uncompressed or with deflate"
-                ) from error
-            raise
+        pixels: npt.NDArray[Any] = source.asarray(maxworkers=1)
     pixels = np.moveaxis(np.atleast_3d(pixels), axis, -1)
     return pixels[:, :, [i for i in range(pixels.shape[2]) if i not in alphas]] if alphas else pixels
 

@@ -21,7 +21,6 @@ from sweeper.core.label_parts import label_components
 from sweeper.core.label_planes import LabelMap, join_layers, list_layers
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import format_count
-from sweeper.data.label_values import abbreviate
 from sweeper.data.load import Log, ignore_line, load_dataset, load_or_make
 from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, ignore_tick, map_in_order
@@ -115,14 +114,8 @@ def _shrink_set(dataset: Dataset, short_side: int, sizes: list[tuple[int, int]],
             tick(index + 1, len(source))
         left = np.flatnonzero(counts.sum(axis=0))
         if len(left) < 2:
-            classes_text = abbreviate([dataset.label_names[i] for i in left]) or "no labelled pixel"
-            raise DataError(
-                dataset.name,
-                [
-                    f"--resize {short_side}: at least two classes must be left, found {classes_text}; choose a larger "
-                    "one"
-                ],
-            )
+            rule = f"--resize {short_side}: at least two classes must be left, found {len(left)}"
+            raise DataError(dataset.name, [f"{rule}; choose a larger one"])
         first = bool(planes)
         lines = _format_losses(dataset, short_side, counts[:, first:], lost[first:])
         return _assemble(dataset, range(len(source)), writer, lines)
@@ -260,7 +253,7 @@ def shrink_mask(mask: Pixels, size: Size) -> Pixels:
     present = sorted(map(int, np.flatnonzero(counts)), key=lambda label: (label == IGNORE, counts[label]))
     small: Pixels = np.full(size, present[0], dtype=np.uint8)
     most = np.full(size, -1, dtype=np.int64)
-    for label in present if len(present) > 1 else ():
+    for label in present:
         covered = _sum_covered(mask == label, size)
         wins = covered > most
         small[wins] = label

@@ -446,7 +446,7 @@ def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):
     dataset = load_folder(root)
     assert [(p.stem, p.split) for p in dataset.images] == [("p0", "train"), ("p1", "train"), ("p2", "val")]
     assert annotated.has_true_masks(dataset)
-    assert has_warning(dataset, "2 images without fine labels, passed over: p3, p4.")
+    assert has_warning(dataset, "2 images without a mask, passed over: p3, p4.")
     shutil.rmtree(root / "gtFine")
     (problem,) = find_problems(root)
     assert "found coarse labels alone; name these with --images '**/{stem}_leftImg8bit.*' --masks" in problem

@@ -153,7 +153,7 @@ def test_a_single_remaining_class_is_a_problem(tmp_path):
         Image.fromarray(np.where(mask == 2, 0, mask).astype(np.uint8)).save(path)
     (root / "classes.txt").write_text("ground\ncrack\n")
     dataset = load_folder(root)
-    with pytest.raises(DataError, match="two classes must be left, found ground"):
+    with pytest.raises(DataError, match="two classes must be left, found 1; choose"):
         resize_dataset(dataset, 16, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
 

@@ -387,14 +387,12 @@ CASES: dict[str, Case] = {
         "warning",
     ),
     "voc with a mask alone": Case(
-        "voc",
-        remove("JPEGImages/p0.png"),
-        ("SegmentationClass/p0.png: has no image; add it (as ", "or remove the mask"),
+        "voc", remove("JPEGImages/p0.png"), ("SegmentationClass/p0.png: has no image; add it, or remove the mask")
     ),
     "cityscapes with a missing label": Case(
         "cityscapes",
         remove("gtFine/train/town/p0_gtFine_labelIds.png"),
-        ("1 image without fine labels, passed over: p0",),
+        ("1 image without a mask, passed over: p0",),
         "warning",
     ),
     "nnunet of volumes": Case("nnunet", write("imagesTr/p0_0000.nii.gz", NIFTI), ("images must be 2-D",)),

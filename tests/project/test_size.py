@@ -13,12 +13,12 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_378,
+    "lines": 47_353,
     "modules": 289,
-    "branches": 5_482,
-    "sentences": 1_582,
-    "lines of tests": 39_722,
-    "words of documents": 31_250,
+    "branches": 5_461,
+    "sentences": 1_581,
+    "lines of tests": 39_720,
+    "words of documents": 31_247,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,

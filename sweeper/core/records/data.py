@@ -106,11 +106,6 @@ class Dataset(Record):
         """Names by number, the background first, which is no class of a multi-label task."""
         return ("background",) * bool(self.planes) + self.classes
 
-    @property
-    def first_object(self) -> int:
-        """Index of the first class that is not the background."""
-        return int(not self.planes)
-
     def count_class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Count the labelled pixels of each class, (C,), over the images `indices` (None = all)."""
         chosen = self.images if indices is None else [self.images[i] for i in indices]

@@ -162,6 +162,11 @@ class DataSource:
         """Paths of the listing."""
         return tuple(path for _, path in self.listing)
 
+    @cached_property
+    def tables(self) -> tuple[Path, ...]:
+        """The CSVs in the root itself."""
+        return tuple(path for path in self.files if path.parent == self.root and path.suffix.lower() == ".csv")
+
     @property
     def candidates(self) -> tuple[Path, ...]:
         """Files that may be annotations: the one that the user gave, else all."""

@@ -18,8 +18,8 @@ import numpy as np
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import read_mask
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
-from sweeper.data.formats.file_patterns import STEM, PatternMatch, find_masks
-from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
+from sweeper.data.formats.file_patterns import STEM, PatternMatch
+from sweeper.data.formats.patterns import leave_out_unlabelled, list_pattern_files, pair_stems, split_by_folder
 from sweeper.data.label_values import AS_STORED
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
@@ -58,11 +58,7 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
             f"*_gtFine_labelIds.png: must be there, found coarse labels alone; name these with --images '{_IMAGES}' "
             f"--masks '**/{STEM}_gtCoarse_labelIds.png'"
         )
-    stems = {one.stem for one in masks.files}
-    images = list_pattern_files(place, _IMAGES, IMAGE_SUFFIXES)
-    spare = [one.stem for one in images.files if one.stem not in stems]
-    place.tally.add("image", "without fine labels, passed over", *spare)
-    images = images._replace(files=[one for one in images.files if one.stem in stems])
+    images = leave_out_unlabelled(place, list_pattern_files(place, _IMAGES, IMAGE_SUFFIXES), masks)
     table, names = _read_meaning(place, masks.files, train_ids=kind == "TrainIds")
     tested = [one for one in masks.files if split_by_folder(one) == "test"]
     if len(tested) < len(masks.files) and not any(_has_labels(one, table) for one in tested):
@@ -71,9 +67,7 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
         images, masks = (
             files._replace(files=[one for one in files.files if one.stem not in left]) for files in (images, masks)
         )
-    samples, _ = pair_files(
-        place, images.files, masks.files, find_masks(images, masks), split_by_folder, table=table, named=True
-    )
+    samples = pair_stems(place, images, masks, split_by_folder, table)
     return ReadResult(samples, names, indices=True, place=_MASKS[kind])
 
 

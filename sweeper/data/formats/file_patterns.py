@@ -94,7 +94,7 @@ def get_requested_patterns(
         raise UsageError(f"--images and --masks go together, got {next(iter(given))} alone; add the other, {example}")
     for option, text in given.items():
         check_no_address(option, text)
-    base = "." if data is None else expand_user(data)
+    base = expand_user(data or ".")
     texts = {o: os.path.normpath(os.path.join(base, expand_user(text))) for o, text in given.items()}  # noqa: PTH118
     if data is None:
         if any(text.startswith(("/", "..")) for text in texts.values()):
@@ -267,16 +267,8 @@ def list_patterns(paths: Collection[str]) -> Iterator[str]:
     wide = above + "**/" * (len(depths) > 1 or len(same) < len(levels))
     stems, suffixes = ({*parts} for parts in zip(*((p.stem, p.suffix) for p in map(PurePosixPath, paths)), strict=True))
     begin, end = (commonprefix([stem[::step] for stem in stems]) for step in (1, -1))  # noqa: RUF071 (characters)
-    begin, end = re.sub(r"\w$|\d+$", "", begin) if len(stems) > 1 else "", end[::-1]
-    lengths = {*map(len, stems)}
-    ends = dict.fromkeys(
-        (
-            "*",
-            *(["?" * lengths.pop()] if len(lengths) == 1 else []),
-            f"*{escape_pattern(end)}",
-            f"{escape_pattern(begin)}*",
-        )
-    )
-    kinds = [".*", *([escape_pattern(suffix) for suffix in suffixes] if len(suffixes) == 1 else [])]
+    begin, end, length = re.sub(r"\w$|\d+$", "", begin), end[::-1], min(map(len, stems))
+    ends = dict.fromkeys(("*", "?" * length, f"*{escape_pattern(end)}", f"{escape_pattern(begin)}*"))
+    kinds = [".*", *map(escape_pattern, sorted(suffixes))]
     for at in dict.fromkeys((wide, folders)):
         yield from (f"{at}{name}{kind}" for name in ends for kind in kinds)

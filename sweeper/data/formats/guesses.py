@@ -200,7 +200,7 @@ def look_at(path: Path) -> Look | None:
     except (UnreadableFileError, OSError, ValueError):
         return None
     flat = pixels.reshape(*pixels.shape[:2], -1).astype(np.int64)
-    keys = flat @ (1 << 16 * np.arange(flat.shape[2])[:3]) if flat.shape[2] <= 3 else flat[..., 0]
+    keys = flat @ (1 << 16 * np.arange(flat.shape[2]))
     numbers = np.unique(keys)
     steps = [np.abs(np.diff(flat.mean(axis=2), axis=axis)).ravel() for axis in (0, 1)]
     even = float(np.mean(np.concatenate(steps) <= 2)) if flat.size > 3 else 0.0

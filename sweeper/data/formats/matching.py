@@ -107,15 +107,12 @@ def list_own_words(mask: str, image: str, reading: Reading = READINGS[0]) -> lis
     return own
 
 
-def match_masks(
-    images: Collection[str], masks: Collection[str], table: TokenTable | None = None
-) -> dict[str, list[str]]:
+def match_masks(images: Collection[str], masks: Collection[str], table: TokenTable) -> dict[str, list[str]]:
     """Return the images of each mask that has any, by their paths; several have equally good names.
 
     Paths are taken apart in the first way by which each image has a mask, or each mask an image, else in the best.
     """
     best: dict[str, list[str]] = {}
-    table = table or TokenTable()
     for reading in READINGS:
         sides = ({path: table.get_tokens(path, reading) for path in side} for side in (images, masks))
         found = match_tokens(*sides)

@@ -42,7 +42,7 @@ from sweeper.data.formats.file_patterns import (
     has_wildcards,
     list_patterns,
 )
-from sweeper.data.formats.matching import READINGS, list_own_words, match_masks
+from sweeper.data.formats.matching import READINGS, TokenTable, list_own_words, match_masks
 from sweeper.data.label_values import AS_STORED, abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
@@ -187,8 +187,7 @@ def pair_files(
         paired: the masks of each image.
         split: returns the split of an image.
         table: (256,), the label of each number in the masks.
-        named: whether a format defines the names. Then samples are named by `{stem}`, and masks without an image are
-            problems. Else samples are named by their files.
+        named: whether a format defines the names. Then samples are named by `{stem}`, else by their files.
     """
     used_masks = {path for of_image in paired.values() for path in of_image}
     if both := [one for one in images if one.path in paired.get(one.path, ())]:
@@ -225,10 +224,30 @@ def pair_files(
             side = SplitAssignment(split(one))
             samples.append(Sample(stem, place.format_name(one.path), (one.path,), made, labels_at, side))
     place.problems += sorted(faults)
-    left = [one for one in masks if one.path not in used_masks]
-    for one in left if named else ():
-        place.add_problem(one.path, f"has no image; add it{example}, or remove the mask")
-    return drop_repeated(place, samples), [one.path for one in left]
+    return drop_repeated(place, samples), [one.path for one in masks if one.path not in used_masks]
+
+
+def leave_out_unlabelled(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> MatchedFiles:
+    """Leave out images without a mask of their stem, with a note."""
+    stems = {one.stem for one in masks.files}
+    kept = [one for one in images.files if one.stem in stems]
+    place.tally.add("image", "without a mask, passed over", *{one.stem for one in images.files} - stems)
+    return images._replace(files=kept)
+
+
+def pair_stems(
+    place: DataSource,
+    images: MatchedFiles,
+    masks: MatchedFiles,
+    split: Callable[[PatternMatch], SplitName | None],
+    table: Pixels = AS_STORED,
+) -> list[Sample]:
+    """Return samples of a format that defines the names of its files; a mask without an image is a problem."""
+    paired = find_masks(images, masks)
+    samples, left = pair_files(place, images.files, masks.files, paired, split, table=table, named=True)
+    for path in left:
+        place.add_problem(path, "has no image; add it, or remove the mask")
+    return samples
 
 
 def _find_fault(place: DataSource, masks: Sequence[Path], owners: Sequence[Path], *, is_joined: bool) -> str:
@@ -255,7 +274,9 @@ def pair_by_names(images: Sequence[PatternMatch], masks: Sequence[PatternMatch])
     """
     files = {one.below: one.path for one in (*images, *masks)}
     mask_names = {one.below for one in masks}
-    owners = match_masks([one.below for one in images if one.below not in mask_names] or [*files], sorted(mask_names))
+    owners = match_masks(
+        [one.below for one in images if one.below not in mask_names] or [*files], sorted(mask_names), TokenTable()
+    )
     words = {
         mask: tuple(
             word for word in list_own_words(mask.rpartition("/")[2], image, READINGS[2]) if not word.isdecimal()
@@ -278,7 +299,7 @@ def leave_out_made(place: DataSource, images: Sequence[PatternMatch], paired: Pa
     Such images have no mask, and exist for at least half of the images that have one, all with the same word.
     """
     with_masks = {one.below for one in images if one.path in paired}
-    made = match_masks(with_masks, {one.below for one in images} - with_masks)
+    made = match_masks(with_masks, {one.below for one in images} - with_masks, TokenTable())
     words = {tuple(list_own_words(path, image)) for path, of_path in made.items() for image in of_path}
     if len(words) != 1 or not any(words) or 2 * len(made) < len(with_masks):
         return [*images]
@@ -340,9 +361,8 @@ def read_mask_file(place: DataSource, path: Path, table: Pixels, size: Size | No
 
 def find_manifest(place: DataSource) -> FormatLayout | None:
     """Find a CSV with the columns image and mask: manifest.csv, or another in the root."""
-    tables = [path for path in place.candidates if path.parent == place.root and path.suffix.lower() == ".csv"]
-    if place.entry is None:
-        tables = [path for path in tables if {"image", "mask"} <= {*read_header(path)}]
+    needed = {"image", "mask"}
+    tables = [path for path in place.tables if (path == place.entry if place.entry else needed <= {*read_header(path)})]
     if not tables:
         return None
     path = next((path for path in tables if path.name == "manifest.csv"), tables[0])

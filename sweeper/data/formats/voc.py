@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
-from sweeper.data.formats.file_patterns import STEM, escape_pattern, find_masks
-from sweeper.data.formats.patterns import list_pattern_files, pair_files
+from sweeper.data.formats.file_patterns import STEM, escape_pattern
+from sweeper.data.formats.patterns import leave_out_unlabelled, list_pattern_files, pair_stems
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.text_tables import read_classes
 
@@ -40,13 +40,9 @@ def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     below = "" if base == place.root else f"{escape_pattern(base.relative_to(place.root).as_posix())}/"
     images = list_pattern_files(place, f"{below}JPEGImages/{STEM}.*", IMAGE_SUFFIXES)
     masks = list_pattern_files(place, f"{below}{masks_at}{STEM}.*", MASK_SUFFIXES)
-    stems = {one.stem for one in masks.files}
-    both = [one for one in images.files if one.stem in stems]
-    spare = [one.stem for one in images.files if one.stem not in stems]
-    place.tally.add("image", "without a mask, passed over", *spare)
-    images = images._replace(files=both)
-    samples, _ = pair_files(place, images.files, masks.files, find_masks(images, masks), lambda _: None, named=True)
-    classes = _read_names(place, base, [one.stem for one in both])
+    images = leave_out_unlabelled(place, images, masks)
+    samples = pair_stems(place, images, masks, lambda _: None)
+    classes = _read_names(place, base, [one.stem for one in images.files])
     return ReadResult(samples, classes, indices=True, place=masks_at)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import Dataset
+from sweeper.core.tasks import RULES
 from sweeper.core.text import format_count, format_significant, replace_minus
 from sweeper.data.label_values import abbreviate
 from sweeper.fingerprint.label_checks.edges import MISFIT_AGREEMENT, is_better_fit
@@ -263,7 +264,7 @@ def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator
 def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     """Yield masks without objects, as suspects if they are rare, or the majority."""
     images = dataset.images
-    first = dataset.first_object
+    first = RULES[dataset.task].first_object
     empty = [p.stem for p in images if p.labelled and not any(p.pixels[first:])]
     if not empty:
         return
