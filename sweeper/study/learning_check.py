@@ -14,14 +14,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 from sweeper.core.metrics import compute_constant_miou, compute_objective, count_at_point, find_present_classes
-from sweeper.core.records import Conditions, TrialResult
+from sweeper.core.records import TrialResult
 
 SKILL = 0.05
 """Skill that two trainings must show: part of the way from a constant answer to a perfect one."""
 SINGLE_SKILL = 3 * SKILL
 """Skill that a single training must show."""
-HELP = "What may help"
-"""Beginning of the sentence with remedies."""
 MIN_UNLEARNED_TRIALS = 3
 """Complete trials of the search itself that must have learned nothing before the search is given up."""
 
@@ -63,24 +61,3 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
     old = {result.spec.key for result in before}
     fresh = [compute_skill(trial) for trial in ended if trial.state == "complete" and trial.spec.key not in old]
     return len(fresh) >= MIN_UNLEARNED_TRIALS and not is_task_learned(fresh)
-
-
-def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:
-    """Suggest in one sentence what to try where too little was learned, cheapest first.
-
-    `minutes`: those that a resume needs; None = more time is no remedy.
-    """
-    recipe, dataset = conditions.recipe, conditions.dataset
-    steps = max((r.spec.steps for r in results), default=recipe.steps)
-    tips = ["check that images and labels belong together (sweeper profile)"]
-    if recipe.command is not None:
-        return f"{HELP}: {tips[0]}, and a longer training (--steps {min(100, 4 * steps)})"
-    if recipe.encoder_weights == "none" and recipe.model is None and not dataset.synthetic:
-        tips.append("pretrained weights (--encoder-weights imagenet)")
-    tips.append(f"more time (--resume --time {minutes}m)" if minutes else f"more steps (--steps {4 * steps})")
-    if any("cpu" in r.device for r in results):
-        tips.append("a GPU, and with it a larger network")
-    tips.append(f"larger crops (--size {2 * recipe.size})")
-    if len(dataset.classes) > 2:
-        tips.append("merging rare classes (--class-map)")
-    return f"{HELP}, the cheapest first: {'; '.join([*tips, 'more labelled images'])}"

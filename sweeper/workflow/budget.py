@@ -10,7 +10,6 @@ from sweeper.core.records import Breadth, BudgetProbe, Rung
 from sweeper.core.text import format_duration
 from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.finalist import count_finalists
-from sweeper.study.learning_check import suggest_remedies
 from sweeper.study.loop import TrainingList
 from sweeper.study.timekeeper import SEARCH_SHARE
 from sweeper.workflow.breadth import compute_least_seconds, find_broadest, forecast_seconds, measure_pace, order_losses
@@ -83,7 +82,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         return BudgetProbe(first=first, steps=first)  # the search reports why
     if not enough:
         minutes = math.ceil(MORE * needed / 60) if lacking else None
-        return _report_silence(rungs, suggest_remedies(finished[-2:], plan.conditions, minutes), minutes)
+        return _report_silence(rungs, minutes)
     fitting = [r for r in enough if compute_least_seconds(losses, request, pace, steps=r.steps) <= limit]
     rung = (fitting or enough[:1])[-1]
     if rung.steps == first and request.time is None:
@@ -95,13 +94,13 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
 
 
-def _report_silence(rungs: Sequence[Rung], remedies: str, minutes: int | None) -> BudgetProbe:
-    """Report why no search is begun, and what may help."""
+def _report_silence(rungs: Sequence[Rung], minutes: int | None) -> BudgetProbe:
+    """Report why no search is begun."""
     last = rungs[-1]
-    why = ", and nothing can be said about losses at this budget"
-    if not last.is_learned:
-        why = f" (the best scores {max(last.scores.values()):.3f})"
-    sentence = f"{format_rung(last)}{why}, so that no search was begun. {remedies}"
+    sentence = (
+        f"{format_rung(last)} (the best scores {max(last.scores.values()):.3f}): nothing can be said about losses at "
+        "this budget, and no search was begun"
+    )
     first, steps = rungs[0].steps, last.steps
     return BudgetProbe(first=first, steps=steps, sentence=sentence, learned=False, rungs=tuple(rungs), minutes=minutes)
 

@@ -24,6 +24,7 @@ from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count, format_resume_command
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir_of
 from sweeper.data.store import is_changed
+from sweeper.evidence.phrases import STEPS, format_remark
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.machine import warn_unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, replace_atomically
@@ -313,23 +314,29 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> ReportedSt
     heartbeat.record_answer(read_interim_answer(outcome.sweep, outcome.conclusion).answer)
     tracker.end_sweep("FINISHED", make_mlflow_summary(outcome), report_alive=report_alive)
     storage.check_file()
-    if not any(trial.state == "complete" for trial in outcome.sweep.trials):
-        reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
-        raise NothingCompletedError(
-            f"no trial completed, so no loss can be recommended; see {outcome.paths.markdown}"
-            + (f"\n  - {outcome.sweep.budget}" if outcome.sweep.budget and not outcome.sweep.trials else "")
-            + "".join(f"\n  - {reason}" for reason in reasons[:5])
-        )
-    evidence = outcome.conclusion.evidence
-    has_question = outcome.sweep.confirmations or outcome.sweep.cut  # else every trial diverged: nothing to confirm
-    if has_question and (evidence is None or not evidence.finalists):
-        failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
-        raise NothingConfirmedError(
-            f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
-            f"finished is kept, and this continues it: {outcome.sweep.resume_command}"
-            + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
-        )
+    _require_answer(outcome)
     return outcome
+
+
+def _require_answer(outcome: ReportedStudy) -> None:
+    """Refuse a study in which no training completed that could be compared, with the reasons and what may help.
+
+    Raises:
+        NothingCompletedError: if it is the search's.
+        NothingConfirmedError: if it is the confirmation's; where every trial diverged there is nothing to confirm.
+    """
+    sweep, document = outcome.sweep, outcome.document
+    has_trial = any(trial.state == "complete" for trial in sweep.trials)
+    is_open = has_trial and not sweep.confirmations and not sweep.cut
+    if is_open or outcome.conclusion.evidence is not None:
+        return
+    failed = sorted({run.reason for run in (*sweep.trials, *sweep.confirmations) if run.reason})
+    reasons = [*([] if sweep.learned else [sweep.budget]), *sweep.cut, *failed[:5]]
+    steps = [f"{format_remark(step, document, STEPS).removesuffix('.')}: {step.command}" for step in document.next]
+    raise (NothingConfirmedError if has_trial else NothingCompletedError)(
+        f"no training completed that could be compared, so no loss can be recommended; see {outcome.paths.markdown}"
+        + "".join(f"\n  - {line}" for line in (*reasons, *steps))
+    )
 
 
 def _store_request(study: optuna.Study, settings: Settings, workers: int) -> StudyRequest:

@@ -21,7 +21,7 @@ from sweeper.study.finalist import (
     fit_common_rate,
     make_confirmation_specs,
 )
-from sweeper.study.learning_check import has_learned_nothing, suggest_remedies
+from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.loop import TrainingList
 from sweeper.study.race import Race, settle_analyses
 from sweeper.study.same_loss import find_equivalent_losses, relabel_equivalent_trials
@@ -131,10 +131,7 @@ def _has_learned_something(context: RunContext) -> bool:
     if not has_learned_nothing(trials, studies.list_extra_results(study, "probe"), strict=strict):
         return True
     steps = context.plan.conditions.recipe.steps
-    sentence = (
-        f"no loss {'clearly beats' if strict else 'learned more than'} a constant answer in {steps} steps, so that "
-        f"nothing was confirmed. {suggest_remedies(trials, context.plan.conditions)}"
-    )
+    sentence = f"no loss clearly beats a constant answer in {steps} steps, so that nothing was confirmed"
     context.display.warn(sentence)
     probed = BudgetProbe(first=steps, steps=steps, sentence=sentence, learned=False)
     study.set_user_attr(studies.PROBED, studies.pack(probed))

@@ -22,7 +22,7 @@ from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RES
 from sweeper.storage.results import is_counted, list_present_trials, read_result
 from sweeper.study.budget_ladder import make_probe_specs
 from sweeper.study.finalist import select_finalist_families
-from sweeper.study.learning_check import SINGLE_SKILL, SKILL, compute_skill, is_task_learned, suggest_remedies
+from sweeper.study.learning_check import SINGLE_SKILL, SKILL, compute_skill, is_task_learned
 from sweeper.study.loop import run_work
 from sweeper.study.search import PATIENCE, enqueue_defaults, has_search_settled
 from sweeper.study.successive_halving import MAX_LAG
@@ -251,14 +251,6 @@ def test_the_search_reaches_its_total_if_the_user_sets_the_steps() -> None:
     study = new_study()
     train(study, FakeExecutor(lambda spec: train_at_skill(0.02, spec)), trials=30)
     assert len(studies.search_results(study)) == 30 and studies.list_extra_results(study, "confirm")
-
-
-def test_remedies_begin_with_the_cheapest() -> None:
-    spec = make_probe_specs(SPACE, builders.conditions(DATA), 60.0, 100)[0]
-    text = suggest_remedies([train_at_skill(0.02, spec)], builders.conditions(DATA))
-    order = [text.index(word) for word in ("sweeper profile", "--steps", "GPU", "--size", "more labelled images")]
-    assert order == sorted(order) and "--encoder-weights" not in text  # drawn scenes
-    assert "(--steps 400)" in text
 
 
 # --- trials as work ---
