@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
+from statistics import fmean
 
-from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
+from sweeper.core.events import ResultStored, SweepEvent, TrainingEvaluated
 from sweeper.core.records import TrialResult
 
 SEARCH_SHARE = 0.6
@@ -14,7 +14,7 @@ RECHECK_SHARE = 0.7
 REPORT_SHARE, REPORT_SECONDS = 0.1, 15.0
 """Time kept for evidence and report: a share of the limit or a number of seconds, whichever is less."""
 REMEMBERED = 8
-"""Number of recent trainings whose slowest pace is assumed for the next one."""
+"""Number of recent trainings whose pace counts."""
 
 
 class Timekeeper:
@@ -29,9 +29,19 @@ class Timekeeper:
         The results of earlier sessions, `before`, count for their pace.
         """
         self.seconds, self._clock = seconds, clock
-        self._rates = deque[float](maxlen=REMEMBERED)
+        self._paces: dict[str, float] = {}
+        """Seconds per step, evaluations included, of each training, the latest last."""
         for result in before:
-            self._record_pace(result)
+            self.notify(ResultStored(result))
+
+    @property
+    def pace(self) -> float | None:
+        """Mean seconds per step of the recent trainings; None before the first evaluation."""
+        recent = self._list_recent()
+        return fmean(recent) if recent else None
+
+    def _list_recent(self) -> list[float]:
+        return list(self._paces.values())[-REMEMBERED:]
 
     def compute_seconds_left(self) -> float:
         """Return the seconds until the session must have ended."""
@@ -46,17 +56,19 @@ class Timekeeper:
 
         def admitted(steps: int) -> bool:
             deadline = share * (self.seconds - min(REPORT_SHARE * self.seconds, REPORT_SECONDS))
-            gone, needed = self._clock(), steps * max(self._rates, default=0.0)
+            gone, needed = self._clock(), steps * max(self._list_recent(), default=0.0)
             return gone < deadline and gone + needed <= deadline
 
         return admitted
 
     def notify(self, event: SweepEvent) -> None:
-        """Record the seconds per step, evaluations included, of a training that ends or waits."""
+        """Record the pace of a training that is evaluated or has ended."""
         match event:
-            case TrainingPaused(_, result) | ResultStored(result):
-                self._record_pace(result)
+            case TrainingEvaluated(spec, evaluation):
+                self._record_pace(spec.name, evaluation.seconds / evaluation.step)
+            case ResultStored(TrialResult(spec=spec, evaluations=[*_, last], seconds=seconds)) if seconds > 0:
+                self._record_pace(spec.name, seconds / last.step)
 
-    def _record_pace(self, result: TrialResult) -> None:
-        if result.evaluations and result.seconds > 0:
-            self._rates.append(result.seconds / result.evaluations[-1].step)
+    def _record_pace(self, name: str, pace: float) -> None:
+        self._paces.pop(name, None)
+        self._paces[name] = pace

@@ -17,18 +17,16 @@ from sweeper.evidence.interim_analyses import DECIDING_SEEDS, FIRST_LOOK
 from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.search import PATIENCE
+from sweeper.study.timekeeper import REPORT_SECONDS
+from sweeper.workflow.forecast import TRAINED
 from sweeper.workflow.options import StudyRequest
 
-TRAINED = 0.8
-"""Share of the search's steps that is trained at most: trials stop at rungs, the first of which is at half."""
 MIN_LOSSES = 3
 """Smallest number of losses to compare."""
 SLACK = 1.1
 """Factor on a confirmation's time per step, as it is also scored on the test images."""
 MOST_SEEDS = 8
 """Largest number of seeds of a finalist, unless the user gave one."""
-OTHER_SECONDS = 30.0
-"""Time for starting the workers and writing the report."""
 
 
 class LadderPace(NamedTuple):
@@ -61,29 +59,27 @@ def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> list[str]:
 
 def find_broadest(
     losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
-) -> Breadth:
-    """Return the broadest comparison, with trials of `steps` steps, that ends in time; if none does, the smallest.
+) -> tuple[Breadth, float]:
+    """Return the broadest comparison, with trials of `steps` steps, that ends in time, and its seconds.
 
-    `losses` are ordered by `order_losses`. Values that the user gave are kept. The ladder's trainings of that length
-    are reused; `limit` is the time in seconds from the ladder's beginning to the report.
+    If none does, it is the smallest. `losses` are ordered by `order_losses`. Values that the user gave are kept. The
+    ladder's trainings of that length are reused; `limit` is the time in seconds from the ladder's beginning to the
+    report.
     """
+
+    def forecast(breadth: Breadth) -> float:
+        return _forecast_seconds(breadth, request, pace, steps=steps)
+
     every = [*_list_comparisons(losses, request, steps)]
-    smallest = min(every, key=lambda breadth: forecast_seconds(breadth, request, pace, steps=steps))
     longer = {"has_longer": request.longer is not None}
     looks: tuple[dict[str, bool], ...] = ({**longer, "has_first": request.looks_first}, longer, {})
-    wanted = [breadth.model_copy(update=update) for update in looks for breadth in every]
-    found = next((one for one in wanted if forecast_seconds(one, request, pace, steps=steps) <= limit), smallest)
-    if request.seeds is not None:
-        return found
-    more = [found.model_copy(update={"seeds": (n, n)}) for n in range(found.seeds[1], MOST_SEEDS + 1)]
-    fitting = [one.seeds[1] for one in more if forecast_seconds(one, request, pace, steps=steps) <= limit]
-    return found.model_copy(update={"seeds": (2, max(fitting, default=found.seeds[1]))})
-
-
-def compute_least_seconds(losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
-    """Return the seconds of the smallest comparison, as `forecast_seconds` does."""
-    possible = _list_comparisons(losses, request, steps)
-    return min(forecast_seconds(breadth, request, pace, steps=steps) for breadth in possible)
+    wanted = (breadth.model_copy(update=update) for update in looks for breadth in every)
+    found = next((one for one in wanted if forecast(one) <= limit), min(every, key=forecast))
+    seconds, (least, most) = forecast(found), found.seeds
+    if request.seeds is None:
+        more = (found.model_copy(update={"seeds": (n, n)}) for n in range(most, MOST_SEEDS + 1))
+        most = max((one.seeds[1] for one in more if forecast(one) <= limit), default=most)
+    return found.model_copy(update={"seeds": (least, most)}), seconds
 
 
 def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) -> Iterator[Breadth]:
@@ -109,7 +105,7 @@ def _count_settling_trials(families: int) -> int:
     return families * FLOOR + PATIENCE
 
 
-def forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
+def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report."""
     trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
     finalists = min(request.finalists, len(breadth.families))
@@ -119,4 +115,4 @@ def forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, 
     first = math.ceil(2 * FIRST_LOOK.seeds / pace.workers) * breadth.confirm_steps * SLACK if breadth.has_first else 0
     longer = request.longer * breadth.confirm_steps if breadth.has_longer and request.longer is not None else 0
     trained = max(0.0, search) / pace.workers * steps + first + confirm + longer * math.ceil(2 / pace.workers)
-    return pace.spent + trained * pace.seconds + OTHER_SECONDS
+    return pace.spent + trained * pace.seconds + REPORT_SECONDS

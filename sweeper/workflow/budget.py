@@ -12,7 +12,7 @@ from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.finalist import count_finalists
 from sweeper.study.loop import TrainingList
 from sweeper.study.timekeeper import SEARCH_SHARE
-from sweeper.workflow.breadth import compute_least_seconds, find_broadest, forecast_seconds, measure_pace, order_losses
+from sweeper.workflow.breadth import find_broadest, measure_pace, order_losses
 from sweeper.workflow.options import apply_budget, store_request
 from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
@@ -69,7 +69,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         if not lacking:
             break
         steps = lacking[0].steps
-        needed = compute_least_seconds(losses, request, pace.add_rung(steps), steps=steps)
+        _, needed = find_broadest(losses, request, pace.add_rung(steps), steps=steps, limit=0)
         if rungs and needed > (limit if enough else max(limit, 60.0 * most)):
             break
         batch = TrainingList(study, lacking, recorder=context.recorder, admit=context.time.make_admission(SEARCH_SHARE))
@@ -83,12 +83,11 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     if not enough:
         minutes = math.ceil(MORE * needed / 60) if lacking else None
         return _report_silence(rungs, minutes)
-    fitting = [r for r in enough if compute_least_seconds(losses, request, pace, steps=r.steps) <= limit]
+    fitting = [r for r in enough if find_broadest(losses, request, pace, steps=r.steps, limit=limit)[1] <= limit]
     rung = (fitting or enough[:1])[-1]
     if rung.steps == first and request.time is None:
         return BudgetProbe(first=first, steps=first, rungs=rungs)
-    breadth = find_broadest(losses, request, pace, steps=rung.steps, limit=limit)
-    seconds = forecast_seconds(breadth, request, pace, steps=rung.steps)
+    breadth, seconds = find_broadest(losses, request, pace, steps=rung.steps, limit=limit)
     lacks_look = request.longer is not None and not (breadth.has_longer or request.longer_given)
     sentence = _format_budget(rungs, rung, breadth, seconds, len(losses), lacks_look=lacks_look)
     return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)

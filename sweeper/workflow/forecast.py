@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from math import inf
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
-from sweeper.core.events import (
-    ResultStored,
-    SweepEvent,
-    TrainingDropped,
-    TrainingEvaluated,
-    TrainingPaused,
-    TrainingResumed,
-)
+from sweeper.core.events import ResultStored, SweepEvent
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.core.text import format_count, format_duration, format_parallel_trainings, join_words
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.study.budget_ladder import FACTORS
 from sweeper.study.finalist import count_finalists
 from sweeper.study.learning_rates import is_one_rate
-from sweeper.study.timekeeper import REPORT_SECONDS
+from sweeper.study.timekeeper import REPORT_SECONDS, Timekeeper
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NOT_KNOWN
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState
 
-SEARCH_SHARE = 0.6
-"""Share of the search's steps that is trained, as trials stop at their rungs (docs/performance.md)."""
+TRAINED = 0.8
+"""Share of the search's steps that is trained at most, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "first", "search", "recheck", "confirm", "longer")
 MAX_LONGER_LOSSES = 3
 """Losses that are trained longer at most: the recommended one, the present one and the runner-up."""
-RECENT = 8
-"""Number of the latest trainings whose mean is the pace."""
 
 
 class PlannedTrainings(Record):
@@ -102,42 +92,6 @@ def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
     )
 
 
-class SecondsLeft(Record):
-    """Time that a sweep still takes at most."""
-
-    first_answer: float
-    """Until the first tested answer."""
-    most: float
-    """Until the last answer."""
-
-
-def forecast_seconds_left(
-    trainings: Mapping[str, PlannedTrainings],
-    pace: float,
-    workers: int,
-    trained: Mapping[str, int] = {},
-    *,
-    limit: float,
-) -> SecondsLeft:
-    """Forecast the seconds, `limit` at most, that trainings (by phase) and report still take, at `pace` seconds a step.
-
-    `trained` are the steps that were already taken, by phase.
-    """
-    ends = [0.0, 0.0]
-    for phase, each in trainings.items():
-        share = SEARCH_SHARE if phase == "search" else 1.0
-        for end, number in enumerate((each.first, each.most)):
-            ends[end] += max(0.0, number * each.steps * share - trained.get(phase, 0))
-    first_answer, most = (min(limit, steps * pace / max(1, workers) + REPORT_SECONDS) for steps in ends)
-    return SecondsLeft(first_answer=first_answer, most=most)
-
-
-def format_answer_times(times: SecondsLeft) -> str:
-    """Format when the first tested answer is expected, and when the last."""
-    last = "" if times.most <= times.first_answer else f", last within {format_duration(times.most)}"
-    return f"first tested answer within {format_duration(times.first_answer)}{last}"
-
-
 def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
     """Describe the planned trainings as part of a sentence; empty if there are none."""
     phrases = {
@@ -155,76 +109,58 @@ def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
 
 
 class Forecast:
-    """Observer that forecasts how long the sweep still takes, once a training was evaluated."""
+    """Observer that forecasts how long the sweep still takes, once its pace is known."""
 
     def __init__(
         self,
         trainings: Mapping[str, PlannedTrainings],
+        time: Timekeeper,
         workers: Callable[[], int],
-        limit: Callable[[], float] = lambda: inf,
         log: Callable[[str], None] = lambda _: None,
         *,
         step: str = "a step",
     ) -> None:
-        """Create the forecast of a session: `workers` trainings at a time, `limit` seconds left.
+        """Create the forecast of a session with this time and pace, and `workers` trainings at a time.
 
         `log` receives the total time once it is known.
         """
-        self.trainings, self._workers, self._limit, self._log = dict(trainings), workers, limit, log
-        self._step = step
-        self._trained: dict[str, int] = {}
-        self._steps: dict[str, int] = {}
-        """Last step of each training in this session."""
-        self._paces: dict[str, float] = {}
-        self._phase = PHASES[0]
+        self.trainings, self._time, self._workers, self._log, self._step = dict(trainings), time, workers, log, step
+        self._ended = Counter[str]()
+        """Trainings of this session that have ended, by phase."""
+        self._phase, self._is_announced = PHASES[0], False
 
-    def estimate_seconds_left(self) -> SecondsLeft | None:
-        """Return the seconds that the sweep still takes; None while nothing was measured."""
-        if (pace := self.pace) is None:
+    def estimate_seconds_left(self) -> tuple[float, float] | None:
+        """Return the seconds at most until the first tested answer, and the last; None while nothing was measured."""
+        if (pace := self._time.pace) is None:
             return None
-        to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
-        return forecast_seconds_left(to_come, pace, self._workers(), self._trained, limit=self._limit())
+        ends = [0.0, 0.0]
+        for phase in PHASES[PHASES.index(self._phase) :]:
+            if (each := self.trainings.get(phase)) is not None:
+                seconds = pace * each.steps * (TRAINED if phase == "search" else 1.0) / max(1, self._workers())
+                for end, number in enumerate((each.first, each.most)):
+                    ends[end] += seconds * max(0, number - self._ended[phase])
+        first_answer, most = (min(self._time.compute_seconds_left(), end + REPORT_SECONDS) for end in ends)
+        return first_answer, most
 
     def format_times(self) -> str:
         """Format when the first and the last tested answer are expected; or that it is not known yet."""
-        forecast = self.estimate_seconds_left()
-        if forecast is None:
+        if (forecast := self.estimate_seconds_left()) is None:
             return NOT_KNOWN
-        if forecast.first_answer <= REPORT_SECONDS:  # the first answer has come
-            return f"at most {format_duration(forecast.most)} left in all"
-        return format_answer_times(forecast)
-
-    @property
-    def pace(self) -> float | None:
-        """Seconds per training step, including evaluations."""
-        recent = list(self._paces.values())[-RECENT:]
-        return sum(recent) / len(recent) if recent else None
+        first_answer, most = forecast
+        if first_answer <= REPORT_SECONDS:  # the first answer has come
+            return f"at most {format_duration(most)} left in all"
+        last = f", last within {format_duration(most)}" if most > first_answer else ""
+        return f"first tested answer within {format_duration(first_answer)}{last}"
 
     def notify(self, event: SweepEvent) -> None:
-        """Count and time the steps that were trained."""
-        first = self.pace is None
-        self._count_steps(event)
-        if first and self.pace is not None:
+        """Count the trainings that have ended, and announce the time once the pace is known."""
+        if isinstance(event, ResultStored):
+            purpose = event.result.spec.purpose
+            self._phase = max(self._phase, purpose, key=PHASES.index)
+            self._ended[purpose] += 1
+        if not self._is_announced and self._time.pace is not None:
+            self._is_announced = True
             self._log(
-                f"time: {self.format_times()}, as {self._step} takes {format_duration(self.pace)}, "
+                f"time: {self.format_times()}, as {self._step} takes {format_duration(self._time.pace)}, "
                 f"evaluations included, and {format_parallel_trainings(self._workers())}"
             )
-
-    def _count_steps(self, event: SweepEvent) -> None:
-        match event:
-            case TrainingResumed(spec, result):
-                self._steps.setdefault(spec.name, result.evaluations[-1].step)
-            case TrainingEvaluated(spec, evaluation):
-                self._record_pace(spec, evaluation.step, evaluation.seconds)
-            case TrainingPaused(spec, result) | ResultStored(TrialResult(spec=spec) as result) if result.evaluations:
-                self._record_pace(spec, result.evaluations[-1].step, result.seconds)
-            case TrainingDropped(spec):
-                self._steps.pop(spec.name, None)
-
-    def _record_pace(self, spec: TrialSpec, step: int, seconds: float) -> None:
-        phase, before = spec.purpose, self._steps.get(spec.name, 0)
-        self._phase = max(self._phase, phase, key=PHASES.index)
-        self._trained[phase] = self._trained.get(phase, 0) + max(0, step - before)
-        self._steps[spec.name] = max(step, before)
-        self._paces.pop(spec.name, None)
-        self._paces[spec.name] = seconds / step

@@ -243,9 +243,7 @@ def _announce_forecast(session: StudySession, request: StudyRequest, keeper: Tim
         if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, request)):
             display.log(steps)
     step = "a step" if plan.conditions.recipe.command is None else "1 % of a training"
-    forecast = Forecast(
-        to_come, lambda: session.prepared.executor.workers, keeper.compute_seconds_left, display.log, step=step
-    )
+    forecast = Forecast(to_come, keeper, lambda: session.prepared.executor.workers, display.log, step=step)
     display.set_forecast(forecast.format_times)
     return forecast
 

@@ -14,8 +14,8 @@ def test_a_training_is_admitted_by_the_slowest_recent_pace() -> None:
     timekeeper = Timekeeper(100.0, lambda: now[0])
     assert timekeeper.make_admission(0.6)(10**9)  # nothing is known yet
     now[0] = 20.0
-    for seconds in (20.0, 10.0):  # of 100 steps each
-        timekeeper.notify(ResultStored(builders.trial("dice", 0.6, 0, seconds=seconds)))
+    for number, seconds in enumerate((20.0, 10.0)):  # of 100 steps each
+        timekeeper.notify(ResultStored(builders.trial("dice", 0.6, number, seconds=seconds)))
     usable = 100 - 10
     assert timekeeper.make_admission(1.0)(350) and not timekeeper.make_admission(1.0)(351)
     assert not timekeeper.make_admission(0.2)(1)

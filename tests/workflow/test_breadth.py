@@ -7,14 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from sweeper.core.records import Breadth, BudgetProbe, FamilyStart
-from sweeper.workflow.breadth import (
-    LadderPace,
-    compute_least_seconds,
-    find_broadest,
-    forecast_seconds,
-    measure_pace,
-    order_losses,
-)
+from sweeper.workflow.breadth import LadderPace, find_broadest, measure_pace, order_losses
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
 from tests.support import builders
 from tests.support.faking import SPACE
@@ -28,26 +21,24 @@ ADVISED = SPACE.model_copy(
 
 
 def find_breadth(minutes: float, wish: StudyRequest = ANY) -> Breadth:
-    return find_broadest(order_losses(ADVISED, ()), wish, PACE, steps=STEPS, limit=60 * minutes)
+    return find_broadest(order_losses(ADVISED, ()), wish, PACE, steps=STEPS, limit=60 * minutes)[0]
 
 
 def list_breadths(minutes: Iterable[float], wish: StudyRequest = ANY) -> list[Breadth]:
     """Return what is compared within each of these limits, where something fits."""
-    return [
-        breadth
-        for limit in minutes
-        if forecast_seconds(breadth := find_breadth(limit, wish), wish, PACE, steps=STEPS) <= 60 * limit
-    ]
+    losses = order_losses(ADVISED, ())
+    found = [(limit, *find_broadest(losses, wish, PACE, steps=STEPS, limit=60 * limit)) for limit in minutes]
+    return [breadth for limit, breadth, seconds in found if seconds <= 60 * limit]
 
 
 def test_where_everything_fits_nothing_is_reduced() -> None:
     breadth = find_breadth(1000)
-    assert (breadth.trials, breadth.confirm_steps, breadth.seeds) == (50, 2 * STEPS, (2, 8))
+    assert (breadth.trials, breadth.confirm_steps, breadth.seeds) == (50, 2 * STEPS, (3, 8))
     assert set(breadth.families) == {family.family for family in SPACE.families}
 
 
 def test_trials_are_reduced_before_losses_down_to_cross_entropy_and_two_others() -> None:
-    breadths = list_breadths(quarters / 4 for quarters in range(240, 4, -1))
+    breadths = list_breadths(seconds / 60 for seconds in range(1200, 60, -3))
     trials, losses = [breadth.trials for breadth in breadths], [len(breadth.families) for breadth in breadths]
     of_these = [i for i, breadth in enumerate(breadths) if breadth.confirm_steps == 2 * STEPS]
     assert [trials[i] for i in of_these] == sorted((trials[i] for i in of_these), reverse=True)
@@ -55,14 +46,14 @@ def test_trials_are_reduced_before_losses_down_to_cross_entropy_and_two_others()
     assert min(losses) == 3 and max(losses) == 7
     least = breadths[-1]
     assert least.families == ("cross_entropy", "dice_ce", "tversky")  # the advice's first is the third
-    assert (least.trials, least.confirm_steps, least.seeds) == (3, STEPS, (2, 3))
+    assert (least.trials, least.confirm_steps, least.seeds) == (3, STEPS, (3, 3))
 
 
 def test_a_loss_of_the_user_is_never_left_out() -> None:
     losses = order_losses(ADVISED, ["focal"])
-    for limit in (0.0, compute_least_seconds(losses, ANY, PACE, steps=STEPS)):
-        least = find_broadest(losses, ANY, PACE, steps=STEPS, limit=limit)
-        assert (least.families, least.seeds) == (("cross_entropy", "dice_ce", "focal"), (2, 3))
+    least, seconds = find_broadest(losses, ANY, PACE, steps=STEPS, limit=0.0)
+    assert (least.families, least.seeds) == (("cross_entropy", "dice_ce", "focal"), (3, 3))
+    assert find_broadest(losses, ANY, PACE, steps=STEPS, limit=seconds) == (least, seconds)
 
 
 def test_the_third_seed_is_never_left_out() -> None:
@@ -94,11 +85,11 @@ def test_a_longer_look_is_preferred_to_breadth_where_a_gain_can_be_established()
     breadths = list_breadths(range(1, 1000), ANY._replace(longer=4))
     least, first, most = breadths[0], next(breadth for breadth in breadths if breadth.has_longer), breadths[-1]
     assert not least.has_longer and all(breadth.has_longer for breadth in breadths[breadths.index(first) :])
-    assert len(first.families) < len(SPACE.families) and first.seeds == (2, 3)
+    assert len(first.families) < len(SPACE.families) and first.seeds == (3, 3)
     early = next(breadth for breadth in breadths if breadth.has_first)  # another 8 trainings, before the search
     assert not first.has_first and all(breadth.has_first for breadth in breadths[breadths.index(early) :])
     assert early.has_longer and len(early.families) < len(SPACE.families)
-    assert most.seeds == (2, 8) and most.trials == 50
+    assert most.seeds == (3, 8) and most.trials == 50
     two = find_breadth(1000, ANY._replace(longer=4, seeds=(2, 2)))  # as few as the user wants
     assert two.has_longer and two.seeds == (2, 2)
     for options, breadth, longer in (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
-from sweeper.core.events import ResultStored, TrainingEvaluated, TrainingPaused, TrainingResumed
+from sweeper.core.events import Observers, ResultStored, TrainingEvaluated
 from sweeper.core.text import format_duration, format_duration_range
-from sweeper.study.timekeeper import REPORT_SECONDS
-from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, PlannedTrainings, SecondsLeft
+from sweeper.study.timekeeper import REPORT_SECONDS, Timekeeper
+from sweeper.workflow.forecast import TRAINED, Forecast, PlannedTrainings
 from sweeper.workflow.phase_progress import NOT_KNOWN
 from tests.support import builders
 
@@ -34,45 +36,45 @@ def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
     assert format_duration_range(*ends) == text
 
 
-def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
+def make_forecast(
+    trainings: dict[str, PlannedTrainings], seconds: float = inf
+) -> tuple[Observers, Forecast, list[str]]:
     lines: list[str] = []
-    forecast = Forecast(TO_COME, lambda: 2, log=lines.append)
+    time = Timekeeper(seconds, lambda: 0.0)
+    forecast = Forecast(trainings, time, lambda: 2, lines.append)
+    return Observers((time, forecast)), forecast, lines
+
+
+def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
+    observers, forecast, lines = make_forecast(TO_COME)
     assert forecast.estimate_seconds_left() is None and forecast.format_times() == NOT_KNOWN
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
-    forecast.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
-    search = 400 * SEARCH_SHARE - 25
+    observers.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
+    search = 400 * TRAINED
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (400 + 1200, 400 + 1600)]
-    left = forecast.estimate_seconds_left()
-    assert (left.first_answer, left.most) == pytest.approx(tuple(expected))
+    assert forecast.estimate_seconds_left() == pytest.approx(tuple(expected))
     assert lines == [
-        "time: first tested answer within 1.8 min, last within 2.1 min, as a step takes 100 ms, "
+        "time: first tested answer within 1.9 min, last within 2.2 min, as a step takes 100 ms, "
         "evaluations included, and 2 trainings run at a time"
     ]
-    paused = one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})
-    forecast.notify(TrainingPaused(one.spec, paused))
-    assert forecast.estimate_seconds_left() == left  # nothing was trained since
-    forecast.notify(TrainingResumed(one.spec, one))
-    forecast.notify(ResultStored(one.model_copy(update={"seconds": 20.0})))
-    assert forecast.pace == pytest.approx(0.2)
-    confirmed = builders.confirmation("dice", 1)
-    forecast.notify(ResultStored(confirmed))  # the phases before are over
+    observers.notify(ResultStored(one.model_copy(update={"seconds": 20.0})))  # 0.2 s a step
+    expected = [(0.75 * search + steps) * 0.2 / 2 + REPORT_SECONDS for steps in (400 + 1200, 400 + 1600)]
+    assert forecast.estimate_seconds_left() == pytest.approx(tuple(expected))
+    confirmed = builders.confirmation("dice", 1, seconds=0.0)
+    observers.notify(ResultStored(confirmed))  # the phases before are over
     left = forecast.estimate_seconds_left()
-    steps = confirmed.evaluations[-1].step
-    assert left.first_answer == pytest.approx((1200 - steps) * forecast.pace / 2 + REPORT_SECONDS)
+    assert left is not None and left[0] == pytest.approx(5 * 200 * 0.2 / 2 + REPORT_SECONDS)
     assert len(lines) == 1
 
 
 def test_a_resume_after_the_confirmation_forecasts_only_the_end() -> None:
-    lines: list[str] = []
-    longer = {"longer": PlannedTrainings(most=2, first=0, steps=400)}
-    forecast = Forecast(longer, lambda: 2, log=lines.append)
-    forecast.notify(ResultStored(builders.trial("dice", 0.6, 0)))
+    observers, _, lines = make_forecast({"longer": PlannedTrainings(most=2, first=0, steps=400)})
+    observers.notify(ResultStored(builders.trial("dice", 0.6, 0)))
     assert lines[0].startswith("time: at most 55 s left in all, as a step takes 100 ms")
 
 
 def test_a_time_limit_bounds_the_forecast() -> None:
-    forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
-    one = builders.trial("dice", 0.6, 0)
-    forecast.notify(ResultStored(one))
-    assert forecast.estimate_seconds_left() == SecondsLeft(first_answer=50, most=50)
+    observers, forecast, _ = make_forecast(TO_COME, seconds=50.0)
+    observers.notify(ResultStored(builders.trial("dice", 0.6, 0)))
+    assert forecast.estimate_seconds_left() == (50, 50)
     assert forecast.format_times() == "first tested answer within 50 s"
