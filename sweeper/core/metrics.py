@@ -206,6 +206,12 @@ def select_metric_counts(counts: ImageCounts, metric: str) -> ImageCounts:
     return counts.parts
 
 
+def find_scored_classes(counts: ImageCounts, metric: str) -> npt.NDArray[np.bool_]:
+    """Return which classes a metric averages, (C,): those with pixels in the labels, or with parts that it counts."""
+    counted = select_metric_counts(counts, metric) if METRICS[metric].rows is None else counts
+    return find_present_classes(count_at_all_points(counted.summed)[:, 0])
+
+
 def number_units(groups: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
     """Return the unit (n,) of each image, its group or itself, numbered from 0; None if each is its own."""
     numbers: dict[object, int] = {}
@@ -284,16 +290,17 @@ def compute_scores(class_counts: Counts, task: Task | None = None) -> MetricScor
     )
 
 
-def compute_image_mious(class_counts: Counts) -> Floats:
+def compute_image_mious(class_counts: Counts, task: Task) -> Floats:
     """Compute the mIoU of each image by itself, (n, C, 3) → (n,), over the classes that occur in its own labels.
 
     As everywhere, an absent class is left out; predicting it lowers the IoU of the classes whose pixels it takes. 0 for
-    an image without a label.
+    an image without a label. In a multi-label task, where it takes no pixels, predicting it counts as 0; an image
+    without any class is right if none is predicted.
     """
-    values: Floats = np.array(
-        [float(compute_objective(counts, find_present_classes(counts[None]))) for counts in class_counts]
-    )
-    return values
+    overlap = RULES[task].has_planes
+    counted = class_counts.any(axis=-1) if overlap else (class_counts[..., 0] + class_counts[..., 2]) > 0
+    total, number = np.where(counted, np.nan_to_num(compute_iou(class_counts)), 0.0).sum(axis=-1), counted.sum(axis=-1)
+    return np.where(number > 0, total / np.maximum(1, number), float(overlap))
 
 
 def compute_constant_miou(*parts: ImageCounts) -> float:

@@ -13,7 +13,7 @@ from sweeper.core.metrics import (
     compute_objective,
     count_at_all_points,
     count_at_point,
-    find_present_classes,
+    find_scored_classes,
     number_units,
     select_metric_counts,
     split_counts,
@@ -37,7 +37,7 @@ def find_best_point(
     best = _choose_each(counts, lambda one: _find_best(one, metric, groups))
     counted = count_at_point(select_metric_counts(counts, metric), best)
     summed = sum_image_rows(counted, metric, counts.task, groups)
-    return best, float(compute_objective(summed, find_present_classes(counted), metric))
+    return best, float(compute_objective(summed, find_scored_classes(counts, metric), metric))
 
 
 def choose_point(
@@ -81,7 +81,7 @@ def _choose_single(counts: ImageCounts, metric: str, groups: Sequence[str | None
         )
     rows, plain = np.stack(swept), len(counted.points) // 2
     if len(rows) > 1:
-        marked = find_present_classes(count_at_all_points(counted.summed)[:, 0])
+        marked = find_scored_classes(counts, metric)
         others = compute_objective(rows.sum(axis=0) - rows, marked, metric)
         chosen = np.stack([row[_pick_best_index(counted, values)] for row, values in zip(rows, others, strict=True)])
 
@@ -103,7 +103,8 @@ def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence
         counted, groups = [part.summed for part in counted], None
     swept = np.concatenate([count_at_all_points(part) for part in counted])
     summed = sum_image_rows(swept, metric, parts[0].task, groups)
-    return compute_objective(summed, find_present_classes(swept[:, 0]), metric)
+    marked = np.any([find_scored_classes(part, metric) for part in parts], axis=0)
+    return compute_objective(summed, marked, metric)
 
 
 def _pick_best_index(counts: ImageCounts, values: Floats) -> int:

@@ -128,8 +128,8 @@ def make_paired_scores(
     images = list_scored_images(replicates)
     counts = count_class_pixels(replicates, images, get_own_point)
     plain = count_class_pixels(replicates, images, get_default_point)
-    of_metric = count_class_pixels(replicates, images, get_own_point, metric)
-    marked = metrics.find_present_classes(of_metric.reshape(-1, classes, 3))
+    tested = [run.test for replicate in replicates for run in replicate.runs_with_counts if run.test is not None]
+    marked = np.any([metrics.find_scored_classes(test, metric) for test in tested], axis=0)
     rows, at_default = (
         sum_units(stack_rows(replicates, images, point, metric), units, metric)
         for point in (get_own_point, get_default_point)

@@ -76,22 +76,10 @@ def get_default_point(run: TrialResult) -> float:
 
 
 def count_class_pixels(
-    replicates: Sequence[Replicate],
-    images: Sequence[int],
-    point: Callable[[TrialResult], OperatingPoint],
-    metric: str = "miou",
+    replicates: Sequence[Replicate], images: Sequence[int], point: Callable[[TrialResult], OperatingPoint]
 ) -> Table:
-    """Count (R, n, C, 3) true positives, false positives and false negatives at each run's `point`; 0 for a lost one.
-
-    They count pixels, or the units of the metric.
-    """
-
-    def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
-        if run.test is None:
-            return None
-        return run.test.images, metrics.count_at_point(metrics.select_metric_counts(run.test, metric), point(run))
-
-    return stack_measurements(replicates, images, read, make_missed_counts)
+    """Count (R, n, C, 3) pixels, true positives, false positives and false negatives at each run's `point`."""
+    return stack_rows(replicates, images, point, "miou")
 
 
 def stack_rows(

@@ -11,6 +11,7 @@ from sweeper.core.errors import InterruptedSweepError, ScriptError
 from sweeper.core.events import JobResult, Reply, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
+from sweeper.core.tasks import RULES
 from sweeper.data.folds import get_split
 from sweeper.scripts.contract import Split, TrialDocument
 from sweeper.scripts.image_names import match_images
@@ -131,12 +132,14 @@ class ScriptBackend:
 
 def make_script_task(conditions: Conditions) -> ScriptTask:
     """Return what the trainings of a study by a script share: the data set's split, and what they score."""
-    pixels = conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
+    dataset, rules = conditions.dataset, RULES[conditions.dataset.task]
+    pixels, labelled = rules.count_pixels(dataset, get_split(conditions, conditions.seed).train)
     return ScriptTask(
-        task=conditions.dataset.task,
-        kinds=dict.fromkeys(("val", "test"), conditions.dataset.script_scores),
+        task=dataset.task,
+        kinds=dict.fromkeys(("val", "test"), dataset.script_scores),
         metric=conditions.recipe.metric,
         class_pixels=tuple(int(n) for n in pixels),
+        labelled_pixels=labelled if rules.has_planes else None,
     )
 
 
@@ -185,7 +188,7 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions, 
     if start.trial.fold is None and {*index} != {*wanted}:
         rule = f"{split} must be the same {len(wanted)} images in each training, got {len(index)} and not all the same"
         raise ScriptError(str(start.folder), [f"{rule}; do not draw the split with t.seed, keep it in a file"])
-    return scores.make_counts(index)
+    return scores.make_counts(index, [conditions.dataset.images[i].labelled for i in index])
 
 
 def _make_failed_result(spec: TrialSpec, reason: str, seconds: float = 0.0) -> TrialResult:

@@ -228,7 +228,7 @@ def score_images(facts: ReportFacts, *finalists: FinalistEvidence) -> dict[int, 
         for run in finalist_runs:
             if run.spec.seed not in common or run.test is None:
                 continue
-            mious = compute_image_mious(count_at_point(run.test, run.evaluations[-1].point))
+            mious = compute_image_mious(count_at_point(run.test, run.evaluations[-1].point), run.test.task)
             for image, value in zip(run.test.images, mious, strict=True):
                 values.setdefault(image, []).append(float(value))
         scores.append(values)

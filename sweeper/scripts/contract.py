@@ -173,13 +173,14 @@ class SplitScores(NamedTuple):
         labels = _count_labels(self.data)
         return labels[..., 1] if self.overlap else labels
 
-    def make_counts(self, images: Sequence[int] | None = None) -> ImageCounts:
+    def make_counts(self, images: Sequence[int] | None = None, labelled: npt.ArrayLike = 0) -> ImageCounts:
         """Return logits or counts at every operating point, by ascending number of the images; None = 0, 1, ….
 
-        Counts are by the script's own rule, the same at every point.
+        Counts are by the script's own rule, the same at every point. Where classes overlap, `labelled` (n,) pixels of
+        each image say how many are neither labelled nor predicted as a class.
         """
         images = range(len(self.names)) if images is None else images
-        data = _repeat_at_points(self.data, overlap=self.overlap) if self.what == "counts" else self.data
+        data = _repeat_at_points(self.data, labelled, overlap=self.overlap) if self.what == "counts" else self.data
         is_binary = data.shape[-1] == BINS
         return ImageCounts(
             kind="histogram" if is_binary else "points",
@@ -287,11 +288,12 @@ def _is_same(row: npt.NDArray[Any], total: float, other: npt.NDArray[Any], total
     return is_labelled_alike and abs(total - total_other) <= 1e-5 * max(total, total_other)
 
 
-def _repeat_at_points(counts: npt.NDArray[Any], *, overlap: bool) -> npt.NDArray[Any]:
+def _repeat_at_points(counts: npt.NDArray[Any], labelled: npt.ArrayLike, *, overlap: bool) -> npt.NDArray[Any]:
     """Return counts (n, C, 3) as counts of logits that no operating point changes, with the shape of these."""
     if overlap:
         planes = np.zeros((*counts.shape[:2], 2, BINS), counts.dtype)
         planes[..., 1, -1], planes[..., 0, -1], planes[..., 1, 0] = np.moveaxis(counts, -1, 0)
+        planes[..., 0, 0] = np.maximum(0, np.reshape(labelled, (-1, 1)) - counts.sum(axis=-1))
         return planes
     if counts.shape[1] != 2:
         return np.repeat(counts[:, None], len(TAUS), axis=1)

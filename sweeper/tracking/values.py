@@ -158,9 +158,8 @@ class RunValues:
             compared = metrics.count_at_point(metrics.select_metric_counts(result.test, metric), point)
             groups = self.conditions.dataset.list_groups(result.test.images)
             summed = metrics.sum_image_rows(compared, metric, result.test.task, groups)
-            values["test/value"] = float(
-                metrics.compute_objective(summed, metrics.find_present_classes(compared), metric)
-            )
+            classes = metrics.find_scored_classes(result.test, metric)
+            values["test/value"] = float(metrics.compute_objective(summed, classes, metric))
             values |= self._make_score_metrics("test", chosen, plain)
         if result.detail is not None:
             values |= {

@@ -55,6 +55,7 @@ class MaskNetwork(_NormalisingNetwork):
         point = np.asarray(record.point, dtype=np.float64)
         shift = point * record.log_prior if self.is_exclusive else np.log(point / (1 - point))
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("bits", torch.arange(len(shift)).view(-1, 1, 1))
         self.example = np.zeros((2, record.channels, 4 * stride, 5 * stride), np.float32)
         """Images of a valid size."""
         self.eval()
@@ -64,7 +65,7 @@ class MaskNetwork(_NormalisingNetwork):
         logits = super().forward(images) - self.shift  # type: ignore[operator]
         if self.is_exclusive:
             return logits.argmax(1)
-        return ((logits >= 0).long() << torch.arange(logits.shape[1]).view(-1, 1, 1)).sum(1)
+        return ((logits >= 0).long() << self.bits).sum(1)  # type: ignore[operator]
 
 
 def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:

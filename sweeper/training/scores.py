@@ -36,13 +36,14 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
     else:
         point = point_choice.find_best_point(counts, metric, groups)[0]
     compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
+    classes = metrics.find_scored_classes(counts, metric)
     at_chosen, at_default = (metrics.count_at_point(counts, each) for each in (point, default))
     if diverged:  # counts of NaN logits must not look like a constant prediction
         at_chosen, at_default = map(metrics.make_all_wrong_counts, (at_chosen, at_default))
-        value = metrics.compute_metric_floor(compared.sum(axis=0), find_present_classes(compared), metric)
+        value = metrics.compute_metric_floor(compared.sum(axis=0), classes, metric)
     else:
         summed = metrics.sum_image_rows(compared, metric, counts.task, groups)
-        value = float(compute_objective(summed, find_present_classes(compared), metric))
+        value = float(compute_objective(summed, classes, metric))
     chosen, plain = (metrics.compute_scores(each, dataset.task) for each in (at_chosen, at_default))
     return PartScores(value=value, point=point, chosen=chosen, default=plain, images=len(counts.images))
 

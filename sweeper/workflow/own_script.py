@@ -9,6 +9,7 @@ from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Coordinate, Dataset, SearchSpace
 from sweeper.core.redact import hide_command_secrets
+from sweeper.core.tasks import RULES
 from sweeper.core.text import join_words
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.image_names import divide_as_before, divide_as_script
@@ -103,6 +104,9 @@ def divide_by_script(
             f"the script's classes must be those of the data in their order ({', '.join(dataset.classes)}), got "
             f"{', '.join(names)}; name them so in trial(classes=[…]), or map the data's by --class-map"
         )
+    overlap = RULES[dataset.task].has_planes
+    if overlap != (probe.labelled_pixels is not None):
+        problems.append(f"trial(…) must say {overlap=}, as the data's labels do, got overlap={not overlap}; change it")
     ScriptError.refuse(hide_command_secrets(settings.command), problems)
     log(probe.text)
     if names != dataset.classes:

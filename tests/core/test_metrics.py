@@ -245,8 +245,10 @@ def test_miou_is_the_mean_over_the_classes_that_occur(seed: int, images: int, cl
 def test_an_image_is_scored_over_the_classes_of_its_labels() -> None:
     empty, full = [[97, 0, 3], [0, 3, 0]], [[80, 5, 5], [10, 5, 5]]
     unlabelled = [[0, 0, 0], [0, 0, 0]]
-    mious = metrics.compute_image_mious(np.array([empty, full, unlabelled]))
+    mious = metrics.compute_image_mious(np.array([empty, full, unlabelled]), "binary")
     assert mious == pytest.approx([0.97, (80 / 90 + 10 / 20) / 2, 0.0])
+    overlapping = metrics.compute_image_mious(np.array([[[0, 0, 0]] * 2, [[8, 1, 1], [0, 5, 0]]]), "multilabel")
+    assert overlapping == pytest.approx([1.0, (0.8 + 0) / 2])
     assert list(mious[:2]) == [metrics.compute_scores(np.array([image])).miou for image in (empty, full)]
 
 

@@ -45,6 +45,12 @@ class FakeScript(Script):
         return self.stems[split]
 
     def make_scores(self, _trial: dict[str, Any], _split: str, images: list[str]) -> Any:
+        if self.is_overlapping:
+            table = np.array([[[300, 10, 20], [30, 5, 4]]] * len(images))
+            data = np.zeros((len(images), 2, 2, BINS), dtype=int)
+            data[..., 1, 400], data[..., 0, 400], data[..., 1, 100] = np.moveaxis(table, -1, 0)
+            data[..., 0, 100] = 400 - table.sum(-1)
+            return data if self.kind == "logits" else table
         data = np.zeros((len(images), 2, BINS), dtype=int)
         data[:, 1, 400], data[:, 1, 100], data[:, 0, 100] = 80, 20, self.backgrounds[0]
         self.backgrounds = self.backgrounds[1:] or self.backgrounds
@@ -108,6 +114,21 @@ def test_counts_by_the_scripts_own_rule_are_those_of_every_operating_point(train
     assert result.test is not None
     for point in result.test.points[:: len(result.test.points) // 5]:
         assert count_at_point(result.test, point)[0].tolist() == COUNTS
+
+
+@pytest.mark.parametrize("kind", ["logits", "counts"])
+def test_overlapping_classes_are_scored_as_the_data_have_them(train: Train, kind: str) -> None:
+    changes = {"task": "multilabel", "script_scores": kind}
+    conditions = CONDITIONS.model_copy(update={"dataset": CONDITIONS.dataset.model_copy(update=changes)})
+    spec = builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={})
+    script = FakeScript(kind=kind, is_overlapping=True)
+    result = train(script, spec, conditions)
+    assert result.state == "complete", result.reason
+    assert result.test is not None and result.test.task == "multilabel" and result.collapse is Collapse.NONE
+    assert count_at_point(result.test, 0.5)[0].tolist() == [[300, 10, 20], [30, 5, 4]]
+    assert result.value == pytest.approx((300 / 330 + 30 / 39) / 2)
+    assert (result.test.data.sum((-1, -2)) == 400).all()  # pixels of an image, also those without a class
+    assert script.trained[0]["class_pixels"] == CONDITIONS.dataset.count_class_pixels((7, 8, 9)).tolist()
 
 
 def test_the_script_decides_which_images_a_fold_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ class Script:
 
     kind = "logits"
     classes = 2
+    is_overlapping = False
     pairing = "exact"
     noise = 0.01
     ignore_index = 255
@@ -85,6 +86,7 @@ class Script:
                 "seconds": 0.0,
                 "version": HELPER_VERSION,
                 "classes": names,
+                "overlap": self.is_overlapping,
                 "ignore_index": 255,
                 "world": 1,
             },

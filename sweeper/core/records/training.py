@@ -205,7 +205,7 @@ class Collapse(StrEnum):
         """Description for display."""
         return {
             "none": "learned",
-            "all_background": "predicted only the most common class",
+            "all_background": "predicted only the most common class, or none",
             "no_better_than_constant": "no better than a constant answer",
             "class_never_predicted": "never predicted a class that occurs",
             "diverged": "diverged (NaN or infinity)",
