@@ -254,8 +254,8 @@ def run(
             regular expression, '(P[0-9]+)_'. auto: as split.csv says, else folders, else ids in their names.
         resize: Shrink larger images to this shorter side in pixels; scores hold at that resolution.
         trials: Trials of the search.
-        space: Search space: binary, multiclass, full, full_multiclass, a YAML file; or the losses to compare, of
-            which only the learning rate is searched: dice_ce,tversky:fn_weight=0.7.
+        space: Search space: binary, multiclass, multilabel, full, full_multiclass, full_multilabel, a YAML file; or
+            the losses to compare, of which only the learning rate is searched: dice_ce,tversky:fn_weight=0.7.
         loss: Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target),
             and its attribute `search` has the ranges; see docs/how-to/own-code.md.
         present: Loss that you use now, which the others must beat: dice_ce, dice_ce:mix=0.5;pos_weight=3, or your

@@ -47,7 +47,7 @@ def command(
 
     The network is the last one of `sweeper train STUDY`; without one, the confirmation that the sweep kept. Images are
     read as in training (8 or 16 bits, any size; large ones in overlapping tiles). OUT/masks has class indices with the
-    classes' colours, OUT/overlays is for viewing.
+    classes' colours, or a folder for each overlapping class; OUT/overlays is for viewing.
 
     \b
     sweeper predict STUDY new/ --out answers
@@ -88,7 +88,7 @@ def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -
     ]
     if made.images:
         count = format_count(len(made.images), "image")
-        lines.append(f"Masks:   {count} in {out / 'masks'} (class indices), {out / 'overlays'}")
+        lines.append(f"Masks:   {count} in {out / 'masks'}, {out / 'overlays'}")
         for name in record.classes[rules.first_channel :]:
             shares = [row.shares[name] for row in made.images]
             occurring, mean = sum(share > 0 for share in shares), sum(shares) / len(shares)

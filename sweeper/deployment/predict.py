@@ -52,7 +52,7 @@ class PredictedClass(Record):
     """A class, and its colour in masks and overlays."""
 
     index: int
-    """Value of the class's pixels in masks."""
+    """Value of the class's pixels in masks; they are 1 in those of classes that overlap."""
     name: str
     colour: tuple[int, int, int]
     """Red, green and blue, 0–255."""
@@ -183,7 +183,7 @@ def predict_images(
                     break
         document = _make_document(source, point, rows, unreadable)
         if rows:
-            _write_notes(options.out, document)
+            _write_notes(options.out, document, planes)
     except OSError as error:
         raise SweeperError(
             f"--out {options.out} must be a folder that can be written: {error}; name another"
@@ -321,9 +321,9 @@ def _make_document(
     )
 
 
-def _write_notes(out: Path, document: PredictionsDocument) -> None:
-    """Write the document, and `classes.txt` as in a data set."""
+def _write_notes(out: Path, document: PredictionsDocument, planes: Sequence[str]) -> None:
+    """Write the document, and `classes.txt` as in a data set: the folders of `planes`, else the classes' names."""
     text = json.dumps(document.document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     (out / "predictions.json").write_text(text, "utf-8")
-    names = "\n".join(row.name for row in document.classes)
+    names = "\n".join(planes or [row.name for row in document.classes])
     (out / "classes.txt").write_text(names + "\n", "utf-8")

@@ -190,8 +190,8 @@ class Settings(Record):
     )
     """Trials of the search."""
     space: str | None = _make_setting("Search", min_length=1)
-    """Search space: binary, multiclass, full, full_multiclass, a YAML file; or the losses to compare, of which only the
-    learning rate is searched: dice_ce,tversky:fn_weight=0.7."""
+    """Search space: binary, multiclass, multilabel, full, full_multiclass, full_multilabel, a YAML file; or
+    the losses to compare, of which only the learning rate is searched: dice_ce,tversky:fn_weight=0.7."""
     loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple, json_schema_input_type=str)] = _make_setting(
         "Search", (), metavar=OWN
     )

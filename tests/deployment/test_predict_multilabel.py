@@ -49,6 +49,7 @@ def test_each_class_gets_a_mask_at_its_own_threshold(sweeper: Sweeper, tmp_path:
             written = np.asarray(Image.open(tmp_path / "answers" / "masks" / name / f"{index}.png"))
             np.testing.assert_array_equal(written, plane)
             assert row["shares"][name] == plane.mean()
+    assert (tmp_path / "answers" / "classes.txt").read_text("utf-8").split() == [*cells.classes]
     module = run_text(
         make_model_code(record).replace('Path(__file__).with_name("', f'Path("{tmp_path}/').replace('")', '")')
     )

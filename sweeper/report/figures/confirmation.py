@@ -186,7 +186,7 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
     draw_legend(axes)
     text = f"Diamonds: each seed at the {facts.point_name} chosen on validation. Dashed: {facts.default_point:g}. "
     text += f"{'; '.join(sentences)}. " if sentences else ""
-    text += f"The flatter the curve, the less the {facts.point_name} matters. "
+    text += "The flatter the curve, the less its choice matters. "
     shown = max(swept_finalists, key=lambda swept: swept.finalist is facts.chosen)  # else the first
     text += _draw_recall_and_precision(shares, facts, shown.finalist)
     title = f"Test {facts.metric}, recall and precision against the {facts.point_name}"
