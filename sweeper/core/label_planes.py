@@ -73,11 +73,11 @@ def list_layers(labels: LabelMap, planes: int) -> list[npt.NDArray[np.uint8]]:
 
 
 def join_layers(layers: Sequence[npt.NDArray[np.uint8]], planes: int) -> LabelMap:
-    """Return the label map of such layers: the inverse of `list_layers`."""
+    """Return the label map of such layers: the inverse of `list_layers`. A pixel without a label in one has none."""
     if not planes:
         return layers[0]
     marks = [(layer > 0) & (layer < IGNORE) for layer in layers]
-    return pack_planes(marks, np.all([layer == IGNORE for layer in layers], axis=0))
+    return pack_planes(marks, np.any([layer == IGNORE for layer in layers], axis=0))
 
 
 def move_bits(labels: LabelMap, table: LabelMap) -> LabelMap:

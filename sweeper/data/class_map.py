@@ -227,7 +227,10 @@ def _apply_map(
     lowest = {name: min(labels) for name, labels in groups.items() if name != "ignore"}
     order = sorted([*((label, name) for name, label in lowest.items()), *kept.items()])
     taken = {**owners, **{label: [name] for label, name in kept.items()}}
-    ground = taken.get(0, [""])[0] * has_planes  # no class has its pixels
+    first = taken.get(0, [])
+    of_first = {label for label, owned in taken.items() if {*first} & {*owned}}
+    # The label 0 is the background, which is no class, if one class has it and nothing else.
+    ground = first[0] if has_planes and len(first) == 1 and of_first == {0} else ""
     names = tuple(name for _, name in order if name != ground)
     codes = {name: 1 << min(i, MOST_CLASSES) if has_planes else i for i, name in enumerate(names)}
     kind = choose_label_type(min(len(names), MOST_CLASSES) * has_planes)

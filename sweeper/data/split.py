@@ -63,7 +63,7 @@ def make_strata(dataset: Dataset) -> Strata:
     pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
     shares = pixels / np.maximum(1, [[image.labelled] for image in dataset.images])
     if dataset.planes:  # most images may have every class: those with much of it are divided, too
-        usual = np.nanmedian(np.where(shares > 0, shares, np.nan), axis=0)
+        usual = np.ma.median(np.ma.masked_equal(shares, 0), axis=0).filled(1.0)  # type: ignore[no-untyped-call]
         return np.concatenate([shares > 0, shares > usual], axis=1)
     if dataset.task == "multiclass":
         return pixels > 0

@@ -72,7 +72,7 @@ def test_masks_of_classes_that_overlap_are_read_as_the_class_map_says(tmp_path):
     assert flat.classes == ("background", *NAMES) and get_mask(flat)[9, 10] == 3
     kept = load_folder(root, overlap="keep")
     check_planes(kept)
-    assert kept.class_map == KEEP and has_warning(kept, "where two overlap, both are kept")
+    assert kept.class_map == KEEP and has_warning(kept, "where two overlap, both count")
     (root / "classes.txt").write_text("nucleus\nbackground\nspeck\ncell\n")
     check_planes(load_folder(root, overlap="keep"), ("nucleus", "speck", "cell"), (1, 2, 0))
 
@@ -148,6 +148,9 @@ def test_a_class_map_makes_regions_of_labels(tmp_path):
     named = load_folder(root, overlap=None, class_map={"whole": ("a", "b"), "core": ("b",)})
     assert named.classes == ("whole", "core", "c", "rest")
     assert np.unique(get_mask(named)).tolist() == [0, 1, 3, 4, 8]
+    shared = {"tissue": ("ground", "a"), "tumour": ("a", "b"), "ignore": ("c", "rest")}
+    first = load_folder(root, overlap=None, class_map=shared)  # a class of the label 0 and more is no background
+    assert first.classes == ("tissue", "tumour") and np.unique(get_mask(first)).tolist() == [1, 2, 3, 255]
 
 
 def test_regions_of_nnunet_are_classes(tmp_path):
