@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.paths import expand_user
-from sweeper.core.text import fill_words, format_count, format_ratio, format_signed, format_upper_bound, suggest_path
+from sweeper.core.text import fill_words, format_count, format_ratio, format_signed, format_upper_bound
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,3 @@ def test_lines_are_broken_only_between_words() -> None:
     assert "  `sweeper run --study mine --resume`" in lines  # to be copied, though longer than a line
     assert " ".join(line[2:] for line in lines) == text
     assert not [line for line in lines if line.endswith("-")]
-
-
-def test_a_similar_path_is_suggested_for_a_misspelt_one(tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "scores.csv").touch()
-    suggestion = f", did you mean `{tmp_path}/results/scores.csv`?"
-    assert (
-        suggest_path(tmp_path / "result" / "scores.csv")
-        == suggest_path(tmp_path / "results" / "score.csv")
-        == suggestion
-    )
-    assert suggest_path(tmp_path / "results" / "score.csv", Path.is_dir) == ""
-    for unlike in ("zzz", "n" * 300, "a\0b", "results", "result/other.csv"):
-        assert suggest_path(tmp_path / unlike) == ""
