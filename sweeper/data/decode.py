@@ -134,7 +134,7 @@ def _make_unsigned(pixels: npt.NDArray[Any], tiff: TiffHeader) -> ImagePixels:
     if pixels.dtype.kind != "u":
         pixels = np.where(pixels == (-1 if tiff.no_data is None else tiff.no_data), 0, pixels)
     low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 65535:
+    if not 0 <= low <= high <= 65535:
         raise UnreadableFileError(
             f"values must be within 0 and 65535, found {low} to {high}; add an offset and save it as unsigned numbers "
             "of 8 or 16 bits, or set its no-data tag: gdal_edit.py -a_nodata NUMBER FILE"

@@ -98,7 +98,7 @@ class MapStore:
         except (OSError, ValueError, EOFError):
             return None
         wanted = (len(self.labels), *self._store.sizes[index])
-        return distances if distances.shape == wanted and distances.dtype == np.float16 else None
+        return distances if (distances.shape, distances.dtype) == (wanted, np.dtype(np.float16)) else None
 
     def _write(self, path: Path, maps: npt.NDArray[np.float16]) -> None:
         try:

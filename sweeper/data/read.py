@@ -145,7 +145,7 @@ def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind], place: D
     readable = [(sample, kind) for sample, kind in zip(samples, kinds, strict=True) if kind.height]
     bands = Counter(kind.channels for _, kind in readable)
     deep = [sample.name for sample, kind in readable if kind.bits == 16]
-    all_deep = bool(readable) and len(deep) == len(readable)
+    all_deep = 0 < len(deep) == len(readable)
     if not all_deep:
         place.tally.add("image", "with 16 bits per pixel, unlike the others, reduced to the high byte", *deep)
     are_plain = bands.keys() <= {1, 3}
@@ -185,7 +185,8 @@ def _decode_images(
         # Labels are judged even if the image is faulty, so that both faults are reported.
         used.append(sample)
         counts.append(count_labels(mask, len(place.planes)))
-        if not place.problems and image is not None:
+        if not place.problems:
+            assert image is not None
             writer.append(image, mask)
     find_palette_fault(place)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
@@ -222,20 +223,21 @@ def _fit_label(place: DataSource, sample: Sample, mask: LabelMap, size: Size, tu
 
     `turn` is the image's EXIF orientation.
     """
-    (height, width), is_square = size, size[0] == size[1]
-    if turn > 4 and mask.shape == (width, height) and not is_square:
+    height, width = size
+    if turn > 4 and mask.shape == size[::-1] != size:
         place.tally.add("label", "drawn before its image's EXIF orientation, and turned by it", sample.mask_name)
         return np.ascontiguousarray(turn_upright(mask, turn)), ""
     if mask.shape != size:
         step = point_to_lines("export it again at that size, not resized smoothly", "masks-of-another-size")
         rule = f"{sample.mask_name}: must have its image's size {width}×{height} (upright by EXIF)"
         return mask, f"{rule}, found {mask.shape[1]}×{mask.shape[0]}; {step}"
-    may_be_turned = turn < 5 or is_square
-    if turn > 1 and may_be_turned:
+    may_be_turned = turn < 5 or width == height
+    if turn == 1 or (sample.is_sized and not may_be_turned):
+        return mask, ""
+    if may_be_turned:
         place.open_turns[sample.stem] = turn
-    if turn > 1 and (may_be_turned or not sample.is_sized):
-        unchecked = "with an EXIF orientation that sizes cannot check; labels are read as drawn on the upright image"
-        place.tally.add("image", unchecked, sample.name)
+    unchecked = "with an EXIF orientation that sizes cannot check; labels are read as drawn on the upright image"
+    place.tally.add("image", unchecked, sample.name)
     return mask, ""
 
 

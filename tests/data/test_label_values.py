@@ -52,9 +52,6 @@ def test_labels_that_start_above_0_get_a_class_map_that_starts_at_0(tmp_path, la
 
 
 def test_declared_classes_get_no_class_map(tmp_path):
-    masks = {stem: mask(0, 2, shift=i) for i, stem in enumerate("abcd")}
-    dataset = load_folder(folder(tmp_path / "data", masks))
-    assert has_warning(dataset, "1 of 3 classes (0 to 2) never occurs: class_1; `printf 'class_0: 0")
     masks = {stem: mask(1, 2, shift=i) for i, stem in enumerate("abcd")}
     dataset = load_folder(folder(tmp_path / "named", masks, classes="a\nb\nc\n"))
     assert "1 of 3 classes (0 to 2) never occurs: a." in dataset.warnings

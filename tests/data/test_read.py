@@ -162,12 +162,3 @@ def test_a_warning_says_that_a_split_in_another_table_is_not_read(tmp_path):
     dataset = load_folder(root)
     assert {one.split for one in dataset.images} == {None}
     assert has_warning(dataset, "1 table with a column split, which is not read: that of split.csv is: metadata.csv.")
-
-
-def test_files_of_other_kinds_explain_that_there_is_no_image(tmp_path):
-    for name in ("images/a.jp2", "images/b.jp2", "masks/a.jp2"):
-        path = tmp_path / "data" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"an image")
-    (problem,) = find_problems(tmp_path / "data")
-    assert problem.startswith("images/ and masks/: are missing in ") and "which holds images, masks;" in problem

@@ -13,11 +13,11 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_353,
+    "lines": 47_349,
     "modules": 289,
-    "branches": 5_461,
-    "sentences": 1_581,
-    "lines of tests": 39_720,
+    "branches": 5_440,
+    "sentences": 1_563,
+    "lines of tests": 39_761,
     "words of documents": 31_247,
     "commands": 14,
     "options of run": 40,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.text import suggest_correction, suggest_path
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, nnunet, patterns, voc, yolo
-from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, list_entries
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.label_values import abbreviate
 
@@ -60,7 +60,7 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
                 f"--format {requested} and --images with --masks exclude each other; leave one of them out"
             )
         _check_place(place)
-        return FormatMatch(patterns.NAME, patterns.make_pattern_layout(place), place)
+        return FormatMatch(patterns.NAME, patterns.make_pattern_layout(place, place.patterns), place)
     if requested is not None and requested not in FORMATS:
         raise UsageError(
             f"--format must be one of {', '.join(FORMATS)}, got {requested!r}{suggest_correction(requested, FORMATS)}"
@@ -99,7 +99,7 @@ def _find_only_folder(place: DataSource) -> DataSource | None:
     """Return the only folder in a folder, as in many archives, ignoring texts such as README; else None."""
     if place.entry is not None:
         return None
-    contents = [path for path in place.root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+    contents = [place.root / name for name, _ in list_entries(place.root)]
     folders = [path for path in contents if path.is_dir() and not path.is_symlink()]
     texts = [path for path in contents if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
     alone = len(folders) == 1 and len(texts) + 1 == len(contents)
@@ -128,4 +128,4 @@ def _explain_nothing_found(place: DataSource) -> str:
 
 
 def _describe_contents(root: Path) -> str:
-    return abbreviate(sorted(path.name for path in root.iterdir() if not path.name.startswith("."))) or "nothing"
+    return abbreviate([name for name, _ in list_entries(root)]) or "nothing"

@@ -276,7 +276,7 @@ def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     if above and not here.is_relative_to(above[0]):
         yield folder
         return
-    for name, is_folder in _list_entries(folder):
+    for name, is_folder in list_entries(folder):
         if is_folder:
             yield from walk_files(folder / name, (*above, here))
         else:
@@ -297,7 +297,7 @@ def _find_file_fault(root: Path, path: Path) -> str | None:
     return None if stat.S_ISREG(mode) else f"must be a file or a folder, found a {get_file_kind(mode)}; remove it"
 
 
-def _list_entries(folder: Path) -> list[tuple[str, bool]]:
+def list_entries(folder: Path) -> list[tuple[str, bool]]:
     """Return the sorted names in a folder without hidden ones, and whether each is a folder."""
 
     def is_folder(one: os.DirEntry[str]) -> bool:

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain, product
 from pathlib import Path
 
-from sweeper.core.records import SplitName
+from sweeper.core.records import Patterns, SplitName
 from sweeper.data.class_map import find_large_label
 from sweeper.data.decode import read_mask
 from sweeper.data.formats.annotation_files import find_image
@@ -54,31 +54,22 @@ Pairs = Mapping[Path, Sequence[Path]]
 """The masks of each image that has any."""
 
 
-def make_pattern_layout(place: DataSource) -> FormatLayout:
+def make_pattern_layout(place: DataSource, given: Patterns) -> FormatLayout:
     """Return the layout of the user's patterns."""
-    assert place.patterns is not None
-    line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
-    return FormatLayout(line, partial(_read_patterns, place))
+    return FormatLayout(f"--images {given.images} --masks {given.masks}", partial(_read_patterns, place, given))
 
 
-def _list_named_folders(place: DataSource) -> list[bool]:
-    """Return whether images and masks are given as folders, of which all files are read."""
-    assert place.patterns is not None
-    texts = (place.patterns.images, place.patterns.masks)
-    return [not has_wildcards(text) and (place.root / text).is_dir() for text in texts]
+def _compile_patterns(place: DataSource, given: Patterns) -> tuple[FilePattern, FilePattern, bool]:
+    """Return the patterns of images and masks, and whether both are folders, of which all files are read."""
+    texts = {"--images": (given.images, "/**/*"), "--masks": (given.masks, f"/**/{STEM}.*")}
+    folders = {o for o, (text, _) in texts.items() if not has_wildcards(text) and (place.root / text).is_dir()}
+    images, masks = (compile_pattern(text + rest * (o in folders), o) for o, (text, rest) in texts.items())
+    return images, masks, len(folders) == len(texts)
 
 
-def _get_patterns(place: DataSource) -> tuple[FilePattern, FilePattern]:
-    assert place.patterns is not None
-    folders = _list_named_folders(place)
-    images = f"{place.patterns.images}/**/*" if folders[0] else place.patterns.images
-    masks = f"{place.patterns.masks}/**/{STEM}.*" if folders[1] else place.patterns.masks
-    return compile_pattern(images, "--images"), compile_pattern(masks, "--masks")
-
-
-def _read_patterns(place: DataSource) -> ReadResult:
+def _read_patterns(place: DataSource, given: Patterns) -> ReadResult:
     """List and pair the files that match the user's patterns, without opening any."""
-    images, masks = _get_patterns(place)
+    images, masks, are_folders = _compile_patterns(place, given)
     reading = ReadResult([], place=f"--masks {masks.text}")
     if not (masks.has_stem or masks.folders or has_wildcards(masks.text)):
         place.problems.append(
@@ -93,7 +84,7 @@ def _read_patterns(place: DataSource) -> ReadResult:
             drawings = {one.path for one in labels.files}
             others = [one for one in matched.files if one.path not in drawings]  # masks may be next to their images
             matched = matched._replace(files=others or matched.files)
-            is_by_names, paired = _pair_as_requested(place, matched, labels)
+            is_by_names, paired = _pair_as_requested(matched, labels, are_folders=are_folders)
             matched = matched._replace(files=leave_out_made(place, matched.files, paired)) if is_by_names else matched
             rule = choose_split_rule(place, matched.files)
             reading.samples, left = pair_files(place, matched.files, labels.files, paired, rule)
@@ -104,7 +95,7 @@ def _read_patterns(place: DataSource) -> ReadResult:
     return reading
 
 
-def _pair_as_requested(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> tuple[bool, Pairs]:
+def _pair_as_requested(images: MatchedFiles, masks: MatchedFiles, *, are_folders: bool) -> tuple[bool, Pairs]:
     """Return whether files are paired by their names, and the masks of each image.
 
     They are where both sides are folders, or where neither `{stem}` nor the same folders say which mask is whose.
@@ -112,7 +103,7 @@ def _pair_as_requested(place: DataSource, images: MatchedFiles, masks: MatchedFi
     paired = find_masks(images, masks)
     has_same_folders = bool(masks.pattern.folders) and len(masks.pattern.folders) == len(images.pattern.folders)
     is_clear = masks.pattern.has_stem or (has_same_folders and [*map(len, paired.values())] == [1] * len(images.files))
-    is_by_names = all(_list_named_folders(place)) or not is_clear
+    is_by_names = are_folders or not is_clear
     return is_by_names, pair_by_names(images.files, masks.files) if is_by_names else paired
 
 

@@ -217,10 +217,11 @@ def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Siz
 
 def find_point_fault(points: Points, size: Size) -> str | None:
     """Return why points cannot be in an image of this (height, width): rule and value found; else None."""
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    low, high = points.min(axis=0), points.max(axis=0)
     is_near = np.abs(points).max() <= MAX_SIDES_AWAY * max(size)  # not of NaN
-    if is_near and left <= size[1] and top <= size[0] and right >= 0 and bottom >= 0:
+    if is_near and (low <= size[::-1]).all() and (high >= 0).all():
         return None
+    (left, top), (right, bottom) = low, high
     found = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
     return f"must be in the image of {size[1]}×{size[0]}, found {found}"
 
@@ -228,7 +229,7 @@ def find_point_fault(points: Points, size: Size) -> str | None:
 def _is_outside(points: Points, size: Size) -> bool:
     """Return whether a part is more than one pixel outside the image of this (height, width)."""
     low, high = points.min(axis=0), points.max(axis=0)
-    return bool(low.min() < -1 or high[0] > size[1] + 1 or high[1] > size[0] + 1)
+    return bool(low.min() < -1 or (high > np.add(size[::-1], 1)).any())
 
 
 def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> Pixels:
@@ -355,7 +356,7 @@ def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
     written = rle if isinstance(rle, dict) else {}
     counts = written.get("counts")
     runs = _read_run_text(counts) if isinstance(counts, str) else _read_run_list(counts)
-    is_sound = written.get("size") == [*size] and len(runs) > 0 and int(runs.min()) >= 0
+    is_sound = written.get("size") == [*size] and int(runs.min(initial=0)) >= 0
     if not is_sound or int(runs.sum()) != size[0] * size[1]:
         raise ValueError(
             f"must have its image's size {[*size]}, and as counts runs ≥ 0 that fill it, or COCO's text of them, found "
@@ -388,7 +389,7 @@ def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
     pycocotools reads past the end of a truncated text, and leaves pixels that a short one does not cover undefined.
     """
     codes = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 0x20:
+    if not len(codes) or not 0 <= codes.min() <= codes.max() <= 63 or codes[-1] & 0x20:
         return np.array([], dtype=np.int64)
     last = (codes & 0x20) == 0
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])

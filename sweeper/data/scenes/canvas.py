@@ -115,7 +115,7 @@ def stamp_dot(cover: Field, y: float, x: float, width: float) -> int:
     reach = int(np.ceil(width / 2 + 1))
     top, left = max(0, int(y) - reach), max(0, int(x) - reach)
     part = cover[top : int(y) + reach + 2, left : int(x) + reach + 2]
-    if int(y) + reach + 2 <= 0 or int(x) + reach + 2 <= 0 or part.size == 0:
+    if min(int(y), int(x)) + reach + 2 <= 0 or part.size == 0:
         return 0
     rows = np.arange(top, top + part.shape[0])[:, None] - y
     columns = np.arange(left, left + part.shape[1])[None, :] - x

@@ -111,13 +111,11 @@ def _draw_cracks(rng: np.random.Generator, canvas: SceneCanvas, share: float) ->
         widest = rng.uniform(1.2, 3.0) * (0.7 if branch else 1.0)
         widths = np.clip(widest * (0.8 + 0.35 * _make_wave(rng, length, 8)) * _make_taper(length), 1.05, _WIDEST)
         for (y, x), width in zip(points, widths, strict=True):
-            if missing <= 0 or not (0 <= y < size and 0 <= x < size):
+            if missing <= 0 or not 0 <= min(y, x) <= max(y, x) < size:
                 break
             missing -= stamp_dot(cover, float(y), float(x), float(width))
         roots += [
-            (points[i], heading)
-            for i in rng.integers(0, length, 2)
-            if (points[i] >= 0).all() and (points[i] < size).all()
+            (points[i], heading) for i in rng.integers(0, length, 2) if 0 <= points[i].min() <= points[i].max() < size
         ]
     depth = np.clip(rng.uniform(0.28, 0.55) + 0.12 * make_smooth_field(rng, size, 9), 0.07, 0.75)
     return cover, depth
