@@ -21,7 +21,7 @@ import numpy as np
 
 from sweeper.core.base import Record
 from sweeper.core.records import ImbalanceProfile, Task
-from sweeper.core.text import format_signed, format_significant
+from sweeper.core.text import format_signed
 from sweeper.losses.families import FAMILIES
 
 NEIGHBOURS = 12
@@ -37,16 +37,7 @@ POWERS = ("pos_weight", "class_weight_power")
 """Roles of the coordinates that the ledger calls `power`."""
 OWN = "own"
 """Generator of the rows of finished studies."""
-_WORDS = {
-    "log_imbalance": ("imbalance", 10.0),
-    "log_rarest": ("share of the rarest class", 10.0),
-    "log_foreground": ("share of the foreground", 10.0),
-    "thinness": ("share of pixels near a boundary", None),
-    "log_size": ("pixels of a component of the smallest class", 10.0),
-    "log_classes": ("classes", 2.0),
-    "prevalence": ("share of images with the rarest class", None),
-}
-FEATURES = tuple(_WORDS)
+FEATURES = (*("log_imbalance", "log_rarest", "log_foreground", "thinness"), *("log_size", "log_classes", "prevalence"))
 """Names of the fingerprint's columns."""
 
 
@@ -132,8 +123,6 @@ class LedgerDistances(NamedTuple):
     """Euclidean distances, with each feature in standard deviations of the ledger."""
     reach: float
     """Distance up to which a set is similar."""
-    apart: str
-    """Feature in which the nearest set differs most, in words."""
 
     @property
     def similar(self) -> int:
@@ -150,7 +139,7 @@ class LedgerDistances(NamedTuple):
         return (
             f"The data are unlike anything measured: the nearest set, {self.points[0]}, is {self.distances[0]:.2g} "
             f"standard deviations away, and {100 * REACH:.0f} % of the measured sets have another one within "
-            f"{self.reach:.2g}. What differs most: {self.apart}."
+            f"{self.reach:.2g}."
         )
 
 
@@ -210,19 +199,12 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
     spread[spread == 0] = 1.0
     between = np.linalg.norm((measured[:, None] - measured) / spread, axis=2)
     np.fill_diagonal(between, np.inf)
-    apart = (coordinates - np.asarray(features)) / spread
-    distances = np.linalg.norm(apart, axis=1)
+    distances = np.linalg.norm((coordinates - np.asarray(features)) / spread, axis=1)
     order = np.argsort(distances, kind="stable")
-    most = int(np.abs(apart[order[0]]).argmax())
-    words, base = _WORDS[FEATURES[most]]
-    here, scaled = (
-        format_significant(base**value if base else value) for value in (features[most], coordinates[order[0]][most])
-    )
     return LedgerDistances(
         points=tuple(list(points)[at] for at in order),
         distances=tuple(float(distances[at]) for at in order),
         reach=float(np.quantile(between.min(axis=1), REACH)) * (rows[0].task == task),
-        apart=f"{words}, {here} here and {scaled} there",
     )
 
 
