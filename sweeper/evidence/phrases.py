@@ -36,24 +36,18 @@ class Phrase(NamedTuple):
 
 # --- The answer -----------------------------------------------------------------------------------------------
 
-HEADLINES: dict[tuple[Outcome, Sure], str] = {
-    (Outcome.CHANGE, Sure.ESTABLISHED): "Change to {use:code}: at least {low:least}, about {estimate:gain} {unit}",
-    (Outcome.KEEP, Sure.ESTABLISHED): "Keep {present:code}: no other {kind} gains more than {cost:bound} {unit}",
-    (Outcome.KEEP, Sure.PROBABLE): "Keep {present:code}: probably no other {kind} gains more than {cost:bound} {unit}",
-    (Outcome.KEEP, Sure.OPEN): "Keep {present:code} for now: another {kind} may gain up to {cost:bound} {unit}",
-    (Outcome.TAKE, Sure.ESTABLISHED): "Take {use:code}: no other {kind} is better by more than {cost:bound} {unit}",
-    (
-        Outcome.TAKE,
-        Sure.PROBABLE,
-    ): "Take {use:code}: probably no other {kind} is better by more than {cost:bound} {unit}",
-    (Outcome.TAKE, Sure.OPEN): "Take {use:code} for now: another {kind} may be better by up to {cost:bound} {unit}",
-}
-UNKNOWN_COST = {
-    Outcome.KEEP: "Keep {present:code} for now: what another {kind} gains is not known",
-    Outcome.TAKE: "Take {use:code} for now: what another {kind} gains is not known",
+WHOLE: dict[Outcome, str] = {
+    Outcome.CHANGE: "Change to {use:code}: at least {low:least}, about {estimate:gain} {unit}",
     Outcome.NONE: "No loss can be recommended",
 }
-"""Headlines where the cost is not known."""
+"""Headlines of outcomes that are always as sure."""
+BEGIN: dict[Outcome, str] = {Outcome.KEEP: "Keep {present:code}", Outcome.TAKE: "Take {use:code}"}
+END: dict[Sure, str] = {
+    Sure.ESTABLISHED: ": no other {kind} gains more than {cost:bound} {unit}",
+    Sure.PROBABLE: ": probably no other {kind} gains more than {cost:bound} {unit}",
+    Sure.OPEN: " for now: another {kind} may gain up to {cost:bound} {unit}",
+}
+UNKNOWN_COST = " for now: what another {kind} gains is not known"
 
 # --- Remarks --------------------------------------------------------------------------------------------------
 
@@ -237,9 +231,9 @@ def format_stop(code: str, chance: float) -> str:
 
 def format_headline(answer: Answer) -> str:
     """Return the answer in a sentence."""
-    text = HEADLINES.get((answer.outcome, answer.sure))
-    if text is None or (answer.cost is None and answer.outcome is not Outcome.CHANGE):
-        text = UNKNOWN_COST[answer.outcome]
+    text = WHOLE.get(answer.outcome)
+    if text is None:
+        text = BEGIN[answer.outcome] + (UNKNOWN_COST if answer.cost is None else END[answer.sure])
     return _finish(text, _list_values(answer))
 
 

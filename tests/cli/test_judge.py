@@ -17,7 +17,7 @@ SCORES = Path(__file__).resolve().parents[2] / "reports" / "example-judged" / "s
 
 def test_the_answer_and_the_document_agree(sweeper: Sweeper) -> None:
     status, text, _ = sweeper("judge", str(SCORES), "--paired-seeds")
-    assert status == 0 and text.startswith("Take dice_focal for now: another method may be better by up to ")
+    assert status == 0 and text.startswith("Take dice_focal for now: another method may gain up to ")
     status, text, _ = sweeper("judge", str(SCORES), "--json")
     document = json.loads(text)
     assert status == 0 and document["sure"] == "open" and not problems(document)

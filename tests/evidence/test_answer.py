@@ -51,7 +51,7 @@ def make_regrets(expected: float = 0.0, **bounds: float) -> dict[str, Any]:
          "Keep `cross_entropy` for now: another loss may gain up to 0.034 mIoU."),
         (NEAR, {"half": 0.026}, "Keep `cross_entropy` for now: what another loss gains is not known."),
         ({"dice": 0.75, "focal": 0.7}, make_regrets(dice=0.001, focal=0.06),
-         "Take `dice`: no other loss is better by more than 0.001 mIoU."),
+         "Take `dice`: no other loss gains more than 0.001 mIoU."),
         ({"dice": 0.7}, {}, "Take `dice` for now: what another loss gains is not known."),
         ({"dice": 0.4}, {}, "No loss can be recommended."),
     ],

@@ -45,7 +45,7 @@ def test_a_table_is_judged_in_the_requested_direction(sweeper: Sweeper, tmp_path
     assert len(options) == 2
     for option, winner in zip(options, ("mine", "ce"), strict=True):
         status, out, _ = sweeper("judge", str(path), "--metric", "val_HD95", option)
-        assert status == 0 and out.startswith(f"Take {winner}: no other method is better")
+        assert status == 0 and out.startswith(f"Take {winner}: no other method gains")
 
 
 def test_a_missing_direction_is_in_one_list_with_other_problems() -> None:

@@ -57,7 +57,7 @@ def test_fewer_than_three_runs_are_judged_as_networks_and_never_name_a_winner(ru
     answer = sweeper.judge(make_table(draw_scores(runs=runs, gap=0.08))).answer
     assert (answer.kind, answer.outcome, answer.sure, answer.use.loss) == ("network", "take", "established", "a")
     head = format_head(answer)
-    assert head.startswith("Take `a`: no other network is better by more than 0.")
+    assert head.startswith("Take `a`: no other network gains more than 0.")
     assert "It is about these networks: of the methods nothing is shown before 3 trainings each." in head
     assert answer.next[0].code == "TRAIN_MORE" and answer.next[0].values == {"seeds": 3}
 
