@@ -60,7 +60,15 @@ def plan_settling(contest: Contest, choice: Choice) -> SettlingPlan | None:
     if now < DECIDING_SEEDS or count_units(contest) < 2:
         return SettlingPlan(tuple(rivals), now, DECIDING_SEEDS if count_units(contest) >= 2 else None, None)
     targets = {i: _compute_target(contest, i, pivot, is_kept=is_kept) for i in rivals}
-    needed = [_count_needed(contest, i, pivot, target) for i, target in targets.items()]
+    needed = [
+        count_needed(
+            get_difference(contest, i, pivot),
+            (count_common_seeds(contest, i, pivot), count_units(contest)),
+            target,
+            contest.analyses,
+        )
+        for i, target in targets.items()
+    ]
     seeds, images = ([n for n in counts if n is not None] for counts in zip(*needed, strict=True))
     return SettlingPlan(
         tuple(rivals),
@@ -131,13 +139,6 @@ def _compute_target(contest: Contest, rival: int, pivot: int, *, is_kept: bool) 
     return size if size >= contest.margin else contest.margin - size
 
 
-def _count_needed(contest: Contest, first: int, rival: int, target: float) -> tuple[int | None, int | None]:
-    """Return how many seeds, and how many images, would each bring a pair's half-width below `target`."""
-    gap, seeds = get_difference(contest, first, rival), count_common_seeds(contest, first, rival)
-    now, analyses = (gap, seeds, count_units(contest), target), contest.analyses
-    return count_seeds_needed(*now, analyses=analyses), count_images_needed(*now, analyses=analyses)
-
-
 def plan_half_width(
     gap: Interval, now: tuple[float, float], then: tuple[float, float], analyses: Sequence[InterimAnalysis] = ()
 ) -> float:
@@ -149,21 +150,21 @@ def plan_half_width(
     )
 
 
-def count_seeds_needed(
-    gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
-) -> int | None:
-    """Return the fewest seeds, more than now, with a half-width below `target`; None beyond MOST_SEEDS."""
-    return _find_fewest(
-        lambda count: plan_half_width(gap, (seeds, images), (count, images), analyses) < target, seeds + 1, MOST_SEEDS
-    )
+def count_needed(
+    gap: Interval, now: tuple[float, float], target: float, analyses: Sequence[InterimAnalysis] = ()
+) -> tuple[int | None, int | None]:
+    """Return the fewest seeds, and the fewest test images, that would each bring the half-width below `target`.
 
+    They are more than `now` (seeds, images); None beyond `MOST_SEEDS` and `MOST_IMAGES`.
+    """
+    seeds, images = now
 
-def count_images_needed(
-    gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
-) -> int | None:
-    """Return the fewest test images, more than now, with a half-width below `target`; None beyond MOST_IMAGES."""
-    return _find_fewest(
-        lambda count: plan_half_width(gap, (seeds, images), (seeds, count), analyses) < target, images + 1, MOST_IMAGES
+    def is_enough(more_seeds: float, more_images: float) -> bool:
+        return plan_half_width(gap, now, (more_seeds, more_images), analyses) < target
+
+    return (
+        _find_fewest(lambda count: is_enough(count, images), seeds + 1, MOST_SEEDS),
+        _find_fewest(lambda count: is_enough(seeds, count), images + 1, MOST_IMAGES),
     )
 
 

@@ -6,20 +6,20 @@ import pytest
 
 from sweeper.evidence.choice import choose
 from sweeper.evidence.intervals import compute_half_width
-from sweeper.evidence.settling import count_images_needed, count_seeds_needed, plan_half_width, plan_settling
+from sweeper.evidence.settling import count_needed, plan_half_width, plan_settling
 from tests.evidence.weighing import ANALYSES, make_gap, make_three_seeds, set_errors
 from tests.support.builders import ORDER, evidence
 
 
 def test_the_proposed_number_of_seeds_or_images_is_the_smallest() -> None:
     noisy = make_gap(0.03, 0.02, 0.004)
-    needed = count_seeds_needed(noisy, 3, 24, 0.03)
+    needed = count_needed(noisy, (3, 24), 0.03)[0]
     assert needed > 3
     half = [compute_half_width(noisy.se_seed**2 * 3 / n, n, noisy.se_image**2, 24) for n in (needed, needed - 1)]
     assert half[0] < 0.03 <= half[1]
     few = make_gap(0.03, 0.001, 0.03)
-    assert count_seeds_needed(few, 3, 24, 0.03) is None  # the variance of the images is too large for it
-    needed = count_images_needed(few, 3, 24, 0.03)
+    assert count_needed(few, (3, 24), 0.03)[0] is None  # the variance of the images is too large for it
+    needed = count_needed(few, (3, 24), 0.03)[1]
     half = [compute_half_width(few.se_seed**2, 3, few.se_image**2 * 24 / n, n) for n in (needed, needed - 1)]
     assert half[0] < 0.03 <= half[1]
 
@@ -61,8 +61,8 @@ def test_more_images_help_where_they_reduce_the_interaction() -> None:
 
 def test_needed_seeds_count_at_the_level_of_their_interim_analysis() -> None:
     noisy = make_gap(0.03, 0.02, 0.002)
-    seeds = count_seeds_needed(noisy, 3, 24, 0.03, analyses=ANALYSES)
-    assert seeds > max(8, count_seeds_needed(noisy, 3, 24, 0.03))
+    seeds = count_needed(noisy, (3, 24), 0.03, ANALYSES)[0]
+    assert seeds > max(8, count_needed(noisy, (3, 24), 0.03)[0])
     record = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
     assert plan_settling(record, choose(record, ORDER)).seeds == seeds
 
