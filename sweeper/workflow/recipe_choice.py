@@ -14,6 +14,7 @@ from sweeper.core.records import Dataset
 from sweeper.core.redact import hide_command_secrets
 from sweeper.core.tasks import RULES
 from sweeper.core.text import suggest_correction
+from sweeper.evidence.answer_text import describe_network
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
 from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
 
@@ -143,21 +144,10 @@ def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tu
 
 def describe_recipe(recipe: Recipe) -> str:
     """Describe the recipe in one line."""
-    if recipe.command is not None:
-        shares = f"{recipe.steps} % of its length a trial, {recipe.confirm_steps} % to confirm"
-        return f"trainings by {recipe.command}, {shares}"
-    channels = recipe.decoder_channels
-    decoder = "" if channels is None else f"decoder {'-'.join(map(str, channels))}, "
-    network = (
-        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
-        f"{decoder}weights: {recipe.encoder_weights})"
-        if recipe.model is None
-        else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
-    )
-    return (
-        f"{network}, {recipe.size}² crops, batch {recipe.batch_size}, {recipe.steps} steps a trial, "
-        f"{recipe.confirm_steps} to confirm, {recipe.engine}, {recipe.precision}"
-    )
+    lengths = f"{recipe.format_steps(recipe.steps)} a trial, {recipe.format_steps(recipe.confirm_steps)} to confirm"
+    own = f"batch {recipe.batch_size}, {recipe.engine}, {recipe.precision}"
+    parts = [describe_network(recipe), lengths, *([own] if recipe.command is None else [])]
+    return ", ".join(parts)
 
 
 RECIPE_OPTIONS = {

@@ -68,7 +68,8 @@ def test_steps_are_per_cent_of_the_length_of_the_script() -> None:
     recipe = make_script_recipe(make_settings(), COMMAND)
     assert (recipe.steps, recipe.confirm_steps, recipe.rungs(25)) == (25, 100, (25,))
     assert recipe.format_steps(25) == "25 % of the script's length" and Recipe().format_steps(2500) == "2,500 steps"
-    assert describe_recipe(recipe) == "trainings by python train.py, 25 % of its length a trial, 100 % to confirm"
+    words = describe_recipe(recipe)
+    assert words.startswith("your training script, python train.py, 25 % of the script's length a trial, 100 %")
     other = make_script_recipe(make_settings(steps=10, confirm_steps=50, metric="dice"), COMMAND)
     assert (other.steps, other.confirm_steps, other.metric) == (10, 50, "dice")
 
