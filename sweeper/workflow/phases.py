@@ -102,12 +102,8 @@ def run_search(context: RunContext) -> bool:
     if not in_time:
         work.end_waiting_trials()
     if (done := len(studies.search_results(context.study))) < total:
-        if in_time and not context.time.make_admission(SEARCH_SHARE)(plan.conditions.recipe.steps):
-            context.record_time_cut(
-                f"the search ended after {done} of {total} trials, to leave time for the confirmation"
-            )
-        elif not in_time:
-            context.record_time_cut(f"the search ended after {done} of {total} trials, as all of the time was gone")
+        if not in_time or not context.time.make_admission(SEARCH_SHARE)(plan.conditions.recipe.steps):
+            context.record_time_cut(f"the search ended after {done} of {total} trials")
         elif work.is_settled:
             context.display.log(
                 f"the search ended after {done} trials: the last {PATIENCE} raised the best value by no more than "

@@ -13,7 +13,7 @@ from sweeper.core.events import WorkerHardware
 from sweeper.core.own_code import locate_code
 from sweeper.core.paths import get_step_times_file, make_slug
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions, Dataset, UserLoss
+from sweeper.core.records import Conditions, Dataset, SearchSpace, UserLoss
 from sweeper.core.training_files import get_checkpoints_dir
 from sweeper.data import load_dataset
 from sweeper.data.class_map import read_class_map
@@ -101,47 +101,30 @@ def prepare_study(
     _check_splits(dataset, seed, folds, parse_seed_range(settings.seeds or DEFAULT_SEEDS)[1], messages)
     user_losses = _load_user_losses(settings, old)
     imbalance = measure_imbalance(dataset, split.train)
-    if old and settings.space is None:
-        space = old.space
-    elif words := list_named_losses(settings.space or ""):
-        space = load_named_losses(words, dataset.task, imbalance)
-    else:
-        space = add_user_losses(load_space(settings.space or dataset.task, dataset.task), user_losses)
-    if settings.command is not None and old is None:
-        space = adapt_space(space, messages.log)
-    if settings.present is not None:
-        space = add_present_loss(space, settings.present, imbalance)
+    space = _resolve_space(settings, old, dataset, imbalance, messages, losses=user_losses)
     hardware = backend.get_hardware()
     recipe = _resolve_recipe(settings, old, dataset, hardware, messages)
-    conditions = Conditions(
-        dataset=dataset,
-        recipe=recipe,
-        seed=seed,
-        folds=folds,
-        rates=old.conditions.rates if old else "drawn",
-        losses=user_losses,
-    )
+    given = {"dataset": dataset, "recipe": recipe, "seed": seed, "folds": folds, "losses": user_losses}
     is_measured = recipe.command is None and old is None and settings.precision is None and hardware.device == "cpu"
-    if is_measured:
-        conditions = choose_measured_precision(conditions, backend, get_step_times_file(settings.cache), messages.log)
-    if old is None:
+    if old is not None:
+        plan = _plan_resume(old, given, space, imbalance, sources, name=str(settings.study))
+    else:
+        conditions = Conditions(**given, rates="drawn")
+        if is_measured:
+            times = get_step_times_file(settings.cache)
+            conditions = choose_measured_precision(conditions, backend, times, messages.log)
         messages.log(f"device: {hardware.name}")
-    begun = (now.isoformat(timespec="seconds"), read_versions()) if old is None else (old.created, old.versions)
-    plan = studies.StudyPlan(
-        created=begun[0],
-        versions=begun[1],
-        conditions=conditions,
-        profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
-        space=space,
-        imbalance=imbalance,
-        sources=sources,
-    )
-    plan = _add_starts(plan, old, messages)
-    if old is not None and (changed := studies.list_plan_differences(old, plan)):
-        raise StudyError(
-            f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
-            + "\n".join(f"  - {line}" for line in changed)
-            + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
+        profile = profile_dataset(dataset)
+        space = add_advice(space, profile, imbalance)
+        messages.log(f"losses by their gain on measured data sets: {', '.join(list_first_trials(space))}")
+        plan = studies.StudyPlan(
+            created=now.isoformat(timespec="seconds"),
+            versions=read_versions(),
+            conditions=conditions,
+            profile=profile,
+            space=space,
+            imbalance=imbalance,
+            sources=sources,
         )
     name = settings.study or f"{make_slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     machine = {**backend.layout._asdict(), "device": hardware.device}
@@ -151,6 +134,29 @@ def prepare_study(
         folder /= make_slug(plan.created)
     executor = backend.open(plan.conditions, folder)
     return PreparedStudy(name, plan, old, executor, machine, is_measured, damaged)
+
+
+def _resolve_space(
+    settings: Settings,
+    old: studies.StudyPlan | None,
+    dataset: Dataset,
+    imbalance: float,
+    messages: MessageSink,
+    *,
+    losses: tuple[UserLoss, ...],
+) -> SearchSpace:
+    """Return the requested space, else the study's, with the present loss."""
+    if old and settings.space is None:
+        space = old.space
+    elif words := list_named_losses(settings.space or ""):
+        space = load_named_losses(words, dataset.task, imbalance)
+    else:
+        space = add_user_losses(load_space(settings.space or dataset.task, dataset.task), losses)
+    if settings.command is not None and old is None:
+        space = adapt_space(space, messages.log)
+    if settings.present is not None:
+        space = add_present_loss(space, settings.present, imbalance)
+    return space
 
 
 def _fill_in_stored(settings: Settings, old: studies.StudyPlan, options: Mapping[str, Any]) -> Settings:
@@ -183,14 +189,34 @@ def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tupl
     return tuple(o.model_copy(update={"code": locate_code(o.code, "--loss")}) for o in old.conditions.losses)
 
 
-def _add_starts(plan: studies.StudyPlan, old: studies.StudyPlan | None, messages: MessageSink) -> studies.StudyPlan:
-    """Return the plan with its first trials: by the present advice for a new study, else those of the study."""
-    if old is not None:
-        space = plan.space.model_copy(update={"starts": old.space.starts})
-    else:
-        space = add_advice(plan.space, plan.profile, plan.imbalance)
-        messages.log(f"losses by their gain on measured data sets: {', '.join(list_first_trials(space))}")
-    return plan.model_copy(update={"space": space})
+def _plan_resume(
+    old: studies.StudyPlan,
+    given: Mapping[str, Any],
+    space: SearchSpace,
+    imbalance: float,
+    sources: Mapping[str, str] | None,
+    *,
+    name: str,
+) -> studies.StudyPlan:
+    """Return the stored plan with these conditions and this space, but its own first trials.
+
+    Raises:
+        StudyError: if its trials could not be compared with those to come.
+    """
+    update = {
+        "conditions": old.conditions.model_copy(update=given),
+        "space": space.model_copy(update={"starts": old.space.starts}),
+        "imbalance": imbalance,
+        "sources": sources,
+    }
+    plan = old.model_copy(update=update)
+    if changed := studies.list_plan_differences(old, plan):
+        raise StudyError(
+            f"study {name!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
+            + "\n".join(f"  - {line}" for line in changed)
+            + f"\nLeave these options out, put changed files back, or start another study: --study {name}-2"
+        )
+    return plan
 
 
 def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: MessageSink) -> Dataset:
