@@ -13,11 +13,11 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_349,
+    "lines": 47_342,
     "modules": 289,
-    "branches": 5_440,
-    "sentences": 1_563,
-    "lines of tests": 39_761,
+    "branches": 5_434,
+    "sentences": 1_550,
+    "lines of tests": 39_749,
     "words of documents": 31_247,
     "commands": 14,
     "options of run": 40,
