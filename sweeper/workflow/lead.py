@@ -330,9 +330,10 @@ def _require_answer(outcome: ReportedStudy) -> None:
         return
     failed = sorted({run.reason for run in (*sweep.trials, *sweep.confirmations) if run.reason})
     reasons = [*([] if sweep.learned else [sweep.budget]), *sweep.cut, *failed[:5]]
-    steps = [f"{format_remark(step, document, STEPS).removesuffix('.')}: {step.command}" for step in document.next]
+    steps = [f"{format_remark(step, document, STEPS)} {step.command}".strip() for step in document.next]
     raise (NothingConfirmedError if has_trial else NothingCompletedError)(
-        f"no training completed that could be compared, so no loss can be recommended; see {outcome.paths.markdown}"
+        f"no training completed that could be compared, so no loss can be recommended; see {outcome.paths.markdown}. "
+        f"What is finished is kept, and this continues it: {sweep.resume_command}"
         + "".join(f"\n  - {line}" for line in (*reasons, *steps))
     )
 
