@@ -146,8 +146,7 @@ def describe_recipe(recipe: Recipe) -> str:
     """Describe the recipe in one line."""
     lengths = f"{recipe.format_steps(recipe.steps)} a trial, {recipe.format_steps(recipe.confirm_steps)} to confirm"
     own = f"batch {recipe.batch_size}, {recipe.engine}, {recipe.precision}"
-    parts = [describe_network(recipe), lengths, *([own] if recipe.command is None else [])]
-    return ", ".join(parts)
+    return ", ".join([describe_network(recipe), lengths, *([own] if recipe.command is None else [])])
 
 
 RECIPE_OPTIONS = {
