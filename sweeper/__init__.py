@@ -6,7 +6,7 @@ from typing import Any
 
 from sweeper.version import __version__
 
-__all__ = ["Study", "__version__", "judge", "load_study", "profile", "run"]
+__all__ = ["Study", "__version__", "confirm", "judge", "load_study", "profile", "run"]
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ from typing import Literal
 import os
 import pandas as pd
 
-__all__ = ["Study", "__version__", "judge", "load_study", "profile", "run"]
+__all__ = ["Study", "__version__", "confirm", "judge", "load_study", "profile", "run"]
 __version__: str
 
 class Study:
@@ -113,6 +113,56 @@ class Study:
         Args:
             onnx: whether to write the network as `model.onnx`, too."""
         ...
+
+def confirm(
+    source: str | os.PathLike[str] | None=None, *, progress: bool=True,
+    command: str | None = None,
+    losses: str | None = None,
+    present: str | None = None,
+    seeds: int | None = None,
+    rates: tuple[float, ...] | str | None = None,
+    rate_share: float | str | None = None,
+    folds: int | None = None,
+    metric: Literal['miou', 'dice'] | None = None,
+    margin: float | None = None,
+    workers: int = 1,
+    time_limit: float | str | None = None,
+    study: str | None = None,
+    resume: bool = False,
+    out: str | Path = ...,
+    storage: str = 'sqlite:///sweeper.db',
+    tracking_uri: str = 'sqlite:///mlflow.db',
+) -> Study | AnswerDocument:
+    """Compare losses in a training script of your own, or without one on data, like `sweeper confirm`.
+
+    Args:
+        source: name of the study whose finalists are compared, or with `losses` and without `command` the data.
+        progress: whether to print each training on standard error.
+        command: Command that starts the script, such as 'python train.py'.
+        losses: Losses to compare instead of a study's finalists: dice_ce,tversky:fn_weight=0.7, your own
+            MODULE:FUNCTION.
+        present: Loss that you use now, which the others must beat.
+        seeds: Maximum number of seeds of each loss; fewer if these settle the answer.
+        rates: Factors of the script's learning rate that each loss tries first, or none.
+        rate_share: Share of the script's length for trying these factors.
+        folds: Train each seed once for each fold (t.fold).
+        metric: Metric computed from logits and counts.
+        margin: Difference that does not matter, in the score's unit.
+        workers: Number of trainings at a time.
+        time_limit: Longest time of one training (5400, 90m, 1h30m).
+        study: Name of the comparison.
+        resume: Continue the comparison --study, or begin it.
+        out: Folder of the reports.
+        storage: Optuna's storage: sqlite:///FILE or postgresql://…
+        tracking_uri: MLflow's store: sqlite:///FILE or a server's address.
+
+    Returns:
+        For data the study, for a script the answer.
+
+    Raises:
+        sweeper.core.errors.UsageError: before any training, with every fault of options or losses.
+        sweeper.core.errors.InterruptedSweepError: if it was stopped; finished trainings are kept."""
+    ...
 
 def judge(
     scores: pd.DataFrame | str | os.PathLike[str], *,

@@ -24,7 +24,14 @@ from sweeper.core.records import SweepRecord
 from sweeper.core.text import fill_words
 from sweeper.evidence.document import AnswerDocument
 from sweeper.judging.rows import ScoreRequest
-from sweeper.workflow.settings import PredictOptions, Settings, TrainOptions, make_options, make_settings
+from sweeper.workflow.settings import (
+    ConfirmOptions,
+    PredictOptions,
+    Settings,
+    TrainOptions,
+    make_options,
+    make_settings,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,6 +214,36 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     with _stop_by_signals(progress=progress) as (display, stop):
         outcome = start_sweep(settings, display, stop)
     return Study(outcome.sweep.study, outcome.document, outcome.sweep, settings.out)
+
+
+@take_options(ConfirmOptions)
+def confirm(
+    source: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any
+) -> Study | AnswerDocument:
+    """Compare losses in a training script of your own, or without one on data, like `sweeper confirm`.
+
+    Args:
+        source: name of the study whose finalists are compared, or with `losses` and without `command` the data.
+        progress: whether to print each training on standard error.
+        options: see `ConfirmOptions`.
+
+    Returns:
+        For data the study, for a script the answer.
+
+    Raises:
+        sweeper.core.errors.UsageError: before any training, with every fault of options or losses.
+        sweeper.core.errors.InterruptedSweepError: if it was stopped; finished trainings are kept.
+    """
+    from sweeper.cli.confirm import compare_losses, list_study_options
+
+    checked = make_options(ConfirmOptions, options, "the comparison")
+    named = None if source is None else os.fspath(source)
+    if (of_study := list_study_options(named, checked)) is not None:
+        return run(progress=progress, **of_study)
+    with _stop_by_signals(progress=progress) as (display, stop):
+        answer = compare_losses(named, checked, stop, log=display.warn)
+    assert answer is not None  # as no dry run was requested
+    return answer
 
 
 def load_study(name: str, *, storage: str = STORAGE, out: str | os.PathLike[str] = REPORTS) -> Study:

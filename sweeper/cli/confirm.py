@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from fractions import Fraction
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -15,103 +14,38 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sweeper.cli.options import ParsedText, SweeperCommand, add_json_option, add_time_limit_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.run import run_with
-from sweeper.cli.settings_options import format_option_name, make_setting_option
+from sweeper.cli.settings_options import add_options, format_option_name
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result, get_width
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
-from sweeper.workflow.settings import make_settings
+from sweeper.workflow.settings import FEWEST_SEEDS, ConfirmOptions, make_options, make_settings
 
 if TYPE_CHECKING:
+    from sweeper.core.document import Document
     from sweeper.evidence.document import AnswerDocument
     from sweeper.scripts.answer import Confirmation
     from sweeper.scripts.comparison_plan import ConfirmationPlan
     from sweeper.scripts.trainings import ScriptLoss
-    from sweeper.workflow.settings import Settings
 
-NAMES_IN_RUN = {"study": "data", "losses": "space", "name": "study"}
+NAMES_IN_RUN = {"losses": "space"}
 """Names of these options in the settings of a study."""
-FEWEST_SEEDS = 3
-PLANNED = ("seeds", "rates", "rate_share", "folds", "metric", "margin")
+PLANNED = {"seeds", "rates", "rate_share", "folds", "metric", "margin"}
 """Options that a comparison keeps, by the names of its plan's fields."""
 
 
-def _parse_factor(text: str, most: float = 1e6) -> float:
-    try:
-        value = float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"must be a number or a fraction such as 1/3, got {text!r}") from error
-    if not 0 < value <= most:
-        raise ValueError(f"must be above 0, and at most {most:,.0f}, got {text!r}")
-    return value
-
-
-def _parse_rates(text: str) -> tuple[float, ...]:
-    return (1.0,) if text == "none" else tuple(sorted({_parse_factor(word) for word in text.split(",")}))
-
-
 @click.command(cls=SweeperCommand)
-@click.argument("study", required=False, metavar="[STUDY|DATA]")
-@click.option("--command", "script", help="Command that starts the script, such as 'python train.py'.")
-@click.option(
-    "--losses",
-    help="Losses to compare instead of a study's finalists: dice_ce,tversky:fn_weight=0.7, your own MODULE:FUNCTION.",
-)
-@click.option(
-    "--present", help="Loss that you use now, which the others must beat.  [default: the study's, or cross_entropy]"
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(FEWEST_SEEDS, 100),
-    help="Maximum number of seeds of each loss; fewer if these settle the answer.  [default: 5]",
-)
-@click.option(
-    "--rates",
-    type=ParsedText("TEXT", _parse_rates),
-    help="Factors of the script's learning rate that each loss tries first, or none.  [default: 1/3,1,3]",
-)
-@click.option(
-    "--rate-share",
-    type=ParsedText("TEXT", partial(_parse_factor, most=1.0)),
-    help="Share of the script's length for trying these factors.  [default: 1/4]",
-)
-@click.option("--folds", type=click.IntRange(2, 50), help="Train each seed once for each fold (t.fold).")
-@click.option(
-    "--metric", type=click.Choice(["miou", "dice"]), help="Metric computed from logits and counts.  [default: miou]"
-)
-@click.option(
-    "--margin", type=float, help="Difference that does not matter, in the score's unit.  [default: 0.01 within 0 to 1]"
-)
-@click.option(
-    "--workers", type=click.IntRange(1, 1000), default=1, show_default=True, help="Number of trainings at a time."
-)
-@add_time_limit_option("no limit", "training")
-@click.option("--study", "name", envvar="SWEEPER_STUDY", help="Name of the comparison.  [default: the script's]")
-@click.option("--resume", is_flag=True, help="Continue the comparison --study, or begin it.")
+@click.argument("source", required=False, metavar="[STUDY|DATA]")
+@add_options(ConfirmOptions)
 @click.option(
     "--dry-run", is_flag=True, help="Probe the script, print what it costs and how precise it will be, and end."
 )
-@make_setting_option("out")
-@make_setting_option("storage")
-@make_setting_option("tracking_uri")
 @add_json_option()
-def command(
-    study: str | None,
-    *,
-    script: str | None,
-    name: str | None,
-    resume: bool,
-    dry_run: bool,
-    as_json: bool,
-    workers: int,
-    out: Path,
-    tracking_uri: str,
-    **options: Any,
-) -> None:
+def command(source: str | None, *, dry_run: bool, as_json: bool, **values: Any) -> None:
     """Compare losses, STUDY's finalists or --losses, in your own training script; without one on DATA.
 
     The script is probed first (`sweeper probe`). Then each loss tries some learning rates on short trainings, and is
@@ -123,40 +57,74 @@ def command(
     sweeper confirm --losses dice_ce --present my_losses:mine --command "python train.py"
     sweeper confirm FOLDER --losses dice_ce,tversky:fn_weight=0.7         a study of these, without a script
     """
+    ctx = click.get_current_context()
+    given = {name: value for name, value in values.items() if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
+    options = make_options(ConfirmOptions, given, "the comparison", format_option_name)
+    if (of_study := list_study_options(source, options)) is not None:
+        run_with(make_settings(of_study, format_option_name), dry_run=dry_run, as_json=as_json)
+        return
+    log, show = partial(click.echo, err=True), partial(echo_result, as_json=as_json)
+    with StopRequest(log, whole=True) as stop:
+        compare_losses(source, options, stop, log=log, show=show, dry_run=dry_run)
+
+
+def list_study_options(source: str | None, options: ConfirmOptions) -> dict[str, Any] | None:
+    """Return the options of a study of the named losses on DATA, by sweeper's own training; None for a script."""
+    if options.command is not None or source is None or options.losses is None:
+        return None
+    given = {NAMES_IN_RUN.get(name, name): getattr(options, name) for name in options.model_fields_set}
+    if options.seeds is not None:
+        given["seeds"] = f"{FEWEST_SEEDS}..{options.seeds}"
+    return {**given, "data": source}
+
+
+def compare_losses(
+    source: str | None,
+    options: ConfirmOptions,
+    stop: StopRequest,
+    *,
+    log: Callable[[str], None],
+    show: Callable[[Document, str], None] = lambda *_: None,
+    dry_run: bool = False,
+) -> AnswerDocument | None:
+    """Compare losses in the user's script, and write the report; `show` gets the answer with its text.
+
+    Returns:
+        The answer, or None after a dry run.
+
+    Raises:
+        UsageError: if the losses cannot be compared like this.
+        InterruptedSweepError: if it was stopped; what ended is kept.
+    """
     from sweeper.scripts import comparison_plan
+    from sweeper.scripts.answer import format_summary
     from sweeper.scripts.confirm import confirm_losses
     from sweeper.scripts.starter import ScriptStarter
     from sweeper.scripts.trainings import ScriptTrainings
 
-    log: Callable[[str], None] = partial(click.echo, err=True)
-    if script is None and study is not None and options["losses"] is not None:
-        run_with(_make_study_settings(), dry_run=dry_run, as_json=as_json)
-        return
-    if script is None and not resume:
-        raise click.UsageError(
-            '--command "python train.py" is needed; for DATA without a script, --losses dice_ce,tversky'
-        )
-    if options["rates"] == (1.0,) and options["rate_share"] is not None:
-        raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
-    name = name or make_comparison_name(study, script)
-    resume_command = format_comparison_resume_command(name, format_places(tracking_uri, out))
+    if options.command is None and not options.resume:
+        raise UsageError('--command "python train.py" is needed; for DATA without a script, --losses dice_ce,tversky')
+    if options.rates == (1.0,) and options.rate_share is not None:
+        raise UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
+    name = options.study or make_comparison_name(source, options.command)
+    resume_command = format_comparison_resume_command(name, format_places(options.tracking_uri, options.out))
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
-    with StopRequest(log, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
+    with hold_folder(folder, f"the comparison {name!r}"):
         is_begun = (folder / comparison_plan.PLAN).exists()
-        if is_begun and not resume:
+        if is_begun and not options.resume:
             raise UsageError(
                 f"a comparison {name!r} was begun; `{resume_command}` continues it, another --study begins another"
             )
-        if script is None or is_begun:
-            plan = _resume_plan(folder, script, study, options)
+        if options.command is None or is_begun:
+            plan = _resume_plan(folder, source, options)
         else:
-            plan = _begin_plan(name, script, study, options, store=None if dry_run else tracking_uri, log=log)
-        for line in comparison_plan.forecast_confirmation(plan, workers):
+            plan = _begin_plan(name, options.command, source, options, dry_run=dry_run, log=log)
+        for line in comparison_plan.forecast_confirmation(plan, options.workers):
             log(line)
         if dry_run:
-            echo_result(plan.probe, plan.probe.text, as_json=as_json)
-            return
+            show(plan.probe, plan.probe.text)
+            return None
         from sweeper.workflow.tracked_comparison import ComparisonRuns  # loads MLflow, which refusals do not need
 
         comparison_plan.write_plan(folder, plan)
@@ -166,14 +134,15 @@ def command(
             return stop.status is not None
 
         starter = ScriptStarter(
-            plan.command, seconds=options["time_limit"] or inf, workers=workers, is_stopped=is_stopped, log=log
+            plan.command, seconds=options.time_limit or inf, workers=options.workers, is_stopped=is_stopped, log=log
         )
-        runs = ComparisonRuns(tracking_uri, name, plan, log, resume_command=resume_command, stopped=is_stopped)
+        runs = ComparisonRuns(options.tracking_uri, name, plan, log, resume_command=resume_command, stopped=is_stopped)
         trainings = ScriptTrainings(starter, folder, plan.task, log, runs.write_training)
-        report = out / make_folder_name(name)
+        report = options.out / make_folder_name(name)
         try:
             made = confirm_losses(name, plan, trainings, resume_command=resume_command, log=log)
-            document = _finish(made, report, time.monotonic() - began, as_json=as_json)
+            document = _finish(made, report, show)
+            log(format_summary(made, time.monotonic() - began))
         except InterruptedSweepError as error:
             runs.end_sweep("KILLED")
             raise InterruptedSweepError(
@@ -184,17 +153,8 @@ def command(
             error.add_note(resume_command)
             raise
         runs.write_answer(document, made.trainings, report)
-        log(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")
-
-
-def _make_study_settings() -> Settings:
-    """Return the settings of a study of the named losses on DATA, by sweeper's own training."""
-    ctx = click.get_current_context()
-    by_user = {name for name in ctx.params if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
-    given = {NAMES_IN_RUN.get(name, name): ctx.params[name] for name in by_user - {"dry_run", "as_json"}}
-    if "seeds" in given:
-        given["seeds"] = f"{FEWEST_SEEDS}..{given['seeds']}"
-    return make_settings(given, format_option_name)
+        log(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', options.tracking_uri, TRACKING)}")
+        return document
 
 
 def make_comparison_name(study: str | None, script: str | None) -> str:
@@ -206,12 +166,12 @@ def make_comparison_name(study: str | None, script: str | None) -> str:
 
 
 def _begin_plan(
-    name: str, script: str, study: str | None, options: dict[str, Any], *, store: str | None, log: Callable[[str], None]
+    name: str, script: str, study: str | None, options: ConfirmOptions, *, dry_run: bool, log: Callable[[str], None]
 ) -> ConfirmationPlan:
     """Probe the script, and return the plan of a new comparison.
 
     Raises:
-        UsageError: if the losses cannot be compared, or MLflow's `store` does not answer.
+        UsageError: if the losses cannot be compared, or MLflow's store does not answer.
         ScriptError: if losses cannot be compared in the script.
     """
     from sweeper.scripts import comparison_plan
@@ -220,10 +180,11 @@ def _begin_plan(
 
     sources = hash_sources(script)
     losses, present = _list_losses(study, options)
-    if store is not None:
+    if not dry_run:
         from sweeper.tracking import connect_to_mlflow
         from sweeper.tracking.mirror import MlflowMirror
 
+        store = options.tracking_uri
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
     plan = comparison_plan.ConfirmationPlan(
         command=script,
@@ -231,35 +192,35 @@ def _begin_plan(
         present=present,
         own=comparison_plan.find_own_losses(losses),
         sources=sources,
-        probe=probe_script(script, seconds=options["time_limit"] or START_SECONDS, log=log),
+        probe=probe_script(script, seconds=options.time_limit or START_SECONDS, log=log),
         created=datetime.now(UTC).isoformat(),
-        **{name: options[name] for name in PLANNED if options[name] is not None},
+        **options.model_dump(include=PLANNED, exclude_none=True),
     )
-    if options["metric"] is not None and not plan.task.has_counts:
+    if options.metric is not None and not plan.task.has_counts:
         raise UsageError(
             f"--metric is for logits and counts, and the script gives a {plan.task.kinds['test']}; leave it out"
         )
     return plan.model_copy(update={"losses": comparison_plan.fill_losses(losses, plan.task)})
 
 
-def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[tuple[ScriptLoss, ...], str]:
+def _list_losses(study: str | None, options: ConfirmOptions) -> tuple[tuple[ScriptLoss, ...], str]:
     """Return the losses, and the name of the present one; the user's own are declared."""
     from sweeper.losses.families import PRESENT, is_own_loss
     from sweeper.scripts.comparison_plan import list_study_losses, parse_losses
     from sweeper.workflow.own_losses import declare_loss
 
-    named, present = options["losses"], options["present"]
+    named, present = options.losses, options.present
     for name in filter(is_own_loss, f"{named},{present}".split(",")):
         declare_loss(name.strip())
     if (named is None) == (study is None):
-        raise click.UsageError("either a STUDY or --losses must name the losses; give one, as --losses dice_ce,tversky")
+        raise UsageError("either a STUDY or --losses must name the losses; give one, as --losses dice_ce,tversky")
     if study is None:
         present = present or PRESENT
-        return parse_losses(named, present), present
+        return parse_losses(str(named), present), present
     from sweeper.storage import load_sweep, open_storage
     from sweeper.workflow.conclude import draw_conclusion
 
-    sweep = load_sweep(open_storage(options["storage"], create=False), study)
+    sweep = load_sweep(open_storage(options.storage, create=False), study)
     evidence, present = draw_conclusion(sweep).evidence, present or sweep.space.present.family
     finalists = [] if evidence is None else [(finalist.family, finalist.params) for finalist in evidence.finalists]
     losses = list_study_losses(finalists, present)
@@ -270,7 +231,7 @@ def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[tuple[Scri
     return losses, present
 
 
-def _resume_plan(folder: Path, script: str | None, study: str | None, options: dict[str, Any]) -> ConfirmationPlan:
+def _resume_plan(folder: Path, study: str | None, options: ConfirmOptions) -> ConfirmationPlan:
     """Return the plan of an existing comparison, with more seeds or another margin if requested.
 
     Raises:
@@ -281,10 +242,9 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     from sweeper.scripts.sources import name_changed_sources
 
     plan = comparison_plan.open_plan(folder)
-    seeds, margin = options["seeds"] or plan.seeds, options["margin"]
-    wanted = {"command": script, **{name: options[name] for name in ("rates", "rate_share", "folds", "metric")}}
-    wanted["present"] = options["present"]
-    if study is not None or options["losses"] is not None:
+    seeds, margin = options.seeds or plan.seeds, options.margin
+    wanted = options.model_dump(include={"command", "present", *PLANNED} - {"seeds", "margin"})
+    if study is not None or options.losses is not None:
         wanted["losses"] = comparison_plan.fill_losses(_list_losses(study, options)[0], plan.task)
     problems = comparison_plan.list_plan_changes(plan, wanted)
     if seeds < plan.seeds:
@@ -302,13 +262,13 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     return plan.model_copy(update=update if margin is None else {**update, "margin": margin})
 
 
-def _finish(made: Confirmation, folder: Path, seconds: float, *, as_json: bool) -> AnswerDocument:
-    """Write the files, and print the answer."""
+def _finish(made: Confirmation, folder: Path, show: Callable[[Document, str], None]) -> AnswerDocument:
+    """Write the files, and show the answer."""
     from sweeper.evidence.answer import make_remark
     from sweeper.evidence.answer_text import format_answer
     from sweeper.report.formatting import make_fence
     from sweeper.report.judgement import write_judgement
-    from sweeper.scripts.answer import format_summary, write_confirmation
+    from sweeper.scripts.answer import write_confirmation
     from sweeper.workflow.own_script import warn_of_changed_script
 
     document, notes = made.answer, list[str]()
@@ -319,7 +279,5 @@ def _finish(made: Confirmation, folder: Path, seconds: float, *, as_json: bool) 
     title, end = f"Losses in {document.command}", [make_fence(made.resume_command, "bash")]
     path = write_judgement(made.judgement, document, folder, title=title, end=end)
     files = f"Report: {path} (report.html, loss.py and trainings.csv next to it)"
-    echo_result(document, format_answer(document, get_width(), places=[files]), as_json=as_json)
-    if not as_json:
-        click.echo(format_summary(made, seconds), err=True)
+    show(document, format_answer(document, get_width(), places=[files]))
     return document

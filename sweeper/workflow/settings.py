@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -33,7 +34,7 @@ CPU_SIZE, GPU_SIZE = 64, 256
 CPU_WIDTH = 8
 """Width of the decoder: half of the published one (bench/recipe.py)."""
 DEFAULT_SEEDS = "3..8"
-MOST_SEEDS = 100
+FEWEST_SEEDS, MOST_SEEDS = 3, 100
 MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
 """Upper limits of settings: beyond them numbers overflow, or no machine could do it."""
 MOST_WORKERS = 9999
@@ -88,6 +89,25 @@ def parse_duration(text: object) -> float:
     if not 0 < seconds <= 366 * 86400:
         raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
     return seconds
+
+
+def _parse_factor(text: object, most: float = 1e6) -> float:
+    try:
+        value = float(Fraction(str(text).strip()))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"must be a number or a fraction such as 1/3, got {text!r}") from error
+    if not 0 < value <= most:
+        raise ValueError(f"must be above 0, and at most {most:,.0f}, got {text!r}")
+    return value
+
+
+def _parse_share(text: object) -> float:
+    return _parse_factor(text, 1.0)
+
+
+def _parse_rates(text: object) -> tuple[float, ...]:
+    words = str(text).strip("(),").replace("none", "1").split(",")
+    return tuple(sorted({_parse_factor(word) for word in words}))
 
 
 def _check_groups(how: str) -> str:
@@ -318,6 +338,51 @@ class Settings(Record):
     def places(self) -> str:
         """Options that the command to resume the study needs, as the study does not store them."""
         return format_places(self.tracking_uri, self.out)
+
+
+class ConfirmOptions(Record):
+    """Options of a comparison of losses."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    command: str | None = _make_setting("", metavar="COMMAND", min_length=1)
+    """Command that starts the script, such as 'python train.py'."""
+    losses: str | None = _make_setting("", metavar="LOSSES", min_length=1)
+    """Losses to compare instead of a study's finalists: dice_ce,tversky:fn_weight=0.7, your own MODULE:FUNCTION."""
+    present: str | None = _make_setting("", default="the study's, or cross_entropy", metavar="LOSS", min_length=1)
+    """Loss that you use now, which the others must beat."""
+    seeds: int | None = _make_setting("", default="5", metavar="N", ge=FEWEST_SEEDS, le=MOST_SEEDS)
+    """Maximum number of seeds of each loss; fewer if these settle the answer."""
+    rates: Annotated[tuple[float, ...], BeforeValidator(_parse_rates, json_schema_input_type=str)] | None = (
+        _make_setting("", default="1/3,1,3", metavar="FACTORS")
+    )
+    """Factors of the script's learning rate that each loss tries first, or none."""
+    rate_share: Annotated[float, BeforeValidator(_parse_share, json_schema_input_type=str)] | None = _make_setting(
+        "", default="1/4", metavar="SHARE"
+    )
+    """Share of the script's length for trying these factors."""
+    folds: int | None = _make_setting("", metavar="K", ge=2, le=50)
+    """Train each seed once for each fold (t.fold)."""
+    metric: Literal["miou", "dice"] | None = _make_setting("", default="miou")
+    """Metric computed from logits and counts."""
+    margin: float | None = _make_setting("", default="0.01 within 0 to 1", metavar="X", allow_inf_nan=False)
+    """Difference that does not matter, in the score's unit."""
+    workers: int = _make_setting("", 1, metavar="N", ge=1, le=1000)
+    """Number of trainings at a time."""
+    time_limit: Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)] | None = _make_setting(
+        "", default="no limit", metavar="DURATION"
+    )
+    """Longest time of one training (5400, 90m, 1h30m)."""
+    study: str | None = _make_setting("", default="the script's", min_length=1)
+    """Name of the comparison."""
+    resume: bool = _make_setting("", False)
+    """Continue the comparison --study, or begin it."""
+    out: Path = _make_setting("", paths.REPORTS, metavar="DIRECTORY")
+    """Folder of the reports."""
+    storage: str = _make_setting("", paths.STORAGE)
+    """Optuna's storage: sqlite:///FILE or postgresql://…"""
+    tracking_uri: str = _make_setting("", paths.TRACKING, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"))
+    """MLflow's store: sqlite:///FILE or a server's address."""
 
 
 class TrainOptions(Record):

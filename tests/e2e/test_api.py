@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import sweeper as api
-from sweeper.core.errors import RequestError, StudyError
+from sweeper.core.errors import RequestError, StudyError, UsageError
 from sweeper.workflow import machine_choice
 from sweeper.workflow.settings import Settings
 
@@ -136,9 +136,22 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: Any) -> None:
 
 
 def test_the_public_names_are_listed_and_a_judgement_prints_its_answer() -> None:
-    assert dir(api) == ["Study", "__version__", "judge", "load_study", "profile", "run"]
+    assert dir(api) == ["Study", "__version__", "confirm", "judge", "load_study", "profile", "run"]
     table = {"method": ["a", "b"] * 4, "seed": [*"00112233"], "score": [0.9, 0.5, 0.91, 0.52, 0.9, 0.49, 0.92, 0.5]}
     assert repr(api.judge(pd.DataFrame(table))).startswith("Take a: no other method gains")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "text"),
+    [(None, {"losses": "dice_ce"}, "--command"), ("nowhere", {"losses": "dice_ce"}, "nowhere: must be a folder"),
+     (None, {"command": "python x.py", "losses": "dicee"}, "`dice`"), (None, {"rates": "0"}, "rates: must be above 0")],
+)  # fmt: skip
+def test_an_impossible_comparison_is_refused(
+    tmp_path: Path, monkeypatch: Any, source: str | None, options: dict[str, Any], text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=text):
+        api.confirm(source, **options)
 
 
 def test_editors_know_each_option() -> None:
@@ -148,9 +161,9 @@ def test_editors_know_each_option() -> None:
     options = {name: [one.arg for one in node.args.kwonlyargs] for name, node in functions.items()}
     assert options["run"] == ["progress", *(name for name in Settings.model_fields if name != "data")]
     assert [*inspect.signature(api.run).parameters] == ["data", *options["run"]]
-    for name in ("train", "predict"):
+    for name in ("train", "predict", "confirm"):
         command = importlib.import_module(f"sweeper.cli.{name}").command
-        usual = {"storage", "as_json", "weights", "study", "study_and_images"}
-        assert {one.name for one in command.params} - usual == {*options[name]} - {"progress"}
+        usual = {"storage", "as_json", "weights", "study", "study_and_images", "source", "dry_run"}
+        assert {one.name for one in command.params} - usual == {*options[name]} - {"progress", "storage", "study"}
     assert "workers: int | None | Literal['auto'] = None" in stub and "seeds: str | int | None = None" in stub
     assert all("**" not in ast.unparse(node.args) for node in functions.values())

@@ -15,7 +15,9 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from sweeper import confirm
 from sweeper.core.training_files import get_checkpoints_dir
+from sweeper.evidence.document import AnswerDocument
 from sweeper.losses import FAMILIES
 from sweeper.losses.own_losses import OWN as OWN_LOSSES
 from sweeper.system.locks import hold_folder
@@ -89,6 +91,9 @@ def test_losses_can_be_compared_in_the_first_script_of_the_page(sweeper: Sweeper
     assert status == 0, error
     probe = json.loads(out)
     assert probe["pairing"] == "exact" and not probe["notes"]
+    answer = confirm(losses="dice_ce", command=python("train.py"), rates="none", seeds=3)
+    assert isinstance(answer, AnswerDocument) and {row.loss for row in answer.losses} == {"cross_entropy", "dice_ce"}
+    assert (tmp_path / "reports/train-losses/report.md").exists()
 
 
 @pytest.mark.slow
@@ -197,7 +202,7 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
         (("--command", "python x.py", "--losses", "dice", "--rates", "a"), "a fraction such as 1/3"),
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "and at most 1, got '2'"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "none", "--rate-share", "1/2"), "leave one out"),
-        (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "is not in the range"),
+        (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "greater than or equal to 3"),
         (("--study", "none", "--resume"), "plan.json: No such file or directory; leave --resume out"),
         (("no-study", "--command", "python x.py"), "sweeper.db"),
     ],

@@ -27,6 +27,7 @@ from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
 from sweeper.scripts.trainings import ScriptTrainings
+from sweeper.workflow.settings import ConfirmOptions
 from tests.support import mlflow_template
 from tests.support.pasting import run_text
 from tests.support.schemas import problems
@@ -535,9 +536,8 @@ def test_scores_are_kept_when_the_margin_is_missing(compare: Compare) -> None:
 def test_a_resume_keeps_the_margin_unless_another_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_plan(tmp_path, make_plan(Script(), "dice", margin=0.2))
-    options = dict.fromkeys(("losses", "present", "seeds", "rates", "rate_share", "folds", "metric", "margin"))
-    assert _resume_plan(tmp_path, None, None, options).margin == 0.2
-    assert _resume_plan(tmp_path, None, None, {**options, "margin": 0.1, "seeds": 8}).margin == 0.1
+    assert _resume_plan(tmp_path, None, ConfirmOptions()).margin == 0.2
+    assert _resume_plan(tmp_path, None, ConfirmOptions(margin=0.1, seeds=8)).margin == 0.1
 
 
 def test_a_missing_margin_is_refused_after_the_first_short_training(compare: Compare) -> None:
