@@ -174,9 +174,8 @@ def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
 
 
 def list_task_rows(task: Task, ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
-    """Return the rows of a task; of the multi-label task, if it has none, those of the binary, none of them similar."""
-    rows, kin = [*ledger], ("multilabel", "binary")
-    return [row for row in rows if row.task == task] or [row for row in rows if (task, row.task) == kin]
+    """Return the rows of a task; of the multi-label task, of which no set was measured, those of the binary."""
+    return [row for row in ledger if row.task == {"multilabel": "binary"}.get(task, task)]
 
 
 def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> LedgerDistances:
