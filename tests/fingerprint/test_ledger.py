@@ -96,7 +96,7 @@ def test_studies_of_the_user_do_not_change_which_distances_count_as_similar() ->
     assert measure_nearness("binary", [30.0] * len(FEATURES), both).similar == NEIGHBOURS
     assert measure_nearness("binary", MIDDLE, user_rows).similar == 0  # only studies of the user, which give no scale
     own = [row.model_copy(update={"task": "multilabel"}) for row in user_rows]  # no set of this task was measured
-    assert measure_nearness("multilabel", MIDDLE, [*LEDGER, *own]).similar == 0
+    assert measure_nearness("multilabel", between, [*LEDGER, *own]).similar == 0
 
 
 def test_one_sentence_states_how_much_the_loss_matters() -> None:
