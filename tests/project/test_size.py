@@ -13,12 +13,12 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_342,
+    "lines": 47_401,
     "modules": 289,
-    "branches": 5_434,
-    "sentences": 1_550,
-    "lines of tests": 39_749,
-    "words of documents": 31_247,
+    "branches": 5_431,
+    "sentences": 1_542,
+    "lines of tests": 39_759,
+    "words of documents": 31_245,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,
