@@ -51,13 +51,13 @@ class MaskNetwork(_NormalisingNetwork):
 
     def __init__(self, weights: Path, record: WeightsRecord) -> None:
         super().__init__(load_network(weights, record, torch.device("cpu")), record)
-        self.is_exclusive, stride = RULES[record.task].is_exclusive, 2**record.encoder_depth
+        rules = RULES[record.task]
+        self.is_exclusive, stride = rules.is_exclusive, 2**record.encoder_depth
         point = np.asarray(record.point, dtype=np.float64)
-        shift = point * record.log_prior if self.is_exclusive else np.log(point / (1 - point))
+        shift = point * record.log_prior if rules.is_exclusive else np.log(point / (1 - point))
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("bits", torch.arange(len(shift)).view(-1, 1, 1))
-        self.example = np.zeros((2, record.channels, 4 * stride, 5 * stride), np.float32)
-        """Images of a valid size."""
+        self.register_buffer("bits", torch.arange(rules.count_channels(len(record.classes))).view(-1, 1, 1))
+        self.example = np.zeros((2, record.channels, 4 * stride, 5 * stride), np.float32)  # images of a valid size
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
