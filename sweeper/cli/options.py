@@ -51,7 +51,8 @@ class SweeperCommand(click.Command):
         except click.NoSuchOption as error:
             refuse_replaced(f"{self.name} {error.option_name}")
             refuse_replaced(error.option_name)
-            word = next(word for word in args if word.startswith(error.option_name))
+            word = next((word for word in args if word.startswith(error.option_name)), error.option_name)
+            word = word.partition("=")[0]
             raise click.UsageError(f"no such option, {word}{explain_option(word, self)}", ctx) from error
         except click.UsageError as error:
             text = error.format_message().removesuffix(".") + explain_value(error, given)

@@ -149,7 +149,7 @@ def explain_place(
     reads = {"profile": "profile"}.get(name, "run")
     meanings = {family: f"--space {family}" for family in [*FAMILIES] * (name == "run")}
     meanings |= {key: f"sweeper {reads} {PREFIX}{one}" for one in SCENES for key in (one, f"{PREFIX}{one}")}
-    folders = [*Path().glob("[!.]*/"), *filter(Path.exists, [place])] * (name not in READERS)
+    folders = [*Path().glob("[!.]*/"), *filter(os.path.exists, [place])] * (name not in READERS)
     meanings |= {folder.name: f"sweeper run {shlex.quote(str(folder))}" for folder in folders}
     with suppress(SweeperError):
         for study in list_study_names(open_storage(storage, create=False)):
@@ -158,12 +158,16 @@ def explain_place(
             meanings[study] = commands.get(name, commands["report"])
     meanings |= {"help": f"sweeper {name} --help", **{choice: choice for choice in choices}}
     others = {key: text for key, text in meanings.items() if not {*shlex.split(text)} <= {"sweeper", *given}}
+    if place.name in meanings.keys() - others.keys():  # it was understood: something else is wrong
+        return otherwise
     return suggest_meaning(place.name, others, otherwise)
 
 
 def explain_refusal(error: UsageError, given: Sequence[str], storage: str) -> None:
     """Add to the refusal of a command what a refused word means, unless it names something near already."""
     text = str(error)
-    refused = [word for word in given[1:] if word in text.replace("--", "") and "did you mean" not in text]
+    said = [word for word in given[1:] if word in text.replace("--", "") and "://" not in word]
+    found = [*filter(os.path.exists, said)] * (given[0] in READERS)  # what is wrong with these is said
+    refused = [word for word in said if word not in found and "did you mean" not in text]
     near = [*filter(None, (explain_place(word, given, storage=storage) for word in refused))]
     error.args = (text + "".join(f"\n  {one.removeprefix(', ')}" for one in near[:1]),)

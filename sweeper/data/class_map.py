@@ -28,7 +28,7 @@ from sweeper.core.records import IGNORE
 from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import format_value as shown_value
 from sweeper.core.yaml_file import read_yaml
-from sweeper.data.class_words import is_ignored, list_unnamed_labels
+from sweeper.data.class_words import is_background, is_ignored, list_unnamed_labels
 from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import normalise_text, read_table_rows
 
@@ -229,8 +229,9 @@ def _apply_map(
     taken = {**owners, **{label: [name] for label, name in kept.items()}}
     first = taken.get(0, [])
     of_first = {label for label, owned in taken.items() if {*first} & {*owned}}
-    # The label 0 is the background, which is no class, if one class has it and nothing else.
-    ground = first[0] if has_planes and len(first) == 1 and of_first == {0} else ""
+    # The label 0 is the background, which is no class, if one class has it that has nothing else, or is called so.
+    ground = "".join(first) if has_planes and len(first) == 1 else ""
+    ground *= of_first == {0} or is_background(ground)
     names = tuple(name for _, name in order if name != ground)
     codes = {name: 1 << min(i, MOST_CLASSES) if has_planes else i for i, name in enumerate(names)}
     kind = choose_label_type(min(len(names), MOST_CLASSES) * has_planes)

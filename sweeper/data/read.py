@@ -232,7 +232,7 @@ def _fit_label(place: DataSource, sample: Sample, mask: LabelMap, size: Size, tu
         rule = f"{sample.mask_name}: must have its image's size {width}×{height} (upright by EXIF)"
         return mask, f"{rule}, found {mask.shape[1]}×{mask.shape[0]}; {step}"
     may_be_turned = turn < 5 or width == height
-    if turn == 1 or (sample.is_sized and not may_be_turned):
+    if turn <= 1 or (sample.is_sized and not may_be_turned):
         return mask, ""
     if may_be_turned:
         place.open_turns[sample.stem] = turn

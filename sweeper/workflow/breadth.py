@@ -106,7 +106,7 @@ def _count_settling_trials(families: int) -> int:
 
 
 def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
-    """Return the seconds from the ladder's beginning to the report."""
+    """Return the seconds from the ladder's beginning to the report, with the start of the workers."""
     trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
     finalists = min(request.finalists, len(breadth.families))
     reused = 1 + (trials < 2 * len(breadth.families))  # with one trial each, the ladder trained both of its losses
@@ -115,4 +115,4 @@ def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace,
     first = math.ceil(2 * FIRST_LOOK.seeds / pace.workers) * breadth.confirm_steps * SLACK if breadth.has_first else 0
     longer = request.longer * breadth.confirm_steps if breadth.has_longer and request.longer is not None else 0
     trained = max(0.0, search) / pace.workers * steps + first + confirm + longer * math.ceil(2 / pace.workers)
-    return pace.spent + trained * pace.seconds + REPORT_SECONDS
+    return pace.spent + trained * pace.seconds + 2 * REPORT_SECONDS

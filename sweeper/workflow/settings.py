@@ -106,7 +106,7 @@ def _parse_share(text: object) -> float:
 
 
 def _parse_rates(text: object) -> tuple[float, ...]:
-    words = str(text).strip("(),").replace("none", "1").split(",")
+    words = str(text).strip("()[],").replace("none", "1").split(",")
     return tuple(sorted({_parse_factor(word) for word in words}))
 
 

@@ -72,7 +72,7 @@ def test_masks_of_classes_that_overlap_are_read_as_the_class_map_says(tmp_path):
     assert flat.classes == ("background", *NAMES) and get_mask(flat)[9, 10] == 3
     kept = load_folder(root, overlap="keep")
     check_planes(kept)
-    assert kept.class_map == KEEP and has_warning(kept, "where two overlap, both count")
+    assert kept.class_map == KEEP and has_warning(kept, "where two overlap, that with fewer pixels counts, with")
     (root / "classes.txt").write_text("nucleus\nbackground\nspeck\ncell\n")
     check_planes(load_folder(root, overlap="keep"), ("nucleus", "speck", "cell"), (1, 2, 0))
 

@@ -13,11 +13,11 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_401,
+    "lines": 47_408,
     "modules": 289,
-    "branches": 5_431,
+    "branches": 5_435,
     "sentences": 1_542,
-    "lines of tests": 39_759,
+    "lines of tests": 39_760,
     "words of documents": 31_245,
     "commands": 14,
     "options of run": 40,

@@ -64,7 +64,8 @@ def find_image(place: DataSource, written: str, near: Sequence[Path], source: st
 
     if exact := find_near(texts):
         return exact[0]
-    alike = {path: normalise_text(path.name) for base in bases for path in place.image_files.get(base.casefold(), ())}
+    named = next(filter(None, (place.image_files.get(base.casefold()) for base in bases)), ())  # as written, if there
+    alike = {path: normalise_text(path.name) for path in named}
     others = [path for path, name in alike.items() if name in bases] or [*alike]
     for found in (find_near(bases), others):
         if len(found) == 1:

@@ -67,8 +67,7 @@ def choose_join(
         first, place.classes = min(kinds, key=str), labels.names or place.classes
         place.notes.append(
             f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): classes are "
-            f"{', '.join(labels.names)}; where two overlap, "
-            f"{'both count' if place.overlap == 'keep' else 'that with fewer pixels in the image counts'}."
+            f"{', '.join(labels.names)}; where two overlap, that with fewer pixels counts, with `overlap: keep` both."
         )
         return partial(join_masks, place, labels, kinds)
     if len(words) > len(every) and _are_objects([[words[path] for path in masks] for _, masks in every]):
