@@ -151,8 +151,9 @@ def explain_place(
     meanings |= {key: f"sweeper {reads} {PREFIX}{one}" for one in SCENES for key in (one, f"{PREFIX}{one}")}
     folders = [*Path().glob("[!.]*/"), *filter(os.path.exists, [place])] * (name not in READERS)
     meanings |= {folder.name: f"sweeper run {shlex.quote(str(folder))}" for folder in folders}
-    with suppress(SweeperError):
-        for study in list_study_names(open_storage(storage, create=False)):
+    with suppress(SweeperError):  # a server or a pipe may keep silent
+        known = [storage] * Path(storage.removeprefix("sqlite:///")).is_file()
+        for study in [name for one in known for name in list_study_names(open_storage(one, create=False))]:
             commands = {command: format_study_command(command, study, storage) for command in OF_STUDY}
             commands["run"] = format_resume_command(study, storage)
             meanings[study] = commands.get(name, commands["report"])

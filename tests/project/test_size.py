@@ -13,9 +13,9 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_408,
+    "lines": 47_409,
     "modules": 289,
-    "branches": 5_435,
+    "branches": 5_436,
     "sentences": 1_542,
     "lines of tests": 39_760,
     "words of documents": 31_245,
