@@ -152,8 +152,8 @@ def explain_place(
     folders = [*Path().glob("[!.]*/"), *filter(os.path.exists, [place])] * (name not in READERS)
     meanings |= {folder.name: f"sweeper run {shlex.quote(str(folder))}" for folder in folders}
     with suppress(SweeperError):  # a server or a pipe may keep silent
-        known = [storage] * Path(storage.removeprefix("sqlite:///")).is_file()
-        for study in [name for one in known for name in list_study_names(open_storage(one, create=False))]:
+        files = filter(os.path.isfile, [storage.removeprefix("sqlite:///")])
+        for study in [name for _ in files for name in list_study_names(open_storage(storage, create=False))]:
             commands = {command: format_study_command(command, study, storage) for command in OF_STUDY}
             commands["run"] = format_resume_command(study, storage)
             meanings[study] = commands.get(name, commands["report"])
