@@ -180,7 +180,7 @@ def test_missing_folds_and_a_missing_rival_lead_to_the_command_that_trains_them(
     _, *words = shlex.split(confirm)
     assert words[-3:] == [script, "--folds", "5"]
     command = cli.get_command(click.Context(cli), words[0])
-    assert command is not None and command.make_context("confirm", words[1:]).params["script"] == script
+    assert command is not None and command.make_context("confirm", words[1:]).params["command"] == script
     losses = [loss.name for loss in parse_losses(words[2], present=words[4])]
     assert losses == ["dice_ce:mix=0.5", "dice_focal", "tversky"]
 
