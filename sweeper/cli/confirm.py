@@ -125,6 +125,7 @@ def compare_losses(
         if dry_run:
             show(plan.probe, plan.probe.text)
             return None
+        from sweeper.workflow.studies import write_comparison_answer
         from sweeper.workflow.tracked_comparison import ComparisonRuns  # loads MLflow, which refusals do not need
 
         comparison_plan.write_plan(folder, plan)
@@ -136,12 +137,13 @@ def compare_losses(
         starter = ScriptStarter(
             plan.command, seconds=options.time_limit or inf, workers=options.workers, is_stopped=is_stopped, log=log
         )
-        runs = ComparisonRuns(options.tracking_uri, name, plan, log, resume_command=resume_command, stopped=is_stopped)
+        runs = ComparisonRuns(options.tracking_uri, plan, log, resume_command=resume_command, stopped=is_stopped)
         trainings = ScriptTrainings(starter, folder, plan.task, log, runs.write_training)
         report = options.out / make_folder_name(name)
         try:
-            made = confirm_losses(name, plan, trainings, resume_command=resume_command, log=log)
+            made = confirm_losses(plan, trainings, resume_command=resume_command, log=log)
             document = _finish(made, report, show)
+            write_comparison_answer(folder, document)
             log(format_summary(made, time.monotonic() - began))
         except InterruptedSweepError as error:
             runs.end_sweep("KILLED")
@@ -187,6 +189,7 @@ def _begin_plan(
         store = options.tracking_uri
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
     plan = comparison_plan.ConfirmationPlan(
+        name=name,
         command=script,
         losses=losses,
         present=present,
@@ -238,10 +241,12 @@ def _resume_plan(folder: Path, study: str | None, options: ConfirmOptions) -> Co
         UsageError: if something else is requested, or the script was changed.
     """
     from sweeper.core.own_code import locate_code
+    from sweeper.losses.own_losses import register_user_losses
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.sources import name_changed_sources
 
     plan = comparison_plan.open_plan(folder)
+    register_user_losses(plan.own)
     seeds, margin = options.seeds or plan.seeds, options.margin
     wanted = options.model_dump(include={"command", "present", *PLANNED} - {"seeds", "margin"})
     if study is not None or options.losses is not None:

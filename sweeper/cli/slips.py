@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import MissingStudyError, SweeperError, UsageError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import (
+    format_comparison_resume_command,
     format_resume_command,
     format_study_command,
     join_words,
@@ -144,6 +145,7 @@ def explain_place(
     from sweeper.data.synthetic import PREFIX, SCENES
     from sweeper.losses.families import FAMILIES
     from sweeper.storage import list_study_names, open_storage
+    from sweeper.workflow.studies import list_comparison_rows
 
     name, place = given[0], Path(word)
     reads = {"profile": "profile"}.get(name, "run")
@@ -157,6 +159,7 @@ def explain_place(
             commands = {command: format_study_command(command, study, storage) for command in OF_STUDY}
             commands["run"] = format_resume_command(study, storage)
             meanings[study] = commands.get(name, commands["report"])
+    meanings |= {row.study: format_comparison_resume_command(row.study) for row in list_comparison_rows()}
     meanings |= {"help": f"sweeper {name} --help", **{choice: choice for choice in choices}}
     others = {key: text for key, text in meanings.items() if not {*shlex.split(text)} <= {"sweeper", *given}}
     if place.name in meanings.keys() - others.keys():  # it was understood: something else is wrong
@@ -167,7 +170,8 @@ def explain_place(
 def explain_refusal(error: UsageError, given: Sequence[str], storage: str) -> None:
     """Add to the refusal of a command what a refused word means, unless it names something near already."""
     text = str(error)
-    said = [word for word in given[1:] if word in text.replace("--", "") and "://" not in word]
+    words = [word for word in given[1:] if "://" not in word]
+    said = [word for word in words if isinstance(error, MissingStudyError) or word in text.replace("--", "")]
     found = [*filter(os.path.exists, said)] * (given[0] in READERS)  # what is wrong with these is said
     refused = [word for word in said if word not in found and "did you mean" not in text]
     near = [*filter(None, (explain_place(word, given, storage=storage) for word in refused))]

@@ -13,10 +13,10 @@ from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.slips import explain_place
 from sweeper.cli.terminal import echo_lines, echo_result
-from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.paths import CACHE
+from sweeper.core.errors import MissingStudyError, SweeperError, UsageError
+from sweeper.core.paths import CACHE, COMPARISONS
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import escape_for_display, format_count, format_duration, suggest_or_list
+from sweeper.core.text import escape_for_display, format_count, format_duration, join_words, suggest_or_list
 
 if TYPE_CHECKING:
     from sweeper.workflow.status import StatusRow
@@ -55,20 +55,27 @@ def command() -> None:
 @make_setting_option("storage")
 @add_json_option()
 def _list_studies(storage: str, as_json: bool) -> None:
-    """List the studies with state, answer and loss."""
+    """List the studies, and the comparisons in your scripts, with state, answer and loss."""
     from sweeper.storage import open_storage
-    from sweeper.workflow.studies import StudiesDocument, list_study_rows
+    from sweeper.workflow.studies import StudiesDocument, list_comparison_rows, list_study_rows
 
-    rows = list_study_rows(open_storage(storage, create=False), storage)
+    compared, rows = list_comparison_rows(), []
+    try:
+        rows = list_study_rows(open_storage(storage, create=False), storage)
+    except MissingStudyError:
+        if not compared:
+            raise
     lines: list[tuple[str, ...]] = [("study", "state", "trials", "confirmations", "answer", "loss")]
-    for row in rows:
+    for row in (*rows, *compared):
         answer = ", ".join(filter(None, [row.outcome, row.sure])) or "–"
         best = "–" if row.score is None else f"{row.loss} {row.score:.3f} ({row.on})"
         counts = (f"{row.trials}/{row.asked}", f"{row.confirmations}")
         cells = (row.study, row.state, *counts, answer, row.problem or best)
         lines.append(tuple(map(escape_for_display, cells)))
-    text = f"{format_columns(lines)}\n{format_count(len(rows), 'study')} in {hide_address_secrets(storage)}"
-    echo_result(StudiesDocument(studies=tuple(rows)), text, as_json=as_json)
+    places = [f"{format_count(len(rows), 'study')} in {hide_address_secrets(storage)}"]
+    places += [f"{format_count(len(compared), 'comparison')} in {COMPARISONS}"] * bool(compared)
+    text = f"{format_columns(lines)}\n{join_words(places)}"
+    echo_result(StudiesDocument(studies=(*rows, *compared)), text, as_json=as_json)
 
 
 @command.command("show", cls=SweeperCommand)

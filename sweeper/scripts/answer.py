@@ -27,7 +27,6 @@ from sweeper.scripts.trainings import MOST_LOST, ScriptLoss, TrainingRow
 class Confirmation:
     """All results of a comparison, and its answer."""
 
-    name: str
     resume_command: str
     """The command that resumes it."""
     plan: ConfirmationPlan
@@ -58,7 +57,7 @@ class Confirmation:
         plan, document = self.plan, self.judgement.answer
         tuned = {loss.name: {"params": loss.params, "lr": self.factors[loss.name]} for loss in plan.losses}
         update = {
-            "study": self.name,
+            "study": plan.name,
             "losses": tuple(row.model_copy(update=tuned[row.loss]) for row in document.losses),
             "use": Use(loss=self.used.name, **tuned[self.used.name]),
             "next": tuple(map(self._add_command, document.next)),

@@ -19,7 +19,7 @@ from sweeper.core.tasks import guess_task
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
-from sweeper.losses.own_losses import OWN, register_user_losses
+from sweeper.losses.own_losses import OWN
 from sweeper.scripts.loss_file import EITHER, make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
@@ -32,7 +32,8 @@ SEEDS, RATES, RATE_SHARE = 5, (1 / 3, 1.0, 3.0), 0.25
 length at which they are tried."""
 USUAL_SPREAD = 0.01
 """Standard deviation of a score between trainings of one method that the forecast assumes."""
-PLAN = "plan.json"
+PLAN, ANSWER = "plan.json", "answer.json"
+"""Files in the folder of a comparison: what a resume repeats, and the answer once it has ended."""
 
 
 class ConfirmationPlan(Record):
@@ -40,6 +41,7 @@ class ConfirmationPlan(Record):
 
     model_config = ConfigDict(extra="ignore")  # earlier plans have the commit of the script
 
+    name: str
     command: str
     losses: tuple[ScriptLoss, ...]
     present: str = PRESENT
@@ -200,9 +202,7 @@ def open_plan(folder: Path) -> ConfirmationPlan:
     """
     try:
         with open_regular_file(folder / PLAN) as file:
-            plan = ConfirmationPlan.model_validate_json(file.read())
-        register_user_losses(plan.own)
-        return plan
+            return ConfirmationPlan.model_validate_json(file.read())
     except OSError as error:
         raise UsageError(
             f"--resume needs a comparison that was begun, got {folder / PLAN}: {error.strerror}; leave --resume out"
@@ -216,8 +216,9 @@ def open_plan(folder: Path) -> ConfirmationPlan:
 
 
 def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
-    """Write a plan into its folder, which is created."""
+    """Write a plan into its folder, which is created; an answer to an earlier one goes."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / ANSWER).unlink(missing_ok=True)
     with replace_atomically(folder / PLAN) as part:
         part.write_text(plan.model_dump_json(indent=2), "utf-8")
 

@@ -24,7 +24,6 @@ TUNING_SEED, FIRST_SEED = 1, 1000
 
 
 def confirm_losses(
-    name: str,
     plan: ConfirmationPlan,
     trainings: ScriptTrainings,
     *,
@@ -55,7 +54,7 @@ def confirm_losses(
             break
     has_point = plan.probe.scores["test"] == "logits"
     plain = _judge(plan, rows, trainings, analysis, plain=True) if has_point else judgement
-    return Confirmation(name, resume_command, plan, factors, tuned, rows, judgement, plain)
+    return Confirmation(resume_command, plan, factors, tuned, rows, judgement, plain)
 
 
 def _tune_rates(plan: ConfirmationPlan, trainings: ScriptTrainings, resume_command: str) -> list[TrainingRow]:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
+
+from pydantic import ValidationError
 
 from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
-from sweeper.core.paths import ReportPaths
+from sweeper.core.paths import COMPARISONS, ReportPaths
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir
+from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.phrases import format_headline
+from sweeper.scripts.comparison_plan import ANSWER, PLAN, open_plan
+from sweeper.scripts.trainings import ENDED
 from sweeper.storage.resilient_storage import RetryingStorage
+from sweeper.system.locks import is_folder_held
+from sweeper.system.whole_files import replace_atomically
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.options import read_request
 from sweeper.workflow.status import diagnose_sweep, get_status_file, read_life
@@ -22,7 +32,7 @@ from sweeper.workflow.study_state import InterimAnswer, read_interim_answer, rea
 
 
 class StudyRow(InterimAnswer):
-    """State of one study."""
+    """State of one study, or comparison in the user's script."""
 
     study: str
     state: Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
@@ -75,6 +85,49 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
         asked=state.total,
         confirmations=state.confirm.done,
     )
+
+
+def list_comparison_rows(base: Path = COMPARISONS) -> list[StudyRow]:
+    """Return the state of each comparison in a script below a folder, the newest last; nothing is written."""
+    files = sorted(base.glob(f"*/{PLAN}"), key=lambda file: file.stat().st_mtime)
+    return [_make_comparison_row(file.parent) for file in files]
+
+
+def _make_comparison_row(folder: Path) -> StudyRow:
+    try:
+        plan = open_plan(folder)
+    except UsageError as error:
+        return StudyRow(study=folder.name, state="damaged", problem=" ".join(str(error).split()))
+    answer, state = InterimAnswer(), "stopped"
+    with suppress(OSError, ValidationError):
+        answer, state = InterimAnswer.model_validate_json((folder / ANSWER).read_bytes()), "finished"
+    ended = Counter(path.parent.name.partition("-")[0] for path in folder.glob(f"*/{ENDED}"))
+    return StudyRow(
+        **dict(answer),
+        study=plan.name,
+        state="running" if is_folder_held(folder) else state,
+        created=plan.created,
+        data=plan.probe.command,
+        trials=ended["tune"],
+        asked=len(plan.losses) * len(plan.rates) if len(plan.rates) > 1 else 0,
+        confirmations=ended["confirm"],
+    )
+
+
+def write_comparison_answer(folder: Path, document: AnswerDocument) -> None:
+    """Write the answer of a comparison into its folder, for the list of studies."""
+    assert document.use is not None  # losses that did not train are not compared
+    scores = {row.loss: row.mean for row in document.losses}
+    answer = InterimAnswer(
+        outcome=document.outcome,
+        sure=document.sure,
+        loss=document.use.loss,
+        score=scores[document.use.loss],
+        on="test",
+        answer=format_headline(document),
+    )
+    with replace_atomically(folder / ANSWER) as part:
+        part.write_text(answer.model_dump_json(indent=2), "utf-8")
 
 
 class Deletion(NamedTuple):

@@ -36,7 +36,6 @@ class ComparisonRuns(MlflowWriter):
     def __init__(
         self,
         uri: str,
-        name: str,
         plan: ConfirmationPlan,
         log: Callable[[str], None],
         *,
@@ -65,7 +64,7 @@ class ComparisonRuns(MlflowWriter):
             status="RUNNING",
             end=0,
         )
-        self._open_sweep(name, run, plan.created or name, resume=resume_command, command=resume_command)
+        self._open_sweep(plan.name, run, plan.created or plan.name, resume=resume_command, command=resume_command)
         free = {key for loss in plan.losses for key in loss.params}
         views = make_prepared_views(free, self._metrics[-1], tried="tune")
         present = self.mirror.client.get_experiment(self.mirror.experiment_id).tags  # of a study of the same name

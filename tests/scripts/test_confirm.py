@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.cli.confirm import _resume_plan
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
+from sweeper.core.paths import COMPARISONS
 from sweeper.core.records.training import BINS, TAUS
 from sweeper.evidence.phrases import format_head
 from sweeper.report.judgement import write_judgement
@@ -27,7 +28,9 @@ from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
 from sweeper.scripts.trainings import ScriptTrainings
+from sweeper.system.locks import hold_folder
 from sweeper.workflow.settings import ConfirmOptions
+from sweeper.workflow.studies import list_comparison_rows, write_comparison_answer
 from tests.support import mlflow_template
 from tests.support.pasting import run_text
 from tests.support.schemas import problems
@@ -144,7 +147,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
         plan = make_plan(script, losses, **changes)
         starts = ScriptStarter("train", workers=workers, **options)
         training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("log", lambda _: None))
-        return confirm_losses("own", plan, training, resume_command=RESUME_COMMAND)
+        return confirm_losses(plan, training, resume_command=RESUME_COMMAND)
 
     return run
 
@@ -166,8 +169,8 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
         notes=(),
     )
     fields = {
-        "command": "train", "losses": parse_losses(losses), "seeds": 5, "rates": (1.0,), "rate_share": 0.25,
-        "folds": None, "metric": "miou", "sources": {}, "commit": None, "probe": probe, **changes,
+        "name": "own", "command": "train", "losses": parse_losses(losses), "seeds": 5, "rates": (1.0,),
+        "rate_share": 0.25, "folds": None, "metric": "miou", "sources": {}, "commit": None, "probe": probe, **changes,
     }  # fmt: skip
     plan = ConfirmationPlan(**fields)
     return plan.model_copy(update={"losses": fill_losses(plan.losses, plan.task)})
@@ -246,7 +249,7 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(starter, "run_script", script.run)
         plan = make_plan(script, "dice")
         trainings = ScriptTrainings(ScriptStarter("x"), tmp_path / f"{sweep}", plan.task)
-        confirmation = confirm_losses("a", plan, trainings, resume_command=RESUME_COMMAND)
+        confirmation = confirm_losses(plan, trainings, resume_command=RESUME_COMMAND)
         changes += confirmation.answer.outcome == "change"
     assert changes < 20
 
@@ -555,8 +558,29 @@ def test_a_moved_comparison_is_judged_without_a_training(
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     plan = make_plan(script, "dice")
     moved = ScriptTrainings(ScriptStarter("train"), tmp_path / "elsewhere", plan.task)
-    after = confirm_losses("own", plan, moved, resume_command=RESUME_COMMAND).answer
+    after = confirm_losses(plan, moved, resume_command=RESUME_COMMAND).answer
     assert after == before and len(script.trained) == 6
+
+
+def test_a_comparison_is_in_the_list_of_studies(compare: Compare, sweeper: Sweeper) -> None:
+    made, folder = compare(make_script(noise=0.003), rates=(0.5, 1.0), name="mine"), COMPARISONS / "mine"
+    folder.parent.mkdir(parents=True)
+    Path("own").rename(folder)
+    write_plan(folder, made.plan)
+    [row] = list_comparison_rows()
+    assert (row.state, row.trials, row.asked, row.confirmations, row.outcome) == ("stopped", 4, 4, 6, None)
+    write_comparison_answer(folder, made.answer)
+    with hold_folder(folder, "it"):
+        assert list_comparison_rows()[0].state == "running"
+    status, out, _ = sweeper("studies")
+    assert status == 0 and "change, established  dice" in out and "1 comparison in .sweeper/confirm" in out
+    assert not problems(json.loads(sweeper("studies", "--json")[1]))
+    status, _, error = sweeper("report", "mine")
+    assert status == 2 and "`sweeper confirm --study mine --resume`" in error
+    write_plan(folder, made.plan)  # another session
+    assert list_comparison_rows()[0].state == "stopped"
+    (folder / "plan.json").write_text("{}")
+    assert list_comparison_rows()[0].state == "damaged"
 
 
 def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:

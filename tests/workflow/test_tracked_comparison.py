@@ -39,10 +39,10 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
     def run(script: Script, plan: ConfirmationPlan, warnings: list[str] | None = None) -> ComparisonRuns:
         monkeypatch.setattr(starter, "run_script", script.run)
         warn = (warnings or []).append if warnings is None else warnings.append
-        runs = ComparisonRuns(get_address(tmp_path), "own", plan, warn, resume_command=RESUME_COMMAND)
+        runs = ComparisonRuns(get_address(tmp_path), plan, warn, resume_command=RESUME_COMMAND)
         starts = ScriptStarter("train", workers=2)
         trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, on_training_end=runs.write_training)
-        confirmation = confirm_losses("own", plan, trainings, resume_command=RESUME_COMMAND)
+        confirmation = confirm_losses(plan, trainings, resume_command=RESUME_COMMAND)
         runs.write_answer(confirmation.answer, confirmation.trainings, tmp_path / "report")
         return runs
 
@@ -194,6 +194,6 @@ def test_the_run_of_a_comparison_that_ends_early_has_its_status(track: Track, tm
     plan = plan_comparison(script, rates=(1.0,))
     with pytest.raises(ScriptError):
         track(script, plan)
-    runs = ComparisonRuns(get_address(tmp_path), "own", plan, lambda _: None, resume_command=RESUME_COMMAND)
+    runs = ComparisonRuns(get_address(tmp_path), plan, lambda _: None, resume_command=RESUME_COMMAND)
     runs.end_sweep("KILLED")
     assert read_runs(tmp_path)[0].info.status == "KILLED"
