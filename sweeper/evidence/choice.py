@@ -149,8 +149,6 @@ def apply_longer_look(contest: Contest, choice: Choice, look: LongerLook | None)
     gap, names = look.gaps[0], [contest.finalists[i].family for i in (choice.use, base)]
     if [gap.first, gap.second] != names or gap.after.estimate >= contest.margin:
         return choice
-    highest = {each.first: each.after.high for each in look.gaps if each.second == names[1]}
-    is_whole = len(highest) == len(contest.finalists) - 1
-    cost = max(0.0, *highest.values()) if is_whole else None
+    cost = max(0.0, gap.after.high) if len(contest.finalists) == 2 else None
     sure = Sure.PROBABLE if cost is not None and cost <= contest.margin else Sure.OPEN
     return replace(choice, outcome=Outcome.KEEP, use=base, sure=sure, cost=cost, faded=gap)

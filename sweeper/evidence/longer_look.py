@@ -1,6 +1,6 @@
-"""Gaps between the losses that the answer compares, at several times the confirmation's steps.
+"""The gap between the two losses of the answer, at several times the confirmation's steps.
 
-A few longer trainings, on common seeds and scored on the same test images, measure each gap once more. One seed is no
+A few longer trainings, on common seeds and scored on the same test images, measure it once more. One seed is no
 evidence of its own, so the variance of L longer seeds takes that of a single seed's difference in the confirmation,
 pooled with that of the longer trainings where L ≥ 2. With L = 1 it is assumed that a difference varies over seeds after
 longer trainings as it did before. The image part is that of the longer trainings, less the interaction, which the
@@ -31,7 +31,7 @@ def look_longer(
     groups: Sequence[str | None] | None = None,
     metric: str = "miou",
 ) -> LongerLook | None:
-    """Compare the gaps of the losses that were trained longer with their gaps in the confirmation.
+    """Compare the gap of the losses that were trained longer with their gap in the confirmation.
 
     The longer trainings are complete, have one number of steps, and are of the finalists' configurations; the
     confirmations are those of the evidence. None where the recommended loss (an index) has no longer seed in common
@@ -48,15 +48,13 @@ def look_longer(
     rows = arrange_rows([*before.values(), *after.values()], groups)
     table = make_paired_scores(rows.rows, len(evidence.classes), rows.units, metric).metric_scores
     base = evidence.baseline
-    pairs = [(i, base) for i in (recommended, *others) if base in (recommended, *others) and i != base]
-    pairs += [(recommended, j) for j in others if base not in (recommended, j)]
+    other = base if base in others else others[0]
+    i, j = (other, base) if recommended == base else (recommended, other)
     steps = longer[0].spec.steps
     return LongerLook(
         times=steps // confirmations[0].spec.steps,
         steps=steps,
-        gaps=tuple(
-            _compute_gap(evidence, i, j, *(rows.pair(table, k + i, k + j) for k in (0, len(names)))) for i, j in pairs
-        ),
+        gaps=(_compute_gap(evidence, i, j, *(rows.pair(table, k + i, k + j) for k in (0, len(names)))),),
     )
 
 

@@ -24,8 +24,6 @@ from sweeper.workflow.study_state import StudyState
 TRAINED = 0.8
 """Share of the search's steps that is trained at most, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "first", "search", "recheck", "confirm", "longer")
-MAX_LONGER_LOSSES = 3
-"""Losses that are trained longer at most: the recommended one, the present one and the runner-up."""
 
 
 class PlannedTrainings(Record):
@@ -70,7 +68,7 @@ def count_trainings_left(
         ),
     }
     if request.longer is not None and not state.looked and finalists > 1:
-        most = MAX_LONGER_LOSSES + 2 * (MOST_SEEDS - 1) - state.longer.complete
+        most = 2 * MOST_SEEDS - state.longer.complete
         steps = request.longer * recipe.confirm_steps
         by_phase["longer"] = PlannedTrainings(most=max(0, most), first=0, steps=steps)
     if pair:  # its answer is the first

@@ -1,10 +1,8 @@
 """The longer look: train what the verdict compares once more, at several times the confirmation's steps.
 
 The recommended loss and the tuned present one (if that is recommended: the best other finalist) are trained on one new
-seed; on two on a GPU, or under a time limit that leaves room. The runner-up that the verdict leaves unbeaten is added
-where a third worker is free, under a time limit, or where the recommended loss is expected to cost more than the
-margin. Where the gain over the present loss falls below the margin, so that one seed would decide about the change,
-up to `MOST_SEEDS` are trained.
+seed; on two on a GPU, or under a time limit that leaves room. Where the gain over the present loss falls below the
+margin, so that one seed would decide about the change, up to `MOST_SEEDS` are trained.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from sweeper.core.records import Evidence, LongerLook, TrialSpec
 from sweeper.evidence.choice import choose
 from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.evidence.settling import find_best_other
-from sweeper.evidence.verdict_predicates import is_costly
 from sweeper.losses import FAMILIES
 from sweeper.storage.results import read_analyses
 from sweeper.study.finalist import Finalist, make_longer_spec, select_confirmed
@@ -56,13 +53,9 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
                 results, usable, finalists, conditions, evidence=evidence, recommended=recommended
             )
 
-        is_limited = request.time is not None
-        several = is_limited or any(not run.device.startswith("cpu") for run in usable)
-        has_room = is_limited or context.executor.workers > 2
-        with_third = has_room or is_costly(evidence, recommended)
-        specs = [[make_longer_spec(f, conditions, times, n) for f in chosen[:2]] for n in range(MOST_SEEDS)]
-        third = [make_longer_spec(f, conditions, times, 0) for f in chosen[2:] if with_third]
-        in_time = _train_missing(context, [*specs[0], *third, *(specs[1] if several else [])])
+        several = request.time is not None or any(not run.device.startswith("cpu") for run in usable)
+        specs = [[make_longer_spec(f, conditions, times, n) for f in chosen] for n in range(MOST_SEEDS)]
+        in_time = _train_missing(context, [*specs[0], *(specs[1] if several else [])])
         for more in specs[2 if several else 1 :]:
             result = look()
             includes_choice = result is not None and result.gaps[0].first == chosen[0].family
@@ -76,16 +69,12 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
 
 
 def select_longer_finalists(evidence: Evidence | None) -> list[str]:
-    """Return the families of the used loss, the present one and the runner-up, each once, if they exist."""
-    choice = choose(evidence, list(FAMILIES))
-    if evidence is None or choice.use is None:
+    """Return the families of the used loss and of the present one, or of the best other one; [] without two."""
+    use = choose(evidence, list(FAMILIES)).use
+    if evidence is None or use is None:
         return []
-    use, base = choice.use, evidence.baseline
-    rivals = {choice.best, *choice.unbeaten} - {use, base}
-    sound = (i for i, f in enumerate(evidence.finalists) if i in rivals and f.collapses < f.trainings)
-    rival = find_best_other(evidence) if use == base else next(sound, None)
-    selected = [i for i in dict.fromkeys((use, base, rival)) if i is not None]
-    return [evidence.finalists[i].family for i in selected]
+    other = find_best_other(evidence) if use == evidence.baseline else evidence.baseline
+    return [] if other is None else [evidence.finalists[i].family for i in (use, other)]
 
 
 def _train_missing(context: RunContext, specs: Sequence[TrialSpec]) -> bool:

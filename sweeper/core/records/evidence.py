@@ -247,8 +247,7 @@ class LongerLook(Record):
     """Multiple of the confirmation's steps."""
     steps: int
     gaps: tuple[LongerGap, ...]
-    """Gap of the recommended loss over the present one first, if both were trained; then those of the others over it,
-    and of the recommended loss over the others."""
+    """One gap: of the recommended loss over the present one, or of the best other over a recommended present one."""
 
 
 class Evidence(Contest):
