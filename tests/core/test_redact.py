@@ -21,6 +21,7 @@ from sweeper.cli.main import main
 from sweeper.core.base import Record, ShownCommand
 from sweeper.core.errors import UsageError, check_address
 from sweeper.core.redact import NO_ADDRESS, hide_address_secrets, hide_command_secrets, redact, remember_addresses
+from tests.conftest import TINY
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_secrets_of_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) 
 COMMANDS = [
     pytest.param(["doctor", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     pytest.param(["studies", "show", "--json", "--storage={}"], marks=pytest.mark.slow),
-    pytest.param(["run", "--dry-run", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
+    pytest.param(["run", TINY, "--dry-run", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     ["run", "--steps", "{}"],
     ["report", "x", "--storage", "{}"],
 ]

@@ -85,13 +85,14 @@ def get_first_script() -> str:
 
 
 @pytest.mark.slow
-def test_losses_can_be_compared_in_the_first_script_of_the_page(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_losses_can_be_compared_in_the_first_script_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(get_first_script(), "utf-8")
-    status, out, error = sweeper("probe", "--command", python("train.py"), "--json")
-    assert status == 0, error
-    probe = json.loads(out)
-    assert probe["pairing"] == "exact" and not probe["notes"]
     answer = confirm(losses="dice_ce", command=python("train.py"), rates="none", seeds=3)
+    probe = json.loads((tmp_path / ".sweeper/confirm/train-losses/plan.json").read_text("utf-8"))["probe"]
+    assert probe["pairing"] == "exact" and not probe["notes"]
     assert isinstance(answer, AnswerDocument) and {row.loss for row in answer.losses} == {"cross_entropy", "dice_ce"}
     assert (tmp_path / "reports/train-losses/report.md").exists()
 
@@ -248,7 +249,7 @@ def list_run_words(folder: Path, script: Path, name: str) -> list[object]:
     where = [*("--storage", f"sqlite:///{folder}/s.db"), *("--tracking-uri", f"sqlite:///{folder}/m.db")]
     where += ["--out", folder / "reports"]
     words = ["run", folder / "data", "--command", python(script, folder / "data"), "--space", folder / "two.yaml"]
-    return [*words, "--trials", 3, "--seeds", 1, "--study", name, *where]
+    return [*words, "--trials", 2, "--seeds", 1, "--study", name, *where]
 
 
 OWN_RULE = """\

@@ -492,7 +492,7 @@ def test_the_mlflow_run_of_the_script_is_recorded_and_not_closed(folder: Path, m
     t = sweeper_trial.trial(TWO)
     t.score("val", ["a"], [0.5])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/own.db")
-    with mlflow.start_run() as run:
+    with mlflow.start_run(experiment_id="0") as run:  # another test may have chosen one of another store
         t.stop_after(1)
         mlflow.log_metric("own", 1.0)
     metrics = mlflow.get_run(run.info.run_id).data.metrics

@@ -92,7 +92,7 @@ def test_files_that_this_machine_cannot_write_are_counted_with_their_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a server without a proxy for artifacts keeps them in a folder of its own."""
-    monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 0.5)
+    monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 5.0)
     uri, study, warnings = f"sqlite:///{tmp_path}/mlflow.db", make_study("kept elsewhere"), list[str]()
     connect_to_mlflow(uri).create_experiment("kept elsewhere", artifact_location="/proc/none")
     (tmp_path / "report").mkdir()
