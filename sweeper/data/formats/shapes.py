@@ -210,7 +210,7 @@ def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Siz
     if drawing.shares:
         # The text has fewer digits than a float: without rounding, a corner at 21 may be drawn from 20.9999.
         usable = [(ring * (size[1], size[0])).round(2) for ring in usable]
-    if any(_is_outside(ring, size) for ring in usable):
+    if any(ring.min() < -1 or (ring > np.add(size[::-1], 1)).any() for ring in usable):  # by more than one pixel
         place.tally.add("image", "with shapes that reach out of the image, cut off at its edge", name)
     return usable
 
@@ -224,12 +224,6 @@ def find_point_fault(points: Points, size: Size) -> str | None:
     (left, top), (right, bottom) = low, high
     found = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
     return f"must be in the image of {size[1]}×{size[0]}, found {found}"
-
-
-def _is_outside(points: Points, size: Size) -> bool:
-    """Return whether a part is more than one pixel outside the image of this (height, width)."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    return bool(low.min() < -1 or (high > np.add(size[::-1], 1)).any())
 
 
 def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> Pixels:
@@ -280,12 +274,12 @@ def draw_outlines(ready: Iterable[DrawableShape], size: Size, background: int, *
             pen.rectangle([left, top, right, bottom], fill=label, outline=label)
         elif shape.kind == "circle":
             (x, y), (rim_x, rim_y) = flat
-            _draw_disc(pen, x, y, float(np.hypot(x - rim_x, y - rim_y)), label)
+            pen.circle((x, y), float(np.hypot(x - rim_x, y - rim_y)), fill=label, outline=label)
         elif shape.kind in ("line", "linestrip"):
             pen.line(flat, fill=label, width=LINE_WIDTH)
         elif shape.kind in ("point", "points"):
-            for x, y in flat:
-                _draw_disc(pen, x, y, POINT_RADIUS, label)
+            for point in flat:
+                pen.circle(point, POINT_RADIUS, fill=label, outline=label)
         else:
             pen.polygon(flat, fill=label, outline=label)
     return np.array(canvas)
@@ -295,10 +289,6 @@ def _compute_area(points: Points) -> float:
     """Compute the area of a polygon by the shoelace formula, in square pixels."""
     x, y = points[:, 0], points[:, 1]
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
-
-
-def _draw_disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, label: int) -> None:
-    pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=label, outline=label)
 
 
 def _paste_shape(canvas: Image.Image, label: int, corners: Points, mask: bytes) -> None:
@@ -344,7 +334,8 @@ def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, i
             covered &= ~part
         else:
             covered |= part
-    return _encode_runs(covered)
+    whole: Rle = coco.encode(np.asfortranarray(covered, dtype=np.uint8))
+    return whole
 
 
 def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
@@ -355,51 +346,35 @@ def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
     """
     written = rle if isinstance(rle, dict) else {}
     counts = written.get("counts")
-    runs = _read_run_text(counts) if isinstance(counts, str) else _read_run_list(counts)
-    is_sound = written.get("size") == [*size] and int(runs.min(initial=0)) >= 0
-    if not is_sound or int(runs.sum()) != size[0] * size[1]:
+    runs = _read_run_text(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(type(run) is int and 0 <= run < 1 << 31 for run in runs):
+        runs = []
+    if written.get("size") != [*size] or sum(runs) != size[0] * size[1]:
         raise ValueError(
             f"must have its image's size {[*size]}, and as counts runs ≥ 0 that fill it, or COCO's text of them, found "
-            f"size {str(written.get('size'))[:60]} and {runs.sum()} pixels"
+            f"size {str(written.get('size'))[:60]} and {sum(runs)} pixels"
         )
-    if isinstance(counts, str):
-        return {"size": [*size], "counts": counts.encode("ascii")}
-    values = np.arange(len(runs)) % 2 == 1
-    return _encode_runs(np.repeat(values, runs).reshape(size, order="F"))
+    checked: Rle = coco.frPyObjects({"size": [*size], "counts": runs}, *size)
+    return checked
 
 
-def _encode_runs(bits: Bits) -> Rle:
-    rle: Rle = coco.encode(np.asfortranarray(bits, dtype=np.uint8))
-    return rle
+def _read_run_text(counts: str) -> list[int]:
+    """Return the runs of COCO's compressed text; none of an invalid text.
 
-
-def _read_run_list(counts: Any) -> npt.NDArray[np.int64]:
-    """Return the runs of a list; none if it is invalid."""
-    is_valid = isinstance(counts, list) and all(type(run) is int and abs(run) < 1 << 31 for run in counts)
-    return np.array(counts if is_valid else [], dtype=np.int64)
-
-
-def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
-    """Return the runs of COCO's compressed text: six bits per character, of which the last marks that more follow.
-
-    Return none of an invalid text.
-
-    From the fourth run on, the text stores differences.
+    A character has five bits of a run, the lowest first, and a sixth that marks that more follow; the last bit of a run
+    is its sign. From the fourth run on, the text stores the difference from the run before the last.
 
     pycocotools reads past the end of a truncated text, and leaves pixels that a short one does not cover undefined.
     """
-    codes = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
-    if not len(codes) or not 0 <= codes.min() <= codes.max() <= 63 or codes[-1] & 0x20:
-        return np.array([], dtype=np.int64)
-    last = (codes & 0x20) == 0
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    place = np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)]))
-    if place.max() > 6:
-        return np.array([], dtype=np.int64)
-    runs = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
-    negative = (codes[last] & 0x10) != 0
-    runs -= np.where(negative, np.int64(1) << (5 * (place[last] + 1)), 0)
-    # From the fourth on, a run is stored as the difference from the run before the last.
-    runs[1::2] = runs[1::2].cumsum()
-    runs[2::2] = runs[2::2].cumsum()
-    return runs
+    runs: list[int] = []
+    value = bits = 0
+    for digit in (code - 48 for code in counts.encode("utf-8")):
+        value |= (digit & 0x1F) << bits
+        bits += 5
+        if not 0 <= digit < 64 or bits > 35:
+            return []
+        if not digit & 0x20:
+            sign = (digit & 0x10) >> 4
+            runs.append(value - (sign << bits) + (runs[-2] if len(runs) > 2 else 0))
+            value = bits = 0
+    return [] if bits else runs
