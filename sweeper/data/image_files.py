@@ -108,7 +108,7 @@ def _list_matching(path: Path, base: Path) -> Iterator[Path]:
     if "**" not in path.parts:
         yield from (Path(one) for one in sorted(glob(str(path))))  # noqa: PTH207 (absolute, too)
     elif base.is_dir():  # glob would follow a link to a parent folder endlessly
-        wanted = compile_pattern(os.path.relpath(path, base), "IMAGES").regex
+        wanted = compile_pattern(os.path.relpath(path, base), "IMAGES")
         for file in walk_files(base):
             if wanted.fullmatch(normalise_text(file.relative_to(base).as_posix())):
                 yield file

@@ -5,6 +5,7 @@ To add one, write a module with a finder and `FORMAT`, a line in `FORMATS`, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -66,20 +67,14 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
             f"--format must be one of {', '.join(FORMATS)}, got {requested!r}{suggest_correction(requested, FORMATS)}"
         )
     _check_place(place)
-    at, layouts = place, _detect_formats(place, requested)
-    inner = _find_only_folder(place)
-    for _ in range(_LEVELS):
-        if inner is None or layouts.keys() - ({_GUESS} - {requested}):
-            break
+    at, layouts = place, dict[str, FormatLayout]()
+    for inner in _list_only_folders(place):
         if below := _detect_formats(inner, requested):
             at, layouts = inner, below
-        inner = _find_only_folder(inner)
-    if not layouts and requested:
-        rule = f"must hold {FORMATS[requested].text} for --format {requested}"
-        found_there = f"found {_describe_contents(place.root)}; see docs/formats.md"
-        raise DataError(place.title, [f"{place.title}: {rule}, {found_there}"])
+        if layouts.keys() - ({_GUESS} - {requested}):
+            break
     if not layouts:
-        raise DataError(place.title, [_explain_nothing_found(place)])
+        raise DataError(place.title, [_explain_nothing_found(place, requested)])
     (name, layout), *rest = layouts.items()
     where = "" if at is place else f"in {at.root.relative_to(place.root)}/, "
     others = f"; found too: {', '.join(other for other, _ in rest)}, which --format NAME would read" if rest else ""
@@ -95,17 +90,16 @@ def _detect_formats(place: DataSource, requested: str | None) -> dict[str, Forma
     return {}
 
 
-def _find_only_folder(place: DataSource) -> DataSource | None:
-    """Return the only folder in a folder, as in many archives, ignoring texts such as README; else None."""
-    if place.entry is not None:
-        return None
-    contents = [place.root / name for name, _ in list_entries(place.root)]
-    folders = [path for path in contents if path.is_dir() and not path.is_symlink()]
-    texts = [path for path in contents if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
-    alone = len(folders) == 1 and len(texts) + 1 == len(contents)
-    if not alone:
-        return None
-    return replace(place, root=folders[0], called=place.name_of_set, above=f"{place.above}{folders[0].name}/")
+def _list_only_folders(place: DataSource) -> Iterator[DataSource]:
+    """Yield a folder, the only folder in it, as in many archives, and so on, ignoring texts such as README."""
+    for _ in range(_LEVELS + 1):
+        yield place
+        contents = [place.root / name for name, _ in list_entries(place.root)]
+        folders = [path for path in contents if path.is_dir() and not path.is_symlink()]
+        texts = [path for path in contents if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
+        if place.entry is not None or len(folders) != 1 or len(texts) + 1 != len(contents):
+            return
+        place = replace(place, root=folders[0], called=place.name_of_set, above=f"{place.above}{folders[0].name}/")
 
 
 def _check_place(place: DataSource) -> None:
@@ -116,16 +110,15 @@ def _check_place(place: DataSource) -> None:
         raise DataError(str(root), [f"{root}: must be a folder or a zip file, found {found} there{near}"])
 
 
-def _explain_nothing_found(place: DataSource) -> str:
-    """Return the problem of a folder in which no format is found."""
+def _explain_nothing_found(place: DataSource, requested: str | None) -> str:
+    """Return the problem of a folder in which no format, or not the requested one, is found."""
+    contents = abbreviate([name for name, _ in list_entries(place.root)]) or "nothing"
+    if requested:
+        rule = f"must hold {FORMATS[requested].text} for --format {requested}"
+        return f"{place.title}: {rule}, found {contents}; see docs/formats.md"
     if proposal := guesses.propose(place):
         return f"{place.title}: {proposal}"
     if (export := recognise_export(place)) is not None:
         return export
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
-    contents = _describe_contents(place.root)
     return f"images/ and masks/: are missing in {place.title}, which holds {contents}; {guesses.LAYOUT}; or {others}"
-
-
-def _describe_contents(root: Path) -> str:
-    return abbreviate([name for name, _ in list_entries(root)]) or "nothing"

@@ -9,7 +9,6 @@ read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -18,8 +17,8 @@ import numpy as np
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import read_mask
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
-from sweeper.data.formats.file_patterns import STEM, PatternMatch
-from sweeper.data.formats.patterns import leave_out_unlabelled, list_pattern_files, pair_stems, split_by_folder
+from sweeper.data.formats.file_patterns import STEM, Matches, PatternMatch, list_pattern_files
+from sweeper.data.formats.patterns import leave_out_unlabelled, pair_stems, split_by_folder
 from sweeper.data.label_values import AS_STORED
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
@@ -50,23 +49,21 @@ def find_cityscapes(place: DataSource) -> FormatLayout | None:
 
 def _read_cityscapes(place: DataSource) -> ReadResult:
     """Pair images and labels by the name before the suffix; unlabelled test images are left out."""
-    kind, masks = "TrainIds", list_pattern_files(place, _MASKS["TrainIds"], MASK_SUFFIXES)
-    if not masks.files:
-        kind, masks = "Ids", list_pattern_files(place, _MASKS["Ids"], MASK_SUFFIXES)
-    if not masks.files:
+    found = {kind: list_pattern_files(place, text, MASK_SUFFIXES) for kind, text in _MASKS.items()}
+    kind = next((kind for kind, masks in found.items() if masks), "Ids")
+    masks = found[kind]
+    if not masks:
         place.problems.append(
             f"*_gtFine_labelIds.png: must be there, found coarse labels alone; name these with --images '{_IMAGES}' "
             f"--masks '**/{STEM}_gtCoarse_labelIds.png'"
         )
     images = leave_out_unlabelled(place, list_pattern_files(place, _IMAGES, IMAGE_SUFFIXES), masks)
-    table, names = _read_meaning(place, masks.files, train_ids=kind == "TrainIds")
-    tested = [one for one in masks.files if split_by_folder(one) == "test"]
-    if len(tested) < len(masks.files) and not any(_has_labels(one, table) for one in tested):
+    table, names = _read_meaning(place, masks, train_ids=kind == "TrainIds")
+    tested = [one for one in masks if split_by_folder(one) == "test"]
+    if len(tested) < len(masks) and not any(_has_labels(one, table) for one in tested):
         left = {one.stem for one in tested}
         place.tally.add("image", "of a test split without any label, passed over", *left)
-        images, masks = (
-            files._replace(files=[one for one in files.files if one.stem not in left]) for files in (images, masks)
-        )
+        images, masks = ([one for one in files if one.stem not in left] for files in (images, masks))
     samples = pair_stems(place, images, masks, split_by_folder, table)
     return ReadResult(samples, names, indices=True, place=_MASKS[kind])
 
@@ -78,9 +75,7 @@ def _has_labels(one: PatternMatch, table: Pixels) -> bool:
     return True
 
 
-def _read_meaning(
-    place: DataSource, masks: Sequence[PatternMatch], *, train_ids: bool
-) -> tuple[Pixels, tuple[str, ...]]:
+def _read_meaning(place: DataSource, masks: Matches, *, train_ids: bool) -> tuple[Pixels, tuple[str, ...]]:
     """Return the label of each number in masks, (256,), and the class names."""
     if place.classes or not all(_OWN.fullmatch(one.stem) for one in masks):
         return AS_STORED, place.classes or ()

@@ -20,7 +20,7 @@ from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import ColourMaskError, count_planes, read_mask, read_planes
 from sweeper.data.formats.base import DataSource, Size
-from sweeper.data.formats.file_patterns import PatternMatch
+from sweeper.data.formats.file_patterns import WAY_OUT, Matches, PatternMatch, suggest_options
 from sweeper.data.formats.matching import list_own_words
 from sweeper.data.formats.word_labels import ClassNames, list_objects, number_words
 from sweeper.data.label_values import MaskNumbers, abbreviate, infer_meaning
@@ -28,11 +28,13 @@ from sweeper.data.open_image import LOSSY_SUFFIXES
 from sweeper.data.store import Pixels, count_labels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
+MaskLists = Sequence[tuple[PatternMatch, Sequence[Path]]]
+"""Images, and the masks of each."""
 _MASK_WORD = re.compile(r"^(?:masks?|labels?|gt|seg|segm|segmentation|manual)(?=\d*$)", re.IGNORECASE)
 _TASK = re.compile(r"task-(\d+)-annotation-\d+-by-\d+-tag-(.+)-\d+")
 
 
-def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
+def note_tasks(place: DataSource, masks: Matches) -> bool:
     """Return whether masks are named by Label Studio's tasks, not by images, which becomes a problem."""
     tasks = {one.path: match for one in masks if (match := _TASK.fullmatch(PurePosixPath(one.below).stem))}
     if tasks:
@@ -47,21 +49,16 @@ def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
     return bool(tasks)
 
 
-def choose_join(
-    place: DataSource,
-    every: Sequence[tuple[PatternMatch, Sequence[Path]]],
-    suggest: Callable[[Mapping[Path, str]], str],
-) -> Callable[[Sequence[Path], Size | None], LabelMap] | None:
+def choose_join(place: DataSource, every: MaskLists) -> Callable[[Sequence[Path], Size | None], LabelMap] | None:
     """Return the function that joins the masks of an image, or their planes, if there are several; else None.
 
     Args:
         place: receives the classes, unless it has some, and a note.
         every: images and their masks.
-        suggest: returns the step that selects one mask of each image, by the class of each mask, if it has one.
     """
-    words = {path: _list_words(place, one, path) for one, masks in every for path in masks}
+    words = _list_words(place, every)
     kinds = _find_kinds(every, words) if len(words) > len(every) else {}
-    place.describe_way_out = cache(partial(suggest, kinds))
+    place.describe_way_out = cache(partial(_suggest_one_mask, place, every, kinds))
     if kinds:
         labels = number_words(place, sorted({*kinds.values()}), sorted({*kinds.values()}), "masks of one class each")
         first, place.classes = min(kinds, key=str), labels.names or place.classes
@@ -77,6 +74,14 @@ def choose_join(
     return _name_planes(place, planes) if planes else None
 
 
+def _suggest_one_mask(place: DataSource, every: MaskLists, kinds: Mapping[Path, str]) -> str:
+    """Return the step, with options, that selects one mask per image: the first, or that of the most common class."""
+    kind = Counter(kinds[path] for _, masks in every for path in masks).most_common(1)[0][0] if kinds else ""
+    wanted = {one.path: [path for path in masks if kinds.get(path, "") == kind][:1] for one, masks in every}
+    options = suggest_options(place, {path: of_image for path, of_image in wanted.items() if of_image})
+    return f"to take {f'those of {kind} alone' if kind else 'the first of each'}: {options}" if options else WAY_OUT
+
+
 def _name_planes(place: DataSource, planes: int) -> Callable[[Sequence[Path], Size | None], LabelMap]:
     """Return the function that joins the planes of a mask, named by classes.txt, with or without a background."""
     names = place.classes or tuple(f"class_{number}" for number in range(1, planes + 1))
@@ -86,24 +91,21 @@ def _name_planes(place: DataSource, planes: int) -> Callable[[Sequence[Path], Si
     return partial(join_planes, place, labels, names)
 
 
-def _list_words(place: DataSource, image: PatternMatch, mask: Path) -> list[str]:
-    """Return the words of a mask's path that its image's lacks, without words at an end such as `mask`."""
-    words = list_own_words(mask.relative_to(place.root).as_posix(), image.below)
-    return [*filter(None, (_MASK_WORD.sub("", word) for word in words))]
+def _list_words(place: DataSource, every: MaskLists) -> dict[Path, list[str]]:
+    """Return the words of each mask's path that its image's lacks and not all masks have, without such as `mask`."""
+    names = {path: (path.relative_to(place.root).as_posix(), one.below) for one, masks in every for path in masks}
+    words = {path: [_MASK_WORD.sub("", word) for word in list_own_words(*both)] for path, both in names.items()}
+    times = Counter(word for of_mask in words.values() for word in {*of_mask})
+    return {path: [word for word in of_mask if word and times[word] < len(words)] for path, of_mask in words.items()}
 
 
-def _find_kinds(
-    every: Sequence[tuple[PatternMatch, Sequence[Path]]], words: Mapping[Path, Sequence[str]]
-) -> dict[Path, str]:
-    """Return the class of each mask, by the words that only its path has and not all masks have.
+def _find_kinds(every: MaskLists, words: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
+    """Return the class of each mask, by its own words.
 
     Return {} if the words are no classes: some have none or only numbers, an image has two of one class, or most occur
     once.
     """
-    same = set.intersection(*({*of_mask} for of_mask in words.values()))
-    kinds = {
-        path: "_".join(dict.fromkeys(word for word in of_mask if word not in same)) for path, of_mask in words.items()
-    }
+    kinds = {path: "_".join(dict.fromkeys(of_mask)) for path, of_mask in words.items()}
     names = {*kinds.values()}
     plain = {re.sub(r"\d+(?:st|nd|rd|th)?|_", "", name.lower()) for name in names} - {""}
     repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in every)
@@ -117,8 +119,6 @@ def _are_objects(words: Sequence[Sequence[Sequence[str]]]) -> bool:
     Then images have different numbers of masks, and either words of their names occur with one image only, or masks are
     numbered without gaps (images would lack some of numbered classes).
     """
-    everywhere = set.intersection(*({*name} for of_image in words for name in of_image))
-    words = [[[word for word in name if word not in everywhere] for name in of_image] for of_image in words]
     return len({*map(len, words)}) > 1 and (_are_names_unique(words) or _are_numbered(words))
 
 
@@ -162,18 +162,18 @@ def join_masks(
     Raises:
         UnreadableFileError: one cannot be read, contains several numbers, or has another size.
     """
-    _, numbers, background = labels
-    parts = [(_read_part(place, path, kinds[path], size), numbers.get(kinds[path], IGNORE)) for path in masks]
-    _check_sizes(part for part, _ in parts)
-    return _join_parts(place, parts, background)
+    parts = [(kinds[path], _read_part(place, path, kinds[path], size)) for path in masks]
+    _check_sizes(part for _, part in parts)
+    return _join_parts(place, labels, parts)
 
 
-def _join_parts(place: DataSource, parts: Sequence[tuple[NDArray[np.bool_], int]], background: int) -> LabelMap:
-    """Join masks of one class each, with their labels; if one class counts, that with fewer pixels."""
-    flat = np.full(parts[0][0].shape, background, dtype=np.uint8)
-    for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
+def _join_parts(place: DataSource, labels: ClassNames, named: Sequence[tuple[str, NDArray[np.bool_]]]) -> LabelMap:
+    """Join masks of one class each, with the names of these; if one class counts, that with fewer pixels."""
+    parts = [(labels.numbers.get(name, IGNORE), part) for name, part in named]
+    flat = np.full(parts[0][1].shape, labels.background, dtype=np.uint8)
+    for label, part in sorted(parts, key=lambda one: -np.count_nonzero(one[1])):
         flat[part] = label
-    return place.join_classes({label: part for part, label in parts if label not in (background, IGNORE)}, flat)
+    return place.join_classes({label: part for label, part in parts if label not in (labels.background, IGNORE)}, flat)
 
 
 def join_planes(
@@ -184,14 +184,13 @@ def join_planes(
     Raises:
         UnreadableFileError: the file cannot be read, or has other planes.
     """
-    _, numbers, background = labels
     planes = read_planes(masks[0])
     if len(planes) != len(names):
         raise UnreadableFileError(
             f"must have a plane for each of {len(names)} classes, found {len(planes)}; export it again, or correct "
             "classes.txt"
         )
-    return _join_parts(place, [(p, numbers.get(n, IGNORE)) for p, n in zip(planes, names, strict=True)], background)
+    return _join_parts(place, labels, [*zip(names, planes, strict=True)])
 
 
 def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) -> Pixels:

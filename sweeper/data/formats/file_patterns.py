@@ -12,8 +12,8 @@ import fnmatch
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, product, takewhile
 from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -26,27 +26,15 @@ from sweeper.data.problem_lines import check_no_address
 from sweeper.data.text_tables import normalise_text
 
 STEM = "{stem}"
+WAY_OUT = "say which is meant with --images and --masks"
 MOST_NAMES = 10
 """Most folders that a pattern lists."""
 _STEM, _AGAIN = "(?P<stem>[^/]+)", "(?P=stem)"
 _SIGN = re.compile(r"[*?\[{]")
-_TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]|\{stem\}|\{[^{}/]*,[^{}/]*\}|\{[^{}/]*\}|/|[^*?\[{/]+|.", re.DOTALL)
-
-
+_TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]|\{[^{}/]*\}|/|[^*?\[{/]+|.", re.DOTALL)
+_WILDCARDS = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
 _ENDING = re.compile(r"\.(\*|\{[^{}]*\})$")
 """Pattern of an extension by wildcard or alternatives."""
-
-
-class FilePattern(NamedTuple):
-    """A compiled pattern of images or masks, which matches paths below the root."""
-
-    text: str
-    regex: re.Pattern[str]
-    folders: tuple[str, ...]
-    """Names of the regex groups of folder wildcards."""
-    has_stem: bool
-    exact: bool
-    """Whether a path has at most one stem, as the path part with `{stem}` has no other wildcard."""
 
 
 class PatternMatch(NamedTuple):
@@ -60,17 +48,10 @@ class PatternMatch(NamedTuple):
     folders: tuple[str, ...]
     """Texts that the folder wildcards match."""
 
-    @property
-    def name(self) -> str:
-        """The file's name without extension, below the folders that the wildcards match."""
-        return "/".join([*filter(None, self.folders), PurePosixPath(self.below).stem])
 
-
-class MatchedFiles(NamedTuple):
-    """Files that match a pattern, or some of them."""
-
-    pattern: FilePattern
-    files: Sequence[PatternMatch]
+Matches = Sequence[PatternMatch]
+Pairs = Mapping[Path, Sequence[Path]]
+"""The masks of each image that has any."""
 
 
 def get_requested_patterns(
@@ -111,56 +92,40 @@ def get_requested_patterns(
 
 def get_fixed_folder(text: str) -> str:
     """Return the folder before the first wildcard."""
-    match = _SIGN.search(text)
-    return os.path.dirname(text if match is None else text[: match.start()])  # noqa: PTH120 (wildcards are no path)
+    return os.path.dirname(_SIGN.split(text, maxsplit=1)[0])  # noqa: PTH120 (wildcards are no path)
 
 
-def compile_pattern(text: str, option: str = "") -> FilePattern:
-    """Compile a pattern; the case of extensions is ignored. `option` is its name in messages.
+def compile_pattern(text: str, option: str = "") -> re.Pattern[str]:
+    """Compile a pattern of paths below the root; the case of extensions is ignored. `option` is its name in messages.
+
+    The groups of the expression are `stem` and one for each wildcard of folders.
 
     Raises:
         UsageError: it contains a name in braces other than `{stem}`.
     """
+    text = normalise_text(text)
+    plain = re.sub(r"\.\w+\Z", "", text)
+    folders = plain.rpartition("/")[0]
     parts: list[str] = []
-    folders: list[str] = []
-    has_stem = False
-    tokens = _TOKEN.findall(normalise_text(text))
-    last = max((i for i, token in enumerate(tokens) if token in {"/", "**/"}), default=-1)
-    names = tokens[last + 1 :]
-    suffix = re.search(r"\.\w+$", names[-1]) if names and not _SIGN.match(names[-1]) else None
-    if suffix is not None:
-        tokens[-1:] = [names[-1][: suffix.start()]]
-    for i, token in enumerate(tokens):
-        if token == STEM:
-            parts.append(_AGAIN if has_stem else _STEM)
-            has_stem = True
+    for token in _TOKEN.finditer(plain):
+        if token[0] == STEM:
+            parts.append(_AGAIN if _STEM in parts else _STEM)
             continue
-        expression = _make_expression(option, text, token)
-        if i < last + 1 and _SIGN.match(token) and token != "/":
-            folders.append(f"f{len(folders)}")
-            expression = f"(?P<{folders[-1]}>{expression})"
-        parts.append(expression)
-    if suffix is not None:
-        parts.append(f"(?i:{re.escape(suffix[0])})")
-    others = [_ENDING.sub("", part.replace(STEM, "")) for part in text.split("/") if STEM in part]
-    exact = not any(map(has_wildcards, others))
-    regex = re.compile("".join(parts), re.DOTALL)
-    return FilePattern(text, regex, tuple(folders), has_stem, exact)
+        expression = _make_expression(option, text, token[0])
+        is_group = has_wildcards(token[0]) and token.start() < len(folders)
+        parts.append(f"(?P<f{len(parts)}>{expression})" if is_group else expression)
+    return re.compile(f"{''.join(parts)}(?i:{re.escape(text[len(plain) :])})", re.DOTALL)
 
 
 def _make_expression(option: str, text: str, token: str) -> str:
-    if token == "**/":
-        return "(?:[^/]+/)*"
-    if token.startswith("*"):
-        return "[^/]*"
-    if token == "?":
-        return "[^/]"
+    if (expression := _WILDCARDS.get(token, _WILDCARDS.get(token[0]))) is not None:
+        return expression
     if token.startswith("[") and len(token) > 2:
         return f"(?!/){fnmatch.translate(token)[:-2]}"  # without the end that translate adds
-    if token.startswith("{") and "," in token:
-        return f"(?:{'|'.join(re.escape(one) for one in token[1:-1].split(','))})"
     if token.startswith("{") and token.endswith("}"):
-        raise UsageError(f"{option} knows {STEM} alone, the image's name without extension; got {token} in {text}")
+        if "," not in token:
+            raise UsageError(f"{option} knows {STEM} alone, the image's name without extension; got {token} in {text}")
+        return f"(?:{'|'.join(re.escape(one) for one in token[1:-1].split(','))})"
     return re.escape(token)
 
 
@@ -174,54 +139,52 @@ def escape_pattern(name: str) -> str:
     return _SIGN.sub(r"[\g<0>]", name)
 
 
-def find_matches(place: DataSource, pattern: FilePattern) -> Iterator[PatternMatch]:
-    """Yield the files that match a pattern, sorted by path."""
-    for below, path in place.listing:
-        if (match := pattern.regex.fullmatch(below)) is not None:
-            stem = match["stem"] if pattern.has_stem else PurePosixPath(below).stem
-            yield PatternMatch(path, below, stem, _list_folders(match, pattern))
+def find_matches(files: Iterable[tuple[str, Path]], pattern: re.Pattern[str]) -> Iterator[PatternMatch]:
+    """Yield the files, as in a listing, that match a pattern."""
+    for below, path in files:
+        if (match := pattern.fullmatch(below)) is not None:
+            texts = match.groupdict()
+            stem = texts.pop("stem", PurePosixPath(below).stem)
+            yield PatternMatch(path, below, stem, tuple(text.rstrip("/") for text in texts.values()))
 
 
-def _list_folders(match: re.Match[str], pattern: FilePattern) -> tuple[str, ...]:
-    return tuple(match[group].rstrip("/") for group in pattern.folders)
+def list_pattern_files(place: DataSource, text: str, suffixes: tuple[str, ...] = ("",)) -> list[PatternMatch]:
+    """List the files with these suffixes, by default with any, that match a pattern, sorted by path."""
+    return [
+        one for one in find_matches(place.listing, compile_pattern(text)) if one.path.suffix.lower().endswith(suffixes)
+    ]
 
 
-def find_masks(images: MatchedFiles, masks: MatchedFiles) -> dict[Path, list[Path]]:
+def find_masks(images: Matches, masks: Matches, text: str = STEM) -> Pairs:
     """Return the candidate masks of each image by two patterns, for the images that have any.
 
     If both have equally many folder wildcards, the matched folders must be equal, unless no image would have a mask
-    then.
+    then. `text` is the masks' pattern.
     """
-    image, mask = images.pattern, masks.pattern
-    loose: dict[str, list[Path]] = defaultdict(list)
-    strict: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
-    stems = {one.stem for one in images.files}
-    for label in masks.files:
-        for stem, folders in _list_stems(label, mask, stems):
-            loose[stem].append(label.path)
-            strict[stem, folders].append(label.path)
-    same = {one.path: strict.get((one.stem if mask.has_stem else "", one.folders), []) for one in images.files}
-    if len(image.folders) != len(mask.folders) or not image.folders or (mask.has_stem and not any(same.values())):
-        same = {one.path: loose.get(one.stem, []) for one in images.files}
-    return {path: of_image for path, of_image in same.items() if of_image}
+    has_stem, others = STEM in text, [part.replace(STEM, "") for part in text.split("/") if STEM in part]
+    if any(has_wildcards(_ENDING.sub("", part)) for part in others):  # else a path has one stem at most
+        masks = [*_list_readings(masks, compile_pattern(text), {one.stem for one in images})]
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_folders: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
+    for one in masks:
+        stem = one.stem * has_stem
+        by_stem[stem].append(one.path)
+        by_folders[stem, one.folders].append(one.path)
+    found = {one.path: by_folders[one.stem * has_stem, one.folders] for one in images}
+    if not any(found.values()):
+        found = {one.path: by_stem[one.stem] for one in images}
+    return {path: of_image for path, of_image in found.items() if of_image}
 
 
-def _list_stems(label: PatternMatch, mask: FilePattern, stems: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the image stems that a mask's path may contain, each with the folders that its wildcards match then."""
-    if not mask.has_stem:
-        yield "", label.folders
-    elif mask.exact:
-        yield label.stem, label.folders
-    else:
-        lengths = {len(stem) for stem in stems}
-        parts = (label.below[i : i + n] for n in lengths for i in range(len(label.below) - n + 1))
-        for stem in sorted({part for part in parts if part in stems}):
-            escaped_stem = re.escape(stem)
-            regex = re.compile(
-                mask.regex.pattern.replace(_STEM, escaped_stem).replace(_AGAIN, escaped_stem), mask.regex.flags
-            )
-            if (match := regex.fullmatch(label.below)) is not None:
-                yield stem, _list_folders(match, mask)
+def _list_readings(masks: Iterable[PatternMatch], pattern: re.Pattern[str], stems: set[str]) -> Iterator[PatternMatch]:
+    """Yield each mask with each of the image stems that its path may contain where the pattern has `{stem}`."""
+    lengths = {len(stem) for stem in stems}
+    for mask in masks:
+        parts = {mask.below[i : i + n] for n in lengths for i in range(len(mask.below) - n + 1)}
+        for stem in sorted(parts & stems):
+            text = pattern.pattern.replace(_STEM, re.escape(stem)).replace(_AGAIN, re.escape(stem))
+            for one in find_matches([(mask.below, mask.path)], re.compile(text, pattern.flags)):
+                yield one._replace(stem=stem)
 
 
 def make_alternatives(names: Sequence[str]) -> str:
@@ -272,3 +235,19 @@ def list_patterns(paths: Collection[str]) -> Iterator[str]:
     kinds = [".*", *map(escape_pattern, sorted(suffixes))]
     for at in dict.fromkeys((wide, folders)):
         yield from (f"{at}{name}{kind}" for name in ends for kind in kinds)
+
+
+def suggest_options(place: DataSource, wanted: Pairs) -> str:
+    """Return options by which exactly these pairs are read, from the folder that the user gave on; "" if none do."""
+    if not wanted:
+        return ""
+    below = {path: name for name, path in place.listing}
+    masks = {below[path] for of_image in wanted.values() for path in of_image}
+    images = {below[path] for path in wanted}
+    texts = [*product(list_patterns(images), list_patterns(masks))]
+    found = {text: {one.below for one in list_pattern_files(place, text)} for text in {*chain.from_iterable(texts)}}
+    exact = [pair for pair in texts if found[pair[1]] == masks and found[pair[0]] - masks == images]
+    for pair in sorted(exact, key=lambda pair: not found[pair[0]].isdisjoint(masks))[:1]:
+        at, other = (escape_pattern(place.above) + text for text in pair)
+        return f"--images '{at}' --masks '{other}'"
+    return ""

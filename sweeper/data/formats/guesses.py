@@ -17,16 +17,9 @@ import numpy as np
 
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.class_masks import note_tasks
-from sweeper.data.formats.file_patterns import PatternMatch, describe_sides
+from sweeper.data.formats.file_patterns import PatternMatch, describe_sides, suggest_options
 from sweeper.data.formats.other_tools import find_broken_link
-from sweeper.data.formats.patterns import (
-    choose_split_rule,
-    leave_out_made,
-    note_naming,
-    pair_by_names,
-    pair_files,
-    suggest_options,
-)
+from sweeper.data.formats.patterns import choose_split_rule, leave_out_made, note_naming, pair_by_names, pair_files
 from sweeper.data.formats.sides import MARGIN, MASK_FOLDERS, READ, Files, Sides, infer_sides, list_pictures
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_FORMATS, MASK_SUFFIXES, open_image, read_tiff
@@ -76,8 +69,7 @@ def propose(place: DataSource) -> str:
     ranked.sort(key=lambda item: -item[0] * (len(item[1].owners) + len(item[1].matched)))
     lines: dict[Files, str] = {}
     for score, one, numbers in ranked:
-        files = _list_files(place, one)
-        paired = pair_by_names(*files)
+        paired = pair_by_names(place, one.owners)
         if (
             score >= _LIKE
             and not any(one.masks & others for others in lines)
@@ -138,7 +130,7 @@ def _read_sides(place: DataSource, sides: Sides, rivals: Sequence[Sides]) -> Rea
         place.add_problem(one.path, f"a name may be that of one file, found {counts[one.below]}; rename or remove one")
     if note_tasks(place, [*images, *masks]):
         return result
-    paired = pair_by_names(images, masks)
+    paired = pair_by_names(place, sides.owners)
     images = leave_out_made(place, images, paired)
     folders = {one.path.parent for one in images if one.path in paired}
     images = [one for one in images if not folders or one.path.parent in folders]
@@ -147,8 +139,7 @@ def _read_sides(place: DataSource, sides: Sides, rivals: Sequence[Sides]) -> Rea
         _report_rival(place, sides, rival)
     known = frozenset[str]().union(*(one.matched | one.masks for one in rivals))
     _report_unread(place, {one.path for one in (*images, *masks)}, known)
-    if all(len(of_image) == 1 for of_image in paired.values()):
-        note_naming(place, result.samples)
+    note_naming(place, result.samples, paired)
     options = (left and suggest_options(place, paired)) or "--images and --masks"
     for path in left:
         place.add_problem(path, f"has no image of its name; add it, remove the mask, or leave it out with {options}")
@@ -158,7 +149,7 @@ def _read_sides(place: DataSource, sides: Sides, rivals: Sequence[Sides]) -> Rea
 
 def _report_rival(place: DataSource, best: Sides, rival: Sides) -> None:
     """Add a problem about a hypothesis that is as good as the best, else a note."""
-    options = [suggest_options(place, pair_by_names(*_list_files(place, one))) for one in (best, rival)]
+    options = [suggest_options(place, pair_by_names(place, one.owners)) for one in (best, rival)]
     lines = [f"{_format_line(one)} ({len(one.owners)} masks)" for one in (best, rival)]
     if best.score - rival.score < MARGIN:
         step = ", or with ".join(filter(None, options))

@@ -69,29 +69,19 @@ def list_words(path: str, reading: Reading = READINGS[0]) -> list[Word]:
     return words
 
 
-class TokenTable:
-    """Tokens and words of paths, each made once."""
+class TokenTable(dict[tuple[str, Reading], Tokens]):
+    """Tokens of paths by reading; each is taken apart once, when it is first asked for."""
 
-    def __init__(self) -> None:
-        self._tokens: dict[Reading, dict[str, Tokens]] = {reading: {} for reading in READINGS}
-
-    def get_tokens(self, path: str, reading: Reading) -> Tokens:
+    def __missing__(self, key: tuple[str, Reading]) -> Tokens:
         """Return the multiset of a path's tokens."""
-        known = self._tokens[reading]
-        if path not in known:
-            counts: Counter[str] = Counter()
-            tokens = []
-            for word in list_words(path, reading):
-                tokens.append((word.token, counts[word.token]))
-                counts[word.token] += 1
-            known[path] = frozenset(tokens)
-        return known[path]
+        times = Counter(word.token for word in list_words(*key))
+        self[key] = frozenset((token, number) for token, most in times.items() for number in range(most))
+        return self[key]
 
     def get_words(self, path: str) -> set[str]:
         """Return the words of a path in lower case, whole and, but for single letters, taken apart."""
         whole, parts = (
-            {token.lstrip("/.") for token, _ in self.get_tokens(path, reading)}
-            for reading in (READINGS[0], READINGS[2])
+            {token.lstrip("/.") for token, _ in self[path, reading]} for reading in (READINGS[0], READINGS[2])
         )
         return whole | {word for word in parts if len(word) > 1}
 
@@ -114,7 +104,7 @@ def match_masks(images: Collection[str], masks: Collection[str], table: TokenTab
     """
     best: dict[str, list[str]] = {}
     for reading in READINGS:
-        sides = ({path: table.get_tokens(path, reading) for path in side} for side in (images, masks))
+        sides = ({path: table[path, reading] for path in side} for side in (images, masks))
         found = match_tokens(*sides)
         count = count_matched(found)
         if count > count_matched(best):

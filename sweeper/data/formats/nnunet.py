@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.formats.annotation_files import explain_fault
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Sample, drop_repeated
-from sweeper.data.formats.file_patterns import STEM, PatternMatch
-from sweeper.data.formats.patterns import list_pattern_files, pair_stems
+from sweeper.data.formats.file_patterns import STEM, PatternMatch, list_pattern_files
+from sweeper.data.formats.patterns import pair_stems
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
@@ -93,10 +93,9 @@ def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, spli
     files = list_pattern_files(place, f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", IMAGE_SUFFIXES)
     masks = list_pattern_files(place, f"{labels}/{STEM}.*", MASK_SUFFIXES)
     channels: dict[str, list[PatternMatch]] = defaultdict(list)
-    for one in files.files:
+    for one in files:
         channels[one.stem].append(one)
-    first = files._replace(files=[of_case[0] for of_case in channels.values()])
-    samples = pair_stems(place, first, masks, lambda _: split, table)
+    samples = pair_stems(place, [of_case[0] for of_case in channels.values()], masks, lambda _: split, table)
     return [sample._replace(sources=tuple(one.path for one in channels[sample.stem])) for sample in samples]
 
 

@@ -7,11 +7,10 @@ The syntax of patterns is in `file_patterns.py`. A CSV may name the pairs, too: 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain, product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import Patterns, SplitName
 from sweeper.data.class_map import find_large_label
@@ -31,16 +30,14 @@ from sweeper.data.formats.base import (
 from sweeper.data.formats.class_masks import choose_join, note_tasks
 from sweeper.data.formats.file_patterns import (
     STEM,
-    FilePattern,
-    MatchedFiles,
+    WAY_OUT,
+    Matches,
+    Pairs,
     PatternMatch,
-    compile_pattern,
-    escape_pattern,
     find_masks,
-    find_matches,
     get_fixed_folder,
     has_wildcards,
-    list_patterns,
+    list_pattern_files,
 )
 from sweeper.data.formats.matching import READINGS, TokenTable, list_own_words, match_masks
 from sweeper.data.label_values import AS_STORED, abbreviate
@@ -49,9 +46,7 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SPLITS, SplitAssignment, parse_assignment, read_header, read_table_rows
 
 NAME = "patterns"
-_WAY_OUT = "say which is meant with --images and --masks"
-Pairs = Mapping[Path, Sequence[Path]]
-"""The masks of each image that has any."""
+SplitRule = Callable[[PatternMatch], SplitName | None]
 
 
 def make_pattern_layout(place: DataSource, given: Patterns) -> FormatLayout:
@@ -59,52 +54,49 @@ def make_pattern_layout(place: DataSource, given: Patterns) -> FormatLayout:
     return FormatLayout(f"--images {given.images} --masks {given.masks}", partial(_read_patterns, place, given))
 
 
-def _compile_patterns(place: DataSource, given: Patterns) -> tuple[FilePattern, FilePattern, bool]:
-    """Return the patterns of images and masks, and whether both are folders, of which all files are read."""
-    texts = {"--images": (given.images, "/**/*"), "--masks": (given.masks, f"/**/{STEM}.*")}
-    folders = {o for o, (text, _) in texts.items() if not has_wildcards(text) and (place.root / text).is_dir()}
-    images, masks = (compile_pattern(text + rest * (o in folders), o) for o, (text, rest) in texts.items())
-    return images, masks, len(folders) == len(texts)
+def _list_whole_folder(place: DataSource, text: str, rest: str) -> str:
+    """Return a pattern, with that of all files below it if it is a folder."""
+    return text + rest * (not has_wildcards(text) and (place.root / text).is_dir())
 
 
 def _read_patterns(place: DataSource, given: Patterns) -> ReadResult:
     """List and pair the files that match the user's patterns, without opening any."""
-    images, masks, are_folders = _compile_patterns(place, given)
-    reading = ReadResult([], place=f"--masks {masks.text}")
-    if not (masks.has_stem or masks.folders or has_wildcards(masks.text)):
+    masks = _list_whole_folder(place, given.masks, f"/**/{STEM}.*")
+    samples = _list_samples(place, given, masks)
+    return ReadResult(samples, place.names, place=f"--masks {masks}")
+
+
+def _list_samples(place: DataSource, given: Patterns, masks: str) -> list[Sample]:
+    """Return samples of the files that match; none, and a problem, if none match or nothing says which mask is whose.
+
+    Files are paired by their names where both sides are folders, or where neither `{stem}` nor the same folders say
+    which mask is whose.
+    """
+    if not has_wildcards(masks):
         place.problems.append(
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
-            f"folders as --images, got {masks.text}; for example 'labels/{STEM}_mask.png'"
+            f"folders as --images, got {masks}; for example 'labels/{STEM}_mask.png'"
         )
-    elif (matched := _list_image_files(place, images)).files:
-        every = [*find_matches(place, masks)]
-        drawn = [one for one in every if one.path.suffix.lower() in MASK_SUFFIXES]
-        labels = MatchedFiles(masks, drawn or every)
-        if not note_tasks(place, labels.files):
-            drawings = {one.path for one in labels.files}
-            others = [one for one in matched.files if one.path not in drawings]  # masks may be next to their images
-            matched = matched._replace(files=others or matched.files)
-            is_by_names, paired = _pair_as_requested(matched, labels, are_folders=are_folders)
-            matched = matched._replace(files=leave_out_made(place, matched.files, paired)) if is_by_names else matched
-            rule = choose_split_rule(place, matched.files)
-            reading.samples, left = pair_files(place, matched.files, labels.files, paired, rule)
-            place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
-            if is_by_names and all(len(of_image) == 1 for of_image in paired.values()):
-                note_naming(place, reading.samples)
-    reading.classes = place.names
-    return reading
-
-
-def _pair_as_requested(images: MatchedFiles, masks: MatchedFiles, *, are_folders: bool) -> tuple[bool, Pairs]:
-    """Return whether files are paired by their names, and the masks of each image.
-
-    They are where both sides are folders, or where neither `{stem}` nor the same folders say which mask is whose.
-    """
-    paired = find_masks(images, masks)
-    has_same_folders = bool(masks.pattern.folders) and len(masks.pattern.folders) == len(images.pattern.folders)
-    is_clear = masks.pattern.has_stem or (has_same_folders and [*map(len, paired.values())] == [1] * len(images.files))
-    is_by_names = are_folders or not is_clear
-    return is_by_names, pair_by_names(images.files, masks.files) if is_by_names else paired
+        return []
+    images = _list_whole_folder(place, given.images, "/**/*")
+    files = _list_image_files(place, images)
+    labels = list_pattern_files(place, masks, MASK_SUFFIXES) or list_pattern_files(place, masks)
+    if not files or note_tasks(place, labels):
+        return []
+    drawings = {one.path for one in labels}
+    files = [one for one in files if one.path not in drawings] or files  # masks may be next to their images
+    paired: Pairs = find_masks(files, labels, masks)
+    are_folders = images != given.images and masks != given.masks
+    has_one_each = any(one.folders for one in labels) and [*map(len, paired.values())] == [1] * len(files)
+    if is_by_names := are_folders or not (STEM in masks or has_one_each):
+        owners = match_masks([one.below for one in files], [one.below for one in labels], TokenTable())
+        paired = pair_by_names(place, owners)
+        files = leave_out_made(place, files, paired)
+    samples, left = pair_files(place, files, labels, paired, choose_split_rule(place, files))
+    place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
+    if is_by_names:
+        note_naming(place, samples, paired)
+    return samples
 
 
 def split_by_folder(one: PatternMatch) -> SplitName | None:
@@ -112,15 +104,13 @@ def split_by_folder(one: PatternMatch) -> SplitName | None:
     return find_split(one.below.split("/")[:-1])
 
 
-def choose_split_rule(place: DataSource, files: Sequence[PatternMatch]) -> Callable[[PatternMatch], SplitName | None]:
+def choose_split_rule(place: DataSource, files: Matches) -> SplitRule:
     """Return the rule for the split of files: by folders named like a split, else by a word in all folders' names.
 
     A split by words, as in `ISIC_Training_Data/` and `ISIC_Test_Data/`, is noted; `train_val/` has two, thus no split.
     """
-    if any(map(split_by_folder, files)):
-        return split_by_folder
     splits = {one.path.parent: _find_split_word(one.below.split("/")[:-1]) for one in files}
-    if None in splits.values() or len({*splits.values()}) < 2:
+    if any(map(split_by_folder, files)) or None in splits.values() or len({*splits.values()}) < 2:
         return split_by_folder
     sides = [f"{place.format_name(folder)}/ is {split}" for folder, split in sorted(splits.items())]
     place.notes.append(f"Words in the folders' names give the split: {abbreviate(sides, 6)}.")
@@ -136,35 +126,29 @@ def _find_split_word(folders: Sequence[str]) -> SplitName | None:
     return None
 
 
-def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
+def _list_image_files(place: DataSource, text: str) -> list[PatternMatch]:
     """Return the images; none, and a problem, if the pattern matches none."""
-    images = list_pattern_files(place, pattern.text, IMAGE_SUFFIXES)
-    read = {one.path for one in images.files}
-    others = [place.format_name(one.path) for one in find_matches(place, pattern) if one.path not in read]
-    if images.files:
+    images = list_pattern_files(place, text, IMAGE_SUFFIXES)
+    read = {one.path for one in images}
+    others = [place.format_name(one.path) for one in list_pattern_files(place, text) if one.path not in read]
+    if images:
         place.tally.add("file", "of another kind, passed over", *others)
         return images
-    folder = get_fixed_folder(pattern.text)
+    folder = get_fixed_folder(text)
     examples = abbreviate(others or [below for below, _ in place.listing if below.startswith(folder)], 2)
     place.problems.append(
-        f"--images {pattern.text}: must name images ({', '.join(IMAGE_SUFFIXES)}), found "
+        f"--images {text}: must name images ({', '.join(IMAGE_SUFFIXES)}), found "
         f"{examples or 'nothing'}; patterns begin at {place.title}, in quotes"
     )
-    return images
-
-
-def list_pattern_files(place: DataSource, text: str, suffixes: tuple[str, ...]) -> MatchedFiles:
-    """List the files with these suffixes that match a pattern."""
-    pattern = compile_pattern(text)
-    return MatchedFiles(pattern, [one for one in find_matches(place, pattern) if one.path.suffix.lower() in suffixes])
+    return []
 
 
 def pair_files(
     place: DataSource,
-    images: Sequence[PatternMatch],
-    masks: Sequence[PatternMatch],
+    images: Matches,
+    masks: Matches,
     paired: Pairs,
-    split: Callable[[PatternMatch], SplitName | None],
+    split: SplitRule,
     *,
     table: Pixels = AS_STORED,
     named: bool = False,
@@ -193,12 +177,12 @@ def pair_files(
     for one in files:
         for path in paired.get(one.path, ()):
             owners[path].append(one.path)
-    names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in files}
+    names = {one.path: one.stem if named else PurePosixPath(one.below).stem for one in files}
     repeated = len(set(names.values())) < len(names)
     every = [(one, paired[one.path]) for one in files if one.path in paired]
-    join = choose_join(place, every, partial(_suggest_one_mask, place, every))
-    first = [place.format_name(path) for one, of_image in every[:1] for path in (of_image[0], one.path)]
-    example = f" (as {first[0]} is that of {first[1]})" if first else ""
+    join = choose_join(place, every)
+    first = [tuple(map(place.format_name, (of_image[0], one.path))) for one, of_image in every[:1]]
+    example = "".join(f" (as {mask} is that of {image})" for mask, image in first)
     samples, faults = [], set()
     for one in files:
         of_image = paired.get(one.path, ())
@@ -218,24 +202,18 @@ def pair_files(
     return drop_repeated(place, samples), [one.path for one in masks if one.path not in used_masks]
 
 
-def leave_out_unlabelled(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> MatchedFiles:
+def leave_out_unlabelled(place: DataSource, images: Matches, masks: Matches) -> list[PatternMatch]:
     """Leave out images without a mask of their stem, with a note."""
-    stems = {one.stem for one in masks.files}
-    kept = [one for one in images.files if one.stem in stems]
-    place.tally.add("image", "without a mask, passed over", *{one.stem for one in images.files} - stems)
-    return images._replace(files=kept)
+    stems = {one.stem for one in masks}
+    place.tally.add("image", "without a mask, passed over", *{one.stem for one in images} - stems)
+    return [one for one in images if one.stem in stems]
 
 
 def pair_stems(
-    place: DataSource,
-    images: MatchedFiles,
-    masks: MatchedFiles,
-    split: Callable[[PatternMatch], SplitName | None],
-    table: Pixels = AS_STORED,
+    place: DataSource, images: Matches, masks: Matches, split: SplitRule, table: Pixels = AS_STORED
 ) -> list[Sample]:
     """Return samples of a format that defines the names of its files; a mask without an image is a problem."""
-    paired = find_masks(images, masks)
-    samples, left = pair_files(place, images.files, masks.files, paired, split, table=table, named=True)
+    samples, left = pair_files(place, images, masks, find_masks(images, masks), split, table=table, named=True)
     for path in left:
         place.add_problem(path, "has no image; add it, or remove the mask")
     return samples
@@ -250,24 +228,19 @@ def _find_fault(place: DataSource, masks: Sequence[Path], owners: Sequence[Path]
         step = f"{place.describe_way_out()}, or join those of one image into one"
         return f"{place.format_name(owners[0])}: {rule}, found {these[0]}; {step}"
     if len(owners) > 1:
-        return f"{first}: a mask has one image, found {these[1]}; rename or remove one, or {_WAY_OUT}"
+        return f"{first}: a mask has one image, found {these[1]}; rename or remove one, or {WAY_OUT}"
     if masks[0].suffix.lower() not in MASK_SUFFIXES:
         kinds = ", ".join(MASK_SUFFIXES)
         return f"{first}: masks must be one of {kinds}, found {masks[0].suffix or 'none'}; save it as PNG"
     return ""
 
 
-def pair_by_names(images: Sequence[PatternMatch], masks: Sequence[PatternMatch]) -> Pairs:
-    """Return the masks of each image by the words of their paths; images that are masks of others have none.
+def pair_by_names(place: DataSource, owners: Mapping[str, Sequence[str]]) -> Pairs:
+    """Return the masks of each image by the images of each mask, whose paths have the same words.
 
     Where each image has one mask, and their names have different words of their own, each may be of another class: then
     only those without such a word are paired.
     """
-    files = {one.below: one.path for one in (*images, *masks)}
-    mask_names = {one.below for one in masks}
-    owners = match_masks(
-        [one.below for one in images if one.below not in mask_names] or [*files], sorted(mask_names), TokenTable()
-    )
     words = {
         mask: tuple(
             word for word in list_own_words(mask.rpartition("/")[2], image, READINGS[2]) if not word.isdecimal()
@@ -277,14 +250,14 @@ def pair_by_names(images: Sequence[PatternMatch], masks: Sequence[PatternMatch])
     }
     if len({*words.values()}) > 1 and len({*map(tuple, owners.values())}) == len(owners):
         owners = {mask: of_mask for mask, of_mask in owners.items() if not words[mask]}
-    paired: dict[Path, list[Path]] = defaultdict(list)
-    for mask, of_mask in owners.items():
+    paths, paired = dict(place.listing), defaultdict[Path, list[Path]](list)
+    for mask, of_mask in sorted(owners.items()):
         for image in of_mask:
-            paired[files[image]].append(files[mask])
+            paired[paths[image]].append(paths[mask])
     return paired
 
 
-def leave_out_made(place: DataSource, images: Sequence[PatternMatch], paired: Pairs) -> list[PatternMatch]:
+def leave_out_made(place: DataSource, images: Matches, paired: Pairs) -> list[PatternMatch]:
     """Leave out images derived from others, such as ISIC's `a_superpixels.png` next to `a.jpg`.
 
     Such images have no mask, and exist for at least half of the images that have one, all with the same word.
@@ -298,55 +271,24 @@ def leave_out_made(place: DataSource, images: Sequence[PatternMatch], paired: Pa
     return [one for one in images if one.below not in made]
 
 
-def note_naming(place: DataSource, samples: Sequence[Sample]) -> None:
-    """Note an example of a mask and its image if their names differ."""
-    for sample in samples[:1]:
+def note_naming(place: DataSource, samples: Sequence[Sample], paired: Pairs) -> None:
+    """Note an example of a mask and its image if all images have one, and the names of the two differ."""
+    for sample in samples[:1] if max(map(len, paired.values()), default=0) == 1 else ():
         if Path(sample.mask_name).stem != Path(sample.name).stem:
             example = f"{sample.mask_name} is the mask of {sample.name}"
             place.notes.append(f"Images and masks were paired by their names: {example}.")
 
 
-def _suggest_one_mask(
-    place: DataSource, every: Sequence[tuple[PatternMatch, Sequence[Path]]], kinds: Mapping[Path, str]
-) -> str:
-    """Return the step, with options, that selects one mask per image: the first, or that of the most common class."""
-    kind = Counter(kinds[path] for _, masks in every for path in masks).most_common(1)[0][0] if kinds else ""
-    wanted = {one.path: [path for path in masks if kinds.get(path, "") == kind][:1] for one, masks in every}
-    options = suggest_options(place, {path: of_image for path, of_image in wanted.items() if of_image})
-    return f"to take {f'those of {kind} alone' if kind else 'the first of each'}: {options}" if options else _WAY_OUT
-
-
-def suggest_options(place: DataSource, wanted: Pairs) -> str:
-    """Return options by which exactly these pairs are read, from the folder that the user gave on; "" if none do."""
-    if not wanted:
-        return ""
-    below = {path: name for name, path in place.listing}
-    masks = {below[path] for of_image in wanted.values() for path in of_image}
-    images = {below[path] for path in wanted}
-    texts = [*product(list_patterns(images), list_patterns(masks))]
-    found = {
-        text: {one.below for one in find_matches(place, compile_pattern(text))}
-        for text in {*chain.from_iterable(texts)}
-    }
-    exact = [pair for pair in texts if found[pair[1]] == masks and found[pair[0]] - masks == images]
-    for pair in sorted(exact, key=lambda pair: not found[pair[0]].isdisjoint(masks))[:1]:
-        at, other = (escape_pattern(place.above) + text for text in pair)
-        return f"--images '{at}' --masks '{other}'"
-    return ""
-
-
 def read_mask_file(place: DataSource, path: Path, table: Pixels, size: Size | None) -> Pixels:
     """Read the labels of a mask file, and translate them by a table, (256,)."""
+    name = place.format_name(path)
 
     def note(what: str) -> None:
-        place.tally.add("mask", what, place.format_name(path))
-
-    def note_palette(palette: dict[int, int]) -> None:
-        place.palettes[place.format_name(path)] = palette
+        place.tally.add("mask", what, name)
 
     if path.suffix.lower() in LOSSY_SUFFIXES:
-        place.lossy.add(place.format_name(path))
-    large = find_large_label(place.class_map)
+        place.lossy.add(name)
+    large, note_palette = find_large_label(place.class_map), partial(place.palettes.__setitem__, name)
     return table[read_mask(path, place.colours, size, note=note, large=large, note_palette=note_palette)]
 
 
@@ -357,7 +299,7 @@ def find_manifest(place: DataSource) -> FormatLayout | None:
     tables = [path for path in tables if place.entry or needed <= {*read_header(path)}]
     if not tables:
         return None
-    path = next((path for path in tables if path.name == "manifest.csv"), tables[0])
+    path = min(tables, key=lambda path: path.name != "manifest.csv")
     return FormatLayout(f"the pairs of {place.format_name(path)}", partial(_read_manifest, place, path))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -138,12 +138,12 @@ def infer_sides(pictures: tuple[str, ...]) -> list[Sides]:
 def _rank_sides(pictures: Files, table: TokenTable) -> list[Sides]:
     """Return the hypotheses about pictures, the best first; those that cannot be the best are left out."""
     able = frozenset(path for path in pictures if path.lower().endswith(IMAGE_SUFFIXES))
-    weights: dict[tuple[Files, Files], float] = {}
+    bonuses: dict[tuple[Files, Files], float] = defaultdict(float)
     for every, masks, bonus in _list_sides(pictures, table):
         images = every & able
         if images and masks and _RAREST * min(len(images), len(masks)) >= len(pictures):
-            known = weights.get((images, masks))
-            weights[images, masks] = max(bonus, _weigh_names(images, masks, table) if known is None else known)
+            bonuses[images, masks] = max(bonus, bonuses[images, masks])
+    weights = {sides: max(bonus, _weigh_names(*sides, table)) for sides, bonus in bonuses.items()}
     found: list[Sides] = []
     in_folder = Counter(path.rpartition("/")[0] for path in pictures)
     order = sorted(weights, key=lambda sides: (-weights[sides], _share_folder(*sides), -min(map(len, sides))))
@@ -191,18 +191,16 @@ def _list_sides(pictures: Files, table: TokenTable) -> Iterator[tuple[Files, Fil
     )
     yield pictures - longer, longer, _NEXT_TO_IMAGES
     for reading in (READINGS[0], READINGS[2]):
-        for images, masks in _list_by_edits({path: table.get_tokens(path, reading) for path in sorted(pictures)}):
+        for images, masks in _list_by_edits({path: table[path, reading] for path in sorted(pictures)}):
             yield images or pictures - masks, masks or pictures - images, 0.0
 
 
 def _list_by_edits(tokens: Mapping[str, Tokens]) -> Iterator[tuple[Files, Files]]:
     """Yield images and masks by the words of the most common differences; an empty side is all the rest."""
-    holders: dict[Tokens, Files] = {}
 
+    @cache
     def find(some: Tokens) -> Files:
-        if some not in holders:
-            holders[some] = frozenset(path for path, each in tokens.items() if some <= each)
-        return holders[some]
+        return frozenset(path for path, each in tokens.items() if some <= each)
 
     for edit in _list_edits(tokens):
         image_sides, mask_sides = (

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
-from sweeper.data.formats.file_patterns import STEM, escape_pattern
-from sweeper.data.formats.patterns import leave_out_unlabelled, list_pattern_files, pair_stems
+from sweeper.data.formats.file_patterns import STEM, escape_pattern, list_pattern_files
+from sweeper.data.formats.patterns import leave_out_unlabelled, pair_stems
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.text_tables import read_classes
 
@@ -42,7 +42,7 @@ def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     masks = list_pattern_files(place, f"{below}{masks_at}{STEM}.*", MASK_SUFFIXES)
     images = leave_out_unlabelled(place, images, masks)
     samples = pair_stems(place, images, masks, lambda _: None)
-    classes = _read_names(place, base, [one.stem for one in images.files])
+    classes = _read_names(place, base, [one.stem for one in images])
     return ReadResult(samples, classes, indices=True, place=masks_at)
 
 
