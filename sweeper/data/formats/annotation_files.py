@@ -1,20 +1,28 @@
-"""Files with annotations: those of a format by its keys, and the images that they refer to."""
+"""Files with annotations: those of a format by its keys, the images that they refer to, and their words for classes.
+
+The words are those of shapes, or of masks of one class each.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from sweeper.core.label_planes import MOST_CLASSES
+from sweeper.core.records import IGNORE
+from sweeper.data.class_map import KEEP
+from sweeper.data.class_words import find_background, is_background, is_ignored
 from sweeper.data.formats.base import DataSource, Size
-from sweeper.data.text_tables import UnreadableFileError, normalise_text, open_file
+from sweeper.data.label_values import abbreviate
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, normalise_text, open_file
 
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
 _LOOKED_AT = 1 << 16
@@ -26,11 +34,10 @@ _SOME = 50
 def find_json(place: DataSource, keys: Sequence[bytes]) -> list[Path]:
     """Return the JSON files that have two of three keys, among the first `_SOME` in each folder."""
     files, seen = [], Counter[Path]()
-    for path in place.candidates:
-        if path.suffix.lower() == ".json":
-            seen[path.parent] += 1
-            if seen[path.parent] <= _SOME and _has_keys(path, keys):
-                files.append(path)
+    for path in place.list_candidates(".json"):
+        seen[path.parent] += 1
+        if seen[path.parent] <= _SOME and _has_keys(path, keys):
+            files.append(path)
     return files
 
 
@@ -115,3 +122,71 @@ def explain_fault(error: Exception) -> str:
     if first["type"] == "value_error":
         return f"{where}{first['ctx']['error']}"
     return f"{where}{first['msg']}, found {format_typed(first['input'])}; correct it, or export it again"
+
+
+class ClassNames(NamedTuple):
+    """Class names, and the label of each word in the annotations."""
+
+    names: tuple[str, ...]
+    """In index order; empty if they are faulty."""
+    numbers: dict[str, int]
+    background: int
+    """Label of pixels without an annotation."""
+
+
+def list_objects(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, once each, that mean neither the background nor what is ignored."""
+    return tuple(name for name in dict.fromkeys(names) if not is_background(name) and not is_ignored(name))
+
+
+def number_words(
+    place: DataSource, ordered: Sequence[str], occurring: Collection[str], where: str, listed_in: str = "classes.txt"
+) -> ClassNames:
+    """Return class names and the label of each word; none, and a problem, if there are too few or too many.
+
+    Args:
+        place: with the names of `classes.txt`, if any, which set the order.
+        ordered: words that are classes, in order.
+        occurring: words of annotations.
+        where: the annotation files, for messages.
+        listed_in: the file that lists the classes.
+    """
+    words = list_objects(ordered)
+    names, most = place.classes or ("background", *words), MAX_CLASSES
+    if place.overlap == KEEP and len(list_objects(names)) > 1:
+        place.planes = list_objects(names)
+        names, most = ("background", *place.planes), MOST_CLASSES + 1
+    if not 2 <= len(names) <= most:
+        if not place.problems or len(names) > most:  # else these may be the cause
+            place.problems.append(
+                f"{where}: there must be 1 to {most - 1} labels besides the background, found {len(names) - 1}; "
+                "write classes.txt"
+            )
+        return ClassNames((), {}, 0)
+    background = _find_background_index(place, names, words)
+    numbers = {word: background for word in occurring if is_background(word)}
+    numbers |= {word: IGNORE for word in occurring if is_ignored(word)}
+    numbers |= {name: index for index, name in enumerate(names)}
+    if unknown := sorted({*occurring} - numbers.keys()):
+        place.problems.append(
+            f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {abbreviate(unknown)}; add "
+            "them there or correct the labels"
+        )
+    return ClassNames(names, numbers, background)
+
+
+def _find_background_index(place: DataSource, names: Sequence[str], labels: Sequence[str]) -> int:
+    """Return the label of pixels without an annotation.
+
+    It is the background class, else the first if no annotation has it, else 255.
+    """
+    free = [name if is_background(name) or name not in labels else "" for name in names]
+    if (index := find_background(free)) is not None:
+        return index
+    if names[0] not in labels:
+        return 0
+    place.notes.append(
+        f"classes.txt begins with {names[0]}, of which there are annotations too, and names no background: "
+        "what no annotation covers is ignored. Put background first to make it a class."
+    )
+    return IGNORE

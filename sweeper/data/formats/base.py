@@ -167,10 +167,10 @@ class DataSource:
         """The CSVs in the root itself."""
         return tuple(path for path in self.files if path.parent == self.root and path.suffix.lower() == ".csv")
 
-    @property
-    def candidates(self) -> tuple[Path, ...]:
-        """Files that may be annotations: the one that the user gave, else all."""
-        return (self.entry,) if self.entry else self.files
+    def list_candidates(self, *suffixes: str) -> list[Path]:
+        """Return the files of these suffixes that may be annotations: the one that the user gave, else all."""
+        files = (self.entry,) if self.entry else self.files
+        return [path for path in files if path.name.lower().endswith(suffixes)]
 
     @cached_property
     def by_path(self) -> dict[str, Path]:

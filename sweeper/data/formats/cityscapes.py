@@ -41,8 +41,9 @@ _LOOKED_AT = 8
 
 def find_cityscapes(place: DataSource) -> FormatLayout | None:
     """Find files with both suffixes."""
-    images = sum(path.stem.endswith("_leftImg8bit") for path in place.candidates)
-    labels = sum(_LABEL.search(path.name) is not None for path in place.candidates)
+    files = place.list_candidates("")
+    images = sum(path.stem.endswith("_leftImg8bit") for path in files)
+    labels = sum(_LABEL.search(path.name) is not None for path in files)
     line = f"Cityscapes' naming ({images} *_leftImg8bit, {labels} *_gt…_label…Ids)"
     return FormatLayout(line, partial(_read_cityscapes, place)) if images and labels else None
 

@@ -28,10 +28,10 @@ from sweeper.data.formats.annotation_files import (
     find_json,
     format_typed,
     make_size,
+    number_words,
 )
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_split
-from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
-from sweeper.data.formats.word_labels import number_words
+from sweeper.data.formats.shapes import ImageShapes, Shape, draw_areas, make_shapes_result, note_boxes
 from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import (
     ALL_IMAGES,
@@ -150,6 +150,11 @@ class CocoFile:
         """Class name of each category."""
         return {number: category.name for number, category in self.categories.items()}
 
+    @property
+    def every(self) -> list[tuple[int, Shape]]:
+        """Category and shape of all objects."""
+        return [pair for of_image in self.objects.values() for pair in of_image]
+
     def keep_entry(self, key: str, entry: Any) -> None:
         """Check and add an entry of one of the lists.
 
@@ -179,7 +184,7 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
     """Read every JSON that looks like COCO's, or the one requested."""
     files = [_parse_file(place, path) for path in paths]
     where = place.format_name(files[0].path)
-    used = {file.names[number] for file in files for number in _read_categories(file) & file.names.keys()}
+    used = {file.names[number] for file in files for number, _ in file.every if number in file.names}
     supers = {normalise_text(str(one.supercategory).strip()) for file in files for one in file.categories.values()}
     # A category that is only a supercategory of others, as some exporters write it, is no class.
     ordered = [word for file in files for _, word in sorted(file.names.items()) if word in used or word not in supers]
@@ -192,14 +197,14 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
         shapes = [_name_class(shape, file.names.get(number), crowded) for number, shape in file.objects.get(key, ())]
         source = f"{place.format_name(file.path)} ({image.file_name[:200]})"
         drawings.append(ImageShapes(source, path, shapes, size, SplitAssignment(file.split)))
-    return make_shapes_result(place, drawings, words, where, "areas")
+    return make_shapes_result(place, drawings, words, where, draw_areas)
 
 
 def _find_crowded(place: DataSource, files: Sequence[CocoFile], where: str) -> set[str]:
     """Return the classes whose crowds are regions of many objects, as they have other objects, too; note both kinds."""
     kinds: dict[str, Counter[bool]] = defaultdict(Counter)
     for file in files:
-        for category, shape in (pair for objects in file.objects.values() for pair in objects):
+        for category, shape in file.every:
             if shape.kind != "box":
                 kinds[file.names.get(category, "")][shape.behind] += 1
     crowded = {name: of_class[True] for name, of_class in kinds.items() if of_class[True]}
@@ -217,10 +222,6 @@ def _name_class(shape: Shape, name: str | None, crowded: set[str]) -> Shape:
     """Return a shape with its class; crowds, and boxes without a segmentation, are ignored."""
     is_ignored = shape.behind and (shape.kind == "box" or name in crowded)
     return shape._replace(label=None) if is_ignored else shape._replace(label=name, behind=False)
-
-
-def _read_categories(file: CocoFile) -> set[int]:
-    return {category for objects in file.objects.values() for category, _ in objects}
 
 
 def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:
@@ -252,7 +253,7 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
                 return file
             faulty.add(key)
             place.add_problem(path, f"{key}[{number}] {explain_fault(error)}")
-    numbers = Counter(category for objects in file.objects.values() for category, _ in objects)
+    numbers = Counter(category for category, _ in file.every)
     images = Counter({key: len(objects) for key, objects in file.objects.items()})
     for key, used, known in (("images", images, file.images), ("categories", numbers, file.categories)):
         unknown = {one: times for one, times in used.items() if one not in known}
@@ -263,7 +264,7 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
                 f"annotations must be of one of the {key}, found {sum(unknown.values())} of unknown ones ({others}; "
                 f"`{key}` has {there}); export them together",
             )
-    note_boxes(place, place.format_name(path), [shape for objects in file.objects.values() for _, shape in objects])
+    note_boxes(place, place.format_name(path), [shape for _, shape in file.every])
     return file
 
 

@@ -15,10 +15,17 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, model_validator
 
-from sweeper.data.formats.annotation_files import ClassName, Number, explain_fault, find_image, find_json, make_size
+from sweeper.data.formats.annotation_files import (
+    ClassName,
+    Number,
+    explain_fault,
+    find_image,
+    find_json,
+    make_size,
+    number_words,
+)
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_split
-from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result
-from sweeper.data.formats.word_labels import number_words
+from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, draw_outlines, make_shapes_result
 from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, load_json, normalise_text
 
 IGNORED_LABEL = "__ignore__"
@@ -30,25 +37,20 @@ def find_labelme(place: DataSource) -> FormatLayout | None:
     matching = find_json(place, _KEYS)
     if not matching:
         return None
-    files = [path for path in place.candidates if path.suffix.lower() == ".json"]
+    files = place.list_candidates(".json")
     line = f"LabelMe's JSON ({place.format_name(matching[0])}, …; {len(files)} JSON files)"
     return FormatLayout(line, partial(_read_labelme, place, files))
 
 
 def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
     """Read every JSON that contains shapes."""
-    drawings = []
-    occurring: set[str] = set()
-    for path in files:
-        if (parsed := _parse_file(place, path)) is not None:
-            drawing, usable = parsed
-            occurring |= {shape.label for shape in drawing.shapes if shape.label is not None}
-            drawings += [drawing] if usable else []
+    drawings = [drawing for path in files if (drawing := _parse_file(place, path)) is not None]
+    occurring = {shape.label for drawing in drawings for shape in drawing.shapes if shape.label is not None}
     own_list = place.read_lines(place.root / "labels.txt") if place.classes is None else []
     listed = [word for line in own_list if (word := normalise_text(line.strip())) not in ("", IGNORED_LABEL)]
     listed_in = "classes.txt" if place.classes else "labels.txt"
     words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
-    return make_shapes_result(place, drawings, words, "*.json", "in order")
+    return make_shapes_result(place, drawings, words, "*.json", draw_outlines)
 
 
 class LabelmeFile(BaseModel):
@@ -88,8 +90,8 @@ class LabelmeShape(BaseModel):
         return self
 
 
-def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | None:
-    """Parse a file, and return whether its image exists; None if it is not LabelMe's, or faulty."""
+def _parse_file(place: DataSource, path: Path) -> ImageShapes | None:
+    """Parse a file; None if it is not LabelMe's, or, with a problem, if it is faulty or its image is missing."""
     try:
         data = load_json(path)
         if place.entry is None and "shapes" not in (data if isinstance(data, dict) else ()):
@@ -110,8 +112,8 @@ def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | Non
     size = make_size(file.imageHeight, file.imageWidth)
     side = SplitAssignment(find_split(path.relative_to(place.root).parts[:-1]))
     if image is not None:
-        return ImageShapes(name, image, shapes, size, side), True
-    return ImageShapes(name, path, shapes, size, side, partial(_decode_embedded, path)), is_embedded
+        return ImageShapes(name, image, shapes, size, side)
+    return ImageShapes(name, path, shapes, size, side, partial(_decode_embedded, path)) if is_embedded else None
 
 
 def parse_shape(number: int, entry: Any) -> Shape:

@@ -79,11 +79,11 @@ def recognise_export(place: DataSource) -> str | None:
     if (path := find_broken_link(place)) is not None:
         return f"{place.format_name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
     for tool in TOOLS:
-        for path in [path for path in place.candidates if path.name.lower().endswith(tool.suffixes)][:_SOME]:
+        for path in place.list_candidates(*tool.suffixes)[:_SOME]:
             start = read_beginning(path, _LOOKED_AT) if tool.words else b""
             if all(re.search(word, start) for word in tool.words):
                 return f"{place.format_name(path)}: must be annotations that are read, found {tool.name}; {tool.step}"
-    for path in [path for path in place.candidates if path.suffix.lower() in (".tif", ".tiff")][:_SOME]:
+    for path in place.list_candidates(".tif", ".tiff")[:_SOME]:
         if (pages := read_tiff(path).pages) > 1:
             return f"{place.format_name(path)}: must be a single image, found {pages} pages; {WRITE_PAGES}"
     return None

@@ -295,7 +295,7 @@ def read_mask_file(place: DataSource, path: Path, table: Pixels, size: Size | No
 def find_manifest(place: DataSource) -> FormatLayout | None:
     """Find a CSV with the columns image and mask: manifest.csv, or another in the root."""
     needed = {"image", "mask"}
-    tables = [path for path in place.candidates if path.parent == place.root and path.suffix.lower() == ".csv"]
+    tables = [path for path in place.list_candidates(".csv") if path.parent == place.root]
     tables = [path for path in tables if place.entry or needed <= {*read_header(path)}]
     if not tables:
         return None

@@ -9,10 +9,10 @@ another as a hole.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,8 @@ from pycocotools import mask as coco
 
 from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
-from sweeper.data.formats.annotation_files import note_unused
+from sweeper.data.formats.annotation_files import ClassNames, note_unused
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size, drop_repeated, make_unique_stems
-from sweeper.data.formats.word_labels import ClassNames
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import Source
 from sweeper.data.store import Pixels
@@ -56,9 +55,6 @@ Rle = dict[str, Any]
 """{"size": [height, width], "counts": bytes}: compact, unlike the pixels of a thousand objects."""
 _NESTED = 0.99
 """Share of a ring's pixels that must already be covered to make it a hole."""
-Way = Literal["in order", "large first", "areas"]
-"""Way to draw shapes: outlines in the file's order, outlines with large ones first, or areas with large ones first;
-later shapes cover earlier ones."""
 
 
 class Shape(NamedTuple):
@@ -112,7 +108,7 @@ def note_boxes(place: DataSource, where: str, shapes: Sequence[Shape]) -> None:
 
 
 def make_shapes_result(
-    place: DataSource, drawings: Sequence[ImageShapes], words: ClassNames, where: str, way: Way
+    place: DataSource, drawings: Sequence[ImageShapes], words: ClassNames, where: str, draw: Draw
 ) -> ReadResult:
     """Return the samples of drawings, and their classes.
 
@@ -121,7 +117,7 @@ def make_shapes_result(
         drawings: one for each image.
         words: classes of their labels.
         where: the annotation files, for messages about all of them.
-        way: how shapes are drawn.
+        draw: draws shapes on a background, later ones over earlier ones.
     """
     stems = make_unique_stems(place, [drawing.path for drawing in drawings])
     if _are_fractions(drawings):
@@ -134,7 +130,7 @@ def make_shapes_result(
             stem,
             drawing.source + " (imageData)" if drawing.inside else place.format_name(drawing.path),
             (drawing.inside or drawing.path,),
-            partial(_draw_mask, place, drawing, words, way),
+            partial(_draw_mask, place, drawing, words, draw),
             drawing.source,
             drawing.side,
             drawing.size is not None,
@@ -160,8 +156,11 @@ class DrawableShape(NamedTuple):
     """(n, 2) each, x and y."""
 
 
+Draw = Callable[[Sequence[DrawableShape], Size, int], Pixels]
+
+
 def _draw_mask(
-    place: DataSource, drawing: ImageShapes, words: ClassNames, way: Way, size: Size | None
+    place: DataSource, drawing: ImageShapes, words: ClassNames, draw: Draw, size: Size | None
 ) -> LabelMap | None:
     """Return the labels of one image, (H, W)."""
     if size is None:
@@ -183,7 +182,6 @@ def _draw_mask(
         elif rings or shape.mask is not None:
             label = IGNORE if shape.label is None else words.numbers.get(shape.label, IGNORE)
             ready.append(DrawableShape(label, shape, rings))
-    draw = draw_areas if way == "areas" else partial(draw_outlines, large_first=way == "large first")
     if not faults:
         try:
             flat = draw(ready, written, words.background)
@@ -226,7 +224,7 @@ def find_point_fault(points: Points, size: Size) -> str | None:
     return f"must be in the image of {size[1]}×{size[0]}, found {found}"
 
 
-def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> Pixels:
+def draw_areas(ready: Sequence[DrawableShape], size: Size, background: int) -> Pixels:
     """Draw labels (H, W) uint8 as COCO's tools do: crowds and boxes first, then from large to small areas.
 
     Raises:
@@ -252,7 +250,7 @@ def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> P
     return mask
 
 
-def draw_outlines(ready: Iterable[DrawableShape], size: Size, background: int, *, large_first: bool = False) -> Pixels:
+def draw_outlines(ready: Sequence[DrawableShape], size: Size, background: int, *, large_first: bool = False) -> Pixels:
     """Draw labels (H, W) uint8 as LabelMe's tools do, one ring each, in order or large ones first.
 
     Raises:

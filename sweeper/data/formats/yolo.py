@@ -20,10 +20,9 @@ from pydantic import BaseModel, BeforeValidator
 from sweeper.core.records import SplitName
 from sweeper.core.text import format_count
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
-from sweeper.data.formats.annotation_files import explain_fault, find_image
+from sweeper.data.formats.annotation_files import explain_fault, find_image, number_words
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
-from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes
-from sweeper.data.formats.word_labels import number_words
+from sweeper.data.formats.shapes import ImageShapes, Shape, draw_outlines, make_shapes_result, note_boxes
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES
 from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, check_numbered_names, read_beginning, read_text
@@ -113,7 +112,8 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
             ImageShapes(place.format_name(labels or image), image, shapes, None, SplitAssignment(side), shares=True)
         )
     note_boxes(place, place.format_name(path), [shape for drawing in drawings for shape in drawing.shapes])
-    return make_shapes_result(place, drawings, words, place.format_name(path), "large first")
+    draw = partial(draw_outlines, large_first=True)
+    return make_shapes_result(place, drawings, words, place.format_name(path), draw)
 
 
 def _list_images(place: DataSource, path: Path, base: str, key: str, entries: Sequence[str]) -> Iterator[Path]:
@@ -180,17 +180,16 @@ def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[
             values = np.array([np.nan])
         points = values[1:]
         sound = values[0] in range(len(names)) and len(points) % 2 == 0 and (np.abs(points) <= _BEYOND).all()
-        if sound and len(points) == 4:
+        if not sound:
+            rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
+            fault = f"{rule}, found {line[:60]!r}; export it again, or add the class to `names`"
+            place.add_problem(path, f"line {number}: {fault}")
+        elif len(points) == 4:
             (x, y), (right, bottom) = points[:2] - points[2:] / 2, points[:2] + points[2:] / 2
             corners = np.array([x, y, right, y, right, bottom, x, bottom])
             polygons.append(Shape(f"line {number}", None, (corners.tobytes(),), "box", behind=True))
-            continue
-        if sound:
+        else:
             polygons.append(Shape(f"line {number}", names[int(values[0])], (points.tobytes(),)))
-            continue
-        rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
-        fault = f"{rule}, found {line[:60]!r}; export it again, or add the class to `names`"
-        place.add_problem(path, f"line {number}: {fault}")
     return polygons
 
 
