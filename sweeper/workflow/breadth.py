@@ -1,9 +1,10 @@
 """Choice of the trials, losses and seeds that fit into a given time.
 
-Where steps are costly, trials are cut first, then losses in the order of the advice, down to the present loss and two
-others with one trial each. The present loss, the other loss of the ladder and the user's losses always stay, and so do
-three seeds, as fewer establish no gain. The longer look has priority over breadth, as it shows whether the gain lasts;
-and so has the first look, which answers early, where both fit.
+Where steps are costly, trials are cut first, then losses in the order of the advice, down to three with one trial each.
+The longer look has priority over breadth, as it shows whether the gain lasts; and so has the first look, which answers
+early, where both fit. The last resort is the ladder's pair, one of which is the present loss, without these looks: an
+answer about one other loss is worth more than none. The user's losses always stay, and so do three seeds, as fewer
+establish no gain.
 """
 
 from __future__ import annotations
@@ -22,11 +23,19 @@ from sweeper.workflow.forecast import TRAINED
 from sweeper.workflow.options import StudyRequest
 
 MIN_LOSSES = 3
-"""Smallest number of losses to compare."""
+"""Smallest number of losses to compare, but for the last resort."""
 SLACK = 1.1
 """Factor on a confirmation's time per step, as it is also scored on the test images."""
 MOST_SEEDS = 8
 """Largest number of seeds of a finalist, unless the user gave one."""
+
+
+class LossOrder(NamedTuple):
+    """The losses of a space by priority."""
+
+    names: tuple[str, ...]
+    least: int
+    """How many of them always stay: the ladder's pair, and the user's."""
 
 
 class LadderPace(NamedTuple):
@@ -51,20 +60,20 @@ def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
     return LadderPace(seconds, workers, sum(r.seconds for r in results) / min(2, workers))
 
 
-def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> list[str]:
-    """Return the losses of a space by priority: the ladder's pair, the user's losses, then the advice's order."""
+def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> LossOrder:
+    """Order the losses of a space: the ladder's pair, the user's losses, then those of the advice."""
     first = list_first_trials(space)
-    return [name for name in dict.fromkeys([*choose_ladder_pair(space), *user_losses, *first]) if name in first]
+    kept = dict.fromkeys(name for name in (*choose_ladder_pair(space), *user_losses) if name in first)
+    return LossOrder(tuple(dict.fromkeys([*kept, *first])), len(kept))
 
 
 def find_broadest(
-    losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
+    losses: LossOrder, request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
 ) -> tuple[Breadth, float]:
     """Return the broadest comparison, with trials of `steps` steps, that ends in time, and its seconds.
 
-    If none does, it is the smallest. `losses` are ordered by `order_losses`. Values that the user gave are kept. The
-    ladder's trainings of that length are reused; `limit` is the time in seconds from the ladder's beginning to the
-    report.
+    If none does, it is the smallest. Values that the user gave are kept. The ladder's trainings of that length are
+    reused; `limit` is the time in seconds from the ladder's beginning to the report.
     """
 
     def forecast(breadth: Breadth) -> float:
@@ -73,8 +82,10 @@ def find_broadest(
     every = [*_list_comparisons(losses, request, steps)]
     longer = {"has_longer": request.longer is not None}
     looks: tuple[dict[str, bool], ...] = ({**longer, "has_first": request.looks_first}, longer, {})
-    wanted = (breadth.model_copy(update=update) for update in looks for breadth in every)
-    found = next((one for one in wanted if forecast(one) <= limit), min(every, key=forecast))
+    wanted = [breadth.model_copy(update=update) for update in looks for breadth in every]
+    if request.settles:
+        wanted.append(every[-1].model_copy(update={"families": losses.names[: losses.least], "trials": losses.least}))
+    found = next((one for one in wanted if forecast(one) <= limit), min(wanted, key=forecast))
     seconds, (least, most) = forecast(found), found.seeds
     if request.seeds is None:
         more = (found.model_copy(update={"seeds": (n, n)}) for n in range(most, MOST_SEEDS + 1))
@@ -82,17 +93,20 @@ def find_broadest(
     return found.model_copy(update={"seeds": (least, most)}), seconds
 
 
-def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) -> Iterator[Breadth]:
+def _list_comparisons(losses: LossOrder, request: StudyRequest, steps: int) -> Iterator[Breadth]:
     """Yield possible comparisons, best first: trials are cut before fewer steps. Each has the seeds that can decide."""
-    breadths = [(len(losses), request.trials)]
+    names, least = losses
+    breadths = [(len(names), request.trials)]
     if request.settles:
-        most = min(request.trials, _count_settling_trials(len(losses)))
-        breadths += [(len(losses), trials) for trials in range(most, len(losses), -1)]
-        breadths += [(families, families) for families in range(len(losses), min(MIN_LOSSES, len(losses)) - 1, -1)]
+        most = min(request.trials, _count_settling_trials(len(names)))
+        breadths += [(len(names), trials) for trials in range(most, len(names), -1)]
+        breadths += [
+            (families, families) for families in range(len(names), min(max(MIN_LOSSES, least), len(names)) - 1, -1)
+        ]
     for confirm_steps in (2 * steps, steps):
         for families, trials in breadths:
             yield Breadth(
-                families=tuple(losses[:families]),
+                families=names[:families],
                 trials=trials,
                 confirm_steps=request.confirm_steps or confirm_steps,
                 seeds=request.seeds or (DECIDING_SEEDS, DECIDING_SEEDS),

@@ -89,7 +89,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         return BudgetProbe(first=first, steps=first, rungs=rungs)
     breadth, seconds = find_broadest(losses, request, pace, steps=rung.steps, limit=limit)
     lacks_look = request.longer is not None and not (breadth.has_longer or request.longer_given)
-    sentence = _format_budget(rungs, rung, breadth, seconds, len(losses), lacks_look=lacks_look)
+    sentence = _format_budget(rungs, rung, breadth, seconds, len(losses.names), lacks_look=lacks_look)
     return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
 
 
