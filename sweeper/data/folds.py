@@ -6,11 +6,14 @@ folds. The result is *not held out*: the search saw every image on which it is s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sweeper.core.errors import DataError
 from sweeper.core.records import Conditions, Dataset, Split
 from sweeper.core.text import format_count
 from sweeper.data.split import (
     VAL_SHARE,
+    SplitUnit,
     count_images,
     divide_images,
     exclude_units,
@@ -40,7 +43,7 @@ def divide_for_training(
     if folds is None or dataset.images[0].split is not None:
         return divide_images(dataset, test_seed=study_seed, seed=seed)
     if fold is None:
-        return split_without_test(dataset, seed)
+        return hold_out_validation(dataset, seed)
     return divide_for_fold(dataset, folds=folds, number=fold, test_seed=seed, seed=seed)
 
 
@@ -58,13 +61,12 @@ def list_scored_by_seed(conditions: Conditions) -> tuple[int, ...]:
     return tuple(range(len(conditions.dataset.images)))
 
 
-def split_without_test(dataset: Dataset, seed: int) -> Split:
-    """Return a split with three quarters to train, the rest to validate; stratified, groups stay whole."""
-    units = make_units(dataset)
-    val = take_units(
-        units, VAL_SHARE * count_images(units), make_strata(dataset), make_keyed_rng(seed, 1), least=True, leave=1
-    )
-    return Split(train=list_indices(exclude_units(units, val)), val=list_indices(val), test=())
+def hold_out_validation(dataset: Dataset, seed: int, test: Sequence[SplitUnit] = ()) -> Split:
+    """Return a split in which a quarter of the images outside `test` validate, the rest train; groups stay whole."""
+    units = exclude_units(make_units(dataset), test)
+    wanted, rng = VAL_SHARE * count_images(units), make_keyed_rng(seed, 1)
+    val = take_units(units, wanted, make_strata(dataset), rng, least=True, leave=1)
+    return Split(train=list_indices(exclude_units(units, val)), val=list_indices(val), test=list_indices(test))
 
 
 def check_folds(dataset: Dataset, folds: int) -> None:
@@ -118,14 +120,13 @@ def divide_for_fold(dataset: Dataset, *, folds: int, number: int, test_seed: int
             )
         )
         left = exclude_units(left, test)
-    others = exclude_units(units, test)
-    if len(others) < 2:
+    others = len(units) - len(test)
+    if others < 2:
         raise DataError(
             dataset.name,
             [
-                f"split: fold {number + 1} of {folds} leaves {format_count(len(others), 'group')} of images, and "
+                f"split: fold {number + 1} of {folds} leaves {format_count(others, 'group')} of images, and "
                 "training and validation need one each; take more folds, or make the groups smaller"
             ],
         )
-    val = take_units(others, VAL_SHARE * count_images(others), strata, make_keyed_rng(seed, 1), least=True, leave=1)
-    return Split(train=list_indices(exclude_units(others, val)), val=list_indices(val), test=list_indices(test))
+    return hold_out_validation(dataset, seed, test)

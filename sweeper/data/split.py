@@ -98,14 +98,11 @@ def take_units(
     share = min(1.0, max(wanted, 1.0) / sizes.sum())
     demand = np.array([[share], [1 - share]]) * inside.sum(axis=0)  # (2, L): taken, left
     room = np.array([share, 1 - share]) * sizes.sum()
-    sides: list[list[int]] = [[], []]
-    waiting = np.ones(len(units), dtype=bool)
     fitting = sizes <= 2 * max(wanted, 1.0)
-    if fitting.any():  # else one of the large ones must be chosen
-        sides[1] = [int(index) for index in np.flatnonzero(~fitting)]
-        waiting = fitting.copy()
-        demand[1] -= inside[~fitting].sum(axis=0)
-        room[1] -= sizes[~fitting].sum()
+    waiting = fitting | ~fitting.any()  # if none fits, one of the large ones must be chosen
+    sides: list[list[int]] = [[], np.flatnonzero(~waiting).tolist()]
+    demand[1] -= inside[~waiting].sum(axis=0)
+    room[1] -= sizes[~waiting].sum()
     while count := int(waiting.sum()):
         open_labels = inside[waiting].sum(axis=0)
         label = int(np.where(open_labels > 0, open_labels, np.inf).argmin()) if open_labels.any() else None
@@ -173,35 +170,30 @@ def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     Raises:
         DataError: a side would be empty, as there are fewer groups than sides to fill.
     """
-    strata = make_strata(dataset)
     units = make_units(dataset)
-    free = [unit for unit in units if unit.fixed is None]
-    fixed = {side: [unit for unit in units if unit.fixed == side] for side in ("train", "val", "test")}
-    if len(free) + len(fixed["train"]) + bool(fixed["val"]) + bool(fixed["test"]) < 3:
+    sides = {side: [unit for unit in units if unit.fixed == side] for side in (None, "train", "val", "test")}
+    if len(sides[None]) + len(sides["train"]) + bool(sides["val"]) + bool(sides["test"]) < 3:
         raise _explain_too_few(dataset, len(units))
-
-    wanted = TEST_SHARE * count_images(units) - count_images(fixed["test"])
-    pool = _make_pool(free, fixed["train"], wanted, needed=not fixed["test"])
-    others = bool(fixed["val"]) + len(exclude_units(fixed["train"], pool))
-    test = take_units(
-        pool, wanted, strata, make_keyed_rng(test_seed, 0), least=not fixed["test"], leave=max(0, 2 - others)
-    )
-    test = _leave_each_class(dataset, test, exclude_units(units, fixed["test"]), 2)
-    free = exclude_units(free, test)
-    train = exclude_units(fixed["train"], test)
-
-    wanted = VAL_SHARE * count_images([*free, *train, *fixed["val"]]) - count_images(fixed["val"])
-    pool = _make_pool(free, train, wanted, needed=not fixed["val"])
-    val = take_units(
-        pool, wanted, strata, make_keyed_rng(seed, 1), least=not fixed["val"], leave=not exclude_units(train, pool)
-    )
-    val = _leave_each_class(dataset, val, [*free, *train], 1)
-    train = exclude_units([*free, *train], val)
-
-    sides = [list_indices(side) for side in (train, [*fixed["val"], *val], [*fixed["test"], *test])]
-    if not all(sides):
+    strata = make_strata(dataset)
+    fills: list[tuple[SplitName, list[SplitName], float, np.random.Generator]] = [
+        ("test", ["val"], TEST_SHARE, make_keyed_rng(test_seed, 0)),
+        ("val", [], VAL_SHARE, make_keyed_rng(seed, 1)),
+    ]
+    for side, later, share, rng in fills:  # the later sides, and last the training, need units, too
+        given, free, trained = sides[side], sides[None], sides["train"]
+        others = [*free, *trained, *(unit for name in later for unit in sides[name])]
+        wanted = share * count_images([*others, *given]) - count_images(given)
+        # Given training images are moved only if the side has none, and the unassigned ones are too few.
+        pool = [*free, *trained] if not given and count_images(free) < wanted / 2 else free
+        filled = len(exclude_units(trained, pool)) + sum(bool(sides[name]) for name in later)
+        leave = max(0, 1 + len(later) - filled)
+        taken = take_units(pool, wanted, strata, rng, least=not given, leave=leave)
+        taken = _leave_each_class(dataset, taken, others, 1 + len(later))
+        sides = {name: exclude_units(part, taken) for name, part in sides.items()} | {side: [*given, *taken]}
+    train, val, test = (list_indices(part) for part in ([*sides[None], *sides["train"]], sides["val"], sides["test"]))
+    if not all([train, val, test]):
         raise _explain_too_few(dataset, len(units))
-    return Split(train=sides[0], val=sides[1], test=sides[2])
+    return Split(train=train, val=val, test=test)
 
 
 def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
@@ -265,11 +257,6 @@ def _leave_each_class(
             kept.remove(unit)
             left.append(unit)
     return kept
-
-
-def _make_pool(free: list[SplitUnit], train: list[SplitUnit], wanted: float, *, needed: bool) -> list[SplitUnit]:
-    """Return the units to choose a side from: the unassigned; given training images only if the side lacks images."""
-    return [*free, *train] if needed and count_images(free) < wanted / 2 else free
 
 
 def _explain_too_few(dataset: Dataset, units: int) -> DataError:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sweeper.core.errors import DataError
 from sweeper.data import divide_images
-from sweeper.data.folds import divide_for_fold, get_split, split_without_test
+from sweeper.data.folds import divide_for_fold, get_split, hold_out_validation
 from sweeper.data.split_warnings import list_fold_warnings, list_split_warnings
 from tests.data.test_split import PLAIN, find_side
 from tests.support import builders
@@ -82,6 +82,6 @@ def test_warnings_recommend_folds_for_small_sets_and_state_limits_of_folds() -> 
     assert "--folds" not in list_split_warnings(divided, divide_images(divided, test_seed=0, seed=0))[-1]
 
     rare = counted_dataset([(9, 1, 0)] * 9 + [(9, 1, 5)])
-    notes = list_fold_warnings(rare, split_without_test(rare, 0), 3)
+    notes = list_fold_warnings(rare, hold_out_validation(rare, 0), 3)
     assert "not held out" in notes[0] and "3 trainings of every finalist" in notes[0]
     assert any("c2 occurs in image 0009 only" in note for note in notes)
