@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,9 +47,8 @@ NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
 """Name and required columns of Roboflow's class table next to its masks."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Suffixes of annotation files that may be given instead of their folder."""
-_READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt")
+_READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt", ".zip")
 """Suffixes of files that a reader may open."""
-
 
 NOTES = "sources"
 """Folder of the cache, with a note for each source: its state, and the set decoded from it."""
@@ -101,45 +101,36 @@ def load_dataset(
         key, state = f"{PREFIX}{scene.name}", compute_scene_fingerprint(scene)
         dataset = load_or_make(cache, key, state, lambda: read_scenes(scene, source, cache, log, tick), log=log)
         return dataset.model_copy(update={"source": source})
-    request: dict[str, Any] = {
-        "patterns": patterns,
-        "class_map": None if class_map is None else {k: tuple(v) for k, v in class_map.items()},
-        "groups": groups,
-    }
+    request: dict[str, Any] = {"patterns": patterns, "class_map": class_map, "groups": groups}
     place = _place(source)
     place.patterns, place.groups = patterns, groups
     place.class_map, place.overlap = take_overlap(class_map or {})
     variant = "".join(f"{value}:" for value in request.values() if value is not None)
+    read = partial(_read, source=source, cache=cache, log=log, tick=tick)
     if place.root.suffix.lower() == ".zip" and place.root.is_file():
-        dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)
+        key, state = f"zip:{format}:{variant}{place.root.resolve()}", _compute_fingerprint("", [("", place.root)])
+        make = partial(_read_archive, place, format, cache, read)
     else:
         try:
             match = choose_format(place, format)
-            state = _compute_fingerprint(match)
+            state = _compute_fingerprint(match.layout.line, match.place.listing)
         except PermissionError as error:
             what = error.filename or place.root
             raise DataError(
                 place.title, [f"{what}: must be a folder that can be read ({error.strerror}); change its permissions"]
             ) from error
         key = f"{match.name}:{variant}{(match.place.entry or match.place.root).resolve()}"
-        dataset = load_or_make(cache, key, state, lambda: _read(match, source, cache, log, tick), log=log)
-    return dataset.model_copy(update={**request, "source": source})
+        make = partial(read, match)
+    return load_or_make(cache, key, state, make, log=log).model_copy(update={**request, "source": source})
 
 
-def _from_archive(
-    place: DataSource, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick
+def _read_archive(
+    place: DataSource, format: str | None, cache: Path, read: Callable[[FormatMatch], Dataset]
 ) -> Dataset:
-    """Return the data set in a zip file; an unchanged file with a cached data set is not unpacked."""
-    archive = place.root
-    key = f"zip:{format}:{variant}{archive.resolve()}"
-    state = json.dumps([READER, *_stamp(archive), PIL.__version__, tifffile.__version__])
-
-    def read() -> Dataset:
-        with unpack_archive(archive, cache) as folder:
-            match = choose_format(replace(place, root=folder, called=archive.stem, archive=archive), format)
-            return _read(match, source, cache, log, tick)
-
-    return load_or_make(cache, key, state, read, log=log)
+    """Read the data set in a zip file."""
+    with unpack_archive(place.root, cache) as folder:
+        inside = replace(place, root=folder, called=place.root.stem, archive=place.root)
+        return read(choose_format(inside, format))
 
 
 def _place(source: str) -> DataSource:
@@ -162,7 +153,9 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick) ->
     if (path := place.find_file(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
     elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*read_header(path)}]:
-        place.classes = _read_numbered_names(place, tables)
+        of_tables = (read_table_rows(path, place.format_name(path), _NUMBERED, place.problems) for path in tables)
+        pairs = [(row[_NUMBERED[0]], row[_NUMBERED[1]]) for rows in of_tables for _, row in rows]
+        place.classes = check_numbered_names(NUMBERED, pairs, place.problems)
     maps = [path for name in COLOUR_FILES if (path := place.find_file(place.root / name)) is not None]
     maps += [path for path in place.tables if is_colour_table(path)]
     if maps:
@@ -171,21 +164,11 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick) ->
     return dataset.model_copy(update={"source": source, "read_as": line})
 
 
-def _read_numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
-    """Return the class names by their numbers in the masks; None, and a problem, if the tables are invalid."""
-    rows = [
-        row for path in tables for _, row in read_table_rows(path, place.format_name(path), _NUMBERED, place.problems)
-    ]
-    number_at, name_at = _NUMBERED
-    return check_numbered_names(NUMBERED, ((row[number_at], row[name_at]) for row in rows), place.problems)
-
-
-def _compute_fingerprint(match: FormatMatch) -> str:
+def _compute_fingerprint(line: str, files: Sequence[tuple[str, Path]]) -> str:
     """Return a digest that changes if a readable file is added, removed, renamed or written; no file is opened."""
-    place = match.place
-    relevant = ((below, path) for below, path in place.listing if path.suffix.lower() in _READ or path.is_symlink())
-    rows = [(below, *_stamp(path)) for below, path in relevant]
-    text = json.dumps([READER, match.layout.line, PIL.__version__, tifffile.__version__, sorted(rows)])
+    relevant = [(below, path) for below, path in files if path.suffix.lower() in _READ or path.is_symlink()]
+    rows = sorted((below, *_stamp(path)) for below, path in relevant)
+    text = json.dumps([READER, line, PIL.__version__, tifffile.__version__, rows])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
