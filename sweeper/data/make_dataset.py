@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sweeper.core.records import Dataset, ImageInfo
 from sweeper.core.tasks import guess_task
@@ -22,8 +22,8 @@ def assemble(
     format_name: str | None,
     classes: tuple[str, ...],
     stems: Sequence[str],
-    sides: Sequence[SplitAssignment],
-    turns: Sequence[int],
+    sides: Mapping[str, SplitAssignment] = {},
+    turns: Mapping[str, int] = {},
     warnings: Sequence[str] = (),
     is_multilabel: bool = False,
 ) -> Dataset:
@@ -36,9 +36,9 @@ def assemble(
         format_name: the reader's name; None for synthetic images.
         classes: names in index order; without a background in a multi-label set.
         stems: names of the images, ascending.
-        sides: given split and group of each image.
+        sides: given split and group of images, by their names.
+        turns: EXIF orientations that labels may still need, by the names of the images.
         warnings: warnings of the reader, to which more are added.
-        turns: EXIF orientations that the labels may still need (1 = none).
         is_multilabel: whether the masks hold bits of classes.
     """
     store = writer.finish()
@@ -47,7 +47,8 @@ def assemble(
         mask = store.get_mask(index)
         hashes.append((compute_pixel_hash(store.get_image(index)), compute_pixel_hash(mask)))
         counts.append(count_labels(mask, len(classes) * is_multilabel)[int(is_multilabel) :])
-    digest = compute_content_digest(classes, hashes, sides)
+    given = [sides.get(stem, SplitAssignment()) for stem in stems]
+    digest = compute_content_digest(classes, hashes, given)
     folder = writer.publish(digest.removeprefix("sha256:"))
     images = tuple(
         ImageInfo(
@@ -58,9 +59,9 @@ def assemble(
             ignored=int(row[-1]),
             split=side.split,
             group=side.group,
-            open_turn=turn,
+            open_turn=turns.get(stem, 1),
         )
-        for stem, (height, width), row, side, turn in zip(stems, store.sizes, counts, sides, turns, strict=True)
+        for stem, (height, width), row, side in zip(stems, store.sizes, counts, given, strict=True)
     )
     return Dataset(
         name=name,

@@ -88,8 +88,8 @@ def read_dataset(
             classes=classes.names,
             is_multilabel=classes.has_planes,
             stems=[sample.stem for sample in used],
-            sides=[sides[sample.stem] for sample in used],
-            turns=[place.open_turns.get(sample.stem, 1) for sample in used],
+            sides=sides,
+            turns=place.open_turns,
             warnings=[*place.notes, *place.tally.format_sentences()],
         )
     if dataset.planes:

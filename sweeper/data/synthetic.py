@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.label_parts import label_components
@@ -25,7 +26,6 @@ from sweeper.data.parallel import Tick, ignore_tick, map_in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
 from sweeper.data.scenes.canvas import DrawnImage, SceneCanvas
 from sweeper.data.store import Pixels, StoreWriter
-from sweeper.data.text_tables import SplitAssignment
 
 PREFIX = "synthetic:"
 
@@ -250,8 +250,6 @@ def read_scenes(
             format_name=None,
             classes=scenes.classes,
             stems=_make_stems(scenes),
-            sides=[SplitAssignment()] * scenes.canvas.images,
-            turns=[1] * scenes.canvas.images,
             is_multilabel=scenes.planes > 0,
         )
 
@@ -336,10 +334,5 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
     if shift:
         angle = rng.uniform(0, 2 * np.pi)
         down, right = round(shift * np.sin(angle)), round(shift * np.cos(angle))
-        moved = np.zeros_like(spoiled)
-        height, width = mask.shape
-        here = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
-        target = slice(max(0, -down), height + min(0, -down)), slice(max(0, -right), width + min(0, -right))
-        moved[here] = spoiled[target]
-        spoiled = moved
+        spoiled = ndimage.shift(spoiled, (down, right), order=0)
     return spoiled

@@ -8,7 +8,6 @@ changed. `store_here` makes the same set again if its decoded images are missing
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from sweeper.core.label_parts import label_components
 from sweeper.core.label_planes import LabelMap, join_layers, list_layers
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import format_count
+from sweeper.data.formats.base import Size
+from sweeper.data.label_values import Counts
 from sweeper.data.load import Log, ignore_line, load_dataset, load_or_make
 from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, ignore_tick, map_in_order
@@ -32,27 +33,8 @@ RESIZER = "area/2"
 LOST_SHARE = 0.1
 """Least share of a class's pixels or components whose loss causes a warning."""
 
-Size = tuple[int, int]
 _BLOCK = 1 << 22
 """Pixels summed at a time, as numbers of eight bytes."""
-Counts = npt.NDArray[np.int64]
-
-
-def _assemble(dataset: Dataset, indices: Sequence[int], writer: StoreWriter, warnings: Sequence[str] = ()) -> Dataset:
-    """Return the data set of the written images, with their splits and groups."""
-    images = [dataset.images[i] for i in indices]
-    return assemble(
-        writer,
-        name=dataset.name,
-        source=dataset.source,
-        format_name=dataset.format,
-        classes=dataset.classes,
-        is_multilabel=dataset.planes > 0,
-        stems=[image.stem for image in images],
-        sides=[SplitAssignment(image.split, image.group) for image in images],
-        warnings=warnings,
-        turns=[image.open_turn for image in images],
-    )
 
 
 def resize_dataset(
@@ -94,7 +76,7 @@ def resize_dataset(
     )
 
 
-def _shrink_set(dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick) -> Dataset:
+def _shrink_set(dataset: Dataset, short_side: int, sizes: list[Size], cache: Path, tick: Tick) -> Dataset:
     source, numbers, planes = open_store(dataset.store), len(dataset.label_names), dataset.planes
     counts = np.zeros((len(source), numbers), dtype=np.int64)
     lost = np.zeros((numbers, 2), dtype=np.int64)
@@ -117,12 +99,23 @@ def _shrink_set(dataset: Dataset, short_side: int, sizes: list[tuple[int, int]],
             rule = f"--resize {short_side}: at least two classes must be left, found {len(left)}"
             raise DataError(dataset.name, [f"{rule}; choose a larger one"])
         first = bool(planes)
-        lines = _format_losses(dataset, short_side, counts[:, first:], lost[first:])
-        return _assemble(dataset, range(len(source)), writer, lines)
+        lines = _format_losses(dataset, short_side, sizes, counts[:, first:], lost[first:])
+        return assemble(
+            writer,
+            name=dataset.name,
+            source=dataset.source,
+            format_name=dataset.format,
+            classes=dataset.classes,
+            is_multilabel=dataset.planes > 0,
+            stems=[image.stem for image in dataset.images],
+            sides={image.stem: SplitAssignment(image.split, image.group) for image in dataset.images},
+            turns={image.stem: image.open_turn for image in dataset.images},
+            warnings=lines,
+        )
 
 
 def _shrink_image(
-    source: PixelStore, index: int, size: tuple[int, int], numbers: int, planes: int
+    source: PixelStore, index: int, size: Size, numbers: int, planes: int
 ) -> tuple[ImagePixels, LabelMap, Counts]:
     """Return image and mask after resizing, and the counts of `count_components_lost`."""
     image, mask = source.get_image(index), source.get_mask(index)
@@ -148,13 +141,14 @@ def count_components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
     return counts
 
 
-def _format_losses(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
+def _format_losses(
+    dataset: Dataset, short_side: int, sizes: list[Size], after: Counts, components: Counts
+) -> list[str]:
     """Return a sentence about the resizing, and one for each harmed class but the first, over the shrunk images.
 
     Each image counts by its new area, before and after, so that a class's share does not depend on the images' original
     sizes.
     """
-    sizes = [compute_shrunk_size(p.height, p.width, short_side) for p in dataset.images]
     ratios = np.array([h * w / (p.height * p.width) for (h, w), p in zip(sizes, dataset.images, strict=True)])
     shrunk = ratios < 1
     area = sum(height * width for (height, width), is_shrunk in zip(sizes, shrunk, strict=True) if is_shrunk)
