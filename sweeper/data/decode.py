@@ -24,6 +24,7 @@ from sweeper.data.open_image import (
     LOSSY_FORMATS,
     MASK_FORMATS,
     Source,
+    TiffHeader,
     check_size,
     is_deep_png,
     list_file_parts,
@@ -35,10 +36,10 @@ from sweeper.data.open_image import (
     read_stack,
     read_stored,
     read_tiff,
+    turn_upright,
 )
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.text_tables import UnreadableFileError
-from sweeper.data.tiff import TiffHeader, turn_upright
 
 _GREY = ("1", "L", "LA", "La")
 

@@ -1,24 +1,29 @@
-"""Open image files through Pillow and tifffile, within limits for untrusted files; images and masks share this."""
+"""Open image files within limits for untrusted files; images and masks share this.
+
+Headers of TIFFs are read with tifffile, as are pixels that Pillow cannot read completely (many channels, 16-bit colour,
+signed numbers) or changes.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from sweeper.core.errors import get_cause
 from sweeper.core.text import format_count
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file, point_to_lines
-from sweeper.data.tiff import NO_TIFF, TiffHeader, read_pixels, read_series, read_tiff_header
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
 IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", *LOSSY_SUFFIXES)
@@ -42,8 +47,51 @@ WRITE_PAGES = point_to_lines("write each page as a file", "stacks-of-pages")
 _STRIP = 1 << 24
 """Pixels converted at a time."""
 
+_ALPHA = (1, 2)
+"""Values of the tag ExtraSamples that mean alpha; 0 is an ordinary channel."""
+_PILLOW_PHOTOMETRIC = (3, 4, 5, 6, 8, 9)
+"""Palette, transparency mask, CMYK, YCbCr, Lab: colour spaces that Pillow converts to RGB."""
+_NONE, _LZW, _DEFLATE = 1, 5, (8, 32946)
+"""Values of the tag Compression."""
+_RGB = 2
+_NO_DATA = 42113
+"""GDAL's no-data tag."""
+_NO_IMAGE = 1 | 4
+"""Bits of NewSubfileType: a reduced copy, a validity mask."""
+_CHANNEL_AXES = {"SYX": 0, "CYX": 0, "QYX": None, "YXS": 2, "YXC": 2}
+"""Axes of images with channels, and which of them are the channels; None = unknown."""
+_GREY_KINDS = ("uint8", "uint16", "uint32", "uint64", "int16", "int32")
+_PILLOW_KINDS = {(3, "uint8"), *((1, kind) for kind in _GREY_KINDS)}
+"""Numbers of channels and their types that Pillow reads completely."""
+
 Source = Path | Callable[[], bytes]
 """A file, or a function that returns the bytes of an image embedded in another file."""
+
+
+class TiffHeader(NamedTuple):
+    """Header of the file's image: the first page that is neither a reduced copy nor a validity mask."""
+
+    height: int
+    width: int
+    channels: int
+    """Without alpha."""
+    dtype: np.dtype[Any]
+    page: int
+    """Index among the file's pages."""
+    pages: int
+    """Number of full pages."""
+    photometric: int
+    orientation: int
+    no_data: float | None
+    """Number for no data, by GDAL's tag."""
+    is_deep: bool
+    """Whether Pillow cannot read the image completely."""
+    is_stored: bool
+    """Whether tifffile returns the stored numbers, one for each pixel."""
+
+
+NO_TIFF = TiffHeader(0, 0, 0, np.dtype(np.uint8), 0, 0, 1, 1, None, is_deep=False, is_stored=False)
+"""In place of the header of a file that is no TIFF."""
 
 
 @contextmanager
@@ -131,27 +179,119 @@ def check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
 
 
 def read_tiff(source: Source) -> TiffHeader:
-    """Return the header of a TIFF; `NO_TIFF` of other files and damaged ones, whose error Pillow reports."""
+    """Return the header of a TIFF; `NO_TIFF` of other files and damaged ones, whose error Pillow reports.
+
+    Raises:
+        UnreadableFileError: unsupported order of the axes.
+    """
     try:
-        with _open_file(source) as file:
-            if file.read(4)[:2] not in (b"II", b"MM"):
-                return NO_TIFF
-            file.seek(0)
-            return read_tiff_header(file)
+        with _open_file(source) as file, tifffile.TiffFile(file) as tiff:
+            return _read_header(tiff)[0]
     except UnreadableFileError:
         raise
     except Exception:
         return NO_TIFF
 
 
+@contextmanager
+def _open_tiff(source: Source) -> Iterator[tifffile.TiffFile]:
+    with _explain_damage(), _open_file(source) as file, tifffile.TiffFile(file) as tiff:
+        yield tiff
+
+
 def read_stored(source: Source) -> npt.NDArray[Any]:
-    """Return the numbers stored in a TIFF, (H, W, C), not turned.
+    """Return the numbers stored in a TIFF, (H, W, C), of the file's own type: not turned, without alpha.
 
     Raises:
-        UnreadableFileError: truncated or damaged.
+        UnreadableFileError: truncated or damaged, or compressed in an unsupported way.
     """
-    with _explain_damage(), _open_file(source) as file:
-        return read_pixels(file)
+    with _open_tiff(source) as tiff:
+        header, source_of_pixels, axis, alphas = _read_header(tiff)
+        is_series = header.is_deep and source_of_pixels is tiff.series[0]
+        for page in source_of_pixels.pages if is_series else [tiff.pages[header.page]]:
+            _check_segments(tiff, page)
+        pixels: npt.NDArray[Any] = np.moveaxis(np.atleast_3d(source_of_pixels.asarray(maxworkers=1)), axis, -1)
+        return pixels[:, :, [i for i in range(pixels.shape[2]) if i not in alphas]] if alphas else pixels
+
+
+def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
+    """Refuse a page with an unsupported compression, or segments beyond the file's end or too large.
+
+    Raises:
+        UnreadableFileError: such a page was found.
+    """
+    compression = int(page.compression)
+    if compression not in (_NONE, _LZW, *_DEFLATE):
+        raise UnreadableFileError(
+            f"must be uncompressed or compressed with deflate, found {page.compression!r}; save it so"
+        )
+    limit = int(np.prod(page.chunks)) * page.dtype.itemsize
+    for at, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if at + count > tiff.filehandle.size:
+            raise UnreadableFileError(
+                "cannot be decoded (the file ends before its pixels do); copy it again or remove it"
+            )
+        if compression in _DEFLATE:
+            tiff.filehandle.seek(at)
+            if len(zlib.decompressobj().decompress(tiff.filehandle.read(count), limit + 1)) > limit:
+                raise UnreadableFileError(f"a part of it must hold {limit} bytes, found more; save it again")
+
+
+def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[int, ...]]:
+    """Return the header, the source of the pixels, the axis of the channels, and the indices of alpha channels."""
+    pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
+    full = [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
+    place, page = full[0]
+    source: Any = tiff.series[0] if len(full) == len(pages) else page  # else the overviews would count
+    samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
+    alphas = tuple(samples - len(extra) + i for i, kind in enumerate(extra) if kind in _ALPHA)
+    no_data = None
+    with suppress(ValueError):  # the tag is missing, or no number
+        no_data = float(str(page.tags.valueof(_NO_DATA)).strip("\0 "))
+    header = TiffHeader(
+        *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), page.dtype, place),
+        pages=len(full),
+        photometric=int(page.photometric),
+        orientation=int(page.tags.valueof("Orientation", 1)),
+        no_data=no_data,
+        is_deep=_is_deep(tiff, page, samples - len(alphas), len(full)),
+        is_stored=len(full) == 1 and _is_stored(page),
+    )
+    if not header.is_deep:
+        return header, page, 2, alphas
+    axes = f"{source.axes}S"[:3]
+    if axes not in _CHANNEL_AXES:
+        raise UnreadableFileError(
+            f"must be a single image, found axes {source.axes} of shape {source.shape}; save one plane alone"
+        )
+    shape, axis = (*source.shape, 1)[:3], _CHANNEL_AXES[axes]
+    if axis is None:  # written by tifffile without a description of the axes: the smaller one
+        axis = 0 if shape[0] <= shape[2] else 2
+    height, width = shape[:axis] + shape[axis + 1 :]
+    header = header._replace(height=int(height), width=int(width), channels=int(shape[axis]) - len(alphas))
+    return header, source, axis, alphas
+
+
+def _is_deep(tiff: tifffile.TiffFile, page: Any, channels: int, pages: int) -> bool:
+    """Return whether Pillow cannot read the image of a file completely."""
+    if page.dtype is None or int(page.photometric) in _PILLOW_PHOTOMETRIC or int(page.bitspersample) < 8:
+        return False
+    if pages == 1:
+        return (channels, page.dtype.name) not in _PILLOW_KINDS
+    # Pages without a description are frames, and refused when opened.
+    return tiff.series[0].kind in ("shaped", "imagej", "ome") and len(tiff.series) == 1
+
+
+def _is_stored(page: Any) -> bool:
+    """Return whether tifffile returns the stored numbers of a page, one for each pixel."""
+    name = "" if page.dtype is None else page.dtype.name
+    is_wide = name in ("float16", "float64", "int64", "uint64")
+    return (
+        bool(name)
+        and int(page.photometric) in (0, 1, *[_RGB] * (name != "uint8"))
+        and (is_wide or int(page.compression) in (_NONE, *_DEFLATE))
+        and int(page.bitspersample) in (1, 8, 16, 32, 64)
+    )
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
@@ -179,8 +319,10 @@ def read_stack(path: Path) -> npt.NDArray[Any]:
         array = read_array(path)
     elif header.photometric <= 1 < max(header.pages, header.channels):
         check_size(header.height, header.width, max(header.pages, header.channels) * header.dtype.itemsize)
-        with _open_file(path) as file:
-            array = read_series(file)
+        with _open_tiff(path) as tiff:
+            for page in tiff.series[0].pages:
+                _check_segments(tiff, page)
+            array = tiff.series[0].asarray(maxworkers=1)
     if array.ndim != 3:
         return np.zeros((0, 0, 0), dtype=np.uint8)
     return np.moveaxis(array, 2 * int(np.argmin(array.shape[::2])), 0)  # (H, W, C) has the fewer at the end
@@ -190,6 +332,17 @@ def read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     orientation = image.getexif().get(274, 1)
     return int(orientation) if orientation in range(1, 9) else 1
+
+
+def turn_upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Turn pixels (H, W, …) upright from EXIF's orientation 1–8; other numbers change nothing."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
 
 
 def list_file_parts(image: Image.Image) -> list[Any]:

@@ -26,12 +26,11 @@ from sweeper.data.infer_classes import check_overlaps, infer_classes, list_flat_
 from sweeper.data.label_values import Counts
 from sweeper.data.make_dataset import assemble
 from sweeper.data.mask_colours import find_palette_fault, join_colour_faults
-from sweeper.data.open_image import silence_pillow
+from sweeper.data.open_image import silence_pillow, turn_upright
 from sweeper.data.parallel import Tick, ignore_tick, map_in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, StoreWriter, count_labels
 from sweeper.data.text_tables import UnreadableFileError, point_to_lines
-from sweeper.data.tiff import turn_upright
 from sweeper.system.machine import check_room
 
 MIN_IMAGES = 3

@@ -12,7 +12,7 @@ from PIL import Image
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import open_store
-from sweeper.data.tiff import turn_upright
+from sweeper.data.open_image import turn_upright
 from tests.support.folders import encode_png, folder, get_mask, has_warning, load_folder
 
 INVERSE = {6: 8, 8: 6}

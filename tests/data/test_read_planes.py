@@ -205,6 +205,20 @@ def test_faulty_planes_are_listed_at_once(tmp_path):
     assert "a class must have some of the pixels, found one with none or all, speck; leave it out" in problem
 
 
+def test_damaged_planes_are_a_problem(tmp_path):
+    root = tmp_path / "data"
+    for index, stem in enumerate(write_images(root)):
+        (root / "masks").mkdir(exist_ok=True)
+        path = root / "masks" / f"{stem}.tif"
+        tifffile.imwrite(path, draw_planes(index).astype(np.uint8), photometric="minisblack", compression="zlib")
+        with tifffile.TiffFile(path) as file:
+            start = file.pages[1].dataoffsets[0]
+        content = path.read_bytes()
+        path.write_bytes(content[:start] + b"zz" * (index > 2) + content[start + 2 * (index > 2) :])
+    problems = find_problems(root, overlap="keep")
+    assert [text[:46] for text in problems] == [f"masks/a{i}.tif: cannot be decoded (error: Error " for i in (3, 4)]
+
+
 # --- What the rest of the data layer makes of them ---
 
 

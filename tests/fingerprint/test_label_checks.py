@@ -13,8 +13,8 @@ from PIL import Image
 
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import load_dataset, open_store, write_scenes
+from sweeper.data.open_image import turn_upright
 from sweeper.data.synthetic import draw_image, parse_scene
-from sweeper.data.tiff import turn_upright
 from sweeper.fingerprint.label_checks import Finding, Severity, examine_labels
 from sweeper.fingerprint.label_checks.edges import MISFIT_AGREEMENT, EdgeFit, measure_edge_fit
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, make_thumbnail, measure_all

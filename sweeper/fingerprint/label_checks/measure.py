@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import Dataset
+from sweeper.data.open_image import turn_upright
 from sweeper.data.parallel import map_in_order
 from sweeper.data.store import compute_pixel_hash, open_store
-from sweeper.data.tiff import turn_upright
 from sweeper.data.variants import compute_coverage
 from sweeper.fingerprint.label_checks.edges import Bytes, EdgeFit, QuarterTurn, measure_edge_fit, measure_quarter_turn
 
