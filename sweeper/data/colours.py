@@ -8,6 +8,7 @@ begin with `#` are comments. Classes are numbered in the file's order. The names
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from sweeper.data.text_tables import (
 
 COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
 """Names of map files, in order of preference; tables come after them."""
+Colour = tuple[int, ...]
+"""Red, green and blue, 0 to 255."""
 _RGB = ("r", "g", "b", "red", "green", "blue")
 VOC_BORDER = (224, 224, 192)
 """Pascal VOC's colour of borders; ignored unless the map contains it."""
@@ -42,9 +45,7 @@ class ColourMap(NamedTuple):
 
     names: tuple[str, ...]
     """Class names in index order, without ignored ones."""
-    keys: npt.NDArray[np.uint32]
-    """Colours as r·65536 + g·256 + b, ascending."""
-    labels: npt.NDArray[np.uint8]
+    labels: Mapping[Colour, int]
     """Label of each colour: class index or 255."""
 
 
@@ -61,15 +62,15 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     if len(problems) > before:
         return None
     faults: list[str] = []
-    entries: dict[int, str] = {}
+    entries: dict[Colour, str] = {}
     for number, line in lines:
         match = next(filter(None, (form.fullmatch(line.strip()) for form in _LINES)), None)
-        rgb = [int(v) for v in re.split(r"[\s,]+", match["rgb"])] if match else [256]
+        rgb = tuple(int(v) for v in re.split(r"[\s,]+", match["rgb"])) if match else (256,)
         name = normalise_text(match["name"].strip()) if match else ""
         if max(rgb) > 255 or not name.isprintable():
             faults.append(f"line {number} must be `name:r,g,b::` with numbers below 256, found {line!r}; correct it")
             continue
-        if entries.setdefault(rgb[0] << 16 | rgb[1] << 8 | rgb[2], name) != name:
+        if entries.setdefault(rgb, name) != name:
             faults.append(f"line {number}: a colour names one class, found {rgb} again for {name!r}; change one")
     found = [name for name in dict.fromkeys(entries.values()) if not is_ignored(name)]
     names = declared or tuple(found)
@@ -80,10 +81,8 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     problems.extend(f"{path.name}: {fault}" for fault in faults)
     if faults:
         return None
-    border = VOC_BORDER[0] << 16 | VOC_BORDER[1] << 8 | VOC_BORDER[2]
-    labels = {border: IGNORE} | {key: names.index(n) if n in names else IGNORE for key, n in entries.items()}
-    keys = np.array(sorted(labels), dtype=np.uint32)
-    return ColourMap(names, keys, np.array([labels[int(k)] for k in keys], dtype=np.uint8))
+    labels = {VOC_BORDER: IGNORE} | {rgb: names.index(n) if n in names else IGNORE for rgb, n in entries.items()}
+    return ColourMap(names, labels)
 
 
 def is_colour_table(path: Path) -> bool:
@@ -95,7 +94,7 @@ def is_colour_table(path: Path) -> bool:
 def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:
     """Return the numbered lines of a map, rows of a table as `name:r,g,b`; none, and a problem, if unreadable."""
     if not is_colour_table(path):
-        lines = (read_text(path, problems) or "").splitlines()
+        lines = (read_text(path, problems, path.name) or "").splitlines()
         return [pair for pair in enumerate(lines, 1) if not re.match(r"\s*(#|$)", pair[1])]
     rows = read_table_rows(path, path.name, (), problems)
     header = read_header(path)
@@ -105,24 +104,21 @@ def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:
     return [(number, f"{row[name]}:{','.join(row[column] for column in rgb)}") for number, row in rows]
 
 
-def format_colour(key: int) -> str:
-    """Format a colour, r·65536 + g·256 + b: `(255, 0, 0)`."""
-    return f"({key >> 16}, {key >> 8 & 255}, {key & 255})"
-
-
 def translate_colours(pixels: npt.NDArray[np.uint8], colours: ColourMap) -> npt.NDArray[np.uint8]:
     """Translate an image of colours, (H, W, 3) uint8, to labels, (H, W) uint8.
 
     Raises:
         UnreadableFileError: a colour is missing from the map.
     """
+    known = sorted((r << 16 | g << 8 | b, label) for (r, g, b), label in colours.labels.items())
+    known_keys, known_labels = np.array(known, dtype=np.uint32).T
     labels = np.empty(pixels.shape[:2], dtype=np.uint8)
     rows = max(1, (1 << 22) // max(1, pixels.shape[1]))  # a few million pixels at a time, as keys take four bytes each
     for top in range(0, len(pixels), rows):
         part = pixels[top : top + rows].astype(np.uint32)
         keys = part[..., 0] << 16 | part[..., 1] << 8 | part[..., 2]
-        place = np.minimum(np.searchsorted(colours.keys, keys), len(colours.keys) - 1)
-        missing = colours.keys[place] != keys
+        place = np.minimum(np.searchsorted(known_keys, keys), len(known) - 1)
+        missing = known_keys[place] != keys
         if missing.any():
             y, x = np.argwhere(missing)[0]
             colour = tuple(int(value) for value in pixels[top + y, x])
@@ -130,5 +126,5 @@ def translate_colours(pixels: npt.NDArray[np.uint8], colours: ColourMap) -> npt.
                 f"colours must be those of the map of colours, found {colour} at x={x}, y={top + y}; add it to the "
                 "map, or export the mask again without smoothing"
             )
-        labels[top : top + rows] = colours.labels[place]
+        labels[top : top + rows] = known_labels[place]
     return labels

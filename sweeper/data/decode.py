@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sweeper.core.records import IGNORE
-from sweeper.data.colours import ColourMap, format_colour, translate_colours
+from sweeper.data.colours import Colour, ColourMap, translate_colours
 from sweeper.data.label_values import OBJECTS_STEP, abbreviate
 from sweeper.data.open_image import (
     DEEP_GREY,
@@ -148,6 +148,8 @@ Note = Callable[[str], None]
 NO_DATA = "with pixels without data (by tag, NaN or a negative number), which are ignored"
 _RAW = re.compile(r"\W*[1L](?:;([0-9])?(I?))?")
 """Pillow's raw mode of grey pixels: bits, and whether 0 is white."""
+MAX_COLOURS = 40
+"""Most colours of a mask; masks with more were smoothed."""
 _LEAST_COLOUR = 32
 """Colour bands of a grey mask that was stored as JPEG differ by less than this."""
 
@@ -170,7 +172,8 @@ def read_mask(
     *,
     note: Note = lambda what: None,
     large: tuple[int, int] | None = None,
-    note_palette: Callable[[dict[int, int]], None] = lambda palette: None,
+    note_palette: Callable[[dict[int, Colour]], None] = lambda palette: None,
+    note_colours: Callable[[dict[Colour, int]], None] = lambda counts: None,
 ) -> Pixels:
     """Decode a mask's labels: the stored numbers, regardless of the colours that palette or tags assign to them.
 
@@ -182,8 +185,10 @@ def read_mask(
         size: (height, width) of the upright image, by which an EXIF orientation of the mask is checked.
         note: receives remarks for the user, phrased to follow `3 masks`.
         large: label for numbers from 255 on, and the largest of them; None = there must be none.
-        note_palette: receives number → colour (r·65536 + g·256 + b) of the numbers that a mask with a palette uses, if
-            its numbers are the labels.
+        note_palette: receives number → colour of the numbers that a mask with a palette uses, if its numbers are the
+            labels.
+        note_colours: receives the pixels of each colour in a mask to which a map of colours would apply, if that fails
+            or there is none; {} for more than `MAX_COLOURS`.
 
     Returns:
         (H, W) uint8: 0–254, and 255 for no label.
@@ -202,7 +207,7 @@ def read_mask(
     else:
         with open_image(path, MASK_FORMATS, tiff) as image:
             # First: with the pixels Pillow turns a TIFF and drops its tag.
-            values = _read_labels(path, image, colours, note_palette)
+            values = _read_labels(path, image, colours, note_palette, note_colours)
             turn, inverted = read_orientation(image), inverted or _is_palette_inverted(image)
     if inverted:
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
@@ -279,10 +284,15 @@ def convert_to_labels(
 
 
 def _read_labels(
-    path: Path, image: Image.Image, colours: ColourMap | None, note_palette: Callable[[dict[int, int]], None]
+    path: Path,
+    image: Image.Image,
+    colours: ColourMap | None,
+    note_palette: Callable[[dict[int, Colour]], None],
+    note_colours: Callable[[dict[Colour, int]], None],
 ) -> npt.NDArray[Any]:
     """Return the numbers stored in a mask, (H, W), or the labels of its colours."""
     tile: Any = next(iter(list_file_parts(image)), None)
+    is_deep = is_deep_png(image)  # before its pixels are decoded
     _check_storage(image, tile, is_mapped=colours is not None)
     if image.format in LOSSY_FORMATS:
         return np.asarray(image.convert("L"))
@@ -293,16 +303,17 @@ def _read_labels(
         return translate_colours(read_bytes(image), colours)
     if palette and is_numbered:
         note_palette(palette)
-    if is_deep_png(image):
+    elif palette or has_bytes:
+        counted: Any = image.convert("RGB").getcolors(MAX_COLOURS) or ()
+        note_colours({colour: count for count, colour in counted})
+    if is_deep:
         return _merge_bands(read_deep_png(path))
     image = image if is_numbered else image.convert("RGBA")
-    if image.mode in ("RGB", "RGBA", "LA"):
-        return _merge_bands(_read_numbers(image, tile), alpha=image.mode != "RGB")
-    if image.mode not in ("1", "L", "P", "F", *DEEP_GREY):
+    if image.mode not in ("1", "L", "LA", "P", "F", "RGB", "RGBA", *DEEP_GREY):
         raise UnreadableFileError(
             f"masks must hold one whole number per pixel, found Pillow mode {image.mode}; save it as an 8-bit index PNG"
         )
-    return _read_numbers(image, tile)
+    return _merge_bands(np.atleast_3d(_read_numbers(image, tile)), alpha=image.mode in ("LA", "RGBA"))
 
 
 def _check_storage(image: Image.Image, tile: Any, *, is_mapped: bool) -> None:
@@ -341,46 +352,27 @@ def _is_palette_inverted(image: Image.Image) -> bool:
     return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
 
 
-def _list_used_colours(image: Image.Image) -> dict[int, int]:
-    """Return number → colour (r·65536 + g·256 + b) of the numbers that a mask with a palette uses."""
+def _list_used_colours(image: Image.Image) -> dict[int, Colour]:
+    """Return number → colour of the numbers that a mask with a palette uses."""
     used: Any = image.getcolors(256)
     palette = [*(image.getpalette("RGB") or []), *[0] * 768]  # Pillow shows numbers beyond a palette in black, too
-    return {i: palette[3 * i] << 16 | palette[3 * i + 1] << 8 | palette[3 * i + 2] for _, i in used}
+    return {number: tuple(palette[3 * number : 3 * number + 3]) for _, number in used}
 
 
-def _is_mapped(palette: dict[int, int], colours: ColourMap, is_numbered: bool) -> bool:
+def _is_mapped(palette: dict[int, Colour], colours: ColourMap, is_numbered: bool) -> bool:
     """Return whether the map contains every colour that a palette mask uses; then colours define the classes.
 
     Raises:
         UnreadableFileError: only a part is in the map, and its labels are not the mask's numbers, which have a meaning.
     """
-    labels = dict(zip(colours.keys.tolist(), colours.labels.tolist(), strict=True))
-    missing = [colour for colour in palette.values() if colour not in labels]
-    wrong = [colour for number, colour in palette.items() if labels.get(colour, number) != number]
+    missing = [colour for colour in palette.values() if colour not in colours.labels]
+    wrong = [colour for number, colour in palette.items() if colours.labels.get(colour, number) != number]
     if is_numbered and missing and wrong:
-        one, other = format_colour(missing[0]), format_colour(wrong[0])
         raise UnreadableFileError(
-            f"all colours of a palette must be in the map of colours, found {one}, which is not, and {other}, whose "
-            f"number is not that of the map; add {one} to the map"
+            f"all colours of a palette must be in the map of colours, found {missing[0]}, which is not, and "
+            f"{wrong[0]}, whose number is not that of the map; add {missing[0]} to the map"
         )
     return not missing
-
-
-def count_colours(path: Path, limit: int) -> dict[int, int] | None:
-    """Count the pixels of each colour (r·65536 + g·256 + b) in a mask to which a map of colours would apply.
-
-    Return None for more than `limit` colours, and {} for a mask of numbers, to which no map of colours applies.
-
-    Raises:
-        UnreadableFileError: the file cannot be decoded.
-    """
-    tiff = read_tiff(path)
-    with open_image(path, MASK_FORMATS, tiff) as image:
-        is_coloured = image.mode in ("RGB", "RGBA") or (image.mode == "P" and image.format == "GIF")
-        if tiff.is_stored or image.format in LOSSY_FORMATS or not is_coloured:
-            return {}
-        colours: Any = image.convert("RGB").getcolors(limit)
-    return None if colours is None else {r << 16 | g << 8 | b: count for count, (r, g, b) in colours}
 
 
 def _merge_bands(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:

@@ -1,15 +1,24 @@
-"""Infer which classes the masks of a whole set have: what their numbers mean, and what a class map makes of them."""
+"""Infer which classes the masks of a whole set have: what their numbers mean, and what a class map makes of them.
+
+For masks in colours without a map of them, and for palettes that disagree, as after an optimiser that sorts each
+palette, a map of the colours is suggested to paste.
+"""
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from sweeper.core.records import IGNORE
+from sweeper.core.text import format_count
 from sweeper.data.class_map import MappedClasses, find_covered_labels, list_spans, map_classes
-from sweeper.data.class_words import list_unnamed_labels, make_class_names, put_background_first
-from sweeper.data.decode import NO_DATA
+from sweeper.data.class_words import find_background, list_unnamed_labels, make_class_names, put_background_first
+from sweeper.data.colours import COLOUR_FILES, VOC_BORDER, Colour
+from sweeper.data.decode import MAX_COLOURS, NO_DATA
 from sweeper.data.formats.base import DataSource, ReadResult
 from sweeper.data.label_values import (
     AS_STORED,
@@ -25,6 +34,11 @@ from sweeper.data.store import Pixels, StoreWriter
 
 MOST_SHARED = 0.01
 """Share of the classes' pixels that may have several, if the user does not say what they are."""
+_MOST_COLOURS = 20
+"""Most colours of a suggested map."""
+_PLAIN = re.compile(r"[\w ()+./-]+")
+"""Names without special meaning in a shell, in printf and in a map."""
+_OTHERWISE = "or save class indices as an 8-bit PNG"
 
 
 def infer_classes(
@@ -71,7 +85,6 @@ def _infer_numbers(
         MaskNumbers(
             counts,
             files,
-            reading.place,
             sorted(place.lossy),
             is_known=is_known or (IGNORE, IGNORE) in list_spans(place.class_map),
             is_named=bool(reading.classes or place.class_map),
@@ -86,13 +99,15 @@ def _infer_numbers(
     if meaning.score >= READ:
         place.notes += filter(None, [meaning.sentence])
     elif not faults and not covered.any():
-        faults = [meaning.sentence]
+        faults = [f"{reading.place}: {meaning.sentence}"]
     place.problems += faults
     return None if faults else table
 
 
-def check_overlaps(place: DataSource, reading: ReadResult) -> None:
-    """Add the problem of classes that overlap, where the user did not say what pixels of several of them are."""
+def check_masks(place: DataSource, reading: ReadResult) -> None:
+    """Add the problems of all masks together: palettes that disagree, colours without a map, classes that overlap."""
+    _find_palette_fault(place)
+    _join_colour_faults(place)
     shared, covered = np.sum([(0, 0), *place.overlaps], axis=0)
     if place.overlap is None and shared > MOST_SHARED * covered:
         problem = (
@@ -145,3 +160,77 @@ def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
     for old, new in enumerate(table):
         moved[:, new] += counts[:, old]
     return moved
+
+
+def _join_colour_faults(place: DataSource) -> None:
+    """Replace the faults of masks in colours by one problem, with a map to paste that has the colours of all masks."""
+    errors, counts = place.colour_faults, place.colour_counts
+    if not errors or place.colours is not None:
+        return
+    faults = {f"{name}: {error}" for name, error in errors.items()}
+    place.problems[:] = [problem for problem in place.problems if problem not in faults]
+    if errors.keys() - counts.keys():  # maps of colours do not apply to such files
+        step = _OTHERWISE.removeprefix("or ")
+    elif smooth := sorted(name for name, counted in counts.items() if not counted):
+        what = f"more than {MAX_COLOURS} colours in {smooth[0]}: smoothly resized or JPEG"
+        step = f"{what}; export the masks again without smoothing"
+    else:
+        step = _suggest_map(place, sum(map(Counter, counts.values()), Counter[Colour]()), len(counts))
+    first = min(errors)
+    found = f"{errors[first].finding}, as in {format_count(len(errors), 'mask')}"
+    place.problems.append(f"{first}: {found}; {step}")
+
+
+def _find_palette_fault(place: DataSource) -> None:
+    """Add a problem if a colour of the masks' palettes has different numbers: the numbers cannot be read as classes.
+
+    A colour that one mask uses for several numbers says nothing.
+    """
+    seen: dict[Colour, tuple[int, str]] = {}
+    for name, palette in sorted(place.palettes.items()):
+        times = Counter(palette.values())
+        for number, colour in palette.items():
+            if times[colour] > 1:
+                continue
+            first, where = seen.setdefault(colour, (number, name))
+            if first != number:
+                colours = Counter(colour for each in place.palettes.values() for colour in each.values())
+                place.problems.append(
+                    f"{name}: a colour must have one number in the palettes of all masks, found "
+                    f"{colour} as {number} here and as {first} in {where}; "
+                    f"{_suggest_map(place, colours, len(place.palettes))}"
+                )
+                return
+
+
+def _suggest_map(place: DataSource, colours: Counter[Colour], masks: int) -> str:
+    """Return the step that names the colours of so many masks."""
+    what = f"{format_count(len(colours), 'colour')} in {format_count(masks, 'mask')}"
+    lines = _list_lines(colours, place.classes)
+    if not lines:
+        return f"{what}: write {COLOUR_FILES[0]} with one `name:r,g,b::` a line, {_OTHERWISE}, not resized smoothly"
+    where, at = "name", shlex.quote(str(place.root / COLOUR_FILES[0]))
+    if place.archive is not None:
+        where, at = "unpack the archive, give its folder, and in it name", COLOUR_FILES[0]
+    command = "".join(f"{line}\\n" for line in lines)
+    return f"{where} the {what}: `printf '{command}' > {at}` (correct the names), {_OTHERWISE}"
+
+
+def _list_lines(colours: Counter[Colour], declared: Sequence[str] | None) -> list[str]:
+    """Return the lines of a map of colours, the background first; [] if no map can be made.
+
+    Args:
+        colours: pixels of each colour.
+        declared: names of `classes.txt`, which the map must use.
+    """
+    ordered = sorted(colours.keys() - {VOC_BORDER}, key=lambda one: (one != (0, 0, 0), -colours[one], one))
+    if not 2 <= len(ordered) <= _MOST_COLOURS:
+        return []
+    names = ["background", *(f"class_{number}" for number in range(1, len(ordered)))]
+    if declared is not None:
+        first = declared[find_background(declared) or 0]
+        names = [first, *(name for name in declared if name != first)]
+    if len(names) < len(ordered) or not all(_PLAIN.fullmatch(name) for name in names):
+        return []
+    named = [*zip(names, ordered, strict=False), *[("ignore", VOC_BORDER)] * (VOC_BORDER in colours)]
+    return [f"{name}:{','.join(map(str, colour))}::" for name, colour in named]

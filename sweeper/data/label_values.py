@@ -78,8 +78,6 @@ class MaskNumbers:
     """Pixels of each number in each mask, (n, 256)."""
     files: Sequence[str]
     """Names of the masks."""
-    place: str = ""
-    """Place of the masks, for messages."""
     lossy: Sequence[str] = ()
     """Masks in a lossy format (JPEG)."""
     is_known: bool = False
@@ -157,7 +155,7 @@ def infer_meaning(numbers: MaskNumbers) -> Meaning:
     if best.score >= READ:
         return best._replace(sentence="" if best is indices else best.sentence)
     maps = sorted((_propose_two(numbers), _propose_levels(numbers)), reverse=True)
-    return indices._replace(sentence="; ".join([f"{numbers.place}: {indices.sentence}", *(s for _, s in maps if s)]))
+    return indices._replace(sentence="; ".join([indices.sentence, *(s for _, s in maps if s)]))
 
 
 def _weigh_storage(numbers: MaskNumbers) -> Meaning:

@@ -22,10 +22,9 @@ from sweeper.data.decode import ColourMaskError, ImageKind, read_image, read_ima
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import assign_images
-from sweeper.data.infer_classes import check_overlaps, infer_classes, list_flat_classes
+from sweeper.data.infer_classes import check_masks, infer_classes, list_flat_classes
 from sweeper.data.label_values import Counts
 from sweeper.data.make_dataset import assemble
-from sweeper.data.mask_colours import find_palette_fault, join_colour_faults
 from sweeper.data.open_image import silence_pillow, turn_upright
 from sweeper.data.parallel import Tick, ignore_tick, map_in_order
 from sweeper.data.problem_lines import group_problems
@@ -65,8 +64,7 @@ def read_dataset(
     check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + mask_dtype.itemsize))
     with StoreWriter(cache, channels, dtype, mask_dtype) as writer:
         used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
-        join_colour_faults(place, samples)
-        check_overlaps(place, reading)
+        check_masks(place, reading)
         classes: MappedClasses | None = None
         # Else the first fault would cause a second one.
         if used and not names_are_wrong and (reading.classes or len(used) == len(samples)):
@@ -187,7 +185,6 @@ def _decode_images(
         if not place.problems:
             assert image is not None
             writer.append(image, mask)
-    find_palette_fault(place)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
     return used, table, sound
 

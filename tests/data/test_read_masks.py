@@ -114,6 +114,7 @@ def test_two_classes_survive_palettes_and_one_bit(tmp_path, write, suffix, warne
     [
         (make_png(2, INDEX), ".png"),
         (make_png(4, INDEX), ".png"),
+        (make_png(16, np.repeat(INDEX[..., None], 3, 2)), ".png"),
         (make_tiff(INDEX, photometric="miniswhite"), ".tif"),
         *((make_tiff(INDEX.astype(kind)), ".tif") for kind in (np.int64, np.uint32, np.float64, np.float16, np.int8)),
         (make_tiff(INDEX.astype(np.float32)), ".tif"),

@@ -27,7 +27,7 @@ from sweeper.core.paths import get_file_kind
 from sweeper.core.records import IGNORE, Patterns, SplitName
 from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_map import ClassMap
-from sweeper.data.colours import ColourMap
+from sweeper.data.colours import Colour, ColourMap
 from sweeper.data.decode import ColourMaskError
 from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, Source
@@ -133,8 +133,10 @@ class DataSource:
     """Names of mask files in a lossy format."""
     colour_faults: dict[str, ColourMaskError] = field(default_factory=dict)
     """Faults of coloured masks without a map, by the masks' names."""
-    palettes: dict[str, dict[int, int]] = field(default_factory=dict)
-    """Number → colour (r·65536 + g·256 + b) of each mask with a palette that is read by its numbers, by its name."""
+    palettes: dict[str, dict[int, Colour]] = field(default_factory=dict)
+    """Number → colour of each mask with a palette that is read by its numbers, by its name."""
+    colour_counts: dict[str, dict[Colour, int]] = field(default_factory=dict)
+    """Pixels of each colour in each mask in colours without a map, by its name; {} where there are too many."""
     describe_way_out: Callable[[], str] = str
     """Returns the step that selects one mask if an image has several."""
     open_turns: dict[str, int] = field(default_factory=dict)

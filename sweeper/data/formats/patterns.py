@@ -282,14 +282,18 @@ def note_naming(place: DataSource, samples: Sequence[Sample], paired: Pairs) -> 
 def read_mask_file(place: DataSource, path: Path, table: Pixels, size: Size | None) -> Pixels:
     """Read the labels of a mask file, and translate them by a table, (256,)."""
     name = place.format_name(path)
-
-    def note(what: str) -> None:
-        place.tally.add("mask", what, name)
-
     if path.suffix.lower() in LOSSY_SUFFIXES:
         place.lossy.add(name)
-    large, note_palette = find_large_label(place.class_map), partial(place.palettes.__setitem__, name)
-    return table[read_mask(path, place.colours, size, note=note, large=large, note_palette=note_palette)]
+    mask = read_mask(
+        path,
+        place.colours,
+        size,
+        note=lambda what: place.tally.add("mask", what, name),
+        large=find_large_label(place.class_map),
+        note_palette=partial(place.palettes.__setitem__, name),
+        note_colours=partial(place.colour_counts.__setitem__, name),
+    )
+    return table[mask]
 
 
 def find_manifest(place: DataSource) -> FormatLayout | None:
