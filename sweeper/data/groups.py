@@ -145,13 +145,12 @@ def format_groups(dataset: Dataset) -> str | None:
 
 def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], str | None]:
     """Return the groups found in folders or names, and in which; note possible groups as a warning."""
-    kinds: set[str] = set()
-    for by, chain_of in ((FOLDER, _get_folders), ("name", _get_ids)):
-        if by_stem := _divide_by_level(paths, chain_of):
-            if by == FOLDER and _may_be_kinds(groups := {*by_stem.values()}):
-                kinds = groups
-                continue
-            return by_stem, by
+    by_stem = _divide_by_level(paths, _get_folders)
+    kinds = {*by_stem.values()}
+    if not _may_be_kinds(kinds):
+        return by_stem, FOLDER
+    if by_stem := _divide_by_level(paths, _get_ids):
+        return by_stem, "name"
     two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
     names = kinds or two or {*_divide_by_level(paths, _split_words).values()}
     if names:

@@ -195,46 +195,49 @@ def _read_sample(
     """Return image, mask and faults of one sample."""
     sample, kind = pair
     image: ImagePixels | None = None
-    mask = None
+    mask: LabelMap | None = None
     faults = []
     try:
         sample_channels = channels if kind.channels in (1, 3) else kind.channels
         image = _stack_sources(sample, sample_channels, dtype)
     except UnreadableFileError as error:
         faults.append(f"{sample.name}: {error}")
+    size = None if image is None else (image.shape[0], image.shape[1])
     try:
-        mask = sample.mask(None if image is None else (image.shape[0], image.shape[1]))
+        mask = sample.mask(size)
+        if size is not None and mask is not None:
+            mask = _fit_label(place, sample, mask, size, kind.orientation)
     except UnreadableFileError as error:
         faults.append(f"{sample.mask_name}: {error}")
         if isinstance(error, ColourMaskError):
             place.colour_faults[sample.mask_name] = error
-    if image is not None and mask is not None:
-        mask, fault = _fit_label(place, sample, mask, (image.shape[0], image.shape[1]), kind.orientation)
-        faults += [fault] if fault else []
     return image, mask, faults
 
 
-def _fit_label(place: DataSource, sample: Sample, mask: LabelMap, size: Size, turn: int) -> tuple[LabelMap, str]:
-    """Return the mask for an upright image of this (height, width), turned if need be, and its fault, else "".
+def _fit_label(place: DataSource, sample: Sample, mask: LabelMap, size: Size, turn: int) -> LabelMap:
+    """Return the mask for an upright image of this (height, width), turned if need be.
 
     `turn` is the image's EXIF orientation.
+
+    Raises:
+        UnreadableFileError: the mask has another size.
     """
     height, width = size
     if turn > 4 and mask.shape == size[::-1] != size:
         place.tally.add("label", "drawn before its image's EXIF orientation, and turned by it", sample.mask_name)
-        return np.ascontiguousarray(turn_upright(mask, turn)), ""
+        return np.ascontiguousarray(turn_upright(mask, turn))
     if mask.shape != size:
         step = point_to_lines("export it again at that size, not resized smoothly", "masks-of-another-size")
-        rule = f"{sample.mask_name}: must have its image's size {width}×{height} (upright by EXIF)"
-        return mask, f"{rule}, found {mask.shape[1]}×{mask.shape[0]}; {step}"
+        rule = f"must have its image's size {width}×{height} (upright by EXIF)"
+        raise UnreadableFileError(f"{rule}, found {mask.shape[1]}×{mask.shape[0]}; {step}")
     may_be_turned = turn < 5 or width == height
     if turn <= 1 or (sample.is_sized and not may_be_turned):
-        return mask, ""
+        return mask
     if may_be_turned:
         place.open_turns[sample.stem] = turn
     unchecked = "with an EXIF orientation that sizes cannot check; labels are read as drawn on the upright image"
     place.tally.add("image", unchecked, sample.name)
-    return mask, ""
+    return mask
 
 
 def _stack_sources(sample: Sample, channels: int, dtype: Any) -> ImagePixels:

@@ -85,10 +85,8 @@ class PixelStore:
 
     def get_image(self, index: int) -> ImagePixels:
         """Return image `index` as a read-only view, (H, W, channels) of the store's dtype."""
-        start, stop = int(self._starts[index]), int(self._starts[index + 1])
-        self._check_whole(self._images)
-        flat = self._images[start * self.channels : stop * self.channels]
-        return flat.reshape(*self.sizes[index], self.channels)
+        image: ImagePixels = self._get_pixels(self._images, index, self.channels)
+        return image
 
     def get_view(self, index: int) -> Pixels:
         """Return image `index` for display, (H, W, 1 or 3) uint8.
@@ -108,18 +106,18 @@ class PixelStore:
 
     def get_mask(self, index: int) -> Any:
         """Return mask `index` as a read-only view, (H, W) of `mask_dtype`: class indices, or bits of classes."""
-        start, stop = int(self._starts[index]), int(self._starts[index + 1])
-        self._check_whole(self._masks)
-        return self._masks[start:stop].reshape(self.sizes[index])
+        return self._get_pixels(self._masks, index, 1)[:, :, 0]
 
-    def _check_whole(self, pixels: ImagePixels | LabelMap) -> None:
-        """Refuse a truncated file: reading past its end would kill the process (SIGBUS).
+    def _get_pixels(self, pixels: Any, index: int, channels: int) -> Any:
+        """Return a view of one image's pixels, (H, W, channels).
 
         Raises:
-            SweeperError: the file is truncated.
+            SweeperError: the file is truncated; reading past its end would kill the process (SIGBUS).
         """
-        if pixels.base._mmap.size() < pixels.nbytes:  # type: ignore[union-attr]
+        if pixels.base._mmap.size() < pixels.nbytes:
             raise SweeperError(f"the decoded images in {self.folder} were cut short; load the data set again")
+        start, stop = int(self._starts[index]), int(self._starts[index + 1])
+        return pixels[start * channels : stop * channels].reshape(*self.sizes[index], channels)
 
     def release_memory(self) -> None:
         """Release the memory of pages read so far; views stay valid, and their pages are read again on use.

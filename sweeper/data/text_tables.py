@@ -111,12 +111,12 @@ def _read_text(path: Path, limit: int) -> str:
         raise _explain_unreadable(error) from error
 
 
-def read_text(path: Path, problems: list[str], where: str = "", limit: int = MAX_TABLE) -> str | None:
-    """Return the text of a file of at most `limit` bytes; None, and a problem of `where` or its name, if unreadable."""
+def read_text(path: Path, problems: list[str], where: str, limit: int = MAX_TABLE) -> str | None:
+    """Return the text of a file of at most `limit` bytes; None, and a problem of `where`, if unreadable."""
     try:
         return _read_text(path, limit)
     except UnreadableFileError as error:
-        problems.append(f"{where or path.name}: {error}")
+        problems.append(f"{where}: {error}")
         return None
 
 
@@ -138,7 +138,7 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
 
     Return None on faults, which are appended to `problems`.
     """
-    text = read_text(path, problems)
+    text = read_text(path, problems, path.name)
     return None if text is None else check_name_list(path.name, text.rstrip().splitlines(), problems)
 
 

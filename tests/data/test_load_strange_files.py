@@ -164,11 +164,11 @@ def test_a_file_that_became_a_pipe_or_grew_after_it_was_listed_is_refused(tmp_pa
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(text_tables.MAX_TABLE + 1)
     faults: list[str] = []
-    assert read_text(tmp_path / "large.txt", faults) is None
+    assert read_text(tmp_path / "large.txt", faults, "large.txt") is None
     assert faults == ["large.txt: must be 32 MiB at most, found 32 MiB; divide it, or name the right file"]
     status = os.stat_result((0o100600, *[0] * 9))
     monkeypatch.setattr(text_tables.os, "fstat", lambda _: status)  # a size of 0, as files of /proc have
-    assert read_text(tmp_path / "large.txt", faults) is None and len(faults) == 2
+    assert read_text(tmp_path / "large.txt", faults, "large.txt") is None and len(faults) == 2
 
 
 def test_control_characters_in_names_are_escaped_in_all_messages(tmp_path):
