@@ -32,12 +32,14 @@ class _Scene(NamedTuple):
     image: npt.NDArray[np.float64]
     mask: Pixels
     scale: float
+    size: int
+    """Side of the image in pixels."""
 
 
 def draw_street(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     """Draw one image: road 1 (about 29 %), animal 2 (1.4 %), person 3 (0.3 %), sign 4 (0.05 %), ground 0."""
     size = canvas.size
-    scene = _Scene(rng, _draw_ground(rng, size), np.zeros((size, size), dtype=np.uint8), size / 128)
+    scene = _Scene(rng, _draw_ground(rng, size), np.zeros((size, size), dtype=np.uint8), size / 128, size)
     _draw_road(scene)
     _draw_distractors(scene)
     # Far things first, so that near ones hide them.
@@ -62,8 +64,7 @@ def _draw_ground(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]
 
 def _draw_road(scene: _Scene) -> None:
     """Draw a curved band across the image, worn at its edges, sometimes with a dashed line."""
-    rng, image, mask, scale = scene
-    size = len(mask)
+    rng, image, mask, scale, size = scene
     y, x = make_grid(size)
     if rng.random() < 0.5:
         y, x = x, y
@@ -83,8 +84,7 @@ def _draw_road(scene: _Scene) -> None:
 
 def _draw_distractors(scene: _Scene) -> None:
     """Draw rocks (like animals), bushes, bare posts and litter (like signs), and cloud shadows."""
-    rng, image, mask, scale = scene
-    size = len(mask)
+    rng, image, _, scale, size = scene
     dark = rng.uniform(0, 0.3)
     image *= 1 - dark * make_soft_edge(make_smooth_field(rng, size, size / 5) - rng.uniform(0.3, 1.2), 0.3)[:, :, None]
     for _ in range(rng.integers(1, 5)):
@@ -105,8 +105,7 @@ def _draw_distractors(scene: _Scene) -> None:
 
 def _draw_animal(scene: _Scene) -> None:
     """Draw a grazing or standing animal: trunk, neck, head, legs, in the colours of soil and rock."""
-    rng, _, mask, scale = scene
-    size = len(mask)
+    rng, _, _, scale, size = scene
     length = scale * rng.uniform(6.0, 10.5)
     y, x = _pick_place(scene)
     facing = rng.choice([-1, 1])
@@ -125,8 +124,7 @@ def _draw_animal(scene: _Scene) -> None:
 
 def _draw_person(scene: _Scene) -> None:
     """Draw a small upright figure: head, trunk, legs; a third of them in the colours of the ground."""
-    rng, _, mask, scale = scene
-    size = len(mask)
+    rng, _, _, scale, size = scene
     tall = scale * rng.uniform(11, 19)
     y, x = _pick_place(scene)
     is_bright = rng.random() < 0.65
@@ -145,8 +143,7 @@ def _draw_person(scene: _Scene) -> None:
 
 def _draw_sign(scene: _Scene) -> None:
     """Draw a coloured plate on a post; only the plate is labelled, the post belongs to the ground."""
-    rng, _, mask, scale = scene
-    size = len(mask)
+    rng, _, _, scale, size = scene
     radius = max(1.6, scale * rng.uniform(2.0, 3.4))
     y, x = _pick_place(scene)
     _draw_post(scene, (y, x), scale * rng.uniform(8, 14))
@@ -162,8 +159,7 @@ def _draw_sign(scene: _Scene) -> None:
 
 def _paint_shape(scene: _Scene, cover: Field, colour: npt.ArrayLike, texture: float, label: int) -> None:
     """Paint a shape, shade it from above, and label it; distractors get the label of the ground, even on the road."""
-    rng, image, mask, _ = scene
-    size = len(mask)
+    rng, image, mask, _, size = scene
     inside = cover >= 0.5
     fill = np.asarray(colour, dtype=np.float64) * (1 + texture * make_smooth_field(rng, size, 1.5)[:, :, None])
     rows = np.flatnonzero(inside.any(axis=1))
@@ -175,9 +171,8 @@ def _paint_shape(scene: _Scene, cover: Field, colour: npt.ArrayLike, texture: fl
 
 
 def _draw_post(scene: _Scene, top: tuple[float, float], length: float) -> None:
-    size = len(scene.mask)
     foot = (top[0] + length, top[1])
-    _paint_shape(scene, _draw_limb(size, top, foot, max(1.2, 1.2 * scene.scale)), [0.55, 0.55, 0.56], 0.0, GROUND)
+    _paint_shape(scene, _draw_limb(scene.size, top, foot, max(1.2, 1.2 * scene.scale)), [0.55, 0.55, 0.56], 0.0, GROUND)
 
 
 def _draw_limb(size: int, start: tuple[float, float], end: tuple[float, float], width: float) -> Field:
@@ -187,7 +182,7 @@ def _draw_limb(size: int, start: tuple[float, float], end: tuple[float, float], 
 
 
 def _pick_place(scene: _Scene) -> tuple[float, float]:
-    y, x = scene.rng.uniform(0.08, 0.92, 2) * len(scene.mask)
+    y, x = scene.rng.uniform(0.08, 0.92, 2) * scene.size
     return float(y), float(x)
 
 
