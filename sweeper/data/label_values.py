@@ -9,8 +9,6 @@ pixels of their images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -70,64 +68,49 @@ class Meaning(NamedTuple):
     """A warning if it is read; else why not: rule, value found, next step."""
 
 
-@dataclass(frozen=True)
 class MaskNumbers:
     """The numbers in the masks of a set."""
 
-    counts: Counts
-    """Pixels of each number in each mask, (n, 256)."""
-    files: Sequence[str]
-    """Names of the masks."""
-    lossy: Sequence[str] = ()
-    """Masks in a lossy format (JPEG)."""
-    is_known: bool = False
-    """Whether 255 is known to mean no label."""
-    is_named: bool = False
-    """Whether names or a class map say which numbers are classes."""
-    may_be_binary: bool = True
-    """Whether no more than two classes are declared."""
+    def __init__(
+        self,
+        counts: Counts,
+        files: Sequence[str],
+        lossy: Sequence[str] = (),
+        *,
+        is_known: bool = False,
+        is_named: bool = False,
+        may_be_binary: bool = True,
+    ) -> None:
+        """Gather what the hypotheses look at.
 
-    @cached_property
-    def total(self) -> Counts:
+        Args:
+            counts: pixels of each number in each mask, (n, 256).
+            files: names of the masks.
+            lossy: masks in a lossy format (JPEG).
+            is_known: whether 255 is known to mean no label.
+            is_named: whether names or a class map say which numbers are classes.
+            may_be_binary: whether no more than two classes are declared.
+        """
+        self.counts, self.files, self.lossy, self.is_known, self.is_named = counts, files, lossy, is_known, is_named
+        self.total: Counts = np.asarray(counts.sum(axis=0))
         """Pixels of each number, (256,)."""
-        return np.asarray(self.counts.sum(axis=0))
-
-    @cached_property
-    def used(self) -> npt.NDArray[np.intp]:
+        self.used = np.flatnonzero(self.total)
         """Numbers that occur, ascending."""
-        return np.flatnonzero(self.total)
-
-    @cached_property
-    def peaks(self) -> list[int]:
+        self.peaks = find_levels(self.total) if lossy or (self.used >= 128).sum() > 2 else []
         """Numbers around which pixels gather, if the masks may have been compressed or resized smoothly."""
-        return find_levels(self.total) if self.lossy or (self.used >= 128).sum() > 2 else []
+        is_smeared = bool(lossy) or len(self.used) >= 3 * len(self.peaks) > 3
+        self.may_be_halves = is_smeared and may_be_binary and not is_known
+        """Whether there may be two classes, and numbers between them, as after compression or smooth resizing."""
+        is_spread = len(self.used) <= MAX_LINES and bool((np.diff(self.used) >= _APART).all())
+        self.last = IGNORE - 1 + bool(self.total[IGNORE] if is_spread else is_smeared or self.total[IGNORE - 1])
+        """Highest number of a class: 255 if that is a level like the others, as where few are spaced (0, 128, 255)."""
+        self._are_few = is_spread or ((self.used <= self.last).sum() <= MAX_LINES and not is_smeared)
 
-    @cached_property
-    def is_smeared(self) -> bool:
-        """Whether numbers gather around a few, as after compression or smooth resizing."""
-        return bool(self.lossy) or len(self.used) >= 3 * len(self.peaks) > 3
-
-    @cached_property
-    def may_be_halves(self) -> bool:
-        """Whether there may be two classes, and numbers between them."""
-        return self.is_smeared and self.may_be_binary and not self.is_known
-
-    @cached_property
-    def is_spread(self) -> bool:
-        """Whether there are only a few numbers, spaced like grey levels (0, 128, 255)."""
-        return len(self.used) <= MAX_LINES and bool((np.diff(self.used) >= _APART).all())
-
-    @cached_property
-    def last(self) -> int:
-        """Highest number of a class: 255 if that is a level like the others."""
-        return IGNORE - 1 + bool(self.total[IGNORE] if self.is_spread else self.is_smeared or self.total[IGNORE - 1])
-
-    @cached_property
-    def levels(self) -> list[int]:
-        """Numbers that may be classes, ascending: the only ones, or those around which pixels gather."""
-        some = self.used[self.used <= self.last].tolist()
-        are_few = self.is_spread or (len(some) <= MAX_LINES and not self.is_smeared)
-        return some if are_few else find_levels(self.total * (np.arange(256) <= self.last))
+    def list_class_levels(self) -> list[int]:
+        """Return numbers that may be classes, ascending: the only ones, or those around which pixels gather."""
+        if self._are_few:
+            return [*map(int, self.used[self.used <= self.last])]
+        return find_levels(self.total * (np.arange(256) <= self.last))
 
     def find_holders(self, are_wanted: npt.NDArray[np.bool_]) -> str:
         """Return the first of the masks that are wanted, (n,), for messages."""
@@ -229,7 +212,7 @@ def _weigh_halves(numbers: MaskNumbers) -> Meaning:
 
 def _propose_two(numbers: MaskNumbers) -> tuple[float, str]:
     """Return a score, and the step that makes two classes of numbers that were resized smoothly, or are shares."""
-    levels, last = numbers.levels, numbers.last
+    levels, last = numbers.list_class_levels(), numbers.last
     if max(levels, default=0) < _BETWEEN.stop:
         return 0.0, ""
     first, *others = [(a + b) // 2 for a, b in pairwise(levels)] or [0]
@@ -243,7 +226,7 @@ def _propose_two(numbers: MaskNumbers) -> tuple[float, str]:
 
 def _propose_levels(numbers: MaskNumbers) -> tuple[float, str]:
     """Return a score, and the step that makes a class of each level."""
-    levels, last = numbers.levels, numbers.last
+    levels, last = numbers.list_class_levels(), numbers.last
     ends = [*((a + b) // 2 for a, b in pairwise(levels)), last]
     is_two = len(levels) == 2 and levels[0] < 128 and levels[1] >= _BETWEEN.stop
     if is_two or not 2 <= len(levels) <= MAX_LINES:
