@@ -122,9 +122,14 @@ def join_words(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def abbreviate(names: Sequence[str], most: int = 5) -> str:
+    """Return `a, b, c`, or `a, b, c and 4 more`: at most `most` of the names."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def abbreviate_names(names: Sequence[str], most: int = 3) -> str:
-    """Return `a, b, c and 4 more`: at most `most` of the names."""
-    return join_words(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+    """Return `a, b and c`, or `a, b, c and 4 more`: at most `most` of the names."""
+    return join_words(names) if len(names) <= most else abbreviate(names, most)
 
 
 def replace_minus(text: str) -> str:

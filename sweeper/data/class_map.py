@@ -25,11 +25,10 @@ import numpy.typing as npt
 from sweeper.core.errors import ClassMapError
 from sweeper.core.label_planes import MOST_CLASSES, LabelMap, choose_label_type, get_ignored_label
 from sweeper.core.records import IGNORE
-from sweeper.core.text import suggest_correction
+from sweeper.core.text import abbreviate, suggest_correction
 from sweeper.core.yaml_file import format_value as shown_value
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.class_words import is_background, is_ignored, list_unnamed_labels
-from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import normalise_text, read_table_rows
 
 ClassMap = Mapping[str, Sequence[str]]

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from sweeper.core.records import IGNORE
-from sweeper.data.label_values import Counts, abbreviate
+from sweeper.core.text import abbreviate
+from sweeper.data.label_values import Counts
 from sweeper.data.store import Pixels
 
 _SURE, _LIKELY = ("background", "bg", "unlabeled", "unlabelled"), ("void", "none", "other")

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from sweeper.core.records import IGNORE
+from sweeper.core.text import abbreviate
 from sweeper.data.colours import Colour, ColourMap, translate_colours
-from sweeper.data.label_values import OBJECTS_STEP, abbreviate
+from sweeper.data.label_values import OBJECTS_STEP
 from sweeper.data.open_image import (
     DEEP_GREY,
     IMAGE_FORMATS,

@@ -15,10 +15,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import Dataset, SplitName
-from sweeper.core.text import format_count
+from sweeper.core.text import abbreviate, format_count
 from sweeper.data.formats.base import DataSource, ReadResult, Sample
 from sweeper.data.formats.sides import IMAGE_WORDS
-from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import SPLITS, SplitAssignment, normalise_text, read_header, read_split_csv
 
 LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sweeper.core.label_parts import label_components
 from sweeper.core.records import IGNORE
+from sweeper.core.text import abbreviate
 from sweeper.data.store import Pixels, PixelStore
 from sweeper.data.text_tables import MAX_CLASSES
 
@@ -49,12 +50,6 @@ _EXPLAINED, _CHANCE = 0.4, 1e-4
 
 Counts = npt.NDArray[np.int64]
 AS_STORED = np.arange(256, dtype=np.uint8)
-
-
-def abbreviate(names: Sequence[str], limit: int = 5) -> str:
-    """Join the first few names, and add how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 class Meaning(NamedTuple):

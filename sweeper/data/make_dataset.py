@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from sweeper.core.records import Dataset, ImageInfo
 from sweeper.core.tasks import guess_task
-from sweeper.core.text import escape_for_display, format_count
+from sweeper.core.text import abbreviate, escape_for_display, format_count
 from sweeper.data.class_words import describe_absent_classes
-from sweeper.data.label_values import abbreviate
 from sweeper.data.store import StoreWriter, compute_content_digest, compute_pixel_hash, count_labels
 from sweeper.data.text_tables import SplitAssignment
 

@@ -7,8 +7,7 @@ from pathlib import PurePath
 
 from sweeper.core.errors import ScriptError
 from sweeper.core.records import Dataset, SplitName
-from sweeper.core.text import format_count
-from sweeper.data.label_values import abbreviate
+from sweeper.core.text import abbreviate, format_count
 from sweeper.data.make_dataset import list_parted_groups
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.core.text import suggest_correction, suggest_path
+from sweeper.core.text import abbreviate, suggest_correction, suggest_path
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, list_entries
 from sweeper.data.formats.other_tools import recognise_export
-from sweeper.data.label_values import abbreviate
 
 FORMATS: dict[str, AnnotationFormat] = {
     "folder": guesses.FOLDER,

@@ -18,10 +18,10 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from sweeper.core.label_planes import MOST_CLASSES
 from sweeper.core.records import IGNORE
+from sweeper.core.text import abbreviate
 from sweeper.data.class_map import KEEP
 from sweeper.data.class_words import find_background, is_background, is_ignored
 from sweeper.data.formats.base import DataSource, Size
-from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, normalise_text, open_file
 
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"

@@ -25,11 +25,10 @@ from sweeper.core.errors import DataError
 from sweeper.core.label_planes import LabelMap, pack_planes
 from sweeper.core.paths import get_file_kind
 from sweeper.core.records import IGNORE, Patterns, SplitName
-from sweeper.core.text import escape_for_display, format_count
+from sweeper.core.text import abbreviate, escape_for_display, format_count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import Colour, ColourMap
 from sweeper.data.decode import ColourMaskError
-from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, Source
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import Pixels

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
+from sweeper.core.text import abbreviate
 from sweeper.data.decode import ColourMaskError, count_planes, read_mask, read_planes
 from sweeper.data.formats.annotation_files import ClassNames, list_objects, number_words
 from sweeper.data.formats.base import DataSource, Size
 from sweeper.data.formats.file_patterns import WAY_OUT, Matches, PatternMatch, suggest_options
 from sweeper.data.formats.matching import list_own_words
-from sweeper.data.label_values import MaskNumbers, abbreviate, infer_meaning
+from sweeper.data.label_values import MaskNumbers, infer_meaning
 from sweeper.data.open_image import LOSSY_SUFFIXES
 from sweeper.data.store import Pixels, count_labels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictInt, StrictStr, StringConstraints
 
 from sweeper.core.records import SplitName
+from sweeper.core.text import abbreviate
 from sweeper.data.formats.annotation_files import (
     ClassName,
     Number,
@@ -32,7 +33,6 @@ from sweeper.data.formats.annotation_files import (
 )
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_split
 from sweeper.data.formats.shapes import ImageShapes, Shape, draw_areas, make_shapes_result, note_boxes
-from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import (
     ALL_IMAGES,
     SplitAssignment,

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sweeper.core.text import abbreviate
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.class_masks import note_tasks
 from sweeper.data.formats.file_patterns import PatternMatch, describe_sides, suggest_options
 from sweeper.data.formats.other_tools import find_broken_link
 from sweeper.data.formats.patterns import choose_split_rule, leave_out_made, note_naming, pair_by_names, pair_files
 from sweeper.data.formats.sides import MARGIN, MASK_FOLDERS, READ, Files, Sides, infer_sides, list_pictures
-from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_FORMATS, MASK_SUFFIXES, open_image, read_tiff
 from sweeper.data.text_tables import UnreadableFileError
 

@@ -15,11 +15,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from sweeper.core.records import IGNORE, SplitName
+from sweeper.core.text import abbreviate
 from sweeper.data.formats.annotation_files import explain_fault
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Sample, drop_repeated
 from sweeper.data.formats.file_patterns import STEM, PatternMatch, list_pattern_files
 from sweeper.data.formats.patterns import pair_stems
-from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import UnreadableFileError, check_numbered_names, load_json

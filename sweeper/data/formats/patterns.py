@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import Patterns, SplitName
+from sweeper.core.text import abbreviate
 from sweeper.data.class_map import find_large_label
 from sweeper.data.decode import read_mask
 from sweeper.data.formats.annotation_files import find_image
@@ -40,7 +41,7 @@ from sweeper.data.formats.file_patterns import (
     list_pattern_files,
 )
 from sweeper.data.formats.matching import READINGS, TokenTable, list_own_words, match_masks
-from sweeper.data.label_values import AS_STORED, abbreviate
+from sweeper.data.label_values import AS_STORED
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SPLITS, SplitAssignment, parse_assignment, read_header, read_table_rows

@@ -21,9 +21,9 @@ from pycocotools import mask as coco
 
 from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
+from sweeper.core.text import abbreviate
 from sweeper.data.formats.annotation_files import ClassNames, note_unused
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size, drop_repeated, make_unique_stems
-from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import Source
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SplitAssignment, UnreadableFileError

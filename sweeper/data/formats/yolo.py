@@ -18,12 +18,11 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator
 
 from sweeper.core.records import SplitName
-from sweeper.core.text import format_count
+from sweeper.core.text import abbreviate, format_count
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.data.formats.annotation_files import explain_fault, find_image, number_words
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.shapes import ImageShapes, Shape, draw_outlines, make_shapes_result, note_boxes
-from sweeper.data.label_values import abbreviate
 from sweeper.data.open_image import IMAGE_SUFFIXES
 from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, check_numbered_names, read_beginning, read_text
 

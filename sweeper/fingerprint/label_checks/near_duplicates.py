@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sweeper.core.records import Dataset
-from sweeper.data.label_values import abbreviate
+from sweeper.core.text import abbreviate
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, Thumbnail
 

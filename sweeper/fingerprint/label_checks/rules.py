@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from sweeper.core.records import Dataset
 from sweeper.core.tasks import RULES
-from sweeper.core.text import format_count, format_significant, replace_minus
-from sweeper.data.label_values import abbreviate
+from sweeper.core.text import abbreviate, format_count, format_significant, replace_minus
 from sweeper.fingerprint.label_checks.edges import MISFIT_AGREEMENT, is_better_fit
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures
