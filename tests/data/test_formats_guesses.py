@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -359,6 +362,20 @@ def test_a_gif_mask_is_read_by_grey_values_and_not_by_palette_order(tmp_path):
     flipped.putpalette([0, 0, 0, 200, 0, 0])
     flipped.save(root / "masks" / "c.gif")
     assert "masks/c.gif: masks must hold one number per pixel, found a colour image ((200, 0, 0)" in find_problem(root)
+
+
+def test_of_hypotheses_that_are_equally_good_each_process_takes_the_same():
+    """Sets of texts have another order in each process."""
+    pairs = [(f"{at}_Images/pa_0{n}_19_00.jpg", f"{at}_gt/a_0{n}_19_labelTrainIds.npy") for n, at in enumerate("xxy")]
+    paths = (*(path for pair in pairs for path in pair), "docs/figure.png", "y_semantic/a_00_19-label.png")
+    code = f"from sweeper.data.formats.sides import infer_sides; print(sorted(infer_sides({paths})[0].masks))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True
+        ).stdout
+        for seed in "01"
+    }
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,8 @@ def _list_by_edits(tokens: Mapping[str, Tokens]) -> Iterator[tuple[Files, Files]
 
     for edit in _list_edits(tokens):
         image_sides, mask_sides = (
-            {find(some) for some in (side, *(frozenset([token]) for token in side)) if _has_word(some)} for side in edit
+            dict.fromkeys(find(some) for some in (side, *(frozenset([one]) for one in sorted(side))) if _has_word(some))
+            for side in edit
         )
         yield from ((images, frozenset[str]()) for images in image_sides)
         yield from ((frozenset[str](), masks) for masks in mask_sides)
