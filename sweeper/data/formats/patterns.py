@@ -55,14 +55,14 @@ def make_pattern_layout(place: DataSource, given: Patterns) -> FormatLayout:
     return FormatLayout(f"--images {given.images} --masks {given.masks}", partial(_read_patterns, place, given))
 
 
-def _list_whole_folder(place: DataSource, text: str, rest: str) -> str:
+def _complete_pattern(place: DataSource, text: str, rest: str) -> str:
     """Return a pattern, with that of all files below it if it is a folder."""
     return text + rest * (not has_wildcards(text) and (place.root / text).is_dir())
 
 
 def _read_patterns(place: DataSource, given: Patterns) -> ReadResult:
     """List and pair the files that match the user's patterns, without opening any."""
-    masks = _list_whole_folder(place, given.masks, f"/**/{STEM}.*")
+    masks = _complete_pattern(place, given.masks, f"/**/{STEM}.*")
     samples = _list_samples(place, given, masks)
     return ReadResult(samples, place.names, place=f"--masks {masks}")
 
@@ -79,7 +79,7 @@ def _list_samples(place: DataSource, given: Patterns, masks: str) -> list[Sample
             f"folders as --images, got {masks}; for example 'labels/{STEM}_mask.png'"
         )
         return []
-    images = _list_whole_folder(place, given.images, "/**/*")
+    images = _complete_pattern(place, given.images, "/**/*")
     files = _list_image_files(place, images)
     labels = list_pattern_files(place, masks, MASK_SUFFIXES) or list_pattern_files(place, masks)
     if not files or note_tasks(place, labels):

@@ -157,13 +157,11 @@ def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
 
 def _find_label_file(place: DataSource, image: Path) -> Path | None:
     """Return the text file of an image: in labels/ if the image is in images/, else next to it."""
-    parts = [*image.relative_to(place.root).parts]
-    for i in range(len(parts) - 1, -1, -1):
-        if parts[i].lower() == "images":
-            candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-            if (file := place.find_file(candidate)) is not None:
-                return file
-    return place.find_file(image.with_suffix(".txt"))
+    parts = image.relative_to(place.root).parts
+    inside = [depth for depth, part in enumerate(parts) if part.lower() == "images"]
+    beside = (place.root.joinpath(*parts[:depth], "labels", *parts[depth + 1 :]) for depth in reversed(inside))
+    found = (place.find_file(path.with_suffix(".txt")) for path in (*beside, image))
+    return next((file for file in found if file is not None), None)
 
 
 def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[Shape]:
