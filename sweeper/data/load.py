@@ -219,10 +219,6 @@ def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _get_note_path(cache: Path, key: str) -> Path:
-    return cache / NOTES / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
-
-
 def load_or_make(
     cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Callable[[str], None]
 ) -> Dataset:
@@ -242,7 +238,8 @@ def load_or_make(
     """
     remove_left(cache, ".writing-*")
     remove_left(cache / NOTES)
-    remembered = _load_remembered(cache, key, state, log)
+    note = cache / NOTES / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
+    remembered = _load_remembered(cache, note, state, log)
     if remembered is not None:
         for folder in Path(remembered.store).glob("*/"):
             remove_left(folder)
@@ -251,7 +248,7 @@ def load_or_make(
         return remembered
     try:
         made = make()
-        _store_note(cache, key, state, made)
+        _store_note(note, state, made)
     except OSError as error:
         raise UsageError(
             f"decoded images must be written below {cache}, and that failed: {error}; make room, or start in "
@@ -260,17 +257,17 @@ def load_or_make(
     return made
 
 
-def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
-    """Return the data set noted for this state of the source, if note and store are intact; else None.
+def _load_remembered(cache: Path, path: Path, state: str, log: Callable[[str], None]) -> Dataset | None:
+    """Return the data set noted at `path` for this state of the source, if note and store are intact; else None.
 
     `log` receives a line if something is damaged.
     """
     try:
-        note = json.loads(_get_note_path(cache, key).read_text(encoding="utf-8"))
+        note = json.loads(path.read_text(encoding="utf-8"))
         if note["state"] != state:
             return None
         if note["crc32"] != _compute_checksum(note["dataset"]):
-            log(f"cache entry {_get_note_path(cache, key)} is corrupt; reading the data set again")
+            log(f"cache entry {path} is corrupt; reading the data set again")
             return None
         dataset = Dataset.model_validate(note["dataset"], extra="ignore")
     except (OSError, ValueError, KeyError, TypeError):
@@ -282,9 +279,8 @@ def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], Non
     return dataset.model_copy(update={"store": str(store)})
 
 
-def _store_note(cache: Path, key: str, state: str, dataset: Dataset) -> None:
+def _store_note(path: Path, state: str, dataset: Dataset) -> None:
     """Store a note with the data set made from this state of its source."""
-    path = _get_note_path(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     document = dataset.model_dump(mode="json")
     with replace_atomically(path) as part:
