@@ -18,10 +18,10 @@ from sweeper.core.records import OperatingPoint, Task, TrainedOn
 from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import escape_for_display, format_count, format_study_command
 from sweeper.core.training_files import get_weights_dir
-from sweeper.data.image_files import ImageFile, find_images, read_for
 from sweeper.data.open_image import silence_pillow
 from sweeper.data.text_tables import UnreadableFileError
 from sweeper.data.variants import enlarge_mask
+from sweeper.deployment.image_files import ImageFile, find_images, read_for
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer
 from sweeper.system.machine import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.errors import UsageError
-from sweeper.data.image_files import find_images, read_for
 from sweeper.data.text_tables import UnreadableFileError
+from sweeper.deployment.image_files import find_images, read_for
 from tests.support.folders import image
 
 

@@ -20,8 +20,8 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, TrialResult
 from sweeper.core.training_files import get_weights_dir
 from sweeper.data import load_dataset, open_store
-from sweeper.data.image_files import find_images
 from sweeper.data.variants import enlarge_mask, resize_dataset
+from sweeper.deployment.image_files import find_images
 from sweeper.deployment.predict import load_from_file, predict_images
 from sweeper.training import evaluation, hardware
 from sweeper.training.hardware import probe_device

@@ -9,8 +9,8 @@ import pytest
 
 from sweeper.core.errors import DataError
 from sweeper.data import load_dataset
-from sweeper.data.image_files import find_images, read_for
 from sweeper.data.text_tables import UnreadableFileError
+from sweeper.deployment.image_files import find_images, read_for
 from tests.support.folders import folder, image, mask
 
 LATIN = os.fsdecode(b"caf\xe9")
