@@ -107,7 +107,7 @@ def print_real_answers(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             words = [sys.executable, str(script), f"seeds+{100 * (number + 1)}", *arguments.faults.split()]
             command = ["--command", shlex.join(words), "--losses", arguments.losses, "--rates", "none", "--json"]
-            command += ["--seeds", str(arguments.seeds)]
+            command += ["--seeds", f"{DECIDING_SEEDS}..{arguments.seeds}"]
             run = subprocess.run(
                 [sys.executable, "-m", "sweeper", "confirm", *command], cwd=folder, capture_output=True, text=True,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, check=False,

@@ -119,7 +119,7 @@ def confirm(
     command: str | None = None,
     losses: str | None = None,
     present: str | None = None,
-    seeds: int | None = None,
+    seeds: tuple[int, int] | int | str | None = None,
     rates: tuple[float, ...] | str | None = None,
     rate_share: float | str | None = None,
     folds: int | None = None,
@@ -142,7 +142,7 @@ def confirm(
         losses: Losses to compare instead of a study's finalists: dice_ce,tversky:fn_weight=0.7, your own
             MODULE:FUNCTION.
         present: Loss that you use now, which the others must beat.
-        seeds: Maximum number of seeds of each loss; fewer if these settle the answer.
+        seeds: Number of fresh seeds of each loss; more than MIN while the answer is open.
         rates: Factors of the script's learning rate that each loss tries first, or none.
         rate_share: Share of the script's length for trying these factors.
         folds: Train each seed once for each fold (t.fold).

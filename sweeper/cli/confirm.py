@@ -23,7 +23,7 @@ from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
-from sweeper.workflow.settings import FEWEST_SEEDS, ConfirmOptions, make_options, make_settings
+from sweeper.workflow.settings import ConfirmOptions, make_options, make_settings
 
 if TYPE_CHECKING:
     from sweeper.core.document import Document
@@ -74,7 +74,7 @@ def list_study_options(source: str | None, options: ConfirmOptions) -> dict[str,
         return None
     given = {NAMES_IN_RUN.get(name, name): getattr(options, name) for name in options.model_fields_set}
     if options.seeds is not None:
-        given["seeds"] = f"{FEWEST_SEEDS}..{options.seeds}"
+        given["seeds"] = "{}..{}".format(*options.seeds)
     return {**given, "data": source}
 
 
@@ -252,8 +252,8 @@ def _resume_plan(folder: Path, study: str | None, options: ConfirmOptions) -> Co
     if study is not None or options.losses is not None:
         wanted["losses"] = comparison_plan.fill_losses(_list_losses(study, options)[0], plan.task)
     problems = comparison_plan.list_plan_changes(plan, wanted)
-    if seeds < plan.seeds:
-        problems.append(f"seeds were {plan.seeds}, and can only become more")
+    if seeds[1] < plan.seeds[1]:
+        problems.append(f"seeds were {plan.seeds[1]}, and can only become more")
     changed = [loss.code.name for loss in plan.own if locate_code(loss.code, "--losses").digest != loss.code.digest]
     changed += filter(None, [name_changed_sources(plan.sources, plan.command)])
     if changed:
@@ -263,7 +263,7 @@ def _resume_plan(folder: Path, study: str | None, options: ConfirmOptions) -> Co
             "the comparison cannot be resumed like this; restore it, or begin another with another --study:\n"
             + "\n".join(f"  - {text}" for text in problems)
         )
-    update = {"seeds": seeds, "extended": plan.extended or seeds > plan.seeds}
+    update = {"seeds": seeds, "extended": plan.extended or seeds[1] > plan.seeds[1]}
     return plan.model_copy(update=update if margin is None else {**update, "margin": margin})
 
 

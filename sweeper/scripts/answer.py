@@ -67,7 +67,11 @@ class Confirmation:
         return AnswerDocument(**{**dict(document), **update})
 
     def _add_command(self, step: NextStep) -> NextStep:
-        more = f"{self.resume_command} --seeds {step.values['seeds']}" if step.code == "SEEDS" else ""
+        more = (
+            f"{self.resume_command} --seeds {self.plan.seeds[0]}..{step.values['seeds']}"
+            if step.code == "SEEDS"
+            else ""
+        )
         return step.model_copy(update={"command": more})
 
 

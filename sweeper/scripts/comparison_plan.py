@@ -27,8 +27,8 @@ from sweeper.scripts.trainings import ScriptLoss
 from sweeper.space import fill_parameters
 from sweeper.system.whole_files import replace_atomically
 
-SEEDS, RATES, RATE_SHARE = 5, (1 / 3, 1.0, 3.0), 0.25
-"""Defaults of a comparison: most seeds; factors on the script's learning rate, and the share of its
+SEEDS, RATES, RATE_SHARE = (DECIDING_SEEDS, 5), (1 / 3, 1.0, 3.0), 0.25
+"""Defaults of a comparison: fewest and most seeds; factors on the script's learning rate, and the share of its
 length at which they are tried."""
 USUAL_SPREAD = 0.01
 """Standard deviation of a score between trainings of one method that the forecast assumes."""
@@ -48,8 +48,8 @@ class ConfirmationPlan(Record):
     """Name of the loss that the others are compared with."""
     own: tuple[UserLoss, ...] = ()
     """The user's losses among them."""
-    seeds: int = SEEDS
-    """Most seeds of the confirmation."""
+    seeds: tuple[int, int] = SEEDS
+    """Fewest and most seeds of the confirmation."""
     rates: tuple[float, ...] = RATES
     """Factors on the script's learning rate that are tried for each loss; (1,) = no tuning."""
     rate_share: float = RATE_SHARE
@@ -62,7 +62,7 @@ class ConfirmationPlan(Record):
     margin: float | None = None
     """Difference that does not matter, in the score's unit; None = 0.01, where scores lie within 0 to 1."""
     extended: bool = False
-    """Whether `seeds` was raised after the start."""
+    """Whether the most seeds were raised after the start."""
     created: str = ""
     """Time of the start, which distinguishes the MLflow runs of two comparisons with one name."""
 
@@ -91,7 +91,7 @@ class ConfirmationPlan(Record):
     @property
     def analyses(self) -> tuple[InterimAnalysis, ...]:
         """The planned interim analyses."""
-        return plan_analyses(DECIDING_SEEDS, self.seeds)
+        return plan_analyses(*self.seeds)
 
     def count_trainings(self, seeds: int) -> float:
         """Return how many whole trainings all losses take on some number of seeds."""

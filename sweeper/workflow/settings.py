@@ -57,12 +57,12 @@ _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
 def parse_seed_range(text: object) -> tuple[int, int]:
-    """Parse a range of seeds: `3..8` → (3, 8); a single number is both ends.
+    """Parse a range of seeds: `3..8`, or (3, 8), → (3, 8); a single number is both ends.
 
     Raises:
         ValueError: unless 1 ≤ MIN ≤ MAX ≤ 100.
     """
-    match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:\.\.\s*([0-9]{1,9})\s*)?", str(text))
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:\.\.\s*([0-9]{1,9})\s*)?", str(text).strip("()").replace(",", ".."))
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most <= MOST_SEEDS:
         raise ValueError(
@@ -340,6 +340,12 @@ class Settings(Record):
         return format_places(self.tracking_uri, self.out)
 
 
+SeedRange = Annotated[
+    tuple[Annotated[int, Field(ge=FEWEST_SEEDS)], int],
+    BeforeValidator(parse_seed_range, json_schema_input_type=int | str),
+]
+
+
 class ConfirmOptions(Record):
     """Options of a comparison of losses."""
 
@@ -351,8 +357,8 @@ class ConfirmOptions(Record):
     """Losses to compare instead of a study's finalists: dice_ce,tversky:fn_weight=0.7, your own MODULE:FUNCTION."""
     present: str | None = _make_setting("", default="the study's, or cross_entropy", metavar="LOSS", min_length=1)
     """Loss that you use now, which the others must beat."""
-    seeds: int | None = _make_setting("", default="5", metavar="N", ge=FEWEST_SEEDS, le=MOST_SEEDS)
-    """Maximum number of seeds of each loss; fewer if these settle the answer."""
+    seeds: SeedRange | None = _make_setting("", default="3..5", metavar="MIN..MAX|N")
+    """Number of fresh seeds of each loss; more than MIN while the answer is open."""
     rates: Annotated[tuple[float, ...], BeforeValidator(_parse_rates, json_schema_input_type=str)] | None = (
         _make_setting("", default="1/3,1,3", metavar="FACTORS")
     )

@@ -24,7 +24,6 @@ from sweeper.core.text import capitalise, format_confirm_command, format_study_c
 from sweeper.data.folds import get_split
 from sweeper.data.split_warnings import list_missing_classes
 from sweeper.evidence.answer import make_remark
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.fingerprint.ledger import compute_features, make_weight_parameters, rank_losses, read_ledger
 from sweeper.scripts.comparison_plan import SEEDS, count_trainings
 from sweeper.space import find_range_edge
@@ -180,7 +179,7 @@ def _list_uses(sweep: SweepRecord, answer: Answer) -> Iterator[NextStep]:
         yield make_step("EXPORT_LOSS", export)
         return
     losses = len({answer.use.loss, answer.present})
-    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (DECIDING_SEEDS, SEEDS))
+    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in SEEDS)
     yield make_step("TRAIN", train)
     yield make_step("PREDICT", f"{predict} new_images/ --out answers")
     yield make_step("EXPORT", export)

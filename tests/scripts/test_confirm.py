@@ -169,7 +169,7 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
         notes=(),
     )
     fields = {
-        "name": "own", "command": "train", "losses": parse_losses(losses), "seeds": 5, "rates": (1.0,),
+        "name": "own", "command": "train", "losses": parse_losses(losses), "seeds": (3, 5), "rates": (1.0,),
         "rate_share": 0.25, "folds": None, "metric": "miou", "sources": {}, "commit": None, "probe": probe, **changes,
     }  # fmt: skip
     plan = ConfirmationPlan(**fields)
@@ -179,7 +179,7 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
 @pytest.mark.parametrize("kind", ["logits", "counts", "score", "number"])
 @pytest.mark.parametrize("pairing", ["exact", "none"])
 def test_a_planted_gain_is_found_from_every_kind_of_scores(compare: Compare, kind: str, pairing: str) -> None:
-    confirmation = compare(make_script(kind=kind, pairing=pairing, noise=0.003), seeds=8)
+    confirmation = compare(make_script(kind=kind, pairing=pairing, noise=0.003), seeds=(3, 8))
     answer = confirmation.answer
     assert (answer.outcome, answer.use.loss, answer.present, answer.next) == ("change", "dice", "cross_entropy", ())
     gap = answer.differences[0]
@@ -191,7 +191,7 @@ def test_a_planted_gain_is_found_from_every_kind_of_scores(compare: Compare, kin
 
 def test_a_gain_counts_against_the_present_loss(compare: Compare) -> None:
     script = make_script(gaps={"dice": 0.08, "tversky": 0.08}, noise=0.003)
-    answer = compare(script, "dice,cross_entropy,tversky", seeds=8, present="tversky").answer
+    answer = compare(script, "dice,cross_entropy,tversky", seeds=(3, 8), present="tversky").answer
     assert (answer.outcome, answer.use.loss, answer.present) == ("keep", "tversky", "tversky")
 
 
@@ -224,7 +224,7 @@ def test_an_open_comparison_names_the_command_that_would_settle_it(compare: Comp
     assert (answer.outcome, answer.sure) == ("keep", "open") and {row.seeds for row in answer.losses} == {5}
     assert "Keep `cross_entropy` for now: another loss may gain up to 0.0" in format_head(answer)
     (step,) = answer.next
-    assert (step.code, step.command) == ("SEEDS", f"{RESUME_COMMAND} --seeds 21")
+    assert (step.code, step.command) == ("SEEDS", f"{RESUME_COMMAND} --seeds 3..21")
 
 
 def test_worse_losses_get_no_more_seeds(compare: Compare) -> None:
@@ -540,7 +540,7 @@ def test_a_resume_keeps_the_margin_unless_another_is_given(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     write_plan(tmp_path, make_plan(Script(), "dice", margin=0.2))
     assert _resume_plan(tmp_path, None, ConfirmOptions()).margin == 0.2
-    assert _resume_plan(tmp_path, None, ConfirmOptions(margin=0.1, seeds=8)).margin == 0.1
+    assert _resume_plan(tmp_path, None, ConfirmOptions(margin=0.1, seeds="3..8")).margin == 0.1
 
 
 def test_a_missing_margin_is_refused_after_the_first_short_training(compare: Compare) -> None:

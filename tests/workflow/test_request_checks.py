@@ -60,7 +60,7 @@ def test_losses_are_named_for_sweepers_own_training_without_a_script(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = "synthetic:cracks?images=15&size=64&foreground=0.05"
-    words = ["--losses", "dice_ce,tversky:fn_weight=0.6", "--seeds", "4", "--dry-run", "--json"]
+    words = ["--losses", "dice_ce,tversky:fn_weight=0.6", "--seeds", "3..4", "--dry-run", "--json"]
     monkeypatch.setattr(sys, "argv", ["sweeper", "confirm", data, *words])
     with pytest.raises(SystemExit):
         main()

@@ -11,9 +11,10 @@ from sweeper.workflow.settings import Settings, parse_duration, parse_seed_range
 
 
 @pytest.mark.parametrize(
-    ("text", "ends"), [("3..8", (3, 8)), ("5", (5, 5)), (2, (2, 2)), (" 3 .. 8 ", (3, 8)), ("100", (100, 100))]
+    ("text", "ends"),
+    [("3..8", (3, 8)), ("5", (5, 5)), (2, (2, 2)), (" 3 .. 8 ", (3, 8)), ((3, 8), (3, 8)), ("100", (100, 100))],
 )
-def test_seeds_are_a_range_or_one_number(text: str | int, ends: tuple[int, int]) -> None:
+def test_seeds_are_a_range_or_one_number(text: object, ends: tuple[int, int]) -> None:
     assert parse_seed_range(text) == ends
 
 

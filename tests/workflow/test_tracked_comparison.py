@@ -100,12 +100,12 @@ def test_each_training_is_a_run_below_that_of_the_comparison(track: Track, tmp_p
 
 def test_a_repetition_writes_nothing_twice_and_more_seeds_are_added(track: Track, tmp_path: Path) -> None:
     script = make_script(gaps={}, noise=0.05)
-    plan = plan_comparison(script, rates=(1.0,), seeds=3)
+    plan = plan_comparison(script, rates=(1.0,), seeds=(3, 3))
     track(script, plan)
     before = {run.info.run_id for run in read_runs(tmp_path)[1]}
     track(script, plan)
     assert {run.info.run_id for run in read_runs(tmp_path)[1]} == before and len(before) == 6
-    track(script, plan.model_copy(update={"seeds": 4, "extended": True}))
+    track(script, plan.model_copy(update={"seeds": (3, 4), "extended": True}))
     runs = read_runs(tmp_path)[1]
     assert before < {run.info.run_id for run in runs} and len(runs) == 8
 
