@@ -13,7 +13,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, product, takewhile
+from itertools import chain, product
 from os.path import commonprefix
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -222,19 +222,15 @@ def _list_levels(paths: Collection[str]) -> list[list[str]]:
 
 def list_patterns(paths: Collection[str]) -> Iterator[str]:
     """Yield patterns that match these files, and perhaps others, from short to long."""
-    levels = _list_levels(paths)
     depths = {path.count("/") for path in paths}
-    folders = "".join(f"{make_alternatives(names)}/" for names in levels) + "**/" * (len(depths) > 1)
-    same = [names[0] for names in takewhile(lambda names: len(names) == 1, levels)]
-    above = "".join(f"{escape_pattern(name)}/" for name in same)
-    wide = above + "**/" * (len(depths) > 1 or len(same) < len(levels))
+    levels = [*map(make_alternatives, _list_levels(paths)), *["**"] * (len(depths) > 1)]
+    folders = "".join(f"{level}/" for level in levels)
     stems, suffixes = ({*parts} for parts in zip(*((p.stem, p.suffix) for p in map(PurePosixPath, paths)), strict=True))
     begin, end = (commonprefix([stem[::step] for stem in stems]) for step in (1, -1))  # noqa: RUF071 (characters)
     begin, end, length = re.sub(r"\w$|\d+$", "", begin), end[::-1], min(map(len, stems))
     ends = dict.fromkeys(("*", "?" * length, f"*{escape_pattern(end)}", f"{escape_pattern(begin)}*"))
     kinds = [".*", *map(escape_pattern, sorted(suffixes))]
-    for at in dict.fromkeys((wide, folders)):
-        yield from (f"{at}{name}{kind}" for name in ends for kind in kinds)
+    yield from (f"{folders}{name}{kind}" for name in ends for kind in kinds)
 
 
 def suggest_options(place: DataSource, wanted: Pairs) -> str:
