@@ -98,16 +98,6 @@ def test_losses_can_be_compared_in_the_first_script_of_the_page(
 
 
 @pytest.mark.slow
-def test_data_that_are_drawn_with_the_seed_are_refused_by_the_probe(sweeper: Sweeper, tmp_path: Path) -> None:
-    text, fixed = get_first_script(), ".manual_seed(0)"
-    assert fixed in text
-    changed = text.replace(fixed, '.manual_seed(trial(classes=["background", "crack"]).seed)')
-    (tmp_path / "train.py").write_text(changed, "utf-8")
-    status, _, error = sweeper("probe", "--command", python("train.py"))
-    assert status == 2 and "labels of an image must be the same in each training, and 'image 12' of val has" in error
-
-
-@pytest.mark.slow
 def test_two_processes_of_a_script_count_as_one_training(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     start = train_once(python(*launcher, SUPPORT / "ddp_training.py"), tmp_path / "one", classes=3)

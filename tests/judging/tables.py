@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +11,9 @@ import pandas as pd
 import pytest
 
 import sweeper
-from sweeper.core.records import Scale
 from sweeper.evidence.document import AnswerDocument
-from sweeper.evidence.intervals import ImageTable
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
-from sweeper.judging.score_table import ScoreTable
-from sweeper.judging.table_evidence import MethodContest, compute_table_evidence
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,27 +43,6 @@ def draw_scores(
 
 def judge_columns(columns: dict[str, list[Any]], **options: Any) -> Judgement:
     return judge_scores(ScoreRows(columns, "a table"), ScoreRequest(**options))
-
-
-def compare_scores(scores: Floats, **options: Any) -> MethodContest:
-    """Compare methods m0, m1, … by (methods, runs, images) scores as `judge_columns` does, without reading a table."""
-    methods, runs, images = scores.shape
-    flat, request = scores.reshape(methods * runs, images), ScoreRequest(**options)
-    names, margin = [f"m{number}" for number in range(methods)], request.margin or 0.01
-    table = ScoreTable(
-        source="",
-        methods=tuple(names),
-        runs=(tuple(map(str, range(runs))),) * methods,
-        rows=tuple(tuple(range(runs * number, runs * (number + 1))) for number in range(methods)),
-        scores=ImageTable(flat.mean(axis=1), flat - flat.mean(axis=1, keepdims=True)),
-        scale=Scale(score="score", digits=3, hundredth=margin),
-        margin=margin,
-        margin_given=True,
-        higher_is_better=True,
-        bound=math.inf,
-        images=images,
-    )
-    return compute_table_evidence(table, request, "both")
 
 
 def list_notes(answer: AnswerDocument) -> list[str]:
