@@ -109,16 +109,10 @@ def divide_for_fold(dataset: Dataset, *, folds: int, number: int, test_seed: int
     check_folds(dataset, folds)
     units, strata, rng = make_units(dataset), make_strata(dataset), make_keyed_rng(test_seed, 2)
     left, test = units, units
-    for earlier_fold in range(number + 1):
-        remaining = folds - earlier_fold
+    for remaining in range(folds, folds - number - 1, -1):
+        wanted, leave = count_images(left) / remaining, max(remaining - 1, 4 - folds)
         # The last fold takes the remaining images.
-        test = (
-            left
-            if remaining == 1
-            else take_units(
-                left, count_images(left) / remaining, strata, rng, least=True, leave=max(remaining - 1, 4 - folds)
-            )
-        )
+        test = left if remaining == 1 else take_units(left, wanted, strata, rng, least=True, leave=leave)
         left = exclude_units(left, test)
     others = len(units) - len(test)
     if others < 2:

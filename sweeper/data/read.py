@@ -57,7 +57,7 @@ def read_dataset(
     samples = reading.samples
     _check_samples(place, reading)
     sides, grouped_by = assign_images(place, reading)
-    kinds = _read_kinds(samples)
+    kinds = [*map_in_order(_read_kind, samples)]
     channels, dtype = _choose_form(samples, kinds, place)
     pixels = sum(kind.height * kind.width for kind in kinds)
     mask_dtype = choose_label_type(len(place.planes))
@@ -119,18 +119,14 @@ def _report_too_few(place: DataSource, reading: ReadResult, sound: int) -> None:
         place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
 
 
-def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind]:
-    """Read the header of each sample, with its channels added up; of height 0 if one is unreadable."""
-
-    def kind(sample: Sample) -> ImageKind:
-        try:
-            kinds = [read_image_kind(source) for source in sample.sources]
-        except UnreadableFileError:  # reported when it is decoded
-            return ImageKind(0, 0, 3, 8)
-        bits = min(each.bits for each in kinds)
-        return kinds[0]._replace(channels=sum(each.channels for each in kinds), bits=bits)
-
-    return list(map_in_order(kind, samples))
+def _read_kind(sample: Sample) -> ImageKind:
+    """Read the headers of a sample, with their channels added up; of height 0 if one is unreadable."""
+    try:
+        kinds = [read_image_kind(source) for source in sample.sources]
+    except UnreadableFileError:  # reported when it is decoded
+        return ImageKind(0, 0, 3, 8)
+    bits = min(each.bits for each in kinds)
+    return kinds[0]._replace(channels=sum(each.channels for each in kinds), bits=bits)
 
 
 def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind], place: DataSource) -> tuple[int, Any]:
