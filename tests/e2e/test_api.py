@@ -96,8 +96,7 @@ def test_a_script_without_a_main_guard_sweeps_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_of_a_sweep_repeats_its_numbers(tmp_path: Path, monkeypatch: Any, sweeper: Any) -> None:
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "float32")
-    options = {"steps": 8, "size": 32, "batch_size": 2, "trials": 3, "seeds": 2}
-    options |= {"precision": "auto"}
+    options = {"steps": 8, "size": 32, "batch_size": 2, "trials": 3, "seeds": 2, "precision": "auto"}
     first = api.run("synthetic:blobs?images=24&size=64", workers=0, progress=False, seed=3, **options)
     assert "--precision float32" in first.rerun and f"\n{first.rerun}\n" in first.paths.markdown.read_text("utf-8")
     monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "bfloat16")

@@ -13,12 +13,12 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_409,
-    "modules": 289,
-    "branches": 5_436,
-    "sentences": 1_542,
+    "lines": 47_171,
+    "modules": 286,
+    "branches": 5_378,
+    "sentences": 1_541,
     "lines of tests": 39_760,
-    "words of documents": 31_245,
+    "words of documents": 31_238,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,
