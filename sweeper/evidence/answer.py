@@ -221,12 +221,12 @@ def _list_steps(contest: Contest, choice: Choice, look: LongerLook | None, resum
     plan = plan_settling(contest, choice)
     if plan is None:
         return
-    losses = tuple(contest.finalists[i].family for i in plan.rivals)
+    losses, units = tuple(contest.finalists[i].family for i in plan.rivals), count_units(contest)
     if plan.seeds is not None:
         values = {"losses": losses, "seeds": plan.seeds, "now": int(plan.now)}
         command = "" if resume is None else f"{resume} --seeds {format_seed_range(contest, plan.seeds)}"
         yield NextStep(code="SEEDS", values=values, command=command)
     elif plan.images is not None:
-        yield NextStep(code="IMAGES", values={"losses": losses, "images": plan.images, "now": contest.test_images})
-    elif count_units(contest) >= 2:
+        yield NextStep(code="IMAGES", values={"losses": losses, "images": plan.images, "now": int(units)})
+    elif units >= 2:
         yield NextStep(code="BOTH", values={"losses": losses})

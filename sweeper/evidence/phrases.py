@@ -156,7 +156,7 @@ REMARKS: dict[str, Phrase] = {
 STEPS: dict[str, Phrase] = {
     "FINISH": Phrase("finish the study"),
     "SEEDS": Phrase("{seeds:count seed} in place of {now} would settle {losses:codes}"),
-    "IMAGES": Phrase("about {images:count test image} in place of {now} would settle {losses:codes}"),
+    "IMAGES": Phrase("about {images:count independent test image} in place of {now} would settle {losses:codes}"),
     "BOTH": Phrase("neither more seeds nor more test images alone would settle {losses:codes}"),
     "LOOK": Phrase("a gain can vanish with more steps: look at {times} times the steps"),
     "STEPS": Phrase("compare at {steps:,} steps, where more is learned"),

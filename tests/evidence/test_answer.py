@@ -105,9 +105,8 @@ def test_who_keeps_the_plain_point_is_given_the_loss_that_is_ahead_there() -> No
         key=lambda pair: (pair.first, pair.second),
     )
     made = answer(record.model_copy(update={"at_plain": tuple(renamed)}))
-    assert "With threshold 0.5, `dice` is better by +0.025 [+0.012, +0.038]: take it if that stays." in format_head(
-        made
-    )
+    words = "With threshold 0.5, `dice` is better by +0.025 [+0.012, +0.038]: take it if that stays."
+    assert words in format_head(made)
     assert "POINT" not in codes(answer(record))
 
 
@@ -186,7 +185,9 @@ def test_seeds_or_images_that_would_settle_it_come_with_the_command() -> None:
     noisy = get_step(open_record({"dice": 0.73, "cross_entropy": 0.7}, se_seed=0.02, se_image=0.002))
     assert noisy is not None and noisy[0] == "SEEDS" and noisy[1]["now"] == 3 and noisy[1]["seeds"] > 8
     assert noisy[2] == f"{RESUME} --seeds {ANALYSES[0].seeds}..{noisy[1]['seeds']}"
-    assert get_step(open_record({"dice": 0.73, "cross_entropy": 0.7}, se_seed=0.0, se_image=0.03))[0] == "IMAGES"
+    few = open_record({"dice": 0.73, "cross_entropy": 0.7}, se_seed=0.0, se_image=0.03)
+    step = get_step(few.model_copy(update={"test_images": 200, "test_groups": 9}))
+    assert step[0] == "IMAGES" and step[1]["now"] == 9 < step[1]["images"] < 100  # a group counts as one
     # The plan ended before them as futile, and would only end again.
     fewer = get_step(open_record({"dice": 0.73, "cross_entropy": 0.7}, se_seed=0.011, se_image=0.002))
     assert 3 < fewer[1]["seeds"] < 8 and fewer[2] == f"{RESUME} --seeds {fewer[1]['seeds']}"
