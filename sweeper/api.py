@@ -24,14 +24,7 @@ from sweeper.core.records import SweepRecord
 from sweeper.core.text import fill_words
 from sweeper.evidence.document import AnswerDocument
 from sweeper.judging.rows import ScoreRequest
-from sweeper.workflow.settings import (
-    ConfirmOptions,
-    PredictOptions,
-    Settings,
-    TrainOptions,
-    make_options,
-    make_settings,
-)
+from sweeper.workflow.settings import ConfirmOptions, PredictOptions, Settings, TrainOptions, make_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -331,4 +324,4 @@ def _check_settings(options: dict[str, Any]) -> Settings:
         for name in ("data", "space", "images", "masks")
         if isinstance(options.get(name), os.PathLike)
     }
-    return make_settings(options)
+    return make_options(Settings, options, "the sweep")

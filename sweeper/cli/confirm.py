@@ -23,7 +23,7 @@ from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
-from sweeper.workflow.settings import ConfirmOptions, make_options, make_settings
+from sweeper.workflow.settings import ConfirmOptions, Settings, make_options
 
 if TYPE_CHECKING:
     from sweeper.core.document import Document
@@ -61,7 +61,8 @@ def command(source: str | None, *, dry_run: bool, as_json: bool, **values: Any) 
     given = {name: value for name, value in values.items() if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     options = make_options(ConfirmOptions, given, "the comparison", format_option_name)
     if (of_study := list_study_options(source, options)) is not None:
-        run_with(make_settings(of_study, format_option_name), dry_run=dry_run, as_json=as_json)
+        settings = make_options(Settings, of_study, "the sweep", format_option_name)
+        run_with(settings, dry_run=dry_run, as_json=as_json)
         return
     log, show = partial(click.echo, err=True), partial(echo_result, as_json=as_json)
     with StopRequest(log, whole=True) as stop:

@@ -16,7 +16,7 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result, format_ending
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
-from sweeper.workflow.settings import OF_SWEEPER, Settings, make_settings
+from sweeper.workflow.settings import OF_SWEEPER, Settings, make_options
 
 
 @click.command(cls=RunCommand)
@@ -49,7 +49,7 @@ def command(*, data: str | None, dry_run: bool, as_json: bool, verbose: bool, qu
             raise click.UsageError(f"Got unexpected extra argument ({data}). {QUOTED_PATTERNS}")
         options["data"] = data
     given = {name: value for name, value in options.items() if name not in by_default}
-    settings = make_settings(given, format_option_name)
+    settings = make_options(Settings, given, "the sweep", format_option_name)
     run_with(settings, dry_run=dry_run, as_json=as_json, verbose=verbose, quiet=quiet)
 
 

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from sweeper.cli.options import Decorator, HomePath, SweeperCommand
 from sweeper.core.base import Record
-from sweeper.workflow.settings import Option, Settings, list_options, make_settings
+from sweeper.workflow.settings import Option, Settings, list_options, make_options
 
 if TYPE_CHECKING:
     from sweeper.core.records import Dataset
@@ -94,7 +94,7 @@ def format_option_name(name: str) -> str:
 
 
 def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
-    """Return the type that the help and the shell know; `make_settings` checks the values."""
+    """Return the type that the help and the shell know; `make_options` checks the values."""
     parts = (field.annotation, *get_args(field.annotation))
     if Path in parts:
         file = option.metavar == "FILE"
@@ -124,7 +124,7 @@ def read_requested_dataset(options: dict[str, Any]) -> Dataset:
     from sweeper.cli.progress import PlainDisplay
     from sweeper.workflow.prepare import resolve_dataset_request
 
-    settings = make_settings(options, format_option_name)
+    settings = make_options(Settings, options, "the sweep", format_option_name)
     if {settings.data, settings.images, settings.masks} == {None}:
         raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
     return resolve_dataset_request(settings, None, PlainDisplay())

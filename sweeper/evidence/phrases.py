@@ -114,7 +114,7 @@ REMARKS: dict[str, Phrase] = {
     "FEW_IMAGES": Phrase("{images:count test image}: intervals from fewer than {needed} are themselves uncertain"),
     "GROUPS": Phrase("The {images:count test image} come in {groups:count group}, each counted as one image"),
     "SCARCE": Phrase(
-        "In fewer than {needed} test images: {classes:list}; other images of them may be answered otherwise"
+        "In fewer than {needed} independent test images: {classes:list}; other images of them may be answered otherwise"
     ),
     "SEEN": Phrase("Not held out: the search saw these images", "head"),
     "SYNTHETIC": Phrase("The images are generated: this shows how sweeper works, not which loss suits your data"),

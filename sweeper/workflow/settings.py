@@ -439,19 +439,12 @@ class PredictOptions(Record):
     """Replace existing files."""
 
 
-def make_settings(options: Mapping[str, Any], format_name: Callable[[str], str] = str) -> Settings:
-    """Return the settings with these values; `format_name` formats the name of a setting in messages.
-
-    Raises:
-        RequestError: with every option that is unknown or has a wrong value.
-    """
-    return make_options(Settings, options, "the sweep", format_name)
-
-
 def make_options(
     kind: type[Options], options: Mapping[str, Any], what: str, format_name: Callable[[str], str] = str
 ) -> Options:
-    """Return the record of this kind with these values, the options of `what`; see `make_settings`.
+    """Return the record of this kind with these values, the options of `what`.
+
+    `format_name` formats the name of an option in messages.
 
     Raises:
         RequestError: with every option that is unknown or has a wrong value.

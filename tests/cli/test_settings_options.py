@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sweeper.workflow.settings import list_options, make_settings
+from sweeper.workflow.settings import Settings, list_options
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
@@ -32,7 +32,7 @@ def test_wrong_values_are_reported_together_by_their_options(sweeper: Sweeper) -
 
 
 def test_auto_is_none_in_python_and_on_the_command_line() -> None:
-    assert make_settings({"workers": "auto", "precision": "auto", "engine": "auto"}).model_fields_set == {
+    assert Settings(workers="auto", precision="auto", engine="auto").model_fields_set == {
         *("workers", "precision", "engine")
     }
-    assert make_settings({"workers": "auto"}).workers is None and make_settings({"workers": "3"}).workers == 3
+    assert Settings(workers="auto").workers is None and Settings(workers="3").workers == 3

@@ -9,7 +9,7 @@ import pytest
 from click.core import ParameterSource
 
 from sweeper.cli.run import command
-from sweeper.workflow.settings import make_settings
+from sweeper.workflow.settings import Settings
 from tests.support import builders
 
 CPU = {"device": "cpu", "executor": "processes", "workers": 1}
@@ -21,7 +21,7 @@ def parse_command(line: str) -> dict[str, Any]:
     assert words[:2] == ["sweeper", "run"]
     context = command.make_context("run", words[2:])
     is_from_line = lambda name: context.get_parameter_source(name) == ParameterSource.COMMANDLINE  # noqa: E731
-    return make_settings({name: value for name, value in context.params.items() if is_from_line(name)}).model_dump()
+    return Settings(**{name: value for name, value in context.params.items() if is_from_line(name)}).model_dump()
 
 
 @pytest.mark.parametrize(
