@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -386,16 +387,15 @@ def test_of_hypotheses_that_are_equally_good_each_process_takes_the_same():
         ("{0}/x/{0}.png", "{0}/y/{0}.png"),
         ("case{}/in.png", "case{}/out.png"),
         ("{}_in.png", "{}_out.png"),
+        ("x/{}'s/in.png", "y/{}'s/out.png"),
     ],
 )
 def test_masks_that_no_word_names_are_proposed_by_their_looks(tmp_path, image, label):
-    root = write_pairs(tmp_path / "data", *pair_five(image, label))
-    problem = find_problem(root)
+    problem = find_problem(root := write_pairs(tmp_path / "data", *pair_five(image, label)))
     assert "no word names the masks" in problem and "(5 of 5 images, masks of numbers 0, 1)" in problem
-    options = re.search("--images '([^']*)' --masks '([^']*)'", problem)
-    assert options is not None
-    dataset = load_folder(root, patterns=Patterns(images=options[1], masks=options[2]))
-    assert [one.pixels[1] for one in dataset.images] == [16] * 5
+    _, images, _, masks, *_ = shlex.split(problem[problem.index("--images") :])
+    found = load_folder(root, patterns=Patterns(images=images, masks=masks))
+    assert [one.pixels[1] for one in found.images] == [16] * 5
 
 
 def test_folders_of_photographs_are_not_proposed(tmp_path):

@@ -16,7 +16,7 @@ CEILINGS = {
     "lines": 47_171,
     "modules": 286,
     "branches": 5_378,
-    "sentences": 1_541,
+    "sentences": 1_540,
     "lines of tests": 39_760,
     "words of documents": 31_238,
     "commands": 14,

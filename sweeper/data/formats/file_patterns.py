@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, product
@@ -244,6 +245,6 @@ def suggest_options(place: DataSource, wanted: Pairs) -> str:
     found = {text: {one.below for one in list_pattern_files(place, text)} for text in {*chain.from_iterable(texts)}}
     exact = [pair for pair in texts if found[pair[1]] == masks and found[pair[0]] - masks == images]
     for pair in sorted(exact, key=lambda pair: not found[pair[0]].isdisjoint(masks))[:1]:
-        at, other = (escape_pattern(place.above) + text for text in pair)
-        return f"--images '{at}' --masks '{other}'"
+        at, other = (shlex.quote(escape_pattern(place.above) + text) for text in pair)
+        return f"--images {at} --masks {other}"
     return ""
