@@ -46,7 +46,7 @@ def test_all_problems_of_the_options_are_reported_together() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"seeds": (3, 8)}, "seeds: must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ 100, got (3,"),
+        ({"seeds": [3, 8]}, "seeds: must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ 100, got [3,"),
         ({"seeds": 3.5}, "got 3.5; for example '3..8'"),
         ({"time": [90]}, "time: must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got ["),
         ({"groups": "("}, "groups: must be auto, none, folder or a regular expression"),
