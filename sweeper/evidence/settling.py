@@ -158,7 +158,7 @@ def plan_half_width(
 
 
 def count_needed(
-    gap: Interval, now: tuple[float, float], target: float, analyses: Sequence[InterimAnalysis] = (), prior: float = 0
+    gap: Interval, now: Numbers, target: float, analyses: Sequence[InterimAnalysis] = (), prior: float = 0
 ) -> tuple[int | None, int | None]:
     """Return the fewest seeds, and the fewest test images, that would each bring the half-width below `target`.
 
