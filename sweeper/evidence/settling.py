@@ -17,7 +17,6 @@ from sweeper.evidence.choice import Choice
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, count_common_seeds
 from sweeper.evidence.intervals import compute_half_width, scale_variances
 from sweeper.evidence.verdict_predicates import (
-    count_prior_degrees,
     count_units,
     get_comparison,
     get_difference,
@@ -31,8 +30,6 @@ from sweeper.evidence.verdict_predicates import (
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
 MOST_IMAGES = 1_000_000
-Numbers = tuple[float, float]
-"""Number of seeds, and of test images."""
 
 
 class SettlingPlan(NamedTuple):
@@ -69,7 +66,6 @@ def plan_settling(contest: Contest, choice: Choice) -> SettlingPlan | None:
             (count_common_seeds(contest, i, pivot), count_units(contest)),
             target,
             contest.analyses,
-            count_prior_degrees(contest),
         )
         for i, target in targets.items()
     ]
@@ -144,21 +140,18 @@ def _compute_target(contest: Contest, rival: int, pivot: int, *, is_kept: bool) 
 
 
 def plan_half_width(
-    gap: Interval, now: Numbers, then: Numbers, analyses: Sequence[InterimAnalysis] = (), prior: float = 0
+    gap: Interval, now: tuple[float, float], then: tuple[float, float], analyses: Sequence[InterimAnalysis] = ()
 ) -> float:
-    """Compute the half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2.
-
-    `prior` are the degrees of freedom of the image part's prior.
-    """
+    """Compute the half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     more_seeds, more_images = (b / a if isfinite(a) else 1.0 for a, b in zip(now, then, strict=True))
     v_seed, v_image = scale_variances(gap, seeds=more_seeds, images=more_images)
     return compute_half_width(
-        v_seed, then[0], v_image, then[1] + prior, compute_level(analyses, then[0]), borrowed=gap.borrowed
+        v_seed, then[0], v_image, then[1], compute_level(analyses, then[0]), borrowed=gap.borrowed
     )
 
 
 def count_needed(
-    gap: Interval, now: Numbers, target: float, analyses: Sequence[InterimAnalysis] = (), prior: float = 0
+    gap: Interval, now: tuple[float, float], target: float, analyses: Sequence[InterimAnalysis] = ()
 ) -> tuple[int | None, int | None]:
     """Return the fewest seeds, and the fewest test images, that would each bring the half-width below `target`.
 
@@ -167,7 +160,7 @@ def count_needed(
     seeds, images = now
 
     def is_enough(more_seeds: float, more_images: float) -> bool:
-        return plan_half_width(gap, now, (more_seeds, more_images), analyses, prior) < target
+        return plan_half_width(gap, now, (more_seeds, more_images), analyses) < target
 
     return (
         _find_fewest(lambda count: is_enough(count, images), seeds + 1, MOST_SEEDS),

@@ -187,9 +187,4 @@ def count_units(evidence: Contest) -> float:
 
 def count_image_degrees(evidence: Contest) -> float:
     """Return the degrees of freedom of the variance over test images, with those of the prior for few groups."""
-    return count_units(evidence) - 1 + count_prior_degrees(evidence)
-
-
-def count_prior_degrees(evidence: Contest) -> float:
-    """Return the degrees of freedom of the prior of the variance over test images, which only few groups have."""
-    return PRIOR_DEGREES if evidence.few_groups else 0
+    return count_units(evidence) - 1 + (PRIOR_DEGREES if evidence.few_groups else 0)

@@ -13,7 +13,7 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_171,
+    "lines": 47_159,
     "modules": 286,
     "branches": 5_378,
     "sentences": 1_540,
