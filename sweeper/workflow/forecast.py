@@ -117,19 +117,29 @@ class Forecast:
         log: Callable[[str], None] = lambda _: None,
         *,
         step: str = "a step",
+        condition: str = "",
     ) -> None:
         """Create the forecast of a session with this time and pace, and `workers` trainings at a time.
 
-        `log` receives the total time once it is known.
+        `log` receives the total time once it is known, with the `condition` under which it holds.
         """
-        self.trainings, self._time, self._workers, self._log, self._step = dict(trainings), time, workers, log, step
+        self._time, self._workers, self._log, self._step, self._condition = time, workers, log, step, condition
+        self.use_trainings(trainings)
         self._ended = Counter[str]()
         """Trainings of this session that have ended, by phase."""
         self._phase, self._is_announced = PHASES[0], False
 
+    def use_trainings(self, trainings: Mapping[str, PlannedTrainings]) -> None:
+        """Forecast these trainings from now on."""
+        self.trainings, self._climbed = dict(trainings), 0
+
     def estimate_seconds_left(self) -> tuple[float, float] | None:
-        """Return the seconds at most until the first tested answer, and the last; None while nothing was measured."""
-        if (pace := self._time.pace) is None:
+        """Return the seconds at most until the first tested answer, and the last.
+
+        None while nothing was measured, or the ladder tries more steps than these trainings have.
+        """
+        search = self.trainings.get("search")
+        if (pace := self._time.pace) is None or (search is not None and self._climbed > search.steps):
             return None
         ends = [0.0, 0.0]
         for phase in PHASES[PHASES.index(self._phase) :]:
@@ -152,6 +162,8 @@ class Forecast:
 
     def notify(self, event: SweepEvent) -> None:
         """Count the trainings that have ended, and announce the time once the pace is known."""
+        if event.spec.purpose == "probe":
+            self._climbed = max(self._climbed, event.spec.steps)
         if isinstance(event, ResultStored):
             purpose = event.result.spec.purpose
             self._phase = max(self._phase, purpose, key=PHASES.index)
@@ -159,6 +171,7 @@ class Forecast:
         if not self._is_announced and self._time.pace is not None:
             self._is_announced = True
             self._log(
-                f"time: {self.format_times()}, as {self._step} takes {format_duration(self._time.pace)}, "
-                f"evaluations included, and {format_parallel_trainings(self._workers())}"
+                f"time: {self.format_times()}{self._condition}, as {self._step} takes "
+                f"{format_duration(self._time.pace)}, evaluations included, and "
+                f"{format_parallel_trainings(self._workers())}"
             )

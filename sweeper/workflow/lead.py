@@ -238,12 +238,15 @@ def _announce_forecast(session: StudySession, request: StudyRequest, keeper: Tim
     """Log the planned trainings, and return the forecast of their time."""
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = count_trainings_left(plan, request, read_study_state(study, plan, request))
+    steps = format_steps(plan, request) if studies.read_budget_probe(study.user_attrs) is None else ""
     if to_come:
         display.log(f"plan: {plan_text(to_come, plan.conditions.recipe)}")
-        if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, request)):
-            display.log(steps)
+    if to_come and steps:
+        display.log(steps)
     step = "a step" if plan.conditions.recipe.command is None else "1 % of a training"
-    forecast = Forecast(to_come, keeper, lambda: session.prepared.executor.workers, display.log, step=step)
+    condition = f" if {plan.conditions.recipe.steps:,} steps are enough" if steps else ""
+    executor = session.prepared.executor
+    forecast = Forecast(to_come, keeper, lambda: executor.workers, display.log, step=step, condition=condition)
     display.set_forecast(forecast.format_times)
     return forecast
 
@@ -279,9 +282,8 @@ def _train_phases(context: RunContext, tracker: MlflowTracker, forecast: Forecas
     """Train all phases; record in MLflow if that was stopped or failed."""
 
     def use_final_plan(plan: studies.StudyPlan) -> None:
-        forecast.trainings = count_trainings_left(
-            plan, context.request, read_study_state(context.study, plan, context.request)
-        )
+        state = read_study_state(context.study, plan, context.request)
+        forecast.use_trainings(count_trainings_left(plan, context.request, state))
         tracker.update_plan(plan.conditions)
 
     try:

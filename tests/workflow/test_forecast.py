@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from sweeper.core.events import Observers, ResultStored, TrainingEvaluated
+from sweeper.core.events import Observers, ResultStored, TrainingEvaluated, TrainingStarted
 from sweeper.core.text import format_duration, format_duration_range
 from sweeper.study.timekeeper import REPORT_SECONDS, Timekeeper
 from sweeper.workflow.forecast import TRAINED, Forecast, PlannedTrainings
@@ -65,6 +65,17 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     left = forecast.estimate_seconds_left()
     assert left is not None and left[0] == pytest.approx(5 * 200 * 0.2 / 2 + REPORT_SECONDS)
     assert len(lines) == 1
+
+
+def test_nothing_is_promised_while_the_ladder_tries_more_steps_than_planned() -> None:
+    observers, forecast, _ = make_forecast(TO_COME)
+    spec = builders.trial("dice", 0.6, 0).spec.model_copy(update={"purpose": "probe"})
+    observers.notify(ResultStored(builders.trial("dice", 0.6, 0).model_copy(update={"spec": spec})))
+    assert forecast.format_times().startswith("first tested answer within")
+    observers.notify(TrainingStarted(spec.model_copy(update={"steps": 2 * TO_COME["search"].steps})))
+    assert forecast.format_times() == NOT_KNOWN
+    forecast.use_trainings({**TO_COME, "search": PlannedTrainings(most=4, first=4, steps=200)})
+    assert forecast.format_times().startswith("first tested answer within"), "the ladder has ended"
 
 
 def test_a_resume_after_the_confirmation_forecasts_only_the_end() -> None:
