@@ -1,21 +1,21 @@
 """Choice of the trials, losses and seeds that fit into a given time.
 
-Where steps are costly, trials are cut first, then losses in the order of the advice, down to three with one trial each.
-The longer look has priority over breadth, as it shows whether the gain lasts; and so has the first look, which answers
-early, where both fit. The last resort is the ladder's pair, one of which is the present loss, without these looks: an
-answer about one other loss is worth more than none. The user's losses always stay, and so do three seeds, as fewer
-establish no gain.
+Where steps are costly, there are fewer trials, down to one for each loss, then for three losses, the first of the
+advice among them. The longer look has priority over breadth, as it shows whether the gain lasts; and so has the first
+look, which answers early, where both fit. The last resort is the ladder's pair, one of which is the present loss,
+without these looks: an answer about one other loss is worth more than none. The user's losses always have a trial, and
+each finalist three seeds, as fewer establish no gain. Nothing is given up: a resume with more trials tries the rest.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Breadth, SearchSpace, TrialResult
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, FIRST_LOOK
-from sweeper.space import FLOOR, list_first_trials
+from sweeper.space import FLOOR
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.search import PATIENCE
 from sweeper.study.timekeeper import REPORT_SECONDS
@@ -28,14 +28,6 @@ SLACK = 1.1
 """Factor on a confirmation's time per step, as it is also scored on the test images."""
 MOST_SEEDS = 8
 """Largest number of seeds of a finalist, unless the user gave one."""
-
-
-class LossOrder(NamedTuple):
-    """The losses of a space by priority."""
-
-    names: tuple[str, ...]
-    least: int
-    """How many of them always stay: the ladder's pair, and the user's."""
 
 
 class LadderPace(NamedTuple):
@@ -60,53 +52,42 @@ def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
     return LadderPace(seconds, workers, sum(r.seconds for r in results) / min(2, workers))
 
 
-def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> LossOrder:
-    """Order the losses of a space: the ladder's pair, the user's losses, then those of the advice."""
-    first = list_first_trials(space)
-    kept = dict.fromkeys(name for name in (*choose_ladder_pair(space), *user_losses) if name in first)
-    return LossOrder(tuple(dict.fromkeys([*kept, *first])), len(kept))
-
-
 def find_broadest(
-    losses: LossOrder, request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
+    space: SearchSpace, user_losses: Iterable[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
 ) -> tuple[Breadth, float]:
     """Return the broadest comparison, with trials of `steps` steps, that ends in time, and its seconds.
 
     If none does, it is the smallest. Values that the user gave are kept. The ladder's trainings of that length are
     reused; `limit` is the time in seconds from the ladder's beginning to the report.
     """
+    losses, least = len(space.families), len({*choose_ladder_pair(space), *user_losses} & space.by_name.keys())
 
     def forecast(breadth: Breadth) -> float:
-        return _forecast_seconds(breadth, request, pace, steps=steps)
+        return _forecast_seconds(breadth, losses, request, pace, steps=steps)
 
-    every = [*_list_comparisons(losses, request, steps)]
+    every = [*_list_comparisons(losses, least, request, steps)]
     longer = {"has_longer": request.longer is not None}
     looks: tuple[dict[str, bool], ...] = ({**longer, "has_first": request.looks_first}, longer, {})
     wanted = [breadth.model_copy(update=update) for update in looks for breadth in every]
     if request.settles:
-        wanted.append(every[-1].model_copy(update={"families": losses.names[: losses.least], "trials": losses.least}))
+        wanted.append(every[-1].model_copy(update={"trials": least}))
     found = next((one for one in wanted if forecast(one) <= limit), min(wanted, key=forecast))
-    seconds, (least, most) = forecast(found), found.seeds
+    seconds, (fewest, most) = forecast(found), found.seeds
     if request.seeds is None:
         more = (found.model_copy(update={"seeds": (n, n)}) for n in range(most, MOST_SEEDS + 1))
         most = max((one.seeds[1] for one in more if forecast(one) <= limit), default=most)
-    return found.model_copy(update={"seeds": (least, most)}), seconds
+    return found.model_copy(update={"seeds": (fewest, most)}), seconds
 
 
-def _list_comparisons(losses: LossOrder, request: StudyRequest, steps: int) -> Iterator[Breadth]:
+def _list_comparisons(losses: int, least: int, request: StudyRequest, steps: int) -> Iterator[Breadth]:
     """Yield possible comparisons, best first: trials are cut before fewer steps. Each has the seeds that can decide."""
-    names, least = losses
-    breadths = [(len(names), request.trials)]
+    every = [request.trials]
     if request.settles:
-        most = min(request.trials, _count_settling_trials(len(names)))
-        breadths += [(len(names), trials) for trials in range(most, len(names), -1)]
-        breadths += [
-            (families, families) for families in range(len(names), min(max(MIN_LOSSES, least), len(names)) - 1, -1)
-        ]
+        most, fewest = min(request.trials, _count_settling_trials(losses)), min(max(MIN_LOSSES, least), losses)
+        every += range(most, fewest - 1, -1)
     for confirm_steps in (2 * steps, steps):
-        for families, trials in breadths:
+        for trials in every:
             yield Breadth(
-                families=names[:families],
                 trials=trials,
                 confirm_steps=request.confirm_steps or confirm_steps,
                 seeds=request.seeds or (DECIDING_SEEDS, DECIDING_SEEDS),
@@ -119,11 +100,11 @@ def _count_settling_trials(families: int) -> int:
     return families * FLOOR + PATIENCE
 
 
-def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
+def _forecast_seconds(breadth: Breadth, losses: int, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report, with the start of the workers."""
-    trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
-    finalists = min(request.finalists, len(breadth.families))
-    reused = 1 + (trials < 2 * len(breadth.families))  # with one trial each, the ladder trained both of its losses
+    trials = min(breadth.trials, _count_settling_trials(losses)) if request.settles else breadth.trials
+    finalists = min(request.finalists, losses, trials)
+    reused = 1 + (trials < 2 * losses)  # with one trial each, the ladder trained both of its losses
     search = max(finalists, TRAINED * trials) - reused
     confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK
     first = math.ceil(2 * FIRST_LOOK.seeds / pace.workers) * breadth.confirm_steps * SLACK if breadth.has_first else 0

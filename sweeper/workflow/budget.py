@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from sweeper import storage as studies
 from sweeper.core.records import Breadth, BudgetProbe, Rung
@@ -12,7 +13,7 @@ from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.finalist import count_finalists
 from sweeper.study.loop import TrainingList
 from sweeper.study.timekeeper import SEARCH_SHARE
-from sweeper.workflow.breadth import find_broadest, measure_pace, order_losses
+from sweeper.workflow.breadth import find_broadest, measure_pace
 from sweeper.workflow.options import apply_budget, store_request
 from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
@@ -43,10 +44,7 @@ def find_budget(context: RunContext) -> bool:
         return True
     steps = {"steps": probed.steps, "confirm_steps": probed.breadth.confirm_steps}
     conditions = context.plan.conditions.model_copy(update={"recipe": recipe.model_copy(update=steps)})
-    space = context.plan.space
-    kept = tuple(family for family in space.families if family.family in probed.breadth.families)
-    space = space.model_copy(update={"families": kept})
-    context.plan = context.plan.model_copy(update={"conditions": conditions, "space": space})
+    context.plan = context.plan.model_copy(update={"conditions": conditions})
     studies.replace_plan(study, context.plan)
     return True
 
@@ -55,7 +53,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as time allows, and return the result."""
     study, plan = context.study, context.plan
     request = context.request._replace(finalists=count_finalists(plan.space))
-    losses = order_losses(plan.space, [loss.name for loss in plan.conditions.losses])
+    broadest = partial(find_broadest, plan.space, [loss.name for loss in plan.conditions.losses], request)
     while True:
         results = studies.list_extra_results(study, "probe")
         rungs, lacking = climb_ladder(
@@ -69,7 +67,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         if not lacking:
             break
         steps = lacking[0].steps
-        _, needed = find_broadest(losses, request, pace.add_rung(steps), steps=steps, limit=0)
+        _, needed = broadest(pace.add_rung(steps), steps=steps, limit=0)
         if rungs and needed > (limit if enough else max(limit, 60.0 * most)):
             break
         batch = TrainingList(study, lacking, recorder=context.recorder, admit=context.time.make_admission(SEARCH_SHARE))
@@ -83,13 +81,13 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     if not enough:
         minutes = math.ceil(MORE * needed / 60) if lacking else None
         return _report_silence(rungs, minutes)
-    fitting = [r for r in enough if find_broadest(losses, request, pace, steps=r.steps, limit=limit)[1] <= limit]
+    fitting = [r for r in enough if broadest(pace, steps=r.steps, limit=limit)[1] <= limit]
     rung = (fitting or enough[:1])[-1]
     if rung.steps == first and request.time is None:
         return BudgetProbe(first=first, steps=first, rungs=rungs)
-    breadth, seconds = find_broadest(losses, request, pace, steps=rung.steps, limit=limit)
+    breadth, seconds = broadest(pace, steps=rung.steps, limit=limit)
     lacks_look = request.longer is not None and not (breadth.has_longer or request.longer_given)
-    sentence = _format_budget(rungs, rung, breadth, seconds, len(losses.names), lacks_look=lacks_look)
+    sentence = _format_budget(rungs, rung, breadth, seconds, len(plan.space.families), lacks_look=lacks_look)
     return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
 
 
@@ -110,9 +108,8 @@ def _format_budget(
     """Describe in a sentence what the ladder found, and what will be compared."""
     before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
     ladder = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
-    few = f" of {losses}" if len(breadth.families) < losses else ""
     return (
         f"{ladder}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "
-        f"trials of {len(breadth.families)}{few} losses{', without the longer look' if lacks_look else ''}, in about "
+        f"trials of {losses} losses{', without the longer look' if lacks_look else ''}, in about "
         f"{format_duration(seconds)}"
     )

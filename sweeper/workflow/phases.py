@@ -11,7 +11,7 @@ from sweeper.core.records import AnalysisTaken, BudgetProbe, InterimAnalysis, Ra
 from sweeper.core.text import format_count, format_significant
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.phrases import format_stop
-from sweeper.space import count_floor_trials
+from sweeper.space import count_floor_trials, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
 from sweeper.study.finalist import (
     Finalist,
@@ -113,12 +113,13 @@ def run_search(context: RunContext) -> bool:
 
 
 def _read_ladder_start(context: RunContext) -> dict[str, dict[str, Any]]:
-    """Return replacements of defaults: where a family has a single trial, the ladder's finished training is it."""
+    """Return the defaults that come first where a family has a single trial: the ladder's, then the user's losses."""
     space, probe = context.plan.space, studies.read_budget_probe(context.study.user_attrs)
     if probe is None or probe.breadth is None or count_floor_trials(space, context.request.trials) > 1:
         return {}
-    others = choose_ladder_pair(space)[1:]
-    return {family.family: make_weighted_start(family, space) for family in space.families if family.family in others}
+    starts = {name: make_weighted_start(space.by_name[name], space) for name in choose_ladder_pair(space)[1:]}
+    first = list_first_trials(space)
+    return starts | {loss.name: first[loss.name][0] for loss in context.plan.conditions.losses if loss.name in first}
 
 
 def _has_learned_something(context: RunContext) -> bool:

@@ -129,11 +129,10 @@ def _list_settling(
         yield make_step("RETRY", resume)
     tried = {trial.spec.family for trial in sweep.trials}
     untried = tuple(name for name in sweep.space.by_name if name not in tried)
-    present, is_alone = sweep.space.present.family, evidence is None or len(evidence.finalists) < 2
-    if untried and (is_alone or (evidence is not None and evidence.baseline is None and present in untried)):
+    if untried and sweep.concluded:
         total = len(sweep.trials) + len(untried)
         yield make_step("UNTRIED", resume + f" --trials {total}" * (total > sweep.trials_asked), losses=untried)
-    if sweep.cut:
+    elif sweep.cut:
         yield make_step("MORE_TIME", resume)
     if any(answer.find(code) for code in ("FADED", "LUCKY", "RISING")):
         steps = 2 * conditions.recipe.confirm_steps if look is None else look.steps

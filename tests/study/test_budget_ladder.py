@@ -341,7 +341,7 @@ def learn_two_classes(steps: int) -> Ious:
 
 def list_plan(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
     recipe, request = context.plan.conditions.recipe, context.request
-    losses = sorted(family.family for family in context.plan.space.families)
+    losses = {trial.spec.family for trial in studies.search_results(study)}
     searched = [(r.spec.family, r.spec.lr, r.value) for r in studies.search_results(study)]
     return recipe.steps, recipe.confirm_steps, losses, request.trials, request.analyses, searched
 
@@ -356,29 +356,32 @@ def test_a_plan_that_fits_at_the_first_steps_is_not_changed(time: int | None) ->
     assert context.request.analyses[-1].seeds == (3 if time is None else 8)  # as `train` has them, where nothing is
 
 
-def test_only_a_time_that_was_given_reduces_the_losses_at_the_first_steps() -> None:
+def test_only_a_time_that_was_given_reduces_the_tried_losses_at_the_first_steps() -> None:
     for minutes, losses in ((None, 7), (600, 7), (24.75, 5), (21.75, 2)):
         study = new_study()
         executor = FakeExecutor(make_slow(learn_two_classes(100), 1.0))
         time = minutes and 60 * minutes
         context = train(study, executor, trials=50, finds_steps=True, settles=True, time=time)
-        assert len(context.plan.space.families) == losses, minutes
+        assert len({trial.spec.family for trial in studies.search_results(study)}) == losses, minutes
+        assert len(context.plan.space.families) == 7, "a resume with more trials tries the others"
 
 
-def test_fewer_losses_are_searched_if_steps_are_slow() -> None:
+def test_fewer_losses_are_tried_if_steps_are_slow_and_a_resume_tries_the_others() -> None:
     study, display = new_study(), Recorder()
     executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12), workers=2)
     context = train(study, executor, display, trials=50, finds_steps=True, settles=True, time=405)
     steps, confirm_steps, losses, trials, _, searched = list_plan(study, context)
-    assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
-    assert {spec.family for spec in executor.specs} == set(losses)
+    assert (steps, confirm_steps, losses, trials) == (400, 400, {"cross_entropy", "dice_ce", "weighted_ce"}, 3)
+    assert {spec.family for spec in executor.specs} == losses
     assert [spec.family for spec in executor.specs if spec.purpose == "search"] == ["weighted_ce"]
     assert len(searched) == 3 and studies.list_extra_results(study, "confirm")
-    words = "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses"
+    words = "searching at 400 steps, 400 to confirm, in at most 3 trials of 7 losses"
     assert any(words in line for line in display.lines)
     second_executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12))
     resumed = train(study, second_executor, trials=50, finds_steps=True, settles=True, time=405, plan=context.plan)
     assert second_executor.specs == [] and list_plan(study, resumed) == list_plan(study, context)
+    more = train(study, second_executor, trials=7, finds_steps=True, time=1e6, plan=context.plan)
+    assert len(list_plan(study, more)[2]) == 7 and more.plan.conditions.recipe.steps == 400
 
 
 @pytest.mark.parametrize("after", range(0, 11, 2))
@@ -412,10 +415,11 @@ def test_where_no_comparison_fits_the_smallest_that_can_decide_is_begun(time: in
     context = train(study, executor, display, trials=50, finds_steps=True, settles=True, time=time)
     breadth = read_probe(study).breadth
     assert breadth is not None and context.plan.conditions.recipe.steps == 400
-    assert (len(breadth.families), breadth.seeds) == (2, (3, 3))
-    words = "searching at 400 steps, 400 to confirm, in at most 2 trials of 2 of 7 losses, in about 8"
+    assert (breadth.trials, breadth.seeds) == (2, (3, 3))
+    words = "searching at 400 steps, 400 to confirm, in at most 2 trials of 7 losses, in about 8"
     assert any(words in line for line in display.lines), display.lines
-    assert len(studies.search_results(study)) == 2 and studies.list_extra_results(study, "confirm")
+    assert {trial.spec.family for trial in studies.search_results(study)} == {"cross_entropy", "dice_ce"}
+    assert studies.list_extra_results(study, "confirm")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from sweeper.core.records import Breadth, BudgetProbe, FamilyStart
-from sweeper.workflow.breadth import LadderPace, find_broadest, measure_pace, order_losses
+from sweeper.core.records import Breadth, BudgetProbe
+from sweeper.workflow.breadth import LadderPace, find_broadest, measure_pace
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
 from tests.support import builders
 from tests.support.faking import SPACE
@@ -15,46 +15,37 @@ from tests.support.faking import SPACE
 ANY = resolve_request({"longer": "none"})
 STEPS = 400
 PACE = LadderPace(seconds=0.1, workers=2, spent=100.0)
-ADVISED = SPACE.model_copy(
-    update={"starts": (FamilyStart(family="tversky", params={}), FamilyStart(family="focal", params={}))}
-)
+LOSSES = len(SPACE.families)
 
 
 def find_breadth(minutes: float, wish: StudyRequest = ANY) -> Breadth:
-    return find_broadest(order_losses(ADVISED, ()), wish, PACE, steps=STEPS, limit=60 * minutes)[0]
+    return find_broadest(SPACE, (), wish, PACE, steps=STEPS, limit=60 * minutes)[0]
 
 
 def list_breadths(minutes: Iterable[float], wish: StudyRequest = ANY) -> list[Breadth]:
     """Return what is compared within each of these limits, where something fits."""
-    losses = order_losses(ADVISED, ())
-    found = [(limit, *find_broadest(losses, wish, PACE, steps=STEPS, limit=60 * limit)) for limit in minutes]
+    found = [(limit, *find_broadest(SPACE, (), wish, PACE, steps=STEPS, limit=60 * limit)) for limit in minutes]
     return [breadth for limit, breadth, seconds in found if seconds <= 60 * limit]
 
 
 def test_where_everything_fits_nothing_is_reduced() -> None:
     breadth = find_breadth(1000)
     assert (breadth.trials, breadth.confirm_steps, breadth.seeds) == (50, 2 * STEPS, (3, 8))
-    assert set(breadth.families) == {family.family for family in SPACE.families}
 
 
-def test_trials_are_reduced_before_losses_down_to_the_pair() -> None:
+def test_trials_are_reduced_before_steps_down_to_those_of_the_pair() -> None:
     breadths = list_breadths(seconds / 60 for seconds in range(1200, 60, -3))
-    trials, losses = [breadth.trials for breadth in breadths], [len(breadth.families) for breadth in breadths]
-    of_these = [i for i, breadth in enumerate(breadths) if breadth.confirm_steps == 2 * STEPS]
-    assert [trials[i] for i in of_these] == sorted((trials[i] for i in of_these), reverse=True)
-    assert all(losses[i] == len(SPACE.families) or trials[i] == losses[i] for i in range(len(breadths)))
-    assert min(losses) == 2 and max(losses) == 7
-    least, before = breadths[-1], next(breadth for breadth in breadths[::-1] if len(breadth.families) == 3)
-    assert before.families == ("cross_entropy", "dice_ce", "tversky")  # the advice's first is the third
-    assert least.families == before.families[:2]
+    trials = [breadth.trials for breadth in breadths if breadth.confirm_steps == 2 * STEPS]
+    assert trials == sorted(trials, reverse=True) and {3, LOSSES} < {*trials}
+    least = breadths[-1]
     assert (least.trials, least.confirm_steps, least.seeds) == (2, STEPS, (3, 3))
 
 
-def test_a_loss_of_the_user_is_never_left_out() -> None:
-    losses = order_losses(ADVISED, ["focal", "dice"])
-    least, seconds = find_broadest(losses, ANY, PACE, steps=STEPS, limit=0.0)
-    assert (least.families, least.seeds) == (("cross_entropy", "dice_ce", "focal", "dice"), (3, 3))
-    assert find_broadest(losses, ANY, PACE, steps=STEPS, limit=seconds) == (least, seconds)
+def test_a_loss_of_the_user_always_has_a_trial() -> None:
+    least, seconds = find_broadest(SPACE, ["focal", "dice"], ANY, PACE, steps=STEPS, limit=0.0)
+    assert (least.trials, least.seeds) == (4, (3, 3))
+    again = find_broadest(SPACE, ["focal", "dice"], ANY, PACE, steps=STEPS, limit=seconds)
+    assert again == (least, seconds)
 
 
 def test_the_third_seed_is_never_left_out() -> None:
@@ -75,7 +66,7 @@ def test_the_third_seed_is_never_left_out() -> None:
 def test_options_of_the_user_are_never_reduced(wish: StudyRequest) -> None:
     for breadth in list_breadths((*range(1, 30), 100, 1000), wish):
         if not wish.settles:
-            assert (breadth.trials, len(breadth.families)) == (wish.trials, len(SPACE.families))
+            assert breadth.trials == wish.trials
         assert wish.confirm_steps in (None, breadth.confirm_steps)
         assert wish.seeds in (None, breadth.seeds)
     assert list_breadths([1000], wish) and not list_breadths([1], wish)
@@ -86,10 +77,10 @@ def test_a_longer_look_is_preferred_to_breadth_where_a_gain_can_be_established()
     breadths = list_breadths(range(1, 1000), ANY._replace(longer=4))
     least, first, most = breadths[0], next(breadth for breadth in breadths if breadth.has_longer), breadths[-1]
     assert not least.has_longer and all(breadth.has_longer for breadth in breadths[breadths.index(first) :])
-    assert len(first.families) < len(SPACE.families) and first.seeds == (3, 3)
+    assert first.trials < LOSSES and first.seeds == (3, 3)
     early = next(breadth for breadth in breadths if breadth.has_first)  # another 8 trainings, before the search
     assert not first.has_first and all(breadth.has_first for breadth in breadths[breadths.index(early) :])
-    assert early.has_longer and len(early.families) < len(SPACE.families)
+    assert early.has_longer and early.trials < LOSSES
     assert most.seeds == (3, 8) and most.trials == 50
     two = find_breadth(1000, ANY._replace(longer=4, seeds=(2, 2)))  # as few as the user wants
     assert two.has_longer and two.seeds == (2, 2)

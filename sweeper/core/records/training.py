@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from sweeper.core.base import Array, Record
 from sweeper.core.recipe import Recipe
@@ -399,8 +399,8 @@ class Rung(Record):
 class Breadth(Record):
     """Extent of the comparison at the steps that the ladder found."""
 
-    families: tuple[str, ...]
-    """Losses that are searched."""
+    model_config = ConfigDict(extra="ignore")  # earlier studies have the losses, which are those of their space
+
     trials: int
     """Trials of the search at most."""
     confirm_steps: int
