@@ -1,4 +1,4 @@
-"""Protocol of executors: a backend describes its hardware; `open` returns its executor, which trains.
+"""Protocol of executors: a backend describes its hardware, and once it is opened it is the executor, which trains.
 
 Each submitted job is answered once, by `poll` (`sweeper.core.events`). A training continues with its next job, in any
 worker, and a job whose worker was lost can be submitted again.
@@ -97,8 +97,8 @@ class Executor(Protocol):
         """End everything, running trainings included. Safe to call twice."""
 
 
-class Backend(Protocol):
-    """A place where trainings can run, before their conditions are known."""
+class Backend(Executor, Protocol):
+    """A place where trainings can run, before their conditions are known; `open` makes it their executor."""
 
     def get_hardware(self) -> WorkerHardware:
         """Return the hardware of the machine.
@@ -118,14 +118,11 @@ class Backend(Protocol):
         """
 
     def open(self, conditions: Conditions, checkpoints: Path) -> Executor:
-        """Prepare trainings under these conditions. Called once; the executor is closed with the backend.
+        """Prepare trainings under these conditions, and return the backend itself. Called once.
 
         Raises:
             UsageError: if the network cannot be built.
         """
-
-    def close(self) -> None:
-        """End everything, including an opened executor. Safe to call twice."""
 
 
 def get_stage(job: TrainingJob, recipe: Recipe) -> Stage:

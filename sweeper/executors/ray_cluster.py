@@ -60,138 +60,6 @@ class RayActor:
         return refusal
 
 
-class RayExecutor:
-    """Actors on the nodes of a Ray cluster.
-
-    The job of a lost node or actor is lost (`WorkerLost`), and Ray starts another actor where there is room. An actor
-    that hangs, or in which a training failed, is replaced, too.
-    """
-
-    def __init__(
-        self,
-        actors: list[RayActor],
-        start: Callable[[], RayActor],
-        log: Callable[[str], None],
-        watchdog: Watchdog,
-        recipe: Recipe,
-        *,
-        start_seconds: float = START_SECONDS,
-    ) -> None:
-        """Create it for `RayBackend.open`; `start` requests and configures an actor, within `start_seconds`."""
-        self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
-        self._recipe, self._start_seconds = recipe, start_seconds
-        self.workers = len(actors)
-        """Target number of workers."""
-        self._nodes: dict[str, str] = {}
-        """Node of each training's checkpoint, by the training's name."""
-        self._alone_since: float | None = None
-        """Time since which no actor is ready; None while one is."""
-
-    def free(self) -> int:
-        """Return the number of idle actors.
-
-        Raises:
-            ExecutorError: if none is left, or none came back for `start_seconds` after all were lost.
-        """
-        if not self._actors:
-            raise ExecutorError("every Ray actor was lost or refused; see the warnings above")
-        if any(actor.ready for actor in self._actors):
-            self._alone_since = None
-        elif self._alone_since is None:
-            self._alone_since = get_running_seconds()
-        elif get_running_seconds() - self._alone_since > self._start_seconds:
-            raise ExecutorError(
-                f"all Ray actors were lost, and none came back within {self._start_seconds:.0f} s; see `ray status` "
-                "for what the cluster has room for"
-            )
-        return len(self._idle)
-
-    @property
-    def _idle(self) -> list[RayActor]:
-        return [actor for actor in self._actors if actor.ready and actor.job is None]
-
-    def submit(self, job: TrainingJob) -> None:
-        """Submit to an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
-        spec = job.spec
-        node = self._nodes.get(spec.name)
-        actor = min(self._idle, key=lambda a: (a.holds != spec, a.node != node, a.holds is not None))
-        actor.job, actor.holds, actor.pending = job, spec, actor.handle.advance.remote(job)
-        self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
-
-    def poll(self, timeout_seconds: float) -> list[Reply]:
-        """Return the actors' answers, and the losses of those that died or hang."""
-        for actor in self._idle:
-            if not actor.kept:
-                actor.handle.keep.remote()
-                actor.kept = True
-        waiting = {actor.pending: actor for actor in self._actors if actor.pending is not None}
-        if not waiting:
-            time.sleep(timeout_seconds)
-            return []
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
-        if ready:  # and all others that are ready
-            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        replies = (self._read_answer(waiting[reference], reference) for reference in ready)
-        answers = [answer for answer in replies if answer is not None]
-        return answers + self._find_hung()
-
-    def _find_hung(self) -> list[Reply]:
-        """Kill the actors that hang, and return their losses."""
-        answers: list[Reply] = []
-        for actor in list(self._actors):
-            reason = self._watchdog.explain_hang(actor)
-            if reason is not None and actor.job is not None and not ray.wait([actor.pending], timeout=0)[0]:
-                answers.append(WorkerLost(actor.job.spec, reason))
-                self._replace(actor, reason)
-        return answers
-
-    def _read_answer(self, actor: RayActor, reference: Any) -> Reply | None:
-        try:
-            reply: Any = ray.get(reference)
-        except ray.exceptions.RayError as error:
-            reason = f"Ray lost the actor or its node ({format_error_kind(error)})"
-            self._replace(actor, reason)
-            return None if actor.job is None else WorkerLost(actor.job.spec, reason)
-        actor.pending = None
-        self._watchdog.stop_waiting(actor)
-        if actor.job is None:
-            if (refusal := actor.settle(reply)) is not None:
-                self._log(f"a Ray actor cannot take part: {refusal}")
-                self._actors.remove(actor)
-                ray.kill(actor.handle)
-            return None
-        answer: Reply = reply
-        if isinstance(answer, WorkerLost):
-            self._replace(actor, answer.reason)
-            return answer
-        if answer.note:
-            self._log(answer.note)
-        spec, actor.job = actor.job.spec, None
-        if answer.result.state == "failed":
-            self._replace(actor, "a training failed in a Ray actor")
-        elif answer.finished:
-            actor.holds, actor.kept = None, True
-            self._nodes.pop(spec.name, None)
-        else:
-            actor.kept = False
-            self._nodes[spec.name] = actor.node
-        return answer
-
-    def _replace(self, actor: RayActor, reason: str) -> None:
-        """Ask Ray for another actor in its place."""
-        self._watchdog.forget_worker(actor)
-        self._actors.remove(actor)
-        ray.kill(actor.handle)
-        self._log(f"{reason}; asking Ray for another")
-        self._actors.append(self._start())
-
-    def close(self) -> None:
-        """End the actors."""
-        for actor in self._actors:
-            ray.kill(actor.handle)
-        self._actors = []
-
-
 def format_error_kind(error: BaseException) -> str:
     """Format the kind of an error and its first line, or of the error that an actor raised.
 
@@ -284,7 +152,17 @@ def compute_gpu_share(gpus: int, actors: int | None) -> float:
 
 
 class RayBackend:
-    """A Ray cluster: an existing one, or a new one on only this machine."""
+    """A Ray cluster, an existing one or a new one on only this machine, whose actors train; and executor.
+
+    The job of a lost node or actor is lost (`WorkerLost`), and Ray starts another actor where there is room. An actor
+    that hangs, or in which a training failed, is replaced, too.
+    """
+
+    workers: int
+    """Target number of workers."""
+    _recipe: Recipe
+    _configuration: tuple[Any, ...]
+    """Set by `open`, as are the others."""
 
     def __init__(
         self,
@@ -311,7 +189,11 @@ class RayBackend:
         """
         self._device, self._count, self._log, self._threads = device, count, log, read_requested_threads() or 1
         self._watchdog = watchdog or Watchdog()
-        self._opened: RayExecutor | None = None
+        self._actors: list[RayActor] = []
+        self._nodes: dict[str, str] = {}
+        """Node of each training's checkpoint, by the training's name."""
+        self._alone_since: float | None = None
+        """Time since which no actor is ready; None while one is."""
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         options: dict[str, Any] = {"address": address}
         if address == "local":  # an existing cluster has its own
@@ -368,32 +250,131 @@ class RayBackend:
             return {}
         return seconds
 
-    def open(self, conditions: Conditions, checkpoints: Path) -> RayExecutor:
+    def open(self, conditions: Conditions, checkpoints: Path) -> RayBackend:
         """Configure the first actor, and start the others, which come as Ray finds room for them.
 
         Raises:
             UsageError: if the first refuses.
         """
-        hardware = self.get_hardware()
-        conditions = _make_absolute(conditions)
-        arguments = (conditions, hardware.device, self._threads, checkpoints.resolve(), hardware.precision)
-
-        def start() -> RayActor:
-            actor = self._make_actor()
-            actor.pending = actor.handle.configure.remote(*arguments)
-            return actor
-
-        first, seconds = self._first, START_SECONDS
-        if (refusal := first.settle(_ask_actor(first.handle.configure.remote(*arguments), seconds))) is not None:
+        hardware, self._recipe = self.get_hardware(), conditions.recipe
+        places = (_make_absolute(conditions), hardware.device, self._threads, checkpoints.resolve())
+        self._configuration = (*places, hardware.precision)
+        configured = _ask_actor(self._first.handle.configure.remote(*self._configuration))
+        if (refusal := self._first.settle(configured)) is not None:
             raise UsageError(refusal)
-        actors = [first, *(start() for _ in range(self.layout.workers - 1))]
-        self._opened = RayExecutor(actors, start, self._log, self._watchdog, conditions.recipe, start_seconds=seconds)
-        return self._opened
+        self.workers = self.layout.workers
+        self._actors = [self._first, *(self._start_actor() for _ in range(self.workers - 1))]
+        return self
+
+    def _start_actor(self) -> RayActor:
+        """Request an actor, and configure it."""
+        actor = self._make_actor()
+        actor.pending = actor.handle.configure.remote(*self._configuration)
+        return actor
+
+    def free(self) -> int:
+        """Return the number of idle actors.
+
+        Raises:
+            ExecutorError: if none is left, or none came back for `START_SECONDS` after all were lost.
+        """
+        if not self._actors:
+            raise ExecutorError("every Ray actor was lost or refused; see the warnings above")
+        if any(actor.ready for actor in self._actors):
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = get_running_seconds()
+        elif get_running_seconds() - self._alone_since > START_SECONDS:
+            raise ExecutorError(
+                f"all Ray actors were lost, and none came back within {START_SECONDS:.0f} s; see `ray status` "
+                "for what the cluster has room for"
+            )
+        return len(self._idle)
+
+    @property
+    def _idle(self) -> list[RayActor]:
+        return [actor for actor in self._actors if actor.ready and actor.job is None]
+
+    def submit(self, job: TrainingJob) -> None:
+        """Submit to an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
+        spec = job.spec
+        node = self._nodes.get(spec.name)
+        actor = min(self._idle, key=lambda a: (a.holds != spec, a.node != node, a.holds is not None))
+        actor.job, actor.holds, actor.pending = job, spec, actor.handle.advance.remote(job)
+        self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
+
+    def poll(self, timeout_seconds: float) -> list[Reply]:
+        """Return the actors' answers, and the losses of those that died or hang."""
+        for actor in self._idle:
+            if not actor.kept:
+                actor.handle.keep.remote()
+                actor.kept = True
+        waiting = {actor.pending: actor for actor in self._actors if actor.pending is not None}
+        if not waiting:
+            time.sleep(timeout_seconds)
+            return []
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
+        if ready:  # and all others that are ready
+            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+        replies = (self._read_answer(waiting[reference], reference) for reference in ready)
+        answers = [answer for answer in replies if answer is not None]
+        return answers + self._find_hung()
+
+    def _find_hung(self) -> list[Reply]:
+        """Kill the actors that hang, and return their losses."""
+        answers: list[Reply] = []
+        for actor in list(self._actors):
+            reason = self._watchdog.explain_hang(actor)
+            if reason is not None and actor.job is not None and not ray.wait([actor.pending], timeout=0)[0]:
+                answers.append(WorkerLost(actor.job.spec, reason))
+                self._replace(actor, reason)
+        return answers
+
+    def _read_answer(self, actor: RayActor, reference: Any) -> Reply | None:
+        try:
+            reply: Any = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            reason = f"Ray lost the actor or its node ({format_error_kind(error)})"
+            self._replace(actor, reason)
+            return None if actor.job is None else WorkerLost(actor.job.spec, reason)
+        actor.pending = None
+        self._watchdog.stop_waiting(actor)
+        if actor.job is None:
+            if (refusal := actor.settle(reply)) is not None:
+                self._log(f"a Ray actor cannot take part: {refusal}")
+                self._actors.remove(actor)
+                ray.kill(actor.handle)
+            return None
+        answer: Reply = reply
+        if isinstance(answer, WorkerLost):
+            self._replace(actor, answer.reason)
+            return answer
+        if answer.note:
+            self._log(answer.note)
+        spec, actor.job = actor.job.spec, None
+        if answer.result.state == "failed":
+            self._replace(actor, "a training failed in a Ray actor")
+        elif answer.finished:
+            actor.holds, actor.kept = None, True
+            self._nodes.pop(spec.name, None)
+        else:
+            actor.kept = False
+            self._nodes[spec.name] = actor.node
+        return answer
+
+    def _replace(self, actor: RayActor, reason: str) -> None:
+        """Ask Ray for another actor in its place."""
+        self._watchdog.forget_worker(actor)
+        self._actors.remove(actor)
+        ray.kill(actor.handle)
+        self._log(f"{reason}; asking Ray for another")
+        self._actors.append(self._start_actor())
 
     def close(self) -> None:
         """End the actors, and the cluster if it was started here."""
-        if self._opened is not None:
-            self._opened.close()
+        for actor in self._actors:
+            ray.kill(actor.handle)
+        self._actors = []
         ray.shutdown()
 
 
@@ -406,14 +387,14 @@ def _make_absolute(conditions: Conditions) -> Conditions:
     return conditions.model_copy(update={"dataset": dataset.model_copy(update=places)})
 
 
-def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
-    """Return the first actor's answer, waiting at most `seconds`.
+def _ask_actor(reference: Any) -> Any:
+    """Return the first actor's answer, waiting at most `START_SECONDS`.
 
     Raises:
         SweeperError: if it does not come up in time, or raises.
     """
     try:
-        return ray.get(reference, timeout=seconds)
+        return ray.get(reference, timeout=START_SECONDS)
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(format_error_kind(error)) from None
     except ray.exceptions.ActorDiedError as error:
@@ -423,8 +404,8 @@ def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
         ) from error
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise SweeperError(
-            f"no Ray actor came up within {seconds:.0f} s ({format_error_kind(error)}); see `ray status` for what the "
-            "cluster has room for"
+            f"no Ray actor came up within {START_SECONDS:.0f} s ({format_error_kind(error)}); see `ray status` for "
+            "what the cluster has room for"
         ) from error
 
 

@@ -19,7 +19,7 @@ from sweeper.core.errors import ExecutorError, SweeperError, UsageError, get_cau
 from sweeper.core.events import Reply, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import Backend, Executor
+from sweeper.executors.protocol import Backend
 from sweeper.executors.start_process import LaunchedProcess
 from sweeper.system.clocks import get_running_seconds
 
@@ -153,18 +153,15 @@ def _serve_backend(pipe: Connection, make: Make) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     backend: Backend | None = None
-    executor: Executor | None = None
 
     def call(name: str, arguments: tuple[Any, ...]) -> Any:
-        nonlocal backend, executor
+        nonlocal backend
         if backend is None:
             backend = make(lambda text: pipe.send(("log", text)))
             return None
-        if name == "open":
-            executor = backend.open(*arguments)
-            return None
-        attribute = getattr(backend if executor is None or name == "close" else executor, name)
-        return attribute(*arguments) if callable(attribute) else attribute
+        attribute = getattr(backend, name)
+        value = attribute(*arguments) if callable(attribute) else attribute
+        return None if value is backend else value  # `open` returns the backend itself
 
     try:
         pipe.send(_answer_call(call, "make", ()))
