@@ -36,7 +36,7 @@ from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.judging.judgement import judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.losses.families import PRESENT
-from sweeper.scripts.answer import is_settled
+from sweeper.scripts.confirm import is_settled
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.starter import ScriptStarter
 from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptTrainings

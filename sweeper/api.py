@@ -227,7 +227,7 @@ def confirm(
         sweeper.core.errors.UsageError: before any training, with every fault of options or losses.
         sweeper.core.errors.InterruptedSweepError: if it was stopped; finished trainings are kept.
     """
-    from sweeper.cli.confirm import compare_losses, list_study_options
+    from sweeper.workflow.comparison import compare_losses, list_study_options
 
     checked = make_options(ConfirmOptions, options, "the comparison")
     named = None if source is None else os.fspath(source)

@@ -7,12 +7,12 @@ from typing import ClassVar
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
-from sweeper.cli.terminal import echo_result, get_width
+from sweeper.cli.terminal import echo_result
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
 from sweeper.core.tasks import RULES
-from sweeper.core.text import fill_words, join_words, suggest_correction
+from sweeper.core.text import fill_words, get_width, join_words, suggest_correction
 from sweeper.losses.families import FAMILIES, LossFamily
 
 COLUMN = 18

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.core.text import fill_words
+from sweeper.core.text import fill_words, get_width
 
 if TYPE_CHECKING:
     from sweeper.core.document import Document
     from sweeper.workflow.conclude import ReportedStudy
-
-
-def get_width(most: int = 110) -> int:
-    """Return the columns of the terminal, at most `most`; 100 where there is none."""
-    return min(most, shutil.get_terminal_size((100, 24)).columns)
 
 
 def echo_lines(text: str, *, err: bool = False) -> None:

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import shlex
+import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -97,6 +98,11 @@ def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
             variable = "MLFLOW_TRACKING_URI"  # it was given in that variable
         return f'"postgresql+psycopg://${{{variable}#*://}}"' if postgres else f'"${variable}"'
     return shlex.quote(f"postgresql+psycopg://{rest}" if postgres else value)
+
+
+def get_width(most: int = 110) -> int:
+    """Return the columns of the terminal, at most `most`; 100 where there is none."""
+    return min(most, shutil.get_terminal_size((100, 24)).columns)
 
 
 def fill_words(text: str, width: int, *, first: str = "", rest: str = "") -> str:

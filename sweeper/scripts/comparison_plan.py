@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 from scipy import stats
@@ -19,7 +18,6 @@ from sweeper.core.tasks import guess_task
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
-from sweeper.losses.own_losses import OWN
 from sweeper.scripts.loss_file import EITHER, make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
@@ -173,11 +171,6 @@ def list_study_losses(finalists: Sequence[tuple[str, Mapping[str, float]]], pres
     return tuple(usable)
 
 
-def find_own_losses(losses: Sequence[ScriptLoss]) -> tuple[UserLoss, ...]:
-    """Return the user's losses among these."""
-    return tuple(OWN[loss.family] for loss in losses if loss.family in OWN)
-
-
 def fill_losses(losses: Sequence[ScriptLoss], task: ScriptTask) -> tuple[ScriptLoss, ...]:
     """Return the losses with all parameters, for the script's own classes.
 
@@ -221,15 +214,6 @@ def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
     (folder / ANSWER).unlink(missing_ok=True)
     with replace_atomically(folder / PLAN) as part:
         part.write_text(plan.model_dump_json(indent=2), "utf-8")
-
-
-def list_plan_changes(plan: ConfirmationPlan, wanted: Mapping[str, Any]) -> list[str]:
-    """List the options whose values differ from the plan's; None = not given."""
-    return [
-        f"{name.replace('_', '-')} was {getattr(plan, name)}, and is now {value}"
-        for name, value in wanted.items()
-        if value is not None and getattr(plan, name) != value
-    ]
 
 
 def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ...]:

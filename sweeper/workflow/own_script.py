@@ -1,8 +1,11 @@
-"""`sweeper run --command`: data, space and recipe of a study whose trainings the user's script does."""
+"""`sweeper run --command`: data, space and recipe of a study that the user's script trains; the script's sources."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from sweeper.core.errors import RequestError, ScriptError, StudyError
 from sweeper.core.metrics import METRICS
@@ -10,11 +13,11 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Coordinate, Dataset, SearchSpace
 from sweeper.core.redact import hide_command_secrets
 from sweeper.core.tasks import RULES
-from sweeper.core.text import join_words
+from sweeper.core.text import abbreviate_names, join_words
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.image_names import divide_as_before, divide_as_script
+from sweeper.scripts.launch import read_output, split_command
 from sweeper.scripts.probe import START_SECONDS, probe_script
-from sweeper.scripts.sources import hash_sources, name_changed_sources
 from sweeper.storage import StudyPlan
 from sweeper.workflow.settings import OF_SWEEPER, Settings
 
@@ -22,6 +25,8 @@ SEARCH_STEPS, CONFIRM_STEPS = 25, 100
 """Per cent of the script's own length."""
 FACTORS = (0.1, 10.0)
 """Range of the factor on the script's own learning rate."""
+SOURCES, MOST_SOURCES = {".py", ".sh", ".yaml", ".yml", ".toml"}, 5_000
+"""Endings of source files, and how many are looked at."""
 
 
 def check_script_options(settings: Settings) -> None:
@@ -45,6 +50,37 @@ def check_script_options(settings: Settings) -> None:
     if settings.data is None and settings.images is None and not settings.resume:
         problems.append("the data that the script trains on must be named; give its folder, sweeper run FOLDER")
     RequestError.refuse("a run with --command", problems)
+
+
+def hash_sources(command: str) -> dict[str, str]:
+    """Return a hash of each source file of the script that a command starts.
+
+    These are the files that the repository of the current folder tracks (Python, shell, YAML and TOML); without one
+    such files in the script's folder (the current one if the command names none, as `python -m` does) and one level
+    below; and such files that the command names.
+
+    Raises:
+        UsageError: if the command is invalid.
+    """
+    named = [path for word in split_command(command) if (path := Path(word)).suffix in SOURCES and path.is_file()]
+    tracked = read_output("git", "ls-files", "-z")
+    if tracked is None:
+        folders = {path.parent for path in named} or {Path()}
+        paths = [p for folder in folders for pattern in ("*", "*/*") for p in folder.glob(pattern)]
+    else:
+        paths = [Path(name) for name in tracked.split("\0") if name]
+    sources = sorted({p for p in [*named, *paths] if p.suffix in SOURCES and p.is_file()})[:MOST_SOURCES]
+    hashes = {}
+    for path in sources:
+        with suppress(OSError):
+            hashes[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return hashes
+
+
+def name_changed_sources(before: Mapping[str, str], command: str) -> str:
+    """Name the files that changed or are missing; "" if there are none. New ones do not count."""
+    now = hash_sources(command)
+    return abbreviate_names([name for name, digest in before.items() if now.get(name) != digest])
 
 
 def resolve_sources(command: str | None, old: StudyPlan | None) -> dict[str, str] | None:

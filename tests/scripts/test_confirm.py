@@ -13,22 +13,21 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeper.cli.confirm import _resume_plan
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.paths import COMPARISONS
 from sweeper.core.records.training import BINS, TAUS
 from sweeper.evidence.phrases import format_head
 from sweeper.report.judgement import write_judgement
 from sweeper.scripts import confirm, starter
-from sweeper.scripts.answer import Confirmation, write_confirmation
 from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses, write_plan
-from sweeper.scripts.confirm import FIRST_SEED, confirm_losses
+from sweeper.scripts.confirm import FIRST_SEED, Confirmation, confirm_losses, write_confirmation
 from sweeper.scripts.contract import HELPER_VERSION, RESULTS, VALIDATED, Split
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
 from sweeper.scripts.trainings import ScriptTrainings
 from sweeper.system.locks import hold_folder
+from sweeper.workflow.comparison import resume_plan
 from sweeper.workflow.settings import ConfirmOptions
 from sweeper.workflow.studies import list_comparison_rows, write_comparison_answer
 from tests.support import mlflow_template
@@ -539,8 +538,8 @@ def test_scores_are_kept_when_the_margin_is_missing(compare: Compare) -> None:
 def test_a_resume_keeps_the_margin_unless_another_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_plan(tmp_path, make_plan(Script(), "dice", margin=0.2))
-    assert _resume_plan(tmp_path, None, ConfirmOptions()).margin == 0.2
-    assert _resume_plan(tmp_path, None, ConfirmOptions(margin=0.1, seeds="3..8")).margin == 0.1
+    assert resume_plan(tmp_path, None, ConfirmOptions()).margin == 0.2
+    assert resume_plan(tmp_path, None, ConfirmOptions(margin=0.1, seeds="3..8")).margin == 0.1
 
 
 def test_a_missing_margin_is_refused_after_the_first_short_training(compare: Compare) -> None:
@@ -625,7 +624,7 @@ def start_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
     def use(script: Script) -> None:
         probe = make_plan(script, "dice").probe.model_copy(update={"command": "python train.py"})
-        monkeypatch.setattr("sweeper.scripts.probe.probe_script", lambda *_, **__: probe)
+        monkeypatch.setattr("sweeper.workflow.comparison.probe_script", lambda *_, **__: probe)
         monkeypatch.setattr(starter, "run_script", script.run)
 
     return use
@@ -674,7 +673,7 @@ def test_the_time_limit_is_also_that_of_the_probe(sweeper: Sweeper, monkeypatch:
         limits.append(seconds)
         raise ScriptError("train.py", ["it is late"])
 
-    monkeypatch.setattr("sweeper.scripts.probe.probe_script", probe)
+    monkeypatch.setattr("sweeper.workflow.comparison.probe_script", probe)
     assert [sweeper(*WORDS, *words)[0] for words in ((), ("--time-limit", "5000"))] == [2, 2]
     assert limits == [600.0, 5000.0]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.scripts.sources import hash_sources, name_changed_sources
+from sweeper.workflow.own_script import hash_sources, name_changed_sources
 
 
 def test_changed_sources_of_a_script_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
