@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sweeper.core.records import Gain, Kind, NextStep, Remark
+from sweeper.core.text import get_width
 from sweeper.evidence.answer import make_answer, make_remark
 from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.choice import Choice
 from sweeper.evidence.document import AnswerDocument, LossRow, make_difference_rows, set_cost
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
+from sweeper.evidence.intervals import negate_interval
 from sweeper.judging.claim import check_claim
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
-from sweeper.judging.table_evidence import (
-    MethodContest,
-    MethodEvidence,
-    compute_table_evidence,
-    restore_score_direction,
-)
+from sweeper.judging.table_evidence import MethodContest, MethodEvidence, compute_table_evidence
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,9 @@ class Judgement:
     """The methods; or, if there are too few runs for these, the networks."""
     choice: Choice
     answer: AnswerDocument
-    level: float
 
     def __repr__(self) -> str:
-        return format_answer(self.answer, min(110, shutil.get_terminal_size((100, 24)).columns))
+        return format_answer(self.answer, get_width())
 
     def _repr_markdown_(self) -> str:
         return self.answer._repr_markdown_()
@@ -55,17 +50,17 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     methods = compute_table_evidence(table, request, "both" if table.images else "trainings")
     is_about_networks = table.images > 1 and min(len(runs) for runs in table.runs) < DECIDING_SEEDS
     contest = compute_table_evidence(table, request, "images") if is_about_networks else methods
-    kind: Kind = "network" if is_about_networks else "method" if table.design is None else "loss"
+    kind: Kind = "network" if is_about_networks else "method" if scores.design is None else "loss"
     order = [each.family for each in contest.finalists]
     order.sort(key=lambda name: name != request.present)  # of equal ones the present one is used
     answer, choice = make_answer(contest, order, present=request.present, kind=kind)
     claim = [] if request.claim is None else [check_claim(request.claim, methods, request.level)]
-    remarks = (*claim, *_list_remarks(table, contest, is_about_networks=is_about_networks), *answer.remarks)
+    remarks = (*claim, *_list_remarks(scores, table, contest, is_about_networks=is_about_networks), *answer.remarks)
     step = NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS}, command=scores.confirm)
     more = [step] if is_about_networks else []
     document = AnswerDocument(
         **dict(answer.model_copy(update={"remarks": remarks, "next": (*more, *answer.next)})),
-        study=table.source,
+        study=scores.source,
         higher_is_better=table.higher_is_better,
         losses=set_cost([_make_row(table, each) for each in contest.finalists], answer),
         differences=make_difference_rows(contest),
@@ -73,11 +68,11 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         images=table.images,
         groups=table.groups,
     )
-    return Judgement(table, contest, choice, document, request.level)
+    return Judgement(table, contest, choice, document)
 
 
 def _make_row(table: ScoreTable, each: MethodEvidence) -> LossRow:
-    score = restore_score_direction(table, each)
+    score = each.score if table.higher_is_better else negate_interval(each.score)
     return LossRow(
         loss=each.family,
         seeds=len(each.runs),
@@ -88,13 +83,15 @@ def _make_row(table: ScoreTable, each: MethodEvidence) -> LossRow:
     )
 
 
-def _list_remarks(table: ScoreTable, contest: MethodContest, *, is_about_networks: bool) -> Iterator[Remark]:
+def _list_remarks(
+    scores: ScoreRows, table: ScoreTable, contest: MethodContest, *, is_about_networks: bool
+) -> Iterator[Remark]:
     """Yield what to mind about the scores."""
     if is_about_networks:
         yield make_remark("NETWORKS", seeds=DECIDING_SEEDS)
     if table.unlearned:
         yield make_remark("UNLEARNED", classes=table.unlearned)
-    if table.design is None:
+    if scores.design is None:
         yield make_remark("TUNING")
         if not contest.paired and max(len(runs) for runs in table.runs) > 1:
             yield make_remark("UNPAIRED")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +74,12 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
         asked += [(f"--column {key}=NAME", names[key], fields) for key in identity]
         asked += [("--metric and --at", name, metrics) for name in wanted]
     source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
-    ScoresError.refuse(source, [*_find_unknown_names(asked), *_find_unfit_runs(runs, [names[key] for key in identity])])
+    unknown = [
+        f"{option} must name what the runs have, got {name}{suggest_or_list(name, known)}"
+        for option, name, known in asked
+        if name not in known
+    ]
+    ScoresError.refuse(source, [*unknown, *_find_unfit_runs(runs, [names[key] for key in identity])])
     first = {run.fields.get(names["method"]): run.params for run in reversed(runs)}
     differing = {
         name for run in runs for name, _ in run.params.items() ^ first[run.fields.get(names["method"])].items()
@@ -97,13 +102,6 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     }
     notes = tuple(f"{format_count(count, 'run')} {why}: left out." for why, count in counts.items() if count)
     return ScoreRows(pd.DataFrame(rows), source, notes, request.metric, run_names=labels)
-
-
-def _find_unknown_names(asked: Iterable[tuple[str, str, Sequence[str]]]) -> Iterator[str]:
-    """Yield the problem of each (option, name, names that the runs have) without the name."""
-    for option, name, names in asked:
-        if name not in names:
-            yield f"{option} must name what the runs have, got {name}{suggest_or_list(name, names)}"
 
 
 def _find_unfit_runs(runs: Sequence[TrackedRun], identity: Sequence[str]) -> Iterator[str]:
@@ -161,7 +159,9 @@ def _request_runs(experiment: str, uri: str, address: str, metrics: Sequence[str
     client = connect_to_mlflow(address)
     with explain_store_errors(uri, "Start the server, or name another"):
         ids = {each.name: each.experiment_id for each in client.search_experiments()}
-        _require_experiment(experiment, ids, uri)
+        if experiment not in ids:
+            near = suggest_or_list(experiment, sorted(ids))
+            raise UsageError(f"MLflow at {hide_address_secrets(uri)} has no experiment {experiment!r}{near}")
         runs, token = list[TrackedRun](), None
         while token is None or token:
             page = client.search_runs(
@@ -178,9 +178,3 @@ def _request_runs(experiment: str, uri: str, address: str, metrics: Sequence[str
                 name = info.run_name or info.run_id[:8]
                 runs.append(TrackedRun(info.run_id, name, data.params, tags, frozenset(data.metrics), points))
     return runs
-
-
-def _require_experiment(name: str, known: Iterable[str], uri: str) -> None:
-    if name not in known:
-        near = suggest_or_list(name, sorted(known))
-        raise UsageError(f"MLflow at {hide_address_secrets(uri)} has no experiment {name!r}{near}")

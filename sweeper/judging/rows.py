@@ -111,11 +111,9 @@ class Rows:
         Raises:
             ScoresError: if columns are missing or not known, or rows have no names, as nothing more can be said then.
         """
-        table, self._run_names = _make_table(scores), scores.run_names
+        table, self.scores = _make_table(scores), scores
         self.is_trusted = scores.design is not None
         """Whether sweeper trained the runs."""
-        self.folds = scores.folds
-        """Number of folds whose trainings together make a run over all images, if no column says it."""
         choice = parse_choice(request.at, request.metric)
         names = {key: request.columns.get(key, key) for key in KEYS}
         wanted = [*names.values(), *COUNTS, "score", *filter(None, (request.metric, scores.metric)), *choice.names]
@@ -128,7 +126,7 @@ class Rows:
         self.title = OF_COUNTS.get(self.metric, self.metric) if self.of_counts else self.metric
         self.score_names = list(COUNTS) if self.of_counts else [self.metric]
         """Columns of `frame` with the numbers."""
-        self.problems, self.notes, self.source = list[str](), list[str](), scores.source
+        self.problems, self.notes = list[str](), list[str]()
         self._check_columns(table, found, names, request, choice)
         self.raise_problems()
         numeric = {name: table[found[name]] for name in (*self.score_names, *choice.names)}
@@ -231,7 +229,7 @@ class Rows:
         Raises:
             ScoresError: if there are any.
         """
-        ScoresError.refuse(self.source, self.problems)
+        ScoresError.refuse(self.scores.source, self.problems)
 
     def refuse(self, is_wrong: npt.ArrayLike, problem: str, cells: npt.ArrayLike | None = None) -> None:
         """Add a problem of the marked rows of `frame`, if there are any; `cells` have the value that replaces {got}.
@@ -240,8 +238,8 @@ class Rows:
         """
         marks = np.asarray(is_wrong, dtype=bool)
         which = self.frame.index[marks].tolist()
-        names = [self._run_names[row] for row in which] if self._run_names else [str(row + 1) for row in which]
-        word = "run" if self._run_names else "row"
+        run_names, word = self.scores.run_names, "run" if self.scores.run_names else "row"
+        names = [run_names[row] if run_names else str(row + 1) for row in which]
         if names:
             got = "" if cells is None else repr(np.asarray(cells, dtype=object)[marks][0])
             text = problem.replace("{got}", got)

@@ -19,12 +19,12 @@ class RunCells:
     """The rows by run, image and class; missing, repeated and inconsistent ones are added to the rows' problems."""
 
     def __init__(self, rows: Rows, request: ScoreRequest) -> None:
-        self.rows, self.notes, self.left_out = rows, list(rows.notes), 0
+        self.rows, self.left_out = rows, 0
         self.keys = [key for key in CELL if key in rows.frame]
         frame = rows.frame.assign(**{key: "1" for key in CELL if key not in rows.frame})
         self.methods = frame["method"].unique().tolist()
         self._check_request(request)
-        self.folds = rows.folds
+        self.folds = rows.scores.folds
         """Number of folds of a training; 1 = it has none."""
         if "group" in frame:
             frame = self._join_groups_to_images(frame)
@@ -118,7 +118,7 @@ class RunCells:
             return frame
         name = frame.loc[again, "image"].iloc[0]
         groups = frame.loc[frame["image"] == name, "group"].unique()[:2].tolist()
-        self.notes.append(
+        self.rows.notes.append(
             f"Several groups have an image of one name, such as {name!r} in {join_words(groups)}: they are taken to be "
             "different images, each named by its group and its name."
         )
@@ -155,20 +155,21 @@ class RunCells:
     def _note_folds(self) -> None:
         """Add the caveats of folds, and of a single image."""
         if self.is_by_fold:
-            self.notes.append(
+            self.rows.notes.append(
                 f"Folds of one name are taken to be the same images for all methods. The trainings of {self.folds} "
                 "folds share training images: intervals are widened for that (Nadeau and Bengio 2003), by an "
                 "approximation."
             )
         elif self.folds > 1:
-            self.notes.append(
+            self.rows.notes.append(
                 "The folds together are one training over all images. That other divisions into folds may rank the "
                 "methods differently is in an interval only where each seed has its own. What other training images "
                 "would change is there by an approximation: of K folds the images' part is multiplied by K/(K − 1), "
                 f"here K = {self.folds}."
             )
         if "image" in self.keys and self.unit.nunique() < 2 and not self.is_by_fold:
-            self.notes.append("All scores are of one image or group: nothing shows how others would rank the methods.")
+            note = "All scores are of one image or group: nothing shows how others would rank the methods."
+            self.rows.notes.append(note)
 
 
 def _name_folds(frame: pd.DataFrame) -> pd.DataFrame:

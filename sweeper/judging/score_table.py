@@ -39,7 +39,6 @@ MOST_CELLS = 50_000_000
 class ScoreTable:
     """Scores of runs, by row; the runs of a method are in the order of the input."""
 
-    source: str
     methods: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...]
     """Names of the runs (seeds) of each method."""
@@ -49,7 +48,6 @@ class ScoreTable:
     """Higher is better: negated scores if lower is better."""
     scale: Scale
     margin: float
-    margin_given: bool
     higher_is_better: bool
     bound: float
     """The largest possible difference."""
@@ -59,10 +57,6 @@ class ScoreTable:
     left_out: int = 0
     """Images without a score for some run."""
     notes: tuple[str, ...] = ()
-    design: str | None = None
-    """How the runs were tuned and seeded; None = unknown."""
-    classes: int = 0
-    """Number of classes; 0 = they are not distinguished."""
     unlearned: tuple[str, ...] = ()
     """Classes that no run learned."""
     folds: int | None = None
@@ -96,29 +90,24 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     _check_margin(rows, request.margin)
     _check_variance(cells, values, at)
     rows.raise_problems()
-    notes = cells.notes
     if not rows.is_trusted:  # else sweeper made the table, and says it elsewhere
-        notes += [*note_background(rows), *note_seeds_in_names(rows)]
+        rows.notes += [*note_background(rows), *note_seeds_in_names(rows)]
     margin = USUAL_MARGIN if request.margin is None else request.margin
     seeds = cells.runs["seed"].to_numpy()
     return ScoreTable(
-        source=scores.source,
         methods=tuple(cells.methods),
         runs=tuple(tuple(seeds[places].tolist()) for places in at),
         rows=tuple(tuple(places.tolist()) for places in at),
         scores=values,
         scale=Scale(score=rows.title, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin),
         margin=margin,
-        margin_given=request.margin is not None,
         higher_is_better=not request.lower_is_better,
         bound=1.0 if rows.of_counts else math.inf,
         images=cells.images,
         groups=cells.groups if cells.images else None,
         left_out=cells.left_out,
-        notes=(*notes, *scores.notes),
-        design=scores.design,
+        notes=(*rows.notes, *scores.notes),
         folds=cells.folds if cells.is_by_fold else None,
-        classes=cells.frame["class"].nunique() if "class" in cells.keys else 0,
         unlearned=tuple(unlearned),
     )
 

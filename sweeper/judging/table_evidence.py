@@ -144,8 +144,3 @@ def _make_gap(
     common = [seed for seed in one if seed in other]  # `score_table` requires some
     pairs: ImageTable = table.scores.select_rows([one[s] for s in common], [other[s] for s in common])
     return _widen_interval(compute_interval_within(pairs, scope, level), table)
-
-
-def restore_score_direction(table: ScoreTable, finalist: MethodEvidence) -> Interval:
-    """Return a method's score in its own direction: where lower is better, lower."""
-    return finalist.score if table.higher_is_better else negate_interval(finalist.score)
