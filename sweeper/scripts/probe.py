@@ -40,8 +40,7 @@ CALLS, LEAST_CALLS = 4, 2
 START_SECONDS = 600.0
 """Default time limit of one start."""
 HIGH_RATE = 30.0
-RATE_START = 3
-"""Number of the start at the high rate."""
+STARTS = 5
 FOLDER = "probe-"
 """Beginning of the names of probes' folders, which are kept for a day if a script was refused."""
 MORE_CALLS = (16, 64)
@@ -124,31 +123,117 @@ def probe_script(
     CACHE.parent.mkdir(parents=True, exist_ok=True)
     remove_left(CACHE.parent, f"{FOLDER}*")
     base = Path(tempfile.mkdtemp(prefix=FOLDER, dir=CACHE.parent)).resolve()
-    whole = TrialDocument(kind="probe", family="cross_entropy", params={}, seed=1, calls=CALLS)
-    changes: tuple[dict[str, object], ...] = (
-        {"ends": True},
-        {"seed": 2},
-        {"ends": True, "lr_factor": HIGH_RATE},
-        {},
-        {"family": "dice"},
+    probe = _Probe(words, base, seconds, log)
+    plain = probe.start(CALLS, ends=True)
+    seeded = probe.start(plain.trial.calls, seed=2)
+    if _measure_gap(plain, seeded, 1) <= LOGIT_TOLERANCE:
+        probe.refuse(
+            seeded,
+            "it must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
+            "torch.manual_seed and to what draws the order of the images",
+        )
+    plain, high = probe.look_further(plain, probe.start(plain.trial.calls, ends=True, lr_factor=HIGH_RATE))
+    last = plain.trial.calls
+    if _measure_gap(plain, high, last) == 0:
+        probe.refuse(
+            high,
+            f"it must follow the rate, and {last} calls of the loss are the same at {HIGH_RATE:g} times the rate; give "
+            f"t.lr(RATE) to the optimiser, and step it every {last - 1} calls or more often",
+        )
+    whole = probe.start(last)
+    probe.refuse(whole, *_find_other_data(seeded, whole, may_draw=("val",)))
+    whole, other = probe.train_further(whole, probe.start(last, family="dice"))
+    if _measure_gap(whole, other, last) == 0:
+        probe.refuse(
+            other,
+            f"it must train with the loss, and its call {last} is the same under cross-entropy and Dice; call "
+            "backward() on what t.loss returns, and step the optimiser",
+        )
+    equal = (
+        f"scores of {split} must be of the network that was trained, and after {whole.trial.calls} calls of the "
+        "loss are the same under cross-entropy and Dice; score that network"
+        for split in _list_equal_splits(whole, other)
     )
-    done: list[ScriptStart] = []
-    for number, change in enumerate(changes, 1):
-        trial = whole.model_copy(update={**change, "calls": done[0].trial.calls if done else CALLS})
-        start = _begin_start(words, trial, base / f"start-{number}", seconds)
-        if not done and start.ended.status == 0 and len(start.calls) < CALLS:
-            start = _limit_calls(start, max(LEAST_CALLS, len(start.calls)))
-        done.append(start)
-        log(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
-        _refuse_problems(start, find_start_problems(start, seconds))
-        if number == RATE_START:
-            done[0], done[-1] = _look_further(words, done[0], start, seconds, log)
-        elif number == len(changes):
-            done[3:] = _train_further(words, done[3], start, seconds, log)
-        _refuse_problems(done[-1], _find_comparison_problems(done))
-    document = _make_document(command, done)
+    probe.refuse(other, *_find_other_data(whole, other), *equal)
+    document = _make_document(command, (plain, seeded, high, whole, other))
     shutil.rmtree(base, ignore_errors=True)
     return document
+
+
+class _Probe:
+    """The starts of one script, which is refused for what makes one of them useless."""
+
+    def __init__(self, words: Sequence[str], base: Path, seconds: float, log: Callable[[str], None]) -> None:
+        self._words, self._base, self._seconds, self._log = words, base, seconds, log
+        self._number = 0
+        self._classes: dict[str, None] = {}
+
+    def start(self, calls: int, **change: object) -> ScriptStart:
+        """Start the script with cross-entropy and seed 1, except for a change; the first start may have fewer calls."""
+        self._number += 1
+        trial = TrialDocument(kind="probe", family="cross_entropy", params={}, seed=1, calls=calls)
+        trial = trial.model_copy(update=change)
+        start = _begin_start(self._words, trial, self._base / f"start-{self._number}", self._seconds)
+        if self._number == 1 and start.ended.status == 0 and len(start.calls) < calls:
+            start = _limit_calls(start, max(LEAST_CALLS, len(start.calls)))
+        self._log(f"start {self._number} of {STARTS}: {start.name}: {format_duration(start.ended.seconds)}")
+        self._check(start)
+        return start
+
+    def _repeat(self, before: ScriptStart, calls: int) -> ScriptStart:
+        folder = before.folder.with_name(f"{before.folder.name}-calls-{calls}")
+        start = _begin_start(self._words, before.trial.model_copy(update={"calls": calls}), folder, self._seconds)
+        if len(start.calls) >= before.trial.calls:  # a short script ends before `calls`, and a slow one is ended
+            start = _limit_calls(start, len(start.calls))
+        self._check(start)
+        return start
+
+    def _check(self, start: ScriptStart) -> None:
+        """Refuse a start that is useless by itself, or has another order of the classes than those before."""
+        self.refuse(start, *find_start_problems(start, self._seconds))
+        self._classes[", ".join(start.list_events(TrialBegan)[0].classes)] = None
+        if len(self._classes) > 1:
+            lists = " and ".join(self._classes)
+            self.refuse(start, f"classes must have one order in all trainings, got {lists}; give them as a sorted list")
+
+    def refuse(self, start: ScriptStart, *problems: str) -> None:
+        """Refuse the script for the problems of a start, if there are any."""
+        ScriptError.refuse(f"{start.name}; see {start.folder}", problems)
+
+    def look_further(self, plain: ScriptStart, high: ScriptStart) -> tuple[ScriptStart, ScriptStart]:
+        """Repeat the starts at the plain and the high rate with more calls, until one call differs.
+
+        Returns:
+            Both starts; `calls` of the plain one is the first call that differs, or the last if none does.
+        """
+        for calls in MORE_CALLS:
+            last = plain.trial.calls
+            if calls <= last or _measure_gap(plain, high, last) != 0:
+                continue
+            self._log(f"{last} calls of the loss are the same at {HIGH_RATE:g} times the rate: once more with {calls}")
+            plain, high = (self._repeat(before, calls) for before in (plain, high))
+            # A script may stop a training that diverges at the high rate.
+            reached = min(len(plain.calls), len(high.calls)) if high.ended.is_late else len(plain.calls)
+            differing = (n for n in range(last + 1, reached) if _measure_gap(plain, high, n) != 0)
+            plain = _limit_calls(plain, next(differing, reached))
+            if reached < calls:
+                break
+        return plain, high
+
+    def train_further(self, plain: ScriptStart, other: ScriptStart) -> tuple[ScriptStart, ScriptStart]:
+        """Repeat the trainings under two losses with more calls while their scores are equal.
+
+        Networks of a few steps may predict only one class, whatever the loss.
+        """
+        for calls in MORE_CALLS:
+            last = plain.trial.calls
+            if calls <= last or _measure_gap(plain, other, last) == 0 or not _list_equal_splits(plain, other):
+                continue
+            self._log(f"scores after {last} calls of the loss are the same under both losses: once more with {calls}")
+            plain, other = (self._repeat(before, calls) for before in (plain, other))
+            if len(plain.calls) < calls:
+                break
+        return plain, other
 
 
 def _begin_start(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
@@ -162,65 +247,8 @@ def _begin_start(words: Sequence[str], trial: TrialDocument, folder: Path, secon
     return ScriptStart(folder, trial, ended, read_events(folder))
 
 
-def _refuse_problems(start: ScriptStart, problems: Iterator[str]) -> None:
-    ScriptError.refuse(f"{start.name}; see {start.folder}", [*problems])
-
-
-def _look_further(
-    words: Sequence[str], plain: ScriptStart, high: ScriptStart, seconds: float, log: Callable[[str], None]
-) -> tuple[ScriptStart, ScriptStart]:
-    """Repeat the starts at the plain and the high rate with more calls, until one call differs.
-
-    Returns:
-        Both starts, with `calls` set to the first call that differs, or to the last if none does.
-    """
-    for calls in MORE_CALLS:
-        last = plain.trial.calls
-        if calls <= last or _measure_gap(plain, high, last) != 0:
-            continue
-        log(f"{last} calls of the loss are the same at {HIGH_RATE:g} times the rate: once more with {calls}")
-        plain, high = (_repeat_start(words, before, calls, seconds) for before in (plain, high))
-        # A script may stop a training that diverges at the high rate.
-        reached = min(len(plain.calls), len(high.calls)) if high.ended.is_late else len(plain.calls)
-        differing = (n for n in range(last + 1, reached) if _measure_gap(plain, high, n) != 0)
-        plain = _limit_calls(plain, next(differing, reached))
-        if reached < calls:
-            break
-    return plain, high
-
-
-def _train_further(
-    words: Sequence[str], plain: ScriptStart, other: ScriptStart, seconds: float, log: Callable[[str], None]
-) -> tuple[ScriptStart, ScriptStart]:
-    """Repeat the trainings under two losses with more calls while their scores are equal.
-
-    Networks of a few steps may predict only one class, whatever the loss.
-    """
-    for calls in MORE_CALLS:
-        last = plain.trial.calls
-        if calls <= last or _measure_gap(plain, other, last) == 0 or not _list_equal_splits(plain, other):
-            continue
-        log(f"scores after {last} calls of the loss are the same under both losses: once more with {calls}")
-        plain, other = (_repeat_start(words, before, calls, seconds) for before in (plain, other))
-        if len(plain.calls) < calls:
-            break
-    return plain, other
-
-
-def _repeat_start(words: Sequence[str], before: ScriptStart, calls: int, seconds: float) -> ScriptStart:
-    folder = before.folder.with_name(f"{before.folder.name}-calls-{calls}")
-    start = _begin_start(words, before.trial.model_copy(update={"calls": calls}), folder, seconds)
-    if len(start.calls) >= before.trial.calls:  # a short script ends before `calls`, and a slow one is ended
-        start = _limit_calls(start, len(start.calls))
-    _refuse_problems(start, find_start_problems(start, seconds))
-    return start
-
-
 def _limit_calls(start: ScriptStart, calls: int) -> ScriptStart:
     return start._replace(trial=start.trial.model_copy(update={"calls": calls}))
-
-
-# --- Problems that several starts show together ---
 
 
 def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
@@ -234,34 +262,11 @@ def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
     return apart / max(a.logits[1], b.logits[1], 1e-12)
 
 
-def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
-    """Find problems that the newest start shows in comparison with earlier ones."""
-    last, here = done[0].trial.calls, done[-1]
-    lists = dict.fromkeys(", ".join(start.list_events(TrialBegan)[0].classes) for start in done)
-    if len(lists) > 1:
-        yield f"classes must have one order in all trainings, got {' and '.join(lists)}; give them as a sorted list"
-        return
-    if len(done) == 2 and _measure_gap(done[0], here, 1) <= LOGIT_TOLERANCE:
-        yield (
-            "it must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
-            "torch.manual_seed and to what draws the order of the images"
-        )
-    if len(done) == RATE_START and _measure_gap(done[0], here, last) == 0:
-        yield (
-            f"it must follow the rate, and {last} calls of the loss are the same at {HIGH_RATE:g} times the rate; give "
-            f"t.lr(RATE) to the optimiser, and step it every {last - 1} calls or more often"
-        )
-    if len(done) == 5 and _measure_gap(done[3], here, last) == 0:
-        yield (
-            f"it must train with the loss, and its call {last} is the same under cross-entropy and Dice; call "
-            "backward() on what t.loss returns, and step the optimiser"
-        )
-    elif len(done) == 5:
-        yield from _find_score_problems(done[3], here)
-    if len(done) == 4:
-        first = done[1].read_scores()
-        for split, scores in here.read_scores().items():
-            yield from find_other_data(split, first[split], scores, all_names=split == "test")
+def _find_other_data(one: ScriptStart, two: ScriptStart, *, may_draw: Sequence[Split] = ()) -> Iterator[str]:
+    """Find images and labels that differ between two trainings; of some splits other images may be drawn."""
+    second = two.read_scores()
+    for split, scores in one.read_scores().items():
+        yield from find_other_data(split, scores, second[split], all_names=split not in may_draw)
 
 
 def _list_equal_splits(one: ScriptStart, two: ScriptStart) -> list[Split]:
@@ -272,18 +277,6 @@ def _list_equal_splits(one: ScriptStart, two: ScriptStart) -> list[Split]:
         for split, scores in one.read_scores().items()
         if not [*find_other_data(split, scores, second[split])] and scores.is_equal(second[split])
     ]
-
-
-def _find_score_problems(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
-    """Find problems of the scores of two trainings with one seed and two losses."""
-    second = two.read_scores()
-    for split, scores in one.read_scores().items():
-        yield from find_other_data(split, scores, second[split])
-    for split in _list_equal_splits(one, two):
-        yield (
-            f"scores of {split} must be of the network that was trained, and after {one.trial.calls} calls of the "
-            "loss are the same under cross-entropy and Dice; score that network"
-        )
 
 
 # --- The document of a script that can be compared ---
