@@ -16,7 +16,6 @@ from sweeper.cli.slips import explain_option, explain_refusal, explain_value, re
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import STORAGE, expand_user
 from sweeper.core.redact import hide_command_secrets
-from sweeper.workflow.settings import parse_duration
 
 _EMPTY_OPTION = re.compile(r"--[\w-]+=")
 
@@ -84,20 +83,6 @@ def _list_variables(ctx: click.Context) -> list[str]:
     return [f"{ctx.auto_envvar_prefix}_{name.upper()}" for name in missing]
 
 
-class ParsedText(click.ParamType[Any]):
-    """Value parsed from a text by `read`, whose error begins with `must be`."""
-
-    def __init__(self, name: str, read: Callable[[str], object]) -> None:
-        self.name, self._read = name, read
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what `read` refuses."""
-        try:
-            return self._read(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 class HomePath(click.Path):
     """Path in which `~` is replaced, which no shell does after `--out=`."""
 
@@ -107,15 +92,6 @@ class HomePath(click.Path):
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def add_time_limit_option(default: str, what: str) -> Decorator:
-    """Return the option `--time-limit`, in seconds."""
-    return click.option(
-        "--time-limit",
-        type=ParsedText("DURATION", parse_duration),
-        help=f"Longest time of one {what} (5400, 90m, 1h30m).  [default: {default}]",
-    )
 
 
 def add_json_option() -> Decorator:

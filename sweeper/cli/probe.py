@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import click
 
-from sweeper.cli.options import SweeperCommand, add_json_option, add_time_limit_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.terminal import echo_result
+from sweeper.workflow.settings import parse_duration
+
+
+def _read_duration(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command(cls=SweeperCommand)
 @click.option("--command", "script", required=True, help="Command that starts the script, such as 'python train.py'.")
-@add_time_limit_option("10m", "start")
+@click.option(
+    "--time-limit",
+    metavar="DURATION",
+    callback=_read_duration,
+    help="Longest time of one start (5400, 90m, 1h30m).  [default: 10m]",
+)
 @click.option(
     "--write-helper", is_flag=True, help="Write sweeper_trial.py into the script's folder, and start nothing."
 )

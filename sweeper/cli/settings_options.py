@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from sweeper.cli.options import Decorator, HomePath, SweeperCommand
 from sweeper.core.base import Record
-from sweeper.workflow.settings import Option, Settings, list_options, make_options
+from sweeper.workflow.settings import AUTO, Option, Settings, list_options, make_options
 
 if TYPE_CHECKING:
     from sweeper.core.records import Dataset
@@ -71,7 +71,7 @@ def make_setting_option(
 ) -> Decorator:
     """Return the option of one setting, for any command; `default`, in words, and `text` replace the record's."""
     field, option = kind.model_fields[name], list_options(kind)[name]
-    value = "auto" if option.auto else field.default
+    value = "auto" if AUTO in field.metadata else field.default
     words = default or option.default
     text = " ".join(str(text or field.description).split()) + (f"  [default: {words}]" if words else "")
     if value is False:
@@ -100,7 +100,7 @@ def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
         file = option.metavar == "FILE"
         return HomePath(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
     choices = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
-    return click.Choice([*["auto"] * option.auto, *choices]) if choices else click.STRING
+    return click.Choice([*["auto"] * (AUTO in field.metadata), *choices]) if choices else click.STRING
 
 
 # --- Commands that read a data set and train nothing ---------------------------------------------------------

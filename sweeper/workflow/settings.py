@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -101,10 +102,6 @@ def _parse_factor(text: object, most: float = 1e6) -> float:
     return value
 
 
-def _parse_share(text: object) -> float:
-    return _parse_factor(text, 1.0)
-
-
 def _parse_rates(text: object) -> tuple[float, ...]:
     words = str(text).strip("()[],").replace("none", "1").split(",")
     return tuple(sorted({_parse_factor(word) for word in words}))
@@ -126,20 +123,10 @@ def _check_range(value: object) -> str:
     return str(least) if least == most else f"{least}..{most}"
 
 
-def _coerce_text(value: object) -> object:
-    return str(value) if isinstance(value, int) else value
-
-
-def _read_auto(value: object) -> object:
-    return None if value == "auto" else value
-
-
-AUTO = BeforeValidator(_read_auto, json_schema_input_type=Literal["auto"])
+AUTO = BeforeValidator(lambda value: None if value == "auto" else value, json_schema_input_type=Literal["auto"])
 """Accepts `auto` for None."""
-
-
-def _make_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+_TO_TUPLE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=str)
+_TO_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value, json_schema_input_type=int)
 
 
 def _check_duration(value: object) -> str:
@@ -159,8 +146,6 @@ class Option:
     """Whether `--help` lists it, too, as a common option."""
     metavar: str | None = None
     """FILE = an existing file, DIRECTORY = a folder; any other text is only the placeholder in the help."""
-    auto: bool = False
-    """Whether `auto` stands for None."""
     variables: tuple[str, ...] = ()
     """Environment variables that set it, in addition to SWEEPER_NAME."""
 
@@ -212,9 +197,7 @@ class Settings(Record):
     space: str | None = _make_setting("Search", min_length=1)
     """Search space: binary, multiclass, multilabel, full, full_multiclass, full_multilabel, a YAML file; or
     the losses to compare, of which only the learning rate is searched: dice_ce,tversky:fn_weight=0.7."""
-    loss: Annotated[tuple[str, ...], BeforeValidator(_make_tuple, json_schema_input_type=str)] = _make_setting(
-        "Search", (), metavar=OWN
-    )
+    loss: Annotated[tuple[str, ...], _TO_TUPLE] = _make_setting("Search", (), metavar=OWN)
     """Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target), and its
     attribute `search` has the ranges; see docs/how-to/own-code.md."""
     present: str | None = _make_setting("Search", default="cross_entropy", often=True, metavar="LOSS", min_length=1)
@@ -275,8 +258,8 @@ class Settings(Record):
         "Confirmation and verdict", metavar="N", default="2 × --steps", ge=4, le=MOST_STEPS
     )
     """Steps of a confirmation."""
-    longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text, json_schema_input_type=int)] = (
-        _make_setting("Confirmation and verdict", default=f"{LONGER}; with --folds none")
+    longer: Annotated[Literal["4", "16", "none"] | None, _TO_TEXT] = _make_setting(
+        "Confirmation and verdict", default=f"{LONGER}; with --folds none"
     )
     """Train the recommended loss and the present one once more at this multiple of the confirmation's steps: does the
     gain last?"""
@@ -297,13 +280,13 @@ class Settings(Record):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto")
     """Device that trains."""
-    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine", auto=True)
+    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine")
     """Precision of the forward pass. auto: bfloat16, on a CPU if it is measured to save a fifth, on a GPU if the GPU
     has it."""
-    engine: Annotated[Engine | None, AUTO] = _make_setting("Machine", auto=True)
+    engine: Annotated[Engine | None, AUTO] = _make_setting("Machine")
     """How steps are run: one by one (eager), or recorded as a CUDA graph; deterministic: one by one, on a GPU with the
     same numbers each time, by slower algorithms. auto: recorded on an NVIDIA GPU."""
-    workers: Annotated[int | None, AUTO] = _make_setting("Machine", auto=True, metavar="auto|N", ge=0, le=MOST_WORKERS)
+    workers: Annotated[int | None, AUTO] = _make_setting("Machine", metavar="auto|N", ge=0, le=MOST_WORKERS)
     """Number of processes that train, here or on the Ray cluster of RAY_ADDRESS; 0: only this one. On a CPU each has an
     equal share of the cores, or OMP_NUM_THREADS threads."""
 
@@ -363,9 +346,9 @@ class ConfirmOptions(Record):
         _make_setting("", default="1/3,1,3", metavar="FACTORS")
     )
     """Factors of the script's learning rate that each loss tries first, or none."""
-    rate_share: Annotated[float, BeforeValidator(_parse_share, json_schema_input_type=str)] | None = _make_setting(
-        "", default="1/4", metavar="SHARE"
-    )
+    rate_share: (
+        Annotated[float, BeforeValidator(partial(_parse_factor, most=1.0), json_schema_input_type=str)] | None
+    ) = _make_setting("", default="1/4", metavar="SHARE")
     """Share of the script's length for trying these factors."""
     folds: int | None = _make_setting("", metavar="K", ge=2, le=50)
     """Train each seed once for each fold (t.fold)."""
@@ -412,7 +395,7 @@ class TrainOptions(Record):
     """Current pattern of the masks' names."""
     device: str = "auto"
     """Device that trains: auto, cpu, cuda or mps."""
-    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine", auto=True)
+    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine")
     """Precision of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that."""
     overwrite: bool = _make_setting("Training", False)
     """Train again even if the same network was trained before."""
