@@ -105,10 +105,10 @@ def _list_compared(pixels: npt.NDArray[np.int64], labelled: int, *, has_planes: 
     return np.array([labelled - rarest, rarest]) if has_planes else pixels
 
 
-def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
+def compute_imbalance(class_pixels: Sequence[float] | npt.NDArray[np.int64]) -> float:
     """Return background / foreground pixels (binary), else most common / rarest of the classes that occur.
 
-    `class_pixels`: (C,) labelled pixels, ≥ 0.
+    `class_pixels`: (C,) labelled pixels or shares, ≥ 0.
 
     Raises:
         UsageError: if fewer than two classes occur.

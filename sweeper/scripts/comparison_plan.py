@@ -17,6 +17,7 @@ from sweeper.core.records import InterimAnalysis, Task, UserLoss
 from sweeper.core.tasks import guess_task
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
+from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
 from sweeper.scripts.loss_file import EITHER, make_loss_text
 from sweeper.scripts.probe import ProbeDocument
@@ -146,10 +147,7 @@ def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptL
     Raises:
         UsageError: with all of its errors.
     """
-    share, others = {"binary": (shares[-1], shares[0]), "multilabel": (min(shares), 1 - min(shares))}.get(
-        task, (min(shares), max(shares))
-    )
-    imbalance = others / share
+    imbalance = compute_imbalance((1 - min(shares), min(shares)) if task == "multilabel" else shares)
     params = fill_parameters(loss.family, loss.params, task, imbalance)
     make_loss_text(loss.family, params, task, shares)
     return loss.model_copy(update={"params": params})
