@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from sweeper.core.errors import InterruptedSweepError, ScriptError
@@ -87,13 +88,12 @@ class ScriptBackend:
     def poll(self, timeout_seconds: float) -> list[Reply]:
         """Return the answers since the last call, waiting for the first at most this long."""
         answers: list[Reply] = []
-        try:
+        with suppress(queue.Empty):
             answers.append(self._answers.get(block=timeout_seconds > 0, timeout=timeout_seconds or None))
             while True:
                 answers.append(self._answers.get_nowait())
-        except queue.Empty:
-            self._running -= len(answers)
-            return answers
+        self._running -= len(answers)
+        return answers
 
     def close(self) -> None:
         """End the running trainings, and wait for their end; a resume repeats them."""
