@@ -101,16 +101,21 @@ def confirm_losses(
         ScoresError: if the scores cannot be compared.
         InterruptedSweepError: if it was stopped.
     """
-    tuned = _tune_rates(plan, trainings, resume_command)
+    tuning = [
+        ScriptJob(loss, "tune", TUNING_SEED, rate, plan.rate_share, plan.fold_numbers[0])
+        for rate in plan.rates
+        for loss in plan.losses
+        if len(plan.rates) > 1
+    ]
+    untuned = ScriptJob(plan.losses[0], "confirm", FIRST_SEED, plan.rates[0], fold=plan.fold_numbers[0])
+    _check_unit(plan, trainings, [*tuning, untuned][0], resume_command)
+    tuned = trainings.run(tuning)
     factors = _choose_factors(plan, tuned)
-    rows: list[TrainingRow] = []
     for analysis in plan.analyses:
         jobs = [
             ScriptJob(loss, "confirm", FIRST_SEED + n, factors[loss.name], fold=fold)
             for n, fold, loss in product(range(analysis.seeds), plan.fold_numbers, plan.losses)
         ]
-        if not rows and not tuned:
-            _check_unit(plan, trainings, jobs, resume_command)
         rows = trainings.run(jobs)
         judgement = _judge(plan, rows, trainings, analysis)
         log(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}")
@@ -121,48 +126,31 @@ def confirm_losses(
     return Confirmation(resume_command, plan, factors, tuned, rows, judgement, plain)
 
 
-def _tune_rates(plan: ConfirmationPlan, trainings: ScriptTrainings, resume_command: str) -> list[TrainingRow]:
-    """Train each loss at each rate, on one seed.
+def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dict[str, float]:
+    """Choose each loss's factor on the rate: the best on validation; of equal ones that nearest the script's own.
 
     Raises:
-        UsageError: if the margin must be given, after the first training.
         ScriptError: if all trainings of a loss failed.
     """
-    if len(plan.rates) == 1:
-        return []
-    jobs = [
-        ScriptJob(loss, "tune", TUNING_SEED, rate, plan.rate_share, plan.fold_numbers[0])
-        for rate in plan.rates
-        for loss in plan.losses
-    ]
-    _check_unit(plan, trainings, jobs, resume_command)
-    rows = trainings.run(jobs)
-    for loss in plan.losses:
-        of_loss = [row for row in rows if row.loss == loss.name]
-        if all(row.val is None for row in of_loss):
-            raise ScriptError(
-                f"{loss.name}, all its rates; see {of_loss[0].folder}",
-                [f"{of_loss[0].problem}\n    Remove that folder to train it again. {NEXT_STEP}"],
-            )
-    return rows
-
-
-def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dict[str, float]:
-    """Choose each loss's factor on the rate: the best on validation; of equal ones that nearest the script's own."""
 
     def rank(row: TrainingRow) -> tuple[bool, float, float]:
         diverged = row.state != "trained"
         return diverged, math.inf if row.val is None else -row.val, abs(math.log(row.lr_factor))
 
-    return {
-        loss.name: min((row for row in tuned if row.loss == loss.name), key=rank).lr_factor if tuned else plan.rates[0]
-        for loss in plan.losses
-    }
+    factors = {loss.name: plan.rates[0] for loss in plan.losses}
+    for name in factors if tuned else ():
+        of_loss = [row for row in tuned if row.loss == name]
+        best = min(of_loss, key=rank)
+        if best.val is None:
+            raise ScriptError(
+                f"{name}, all its rates; see {of_loss[0].folder}",
+                [f"{of_loss[0].problem}\n    Remove that folder to train it again. {NEXT_STEP}"],
+            )
+        factors[name] = best.lr_factor
+    return factors
 
 
-def _check_unit(
-    plan: ConfirmationPlan, trainings: ScriptTrainings, jobs: Sequence[ScriptJob], resume_command: str
-) -> None:
+def _check_unit(plan: ConfirmationPlan, trainings: ScriptTrainings, job: ScriptJob, resume_command: str) -> None:
     """Require `--margin` if the first score shows that the default does not apply.
 
     Raises:
@@ -170,7 +158,7 @@ def _check_unit(
     """
     if plan.margin is not None or plan.task.has_counts:
         return
-    (row,) = trainings.run(jobs[:1])
+    (row,) = trainings.run([job])
     score = row.val if row.test is None else row.test
     if score is not None and not 0 <= score <= 1:
         raise UsageError(
