@@ -151,12 +151,8 @@ def run_script(
         return done_at is not None and time.monotonic() - done_at > grace
 
     try:
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.05)
-                break
-            if (is_late := time.monotonic() - begun > seconds) or is_over():
-                break
+        while process.poll() is None and not (is_late := time.monotonic() - begun > seconds) and not is_over():
+            time.sleep(0.02)
         took = time.monotonic() - begun
         if process.poll() is not None:
             while log.thread.is_alive() and waited < UPLOAD_SECONDS and not is_over():
