@@ -83,11 +83,12 @@ def _list_studies(storage: str, as_json: bool) -> None:
 @make_setting_option("storage")
 @add_json_option()
 def _show_status(study: str | None, *, storage: str, as_json: bool) -> int:
-    """Say of STUDY (default: of every study of this storage) whether its sweep runs and makes progress.
+    """Say of STUDY (default: of every study of this storage, and comparison here) whether it runs and makes progress.
 
     The exit status is 0 if all is well (running, finished, or stopped by a signal), 1 if somebody should look (the
     process is gone, silent for 5 minutes, 3 trainings in a row failed, an error ended it), and 2 if nothing is known.
-    It reads `.sweeper/status` next to the SQLite file (else in the working folder), and does not open the database.
+    It reads `.sweeper/status` next to the SQLite file (else in the working folder) and `.sweeper/confirm` here, and
+    does not open the database.
     """
     from sweeper.workflow.status import StatusDocument, diagnose_studies
 

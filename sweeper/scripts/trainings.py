@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ ENDED = "ended.json"
 """Record of a training that ended, which is not repeated."""
 MOST_LOST = 0.1
 """Loss on the test images by the operating point that validation chose, above which it is reported."""
+SIGN_SECONDS = 10.0
+"""Longest time between two reports of progress."""
 NEXT_STEP = "--resume continues if the script stays as it is; after a change of it, begin with another --study."
 """Sentence after the problem of a training, on its own line: the problem may end with lines of the log."""
 
@@ -103,18 +105,21 @@ class ScriptTrainings:
         base: Path,
         task: ScriptTask,
         log: Callable[[str], None] = lambda _: None,
+        *,
         on_training_end: Callable[[TrainingRow], None] = lambda _: None,
+        on_progress: Callable[[str, int, int], None] = lambda *_: None,
     ) -> None:
         """Create it for folders below `base`; nothing is started.
 
         `log` receives a line for each training that ended, and `on_training_end` its row, in the thread that waited.
+        `on_progress` receives the purpose of the trainings, and how many of how many have ended, every few seconds.
         """
         self._starter, self._base, self._task = starter, base, task
-        self._log, self._on_training_end = log, on_training_end
+        self._log, self._on_training_end, self._on_progress = log, on_training_end, on_progress
         self._failure: BaseException | None = None
         self._data_check = DataCheck(task)
 
-    def run(self, jobs: Iterable[ScriptJob]) -> list[TrainingRow]:
+    def run(self, jobs: Sequence[ScriptJob]) -> list[TrainingRow]:
         """Return the rows of these trainings; those that ended before are not repeated.
 
         Raises:
@@ -124,10 +129,14 @@ class ScriptTrainings:
         """
         self._failure = None
         with ThreadPoolExecutor(self._starter.workers, "training") as pool:
-            rows = list(pool.map(self._run_job, jobs))
+            started = [pool.submit(self._run_job, job) for job in jobs]
+            left = {*started}
+            while left:
+                left = wait(left, SIGN_SECONDS, FIRST_COMPLETED).not_done
+                self._on_progress(jobs[0].purpose, len(jobs) - len(left), len(jobs))
         if self._failure is not None:
             raise self._failure
-        return [row for row in rows if row is not None]
+        return [row for future in started if (row := future.result()) is not None]
 
     def _run_job(self, job: ScriptJob) -> TrainingRow | None:
         """Return the row of a training; None where it, or an earlier one, failed."""

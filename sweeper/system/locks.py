@@ -42,15 +42,6 @@ def hold_folder(folder: Path, title: str) -> Iterator[None]:
         yield
 
 
-def is_folder_held(folder: Path) -> bool:
-    """Return whether a process holds a folder."""
-    try:
-        with hold_folder(folder, ""):
-            return False
-    except UsageError:
-        return True
-
-
 @contextmanager
 def lock_database_creation(database: Path, make: Callable[[Path], object] | None = None) -> Iterator[None]:
     """Hold a lock while a database file is created or migrated, which two processes must not do at once.

@@ -33,6 +33,7 @@ from sweeper.workflow.own_losses import declare_loss
 from sweeper.workflow.own_script import hash_sources, name_changed_sources, warn_of_changed_script
 from sweeper.workflow.run_context import StopSignal
 from sweeper.workflow.settings import ConfirmOptions
+from sweeper.workflow.status import COMPARISON_STATUS, Heartbeat
 from sweeper.workflow.studies import write_comparison_answer
 
 PLANNED = {"seeds", "rates", "rate_share", "folds", "metric", "margin"}
@@ -70,7 +71,8 @@ def compare_losses(
     if options.rates == (1.0,) and options.rate_share is not None:
         raise UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
     name = options.study or make_comparison_name(source, options.command)
-    resume_command = format_comparison_resume_command(name, format_places(options.tracking_uri, options.out))
+    places = format_places(options.tracking_uri, options.out)
+    resume_command = format_comparison_resume_command(name, places)
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
     with hold_folder(folder, f"the comparison {name!r}"):
@@ -100,12 +102,25 @@ def compare_losses(
             plan.command, seconds=options.time_limit or inf, workers=options.workers, is_stopped=is_stopped, log=log
         )
         runs = ComparisonRuns(options.tracking_uri, plan, log, resume_command=resume_command, stopped=is_stopped)
-        trainings = ScriptTrainings(starter, folder, plan.task, log, runs.write_training)
         report = options.out / make_folder_name(name)
         try:
-            made = confirm_losses(plan, trainings, resume_command=resume_command, log=log)
-            document = _write_report(made, report, show)
-            write_comparison_answer(folder, document)
+            with Heartbeat(folder / COMPARISON_STATUS, name, places=places, command="confirm") as heartbeat:
+
+                def announce(answer: str) -> None:
+                    log(answer)
+                    heartbeat.record_answer(answer)
+
+                trainings = ScriptTrainings(
+                    starter,
+                    folder,
+                    plan.task,
+                    log,
+                    on_training_end=runs.write_training,
+                    on_progress=heartbeat.record_progress,
+                )
+                made = confirm_losses(plan, trainings, resume_command=resume_command, log=announce)
+                document = _write_report(made, report, show)
+                write_comparison_answer(folder, document)
             log(format_summary(made, time.monotonic() - began))
         except InterruptedSweepError as error:
             runs.end_sweep("KILLED")

@@ -1,4 +1,4 @@
-"""The status file of a running sweep: what it is doing, for users and monitors.
+"""The status file of a running sweep, or comparison in the user's script: what it is doing, for users and monitors.
 
 The training loop itself writes it, not a thread, so that a hanging loop shows as silence.
 """
@@ -27,9 +27,9 @@ from sweeper.core.events import (
     TrainingPaused,
     TrainingResumed,
 )
-from sweeper.core.paths import STATUS, STORAGE, make_folder_name
+from sweeper.core.paths import COMPARISONS, STATUS, STORAGE, make_folder_name
 from sweeper.core.records import TrialResult
-from sweeper.core.text import format_resume_command, suggest_correction
+from sweeper.core.text import format_comparison_resume_command, format_resume_command, suggest_correction
 from sweeper.system.locks import get_sqlite_path, require_database_file
 from sweeper.system.postgres import is_postgres
 from sweeper.system.whole_files import remove_left, replace_atomically
@@ -42,6 +42,8 @@ SILENT_SECONDS = 300.0
 FAILURES = 3
 """Number of failed trainings in a row that is a problem."""
 
+COMPARISON_STATUS = "status.json"
+"""The status file of a comparison, in its folder."""
 REPORT = "report"
 """Phase after the last training: MLflow gets what it lacks, and the report is written."""
 
@@ -49,12 +51,15 @@ State = Literal["running", "finished", "stopped", "failed"]
 
 
 class SweepLife(Record):
-    """Status of a running sweep."""
+    """Status of a running sweep, or of a comparison."""
 
     study: str
+    command: Literal["run", "confirm"] = "run"
+    """The command of sweeper that runs it."""
     state: State
     phase: str = ""
-    """`probe`, `first`, `search`, `recheck`, `confirm`, `longer` or `report`; "" before the first."""
+    """`probe`, `first`, `search`, `recheck`, `confirm`, `longer` or `report`, of a comparison `tune` or `confirm`; ""
+    before the first."""
     done: int = 0
     total: int = 0
     """Trainings of the phase; the report has none."""
@@ -84,13 +89,22 @@ def get_status_file(storage: str, study: str) -> Path:
 class Heartbeat:
     """Writes the status file of one sweep; a full disk or an unwritable folder never ends a sweep."""
 
-    def __init__(self, path: Path, study: str, clock: Callable[[], float] = time.time, *, places: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        study: str,
+        clock: Callable[[], float] = time.time,
+        *,
+        places: str = "",
+        command: Literal["run", "confirm"] = "run",
+    ) -> None:
         self._path, self._clock = path, clock
         now = clock()
         process = {"pid": os.getpid(), "host": socket.gethostname()}
         remove_left(path.parent)
         self._progress = PhaseProgress()
-        self._life = SweepLife(study=study, state="running", written=now, progress=now, places=places, **process)
+        names = {"study": study, "places": places, "command": command}
+        self._life = SweepLife(state="running", written=now, progress=now, **process, **names)
         self._write_file()
 
     def record_sign_of_life(self) -> None:
@@ -102,6 +116,14 @@ class Heartbeat:
         """Begin a phase."""
         self._progress = PhaseProgress(name, total, held)
         self._update(phase=name)
+
+    def record_progress(self, phase: str, done: int, total: int) -> None:
+        """Record how many trainings of a comparison's phase have ended."""
+        if (phase, done, total) == (self._life.phase, self._life.done, self._life.total):
+            self.record_sign_of_life()
+            return
+        self._progress.done, self._progress.total = done, total
+        self._update(phase=phase, progress=self._clock())
 
     def record_answer(self, sentence: str) -> None:
         """Record another answer so far."""
@@ -152,7 +174,7 @@ class Heartbeat:
 
 
 class StatusRow(SweepLife):
-    """Status of one sweep."""
+    """Status of one sweep, or comparison."""
 
     ok: bool
     problems: tuple[str, ...]
@@ -162,6 +184,11 @@ class StatusRow(SweepLife):
     """Seconds since its last progress."""
     gone: bool
     """Whether its process ended without reporting its end, or hangs."""
+
+    @property
+    def activity(self) -> str:
+        """What it does now: its state, or `gone`."""
+        return "gone" if self.gone else self.state
 
 
 class StatusDocument(Document):
@@ -184,6 +211,8 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session:
         answer = f"{session} has continued it since; its status is in the folder of that process"
         life = life.model_copy(update={"state": "stopped", "answer": answer})
     problems, resume = [], format_resume_command(life.study, storage, life.places)
+    if life.command == "confirm":
+        resume = format_comparison_resume_command(life.study, life.places)
     silent = max(0.0, now - life.written)
     gone = False
     if life.state == "running":
@@ -207,7 +236,7 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session:
 
 
 def diagnose_studies(storage: str, study: str | None) -> tuple[StatusRow, ...]:
-    """Diagnose the sweep of a study, or of each one with a status file; the database is not opened.
+    """Diagnose a study or comparison, or each one with a status file; the database is not opened.
 
     PostgreSQL is asked who continued a study with a problem: another machine has its own status file.
 
@@ -215,10 +244,10 @@ def diagnose_studies(storage: str, study: str | None) -> tuple[StatusRow, ...]:
         UsageError: if nothing is known, or the address is invalid.
     """
     check_address("--storage", storage)
-    if not is_postgres(storage):
+    folder, compared = get_status_file(storage, "any").parent, sorted(COMPARISONS.glob(f"*/{COMPARISON_STATUS}"))
+    if not is_postgres(storage) and not compared:
         require_database_file(storage)
-    folder = get_status_file(storage, "any").parent
-    lives = [life for life in map(read_life, sorted(folder.glob("*.json"))) if life is not None]
+    lives = [life for life in map(read_life, [*sorted(folder.glob("*.json")), *compared]) if life is not None]
     rows = []
     for life in lives:
         if study in {None, life.study}:

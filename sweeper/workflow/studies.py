@@ -23,11 +23,10 @@ from sweeper.evidence.phrases import format_headline
 from sweeper.scripts.comparison_plan import ANSWER, PLAN, open_plan
 from sweeper.scripts.trainings import ENDED
 from sweeper.storage.resilient_storage import RetryingStorage
-from sweeper.system.locks import is_folder_held
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.options import read_request
-from sweeper.workflow.status import diagnose_sweep, get_status_file, read_life
+from sweeper.workflow.status import COMPARISON_STATUS, diagnose_sweep, get_status_file, read_life
 from sweeper.workflow.study_state import InterimAnswer, read_interim_answer, read_study_state
 
 
@@ -71,14 +70,12 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
         state, answer = read_study_state(study, studies.read_plan(storage, name), request), read_interim_answer(sweep)
     except (SweeperError, ValueError) as error:  # one damaged study must not hide the others
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
-    life, activity = read_life(get_status_file(url, name)), "unknown"
-    if life is not None and life.study == name:
-        row = diagnose_sweep(life, time.time(), url, str(study.user_attrs.get(studies.SESSION, "")))
-        activity = "gone" if row.gone else row.state
+    life, session = read_life(get_status_file(url, name)), str(study.user_attrs.get(studies.SESSION, ""))
+    is_known = life is not None and life.study == name
     return StudyRow(
         **dict(answer),
         study=name,
-        state=activity,
+        state=diagnose_sweep(life, time.time(), url, session).activity if life and is_known else "unknown",
         created=sweep.created,
         data=sweep.conditions.dataset.name,
         trials=state.search.done,
@@ -98,14 +95,14 @@ def _make_comparison_row(folder: Path) -> StudyRow:
         plan = open_plan(folder)
     except UsageError as error:
         return StudyRow(study=folder.name, state="damaged", problem=" ".join(str(error).split()))
-    answer, state = InterimAnswer(), "stopped"
+    answer, life = InterimAnswer(), read_life(folder / COMPARISON_STATUS)
     with suppress(OSError, ValidationError):
-        answer, state = InterimAnswer.model_validate_json((folder / ANSWER).read_bytes()), "finished"
+        answer = InterimAnswer.model_validate_json((folder / ANSWER).read_bytes())
     ended = Counter(path.parent.name.partition("-")[0] for path in folder.glob(f"*/{ENDED}"))
     return StudyRow(
         **dict(answer),
         study=plan.name,
-        state="running" if is_folder_held(folder) else state,
+        state="unknown" if life is None else diagnose_sweep(life, time.time()).activity,
         created=plan.created,
         data=plan.probe.command,
         trials=ended["tune"],

@@ -150,10 +150,14 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
     first.wait()
     first_ended = len(list(trainings.glob("confirm-*/ended.json")))
     assert first_ended >= 1
+    status, shown, _ = sweeper("studies", "show")
+    assert status == 1 and "own_training-losses: running, confirm" in shown
+    assert "is gone: sweeper confirm --study own_training-losses --resume" in shown
     second = subprocess.Popen(resume, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(lambda: len(list(trainings.glob("confirm-*/ended.json"))) > first_ended, 240)
     second.send_signal(signal.SIGTERM)
     assert second.wait(30) == 143
+    assert "stopped" in sweeper("studies")[1] and sweeper("studies", "show")[0] == 0
     mark = f"SWEEPER_TRIAL={trainings}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

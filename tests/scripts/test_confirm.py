@@ -26,9 +26,9 @@ from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
 from sweeper.scripts.trainings import ScriptTrainings
-from sweeper.system.locks import hold_folder
 from sweeper.workflow.comparison import resume_plan
 from sweeper.workflow.settings import ConfirmOptions
+from sweeper.workflow.status import COMPARISON_STATUS, Heartbeat
 from sweeper.workflow.studies import list_comparison_rows, write_comparison_answer
 from tests.support import mlflow_template
 from tests.support.pasting import run_text
@@ -567,16 +567,21 @@ def test_a_comparison_is_in_the_list_of_studies(compare: Compare, sweeper: Sweep
     Path("own").rename(folder)
     write_plan(folder, made.plan)
     [row] = list_comparison_rows()
-    assert (row.state, row.trials, row.asked, row.confirmations, row.outcome) == ("stopped", 4, 4, 6, None)
+    assert (row.state, row.trials, row.asked, row.confirmations, row.outcome) == ("unknown", 4, 4, 6, None)
     write_comparison_answer(folder, made.answer)
-    with hold_folder(folder, "it"):
+    with Heartbeat(folder / COMPARISON_STATUS, "mine", command="confirm") as heartbeat:
+        heartbeat.record_progress("confirm", 2, 6)
+        heartbeat.record_answer("after 3 seeds: keep")
         assert list_comparison_rows()[0].state == "running"
+        status, out, _ = sweeper("studies", "show")
+        assert status == 0 and "mine: running, confirm 2/6" in out and "answer: after 3 seeds: keep" in out
+    assert list_comparison_rows()[0].state == "finished"
     assert "change, established  dice" in (out := sweeper("studies")[1]) and "1 comparison in .sweeper/conf" in out
     assert not problems(json.loads(sweeper("studies", "--json")[1]))
     status, _, error = sweeper("report", "mine")
     assert status == 2 and "`sweeper confirm --study mine --resume`" in error
     write_plan(folder, made.plan)  # another session
-    assert list_comparison_rows()[0].state == "stopped"
+    assert list_comparison_rows()[0].outcome is None
 
 
 def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
