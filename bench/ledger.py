@@ -49,7 +49,7 @@ from bench.shared import BASELINE, append_row, compute_half_width, read_rows, re
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import divide_images, load_dataset
-from sweeper.data.scenes.canvas import DrawnImage, Field, expose_image, make_grid, make_smooth_field
+from sweeper.data.scenes.canvas import DrawnImage, Field, Painter
 from sweeper.data.synthetic import draw_image, parse_scene, spoil_labels
 from sweeper.fingerprint.imbalance import measure_imbalance, profile_dataset
 from sweeper.fingerprint.ledger import LedgerRow, compute_features, measure_nearness, rank_losses, read_ledger
@@ -122,7 +122,8 @@ POINTS: dict[str, str] = {
 
 def draw_lesion(rng: np.random.Generator, values: Mapping[str, float]) -> DrawnImage:
     """Draw one uneven object of low contrast with a soft outline, among hairs and stains that belong to no object."""
-    y, x = make_grid(SIDE)
+    painter = Painter(rng, SIDE)
+    y, x = painter.make_grid()
     share = values["foreground"] * rng.uniform(0.4, 1.6)
     centre = rng.uniform(0.25, 0.75, 2) * SIDE
     angle = np.arctan2(y - centre[0], x - centre[1])
@@ -133,24 +134,23 @@ def draw_lesion(rng: np.random.Generator, values: Mapping[str, float]) -> DrawnI
     limit = np.quantile(distance, min(share, 0.9))
     mask = distance <= limit
     cover = 1 / (1 + np.exp((distance - limit) / rng.uniform(1, 3)))
-    skin = 0.6 + 0.05 * make_smooth_field(rng, SIDE, SIDE / 4) + 0.02 * make_smooth_field(rng, SIDE, 2)
-    dark = rng.uniform(0.1, 0.22) * (1 + 0.4 * make_smooth_field(rng, SIDE, 4))
-    stains = 0.1 * np.clip(make_smooth_field(rng, SIDE, 6) - 1.2, 0, 1)
+    skin = 0.6 + 0.05 * painter.make_field(SIDE / 4) + 0.02 * painter.make_field(2)
+    dark = rng.uniform(0.1, 0.22) * (1 + 0.4 * painter.make_field(4))
+    stains = 0.1 * np.clip(painter.make_field(6) - 1.2, 0, 1)
     tone = skin - dark * cover - stains
     for _ in range(int(rng.integers(0, 5))):
         slope, offset = rng.normal(0, 1), rng.uniform(0, SIDE)
         tone -= 0.15 * (np.abs(y - offset - slope * (x - SIDE / 2)) < 0.7 * np.hypot(1, slope))
-    return DrawnImage(
-        expose_image(rng, _tint_image(rng, tone, (1.1, 0.9, 0.8)), values["noise"]), mask.astype(np.uint8)
-    )
+    return DrawnImage(painter.expose(_tint_image(rng, tone, (1.1, 0.9, 0.8)), values["noise"]), mask.astype(np.uint8))
 
 
 def draw_parcels(rng: np.random.Generator, values: Mapping[str, float]) -> DrawnImage:
     """Draw an image full of fields, each of one class; the classes differ a little in tone, tint and texture."""
     classes, number = int(values["classes"]), int(rng.integers(10, 18))
-    y, x = make_grid(SIDE)
+    painter = Painter(rng, SIDE)
+    y, x = painter.make_grid()
     seeds = rng.uniform(0, SIDE, (number, 2))
-    bend = 4 * np.stack([make_smooth_field(rng, SIDE, 10), make_smooth_field(rng, SIDE, 10)])
+    bend = 4 * np.stack([painter.make_field(10), painter.make_field(10)])
     distances = np.hypot((y + bend[0])[..., None] - seeds[:, 0], (x + bend[1])[..., None] - seeds[:, 1])
     field = distances.argmin(axis=2)
     share = values["ratio"] ** -np.arange(classes, dtype=float)
@@ -158,13 +158,13 @@ def draw_parcels(rng: np.random.Generator, values: Mapping[str, float]) -> Drawn
     mask = labels[field].astype(np.uint8)
     tone = np.zeros((SIDE, SIDE))
     for label in range(classes):
-        grain = 0.06 * make_smooth_field(rng, SIDE, 0.8 + 1.2 * label)
+        grain = 0.06 * painter.make_field(0.8 + 1.2 * label)
         tone = np.where(mask == label, 0.38 + 0.06 * (label % 4) + grain, tone)
     tone += np.array(rng.normal(0, 0.03, number))[field]
     image = _tint_image(rng, tone, (0.9, 1.05, 0.8))
     for label in range(classes):
         image[:, :, label % 3] += 0.05 * (mask == label)
-    return DrawnImage(expose_image(rng, image, values["noise"]), mask)
+    return DrawnImage(painter.expose(image, values["noise"]), mask)
 
 
 def _tint_image(rng: np.random.Generator, tone: Field, tint: tuple[float, ...]) -> Any:

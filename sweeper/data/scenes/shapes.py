@@ -12,16 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sweeper.data.scenes.canvas import (
-    DrawnImage,
-    Field,
-    SceneCanvas,
-    blend_colour,
-    expose_image,
-    make_random_curve,
-    make_smooth_field,
-    make_soft_edge,
-)
+from sweeper.data.scenes.canvas import DrawnImage, Field, Painter, SceneCanvas, blend_colour, make_soft_edge
 from sweeper.data.store import Pixels
 
 _GAP = 2
@@ -63,22 +54,22 @@ def explain_impossible(canvas: SceneCanvas) -> list[str]:
 
 def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     """Draw one image: the classes' objects (1 …) on ground (0), each class with its exact number of pixels."""
-    size = canvas.size
+    size, painter = canvas.size, Painter(rng, canvas.size)
     tone = rng.uniform(0.4, 0.55)
-    texture = 0.25 * _CONTRAST * (make_smooth_field(rng, size, 1.2) + make_smooth_field(rng, size, size / 8))
+    texture = 0.25 * _CONTRAST * (painter.make_field(1.2) + painter.make_field(size / 8))
     image = np.repeat((tone + texture)[:, :, None], 3, axis=2)
     mask = np.zeros((size, size), dtype=np.uint8)
     factor = canvas.get_image_share(rng.uniform(0.4, 1.6)) / canvas.foreground
     number = 0
     # The most common class comes first, as the others are small enough to fit between its objects.
     for label, share in enumerate(compute_class_shares(canvas), 1):
-        number += _fill_class(rng, canvas, mask, label, max(4, round(share * factor * size * size)))
+        number += _fill_class(painter, canvas, mask, label, max(4, round(share * factor * size * size)))
     ground = image.copy()
-    _draw_distractors(rng, canvas, image, round(_DISTRACTORS * number))
+    _draw_distractors(painter, canvas, image, round(_DISTRACTORS * number))
     for label, colour in enumerate(make_class_colours(canvas), 1):
         cover = (mask == label).astype(np.float64)
         blend_colour(image, ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover, ground + colour)
-    return DrawnImage(expose_image(rng, image, canvas.noise), mask)
+    return DrawnImage(painter.expose(image, canvas.noise), mask)
 
 
 def make_class_colours(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
@@ -89,11 +80,11 @@ def make_class_colours(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
     return result
 
 
-def _fill_class(rng: np.random.Generator, canvas: SceneCanvas, mask: Pixels, label: int, wanted: int) -> int:
+def _fill_class(painter: Painter, canvas: SceneCanvas, mask: Pixels, label: int, wanted: int) -> int:
     """Draw objects of a class into `mask` until it has exactly `wanted` pixels; return the number of objects."""
     missing, number, failures = wanted, 0, 0
     while missing > 0 and failures < _TRIES:
-        cover = _draw_object(rng, canvas)
+        cover = _draw_object(painter, canvas)
         # Objects keep apart while there is room, then may touch.
         occupied = mask > 0
         near = ndimage.binary_dilation(occupied, iterations=_GAP) if failures < _TRIES // 2 else occupied
@@ -114,15 +105,17 @@ def _fill_class(rng: np.random.Generator, canvas: SceneCanvas, mask: Pixels, lab
         failures = 0
     if missing > 0:
         # There is no room for another object: existing ones grow, only into the ground.
-        depth = ndimage.distance_transform_edt(mask != label) if (mask == label).any() else rng.random(mask.shape)
+        depth = (
+            ndimage.distance_transform_edt(mask != label) if (mask == label).any() else painter.rng.random(mask.shape)
+        )
         depth = np.where(mask > 0, np.inf, depth)
         mask.ravel()[np.argsort(depth.ravel(), kind="stable")[:missing]] = label
     return number
 
 
-def _draw_object(rng: np.random.Generator, canvas: SceneCanvas) -> Field:
+def _draw_object(painter: Painter, canvas: SceneCanvas) -> Field:
     """Draw one object at a random place; return the distance in pixels from its boundary, 0 outside, (H, W)."""
-    size, width = canvas.size, canvas.object / np.sqrt(canvas.elongation)
+    rng, size, width = painter.rng, painter.size, canvas.object / np.sqrt(canvas.elongation)
     if canvas.elongation <= 1.05:
         points = rng.uniform(0, size, (1, 2))
     else:
@@ -130,7 +123,7 @@ def _draw_object(rng: np.random.Generator, canvas: SceneCanvas) -> Field:
         area = np.pi / 4 * canvas.object**2
         length = max(1.0, (area - np.pi / 4 * width**2) / width)
         start = rng.uniform(0, size, 2)
-        points = make_random_curve(rng, start, rng.uniform(0, 2 * np.pi), max(2, round(2 * length)), 0.05)
+        points = painter.make_curve(start, rng.uniform(0, 2 * np.pi), max(2, round(2 * length)), 0.05)
         points += start - points.mean(axis=0)
     reach = width / 2
     # Objects cut by the image's edge are moved inside, if they fit.
@@ -150,12 +143,10 @@ def _draw_object(rng: np.random.Generator, canvas: SceneCanvas) -> Field:
     return inside
 
 
-def _draw_distractors(
-    rng: np.random.Generator, canvas: SceneCanvas, image: npt.NDArray[np.float64], number: int
-) -> None:
+def _draw_distractors(painter: Painter, canvas: SceneCanvas, image: npt.NDArray[np.float64], number: int) -> None:
     """Draw dark objects of the same shapes, which belong to the ground and are below the labelled ones."""
     dark = image.mean(axis=(0, 1)) - _CONTRAST
     for _ in range(min(number, 40)):
-        cover = make_soft_edge(_draw_object(rng, canvas) - 0.7, 0.7)  # 0 outside the object
+        cover = make_soft_edge(_draw_object(painter, canvas) - 0.7, 0.7)  # 0 outside the object
         cover = ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover
         blend_colour(image, 0.8 * cover, dark)
