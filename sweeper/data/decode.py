@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from sweeper.core.records import IGNORE
 from sweeper.core.text import abbreviate
@@ -28,7 +28,6 @@ from sweeper.data.open_image import (
     TiffHeader,
     check_size,
     is_deep_png,
-    list_file_parts,
     open_image,
     read_array,
     read_bytes,
@@ -107,7 +106,7 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     return pixels
 
 
-def _read_pillow(image: Image.Image, source: Source, tiff: TiffHeader) -> ImagePixels:
+def _read_pillow(image: ImageFile, source: Source, tiff: TiffHeader) -> ImagePixels:
     """Return the pixels (H, W, 1 or 3) of an opened image, not turned."""
     if is_deep_png(image):
         return read_deep_png(source)
@@ -220,13 +219,6 @@ def read_mask(
     return upright
 
 
-def count_planes(path: Path) -> int:
-    """Return the number of planes of a mask file; 0 if it has none, or cannot be read, which is reported later."""
-    with suppress(UnreadableFileError):
-        return len(read_stack(path))
-    return 0
-
-
 def read_planes(path: Path) -> npt.NDArray[np.bool_]:
     """Return the planes of a mask file, (C, H, W).
 
@@ -286,13 +278,13 @@ def convert_to_labels(
 
 def _read_labels(
     path: Path,
-    image: Image.Image,
+    image: ImageFile,
     colours: ColourMap | None,
     note_palette: Callable[[dict[int, Colour]], None],
     note_colours: Callable[[dict[Colour, int]], None],
 ) -> npt.NDArray[Any]:
     """Return the numbers stored in a mask, (H, W), or the labels of its colours."""
-    tile: Any = next(iter(list_file_parts(image)), None)
+    tile = next(iter(image.tile), None)
     is_deep = is_deep_png(image)  # before its pixels are decoded
     _check_storage(image, tile, is_mapped=colours is not None)
     if image.format in LOSSY_FORMATS:
@@ -309,12 +301,12 @@ def _read_labels(
         note_colours({colour: count for count, colour in counted})
     if is_deep:
         return _merge_bands(read_deep_png(path))
-    image = image if is_numbered else image.convert("RGBA")
-    if image.mode not in ("1", "L", "LA", "P", "F", "RGB", "RGBA", *DEEP_GREY):
+    plain: Image.Image = image if is_numbered else image.convert("RGBA")
+    if plain.mode not in ("1", "L", "LA", "P", "F", "RGB", "RGBA", *DEEP_GREY):
         raise UnreadableFileError(
-            f"masks must hold one whole number per pixel, found Pillow mode {image.mode}; save it as an 8-bit index PNG"
+            f"masks must hold one whole number per pixel, found Pillow mode {plain.mode}; save it as an 8-bit index PNG"
         )
-    return _merge_bands(np.atleast_3d(_read_numbers(image, tile)), alpha=image.mode in ("LA", "RGBA"))
+    return _merge_bands(np.atleast_3d(_read_numbers(plain, tile)), alpha=plain.mode in ("LA", "RGBA"))
 
 
 def _check_storage(image: Image.Image, tile: Any, *, is_mapped: bool) -> None:

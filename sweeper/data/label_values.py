@@ -9,6 +9,7 @@ pixels of their images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -63,38 +64,32 @@ class Meaning(NamedTuple):
     """A warning if it is read; else why not: rule, value found, next step."""
 
 
+@dataclass
 class MaskNumbers:
     """The numbers in the masks of a set."""
 
-    def __init__(
-        self,
-        counts: Counts,
-        files: Sequence[str],
-        lossy: Sequence[str] = (),
-        *,
-        is_known: bool = False,
-        is_named: bool = False,
-        may_be_binary: bool = True,
-    ) -> None:
-        """Gather what the hypotheses look at.
+    counts: Counts
+    """Pixels of each number in each mask, (n, 256)."""
+    files: Sequence[str]
+    """Names of the masks."""
+    lossy: Sequence[str] = ()
+    """Masks in a lossy format (JPEG)."""
+    is_known: bool = False
+    """Whether 255 is known to mean no label."""
+    is_named: bool = False
+    """Whether names or a class map say which numbers are classes."""
+    may_be_binary: bool = True
+    """Whether no more than two classes are declared."""
 
-        Args:
-            counts: pixels of each number in each mask, (n, 256).
-            files: names of the masks.
-            lossy: masks in a lossy format (JPEG).
-            is_known: whether 255 is known to mean no label.
-            is_named: whether names or a class map say which numbers are classes.
-            may_be_binary: whether no more than two classes are declared.
-        """
-        self.counts, self.files, self.lossy, self.is_known, self.is_named = counts, files, lossy, is_known, is_named
-        self.total: Counts = np.asarray(counts.sum(axis=0))
+    def __post_init__(self) -> None:
+        self.total: Counts = np.asarray(self.counts.sum(axis=0))
         """Pixels of each number, (256,)."""
         self.used = np.flatnonzero(self.total)
         """Numbers that occur, ascending."""
-        self.peaks = find_levels(self.total) if lossy or (self.used >= 128).sum() > 2 else []
+        self.peaks = find_levels(self.total) if self.lossy or (self.used >= 128).sum() > 2 else []
         """Numbers around which pixels gather, if the masks may have been compressed or resized smoothly."""
-        is_smeared = bool(lossy) or len(self.used) >= 3 * len(self.peaks) > 3
-        self.may_be_halves = is_smeared and may_be_binary and not is_known
+        is_smeared = bool(self.lossy) or len(self.used) >= 3 * len(self.peaks) > 3
+        self.may_be_halves = is_smeared and self.may_be_binary and not self.is_known
         """Whether there may be two classes, and numbers between them, as after compression or smooth resizing."""
         is_spread = len(self.used) <= MAX_LINES and bool((np.diff(self.used) >= _APART).all())
         self.last = IGNORE - 1 + bool(self.total[IGNORE] if is_spread else is_smeared or self.total[IGNORE - 1])

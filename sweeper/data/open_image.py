@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from tifffile import COMPRESSION, EXTRASAMPLE, FILETYPE, PHOTOMETRIC
 
 from sweeper.core.errors import get_cause
 from sweeper.core.text import format_count
@@ -47,17 +49,9 @@ WRITE_PAGES = point_to_lines("write each page as a file", "stacks-of-pages")
 _STRIP = 1 << 24
 """Pixels converted at a time."""
 
-_ALPHA = (1, 2)
-"""Values of the tag ExtraSamples that mean alpha; 0 is an ordinary channel."""
 _PILLOW_PHOTOMETRIC = (3, 4, 5, 6, 8, 9)
 """Palette, transparency mask, CMYK, YCbCr, Lab: colour spaces that Pillow converts to RGB."""
-_NONE, _LZW, _DEFLATE = 1, 5, (8, 32946)
-"""Values of the tag Compression."""
-_RGB = 2
-_NO_DATA = 42113
-"""GDAL's no-data tag."""
-_NO_IMAGE = 1 | 4
-"""Bits of NewSubfileType: a reduced copy, a validity mask."""
+_DEFLATE = (COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
 _CHANNEL_AXES = {"SYX": 0, "CYX": 0, "QYX": None, "YXS": 2, "YXC": 2}
 """Axes of images with channels, and which of them are the channels; None = unknown."""
 _GREY_KINDS = ("uint8", "uint16", "uint32", "uint64", "int16", "int32")
@@ -135,7 +129,7 @@ def _explain_damage(formats: tuple[str, ...] = MASK_FORMATS) -> Iterator[None]:
 
 
 @contextmanager
-def open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader = NO_TIFF) -> Iterator[Image.Image]:
+def open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader = NO_TIFF) -> Iterator[ImageFile]:
     """Open an image after checking its header; all errors on damaged bytes become `UnreadableFileError`."""
     with _explain_damage(formats), _open_file(source) as file, Image.open(file, formats=formats) as image:
         check_size(image.height, image.width)
@@ -221,7 +215,7 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
         UnreadableFileError: such a page was found.
     """
     compression = int(page.compression)
-    if compression not in (_NONE, _LZW, *_DEFLATE):
+    if compression not in (COMPRESSION.NONE, COMPRESSION.LZW, *_DEFLATE):
         raise UnreadableFileError(
             f"must be uncompressed or compressed with deflate, found {page.compression!r}; save it so"
         )
@@ -240,14 +234,20 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
 def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[int, ...]]:
     """Return the header, the source of the pixels, the axis of the channels, and the indices of alpha channels."""
     pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
-    full = [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
+    full = [
+        (i, page) for i, page in pages if not int(page.subfiletype) & (FILETYPE.REDUCEDIMAGE | FILETYPE.MASK)
+    ] or pages
     place, page = full[0]
     source: Any = tiff.series[0] if len(full) == len(pages) else page  # else the overviews would count
     samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
-    alphas = tuple(samples - len(extra) + i for i, kind in enumerate(extra) if kind in _ALPHA)
+    alphas = tuple(
+        samples - len(extra) + i
+        for i, kind in enumerate(extra)
+        if kind in (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+    )
     no_data = None
     with suppress(ValueError):  # the tag is missing, or no number
-        no_data = float(str(page.tags.valueof(_NO_DATA)).strip("\0 "))
+        no_data = float(str(page.tags.valueof("GDAL_NODATA")).strip("\0 "))
     header = TiffHeader(
         *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), page.dtype, place),
         pages=len(full),
@@ -284,12 +284,12 @@ def _is_deep(tiff: tifffile.TiffFile, page: Any, channels: int, pages: int) -> b
 
 def _is_stored(page: Any) -> bool:
     """Return whether tifffile returns the stored numbers of a page, one for each pixel."""
-    name = "" if page.dtype is None else page.dtype.name
+    name = getattr(page.dtype, "name", "")  # without a type none
     is_wide = name in ("float16", "float64", "int64", "uint64")
     return (
         bool(name)
-        and int(page.photometric) in (0, 1, *[_RGB] * (name != "uint8"))
-        and (is_wide or int(page.compression) in (_NONE, *_DEFLATE))
+        and int(page.photometric) in (0, 1, *[PHOTOMETRIC.RGB] * (name != "uint8"))
+        and (is_wide or int(page.compression) in (COMPRESSION.NONE, *_DEFLATE))
         and int(page.bitspersample) in (1, 8, 16, 32, 64)
     )
 
@@ -345,12 +345,6 @@ def turn_upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]
     return pixels
 
 
-def list_file_parts(image: Image.Image) -> list[Any]:
-    """Return the arguments of Pillow's decoder, one entry per part of the file; [] for images without a file."""
-    tiles: list[Any] = getattr(image, "tile", [])
-    return tiles
-
-
 def read_bytes(image: Image.Image) -> Pixels:
     """Return a colour image as (H, W, 3), converted in strips: converting all at once needs three times the memory."""
     result = np.empty((image.height, image.width, 3), dtype=np.uint8)
@@ -361,9 +355,9 @@ def read_bytes(image: Image.Image) -> Pixels:
     return result
 
 
-def is_deep_png(image: Image.Image) -> bool:
+def is_deep_png(image: ImageFile) -> bool:
     """Return whether this is a PNG with 16 bits per colour, of which Pillow reads only the high bytes."""
-    return image.format == "PNG" and any(tile.args in ("RGB;16B", "RGBA;16B") for tile in list_file_parts(image))
+    return image.format == "PNG" and any(tile.args in ("RGB;16B", "RGBA;16B") for tile in image.tile)
 
 
 def read_deep_png(source: Source) -> npt.NDArray[np.uint16]:
@@ -375,8 +369,6 @@ def read_deep_png(source: Source) -> npt.NDArray[np.uint16]:
     with open_image(source, ("PNG",)) as image:
         high = read_bytes(image).astype(np.uint16)
     with open_image(source, ("PNG",)) as image:
-        list_file_parts(image)[:] = [
-            tile._replace(args=tile.args.replace("16B", "16L")) for tile in list_file_parts(image)
-        ]
+        image.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in image.tile]
         low = read_bytes(image)
     return (high << 8 | low).astype(np.uint16, copy=False)

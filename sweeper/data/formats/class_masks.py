@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
 from sweeper.core.text import abbreviate
-from sweeper.data.decode import ColourMaskError, count_planes, read_mask, read_planes
+from sweeper.data.decode import ColourMaskError, read_mask, read_planes
 from sweeper.data.formats.annotation_files import ClassNames, list_objects, number_words
 from sweeper.data.formats.base import DataSource, Size
 from sweeper.data.formats.file_patterns import WAY_OUT, Matches, PatternMatch, suggest_options
 from sweeper.data.formats.matching import list_own_words
 from sweeper.data.label_values import MaskNumbers, infer_meaning
-from sweeper.data.open_image import LOSSY_SUFFIXES
+from sweeper.data.open_image import LOSSY_SUFFIXES, read_stack
 from sweeper.data.store import Pixels, count_labels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
@@ -53,9 +53,7 @@ def note_tasks(place: DataSource, masks: Matches) -> bool:
 def choose_join(place: DataSource, every: MaskLists) -> Callable[[Sequence[Path], Size | None], LabelMap] | None:
     """Return the function that joins the masks of an image, or their planes, if there are several; else None.
 
-    Args:
-        place: receives the classes, unless it has some, and a note.
-        every: images and their masks.
+    The place receives the classes, unless it has some, and a note.
     """
     words = _list_words(place, every)
     kinds = _find_kinds(every, words) if len(words) > len(every) else {}
@@ -68,10 +66,15 @@ def choose_join(place: DataSource, every: MaskLists) -> Callable[[Sequence[Path]
             f"{', '.join(labels.names)}; where two overlap, that with fewer pixels counts, with `overlap: keep` both."
         )
         return partial(join_masks, place, labels, kinds)
-    if len(words) > len(every) and _are_objects([[words[path] for path in masks] for _, masks in every]):
+    own = [[words[path] for path in masks] for _, masks in every]
+    # Objects: images have different numbers of masks, and either words of their names occur with one image only, or
+    # masks are numbered without gaps (images would lack some of numbered classes).
+    if len(words) > len(every) and len({*map(len, own)}) > 1 and (_are_names_unique(own) or _are_numbered(own)):
         _note_objects(place, max(len(masks) for _, masks in every))
         return partial(join_objects, place)
-    planes = sum(count_planes(masks[0]) for _, masks in every[:1])
+    planes = 0
+    with suppress(UnreadableFileError):  # reported when it is decoded
+        planes = sum(len(read_stack(masks[0])) for _, masks in every[:1])
     return _name_planes(place, planes) if planes else None
 
 
@@ -114,15 +117,6 @@ def _find_kinds(every: MaskLists, words: Mapping[Path, Sequence[str]]) -> dict[P
     return kinds if is_clear and not repeated else {}
 
 
-def _are_objects(words: Sequence[Sequence[Sequence[str]]]) -> bool:
-    """Return whether the own words of the masks of each image say no class, but one object each.
-
-    Then images have different numbers of masks, and either words of their names occur with one image only, or masks are
-    numbered without gaps (images would lack some of numbered classes).
-    """
-    return len({*map(len, words)}) > 1 and (_are_names_unique(words) or _are_numbered(words))
-
-
 def _note_objects(place: DataSource, most: int) -> None:
     """Note that masks are joined as objects, of which an image has `most`, and of which class they are."""
     place.classes = place.classes or ("background", "foreground")
@@ -163,9 +157,8 @@ def join_masks(
     Raises:
         UnreadableFileError: one cannot be read, contains several numbers, or has another size.
     """
-    parts = [(kinds[path], _read_part(place, path, kinds[path], size)) for path in masks]
-    _check_sizes(part for _, part in parts)
-    return _join_parts(place, labels, parts)
+    names = [kinds[path] for path in masks]
+    return _join_parts(place, labels, [*zip(names, _read_parts(place, masks, names, size), strict=True)])
 
 
 def _join_parts(place: DataSource, labels: ClassNames, named: Sequence[tuple[str, NDArray[np.bool_]]]) -> LabelMap:
@@ -200,10 +193,9 @@ def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) ->
     Raises:
         UnreadableFileError: one cannot be read, contains several numbers, or has another size; or most pixels overlap.
     """
-    whole = _read_part(place, masks[0], "object", size).astype(np.uint16)
-    for path in masks[1:]:
-        part = _read_part(place, path, "object", size)
-        _check_sizes((whole, part))
+    parts = _read_parts(place, masks, ["object"] * len(masks), size)
+    whole = next(parts).astype(np.uint16)
+    for part in parts:
         whole += part
     if 2 * np.count_nonzero(whole > 1) > (covered := np.count_nonzero(whole)):
         raise UnreadableFileError(
@@ -213,29 +205,32 @@ def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) ->
     return np.minimum(whole, 1).astype(np.uint8)
 
 
-def _read_part(place: DataSource, path: Path, name: str, size: Size | None) -> NDArray[np.bool_]:
-    """Read a mask of one class as (H, W) bool.
+def _read_parts(
+    place: DataSource, masks: Sequence[Path], names: Sequence[str], size: Size | None
+) -> Iterator[NDArray[np.bool_]]:
+    """Yield masks of one class each, with the names of these, as (H, W) bool.
 
     Raises:
-        UnreadableFileError: it cannot be read, or contains several numbers.
+        UnreadableFileError: one cannot be read, contains several numbers, or has another size.
     """
-    try:
-        mask = read_mask(path, size=size)
-    except ColourMaskError as error:
-        raise UnreadableFileError(
-            f"{error.finding} where an image has masks of several classes; {place.describe_way_out()}"
-        ) from error
-    lossy = [str(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
-    mask = infer_meaning(MaskNumbers(count_labels(mask)[None], [str(path)], lossy=lossy, is_named=True)).labels[mask]
-    if len(values := np.unique(mask[mask > 0])) > 1:
-        numbers = abbreviate([*map(str, values)])
-        raise UnreadableFileError(
-            f"a mask of one class ({name}) must hold 0 and one other number, found {numbers} "
-            f"in {place.format_name(path)}; export one mask with a number for each class, or one for each class"
-        )
-    return mask > 0
-
-
-def _check_sizes(parts: Iterable[NDArray[Any]]) -> None:
-    if len({part.shape for part in parts}) > 1:
-        raise UnreadableFileError("masks of one image must have one size, found several; export them alike")
+    shapes = set()
+    for path, name in zip(masks, names, strict=True):
+        try:
+            mask = read_mask(path, size=size)
+        except ColourMaskError as error:
+            raise UnreadableFileError(
+                f"{error.finding} where an image has masks of several classes; {place.describe_way_out()}"
+            ) from error
+        lossy = [str(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
+        stored = MaskNumbers(count_labels(mask)[None], [str(path)], lossy, is_named=True)
+        mask = infer_meaning(stored).labels[mask]
+        if len(values := np.unique(mask[mask > 0])) > 1:
+            numbers = abbreviate([*map(str, values)])
+            raise UnreadableFileError(
+                f"a mask of one class ({name}) must hold 0 and one other number, found {numbers} "
+                f"in {place.format_name(path)}; export one mask with a number for each class, or one for each class"
+            )
+        shapes.add(mask.shape)
+        if len(shapes) > 1:
+            raise UnreadableFileError("masks of one image must have one size, found several; export them alike")
+        yield mask > 0
