@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,18 +55,21 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
         DataError: nothing readable was found.
         UsageError: there is no such format.
     """
-    if place.patterns is not None:
-        if requested not in (None, patterns.NAME):
-            raise UsageError(
-                f"--format {requested} and --images with --masks exclude each other; leave one of them out"
-            )
-        _check_place(place)
-        return FormatMatch(patterns.NAME, patterns.make_pattern_layout(place, place.patterns), place)
-    if requested is not None and requested not in FORMATS:
+    if place.patterns is not None and requested not in (None, patterns.NAME):
+        raise UsageError(f"--format {requested} and --images with --masks exclude each other; leave one of them out")
+    if place.patterns is None and requested is not None and requested not in FORMATS:
         raise UsageError(
             f"--format must be one of {', '.join(FORMATS)}, got {requested!r}{suggest_correction(requested, FORMATS)}"
         )
-    _check_place(place)
+    root = place.root
+    if not root.is_dir():
+        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or f"; {guesses.LAYOUT}"
+        found = "a file" if root.exists() else "nothing"
+        raise DataError(str(root), [f"{root}: must be a folder or a zip file, found {found} there{near}"])
+    if place.patterns is not None:
+        line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
+        read = partial(patterns.read_patterns, place, place.patterns)
+        return FormatMatch(patterns.NAME, FormatLayout(line, read), place)
     at, layouts = place, dict[str, FormatLayout]()
     for inner in _list_only_folders(place):
         if below := _detect_formats(inner, requested):
@@ -99,14 +103,6 @@ def _list_only_folders(place: DataSource) -> Iterator[DataSource]:
         if place.entry is not None or len(folders) != 1 or len(texts) + 1 != len(contents):
             return
         place = replace(place, root=folders[0], called=place.name_of_set, above=f"{place.above}{folders[0].name}/")
-
-
-def _check_place(place: DataSource) -> None:
-    root = place.root
-    if not root.is_dir():
-        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or f"; {guesses.LAYOUT}"
-        found = "a file" if root.exists() else "nothing"
-        raise DataError(str(root), [f"{root}: must be a folder or a zip file, found {found} there{near}"])
 
 
 def _explain_nothing_found(place: DataSource, requested: str | None) -> str:

@@ -21,7 +21,7 @@ from sweeper.core.records import IGNORE
 from sweeper.core.text import abbreviate
 from sweeper.data.class_map import KEEP
 from sweeper.data.class_words import find_background, is_background, is_ignored
-from sweeper.data.formats.base import DataSource, Size
+from sweeper.data.formats.base import DataSource, Size, list_images
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, normalise_text, open_file
 
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
@@ -71,8 +71,8 @@ def find_image(place: DataSource, written: str, near: Sequence[Path], source: st
 
     if exact := find_near(texts):
         return exact[0]
-    named = next(filter(None, (place.image_files.get(base.casefold()) for base in bases)), ())  # as written, if there
-    alike = {path: normalise_text(path.name) for path in named}
+    named = (list_images(place.by_name.get(base.casefold(), ())) for base in bases)
+    alike = {path: normalise_text(path.name) for path in next(filter(None, named), ())}  # as written, if there
     others = [path for path, name in alike.items() if name in bases] or [*alike]
     for found in (find_near(bases), others):
         if len(found) == 1:
@@ -81,13 +81,6 @@ def find_image(place: DataSource, written: str, near: Sequence[Path], source: st
     fault = f"{source}: the file {text[:300]!r} must be in the data folder, found {len(others)} files of that name"
     problems.append(f"{fault} (hidden ones are not read); add it")
     return None
-
-
-def note_unused(place: DataSource, used: Sequence[Path]) -> None:
-    """Warn of images without an annotation in the folders of the used ones."""
-    folders = {path.parent for path in used}
-    every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
-    place.tally.add("image", "without an annotation, passed over", *map(place.format_name, every - {*used}))
 
 
 def _clean_name(text: str) -> str:

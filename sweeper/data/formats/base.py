@@ -12,7 +12,6 @@ import stat
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -180,29 +179,22 @@ class DataSource:
         return {f"{root}/{below}": path for below, path in self.listing}
 
     @cached_property
-    def by_folded_path(self) -> dict[str, list[Path]]:
-        """Files by their absolute path in composed form and lower case."""
-        by_path: dict[str, list[Path]] = defaultdict(list)
-        for path, file in self.by_path.items():
-            by_path[path.casefold()].append(file)
-        return dict(by_path)
+    def by_name(self) -> dict[str, list[Path]]:
+        """Files by their name in composed form and lower case."""
+        by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in self.files:
+            by_name[normalise_text(path.name).casefold()].append(path)
+        return dict(by_name)
 
     def find_file(self, path: Path) -> Path | None:
         """Return the listed file of this path, if need be in another case; the path itself if a folder; else None."""
         name = normalise_text(os.path.abspath(path))  # noqa: PTH100 (links stay what they are)
         if (file := self.by_path.get(name)) is not None or path.is_dir():
             return file or path
-        alike = self.by_folded_path.get(name.casefold(), [])
+        named = self.by_name.get(name.rpartition("/")[2].casefold(), ())
+        paths = {normalise_text(os.path.abspath(file)): file for file in named}  # noqa: PTH100
+        alike = [file for path, file in paths.items() if path.casefold() == name.casefold()]
         return alike[0] if len(alike) == 1 else None
-
-    @cached_property
-    def image_files(self) -> dict[str, list[Path]]:
-        """Images below the root by file name in composed form and lower case."""
-        by_name: dict[str, list[Path]] = defaultdict(list)
-        for path in self.files:
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                by_name[normalise_text(path.name).casefold()].append(path)
-        return dict(by_name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -300,15 +292,15 @@ def _find_file_fault(root: Path, path: Path) -> str | None:
 
 def list_entries(folder: Path) -> list[tuple[str, bool]]:
     """Return the sorted names in a folder without hidden ones, and whether each is a folder."""
-
-    def is_folder(one: os.DirEntry[str]) -> bool:
-        with suppress(OSError):  # a link to itself, which cannot be read
-            return one.is_dir()
-        return False
-
     with os.scandir(folder) as entries:
         seen = [one for one in entries if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
-        return sorted((one.name, is_folder(one)) for one in seen)
+        # Of a link to itself, which cannot be read, only os.path returns False.
+        return sorted((one.name, os.path.isdir(one) if one.is_symlink() else one.is_dir()) for one in seen)  # noqa: PTH112
+
+
+def list_images(files: Iterable[Path]) -> list[Path]:
+    """Return the files that may be images, by their suffixes."""
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def find_split(parts: Iterable[str]) -> SplitName | None:

@@ -239,11 +239,15 @@ def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[C
 
 
 def _parse_file(place: DataSource, path: Path) -> CocoFile:
-    """Parse images, categories and objects of a file; faults become problems."""
+    """Parse images, categories and objects of a file; faults, and other content, become problems."""
     words = re.findall(r"[^\W\d_]+", path.stem)  # instances_train2017.json has train
     split = find_split([*path.relative_to(place.root).parts[:-1], *words])
-    file, faulty = CocoFile(path, split), set()
-    for key, number, entry in _list_entries(place, path):
+    file, faulty, lists = CocoFile(path, split), set(), CocoLists()
+    try:
+        lists = CocoLists.model_validate(load_json(path, ALL_IMAGES))
+    except (UnreadableFileError, ValueError) as error:
+        place.add_problem(path, explain_fault(error))
+    for key, (number, entry) in ((name, pair) for name in _ENTRIES for pair in enumerate(getattr(lists, name))):
         try:
             file.keep_entry(key, entry)
         except ValueError as error:
@@ -266,17 +270,6 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
             )
     note_boxes(place, place.format_name(path), [shape for _, shape in file.every])
     return file
-
-
-def _list_entries(place: DataSource, path: Path) -> Iterator[tuple[str, int, Any]]:
-    """Yield the list, index and value of each entry in the three lists; other content is a problem."""
-    try:
-        lists = CocoLists.model_validate(load_json(path, ALL_IMAGES))
-    except (UnreadableFileError, ValueError) as error:
-        place.add_problem(path, explain_fault(error))
-        return
-    for key in _ENTRIES:
-        yield from ((key, number, entry) for number, entry in enumerate(getattr(lists, key)))
 
 
 FORMAT = AnnotationFormat("a COCO JSON (images, annotations, categories) and its images", find_coco)

@@ -194,14 +194,10 @@ def make_alternatives(names: Sequence[str]) -> str:
         return escape_pattern(names[0])
     if len(names) > MOST_NAMES or any(re.search(r"[{},*?\[]", name) for name in names):
         return "*"
-    begin, end = (_find_common_words([name[::step] for name in names]) for step in (1, -1))
+    commons = (commonprefix([name[::step] for name in names]) for step in (1, -1))  # noqa: RUF071 (characters)
+    begin, end = (re.sub(r"[^\W_]+$", "", common) for common in commons)  # up to a sign that separates words
     parts = [name[len(begin) : len(name) - len(end)] for name in names]
     return f"{begin}{{{','.join(parts)}}}{end[::-1]}" if all(parts) else f"{{{','.join(names)}}}"
-
-
-def _find_common_words(names: Sequence[str]) -> str:
-    """Return the beginning of all names up to the last sign that separates words."""
-    return re.sub(r"[^\W_]+$", "", commonprefix(names))  # noqa: RUF071 (characters)
 
 
 def describe_sides(images: Collection[str], masks: Collection[str]) -> tuple[str, str]:

@@ -44,7 +44,7 @@ _FEW = 64
 
 def find_folder(place: DataSource) -> FormatLayout | None:
     """Find folders of usual names, like images/ and masks/."""
-    pictures = _list_pictures(place)
+    pictures = list_pictures(place)
     folders = {part.lower() for path in pictures for part in path.split("/")[:-1]}
     sides = [] if folders.isdisjoint(MASK_FOLDERS) else infer_sides(pictures)
     return _make_layout(place, sides) if sides and sides[0].has_usual_folders else None
@@ -52,7 +52,7 @@ def find_folder(place: DataSource) -> FormatLayout | None:
 
 def find_pairs(place: DataSource) -> FormatLayout | None:
     """Find folders or files that are paired by their names."""
-    sides = infer_sides(_list_pictures(place))
+    sides = infer_sides(list_pictures(place))
     is_clear = sides and sides[0].score >= READ and find_broken_link(place) is None
     return _make_layout(place, sides) if is_clear else None
 
@@ -62,7 +62,7 @@ def propose(place: DataSource) -> str:
     if find_broken_link(place) is not None:
         return ""
     paths, ranked = dict(place.listing), []
-    for one in infer_sides(_list_pictures(place)):
+    for one in infer_sides(list_pictures(place)):
         pairs = [(paths[of_mask[0]], paths[mask]) for mask, of_mask in sorted(one.owners.items()) if len(of_mask) == 1]
         gap, numbers = compare_looks(pairs)
         ranked.append((gap * one.coverage, one, numbers))
@@ -80,10 +80,6 @@ def propose(place: DataSource) -> str:
     if not lines:
         return ""
     return f"no word names the masks, and by their looks they are read with {'; or '.join([*lines.values()][:2])}"
-
-
-def _list_pictures(place: DataSource) -> tuple[str, ...]:
-    return tuple(list_pictures([below for below, _ in place.listing])) if place.entry is None else ()
 
 
 def _make_layout(place: DataSource, sides: Sequence[Sides]) -> FormatLayout:
@@ -203,8 +199,7 @@ def look_at(path: Path) -> Look | None:
 def compare_looks(pairs: Sequence[tuple[Path, Path]]) -> tuple[float, list[int]]:
     """Return how much more the second files look like masks of the first than these do, −1 to 1, and their numbers.
 
-    Args:
-        pairs: an image and a mask each; a few of them are opened.
+    A few of the pairs are opened.
     """
     gaps, same, numbers = [], [], set[int]()
     for pair in pairs[:: max(1, len(pairs) // SAMPLED)]:

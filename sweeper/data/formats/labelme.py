@@ -10,10 +10,10 @@ import base64
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, BeforeValidator, model_validator
 
 from sweeper.data.formats.annotation_files import (
     ClassName,
@@ -67,26 +67,22 @@ class LabelmeShape(BaseModel):
     """A shape of a JSON."""
 
     label: ClassName
-    shape_type: str | None = None
+    shape_type: Annotated[str, BeforeValidator(lambda kind: kind or "polygon")] = "polygon"
     points: list[tuple[Number, Number]]
     mask: Any = None
-
-    @property
-    def kind(self) -> str:
-        """Its kind, by default a polygon."""
-        return self.shape_type or "polygon"
 
     @model_validator(mode="after")
     def check_points(self) -> LabelmeShape:
         """Refuse unknown kinds, and numbers of points that a kind cannot have; lines and polygons may be too short."""
-        if self.kind not in KINDS:
+        kind = self.shape_type
+        if kind not in KINDS:
             step = "convert all of its kind to polygons at once, in the tool that drew them"
-            raise ValueError(f"must be one of {', '.join(KINDS)}, found {self.kind[:40]!r}; {step}")
-        fewest, most = KINDS[self.kind]
-        fewest = 0 if self.kind in ("polygon", "linestrip") else fewest
+            raise ValueError(f"must be one of {', '.join(KINDS)}, found {kind[:40]!r}; {step}")
+        fewest, most = KINDS[kind]
+        fewest = 0 if kind in ("polygon", "linestrip") else fewest
         if not fewest <= len(self.points) <= (most or len(self.points)):
             wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
-            raise ValueError(f"must have {wanted} points as a {self.kind}, found {len(self.points)}; draw it again")
+            raise ValueError(f"must have {wanted} points as a {kind}, found {len(self.points)}; draw it again")
         return self
 
 
@@ -124,9 +120,9 @@ def parse_shape(number: int, entry: Any) -> Shape:
     """
     shape = LabelmeShape.model_validate(entry)
     points = np.array(shape.points, dtype=np.float64)
-    mask = base64.b64decode(f"{shape.mask}") if shape.kind == "mask" else None
+    mask = base64.b64decode(f"{shape.mask}") if shape.shape_type == "mask" else None
     label = None if shape.label == IGNORED_LABEL else shape.label
-    return Shape(f"shape {number} ({shape.label[:40]})", label, (points.tobytes(),), shape.kind, mask)
+    return Shape(f"shape {number} ({shape.label[:40]})", label, (points.tobytes(),), shape.shape_type, mask)
 
 
 def _decode_embedded(path: Path) -> bytes:

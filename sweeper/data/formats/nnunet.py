@@ -26,10 +26,8 @@ from sweeper.data.text_tables import UnreadableFileError, check_numbered_names, 
 
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _NUMBERS = {*map(str, range(256))}
-_FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
-    ("imagesTr", "labelsTr", None),
-    ("imagesTs", "labelsTs", "test"),
-)
+_SPLITS: dict[str, SplitName | None] = {"Tr": None, "Ts": "test"}
+"""End of the names of two folders → split of their images."""
 
 
 class NnunetDataset(BaseModel):
@@ -51,7 +49,8 @@ def _read_nnunet(place: DataSource, path: Path) -> ReadResult:
     """Read dataset.json, and pair the files of each case."""
     names, table = _read_labels(place, path)
     samples: list[Sample] = []
-    for images, labels, split in _FOLDERS:
+    for end, split in _SPLITS.items():
+        images, labels = f"images{end}", f"labels{end}"
         if (place.root / images).is_dir() and (place.root / labels).is_dir():
             samples += _list_cases(place, images, labels, table, split)
     channels = {len(sample.sources) for sample in samples}

@@ -50,40 +50,30 @@ NAME = "patterns"
 SplitRule = Callable[[PatternMatch], SplitName | None]
 
 
-def make_pattern_layout(place: DataSource, given: Patterns) -> FormatLayout:
-    """Return the layout of the user's patterns."""
-    return FormatLayout(f"--images {given.images} --masks {given.masks}", partial(_read_patterns, place, given))
-
-
 def _complete_pattern(place: DataSource, text: str, rest: str) -> str:
     """Return a pattern, with that of all files below it if it is a folder."""
     return text + rest * (not has_wildcards(text) and (place.root / text).is_dir())
 
 
-def _read_patterns(place: DataSource, given: Patterns) -> ReadResult:
-    """List and pair the files that match the user's patterns, without opening any."""
-    masks = _complete_pattern(place, given.masks, f"/**/{STEM}.*")
-    samples = _list_samples(place, given, masks)
-    return ReadResult(samples, place.names, place=f"--masks {masks}")
+def read_patterns(place: DataSource, given: Patterns) -> ReadResult:
+    """List and pair the files that match the user's patterns, without opening any.
 
-
-def _list_samples(place: DataSource, given: Patterns, masks: str) -> list[Sample]:
-    """Return samples of the files that match; none, and a problem, if none match or nothing says which mask is whose.
-
-    Files are paired by their names where both sides are folders, or where neither `{stem}` nor the same folders say
-    which mask is whose.
+    No match, and masks of which nothing says whose they are, become problems. Files are paired by their names where
+    both sides are folders, or where neither `{stem}` nor the same folders say which mask is whose.
     """
+    masks = _complete_pattern(place, given.masks, f"/**/{STEM}.*")
+    result = ReadResult([], place=f"--masks {masks}")
     if not has_wildcards(masks):
         place.problems.append(
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
             f"folders as --images, got {masks}; for example 'labels/{STEM}_mask.png'"
         )
-        return []
+        return result
     images = _complete_pattern(place, given.images, "/**/*")
     files = _list_image_files(place, images)
     labels = list_pattern_files(place, masks, MASK_SUFFIXES) or list_pattern_files(place, masks)
     if not files or note_tasks(place, labels):
-        return []
+        return result
     drawings = {one.path for one in labels}
     files = [one for one in files if one.path not in drawings] or files  # masks may be next to their images
     paired: Pairs = find_masks(files, labels, masks)
@@ -93,11 +83,12 @@ def _list_samples(place: DataSource, given: Patterns, masks: str) -> list[Sample
         owners = match_masks([one.below for one in files], [one.below for one in labels], TokenTable())
         paired = pair_by_names(place, owners)
         files = leave_out_made(place, files, paired)
-    samples, left = pair_files(place, files, labels, paired, choose_split_rule(place, files))
+    result.samples, left = pair_files(place, files, labels, paired, choose_split_rule(place, files))
     place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
     if is_by_names:
-        note_naming(place, samples, paired)
-    return samples
+        note_naming(place, result.samples, paired)
+    result.classes = place.names  # those of masks of one class each, too
+    return result
 
 
 def split_by_folder(one: PatternMatch) -> SplitName | None:
@@ -156,14 +147,8 @@ def pair_files(
 ) -> tuple[list[Sample], list[Path]]:
     """Return samples of the images with masks, and the masks without an image; all else is a problem.
 
-    Args:
-        place: receives the problems.
-        images: the image files; those that are masks of others are left out.
-        masks: the mask files.
-        paired: the masks of each image.
-        split: returns the split of an image.
-        table: (256,), the label of each number in the masks.
-        named: whether a format defines the names. Then samples are named by `{stem}`, else by their files.
+    Images that are masks of others are left out. `table`: (256,), the label of each number in the masks. `named`:
+    whether a format defines the names; then samples are named by `{stem}`, else by their files.
     """
     used_masks = {path for of_image in paired.values() for path in of_image}
     if both := [one for one in images if one.path in paired.get(one.path, ())]:

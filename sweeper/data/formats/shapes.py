@@ -22,8 +22,16 @@ from pycocotools import mask as coco
 from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
 from sweeper.core.text import abbreviate
-from sweeper.data.formats.annotation_files import ClassNames, note_unused
-from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size, drop_repeated, make_unique_stems
+from sweeper.data.formats.annotation_files import ClassNames
+from sweeper.data.formats.base import (
+    DataSource,
+    ReadResult,
+    Sample,
+    Size,
+    drop_repeated,
+    list_images,
+    make_unique_stems,
+)
 from sweeper.data.open_image import Source
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SplitAssignment, UnreadableFileError
@@ -110,17 +118,10 @@ def note_boxes(place: DataSource, where: str, shapes: Sequence[Shape]) -> None:
 def make_shapes_result(
     place: DataSource, drawings: Sequence[ImageShapes], words: ClassNames, where: str, draw: Draw
 ) -> ReadResult:
-    """Return the samples of drawings, and their classes.
-
-    Args:
-        place: the data source.
-        drawings: one for each image.
-        words: classes of their labels.
-        where: the annotation files, for messages about all of them.
-        draw: draws shapes on a background, later ones over earlier ones.
-    """
+    """Return the samples of drawings, and the classes of their labels; `where`: the files, for messages about all."""
     stems = make_unique_stems(place, [drawing.path for drawing in drawings])
-    if _are_fractions(drawings):
+    rings = [ring for drawing in drawings if not drawing.shares for shape in drawing.shapes for ring in shape.rings]
+    if rings and all(0 <= value <= 1 for ring in rings for value in np.frombuffer(ring)):
         place.problems.append(
             f"{where}: coordinates must be in pixels, found only numbers from 0 to 1: if they are fractions of the "
             "image's size, multiply x by its width and y by its height"
@@ -137,14 +138,11 @@ def make_shapes_result(
         )
         for drawing, stem in zip(drawings, stems, strict=True)
     ]
-    note_unused(place, [drawing.path for drawing in drawings if drawing.inside is None])
+    used = {drawing.path for drawing in drawings if drawing.inside is None}
+    folders = {path.parent for path in used}
+    others = {path for path in list_images(place.files) if path.parent in folders} - used
+    place.tally.add("image", "without an annotation, passed over", *map(place.format_name, others))
     return ReadResult(drop_repeated(place, samples), words.names, indices=True, place=where)
-
-
-def _are_fractions(drawings: Sequence[ImageShapes]) -> bool:
-    """Return whether all outlines that should be in pixels are within the first pixel of their image."""
-    rings = [ring for drawing in drawings if not drawing.shares for shape in drawing.shapes for ring in shape.rings]
-    return bool(rings) and all(0 <= value <= 1 for ring in rings for value in np.frombuffer(ring))
 
 
 class DrawableShape(NamedTuple):
@@ -157,6 +155,7 @@ class DrawableShape(NamedTuple):
 
 
 Draw = Callable[[Sequence[DrawableShape], Size, int], Pixels]
+"""Draws shapes on a background, later ones over earlier ones."""
 
 
 def _draw_mask(

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from itertools import product
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from sweeper.data.formats.base import DataSource
 from sweeper.data.formats.matching import READINGS, Tokens, TokenTable, count_matched, match_masks
 from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.text_tables import SPLITS
@@ -105,19 +105,20 @@ def _get_top_folder(path: str) -> str:
     return rest[0] if first in (*SPLITS, *_SEVERAL_SPLITS) and rest else first
 
 
-def list_pictures(paths: Collection[str]) -> list[str]:
-    """Return the paths of pictures that may be images or masks.
+def list_pictures(place: DataSource) -> tuple[str, ...]:
+    """Return the paths of pictures that may be images or masks; none if the user gave an annotation file.
 
     Left out are a few pictures next to full folders, as of a README, and those of a folder `trainval` next to `train`.
     """
-    pictures = [path for path in paths if PurePosixPath(path).suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}]
+    files = place.listing if place.entry is None else ()
+    pictures = [below for below, path in files if path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}]
     below = [path for path in pictures if "/" in path]
     if _RARE * (len(pictures) - len(below)) <= len(below):
         pictures = below
     folders = {part.lower() for path in pictures for part in path.split("/")[:-1]}
     if {SPLITS.get(name) for name in folders} & {"train", "val"}:
         pictures = [path for path in pictures if not {*path.lower().split("/")} & {*_SEVERAL_SPLITS}]
-    return pictures
+    return tuple(pictures)
 
 
 @lru_cache(maxsize=2)

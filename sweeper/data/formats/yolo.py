@@ -21,9 +21,8 @@ from sweeper.core.records import SplitName
 from sweeper.core.text import abbreviate, format_count
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.data.formats.annotation_files import explain_fault, find_image, number_words
-from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, list_images
 from sweeper.data.formats.shapes import ImageShapes, Shape, draw_outlines, make_shapes_result, note_boxes
-from sweeper.data.open_image import IMAGE_SUFFIXES
 from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, check_numbered_names, read_beginning, read_text
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -53,18 +52,11 @@ class YoloData(BaseModel):
 
 def find_yolo(place: DataSource) -> FormatLayout | None:
     """Find a data.yaml with names and a split."""
-    path = _find_data_yaml(place)
-    return None if path is None else FormatLayout(f"YOLO's {place.format_name(path)}", partial(_read_yolo, place, path))
-
-
-def _find_data_yaml(place: DataSource) -> Path | None:
-    if place.entry is not None:
-        return place.entry if place.entry.suffix.lower() in (".yaml", ".yml") else None
-    for name in _NAMES:
-        if (path := place.find_file(place.root / name)) is not None:
-            head = read_beginning(path, MAX_BYTES)
-            if b"names" in head and any(key.encode() + b":" in head for key in _KEYS):
-                return path
+    usual = [path for name in _NAMES if (path := place.find_file(place.root / name)) is not None]
+    for path in place.list_candidates(".yaml", ".yml") if place.entry else usual:
+        head = read_beginning(path, MAX_BYTES)
+        if place.entry or (b"names" in head and any(key.encode() + b":" in head for key in _KEYS)):
+            return FormatLayout(f"YOLO's {place.format_name(path)}", partial(_read_yolo, place, path))
     return None
 
 
@@ -116,16 +108,18 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
 
 
 def _list_images(place: DataSource, path: Path, base: str, key: str, entries: Sequence[str]) -> Iterator[Path]:
-    """Yield the images of one key, whose entries are folders, or text files that list images."""
+    """Yield the images of one key, whose entries are folders, or lists of images relative to them or to the root."""
     for entry in entries:
         target = _resolve_target(place, [path.parent / base, path.parent], entry)
         if target is None:
             place.add_problem(path, f"{key}: must be a folder or list in here, found {entry[:200]}; copy it")
         elif target.is_dir():
-            files = (file for file in place.files if file.is_relative_to(target))
-            yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+            yield from list_images(file for file in place.files if file.is_relative_to(target))
         else:
-            yield from _read_image_list(place, target)
+            for number, line in enumerate(place.read_lines(target), 1):
+                at, near = f"{place.format_name(target)}: line {number}", (target.parent, place.root)
+                if line.strip() and (image := find_image(place, line.strip(), near, at, place.problems)) is not None:
+                    yield image
 
 
 def _resolve_target(place: DataSource, folders: Sequence[Path], entry: str) -> Path | None:
@@ -143,16 +137,6 @@ def _resolve_target(place: DataSource, folders: Sequence[Path], entry: str) -> P
             if target is not None and (target.suffix == ".txt" or target.is_dir()):
                 return target
     return None
-
-
-def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
-    """Yield the images that a text file lists, relative to it or to the root."""
-    for number, line in enumerate(place.read_lines(path), 1):
-        if line.strip():
-            near = (path.parent, place.root)
-            image = find_image(place, line.strip(), near, f"{place.format_name(path)}: line {number}", place.problems)
-            if image is not None:
-                yield image
 
 
 def _find_label_file(place: DataSource, image: Path) -> Path | None:
