@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sweeper.data.split import divide_images, select_stratified_subset
@@ -16,12 +17,7 @@ __all__ = ["PixelStore", "divide_images", "load_dataset", "open_store", "select_
 
 def __getattr__(name: str) -> Any:
     """Import readers and scenes on first use: workers need only the store, and should start soon."""
-    if name == "load_dataset":
-        from sweeper.data.load import load_dataset
-
-        return load_dataset
-    if name == "write_scenes":
-        from sweeper.data.synthetic import write_scenes
-
-        return write_scenes
+    modules = {"load_dataset": "load", "write_scenes": "synthetic"}
+    if name in modules:
+        return getattr(import_module(f"{__name__}.{modules[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -52,10 +52,7 @@ class ColourMap(NamedTuple):
 def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[str]) -> ColourMap | None:
     """Read a map of colours; on faults append them to `problems` and return None.
 
-    Args:
-        path: the file.
-        declared: names of `classes.txt`, which set the class order; every name of the map must be among them.
-        problems: receives the faults.
+    `declared`: names of `classes.txt`, which set the class order; every name of the map must be among them.
     """
     before = len(problems)
     lines = _read_lines(path, problems)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import Dataset, SplitName
@@ -146,7 +146,7 @@ def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], st
     """Return the groups found in folders or names, and in which; note possible groups as a warning."""
     by_stem = _divide_by_level(paths, _get_folders)
     kinds = {*by_stem.values()}
-    if not _may_be_kinds(kinds):
+    if len(kinds) > _MOST_KINDS or not all(re.fullmatch(r"[^\W\d]{3,}", re.sub(r"[\W_]", "", one)) for one in kinds):
         return by_stem, FOLDER
     if by_stem := _divide_by_level(paths, _get_ids):
         return by_stem, "name"
@@ -161,11 +161,6 @@ def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], st
             f"keeps those of each together, --groups {NONE} ends this warning."
         )
     return {}, None
-
-
-def _may_be_kinds(groups: Collection[str]) -> bool:
-    """Return whether there are only a few folders, all named by words without digits."""
-    return len(groups) <= _MOST_KINDS and all(re.fullmatch(r"[^\W\d]{3,}", re.sub(r"[\W_]", "", g)) for g in groups)
 
 
 def _divide_by_level(

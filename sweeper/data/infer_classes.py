@@ -72,7 +72,15 @@ def infer_classes(
         return MappedClasses(place.planes, table, "", has_planes=True)
     highest = np.flatnonzero(counts[:, :IGNORE].any(axis=0)).max(initial=0)
     names, moved = put_background_first(names or make_class_names(int(highest) + 1), place.notes)
-    _check_labels(place, reading.place, _move_label_counts(counts, moved), names, files)
+    counts = _move_label_counts(counts, moved)
+    place.problems += list_unnamed_labels(counts, files, names)
+    if counts[:, :IGNORE].any(axis=0).sum() < 2 and not place.problems:  # else these may be the cause
+        labels = ", ".join(map(str, np.flatnonzero(counts.any(axis=0))))
+        problem = (
+            f"{reading.place}: at least two classes must occur, found label {labels} alone (255 is ignored, unless a "
+            "class map says `foreground: 255`); add images that show another"
+        )
+        place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
     return MappedClasses(names, moved[table], "", has_planes=False)
 
 
@@ -142,18 +150,6 @@ def _find_objects(place: DataSource, reading: ReadResult, counts: Counts, writer
     return []
 
 
-def _check_labels(place: DataSource, where: str, counts: Counts, names: Sequence[str], files: Sequence[str]) -> None:
-    """Add a problem of labels, (n, 256), that are beyond the names; without problems, one if fewer than two occur."""
-    place.problems += list_unnamed_labels(counts, files, names)
-    if counts[:, :IGNORE].any(axis=0).sum() < 2 and not place.problems:  # else these may be the cause
-        found = ", ".join(map(str, np.flatnonzero(counts.any(axis=0))))
-        problem = (
-            f"{where}: at least two classes must occur, found label {found} alone (255 is ignored, unless a class map "
-            "says `foreground: 255`); add images that show another"
-        )
-        place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
-
-
 def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
     """Return the pixels of each label, (n, 256), after replacing each label by that of `table`."""
     moved = np.zeros_like(counts)
@@ -217,11 +213,9 @@ def _suggest_map(place: DataSource, colours: Counter[Colour], masks: int) -> str
 
 
 def _list_lines(colours: Counter[Colour], declared: Sequence[str] | None) -> list[str]:
-    """Return the lines of a map of colours, the background first; [] if no map can be made.
+    """Return the lines of a map of colours with these pixels, the background first; [] if no map can be made.
 
-    Args:
-        colours: pixels of each colour.
-        declared: names of `classes.txt`, which the map must use.
+    `declared`: names of `classes.txt`, which the map must use.
     """
     ordered = sorted(colours.keys() - {VOC_BORDER}, key=lambda one: (one != (0, 0, 0), -colours[one], one))
     if not 2 <= len(ordered) <= _MOST_COLOURS:

@@ -30,7 +30,7 @@ from sweeper.data.formats import FormatMatch, choose_format
 from sweeper.data.formats.base import DataSource
 from sweeper.data.groups import AUTO, NONE
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.parallel import Tick, ignore_tick
+from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset
 from sweeper.data.store import is_intact
@@ -54,20 +54,16 @@ NOTES = "sources"
 """Folder of the cache, with a note for each source: its state, and the set decoded from it."""
 
 
-def ignore_line(line: str) -> None:
-    """Ignore a line."""
-
-
 def load_dataset(
     source: str,
     cache: Path,
-    log: Log = ignore_line,
+    log: Log = lambda line: None,
     *,
     format: str | None = None,
     patterns: Patterns | None = None,
     class_map: ClassMap | None = None,
     groups: str = AUTO,
-    tick: Tick = ignore_tick,
+    tick: Tick = lambda done, every: None,
 ) -> Dataset:
     """Read a data set and decode it into the store below `cache`, or reuse what an earlier start decoded.
 
@@ -109,7 +105,12 @@ def load_dataset(
     read = partial(_read, source=source, cache=cache, log=log, tick=tick)
     if place.root.suffix.lower() == ".zip" and place.root.is_file():
         key, state = f"zip:{format}:{variant}{place.root.resolve()}", _compute_fingerprint("", [("", place.root)])
-        make = partial(_read_archive, place, format, cache, read)
+
+        def make() -> Dataset:
+            with unpack_archive(place.root, cache) as folder:
+                inside = replace(place, root=folder, called=place.root.stem, archive=place.root)
+                return read(choose_format(inside, format))
+
     else:
         try:
             match = choose_format(place, format)
@@ -122,15 +123,6 @@ def load_dataset(
         key = f"{match.name}:{variant}{(match.place.entry or match.place.root).resolve()}"
         make = partial(read, match)
     return load_or_make(cache, key, state, make, log=log).model_copy(update={**request, "source": source})
-
-
-def _read_archive(
-    place: DataSource, format: str | None, cache: Path, read: Callable[[FormatMatch], Dataset]
-) -> Dataset:
-    """Read the data set in a zip file."""
-    with unpack_archive(place.root, cache) as folder:
-        inside = replace(place, root=folder, called=place.root.stem, archive=place.root)
-        return read(choose_format(inside, format))
 
 
 def _place(source: str) -> DataSource:
@@ -219,19 +211,12 @@ def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def load_or_make(
-    cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Callable[[str], None]
-) -> Dataset:
+def load_or_make(cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Log) -> Dataset:
     """Return the data set that an earlier start made from this state, else make it and store a note.
 
-    What killed processes left half written is deleted after a day.
-
-    Args:
-        cache: folder of all stores.
-        key: identifies the source and its options.
-        state: changes whenever `make` would give another result.
-        make: makes the data set.
-        log: receives a line if the data set was decoded earlier, and if something is damaged.
+    The key identifies the source and its options; the state changes whenever `make` would give another result. `log`
+    receives a line if the data set was decoded earlier, and if something is damaged. What killed processes left half
+    written is deleted after a day.
 
     Raises:
         UsageError: the cache cannot be written.
@@ -248,7 +233,11 @@ def load_or_make(
         return remembered
     try:
         made = make()
-        _store_note(note, state, made)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        document = made.model_dump(mode="json")
+        text = json.dumps({"state": state, "dataset": document, "crc32": _compute_checksum(document)})
+        with replace_atomically(note) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"decoded images must be written below {cache}, and that failed: {error}; make room, or start in "
@@ -257,7 +246,7 @@ def load_or_make(
     return made
 
 
-def _load_remembered(cache: Path, path: Path, state: str, log: Callable[[str], None]) -> Dataset | None:
+def _load_remembered(cache: Path, path: Path, state: str, log: Log) -> Dataset | None:
     """Return the data set noted at `path` for this state of the source, if note and store are intact; else None.
 
     `log` receives a line if something is damaged.
@@ -277,16 +266,6 @@ def _load_remembered(cache: Path, path: Path, state: str, log: Callable[[str], N
         log(f"the decoded images in {store} are gone or not what their checksums say; decoding them again")
         return None
     return dataset.model_copy(update={"store": str(store)})
-
-
-def _store_note(path: Path, state: str, dataset: Dataset) -> None:
-    """Store a note with the data set made from this state of its source."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = dataset.model_dump(mode="json")
-    with replace_atomically(path) as part:
-        part.write_text(
-            json.dumps({"state": state, "dataset": document, "crc32": _compute_checksum(document)}), encoding="utf-8"
-        )
 
 
 def _compute_checksum(dataset: object) -> int:

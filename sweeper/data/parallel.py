@@ -13,11 +13,6 @@ Result = TypeVar("Result")
 Tick = Callable[[int, int], None]
 """Called with the number of finished items and the number of all items."""
 
-
-def ignore_tick(done: int, every: int) -> None:
-    """Ignore the progress."""
-
-
 BUDGET = 128 << 20
 """Most bytes of results in memory or in progress; a larger result is made without others."""
 
@@ -31,11 +26,7 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Map a function over items on a few threads with a bounded number of results in memory.
 
-    Args:
-        function: called on any thread.
-        items: its arguments.
-        workers: number of threads.
-        cost: bytes of an item's result; results in progress stay within `BUDGET`.
+    `cost`: bytes of an item's result; results in progress stay within `BUDGET`.
     """
     with ThreadPoolExecutor(workers) as pool:
         window: deque[tuple[Future[Result], int]] = deque()

@@ -26,7 +26,7 @@ from sweeper.data.infer_classes import check_masks, infer_classes, list_flat_cla
 from sweeper.data.label_values import Counts
 from sweeper.data.make_dataset import assemble
 from sweeper.data.open_image import silence_pillow, turn_upright
-from sweeper.data.parallel import Tick, ignore_tick, map_in_order
+from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, StoreWriter, count_labels
 from sweeper.data.text_tables import UnreadableFileError, point_to_lines
@@ -37,16 +37,11 @@ MIN_IMAGES = 3
 
 @silence_pillow()
 def read_dataset(
-    place: DataSource, read: Callable[[], ReadResult], format_name: str, cache: Path, tick: Tick = ignore_tick
+    place: DataSource, read: Callable[[], ReadResult], format_name: str, cache: Path, tick: Tick
 ) -> Dataset:
-    """Decode the set in `place` into a store below `cache`.
+    """Decode the samples that `read` lists into a store below `cache`; `tick` is called after each, even if faulty.
 
-    Args:
-        place: the folder, with class names and map of colours already read, and problems found so far.
-        read: lists its samples.
-        format_name: the name of the format.
-        cache: where the store is put, named by its digest.
-        tick: called after each image, decoded or faulty.
+    The place has class names and map of colours already, and the problems found so far.
 
     Raises:
         DataError: with every problem of the set.
@@ -159,14 +154,13 @@ def _decode_images(
 
     After the first problem nothing more is written, but all samples are still checked.
     """
-
-    def cost(pair: tuple[Sample, ImageKind]) -> int:
-        kind = pair[1]
-        return kind.height * kind.width * (kind.channels * writer.dtype.itemsize + 1)
-
     used, counts, sound = [], [], 0
     work = partial(_read_sample, writer.channels, writer.dtype.type, place)
-    results = map_in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
+    results = map_in_order(
+        work,
+        list(zip(samples, kinds, strict=True)),
+        cost=lambda pair: pair[1].height * pair[1].width * (pair[1].channels * writer.dtype.itemsize + 1),
+    )
     for number, sample in enumerate(samples, 1):
         image = mask = None  # free the last one, which may be large, while waiting for the next
         image, mask, faults = next(results)

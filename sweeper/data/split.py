@@ -172,8 +172,6 @@ def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     """
     units = make_units(dataset)
     sides = {side: [unit for unit in units if unit.fixed == side] for side in (None, "train", "val", "test")}
-    if len(sides[None]) + len(sides["train"]) + bool(sides["val"]) + bool(sides["test"]) < 3:
-        raise _explain_too_few(dataset, len(units))
     strata = make_strata(dataset)
     fills: list[tuple[SplitName, list[SplitName], float, np.random.Generator]] = [
         ("test", ["val"], TEST_SHARE, make_keyed_rng(test_seed, 0)),
@@ -192,7 +190,11 @@ def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
         sides = {name: exclude_units(part, taken) for name, part in sides.items()} | {side: [*given, *taken]}
     train, val, test = (list_indices(part) for part in ([*sides[None], *sides["train"]], sides["val"], sides["test"]))
     if not all([train, val, test]):
-        raise _explain_too_few(dataset, len(units))
+        counts = {side: sum(p.split == side for p in dataset.images) for side in ("train", "val", "test")}
+        counts_text = ", ".join(f"{side} {number}" for side, number in counts.items())
+        rule = f"split: train, validation and test need a group of images each, found {len(units)}"
+        step = "add images, make the groups smaller (--groups none: each image is one), or assign them in split.csv"
+        raise DataError(dataset.name, [f"{rule} (images with a given split: {counts_text}); {step}"])
     return Split(train=train, val=val, test=test)
 
 
@@ -257,11 +259,3 @@ def _leave_each_class(
             kept.remove(unit)
             left.append(unit)
     return kept
-
-
-def _explain_too_few(dataset: Dataset, units: int) -> DataError:
-    counts = {side: sum(p.split == side for p in dataset.images) for side in ("train", "val", "test")}
-    counts_text = ", ".join(f"{side} {number}" for side, number in counts.items())
-    rule = f"split: train, validation and test need a group of images each, found {units}"
-    step = "add images, make the groups smaller (--groups none: each image is one), or assign them in split.csv"
-    return DataError(dataset.name, [f"{rule} (images with a given split: {counts_text}); {step}"])

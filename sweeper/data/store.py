@@ -57,14 +57,14 @@ class PixelStore:
         folder: Path,
         channels: int,
         sizes: Sequence[tuple[int, int]],
-        dtype: npt.DTypeLike = np.uint8,
-        mask_dtype: npt.DTypeLike = np.uint8,
+        dtype: np.dtype[Any],
+        mask_dtype: np.dtype[Any],
     ) -> None:
         self.folder = folder
         self.channels = channels
-        self.dtype = np.dtype(dtype)
+        self.dtype = dtype
         """Type of the images: uint8, or uint16 if every image has 16 bits."""
-        self.mask_dtype = np.dtype(mask_dtype)
+        self.mask_dtype = mask_dtype
         """Type of the masks: uint8, or a wider one for the bits of more than 7 classes."""
         self.ignored_label = get_ignored_label(mask_dtype)
         """Label of pixels without a class."""

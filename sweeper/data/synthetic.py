@@ -22,7 +22,7 @@ from sweeper.core.records import Dataset
 from sweeper.core.text import suggest_correction
 from sweeper.data.class_map import OVERLAP
 from sweeper.data.make_dataset import assemble
-from sweeper.data.parallel import Tick, ignore_tick, map_in_order
+from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
 from sweeper.data.scenes.canvas import DrawnImage, SceneCanvas
 from sweeper.data.store import Pixels, StoreWriter
@@ -40,13 +40,13 @@ class Parameter(NamedTuple):
     text: str
 
 
-def _make_foreground(low: float, high: float, default: float) -> Parameter:
-    return Parameter(float, low, high, default, "share of foreground pixels")
-
-
-_SPREAD = Parameter(
-    float, 0.0, 1.0, 1.0, "how much images differ in that share: 0 = not at all, 1 = by tens of per cent"
-)
+def _make_share(low: float, high: float, default: float, spread: float = 1.0) -> dict[str, Parameter]:
+    """Return the parameters of a scene whose share of foreground can be chosen."""
+    differ = "how much images differ in that share: 0 = not at all, 1 = by tens of per cent"
+    return {
+        "foreground": Parameter(float, low, high, default, "share of foreground pixels"),
+        "spread": Parameter(float, 0.0, 1.0, spread, differ),
+    }
 
 
 class Scene(NamedTuple):
@@ -65,38 +65,39 @@ class Scene(NamedTuple):
 SCENES: dict[str, Scene] = {
     "cracks": Scene(
         cracks.draw_cracks,
-        cracks.CLASSES,
-        {"foreground": _make_foreground(0.002, 0.1, 0.01), "spread": _SPREAD},
+        ("background", "crack"),
+        _make_share(0.002, 0.1, 0.01),
         "thin cracks in pavement; binary, 1 % foreground",
     ),
     "blobs": Scene(
         blobs.draw_blobs,
-        blobs.CLASSES,
-        {"foreground": _make_foreground(0.02, 0.5, 0.18), "spread": _SPREAD},
+        ("background", "cell"),
+        _make_share(0.02, 0.5, 0.18),
         "touching cells under a microscope; binary, 18 % foreground",
     ),
     "cells": Scene(
         blobs.draw_cells,
-        blobs.CELL_PARTS,
-        {
-            "foreground": _make_foreground(0.05, 0.5, 0.25),
-            "spread": _SPREAD,
+        ("cell", "nucleus"),
+        _make_share(0.05, 0.5, 0.25)
+        | {
             "overlap": Parameter(
                 float, 0.0, 1.0, 1.0, "about the share of each nucleus in its cell: 0 = it touches it from outside"
-            ),
+            )
         },
         "cells and their nuclei, which overlap: a pixel may be both; multi-label, 25 % cell",
         has_planes=True,
     ),
     "street": Scene(
-        street.draw_street, street.CLASSES, {}, "a country road; 5 classes from 0.05 % (sign) to 70 % (ground)"
+        street.draw_street,
+        ("ground", "road", "animal", "person", "sign"),
+        {},
+        "a country road; 5 classes from 0.05 % (sign) to 70 % (ground)",
     ),
     "shapes": Scene(
         shapes.draw_shapes,
         shapes.list_class_names(2),
-        {
-            "foreground": _make_foreground(0.001, 0.4, 0.05),
-            "spread": _SPREAD._replace(default=0.0),
+        _make_share(0.001, 0.4, 0.05, spread=0.0)
+        | {
             "object": Parameter(
                 float, 3.0, 128.0, 12.0, "size of the objects: diameter in pixels of a disc of equal area"
             ),
@@ -226,18 +227,8 @@ def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
     return DrawnImage(drawn.image, join_layers(spoiled, scenes.planes))
 
 
-def read_scenes(
-    scenes: SceneSet, source: str, cache: Path, log: Callable[[str], None], tick: Tick = ignore_tick
-) -> Dataset:
-    """Draw a set into a store below `cache`.
-
-    Args:
-        scenes: what to draw.
-        source: the user's text.
-        cache: where the store is put, named by its digest.
-        log: receives one line at the start.
-        tick: called after each image.
-    """
+def read_scenes(scenes: SceneSet, source: str, cache: Path, log: Callable[[str], None], tick: Tick) -> Dataset:
+    """Draw a set into a store below `cache`; `log` receives a line at the start, `source` is the user's text."""
     log(f"drawing {scenes.canvas.images} images of {PREFIX}{scenes.name}")
     with StoreWriter(cache, channels=3) as writer:
         for number, drawn in enumerate(_draw_all(scenes), 1):

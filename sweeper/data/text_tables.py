@@ -187,13 +187,9 @@ def read_header(path: Path) -> tuple[str, ...]:
 def read_table_rows(
     path: Path, where: str, columns: Sequence[str], problems: list[str]
 ) -> list[tuple[int, dict[str, str]]]:
-    """Return line number and cells by column (in lower case) of each row; none, and a problem, if invalid.
+    """Return line number and cells by column (in lower case) of each row; none, and a problem of `where`, if invalid.
 
-    Args:
-        path: the file.
-        where: its name, for messages.
-        columns: required columns.
-        problems: receives the fault.
+    All of `columns` must be there.
     """
     text = read_text(path, problems, where)
     if text is None:

@@ -7,6 +7,7 @@ changed. `store_here` makes the same set again if its decoded images are missing
 
 from __future__ import annotations
 
+import math
 import socket
 from functools import lru_cache
 from pathlib import Path
@@ -22,9 +23,9 @@ from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import format_count
 from sweeper.data.formats.base import Size
 from sweeper.data.label_values import Counts
-from sweeper.data.load import Log, ignore_line, load_dataset, load_or_make
+from sweeper.data.load import Log, load_dataset, load_or_make
 from sweeper.data.make_dataset import assemble
-from sweeper.data.parallel import Tick, ignore_tick, map_in_order
+from sweeper.data.parallel import Tick, map_in_order
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, count_labels, is_intact, open_store
 from sweeper.data.text_tables import SplitAssignment
 
@@ -38,7 +39,7 @@ _BLOCK = 1 << 22
 
 
 def resize_dataset(
-    dataset: Dataset, short_side: int, cache: Path, tick: Tick = ignore_tick, log: Log = ignore_line
+    dataset: Dataset, short_side: int, cache: Path, tick: Tick = lambda done, every: None, log: Log = lambda line: None
 ) -> Dataset:
     """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
@@ -81,13 +82,11 @@ def _shrink_set(dataset: Dataset, short_side: int, sizes: list[Size], cache: Pat
     counts = np.zeros((len(source), numbers), dtype=np.int64)
     lost = np.zeros((numbers, 2), dtype=np.int64)
 
-    def cost(index: int) -> int:
-        height, width = source.sizes[index]
-        return height * width * 16  # for sums and components, several per thread
-
     with StoreWriter(cache, source.channels, source.dtype, source.mask_dtype) as writer:
         work = map_in_order(
-            lambda index: _shrink_image(source, index, sizes[index], numbers, planes), range(len(source)), cost=cost
+            lambda index: _shrink_image(source, index, sizes[index], numbers, planes),
+            range(len(source)),
+            cost=lambda index: 16 * math.prod(source.sizes[index]),  # for sums and components, several per thread
         )
         for index, (image, mask, gone) in zip(source.walk_indices(), work, strict=True):
             writer.append(image, mask)

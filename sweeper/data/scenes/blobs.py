@@ -8,8 +8,6 @@ import numpy.typing as npt
 from sweeper.core.label_planes import pack_planes
 from sweeper.data.scenes.canvas import DrawnImage, Field, Painter, SceneCanvas, blend_colour, make_soft_edge
 
-CLASSES = ("background", "cell")
-CELL_PARTS = ("cell", "nucleus")
 _CELL_LIGHT = (0.2, 0.25)
 """Brightness that a cell and its nucleus add."""
 _SMALLEST = 2.5

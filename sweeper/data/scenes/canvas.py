@@ -104,8 +104,7 @@ class Painter:
         turns = ndimage.gaussian_filter1d(self.rng.standard_normal(length + 16), 2.0)[:length] * bend
         headings = heading + np.cumsum(turns)
         steps = 0.5 * np.stack([np.sin(headings), np.cos(headings)], axis=1)
-        points: Points = np.asarray(start, dtype=np.float64) + np.cumsum(steps, axis=0)
-        return points
+        return np.asarray(start, dtype=np.float64) + np.cumsum(steps, axis=0)
 
     def expose(self, image: npt.NDArray[np.float64], noise: float) -> Pixels:
         """Apply the camera: slight blur, uneven light, noise, 8 bits; (H, W, 3) float64 → uint8."""

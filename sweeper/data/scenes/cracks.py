@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from sweeper.data.scenes.canvas import DrawnImage, Field, Painter, SceneCanvas, make_soft_edge, stamp_dot
 
-CLASSES = ("background", "crack")
 _WIDEST = 3.0
 """Pixels."""
 _ATTEMPTS = 400

@@ -66,18 +66,13 @@ def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
         number += _fill_class(painter, canvas, mask, label, max(4, round(share * factor * size * size)))
     ground = image.copy()
     _draw_distractors(painter, canvas, image, round(_DISTRACTORS * number))
-    for label, colour in enumerate(make_class_colours(canvas), 1):
+    # Evenly spaced hues of equal strength.
+    hues = [colorsys.hsv_to_rgb(0.08 + i / (canvas.classes - 1), 0.6, 1.0) for i in range(canvas.classes - 1)]
+    colours = _CONTRAST * np.array(hues) / np.mean(hues, axis=1, keepdims=True)
+    for label, colour in enumerate(colours, 1):
         cover = (mask == label).astype(np.float64)
         blend_colour(image, ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover, ground + colour)
     return DrawnImage(painter.expose(image, canvas.noise), mask)
-
-
-def make_class_colours(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
-    """Return the colour that each class adds to the ground, (classes − 1, 3): evenly spaced hues of equal strength."""
-    hues = [colorsys.hsv_to_rgb(0.08 + i / (canvas.classes - 1), 0.6, 1.0) for i in range(canvas.classes - 1)]
-    bright = np.array(hues)
-    result: npt.NDArray[np.float64] = _CONTRAST * bright / bright.mean(axis=1, keepdims=True)
-    return result
 
 
 def _fill_class(painter: Painter, canvas: SceneCanvas, mask: Pixels, label: int, wanted: int) -> int:

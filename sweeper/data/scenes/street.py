@@ -8,7 +8,6 @@ import numpy.typing as npt
 from sweeper.data.scenes.canvas import DrawnImage, Field, Painter, SceneCanvas, blend_colour, make_soft_edge
 from sweeper.data.store import Pixels
 
-CLASSES = ("ground", "road", "animal", "person", "sign")
 GROUND, ROAD, ANIMAL, PERSON, SIGN = range(5)
 
 
