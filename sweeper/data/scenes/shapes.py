@@ -83,13 +83,9 @@ def _fill_class(painter: Painter, canvas: SceneCanvas, mask: Pixels, label: int,
         # Objects keep apart while there is room, then may touch.
         occupied = mask > 0
         near = ndimage.binary_dilation(occupied, iterations=_GAP) if failures < _TRIES // 2 else occupied
-        inside = cover > 0
-        if (inside & near).any() and failures < _TRIES - 1:
-            failures += 1
-            continue
         free = np.where(occupied, 0.0, cover)
         pixels = np.flatnonzero(free > 0)
-        if not pixels.size:
+        if not pixels.size or (failures < _TRIES - 1 and (near & (cover > 0)).any()):
             failures += 1
             continue
         # The last object is reduced to its innermost pixels, so that it keeps its shape.
@@ -126,10 +122,8 @@ def _draw_object(painter: Painter, canvas: SceneCanvas) -> Field:
     fits = high - low < size - 1
     points += np.where(fits, np.maximum(0, -low) - np.maximum(0, high - (size - 1)), 0)
     top, left = (max(0, int(np.floor(v - reach))) for v in points.min(axis=0))
-    bottom, right = (min(size, int(np.ceil(v + reach)) + 1) for v in points.max(axis=0))
+    bottom, right = (max(0, min(size, int(np.ceil(v + reach)) + 1)) for v in points.max(axis=0))
     inside = np.zeros((size, size))
-    if top >= bottom or left >= right:
-        return inside
     rows, columns = np.mgrid[top:bottom, left:right]
     distance = np.full(rows.shape, np.inf)
     for y, x in points:
