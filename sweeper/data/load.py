@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -183,32 +183,31 @@ def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
         DataError: the archive is damaged, locked with a password, or has two files of one name.
         UsageError: its files do not fit on the disk, or the cache cannot be written.
     """
-    try:
-        with zipfile.ZipFile(archive) as content:
-            for info in content.infolist():
-                info.filename = info.filename.replace("\\", "/")  # as older programs for Windows write it
-            names = Counter(info.filename for info in content.infolist() if not info.is_dir())
-            if repeated := [name for name, number in names.items() if number > 1]:  # the second would replace the first
-                problem = "is in the archive more than once; keep one, or rename the other"
-                raise DataError(str(archive), group_problems([f"{name}: {problem}" for name in repeated]))
-            check_room("the unpacked archive", cache, sum(info.file_size for info in content.infolist()))
-            cache.mkdir(parents=True, exist_ok=True)
-            folder = TemporaryDirectory(prefix=".writing-", dir=cache, ignore_cleanup_errors=True)
-            try:
-                content.extractall(folder.name, content.infolist())
-            except BaseException:
-                folder.cleanup()
-                raise
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
-        rule = f"{archive}: must be a whole zip archive, and cannot be unpacked ({error})"
-        raise DataError(str(archive), [f"{rule}; copy it again, or unpack it, and name the folder"]) from error
-    except OSError as error:
-        raise UsageError(
-            f"{archive} must be unpacked below {cache}, and that failed: {error}; start in another "
-            "folder where that is the disk at fault, or unpack it, and name the folder"
-        ) from error
-    with folder as name:
-        yield Path(name)
+    with ExitStack() as stack:
+        try:
+            with zipfile.ZipFile(archive) as content:
+                for info in content.infolist():
+                    info.filename = info.filename.replace("\\", "/")  # as older programs for Windows write it
+                names = Counter(info.filename for info in content.infolist() if not info.is_dir())
+                # The second of equal names would replace the first.
+                if repeated := [name for name, number in names.items() if number > 1]:
+                    problem = "is in the archive more than once; keep one, or rename the other"
+                    raise DataError(str(archive), group_problems([f"{name}: {problem}" for name in repeated]))
+                check_room("the unpacked archive", cache, sum(info.file_size for info in content.infolist()))
+                cache.mkdir(parents=True, exist_ok=True)
+                folder = stack.enter_context(
+                    TemporaryDirectory(prefix=".writing-", dir=cache, ignore_cleanup_errors=True)
+                )
+                content.extractall(folder, content.infolist())
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+            rule = f"{archive}: must be a whole zip archive, and cannot be unpacked ({error})"
+            raise DataError(str(archive), [f"{rule}; copy it again, or unpack it, and name the folder"]) from error
+        except OSError as error:
+            raise UsageError(
+                f"{archive} must be unpacked below {cache}, and that failed: {error}; start in another "
+                "folder where that is the disk at fault, or unpack it, and name the folder"
+            ) from error
+        yield Path(folder)
 
 
 def load_or_make(cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Log) -> Dataset:
