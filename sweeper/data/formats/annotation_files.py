@@ -21,7 +21,7 @@ from sweeper.core.records import IGNORE
 from sweeper.core.text import abbreviate
 from sweeper.data.class_map import KEEP
 from sweeper.data.class_words import find_background, is_background, is_ignored
-from sweeper.data.formats.base import DataSource, Size, list_images
+from sweeper.data.formats.base import DataSource, Size
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, normalise_text, open_file
 
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
@@ -71,7 +71,7 @@ def find_image(place: DataSource, written: str, near: Sequence[Path], source: st
 
     if exact := find_near(texts):
         return exact[0]
-    named = (list_images(place.by_name.get(base.casefold(), ())) for base in bases)
+    named = ([path for path in place.by_name.get(base.casefold(), ()) if path in place.images] for base in bases)
     alike = {path: normalise_text(path.name) for path in next(filter(None, named), ())}  # as written, if there
     others = [path for path, name in alike.items() if name in bases] or [*alike]
     for found in (find_near(bases), others):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,17 +70,15 @@ class ReadResult:
 
 
 class WarningCounter:
-    """Warnings that apply to many files, reported in one sentence each; thread-safe."""
+    """Warnings that apply to many files, reported in one sentence each; thread-safe, as are the methods of its dict."""
 
     def __init__(self) -> None:
-        self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self._lock = threading.Lock()
+        self._names: dict[tuple[str, str], set[str]] = {}
 
     def add(self, noun: str, what: str, *names: str) -> None:
         """Add names of files for a warning; `what` continues `3 files` (of the noun `file`), so it has no verb."""
-        with self._lock:
-            if names:
-                self._names[noun, what].update(names)
+        if names:
+            self._names.setdefault((noun, what), set()).update(names)
 
     def has_warning(self, noun: str, what: str) -> bool:
         """Return whether the warning was added for any name."""
@@ -161,6 +158,11 @@ class DataSource:
     def files(self) -> tuple[Path, ...]:
         """Paths of the listing."""
         return tuple(path for _, path in self.listing)
+
+    @cached_property
+    def images(self) -> dict[Path, None]:
+        """The files that may be images, by their suffixes, in order."""
+        return dict.fromkeys(path for path in self.files if path.suffix.lower() in IMAGE_SUFFIXES)
 
     @cached_property
     def tables(self) -> tuple[Path, ...]:
@@ -296,11 +298,6 @@ def list_entries(folder: Path) -> list[tuple[str, bool]]:
         seen = [one for one in entries if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
         # Of a link to itself, which cannot be read, only os.path returns False.
         return sorted((one.name, os.path.isdir(one) if one.is_symlink() else one.is_dir()) for one in seen)  # noqa: PTH112
-
-
-def list_images(files: Iterable[Path]) -> list[Path]:
-    """Return the files that may be images, by their suffixes."""
-    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def find_split(parts: Iterable[str]) -> SplitName | None:

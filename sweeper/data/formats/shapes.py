@@ -23,15 +23,7 @@ from sweeper.core.label_planes import LabelMap
 from sweeper.core.records import IGNORE
 from sweeper.core.text import abbreviate
 from sweeper.data.formats.annotation_files import ClassNames
-from sweeper.data.formats.base import (
-    DataSource,
-    ReadResult,
-    Sample,
-    Size,
-    drop_repeated,
-    list_images,
-    make_unique_stems,
-)
+from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size, drop_repeated, make_unique_stems
 from sweeper.data.open_image import Source
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SplitAssignment, UnreadableFileError
@@ -140,7 +132,7 @@ def make_shapes_result(
     ]
     used = {drawing.path for drawing in drawings if drawing.inside is None}
     folders = {path.parent for path in used}
-    others = {path for path in list_images(place.files) if path.parent in folders} - used
+    others = {path for path in place.images if path.parent in folders} - used
     place.tally.add("image", "without an annotation, passed over", *map(place.format_name, others))
     return ReadResult(drop_repeated(place, samples), words.names, indices=True, place=where)
 

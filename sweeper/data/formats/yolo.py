@@ -21,7 +21,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.text import abbreviate, format_count
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.data.formats.annotation_files import explain_fault, find_image, number_words
-from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, list_images
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.shapes import ImageShapes, Shape, draw_outlines, make_shapes_result, note_boxes
 from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, check_numbered_names, read_beginning, read_text
 
@@ -114,7 +114,7 @@ def _list_images(place: DataSource, path: Path, base: str, key: str, entries: Se
         if target is None:
             place.add_problem(path, f"{key}: must be a folder or list in here, found {entry[:200]}; copy it")
         elif target.is_dir():
-            yield from list_images(file for file in place.files if file.is_relative_to(target))
+            yield from (file for file in place.images if file.is_relative_to(target))
         else:
             for number, line in enumerate(place.read_lines(target), 1):
                 at, near = f"{place.format_name(target)}: line {number}", (target.parent, place.root)
