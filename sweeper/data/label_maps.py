@@ -53,12 +53,9 @@ class MapStore:
     """Maps of the images of a store, memory-mapped; cheap to open, safe to share between processes."""
 
     def __init__(self, store: PixelStore, labels: tuple[int, ...], *, has_planes: bool = False) -> None:
-        """Open the maps of these classes.
+        """Open the maps of classes with consecutive indices, in the order of the channels.
 
-        Args:
-            store: images and masks.
-            labels: consecutive class indices, in the order of the channels.
-            has_planes: whether masks have the bits of these classes, in place of an index.
+        `has_planes`: whether masks have the bits of these classes, in place of an index.
         """
         self._store, self.labels, self._has_planes = store, labels, has_planes
         self.folder = store.folder / f"distance-{FORMAT}-{labels[0]}-{labels[-1]}"

@@ -307,13 +307,7 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
 
     First objects are removed: of the n connected pieces of all classes but 0, ⌊missing · n⌋, and one more at random, so
     that the expected share is exactly `missing`. Then the rest is shifted by `shift` pixels in a random direction,
-    rounded to whole pixels on both axes; pixels from outside are class 0.
-
-    Args:
-        rng: chooses objects and direction.
-        mask: (H, W) uint8 class indices.
-        shift: pixels, ≥ 0.
-        missing: share of the objects, 0–1.
+    rounded to whole pixels on both axes; pixels from outside are class 0. `mask`: (H, W) uint8 class indices.
     """
     spoiled = mask.copy()
     if missing:

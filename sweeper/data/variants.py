@@ -43,15 +43,9 @@ def resize_dataset(
 ) -> Dataset:
     """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
-    Images are averaged by area, labels go by majority. `Dataset.warnings` says how many images
-    were shrunk, and which classes lost `LOST_SHARE` or more of their share of the pixels or of their components.
-
-    Args:
-        dataset: as it was read.
-        short_side: in pixels, ≥ 1; stored in `Dataset.resized`.
-        cache: where the smaller store is put.
-        tick: called with the number of finished images and of all images.
-        log: called with one line if the store was damaged.
+    Images are averaged by area, labels go by majority. `Dataset.warnings` says how many images were shrunk, and which
+    classes lost `LOST_SHARE` or more of their share of the pixels or of their components; `Dataset.resized` is the
+    side. The smaller store is put below `cache`; `log` is called with one line if it was damaged.
 
     Raises:
         DataError: fewer than two classes are left.
