@@ -81,21 +81,6 @@ class ReportFacts:
         """The verdict's metric by its name in `METRICS`."""
         return resolve_verdict_metric(self.sweep.conditions.recipe.metric)
 
-    @property
-    def default_name(self) -> str:
-        """`at 0.5` or `at τ = 0`."""
-        return self.rules.at_plain
-
-    @property
-    def point_name(self) -> str:
-        """`threshold`, `thresholds` or `τ`."""
-        return self.rules.point_name
-
-    @property
-    def default_point(self) -> float:
-        """0.5 or 0."""
-        return self.rules.plain_point
-
     def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """Format a difference between finalists with its interval; a single seed has none."""
         if self.count_common_seeds(*finalists) > 1:

@@ -39,7 +39,7 @@ def make_finalists_table(facts: ReportFacts) -> str:
         "learning rate": lambda f: format_significant(f.lr),
         f"test {facts.metric} [95 %]": lambda f: facts.format_score(f.score, f),
         f"over {format_code(facts.present)} [95 %]": facts.format_gain_over_present,
-        facts.default_name: lambda f: format_number(f.score_at_default),
+        facts.rules.at_plain: lambda f: format_number(f.score_at_default),
         "costs at most": lambda f: format_cost(costs[f.family], facts.document),
         "seeds": lambda f: str(len(f.seeds)),
     }
@@ -53,7 +53,7 @@ def format_cost(cost: float | None, document: AnswerDocument) -> str:
 
 def explain_finalists(facts: ReportFacts) -> str:
     """Explain how the losses were scored and compared."""
-    point = f"the {facts.point_name} that each training chose on its validation images"
+    point = f"the {facts.rules.point_name} that each training chose on its validation images"
     return f"Means over the seeds at {point}; differences are paired by seeds and images."
 
 

@@ -149,10 +149,10 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
     swept_finalists = _list_swept(facts)
     if not swept_finalists:
         return f"no confirmation training kept its counts on {facts.tested_on}"
-    figure = make_figure(4.4)
+    rules, figure = facts.rules, make_figure(4.4)
     axes, shares = (clean_axes(panel, "both") for panel in figure.subplots(2, sharex=True, height_ratios=(3, 2)))
     for panel in (axes, shares):
-        panel.axvline(_place_on_axis(facts, facts.default_point), color=INK, lw=1, ls=(0, (4, 3)))
+        panel.axvline(_place_on_axis(facts, rules.plain_point), color=INK, lw=1, ls=(0, (4, 3)))
     sentences, colours = [], assign_finalist_colours(facts)
     for swept in swept_finalists:
         x = np.array([_place_on_axis(facts, p) for p in swept.points])
@@ -162,43 +162,44 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
         if main:
             low, high = swept.values.min(axis=0), swept.values.max(axis=0)
             axes.fill_between(x, low, high, color=colour, alpha=BAND, lw=0)
-        marker = "o" if facts.rules.is_exclusive else None
+        marker = "o" if rules.is_exclusive else None
         axes.plot(x, swept.values.mean(axis=0), color=colour, label=escape_figure_text(name), marker=marker, ms=4,
                   lw=1.6 if main else 1.0, zorder=order)  # fmt: skip
         places = [x[swept.find_nearest(float(np.mean(point)))] for point in swept.chosen]
         axes.plot(places, swept.own, "D", color=colour, mew=0, ms=6.5 if main else 4.5, zorder=order + 1)
         if main:
-            default = float(swept.values[:, swept.find_nearest(facts.default_point)].mean())
+            default = float(swept.values[:, swept.find_nearest(rules.plain_point)].mean())
             sentences.append(
-                f"{format_code(name)} scores {format_number(default)} {facts.default_name} and "
+                f"{format_code(name)} scores {format_number(default)} {rules.at_plain} and "
                 f"{format_number(float(np.mean(swept.own)))} "
-                f"at the {facts.point_name} chosen on validation ({_format_span(swept.chosen, facts.rules)})"
+                f"at the {rules.point_name} chosen on validation ({_format_span(swept.chosen, rules)})"
             )
     _make_ticks(axes, facts)
     evidence = facts.evidence
     if (
-        facts.metric == Scale().score and not facts.rules.is_exclusive and evidence is not None
+        facts.metric == Scale().score and not rules.is_exclusive and evidence is not None
     ):  # start the axis near the constant prediction
         top = max(float(swept.values.max()) for swept in swept_finalists)
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
     axes.set_ylabel(f"test {facts.metric}")
-    shares.set_xlabel(facts.point_name)
+    shares.set_xlabel(rules.point_name)
     draw_legend(axes)
-    text = f"Diamonds: each seed at the {facts.point_name} chosen on validation. Dashed: {facts.default_point:g}. "
+    text = f"Diamonds: each seed at the {rules.point_name} chosen on validation. Dashed: {rules.plain_point:g}. "
     text += f"{'; '.join(sentences)}. " if sentences else ""
     text += "The flatter the curve, the less its choice matters. "
     shown = max(swept_finalists, key=lambda swept: swept.finalist is facts.chosen)  # else the first
     text += _draw_recall_and_precision(shares, facts, shown.finalist)
-    title = f"Test {facts.metric}, recall and precision against the {facts.point_name}"
+    title = f"Test {facts.metric}, recall and precision against the {rules.point_name}"
     return DrawnFigure(figure, text, title)
 
 
 def _draw_recall_and_precision(axes: Axes, facts: ReportFacts, finalist: FinalistEvidence) -> str:
     """Draw both at every operating point of a finalist, for all its trainings together; return the explanation."""
+    rules = facts.rules
     tests = [run.test for r in group_replicates(facts, finalist) for run in r.runs_with_counts if run.test is not None]
     counts = np.sum([count_at_all_points(test.summed)[0] for test in tests], axis=0)  # (T, C, 3)
     marked = find_present_classes(counts[:1])
-    marked[: facts.rules.first_channel] = False
+    marked[: rules.first_channel] = False
     places, point = [_place_on_axis(facts, p) for p in tests[0].points], float(np.median(finalist.points))
     at, parts = int(np.abs(np.asarray(tests[0].points) - point).argmin()), []
     for name, measure, style in (("recall", compute_recall, "-"), ("precision", compute_precision, (0, (1, 1)))):
@@ -207,10 +208,10 @@ def _draw_recall_and_precision(axes: Axes, facts: ReportFacts, finalist: Finalis
         axes.plot(places[at], values[at], "D", color=CHOSEN, mew=0, ms=6.5)
         parts.append(f"{name} {format_number(float(values[at]))}")
     axes.set_ylabel("recall, precision")
-    of_what = f"of {escape_md(facts.classes[1])}" if facts.rules.first_channel else "mean over the classes"
+    of_what = f"of {escape_md(facts.classes[1])}" if rules.first_channel else "mean over the classes"
     return (
         f"Below: recall (line) and precision (dotted) with {format_code(finalist.family)}, {of_what}; at "
-        f"{facts.point_name} {format_number(point, 2)}: {join_words(parts)}. `sweeper predict --threshold X` takes "
+        f"{rules.point_name} {format_number(point, 2)}: {join_words(parts)}. `sweeper predict --threshold X` takes "
         "another."
     )
 

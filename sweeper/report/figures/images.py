@@ -194,7 +194,7 @@ def _make_caption(
     chosen, rival = (format_code(name) for name in names)
     text = (
         f"Where {chosen} is most ahead of {rival}, at the median, and most behind, of the test images whose "
-        f"predictions were kept; seed {first.spec.seed}, each at its own {facts.point_name}."
+        f"predictions were kept; seed {first.spec.seed}, each at its own {facts.rules.point_name}."
     )
     if not facts.rules.first_channel:
         text += " Full colour: the two differ."
