@@ -118,8 +118,8 @@ def compute_recall(summed: Counts) -> Floats:
     return divide_or_nan(summed[..., 0], summed[..., 0] + summed[..., 2])
 
 
-def _compute_foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
-    return np.nan_to_num(compute_iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
+def _average(share: Callable[[Counts], Floats], first: int = 0) -> Callable[[Any, npt.NDArray[np.bool_]], Floats]:
+    return lambda summed, classes: average_classes(share(summed)[..., first:], classes[first:])
 
 
 def _score_each_image(share: Callable[[Counts], Floats]) -> Callable[[Counts, TaskRules], Floats]:
@@ -162,25 +162,16 @@ class Objective(NamedTuple):
     """Function that counts label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
 
 
-_BINARY: tuple[Task, ...] = ("binary",)
 _ANY: tuple[Task, ...] = tuple(RULES)
 METRICS: dict[str, Objective] = {
-    "miou": Objective("mIoU", _ANY, lambda summed, classes: average_classes(compute_iou(summed), classes)),
-    "fg_iou": Objective("foreground IoU", _BINARY, _compute_foreground_iou),
-    "dice": Objective("mean Dice", _ANY, lambda summed, classes: average_classes(compute_dice(summed), classes)),
+    "miou": Objective("mIoU", _ANY, _average(compute_iou)),
+    "fg_iou": Objective("foreground IoU", ("binary",), _average(compute_iou, first=1)),
+    "dice": Objective("mean Dice", _ANY, _average(compute_dice)),
     "image_iou": Objective("IoU per image", _ANY, _mean_over_images, _score_each_image(compute_iou)),
     "image_dice": Objective("Dice per image", _ANY, _mean_over_images, _score_each_image(compute_dice)),
-    "lesion_f1": Objective(
-        "lesion F1", _ANY, lambda summed, classes: average_classes(compute_dice(summed), classes), None, count_lesions
-    ),
+    "lesion_f1": Objective("lesion F1", _ANY, _average(compute_dice), None, count_lesions),
     "cc_dice": Objective("CC-Dice", _ANY, _mean_over_images, _score_each_image(compute_recall), sum_component_dice),
-    "boundary_iou": Objective(
-        "boundary IoU",
-        _ANY,
-        lambda summed, classes: average_classes(compute_iou(summed), classes),
-        None,
-        count_contour_pixels,
-    ),
+    "boundary_iou": Objective("boundary IoU", _ANY, _average(compute_iou), None, count_contour_pixels),
 }
 """Every metric that can be maximised, by its name in `--metric`; the user's own are added (`sweeper.core.own_metric`).
 Unlike the stored `MetricScores`, a new metric is just an entry here."""
@@ -351,8 +342,7 @@ def compute_cldice(summed: Counts) -> Floats:
 
 def find_classes_with_contour(boundary: Counts, task: Task) -> npt.NDArray[np.bool_]:
     """Return which classes have a contour in the labels; (n, C, 3) → (C,). Binary: only the foreground's."""
-    summed = boundary.sum(axis=0)
-    has_contour: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
+    has_contour = find_present_classes(boundary)
     has_contour[: RULES[task].first_channel] = False
     return has_contour
 
@@ -369,10 +359,8 @@ def compute_detail_scores(detail: TestDetail, task: Task | None = None) -> dict[
     Keys `boundary_iou`, `cldice`; an undefined one is left out. Values in 0–1.
     """
     boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
-    contours, lines = (
-        find_classes_with_contour(boundary, task or guess_task(boundary.shape[1])),
-        find_classes_with_centreline(centreline),
-    )
+    contours = find_classes_with_contour(boundary, task or guess_task(boundary.shape[1]))
+    lines = find_classes_with_centreline(centreline)
     scores = {}
     if contours.any():
         scores["boundary_iou"] = float(average_classes(compute_iou(boundary.sum(axis=0)), contours))
