@@ -25,13 +25,12 @@ from sweeper.core.records import (
 )
 from sweeper.core.tasks import RULES, compute_median_point, guess_task
 from sweeper.evidence.choice import Choice, apply_longer_look, choose
+from sweeper.evidence.paired_comparisons import SCARCE_IMAGES
 from sweeper.evidence.settling import format_seed_range, plan_settling
 from sweeper.evidence.verdict_predicates import count_units, get_difference, has_beaten, is_costly, is_win
 
 FEW_IMAGES = 40
 """With fewer test images (or groups) intervals were found to cover less than their level (bench/answer.md)."""
-SCARCE_IMAGES = 5
-"""A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
 LITTLE = 0.1
 """Share of the mIoU range from a constant answer to 1 below which a network cannot do the task."""
 
@@ -198,7 +197,7 @@ def _remark_on_images(contest: Contest) -> Iterator[Remark]:
     if 0 < count_units(contest) < FEW_IMAGES and contest.few_groups is None:
         yield make_remark("FEW_IMAGES", images=int(count_units(contest)), needed=FEW_IMAGES)
     if isinstance(contest, Evidence) and contest.scarce:
-        yield make_remark("SCARCE", classes=tuple(name for name, _ in contest.scarce), needed=SCARCE_IMAGES)
+        yield make_remark("SCARCE", classes=contest.scarce, needed=SCARCE_IMAGES)
 
 
 def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:

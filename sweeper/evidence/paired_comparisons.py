@@ -129,11 +129,11 @@ def compute_evidence(
     return add_regrets(evidence)
 
 
-def _list_scarce_classes(bench: PairedScores, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+def _list_scarce_classes(bench: PairedScores, classes: Sequence[str]) -> tuple[str, ...]:
     for counts, lost in zip(bench.counts, bench.lost, strict=True):
         if not lost:  # the labels are the same for all
             images = ((counts[..., 0] + counts[..., 2]) > 0).sum(axis=0)
-            return tuple((name, int(n)) for name, n in zip(classes, images, strict=True) if 0 < n < SCARCE_IMAGES)
+            return tuple(name for name, n in zip(classes, images, strict=True) if 0 < n < SCARCE_IMAGES)
     return ()
 
 

@@ -22,7 +22,6 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 from sweeper.tracking.mlflow_connection import (
     connect_to_mlflow,
     explain_store_errors,
-    get_server_version,
     list_prepared_studies,
     register_network,
 )

@@ -153,7 +153,7 @@ def test_few_images_groups_and_rare_classes_are_remarks() -> None:
     assert not answer(evidence(PAIR, test_images=40)).remarks
     assert codes(answer(evidence(PAIR, test_images=90, test_groups=50))) == ["GROUPS"]
     assert codes(answer(evidence(PAIR, test_images=90, few_groups=3))) == ["GROUPS"]
-    assert codes(answer(evidence(PAIR, test_images=90, scarce=(("sign", 3),)))) == ["SCARCE"]
+    assert codes(answer(evidence(PAIR, test_images=90, scarce=("sign",)))) == ["SCARCE"]
 
 
 def test_one_loss_or_one_function_is_no_comparison() -> None:

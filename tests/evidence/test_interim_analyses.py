@@ -13,7 +13,7 @@ ANALYSES = plan_analyses(2, 8)
 
 def test_no_analysis_is_planned_that_can_decide_nothing() -> None:
     spent = [(3, 0.02), (4, 0.01), (5, 0.008), (6, 0.006), (8, 0.006)]
-    assert [(analysis.seeds, round(analysis.spends, 6)) for analysis in ANALYSES] == spent
+    assert [(analysis.seeds, round(analysis.spent, 6)) for analysis in ANALYSES] == spent
     assert plan_analyses(3, 8) == plan_analyses(1, 8) == ANALYSES
 
 
@@ -32,8 +32,8 @@ def test_no_analysis_is_planned_that_can_decide_nothing() -> None:
 def test_every_plan_spends_five_per_cent(least: int, most: int, seeds: list[int]) -> None:
     analyses = plan_analyses(least, most)
     assert [analysis.seeds for analysis in analyses] == seeds
-    assert sum(analysis.spends for analysis in analyses) == pytest.approx(0.05)
-    assert all(analysis.error >= analysis.spends for analysis in analyses)
+    assert sum(analysis.spent for analysis in analyses) == pytest.approx(0.05)
+    assert all(analysis.error >= analysis.spent for analysis in analyses)
     assert analyses[0].error == analyses[0].spent
 
 
@@ -45,7 +45,7 @@ def test_every_interim_analysis_rejects_as_often_as_it_spends(least: int, most: 
     for analysis in analyses:
         p = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1).pvalue
         rejected = int((undecided & (p < analysis.error)).sum())
-        low, high = stats.binom.interval(1 - 1e-4, paths, analysis.spends)
+        low, high = stats.binom.interval(1 - 1e-4, paths, analysis.spent)
         assert low <= rejected <= high, f"{analysis}: {rejected / paths:.4f}"
         undecided &= p >= analysis.error
 

@@ -175,7 +175,7 @@ def name_everything(names: tuple[str, str], text: str) -> tuple[SweepRecord, Ans
         versions={text: text},
         study="study " + text,
     )
-    evidence = builders.evidence(CLEAR, classes=names, scarce=((names[1], 2),))
+    evidence = builders.evidence(CLEAR, classes=names, scarce=(names[1],))
     document = conclude(sweep, evidence)
     remarks = (Remark(code="UNLEARNED", values={"classes": names}), *document.remarks)
     return sweep, document.model_copy(update={"remarks": remarks}), evidence

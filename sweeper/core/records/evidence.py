@@ -51,12 +51,7 @@ class InterimAnalysis(Record):
     """Two-sided: its intervals are at 1 − error."""
     spent: float | None = Field(None, ge=0, lt=1)
     """Probability that this analysis is the first to find a difference where there is none; 0.05 over all. 0 = too few
-    seeds to establish anything. None = as much as `error`."""
-
-    @property
-    def spends(self) -> float:
-        """Error that it spends; `error` unless given."""
-        return self.error if self.spent is None else self.spent
+    seeds to establish anything. None = not known."""
 
 
 class Regret(Record):
@@ -258,8 +253,8 @@ class Evidence(Contest):
     """None in older studies: binary if there are two classes, else multi-class."""
     finalists: tuple[FinalistEvidence, ...]
     """Best first, by differences on common seeds."""
-    scarce: tuple[tuple[str, int], ...] = ()
-    """Classes that occur in fewer than 5 test images (or groups of images), and in how many."""
+    scarce: tuple[str, ...] = ()
+    """Classes that occur in fewer than 5 test images (or groups of images)."""
     folds: int | None = None
     """Trainings in each seed, each scored on its own fold; the search saw these images: not held out. None = one, on a
     test split that the search never saw."""
