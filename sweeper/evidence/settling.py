@@ -8,6 +8,7 @@ figure: the estimate itself will move when it is measured again. Where test imag
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import NamedTuple
@@ -172,11 +173,7 @@ def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int 
     """Find the smallest count in [least, high] that is enough, by bisection (more is never worse)."""
     if least > high or not enough(high):
         return None
-    low = int(least)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return low
+    return int(least) + bisect_left(range(int(least), high), True, key=enough)
 
 
 def format_seed_range(contest: Contest, seeds: int) -> str:
