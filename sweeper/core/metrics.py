@@ -203,15 +203,20 @@ def find_scored_classes(counts: ImageCounts, metric: str) -> npt.NDArray[np.bool
     return find_present_classes(count_at_all_points(counted.summed)[:, 0])
 
 
-def number_units(groups: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
+def number_units(groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
     """Return the unit (n,) of each image, its group or itself, numbered from 0; None if each is its own."""
     numbers: dict[object, int] = {}
-    units = np.array([numbers.setdefault(i if g is None else g, len(numbers)) for i, g in enumerate(groups)], np.intp)
-    return units if len(numbers) < len(units) else None
+    units = [numbers.setdefault(i if group is None else group, len(numbers)) for i, group in enumerate(groups or ())]
+    return np.array(units, np.intp) if len(numbers) < len(units) else None
 
 
-def sum_by_unit(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
-    """Sum rows (R, n, …) of images by unit, (R, units, …); for a mean over images average each unit's images."""
+def sum_by_unit(rows: npt.NDArray[Any], units: npt.NDArray[np.intp] | None, metric: str) -> npt.NDArray[Any]:
+    """Sum rows (R, n, …) of images by unit, (R, units, …); for a mean over images average each unit's images.
+
+    Without units each image is its own.
+    """
+    if units is None:
+        return rows
     summed = np.zeros((len(rows), int(units.max()) + 1, *rows.shape[2:]), dtype=rows.dtype)
     for row, unit_rows in zip(summed, rows, strict=True):
         np.add.at(row, units, unit_rows)
@@ -228,9 +233,8 @@ def sum_image_rows(
     `groups` (n,) are those of the images: in a mean over images a group counts as one. None = each image is its own.
     """
     rows = make_image_rows(counts, metric, task)
-    units = None if groups is None or METRICS[metric].rows is None else number_units(groups)
-    rows = rows if units is None else sum_by_unit(rows[None], units, metric)[0]
-    summed: Counts | Floats = rows.sum(axis=0)
+    units = None if METRICS[metric].rows is None else number_units(groups)
+    summed: Counts | Floats = sum_by_unit(rows[None], units, metric)[0].sum(axis=0)
     return summed
 
 

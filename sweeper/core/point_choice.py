@@ -65,7 +65,7 @@ def _choose_single(counts: ImageCounts, metric: str, groups: Sequence[str | None
     standard error, a jackknife over the parts. Fewer than two parts show no loss.
     """
     counted = select_metric_counts(counts, metric)
-    units = None if groups is None else number_units(groups)
+    units = number_units(groups)
     folds = (np.arange(len(counted.data)) if units is None else units) % FOLDS
     swept = []
     for fold_images in (np.flatnonzero(folds == fold).tolist() for fold in np.unique(folds)):

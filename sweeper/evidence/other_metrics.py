@@ -22,12 +22,12 @@ from sweeper.evidence.replicates import (
     ReplicateRows,
     Table,
     arrange_rows,
-    count_class_pixels,
     get_own_point,
     group_by_seed,
     list_scored_images,
     make_missed_counts,
     stack_measurements,
+    stack_rows,
 )
 
 Score = Callable[[Any], Floats]
@@ -48,7 +48,7 @@ def measure_finalists(
     images = list_scored_images(rows.rows)
     if not images:
         return ()
-    counts = count_class_pixels(rows.rows, images, get_own_point)
+    counts = stack_rows(rows.rows, images, get_own_point, "miou")
     classes = metrics.find_present_classes(counts.reshape(-1, *counts.shape[2:]))
     task = next(run.test.task for row in rows.rows for run in row.runs_with_counts if run.test is not None)
     classes[: RULES[task].first_channel] = False

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,8 +161,8 @@ def _make_finalist(
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
         points=tuple(get_own_point(run) for run in runs),
         miou=compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0)),
-        miou_at_default=float(bench.miou_at_default[rows].mean()),
-        **_score_in_metric(bench, rows),
+        score=compute_paired_interval(bench.metric_scores.select_rows(rows), (get_metric_floor(bench), 1.0)),
+        score_at_default=float(bench.score_at_default.scores[rows].mean()),
         fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if has_background else None,
         dice=float(bench.dice[rows].mean()),
         iou=iou,
@@ -192,16 +191,6 @@ def _compute_default_gain(
 def get_metric_floor(bench: PairedScores) -> float:
     """Return the lowest value of the verdict's metric; a user's own metric may be below 0."""
     return -1.0 if bench.least < 0 else 0.0
-
-
-def _score_in_metric(bench: PairedScores, rows: list[int]) -> dict[str, Any]:
-    """Return a finalist's score in the verdict's metric, unless that is mIoU."""
-    if bench.metric == "miou":
-        return {}
-    return {
-        "own_score": compute_paired_interval(bench.metric_scores.select_rows(rows), (get_metric_floor(bench), 1.0)),
-        "own_score_at_default": float(bench.score_at_default.scores[rows].mean()),
-    }
 
 
 def compute_last_quarter_gain(run: TrialResult) -> float:

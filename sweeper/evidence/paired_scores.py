@@ -14,13 +14,11 @@ from sweeper.core.tasks import guess_task
 from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, make_image_table
 from sweeper.evidence.replicates import (
     Replicate,
-    count_class_pixels,
     count_folds,
     get_default_point,
     get_own_point,
     list_scored_images,
     stack_rows,
-    sum_units,
 )
 
 
@@ -32,7 +30,6 @@ class PairedScores:
     counts: Counts  # (R, n, C, 3) at each run's operating point; summed over groups
     rows: Sums  # (R, n, …) sums that `metric` is computed from, at the same points
     at_default: Sums  # (R, n, …) the same at 0.5 or τ = 0
-    miou_at_default: Floats  # (R,) mIoU there
     lost: np.ndarray  # (R,) bool: diverged and left no counts
     metric: str
     marked: np.ndarray  # (C,) bool: classes that the metric averages over
@@ -66,32 +63,20 @@ class PairedScores:
         """Scores at 0.5 or τ = 0."""
         return make_image_table(self.at_default, self._measure, self.folds)
 
-    @cached_property
-    def summed_counts(self) -> Counts:
-        """(R, C, 3) over all images."""
-        summed: Counts = self.counts.sum(axis=1)
-        return summed
+    def compute_class_means(self, rows: list[int]) -> list[tuple[float | None, ...]]:
+        """Return mean IoU, precision and recall over the runs `rows`; None for classes that the test split lacks.
 
-    @cached_property
-    def class_scores(self) -> Floats:
-        """(3, R, C) IoU, precision and recall; lost runs and undefined ratios count as 0."""
-        true, false, missed = np.moveaxis(self.summed_counts, -1, 0)
-        ratios = (
-            metrics.compute_iou(self.summed_counts),
-            metrics.divide_or_nan(true, true + false),
-            metrics.divide_or_nan(true, true + missed),
-        )
-        return np.where(self.lost[:, None], 0.0, np.nan_to_num(np.stack(ratios), nan=0.0))
-
-    def compute_class_means(self, rows: Sequence[int]) -> list[tuple[float | None, ...]]:
-        """Return mean IoU, precision and recall over the runs `rows`; None for classes that the test split lacks."""
-        means = self.class_scores[:, list(rows)].mean(axis=1).tolist()
+        Lost runs and undefined ratios count as 0.
+        """
+        summed = self.counts.sum(axis=1)
+        ratios = metrics.compute_iou(summed), metrics.compute_precision(summed), metrics.compute_recall(summed)
+        means = np.where(self.lost[:, None], 0.0, np.nan_to_num(np.stack(ratios)))[:, rows].mean(axis=1).tolist()
         return [tuple(v if occurs else None for v, occurs in zip(m, self.classes, strict=True)) for m in means]
 
     @cached_property
     def dice(self) -> Floats:
         """(R,) mean Dice."""
-        return self.score_counts(self.summed_counts, "dice")
+        return self.score_counts(self.counts.sum(axis=1), "dice")
 
     @cached_property
     def miou(self) -> ImageTable:
@@ -107,7 +92,7 @@ class PairedScores:
 def make_paired_scores(
     replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None, metric: str = "miou"
 ) -> PairedScores:
-    """Score the replicates of all finalists on the same images; `units` (n,) are those of `list_image_units`.
+    """Score the replicates of all finalists on the same images; `units` (n,) are those of `arrange_rows`.
 
     Raises:
         ValueError: if the runs saw different images.
@@ -122,26 +107,22 @@ def make_paired_scores(
     lost = np.array([replicate.has_no_counts for replicate in replicates], dtype=np.bool_)
     if lost.all():
         counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
-        nothing, none = np.zeros(len(replicates)), np.zeros(classes, dtype=np.bool_)
+        none = np.zeros(classes, dtype=np.bool_)
         rows = metrics.make_image_rows(counts, metric, guess_task(classes))
-        return PairedScores(none, counts, rows, rows, nothing, lost, metric, none, 0.0)
+        return PairedScores(none, counts, rows, rows, lost, metric, none, 0.0)
     images = list_scored_images(replicates)
-    counts = count_class_pixels(replicates, images, get_own_point)
-    plain = count_class_pixels(replicates, images, get_default_point)
     tested = [run.test for replicate in replicates for run in replicate.runs_with_counts if run.test is not None]
     marked = np.any([metrics.find_scored_classes(test, metric) for test in tested], axis=0)
-    rows, at_default = (
-        sum_units(stack_rows(replicates, images, point, metric), units, metric)
-        for point in (get_own_point, get_default_point)
+    counts, rows, at_default = (
+        metrics.sum_by_unit(stack_rows(replicates, images, point, measure), units, measure)
+        for point, measure in ((get_own_point, "miou"), (get_own_point, metric), (get_default_point, metric))
     )
-    counts = sum_units(counts, units)
     present = metrics.find_present_classes(counts.reshape(-1, classes, 3))
     return PairedScores(
         classes=present,
         counts=counts,
         rows=rows,
         at_default=at_default,
-        miou_at_default=np.where(lost, 0.0, metrics.compute_objective(plain.sum(axis=1), present)),
         lost=lost,
         metric=metric,
         marked=marked,

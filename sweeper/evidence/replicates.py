@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.records import Interval, OperatingPoint, TrialResult
-from sweeper.core.tasks import RULES, compute_median_point
+from sweeper.core.tasks import RULES
 from sweeper.evidence.intervals import Floats, ImageTable, compute_paired_interval, make_image_table
 
 FEW_GROUPS = 5
@@ -40,10 +40,6 @@ class Replicate:
     def has_no_counts(self) -> bool:
         """Whether all diverged; the score is then 0, whatever the images."""
         return not self.runs_with_counts
-
-    def get_median_point(self, get_point: Callable[[TrialResult], OperatingPoint]) -> OperatingPoint:
-        """Return one operating point for all its runs: the median of what `get_point` returns."""
-        return compute_median_point(map(get_point, self.runs))
 
 
 def group_by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
@@ -73,13 +69,6 @@ def get_own_point(run: TrialResult) -> OperatingPoint:
 def get_default_point(run: TrialResult) -> float:
     """Return 0.5, or τ = 0 with more than two classes; 0.5 for a run without an answer."""
     return RULES["binary" if run.test is None else run.test.task].plain_point
-
-
-def count_class_pixels(
-    replicates: Sequence[Replicate], images: Sequence[int], point: Callable[[TrialResult], OperatingPoint]
-) -> Table:
-    """Count (R, n, C, 3) pixels, true positives, false positives and false negatives at each run's `point`."""
-    return stack_rows(replicates, images, point, "miou")
 
 
 def stack_rows(
@@ -159,22 +148,6 @@ def count_folds(replicates: Sequence[Replicate]) -> int:
     return max((len(replicate.runs) for replicate in replicates), default=1)
 
 
-def list_image_units(
-    replicates: Sequence[Replicate], groups: Sequence[str | None] | None
-) -> npt.NDArray[np.intp] | None:
-    """Return the unit (n,) of each counted test image, by ascending index; None where each image is its own.
-
-    Groups are the units however few they are: images of one group fail together, and with images as the units 4 and 3
-    groups gave 37 and 43 % false winners. A single group allows no conclusion.
-    """
-    return metrics.number_units(groups) if groups is not None and list_scored_images(replicates) else None
-
-
-def sum_units(counts: Table, units: npt.NDArray[np.intp] | None, metric: str = "miou") -> Table:
-    """Sum what `metric` is made of over the images of each unit, (R, n, …); unchanged where each image is its own."""
-    return counts if units is None else metrics.sum_by_unit(counts, units, metric)
-
-
 # --- All seeds side by side -------------------------------------------------------------------------------------
 
 
@@ -186,7 +159,7 @@ class ReplicateRows:
     at: tuple[dict[int, int], ...]
     """Per finalist, seed → row."""
     units: npt.NDArray[np.intp] | None
-    """(n,) the unit of each image (`list_image_units`); None where each is its own."""
+    """(n,) the unit of each counted test image, by ascending index; None where each is its own."""
 
     def score_finalists(self, counts: Table, score: Callable[[Any], Floats]) -> tuple[Interval, ...]:
         """Return the mean score of each finalist's rows, 0 to 1, with its interval.
@@ -194,7 +167,7 @@ class ReplicateRows:
         `score` turns the counts (R, n, …) summed over images into a number; a row without any answer scores 0.
         """
         lost = np.array([row.has_no_counts for row in self.rows])
-        summed = sum_units(counts, self.units)
+        summed = metrics.sum_by_unit(counts, self.units, "miou")
         table = make_image_table(summed, lambda s: np.where(lost, 0.0, score(s)), count_folds(self.rows))
         return tuple(compute_paired_interval(table.select_rows(list(rows.values())), (0.0, 1.0)) for rows in self.at)
 
@@ -208,10 +181,15 @@ class ReplicateRows:
 def arrange_rows(
     finalists: Iterable[Mapping[int, Replicate]], groups: Sequence[str | None] | None = None
 ) -> ReplicateRows:
-    """Arrange the replicates of all finalists (seed → replicate) as rows; `groups` of the test images are the units."""
+    """Arrange the replicates of all finalists (seed → replicate) as rows; `groups` of the test images are the units.
+
+    They are so however few they are: images of one group fail together, and with images as the units 4 and 3 groups
+    gave 37 and 43 % false winners. A single group allows no conclusion.
+    """
     rows: list[Replicate] = []
     at = []
     for seeds in finalists:
         at.append(dict(zip(seeds, range(len(rows), len(rows) + len(seeds)), strict=True)))
         rows += seeds.values()
-    return ReplicateRows(tuple(rows), tuple(at), list_image_units(rows, groups))
+    units = metrics.number_units(groups) if list_scored_images(rows) else None
+    return ReplicateRows(tuple(rows), tuple(at), units)

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point
+from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, number_units
 from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import Evidence, FinalistEvidence, Interval, Split, SweepRecord, TrialResult
 from sweeper.core.tasks import RULES, TaskRules
 from sweeper.data.folds import get_split
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.paired_scores import make_paired_scores
-from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, list_scored_images
+from sweeper.evidence.replicates import Replicate, group_by_seed, list_scored_images
 from sweeper.evidence.verdict_predicates import get_difference as paired_difference
 from sweeper.report.formatting import (
     MISSING,
@@ -191,11 +191,9 @@ def group_replicates(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[Re
 def list_seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
     """Return the test score of each seed of a finalist, at each training's operating point; needs a seed."""
     by_seed = group_replicates(facts, finalist)
-    units = list_image_units(by_seed, facts.sweep.conditions.dataset.list_groups(list_scored_images(by_seed)))
-    return [
-        float(score)
-        for score in make_paired_scores(by_seed, len(facts.classes), units, facts.compared).metric_scores.scores
-    ]
+    units = number_units(facts.sweep.conditions.dataset.list_groups(list_scored_images(by_seed)))
+    bench = make_paired_scores(by_seed, len(facts.classes), units, facts.compared)
+    return [float(score) for score in bench.metric_scores.scores]
 
 
 def score_images(facts: ReportFacts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]]:

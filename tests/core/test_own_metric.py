@@ -143,7 +143,7 @@ def test_finalists_are_compared_by_an_own_metric(module: str) -> None:
     name = register(f"{module}:worst_f2")
     runs = [Replicate((run,)) for run in builders.sweep().confirmations]
     bench = make_paired_scores(runs, 2, None, name)
-    tp, fp, fn = np.moveaxis(bench.summed_counts, -1, 0)
+    tp, fp, fn = np.moveaxis(bench.counts.sum(axis=1), -1, 0)
     np.testing.assert_allclose(bench.metric_scores.scores, (5 * tp / (5 * tp + 4 * fn + fp)).min(axis=-1))
 
 

@@ -220,10 +220,10 @@ def test_the_loss_of_least_cost_is_used_and_of_equal_ones_the_simplest() -> None
 
 def test_a_loss_that_needs_a_special_operating_point_is_not_used() -> None:
     plain = make_costs(0.001, 0.001, 0.001)
-    plain["weighted_ce"] |= {"miou_at_default": 0.6}
-    plain["focal"] |= {"miou_at_default": 0.7}
+    plain["weighted_ce"] |= {"score_at_default": 0.6}
+    plain["focal"] |= {"score_at_default": 0.7}
     for dice in (0.695, 0.7, 0.705):
-        plain["dice"] |= {"miou_at_default": dice}
+        plain["dice"] |= {"score_at_default": dice}
         assert use(finalists=plain) == "focal"
 
 

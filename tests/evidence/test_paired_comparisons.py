@@ -68,7 +68,7 @@ def test_scores_are_means_over_seeds_at_the_point_of_each_run() -> None:
     assert dice.run_ids == tuple(f"run-confirm-dice-{s}" for s in CONFIRM_SEEDS)
     assert dice.miou.estimate == pytest.approx(np.mean([s.miou for s in tuned]))
     assert dice.fg_iou.estimate == pytest.approx(np.mean([s.fg_iou for s in tuned]))
-    assert dice.miou_at_default == pytest.approx(np.mean([s.miou for s in plain]))
+    assert dice.score_at_default == pytest.approx(np.mean([s.miou for s in plain]))
     assert dice.dice == pytest.approx(np.mean([s.dice for s in tuned]))
     assert dice.precision[1] == pytest.approx(np.mean([s.precision[1] for s in tuned]))
     assert dice.recall[1] == pytest.approx(np.mean([s.recall[1] for s in tuned]))
@@ -124,7 +124,7 @@ def test_a_diverged_training_scores_its_counts_or_zero() -> None:
     evidence = weigh([*runs, *(diverged("dice", seed, 50 + i) for i, seed in enumerate(CONFIRM_SEEDS))])
     last = evidence.finalists[-1]
     assert last.family == "dice" and last.fg_iou.estimate == 0
-    assert (last.miou.estimate, last.miou_at_default, last.dice, last.collapses) == (0, 0, 0, 3)
+    assert (last.miou.estimate, last.score_at_default, last.dice, last.collapses) == (0, 0, 0, 3)
     assert last.iou == last.precision == last.recall == (0.0, 0.0)
     assert get_gap(evidence, "dice_ce", "dice").low > 0
     counts = counts_from_iou([0.3, 0.2, 0.4])
@@ -238,9 +238,9 @@ def test_the_gain_over_plain_cross_entropy_is_paired_by_seed() -> None:
     runs += [confirmation("cross_entropy", s, counts[0], 10 + i, point=low) for i, s in enumerate(CONFIRM_SEEDS)]
     by_family = {f.family: f for f in weigh(runs).finalists}
     dice, plain = by_family["dice"], by_family["cross_entropy"]
-    assert plain.miou_at_default > plain.miou.estimate + 0.05
-    assert dice.vs_plain.estimate == pytest.approx(dice.miou.estimate - plain.miou_at_default)
-    assert plain.vs_plain.estimate == pytest.approx(plain.miou.estimate - plain.miou_at_default)
+    assert plain.score_at_default > plain.miou.estimate + 0.05
+    assert dice.vs_plain.estimate == pytest.approx(dice.miou.estimate - plain.score_at_default)
+    assert plain.vs_plain.estimate == pytest.approx(plain.miou.estimate - plain.score_at_default)
     assert plain.vs_plain.se_seed == pytest.approx(0)  # the same counts at each seed
     assert dice.vs_plain.se_seed > 0 and dice.vs_plain.low < dice.vs_plain.estimate < dice.vs_plain.high
     assert weigh(runs[:3]).finalists[0].vs_plain is None

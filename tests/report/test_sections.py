@@ -37,7 +37,7 @@ def split_rows(table: str) -> list[list[str]]:
 
 def test_losses_are_listed_with_gain_cost_and_score_at_the_plain_point() -> None:
     regret = Regret(expected=0.001, bound=0.0042, best=0.973)
-    changes = {"dice_focal": {"regret": regret, "miou_at_default": 0.6}, "dice_ce": {"seeds": (101,)}}
+    changes = {"dice_focal": {"regret": regret, "score_at_default": 0.6}, "dice_ce": {"seeds": (101,)}}
     rows = split_rows(sections.make_finalists_table(make_facts(finalists=changes)))
     cells = [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
     assert [row["loss"] for row in cells] == ["**`dice_focal`**", "`dice_ce`", "`cross_entropy`"]

@@ -111,10 +111,10 @@ class FinalistEvidence(Contender):
     points: tuple[OperatingPoint, ...]
     """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
     miou: Interval
-    miou_at_default: float
-    own_score: Interval | None = None
-    """Score in the compared metric (`Contest.scale`); None = that is mIoU."""
-    own_score_at_default: float | None = None
+    score: Interval
+    """Score in the compared metric (`Contest.scale`)."""
+    score_at_default: float
+    """The same at 0.5 or τ = 0."""
     fg_iou: Interval | None
     dice: float
     iou: tuple[float | None, ...]
@@ -138,16 +138,6 @@ class FinalistEvidence(Contender):
     def trainings(self) -> int:
         """Number of its confirmation trainings; with folds several for each seed."""
         return len(self.points)
-
-    @property
-    def score(self) -> Interval:
-        """Score in the compared metric."""
-        return self.miou if self.own_score is None else self.own_score
-
-    @property
-    def score_at_default(self) -> float:
-        """Score in the compared metric at 0.5 or τ = 0."""
-        return self.miou_at_default if self.own_score_at_default is None else self.own_score_at_default
 
 
 class Comparison(Record):

@@ -19,7 +19,7 @@ from sweeper.core.metrics import (
 )
 from sweeper.core.point_choice import score_all_points
 from sweeper.core.records import FinalistEvidence, OperatingPoint, Scale, TrialResult
-from sweeper.core.tasks import TaskRules
+from sweeper.core.tasks import TaskRules, compute_median_point
 from sweeper.core.text import join_words
 from sweeper.evidence.replicates import get_own_point
 from sweeper.report.facts import ReportFacts, find_difference, group_confirmations, group_replicates, list_seed_scores
@@ -139,7 +139,7 @@ def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
             ]
         )
         points = np.asarray(select_metric_counts(tests[0][0], facts.compared).points)
-        chosen = tuple(r.get_median_point(get_own_point) for r in kept)
+        chosen = tuple(compute_median_point(map(get_own_point, r.runs)) for r in kept)
         swept.append(_SweptScores(finalist, points, values, chosen, tuple(list_seed_scores(facts, finalist))))
     return swept
 
