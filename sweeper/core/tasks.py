@@ -23,7 +23,8 @@ def _compute_log_odds(pixels: npt.NDArray[np.int64], labelled: int) -> Floats:
     return np.asarray(np.log((own / (own + others)) / (others / (own + others))))
 
 
-def _compute_log_shares(pixels: npt.NDArray[np.int64], labelled: int) -> Floats:
+def compute_log_shares(pixels: npt.NDArray[np.int64], _labelled: int = 0) -> Floats:
+    """Return the logarithm of each class's share of the pixels, (C,); an absent class counts as one pixel."""
     return np.asarray(np.log(np.maximum(pixels, 1) / np.maximum(pixels, 1).sum()))
 
 
@@ -133,7 +134,7 @@ RULES: dict[Task, TaskRules] = {
         first_channel=0,
         first_object=1,
         has_planes=False,
-        compute_start=_compute_log_shares,
+        compute_start=compute_log_shares,
     ),
     "multilabel": TaskRules(
         words="multi-label",

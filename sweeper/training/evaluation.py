@@ -62,13 +62,6 @@ def list_tiles(height: int, width: int) -> Iterator[Tile]:
             )
 
 
-def log_prior_of(class_pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return the logarithm of each class's share of the pixels, (C,); an absent class counts as one pixel."""
-    at_least_one = np.maximum(class_pixels, 1)
-    prior: npt.NDArray[np.float64] = np.log(at_least_one / at_least_one.sum())
-    return prior
-
-
 class Evaluator:
     """Predicts whole images of one store, and counts the results."""
 

@@ -25,9 +25,9 @@ from sweeper.core.records import (
     TrainedOn,
     TrialSpec,
 )
-from sweeper.core.tasks import find_nearest, make_point
+from sweeper.core.tasks import compute_log_shares, find_nearest, make_point
 from sweeper.system.whole_files import replace_atomically
-from sweeper.training.evaluation import Evaluator, log_prior_of
+from sweeper.training.evaluation import Evaluator
 from sweeper.training.failure_causes import is_process_fault
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import get_device_name
@@ -45,7 +45,7 @@ class NetworkInTraining:
         conditions = context.conditions
         self._spec, self._conditions, self._store, self._device = spec, conditions, context.store, context.device
         self._steps = choose_steps_class(conditions.recipe.engine, self._device)(spec, context, images)
-        self._log_prior = log_prior_of(conditions.dataset.count_class_pixels(images))
+        self._log_prior = compute_log_shares(conditions.dataset.count_class_pixels(images))
         self._evaluator = Evaluator(
             context, normal=self._steps.normal, autocast=self._steps.autocast, log_prior=self._log_prior
         )

@@ -20,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 import sweeper_trial
 from sweeper.core.metrics import count_at_point
 from sweeper.core.records.training import BINS, LOGIT_RANGE, TAUS
+from sweeper.core.tasks import compute_log_shares
 from sweeper.losses import build_loss, per_pixel
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.contract import (
@@ -33,7 +34,6 @@ from sweeper.scripts.contract import (
     write_trial_folder,
 )
 from sweeper.training.counters import HistogramCounter, MulticlassCounter
-from sweeper.training.evaluation import log_prior_of
 
 TWO, FOUR = ["background", "thing"], ["sky", "road", "tree", "car"]
 
@@ -218,7 +218,7 @@ def test_counts_equal_those_of_the_evaluation_of_sweeper(folder: Path, classes: 
     with t.scoring("val") as s:
         s.add(z[:2], y[:2], ["a", "b"])
         s.add(z[2:], y[2:], "c")
-    prior = torch.tensor(log_prior_of(np.array(pixels)), dtype=torch.float32)
+    prior = torch.tensor(compute_log_shares(np.array(pixels)), dtype=torch.float32)
     cpu, images = torch.device("cpu"), (0, 1, 2)
     counter = HistogramCounter(images, (), cpu) if k == 2 else MulticlassCounter(images, k, cpu, prior)
     counter.add(torch.arange(3), torch.nan_to_num(z), y)
