@@ -25,6 +25,7 @@ from sweeper.system.clocks import get_running_seconds
 from sweeper.training.network_in_training import Checkpoint, NetworkInTraining
 from sweeper.training.scores import judge_end, score_counts
 from sweeper.training.training_context import TrainingContext
+from sweeper.version import read_versions
 
 RUNG_COST = 0.03
 """Largest share of a training's work that one rung may take."""
@@ -106,7 +107,7 @@ class StudyTraining(NetworkInTraining):
         self._training_seconds = state.training_seconds
         self._started -= state.seconds
         self._earlier = state.earlier
-        if (state.device, state.versions) != (self.device_name, self.versions):
+        if (state.device, state.versions) != (self.device_name, read_versions()):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
             self._earlier = (*state.earlier, now)
 
@@ -188,7 +189,7 @@ class StudyTraining(NetworkInTraining):
             seconds=self._left - self._started,
             seconds_per_step=self._training_seconds / self.step,
             device=self.device_name + (", recorded steps" if self._steps.is_recorded else ""),
-            versions=self.versions,
+            versions=read_versions(),
             earlier=self._earlier,
         )
 

@@ -93,12 +93,12 @@ class WorkerTrainings:
         """
         if self._last is not None and self._last[1].step > self._kept:
             spec, training = self._last
-            _try_to_write(lambda: training.save(self._get_checkpoint_path(spec)))
+            _try_to_write(lambda: training.save(get_checkpoint_path(self._checkpoints, spec)))
             self._kept = training.step
 
     def _begin_training(self, spec: TrialSpec) -> str:
         """Create a training, from its checkpoint if there is one, and return a note for the user."""
-        path, note, training = self._get_checkpoint_path(spec), "", None
+        path, note, training = get_checkpoint_path(self._checkpoints, spec), "", None
         if path.exists():
             try:
                 training = StudyTraining(spec, self._context, checkpoint=path)
@@ -114,11 +114,8 @@ class WorkerTrainings:
         if spec.keep_predictions and not spec.fold and result.collapse != Collapse.DIVERGED:
             path = get_weights_path(get_weights_dir_of(self._checkpoints), spec)
             _try_to_write(lambda: training.save_weights(path))  # the result is what matters
-        _try_to_write(lambda: self._get_checkpoint_path(spec).unlink(missing_ok=True))
+        _try_to_write(lambda: get_checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True))
         self._last = None
-
-    def _get_checkpoint_path(self, spec: TrialSpec) -> Path:
-        return get_checkpoint_path(self._checkpoints, spec)
 
 
 def _try_to_write(write: Callable[[], None]) -> None:

@@ -55,16 +55,14 @@ class NetworkInTraining:
         """Display name of the device."""
         return get_device_name(self._device)
 
-    @property
-    def versions(self) -> dict[str, str]:
-        """Versions of the libraries in use."""
-        return read_versions()
-
     def _save(self, path: Path, step: int, **progress: Any) -> None:
-        """Write a checkpoint.
+        """Write a checkpoint atomically.
 
         Seed and step determine the batches and all draws, so weights, their average, the optimiser's state and the
         numbers so far are the complete state.
+
+        Raises:
+            OSError: if it cannot be written.
         """
         state = Checkpoint(
             conditions=make_checkpoint_key(self._conditions),
@@ -72,10 +70,16 @@ class NetworkInTraining:
             step=step,
             averaged=self._steps.average.updates,
             device=self.device_name,
-            versions=self.versions,
+            versions=read_versions(),
             **progress,
         )
-        save_checkpoint(path, state, self._steps.get_state())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # torch's archive writer raises RuntimeError on a full disk.
+            with replace_atomically(path) as part:
+                torch.save({"checkpoint": state.model_dump_json(), **self._steps.get_state()}, part)
+        except RuntimeError as error:
+            raise OSError(f"the checkpoint {path} could not be written: {error}") from error
 
     def _restore(self, path: Path) -> Checkpoint:
         """Restore the network from a checkpoint, and return the checkpoint's numbers."""
@@ -163,21 +167,6 @@ def make_checkpoint_key(conditions: Conditions) -> str:
     recipe = conditions.recipe.model_dump_json(exclude_defaults=True, exclude=others)
     text = f"{conditions.dataset.digest} {recipe} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any]) -> None:
-    """Write a checkpoint atomically.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # torch's archive writer raises RuntimeError on a full disk.
-        with replace_atomically(path) as part:
-            torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
-    except RuntimeError as error:
-        raise OSError(f"the checkpoint {path} could not be written: {error}") from error
 
 
 def load_checkpoint(
