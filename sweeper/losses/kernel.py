@@ -110,7 +110,7 @@ def softmax_loss(
     log_p = F.log_softmax(z, dim=1)
     parts = []
     if settings.mix != 0:
-        loss = -pick_own_class(log_p, index)
+        loss = -log_p.gather(1, index.unsqueeze(1)).squeeze(1)
         if settings.gamma != 0:
             loss = loss * compute_focal_factor(loss, settings.gamma)
         if class_weights is not None:
@@ -132,11 +132,6 @@ def _average_cross_entropy(loss: Tensor, labels: Tensor, labelled: Tensor, setti
     if settings.boundary_weight > 0:
         loss = loss * (1 + settings.boundary_weight * is_near_boundary(labels, labelled).to(loss.dtype))
     return average_labelled(loss, labelled, settings.hard_fraction)
-
-
-def pick_own_class(values: Tensor, index: Tensor) -> Tensor:
-    """Return each pixel's value of the class at its index; values (N, C, H, W), index (N, H, W) → (N, H, W)."""
-    return values.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
 def sum_over_pixels(values: Tensor) -> Tensor:

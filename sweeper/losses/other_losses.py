@@ -146,11 +146,6 @@ def compute_class_sums(batch: LossBatch) -> ClassSums:
     )
 
 
-def compute_mean_probability(classes: ClassProbabilities) -> Tensor:
-    """Return each class's mean probability over the labelled pixels, (K,): the cost of an absent class."""
-    return sum_over_pixels(classes.p * classes.mask) / sum_over_pixels(classes.mask).clamp(min=NEARLY_NOTHING)
-
-
 # --- Variants of cross-entropy ---
 
 
@@ -418,7 +413,8 @@ def _compute_cldice_loss(batch: LossBatch) -> Tensor:
     precision = (sum_over_pixels(line * classes.own) + 1) / (sum_over_pixels(line) + 1)
     recall = (sum_over_pixels(actual_line * classes.p) + 1) / (sum_over_pixels(actual_line) + 1)
     lost = 1 - 2 * precision * recall / (precision + recall)
-    return torch.where(sum_over_pixels(classes.own) > 0, lost, compute_mean_probability(classes)).mean()
+    mean = sum_over_pixels(classes.p * classes.mask) / sum_over_pixels(classes.mask).clamp(min=NEARLY_NOTHING)
+    return torch.where(sum_over_pixels(classes.own) > 0, lost, mean).mean()
 
 
 def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
