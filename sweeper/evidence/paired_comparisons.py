@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -244,7 +245,7 @@ def compare_pairs(
     same classes (`found`: (R, C) whether row r finds class c): if chance decides which training learns a class, three
     of one and none of another do in 1 of 64 cases, which is more than the error that is spent there.
     """
-    order = sorted({seed for seeds in finalists for seed in seeds})
+    order, pairs = sorted({seed for seeds in finalists for seed in seeds}), [*combinations(range(len(finalists)), 2)]
     intervals: dict[tuple[int, int], Interval] = {}
     ends: dict[tuple[int, int], float] = {}
     """Upper end of each ordered pair; its lower end is that of the reversed pair."""
@@ -253,40 +254,30 @@ def compare_pairs(
     compared: dict[tuple[int, int], int] = {}
     for until in [*(analysis.seeds for analysis in analyses[:-1] if analysis.seeds < len(order)), len(order)]:
         within = set(order[:until])
-        common = {
-            (j, i): seeds
-            for i, first in enumerate(finalists)
-            for j, second in enumerate(finalists[:i])
-            if (seeds := [s for s in first if s in second and s in within])
-        }
-        tables = {
-            (j, i): table.select_rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
-            for (j, i), seeds in common.items()
-        }
-        for pair, gaps in tables.items():
-            if len(gaps.scores) > compared.get(pair, 0):
-                compared[pair] = len(gaps.scores)
-                level = compute_level(analyses, len(gaps.scores))
-                intervals[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level)
-                intervals[pair[::-1]] = negate_interval(gap)
-                rows = [[finalists[i][seed] for seed in common[pair]] for i in pair]
-                is_luck_possible = found is not None and bool((found[rows[0]] != found[rows[1]]).any())
-                if len(gaps.scores) >= DECIDING_SEEDS + is_luck_possible and table.images >= 2:
-                    parts = (gap.se_seed**2, len(gaps.scores), gap.se_image**2, table.image_degrees + 1)
-                    widths, once = partial(compute_half_width, *parts), 2 * level - 1
-                    half, shared = widths(once), widths(1 - (1 - level) * min(1.0, 2 / max(1, len(finalists) - 1)))
-                    for way in (pair, pair[::-1]):
-                        ends[way] = min(ends.get(way, bound), intervals[way].high)
-                        one_sided[way] = min(one_sided.get(way, bound), intervals[way].estimate + half)
-                        sure = way[1] != baseline or intervals[way].estimate > shared
-                        won |= {way} if sure and is_win(intervals[way], margin) else set()
-    for i, first in enumerate(finalists):
-        for j, second in enumerate(finalists[:i]):
-            if (j, i) not in intervals:  # the mean of all their runs; as nothing is paired, its error is unknown
-                scores = table.scores
-                lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
-                intervals[j, i] = Interval(estimate=lead, low=-bound, high=bound, se_seed=bound, se_image=bound)
-                intervals[i, j] = negate_interval(intervals[j, i])
+        for pair in pairs:
+            first, second = (finalists[i] for i in pair)
+            seeds = [seed for seed in second if seed in first and seed in within]
+            if len(seeds) <= compared.get(pair, 0):
+                continue
+            compared[pair], level = len(seeds), compute_level(analyses, len(seeds))
+            rows = [[finalist[seed] for seed in seeds] for finalist in (first, second)]
+            gap = compute_paired_interval(table.select_rows(*rows), (-bound, bound), level)
+            intervals[pair], intervals[pair[::-1]] = gap, negate_interval(gap)
+            is_luck_possible = found is not None and bool((found[rows[0]] != found[rows[1]]).any())
+            if len(seeds) >= DECIDING_SEEDS + is_luck_possible and table.images >= 2:
+                parts = (gap.se_seed**2, len(seeds), gap.se_image**2, table.image_degrees + 1)
+                widths, once = partial(compute_half_width, *parts), 2 * level - 1
+                half, shared = widths(once), widths(1 - (1 - level) * min(1.0, 2 / max(1, len(finalists) - 1)))
+                for way in (pair, pair[::-1]):
+                    ends[way] = min(ends.get(way, bound), intervals[way].high)
+                    one_sided[way] = min(one_sided.get(way, bound), intervals[way].estimate + half)
+                    sure = way[1] != baseline or intervals[way].estimate > shared
+                    won |= {way} if sure and is_win(intervals[way], margin) else set()
+    for pair in pairs:
+        if pair not in intervals:  # the mean of all their runs; as nothing is paired, its error is unknown
+            one, other = (float(table.scores[list(finalists[i].values())].mean()) for i in pair)
+            gap = Interval(estimate=one - other, low=-bound, high=bound, se_seed=bound, se_image=bound)
+            intervals[pair], intervals[pair[::-1]] = gap, negate_interval(gap)
     return [
         Comparison(
             first=i,
