@@ -39,13 +39,13 @@ def write_report(
     from sweeper.report.figures import draw_all
     from sweeper.report.html import write_page
     from sweeper.report.markdown import render_report
-    from sweeper.report.tables import write_csv, write_split
+    from sweeper.report.tables import make_trials_frame, write_csv, write_split
 
     paths = ReportPaths(out, sweep.study)
     facts = collect_facts(sweep, document, evidence, pixels)
     figures = draw_all(facts, paths.figures, report_alive)
     paths.recommendation.write_text(format_json(document.document), "utf-8")
-    write_csv(facts.frame, paths.trials)
+    write_csv(make_trials_frame(sweep), paths.trials)
     write_split(sweep.conditions.dataset, search_split(facts), paths.split)
     write_page(render_report(facts, figures), paths.markdown)
     return paths

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, number_units
 from sweeper.core.own_metric import resolve_verdict_metric
@@ -26,7 +25,6 @@ from sweeper.report.formatting import (
     format_signed_interval,
     format_signed_number,
 )
-from sweeper.report.tables import make_trials_frame
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
@@ -39,8 +37,6 @@ class ReportFacts:
     sweep: SweepRecord
     document: AnswerDocument
     evidence: Evidence | None
-    frame: pd.DataFrame
-    """`make_trials_frame` of the study."""
     finalists: tuple[FinalistEvidence, ...]
     chosen: FinalistEvidence | None
     """The used loss among the finalists."""
@@ -70,11 +66,6 @@ class ReportFacts:
     def present(self) -> str:
         """Name of the present loss."""
         return self.sweep.space.present.family
-
-    @property
-    def margin(self) -> str:
-        """The margin with its unit: `0.01 mIoU`."""
-        return f"{self.sweep.margin:g} {self.metric}"
 
     @property
     def compared(self) -> str:
@@ -115,16 +106,6 @@ class ReportFacts:
         """Images on which the finalists were scored: `the test split`, or `the test folds`."""
         return "the test split" if self.sweep.conditions.folds is None else "the test folds"
 
-    @property
-    def search_trials(self) -> pd.DataFrame:
-        """Only the search's trials."""
-        return self.frame[self.frame["purpose"] == "search"]
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        """All families: first the space's in its order (the registry's), then any others that were tried."""
-        return tuple(dict.fromkeys([*self.sweep.space.by_name, *(trial.spec.family for trial in self.sweep.trials)]))
-
 
 def collect_facts(
     sweep: SweepRecord, document: AnswerDocument, evidence: Evidence | None, pixels: Pixels | None = None
@@ -135,8 +116,7 @@ def collect_facts(
     used = None if document.use is None else document.use.loss
     chosen = next((f for f in finalists if f.family == used), None)
     rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
-    frame = make_trials_frame(sweep)
-    return ReportFacts(sweep, document, evidence, frame, finalists, chosen, baseline, rival, pixels)
+    return ReportFacts(sweep, document, evidence, finalists, chosen, baseline, rival, pixels)
 
 
 def find_difference(
@@ -151,12 +131,6 @@ def find_difference(
 def search_split(facts: ReportFacts) -> Split:
     """Return the search's split; its test images are also the confirmation's (with folds there are none)."""
     return get_split(facts.sweep.conditions, facts.sweep.conditions.seed)
-
-
-def find_best_trial(facts: ReportFacts, family: str) -> TrialResult | None:
-    """Return the family's completed search trial with the highest value, of ties the earliest."""
-    done = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete" and t.value is not None]
-    return max(done, key=lambda t: (t.value or 0.0, -t.spec.number), default=None)
 
 
 # --- The confirmation trainings behind a finalist ------------------------------------------------------------

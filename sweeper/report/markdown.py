@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -97,7 +98,8 @@ def _list_figures(section: str, drawn: Mapping[str, DrawnFigure | str]) -> str:
 
 def _summarise_search(facts: ReportFacts) -> str:
     """Summarise the search in one line."""
-    states = facts.search_trials["state"].value_counts()
+    trials = facts.sweep.trials
+    states = Counter[str](trial.state for trial in trials)
     named = {"complete": "complete", "pruned": "stopped early", "failed": "failed"}
-    ended = [f"{int(states[state])} {words}" for state, words in named.items() if state in states]
-    return ": ".join([format_count(len(facts.search_trials), "trial"), *([", ".join(ended)] if ended else [])])
+    ended = ", ".join(f"{states[state]} {words}" for state, words in named.items() if states[state])
+    return ": ".join(filter(None, [format_count(len(trials), "trial"), ended]))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from sweeper.core.recipe import OF_SCRIPT
-from sweeper.core.records import FinalistEvidence, OtherMeasure
+from sweeper.core.records import FinalistEvidence, OtherMeasure, TrialResult
 from sweeper.core.tasks import compute_median_point, list_values
 from sweeper.core.text import format_significant, format_upper_bound
 from sweeper.evidence.document import AnswerDocument
-from sweeper.report.facts import ReportFacts, find_best_trial
+from sweeper.report.facts import ReportFacts
 from sweeper.report.formatting import (
     MISSING,
     escape_md,
@@ -108,19 +108,19 @@ def make_measures_table(facts: ReportFacts) -> str:
 
 def make_leaderboard(facts: ReportFacts) -> str:
     """Return the best search trial of every tried family, best first, with its trials by outcome."""
+    by_family: dict[str, list[TrialResult]] = defaultdict(list)
+    for trial in facts.sweep.trials:
+        by_family[trial.spec.family].append(trial)
     entries = []
-    for family in facts.families:
-        mine = facts.search_trials[facts.search_trials["family"] == family]
-        if mine.empty:
-            continue
-        best, states = find_best_trial(facts, family), mine["state"].value_counts()
+    for family, trials in by_family.items():
+        done = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+        best = max(done, key=lambda trial: (trial.score, -trial.spec.number), default=None)
         params = MISSING if best is None else format_params(best.spec.params | {"lr": best.spec.lr})
-        counts = [len(mine), *(states.get(state, 0) for state in ("complete", "pruned", "failed"))]
-        counts.append((mine["collapse"] != "none").sum())
+        states = Counter[str](trial.state for trial in trials)
+        counts = [len(trials), *(states[state] for state in ("complete", "pruned", "failed"))]
+        counts.append(sum(trial.has_collapsed for trial in trials))
         value = None if best is None else best.value
-        entries.append(
-            (-(value or 0.0), [format_code(family), params, format_number(value), *map(str, map(int, counts))])
-        )
+        entries.append((-(value or 0.0), [format_code(family), params, format_number(value), *map(str, counts)]))
     header = ["loss", "best trial", f"validation {facts.objective}"]
     header += ["trials", "complete", "pruned", "failed", "collapsed"]
     return make_table(header, [cells for _, cells in sorted(entries)], left=2) if entries else "No trial was made."
@@ -171,7 +171,7 @@ def make_reproduction_table(facts: ReportFacts) -> str:
         "data": f"{data.source}, {len(data.images):,} images, {data.digest}",
         "split": ", ".join(f"{n} {side}" for side, n in split.items()),
         "seed": str(sweep.conditions.seed),
-        "margin": facts.margin,
+        "margin": f"{sweep.margin:g} {facts.metric}",
         "time": format_elapsed(sweep.seconds),
         "device": f"{'; '.join(devices) or MISSING}{workers}",
         "versions": ", ".join(f"{name} {version}" for name, version in sweep.versions.items()),
