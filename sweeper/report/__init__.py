@@ -1,6 +1,7 @@
 """The report: text, tables and figures of a study, and the same as JSON and CSV.
 
 The writing modules are imported only when a report is written, so that `sweeper.report.tables` needs no matplotlib.
+Every function that writes raises OSError where a file cannot be written.
 """
 
 from __future__ import annotations
@@ -30,9 +31,6 @@ def write_report(
 
     An earlier report is replaced. The study may be in any state: the report says if there is no trial, or if without
     `pixels` no predictions are drawn. `report_alive` is called meanwhile, as a heartbeat.
-
-    Raises:
-        OSError: if a file cannot be written.
     """
     from sweeper.core.document import format_json
     from sweeper.report.facts import collect_facts, search_split

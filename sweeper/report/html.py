@@ -28,11 +28,7 @@ _FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.svg)")
 
 
 def write_page(text: str, markdown: Path) -> None:
-    """Write a page as markdown, and as HTML next to it; its figures are in `figures/` of the same folder.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
+    """Write a page as markdown, and as HTML next to it; its figures are in `figures/` of the same folder."""
     markdown.write_text(text, "utf-8")
     markdown.with_suffix(".html").write_text(make_html(text, markdown.parent / "figures"), "utf-8")
 

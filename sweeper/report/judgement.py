@@ -38,9 +38,6 @@ def write_judgement(
 
     `document` is the judgement's, possibly with more remarks and next steps. `end` are paragraphs after all others;
     their names are not escaped.
-
-    Raises:
-        OSError: if a file cannot be written.
     """
     paths = ReportPaths(out)
     drawn = list_differences(judgement)

@@ -79,22 +79,14 @@ class PredictionPaths:
 
 
 def write_mask(path: Path, mask: Bytes, classes: int) -> None:
-    """Write class indices (H, W) as a palette PNG: a pixel's value is its class, its colour is for display.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write class indices (H, W) as a palette PNG: a pixel's value is its class, its colour is for display."""
     image = Image.fromarray(mask)
     image.putpalette(make_palette(classes).ravel().tobytes())
     _save_whole(path, lambda part: image.save(part, "PNG", optimize=False))
 
 
 def write_overlay(path: Path, image: npt.NDArray[np.generic], mask: Bytes, classes: int) -> None:
-    """Write the image (H, W, channels) in grey, with all classes except the first tinted and outlined.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write the image (H, W, channels) in grey, with all classes except the first tinted and outlined."""
     step = max(1, -(-max(mask.shape) // LONGEST))
     shown = make_display_image(image[::step, ::step])
     laid = Image.fromarray(make_overlay(shown, [thin_mask(mask, step)], make_palette(classes)))
@@ -106,9 +98,6 @@ def write_probabilities(path: Path, probabilities: npt.NDArray[np.float16]) -> N
 
     One class (the foreground): a 16-bit grey PNG, in which 65535 is 1. More: an npz file with the array
     `probabilities`, float16.
-
-    Raises:
-        OSError: if the file cannot be written.
     """
     if len(probabilities) == 1:
         whole = np.rint(probabilities[0].astype(np.float32) * 65535).astype(np.uint16)

@@ -54,7 +54,6 @@ def write_profile_page(
 
     Raises:
         SweeperError: if the store is missing.
-        OSError: if a file cannot be written.
     """
     store = open_store(dataset.store)
 

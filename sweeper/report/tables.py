@@ -103,9 +103,6 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
 
     A stem or group that a spreadsheet would run as a formula gets a leading apostrophe, as in `trials.csv`; sweeper
     removes it when it reads the file.
-
-    Raises:
-        OSError: if the file cannot be written.
     """
     tested = set(split.test)
     rows = [

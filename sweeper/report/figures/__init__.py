@@ -45,9 +45,6 @@ def draw_all(
 
     Returns:
         Name → the drawn figure, or the reason for none, in words.
-
-    Raises:
-        OSError: if the folder or a file cannot be written.
     """
     results: dict[str, DrawnFigure | str] = {}
     for name, figure in FIGURES.items():

@@ -85,11 +85,7 @@ def make_figure(height: float) -> Figure:
 
 @steady_style
 def save_figure(drawn: DrawnFigure, path: Path) -> None:
-    """Write the figure without background and title (the caption has it). The same figure gives the same bytes.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write the figure without background and title (the caption has it). The same figure gives the same bytes."""
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     drawn.figure.savefig(written := io.StringIO(), format="svg", transparent=True, metadata=nothing)
     width, height = (round(DPI * inches) for inches in drawn.figure.get_size_inches())
@@ -100,11 +96,7 @@ def save_figure(drawn: DrawnFigure, path: Path) -> None:
 
 
 def save_all(figures: Mapping[str, DrawnFigure | str], folder: Path) -> None:
-    """Write each drawn figure as NAME.svg into the folder, which is created, and delete its other figures.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
+    """Write each drawn figure as NAME.svg into the folder, which is created, and delete its other figures."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.svg"):
         path.unlink()
