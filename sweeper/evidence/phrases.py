@@ -284,19 +284,27 @@ class _PhraseFormatter(Formatter):
 
     def __init__(self, scale: Scale, margin: float) -> None:
         """Create the formatter of scores of this scale, compared with this margin."""
-        self._scale, self._margin = scale, margin
+        digits = scale.digits
+
+        def count_digits(gain: float) -> int:  # one decimal less from ten hundredths on
+            return max(0, digits - (abs(gain) >= 10 * scale.hundredth))
+
+        def format_least(bound: float) -> str:  # rounded down
+            shown = count_digits(bound)
+            return f"{math.floor(bound * 10**shown + 1e-6) / 10**shown:+.{shown}f}"
+
         self._specs: dict[str, Callable[[Any], str]] = {
-            "signed": self._format_signed,
-            "number": lambda value: f"{value:.{scale.digits}f}",
-            "gain": self._format_gain,
-            "least": self._format_least,
-            "bound": lambda value: format_upper_bound(value, margin, scale.digits),
+            "signed": lambda value: f"{value:{'+' * bool(round(value, digits))}.{digits}f}",
+            "number": lambda value: f"{value:.{digits}f}",
+            "gain": lambda value: f"{value:+.{count_digits(value)}f}",
+            "least": format_least,
+            "bound": lambda value: format_upper_bound(value, margin, digits),
             "percent": lambda value: f"{100 * value:.0f} %",
             "short": format_significant,
             "code": lambda name: f"`{name}`",
             "codes": lambda names: join_words([f"`{name}`" for name in names]),
             "list": _list_names,
-            "classes": _list_classes,
+            "classes": lambda names: f"class{'es' * (len(names) > 1)} {_list_names(names)}",
         }
 
     def format_field(self, value: Any, format_spec: str) -> str:
@@ -304,30 +312,10 @@ class _PhraseFormatter(Formatter):
         kind, _, noun = format_spec.partition(" ")
         if kind == "count":
             return format_count(value, noun)
-        if kind in self._specs:
-            return (
-                replace_minus(self._specs[kind](value)) if isinstance(value, float | int) else self._specs[kind](value)
-            )
-        return str(super().format_field(value, format_spec))
-
-    def _format_signed(self, value: float) -> str:
-        return f"{value:{'+' * bool(round(value, self._scale.digits))}.{self._scale.digits}f}"
-
-    def _count_digits(self, size: float) -> int:
-        """Return the decimals of a gain: one less from ten hundredths on."""
-        return max(0, self._scale.digits - (size >= 10 * self._scale.hundredth))
-
-    def _format_gain(self, value: float) -> str:
-        return f"{value:+.{self._count_digits(abs(value))}f}"
-
-    def _format_least(self, value: float) -> str:
-        """Format a lower bound, rounded down."""
-        digits = self._count_digits(abs(value))
-        return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:+.{digits}f}"
-
-
-def _list_classes(names: Sequence[str]) -> str:
-    return f"class{'es' * (len(names) > 1)} {_list_names(names)}"
+        if kind not in self._specs:
+            return str(super().format_field(value, format_spec))
+        text = self._specs[kind](value)
+        return replace_minus(text) if isinstance(value, float | int) else text
 
 
 def _list_names(names: Sequence[str]) -> str:
