@@ -249,24 +249,21 @@ def compute_nested_interval(
     )
     if scope == "images":
         return compute_interval_within(means, "images", level)
-    images: float = means.images if scope == "both" else math.inf
-    image_degrees = first.image_degrees if scope == "both" else math.inf
-    least = min(len(first.scores), len(second.scores))
-    estimate = float(means.scores[0])
-    if least < 2:
+    runs, estimate = [len(first.scores), len(second.scores)], float(means.scores[0])
+    if (least := min(runs)) < 2:
         return _make_interval(estimate, bound, VarianceParts(bound**2, bound**2), (-bound, bound))
     parts = [
         compute_variance_parts(each) if scope == "both" else _compute_run_variance(each) for each in (first, second)
     ]
-    v_seeds, both = [part.v_seed for part in parts], sum(part.v_both for part in parts)
-    columns = means.shares[0]
-    over_images = float(columns @ columns) / (images * (images - 1))
-    v_image = first.moderate_image_part(max(0.0, over_images - both)) if scope == "both" else 0.0
+    v_seeds, both, v_image = [part.v_seed for part in parts], sum(part.v_both for part in parts), 0.0
+    if scope == "both":
+        columns = means.shares[0]
+        over_images = float(columns @ columns) / (means.images * (means.images - 1))
+        v_image = first.moderate_image_part(max(0.0, over_images - both))
     v_seed = sum(v_seeds)
     upper, total = (1 + level) / 2, v_seed + v_image
-    runs = [len(first.scores), len(second.scores)]
     t_runs = [float(stdtrit(n - 1, upper)) * v for n, v in zip(runs, v_seeds, strict=True)]
-    weighted = sum(t_runs) + (float(stdtrit(image_degrees, upper)) * v_image if v_image else 0.0)
+    weighted = sum(t_runs) + (float(stdtrit(first.image_degrees, upper)) * v_image if v_image else 0.0)
     half = weighted / math.sqrt(total) if total > 0 else 0.0
     freedom = sum((n - 1) * v for n, v in zip(runs, v_seeds, strict=True)) / v_seed if v_seed > 0 else least - 1
     borrowed = max(0.0, freedom - (least - 1))
