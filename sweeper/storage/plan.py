@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -88,8 +88,7 @@ def open_study(storage: RetryingStorage, name: str) -> optuna.Study:
     Raises:
         MissingStudyError: if the study does not exist.
     """
-    if name not in (names := list_study_names(storage)):
-        raise _explain_missing_study(name, names)
+    _require_study(storage, name)
     storage.study = name
     return optuna.load_study(storage=storage, study_name=name, pruner=NopPruner())
 
@@ -110,8 +109,7 @@ def read_plan(storage: RetryingStorage, name: str) -> StudyPlan:
     Raises:
         StudyError: if the study does not exist, or is not sweeper's.
     """
-    if name not in (names := list_study_names(storage)):
-        raise _explain_missing_study(name, names)
+    _require_study(storage, name)
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     if PLAN not in attributes:
         raise StudyError(
@@ -131,8 +129,9 @@ def read_plan(storage: RetryingStorage, name: str) -> StudyPlan:
     return plan
 
 
-def _explain_missing_study(name: str, names: Sequence[str]) -> MissingStudyError:
-    return MissingStudyError(f"there is no study {name!r} in this storage{suggest_or_list(name, names[::-1])}")
+def _require_study(storage: RetryingStorage, name: str) -> None:
+    if name not in (names := list_study_names(storage)):
+        raise MissingStudyError(f"there is no study {name!r} in this storage{suggest_or_list(name, names[::-1])}")
 
 
 def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:
