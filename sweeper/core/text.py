@@ -177,6 +177,13 @@ def format_count(n: int, one: str, more: str = "") -> str:
     return f"{n:,} {more or plural}"
 
 
+def format_count_range(counts: Iterable[int], one: str) -> str:
+    """Format counts: `3 seeds`, or if they differ the range: `2 to 3 seeds`."""
+    distinct = sorted(set(counts))
+    most = format_count(distinct[-1], one)
+    return most if len(distinct) == 1 else f"{distinct[0]} to {most}"
+
+
 def format_parallel_trainings(trainings: int) -> str:
     """Return `1 training runs at a time` or `2 trainings run at a time`."""
     return f"{format_count(trainings, 'training runs', 'trainings run')} at a time"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Gain
 from sweeper.core.tasks import RULES, format_point
-from sweeper.core.text import fill_words, format_count, format_significant
+from sweeper.core.text import fill_words, format_count, format_count_range, format_significant
 from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.evidence.phrases import STEPS, format_head, format_phrase, format_remark, list_remarks
 
@@ -69,9 +69,7 @@ def describe_scope(document: AnswerDocument) -> str:
     images = format_count(document.images, f"{kind}test image")
     if document.folds is not None:
         images = f"{format_count(document.images, f'{kind}image')} in {document.folds} folds"
-    counts = sorted({row.seeds for row in document.losses})
-    seeds = format_count(counts[-1], "seed")
-    return f"{text}; {images}, {seeds if len(counts) == 1 else f'{counts[0]} to {seeds}'}"
+    return f"{text}; {images}, {format_count_range([row.seeds for row in document.losses], 'seed')}"
 
 
 def describe_network(recipe: Recipe) -> str:

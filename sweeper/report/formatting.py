@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from sweeper.core.records import Interval
-from sweeper.core.text import format_count, format_significant
+from sweeper.core.text import format_significant
 
 Row = TypeVar("Row")
 MISSING = "–"
@@ -74,13 +74,6 @@ def format_share(share: float | None) -> str:
     if share > 0.999:
         return "> 99.9 %"
     return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
-
-
-def format_count_range(counts: Iterable[int], one: str) -> str:
-    """Format counts: `3 seeds`, or if they differ the range: `2 to 3 seeds`."""
-    distinct = sorted(set(counts))
-    most = format_count(distinct[-1], one)
-    return most if len(distinct) == 1 else f"{distinct[0]} to {most}"
 
 
 def format_elapsed(seconds: float | None) -> str:

@@ -61,7 +61,8 @@ def make_html(markdown: str, figures: Path) -> str:
 def _make_parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.add_render_rule("image", _render_image)
-    parser.add_render_rule("table_open", _open_table)
+    # A table scrolls, also by keyboard, so that the page is no wider than the screen.
+    parser.add_render_rule("table_open", lambda *_: '<div class="table" tabindex="0"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     parser.add_render_rule("fold", _render_fold)
     parser.block.ruler.before("paragraph", "fold", _fold_rule, {"alt": ["paragraph", "list", "table"]})
@@ -107,11 +108,6 @@ def _render_fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -
     if match is None or match["summary"] is None:
         return f"{tokens[index].content}\n"
     return f"<summary>{escapeHtml(unescape(match['summary']))}</summary>\n"
-
-
-def _open_table(*_: Any) -> str:
-    """Open a table that scrolls, also by keyboard, so that the page is no wider than the screen."""
-    return '<div class="table" tabindex="0"><table>\n'
 
 
 def _render_cell(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:

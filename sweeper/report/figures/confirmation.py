@@ -20,7 +20,7 @@ from sweeper.core.metrics import (
 from sweeper.core.point_choice import score_all_points
 from sweeper.core.records import FinalistEvidence, OperatingPoint, Scale, TrialResult
 from sweeper.core.tasks import TaskRules, compute_median_point
-from sweeper.core.text import join_words
+from sweeper.core.text import format_count_range, join_words
 from sweeper.evidence.replicates import get_own_point
 from sweeper.report.facts import ReportFacts, find_difference, group_confirmations, group_replicates, list_seed_scores
 from sweeper.report.figures.style import (
@@ -37,7 +37,7 @@ from sweeper.report.figures.style import (
     escape_figure_text,
     make_figure,
 )
-from sweeper.report.formatting import escape_md, format_code, format_count_range, format_number, format_signed_number
+from sweeper.report.formatting import escape_md, format_code, format_number, format_signed_number
 
 
 def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
