@@ -14,7 +14,6 @@ from sweeper.core.records import (
     Evidence,
     FinalistEvidence,
     Gain,
-    Interval,
     Kind,
     LongerLook,
     NextStep,
@@ -69,7 +68,7 @@ def make_answer(
         kind=kind,
         present=present,
         use=_make_use(used),
-        gain=None if gap is None else Gain(estimate=gap.estimate, low=gap.low, high=gap.high),
+        gain=None if gap is None else Gain(**gap.ends),
         cost=choice.cost,
         margin=contest.margin,
         scale=contest.scale,
@@ -90,10 +89,6 @@ def _make_use(finalist: Contender) -> Use:
 def make_remark(code: str, **values: Any) -> Remark:
     """Return a remark with the values in its sentence."""
     return Remark(code=code, values=values)
-
-
-def _list_ends(gap: Interval) -> dict[str, float]:
-    return {"estimate": gap.estimate, "low": gap.low, "high": gap.high}
 
 
 # --- Remarks ------------------------------------------------------------------------------------------------
@@ -120,9 +115,9 @@ def _remark_on_longer_look(contest: Contest, choice: Choice, look: LongerLook | 
         yield make_remark("FADED", **values, **before, after=gap.after.estimate)
     elif gap.second == contest.finalists[contest.baseline].family:
         if choice.outcome is Outcome.CHANGE and gap.first == used:
-            yield make_remark("LONGER", **values, **_list_ends(gap.after))
+            yield make_remark("LONGER", **values, **gap.after.ends)
         elif choice.outcome is Outcome.KEEP and is_win(gap.after, contest.margin):
-            yield make_remark("LATER", **values, **_list_ends(gap.after))
+            yield make_remark("LATER", **values, **gap.after.ends)
 
 
 def _remark_on_rivals(contest: Contest, choice: Choice, present: str | None) -> Iterator[Remark]:
@@ -139,13 +134,13 @@ def _remark_on_rivals(contest: Contest, choice: Choice, present: str | None) -> 
     if choice.outcome is Outcome.TAKE and others and all(has_beaten(contest, use, i) for i in others):
         nearest = min(others, key=lambda i: get_difference(contest, use, i).estimate)
         gap = get_difference(contest, use, nearest)
-        yield make_remark("WINS", loss=finalists[nearest].family, **_list_ends(gap))
+        yield make_remark("WINS", loss=finalists[nearest].family, **gap.ends)
     if choice.outcome is Outcome.CHANGE and base is not None and is_costly(contest, use):
         open_ = [i for i in others if not has_beaten(contest, use, i)]
         best = max(open_, key=lambda i: get_difference(contest, i, use).estimate, default=use)
         if best != use and get_difference(contest, best, use).estimate > 0:
             gain = get_difference(contest, best, base)
-            yield make_remark("MORE", loss=finalists[best].family, **_list_ends(gain))
+            yield make_remark("MORE", loss=finalists[best].family, **gain.ends)
 
 
 def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
@@ -159,10 +154,10 @@ def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
             best = max(ahead, key=lambda i: get_difference(plain, i, use).estimate)
             gap = get_difference(plain, best, use)
             loss = evidence.finalists[best].family
-            yield make_remark("POINT", loss=loss, point=rules.plain_words, **_list_ends(gap))
+            yield make_remark("POINT", loss=loss, point=rules.plain_words, **gap.ends)
     tuned = evidence.finalists[use].vs_plain
     if use == evidence.baseline and tuned is not None and tuned.low > 0 and tuned.estimate >= evidence.margin / 2:
-        yield make_remark("TUNE", point=rules.point_name, **_list_ends(tuned))
+        yield make_remark("TUNE", point=rules.point_name, **tuned.ends)
 
 
 def _remark_on_trainings(evidence: Evidence, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:

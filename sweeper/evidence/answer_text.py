@@ -51,7 +51,7 @@ def _list_numbers(document: AnswerDocument) -> Iterator[tuple[str, str]]:
         gaps = [
             format_phrase(
                 "GAP", document, first=gap.first, second=gap.second, before=gap.before.estimate, seeds=gap.seeds,
-                estimate=gap.after.estimate, low=gap.after.low, high=gap.after.high,
+                **gap.after.ends,
             )
             for gap in document.longer.gaps
         ]  # fmt: skip

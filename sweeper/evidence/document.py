@@ -18,7 +18,6 @@ from sweeper.core.records import (
     FinalistEvidence,
     Gain,
     ImbalanceProfile,
-    Interval,
     LongerLook,
     OperatingPoint,
     Rung,
@@ -199,11 +198,6 @@ class AnswerDocument(Document, Answer):
         return "\n\n".join([f"**{format_head(self)}**", *list_remarks(self, "text")])
 
 
-def make_gain(interval: Interval) -> Gain:
-    """Return an interval without the sources of its error."""
-    return Gain(estimate=interval.estimate, low=interval.low, high=interval.high)
-
-
 def make_loss_rows(evidence: Evidence | None, answer: Answer) -> tuple[LossRow, ...]:
     """Return the rows of the finalists of a study."""
     finalists = () if evidence is None else evidence.finalists
@@ -225,13 +219,13 @@ def _make_loss_row(evidence: Evidence, finalist: FinalistEvidence) -> LossRow:
         lr_range=None if finalist.rates is None else (finalist.rates.low, finalist.rates.high),
         seeds=len(finalist.seeds),
         runs=tuple(map(str, finalist.seeds)),
-        score=make_gain(finalist.score) if len(finalist.seeds) > 1 else None,
+        score=Gain(**finalist.score.ends) if len(finalist.seeds) > 1 else None,
         mean=finalist.score.estimate,
         cost=None if finalist.regret is None else finalist.regret.bound,
-        vs_plain=None if finalist.vs_plain is None else make_gain(finalist.vs_plain),
+        vs_plain=None if finalist.vs_plain is None else Gain(**finalist.vs_plain.ends),
         mlflow_run_ids=finalist.run_ids,
         test=TestRow(
-            miou=make_gain(finalist.miou),
+            miou=Gain(**finalist.miou.ends),
             fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
             dice=finalist.dice,
             precision=_compute_overall(finalist.precision, is_binary=is_binary),

@@ -27,6 +27,11 @@ class Interval(Record):
     borrowed: float = 0.0
     """Degrees of freedom of `se_seed` beyond seeds − 1, of the method with more runs where two are not paired."""
 
+    @property
+    def ends(self) -> dict[str, float]:
+        """The interval without the sources of its error."""
+        return {"estimate": self.estimate, "low": self.low, "high": self.high}
+
 
 Scope = Literal["both", "trainings", "images"]
 """What an interval generalises to: other trainings and other images; other trainings, scored on the same images; or the
