@@ -33,7 +33,8 @@ def write_report(
     `pixels` no predictions are drawn. `report_alive` is called meanwhile, as a heartbeat.
     """
     from sweeper.core.document import format_json
-    from sweeper.report.facts import collect_facts, search_split
+    from sweeper.data.folds import get_split
+    from sweeper.report.facts import collect_facts
     from sweeper.report.figures import draw_all
     from sweeper.report.html import write_page
     from sweeper.report.markdown import render_report
@@ -44,6 +45,6 @@ def write_report(
     figures = draw_all(facts, paths.figures, report_alive)
     paths.recommendation.write_text(format_json(document.document), "utf-8")
     write_csv(make_trials_frame(sweep), paths.trials)
-    write_split(sweep.conditions.dataset, search_split(facts), paths.split)
+    write_split(sweep.conditions.dataset, get_split(sweep.conditions, sweep.conditions.seed), paths.split)
     write_page(render_report(facts, figures), paths.markdown)
     return paths

@@ -11,20 +11,13 @@ import numpy.typing as npt
 
 from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, number_units
 from sweeper.core.own_metric import resolve_verdict_metric
-from sweeper.core.records import Evidence, FinalistEvidence, Interval, Split, SweepRecord, TrialResult
+from sweeper.core.records import Evidence, FinalistEvidence, Interval, SweepRecord, TrialResult
 from sweeper.core.tasks import RULES, TaskRules
-from sweeper.data.folds import get_split
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.replicates import Replicate, group_by_seed, list_scored_images
 from sweeper.evidence.verdict_predicates import get_difference as paired_difference
-from sweeper.report.formatting import (
-    MISSING,
-    format_number,
-    format_number_interval,
-    format_signed_interval,
-    format_signed_number,
-)
+from sweeper.report.formatting import MISSING, format_interval, format_signed_number
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
@@ -72,24 +65,13 @@ class ReportFacts:
         """The verdict's metric by its name in `METRICS`."""
         return resolve_verdict_metric(self.sweep.conditions.recipe.metric)
 
-    def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
-        """Format a difference between finalists with its interval; a single seed has none."""
-        if self.count_common_seeds(*finalists) > 1:
-            return format_signed_interval(value)
-        return f"{format_signed_number(value.estimate)} (one seed)"
-
     def format_gain_over_present(self, finalist: FinalistEvidence) -> str:
         """Format a finalist's gain over the present loss, as the cell of a table."""
         gain = find_difference(self, finalist, self.baseline)
         if finalist is self.baseline:
             return "present"
-        return MISSING if gain is None else self.format_gain(gain, finalist, self.baseline)
-
-    def format_score(self, value: Interval | None, finalist: FinalistEvidence) -> str:
-        """Format a finalist's score with its interval; a single seed has none."""
-        if value is None or self.count_common_seeds(finalist) > 1:
-            return format_number_interval(value)
-        return f"{format_number(value.estimate)} (one seed)"
+        seeds = self.count_common_seeds(finalist, self.baseline)
+        return MISSING if gain is None else format_interval(gain, seeds, format_signed_number)
 
     def count_common_seeds(self, *finalists: FinalistEvidence | None) -> int:
         """Return the number of seeds common to these finalists."""
@@ -126,11 +108,6 @@ def find_difference(
     if facts.evidence is None or first is None or second is None or first is second:
         return None
     return paired_difference(facts.evidence, facts.finalists.index(first), facts.finalists.index(second))
-
-
-def search_split(facts: ReportFacts) -> Split:
-    """Return the search's split; its test images are also the confirmation's (with folds there are none)."""
-    return get_split(facts.sweep.conditions, facts.sweep.conditions.seed)
 
 
 # --- The confirmation trainings behind a finalist ------------------------------------------------------------

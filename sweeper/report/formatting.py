@@ -49,17 +49,10 @@ def format_signed_number(value: float | None, digits: int = 3) -> str:
     return text if text == MISSING or text.startswith("−") or float(text) == 0 else f"+{text}"
 
 
-def format_number_interval(value: Interval | None) -> str:
-    """Format an interval: `0.710 [0.690, 0.730]`."""
-    if value is None:
-        return MISSING
-    return f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
-
-
-def format_signed_interval(value: Interval) -> str:
-    """Format an interval of a gain: `+0.060 [+0.030, +0.090]`."""
-    low, high = format_signed_number(value.low), format_signed_number(value.high)
-    return f"{format_signed_number(value.estimate)} [{low}, {high}]"
+def format_interval(value: Interval, seeds: int, format_one: Callable[[float], str] = format_number) -> str:
+    """Format an interval: `0.710 [0.690, 0.730]`; a single seed has none."""
+    estimate, low, high = map(format_one, (value.estimate, value.low, value.high))
+    return f"{estimate} [{low}, {high}]" if seeds > 1 else f"{estimate} (one seed)"
 
 
 def format_share(share: float | None) -> str:

@@ -18,6 +18,7 @@ from sweeper.report.formatting import (
     escape_prose,
     format_code,
     format_elapsed,
+    format_interval,
     format_number,
     format_params,
     format_share,
@@ -37,7 +38,7 @@ def make_finalists_table(facts: ReportFacts) -> str:
         "loss": partial(_name_loss, facts),
         "parameters": lambda f: format_params(f.params) or MISSING,
         "learning rate": lambda f: format_significant(f.lr),
-        f"test {facts.metric} [95 %]": lambda f: facts.format_score(f.score, f),
+        f"test {facts.metric} [95 %]": lambda f: format_interval(f.score, len(f.seeds)),
         f"over {format_code(facts.present)} [95 %]": facts.format_gain_over_present,
         facts.rules.at_plain: lambda f: format_number(f.score_at_default),
         "costs at most": lambda f: format_cost(costs[f.family], facts.document),
@@ -96,7 +97,7 @@ def make_measures_table(facts: ReportFacts) -> str:
         return ""
 
     def score(i: int, other: OtherMeasure) -> str:
-        return facts.format_score(other.scores[i], facts.finalists[i])
+        return format_interval(other.scores[i], len(facts.finalists[i].seeds))
 
     columns: dict[str, Callable[[OtherMeasure], str]] = {"measure [95 %]": lambda other: other.name}
     columns |= {format_code(finalist.family): partial(score, i) for i, finalist in enumerate(facts.finalists)}
