@@ -21,8 +21,6 @@ _TEST = re.compile(r"(^|[^a-z])test", re.IGNORECASE)
 class StepChoice:
     """Rule that picks a step."""
 
-    text: str = "last"
-    """The rule as given."""
     kind: Literal["equal", "last", "step", "best", "lowest"] = "equal"
     """`equal`: the last, which must be the same for all trainings."""
     step: int = 0
@@ -64,9 +62,9 @@ def parse_choice(text: str | None, metric: str | None) -> StepChoice:
     if text is None:
         return StepChoice()
     if text == "last":
-        return StepChoice(text, "last")
+        return StepChoice("last")
     if match := _STEP.fullmatch(text):
-        return StepChoice(text, "step", int(match["step"]), tuple(filter(None, [match["name"]])))
+        return StepChoice("step", int(match["step"]), tuple(filter(None, [match["name"]])))
     match = _BEST.fullmatch(text)
     if match is None:
         raise UsageError(
@@ -80,7 +78,7 @@ def parse_choice(text: str | None, metric: str | None) -> StepChoice:
         )
     if match["way"] == "best" and find_lower_word(match["metric"]):
         raise UsageError(f"best:METRIC takes the highest value, got {match['metric']}; --at lowest:{match['metric']}")
-    return StepChoice(text, "best" if match["way"] == "best" else "lowest", names=(match["metric"],))
+    return StepChoice("best" if match["way"] == "best" else "lowest", names=(match["metric"],))
 
 
 def choose_steps(frame: pd.DataFrame, has_score: pd.Series[bool], choice: StepChoice) -> tuple[pd.DataFrame, list[str]]:
