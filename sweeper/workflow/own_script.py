@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -124,10 +125,13 @@ def divide_by_script(
     probe = probe_script(settings.command, seconds=START_SECONDS, log=log)
     problems = []
     kinds = {*probe.scores.values()}
+    command = hide_command_secrets(settings.command)
     if kinds not in ({"logits"}, {"counts"}):
+        present = [] if settings.present is None else ["--present", settings.present]
+        words = ["sweeper", "confirm", "--losses", "dice_ce,tversky", *present, "--command", command]
         problems.append(
-            f"scores must be logits by t.scoring(…) or counts by t.counts(…), got {join_words(sorted(kinds))}; "
-            "`sweeper confirm --command` compares losses by any score"
+            f"scores must be logits by t.scoring(…) or counts by t.counts(…), got {join_words(sorted(kinds))}; this "
+            f"compares losses by any score: {shlex.join(words)}"
         )
     if "val" in probe.drawn:
         problems.append(
@@ -143,7 +147,7 @@ def divide_by_script(
     overlap = RULES[dataset.task].has_planes
     if overlap != (probe.labelled_pixels is not None):
         problems.append(f"trial(…) must say {overlap=}, as the data's labels do, got overlap={not overlap}; change it")
-    ScriptError.refuse(hide_command_secrets(settings.command), problems)
+    ScriptError.refuse(command, problems)
     log(probe.text)
     if names != dataset.classes:
         renamed = [f"{script} is {data}" for script, data in zip(names, dataset.classes, strict=True) if script != data]

@@ -113,7 +113,7 @@ def test_a_password_in_the_command_is_hidden() -> None:
         (("a", "b", "c"), (), "got a, b, c"),
         (("crack",), (), r"trial\(…\) must say overlap=False, as the data's labels do, got overlap=True; change it"),
         (("background", "crack"), ("val",), "images of val must be the same for each seed"),
-        (("background", "crack"), ("test",), "logits by t.scoring.* or counts by t.counts.*, got counts and score"),
+        (("background", "crack"), ("test",), "got counts and score; .* sweeper confirm .*--command 'python train"),
     ],
 )
 def test_classes_must_be_those_of_the_data_in_their_order(
