@@ -35,7 +35,7 @@ def find_budget(context: RunContext) -> bool:
         study.set_user_attr(studies.PROBED, studies.pack(probed))
     context.request = apply_budget(context.request, probed)
     store_request(study, context.request)
-    if probed.sentence:
+    if probed.sentence and probed is not stored:  # a resume may have other trials
         (context.display.log if probed.learned else context.display.warn)(probed.sentence)
     assert probed.steps is not None
     if not probed.learned:
