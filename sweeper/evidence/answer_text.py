@@ -32,7 +32,7 @@ def _list_use(document: AnswerDocument) -> Iterator[tuple[str, str]]:
         return
     parts = [f"`{use.loss}`", *(f"`{name}` {format_significant(value)}" for name, value in use.params.items())]
     if use.lr is not None:
-        is_factor = recipe is not None and recipe.command is not None
+        is_factor = recipe is None or recipe.command is not None  # without one it is a comparison in a script
         rate = format_significant(use.lr)
         parts.append(f"{rate} × your learning rate" if is_factor else f"learning rate {rate}")
     if use.point is not None and document.dataset is not None:

@@ -92,9 +92,9 @@ def confirm_losses(
     trainings: ScriptTrainings,
     *,
     resume_command: str,
-    log: Callable[[str], None] = lambda _: None,
+    publish: Callable[[str, AnswerDocument], None] = lambda *_: None,
 ) -> Confirmation:
-    """Train the losses in the user's script, and recommend one; `log` receives a line for each interim analysis.
+    """Train the losses in the user's script, and recommend one; `publish` receives the answer of each interim analysis.
 
     Raises:
         ScriptError: if a training failed; finished ones are kept.
@@ -118,7 +118,7 @@ def confirm_losses(
         ]
         rows = trainings.run(jobs)
         judgement = _judge(plan, rows, trainings, analysis)
-        log(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}")
+        publish(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}", judgement.answer)
         if is_settled(judgement.contest):
             break
     has_point = plan.probe.scores["test"] == "logits"

@@ -69,7 +69,7 @@ class ScriptStarter:
         trial, slot = trial.model_copy(update={"class_pixels": task.class_pixels}), self._slots.get()
         try:
             start = self._start(trial, folder, task, slot)
-            if _is_transient_failure(start.ended) and not self.is_stopped():
+            if is_transient_failure(start.ended) and not self.is_stopped():
                 self._log(f"{title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
                 start = self._start(trial, folder, task, slot)
         finally:
@@ -116,7 +116,7 @@ def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
     return {**before, "resumed": False} == {**json.loads(format_json(trial.document)), "resumed": False}
 
 
-def _is_transient_failure(ended: ScriptEnd) -> bool:
+def is_transient_failure(ended: ScriptEnd) -> bool:
     """Return whether a training failed for a reason that may not occur again."""
     if ended.status == 0 or ended.is_late:
         return False

@@ -20,7 +20,7 @@ from sweeper.core.text import format_duration
 from sweeper.scripts.contract import SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
 from sweeper.scripts.script_start import ScriptStart
-from sweeper.scripts.starter import ScriptStarter
+from sweeper.scripts.starter import ScriptStarter, is_transient_failure
 from sweeper.system.whole_files import replace_atomically
 
 ENDED = "ended.json"
@@ -177,7 +177,8 @@ class ScriptTrainings:
         """Return the row of a training that ended.
 
         Raises:
-            ScriptError: if it is of the confirmation, and gave no scores; or has other images or labels than others.
+            ScriptError: if it gave no scores, except in tuning by an error of the script, or has other images or labels
+                than others.
         """
         problems = self._task.find_problems(start, self._starter.seconds)
         make_row = partial(
@@ -188,7 +189,7 @@ class ScriptTrainings:
             megabytes=round(sum(p.stat().st_size for p in start.folder.rglob("*") if p.is_file()) / 1e6, 3),
             own_runs=start.own_runs,
         )
-        if problems and job.purpose == "tune":
+        if problems and job.purpose == "tune" and not is_transient_failure(start.ended):
             return make_row(state="failed", problem=problems[0])
         if problems := problems or self._data_check.find_problems(start.folder, start.trial):
             raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])

@@ -18,7 +18,7 @@ from sweeper.core.text import format_comparison_resume_command, format_places, g
 from sweeper.evidence.answer import make_remark
 from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.document import AnswerDocument
-from sweeper.losses.families import PRESENT, is_own_loss
+from sweeper.losses.families import PRESENT, is_own_loss, parse_loss
 from sweeper.losses.own_losses import OWN, register_user_losses
 from sweeper.scripts import comparison_plan
 from sweeper.scripts.comparison_plan import PLAN, ConfirmationPlan
@@ -102,13 +102,15 @@ def compare_losses(
             plan.command, seconds=options.time_limit or inf, workers=options.workers, is_stopped=is_stopped, log=log
         )
         runs = ComparisonRuns(options.tracking_uri, plan, log, resume_command=resume_command, stopped=is_stopped)
-        report = options.out / make_folder_name(name)
+        report, so_far = options.out / make_folder_name(name), [""]
         try:
             with Heartbeat(folder / COMPARISON_STATUS, name, places=places, command="confirm") as heartbeat:
 
-                def announce(answer: str) -> None:
+                def publish(answer: str, document: AnswerDocument) -> None:
                     log(answer)
                     heartbeat.record_answer(answer)
+                    write_comparison_answer(folder, document)
+                    so_far.append(f" ({answer})")
 
                 trainings = ScriptTrainings(
                     starter,
@@ -118,14 +120,14 @@ def compare_losses(
                     on_training_end=runs.write_training,
                     on_progress=heartbeat.record_progress,
                 )
-                made = confirm_losses(plan, trainings, resume_command=resume_command, log=announce)
+                made = confirm_losses(plan, trainings, resume_command=resume_command, publish=publish)
                 document = _write_report(made, report, show)
                 write_comparison_answer(folder, document)
             log(format_summary(made, time.monotonic() - began))
         except InterruptedSweepError as error:
             runs.end_sweep("KILLED")
             raise InterruptedSweepError(
-                f"stopped; what ended is kept, and `{resume_command}` continues", stop.status or 130
+                f"stopped; what ended is kept{so_far[-1]}, and `{resume_command}` continues", stop.status or 130
             ) from error
         except Exception as error:
             runs.end_sweep("FAILED")
@@ -193,6 +195,8 @@ def _list_losses(
         return comparison_plan.parse_losses(str(named), present), present
     sweep = load_sweep(open_storage(options.storage, create=False), study)
     evidence, present = draw_conclusion(sweep).evidence, present or sweep.space.present.family
+    family, given = parse_loss(present)
+    present = present if given else family  # a loss of the user's has the name that it has in the study
     finalists = [] if evidence is None else [(finalist.family, finalist.params) for finalist in evidence.finalists]
     losses = comparison_plan.list_study_losses(finalists, present)
     if left := {family for family, _ in finalists} - {loss.name for loss in losses}:

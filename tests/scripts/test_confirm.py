@@ -485,6 +485,12 @@ def test_a_training_is_repeated_only_after_a_device_fault_or_full_memory(
     assert len(script.trained) == times and script.trained[-1]["resumed"] == (times == 2)
 
 
+def test_a_killed_training_of_the_tuning_is_no_result(compare: Compare) -> None:
+    script = make_script(end=lambda s, t: ScriptEnd(-9 * (t["lr_factor"] == 0.5), 1.0, False, 9, ()), noise=0.003)
+    with pytest.raises(ScriptError, match=r"0\.5 × the rate"):
+        compare(script, rates=(0.5, 1.0))
+
+
 def test_a_wait_for_processes_of_a_script_is_reported_once(compare: Compare) -> None:
     lines: list[str] = []
     document = compare(
@@ -602,7 +608,7 @@ def test_the_files_agree_with_the_answer(compare: Compare, tmp_path: Path) -> No
     write_confirmation(confirmation, out)
     path = write_judgement(confirmation.judgement, confirmation.answer, out, title="Losses in `train`")
     text = path.read_text("utf-8")
-    assert text.startswith("# Losses in `train`\n\n**Change to `dice`: ")
+    assert text.startswith("# Losses in `train`\n\n**Change to `dice`: ") and "× your learning rate" in text
     assert not confirmation.answer.find("TUNING")
     loss_text = (out / "loss.py").read_text("utf-8")
     assert callable(run_text(loss_text)["criterion"]) and "-7 = ignored" in loss_text
