@@ -83,10 +83,9 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> Settin
         raise UsageError(f"--loss must name functions of different names, got {join_words(own)}; rename one")
     if settings.present is not None:
         parse_loss(settings.present, "--present: ")
-    families = {parse_loss(word, "--space: ")[0] for word in words}
-    if words and parse_loss(present := settings.present or PRESENT)[0] not in families:
-        settings = settings.model_copy(update={"space": ",".join((present, *words))})
-    elif not words:
+    if words:
+        settings = _add_present_loss(settings, words)
+    else:
         load_space(space)  # checked against the data's task once the data are read
     if settings.model is not None:
         find_code(settings.model, "--model")
@@ -110,6 +109,20 @@ def check_request(storage: RetryingStorage | None, settings: Settings) -> Settin
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
         )
     return settings
+
+
+def _add_present_loss(settings: Settings, words: tuple[str, ...]) -> Settings:
+    """Return the settings with the present loss among the named ones.
+
+    Raises:
+        UsageError: if there is no other, or a name is none.
+    """
+    families, present = {parse_loss(word, "--space: ")[0] for word in words}, settings.present or PRESENT
+    if {*words} == {present}:
+        raise UsageError(f"one loss or more must be compared with {present}, got none")
+    if present in words or (settings.present is None and present in families):
+        return settings
+    return settings.model_copy(update={"space": ",".join((present, *words))})
 
 
 def check_places(settings: Settings) -> None:
