@@ -26,10 +26,10 @@ _MARKUP = re.compile(
     | :(?=/) | (?<=mailto):(?=\S) | (?<=xmpp):(?=\S) | (?<=www)\.""",
     re.VERBOSE | re.IGNORECASE,
 )
-_SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:=+\-/ ×→]+")
+_SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:;=+\-/ ×→]+")
 _INTERVAL = re.compile(r"\\\[([−+\d., ]+)\\\]")
 """An escaped interval: it is no link, and needs no escape."""
-_SAFE_SPAN = re.compile(r"""(`[A-Za-z0-9_.,:=+\-/'" ]+`)""")
+_SAFE_SPAN = re.compile(r"""(`[A-Za-z0-9_.,:;=+\-/'" ]+`)""")
 
 
 # --- Numbers ------------------------------------------------------------------------------------------------

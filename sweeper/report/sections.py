@@ -34,10 +34,11 @@ from sweeper.report.tables import list_trainings
 def make_finalists_table(facts: ReportFacts) -> str:
     """Return the losses by test score, with the paired difference to the present one and the largest cost of each."""
     costs = {row.loss: row.cost for row in facts.document.losses}
+    rate = f"{'× your ' * (facts.sweep.conditions.recipe.command is not None)}learning rate"
     columns: dict[str, Callable[[FinalistEvidence], str]] = {
         "loss": partial(_name_loss, facts),
         "parameters": lambda f: format_params(f.params) or MISSING,
-        "learning rate": lambda f: format_significant(f.lr),
+        rate: lambda f: format_significant(f.lr),
         f"test {facts.metric} [95 %]": lambda f: format_interval(f.score, len(f.seeds)),
         f"over {format_code(facts.present)} [95 %]": facts.format_gain_over_present,
         facts.rules.at_plain: lambda f: format_number(f.score_at_default),
