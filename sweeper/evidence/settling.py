@@ -59,7 +59,8 @@ def plan_settling(contest: Contest, choice: Choice) -> SettlingPlan | None:
         return None
     now = min(count_common_seeds(contest, pivot, i) for i in rivals)
     if now < DECIDING_SEEDS or count_units(contest) < 2:
-        return SettlingPlan(tuple(rivals), now, DECIDING_SEEDS if count_units(contest) >= 2 else None, None)
+        least = DECIDING_SEEDS + 1  # one more than three, as the losses may not find the same classes
+        return SettlingPlan(tuple(rivals), now, least if count_units(contest) >= 2 else None, None)
     targets = {i: _compute_target(contest, i, pivot, is_kept=is_kept) for i in rivals}
     needed = [
         count_needed(

@@ -90,7 +90,7 @@ def _list_comparisons(losses: int, least: int, request: StudyRequest, steps: int
             yield Breadth(
                 trials=trials,
                 confirm_steps=request.confirm_steps or confirm_steps,
-                seeds=request.seeds or (DECIDING_SEEDS, DECIDING_SEEDS),
+                seeds=request.seeds or (DECIDING_SEEDS, DECIDING_SEEDS + 1),  # where three find other classes
                 has_longer=False,
             )
 

@@ -37,8 +37,7 @@ def find_budget(context: RunContext) -> bool:
     store_request(study, context.request)
     if probed.sentence and probed is not stored:  # a resume may have other trials
         (context.display.log if probed.learned else context.display.warn)(probed.sentence)
-    assert probed.steps is not None
-    if not probed.learned:
+    if probed.steps is None or not probed.learned:
         return False
     if studies.search_results(study) or probed.breadth is None:
         return True
@@ -76,8 +75,8 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         if not batch.is_complete:
             context.record_time_cut(f"what the losses learn in {steps} steps was not found out")
             break
-    if not rungs:
-        return BudgetProbe(first=first, steps=first)  # the search reports why
+    if not rungs:  # in time, and if all failed, the search reports why
+        return BudgetProbe(first=first, steps=None if lacking else first)
     if not enough:
         minutes = math.ceil(MORE * needed / 60) if lacking else None
         return _report_silence(rungs, minutes)
@@ -87,7 +86,9 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
         return BudgetProbe(first=first, steps=first, rungs=rungs)
     breadth, seconds = broadest(pace, steps=rung.steps, limit=limit)
     lacks_look = request.longer is not None and not (breadth.has_longer or request.longer_given)
-    sentence = _format_budget(rungs, rung, breadth, seconds, len(plan.space.families), lacks_look=lacks_look)
+    fits = request.time is None or seconds <= limit
+    end = f"in about {format_duration(seconds)}" if fits else "while time lasts"
+    sentence = _format_budget(rungs, rung, breadth, end, len(plan.space.families), lacks_look=lacks_look)
     return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
 
 
@@ -103,13 +104,12 @@ def _report_silence(rungs: Sequence[Rung], minutes: int | None) -> BudgetProbe:
 
 
 def _format_budget(
-    rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, seconds: float, losses: int, *, lacks_look: bool
+    rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, end: str, losses: int, *, lacks_look: bool
 ) -> str:
     """Describe in a sentence what the ladder found, and what will be compared."""
     before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
     ladder = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
     return (
         f"{ladder}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "
-        f"trials of {losses} losses{', without the longer look' if lacks_look else ''}, in about "
-        f"{format_duration(seconds)}"
+        f"trials of {losses} losses{', without the longer look' if lacks_look else ''}, {end}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from math import inf
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
@@ -52,7 +53,7 @@ def count_trainings_left(
     to_search = 0 if state.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
     confirmed = state.confirm.complete
-    rechecks = 0 if is_one_rate(plan.space.lr) else finalists
+    rechecks = 0 if is_one_rate(plan.space.lr) or confirmed else finalists
     of_these = 0 if to_search else confirmed  # further trials may change the finalists
 
     pair = 2 * FIRST_LOOK.seeds if request.looks_first and families > 1 and not state.search.done else 0
@@ -134,7 +135,7 @@ class Forecast:
         self.trainings, self._climbed = dict(trainings), 0
 
     def estimate_seconds_left(self) -> tuple[float, float] | None:
-        """Return the seconds at most until the first tested answer, and the last.
+        """Return the seconds at most until the first tested answer, infinite if the time is up before, and the last.
 
         None while nothing was measured, or the ladder tries more steps than these trainings have.
         """
@@ -147,15 +148,15 @@ class Forecast:
                 seconds = pace * each.steps * (TRAINED if phase == "search" else 1.0) / max(1, self._workers())
                 for end, number in enumerate((each.first, each.most)):
                     ends[end] += seconds * max(0, number - self._ended[phase])
-        first_answer, most = (min(self._time.compute_seconds_left(), end + REPORT_SECONDS) for end in ends)
-        return first_answer, most
+        left, (first_answer, most) = self._time.compute_seconds_left(), (end + REPORT_SECONDS for end in ends)
+        return first_answer if first_answer <= left else inf, min(left, most)
 
     def format_times(self) -> str:
         """Format when the first and the last tested answer are expected; or that it is not known yet."""
         if (forecast := self.estimate_seconds_left()) is None:
             return NOT_KNOWN
         first_answer, most = forecast
-        if first_answer <= REPORT_SECONDS:  # the first answer has come
+        if not REPORT_SECONDS < first_answer < inf:  # the first answer has come, or does not
             return f"at most {format_duration(most)} left in all"
         last = f", last within {format_duration(most)}" if most > first_answer else ""
         return f"first tested answer within {format_duration(first_answer)}{last}"
@@ -171,7 +172,7 @@ class Forecast:
         if not self._is_announced and self._time.pace is not None:
             self._is_announced = True
             self._log(
-                f"time: {self.format_times()}{self._condition}, as {self._step} takes "
+                f"time{self._condition}: {self.format_times()}, as {self._step} takes "
                 f"{format_duration(self._time.pace)}, evaluations included, and "
                 f"{format_parallel_trainings(self._workers())}"
             )

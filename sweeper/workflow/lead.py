@@ -243,8 +243,9 @@ def _announce_forecast(session: StudySession, request: StudyRequest, keeper: Tim
         display.log(f"plan: {plan_text(to_come, plan.conditions.recipe)}")
     if to_come and steps:
         display.log(steps)
-    step = "a step" if plan.conditions.recipe.command is None else "1 % of a training"
-    condition = f" if {plan.conditions.recipe.steps:,} steps are enough" if steps else ""
+    recipe = plan.conditions.recipe
+    step = "a step" if recipe.command is None else "1 % of a training"
+    condition = f" with {recipe.format_steps(recipe.steps)}" if steps else ""
     executor = session.prepared.executor
     forecast = Forecast(to_come, keeper, lambda: executor.workers, display.log, step=step, condition=condition)
     display.set_forecast(forecast.format_times)

@@ -107,7 +107,7 @@ def list_study_steps(
     sweep: SweepRecord, answer: Answer, evidence: Evidence | None, look: LongerLook | None
 ) -> tuple[NextStep, ...]:
     """Return what to do next, first what would settle an open answer, then how to use it."""
-    use, settle = [*_list_uses(sweep, answer)], [*_list_settling(sweep, answer, evidence, look), *answer.next]
+    use, settle = [*_list_uses(sweep, answer, evidence)], [*_list_settling(sweep, answer, evidence, look), *answer.next]
     is_own = sweep.conditions.recipe.command is None and sweep.conditions.folds is None  # a script has its own length
     before = []
     if look is None and is_own and sweep.concluded and answer.outcome is Outcome.CHANGE:
@@ -167,7 +167,7 @@ def make_step(code: str, command: str = "", **values: Value) -> NextStep:
     return NextStep(code=code, values=values, command=command)
 
 
-def _list_uses(sweep: SweepRecord, answer: Answer) -> Iterator[NextStep]:
+def _list_uses(sweep: SweepRecord, answer: Answer, evidence: Evidence | None) -> Iterator[NextStep]:
     """Yield how the answer is used."""
     if answer.use is None:
         return
@@ -177,7 +177,7 @@ def _list_uses(sweep: SweepRecord, answer: Answer) -> Iterator[NextStep]:
     if sweep.conditions.recipe.command is not None:
         yield make_step("EXPORT_LOSS", export)
         return
-    losses = len({answer.use.loss, answer.present})
+    losses = len({answer.use.loss, answer.present} | {f.family for f in (evidence.finalists if evidence else ())})
     least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in SEEDS)
     yield make_step("TRAIN", train)
     yield make_step("PREDICT", f"{predict} new_images/ --out answers")

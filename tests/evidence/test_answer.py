@@ -194,9 +194,9 @@ def test_seeds_or_images_that_would_settle_it_come_with_the_command() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_too_few_seeds_ask_for_three_and_one_image_for_none(number: int) -> None:
+def test_too_few_seeds_ask_for_four_and_one_image_for_none(number: int) -> None:
     few = limit_seeds(number, *NEAR)
-    assert get_step(evidence(NEAR, half=0.3, finalists=few))[1]["seeds"] == 3
+    assert get_step(evidence(NEAR, half=0.3, finalists=few))[1]["seeds"] == 4
     assert get_step(evidence(NEAR, half=0.3, finalists=few, test_images=1)) is None
 
 

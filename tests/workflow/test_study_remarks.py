@@ -105,7 +105,7 @@ def test_an_established_answer_begins_with_its_use_and_an_open_one_with_what_set
     assert [code for code, _ in list_steps(sweep)] == ["LOOK", "TRAIN", "PREDICT", "EXPORT", "CONFIRM", "UI"]
     few = {family: {"seeds": builders.CONFIRM_SEEDS[:2]} for family in CLEAR}
     open_ = list_steps(sweep, half=0.3, finalists=few)
-    assert open_[0][0] == "SEEDS" and open_[0][1].startswith("sweeper run --study toy --resume --seeds 3")
+    assert open_[0][0] == "SEEDS" and open_[0][1].startswith("sweeper run --study toy --resume --seeds 4")
     unfinished = list_steps(builders.sweep(study="toy", concluded=False))
     assert unfinished[0] == ("FINISH", "sweeper run --study toy --resume")
 
