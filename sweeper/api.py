@@ -227,12 +227,12 @@ def confirm(
         sweeper.core.errors.UsageError: before any training, with every fault of options or losses.
         sweeper.core.errors.InterruptedSweepError: if it was stopped; finished trainings are kept.
     """
-    from sweeper.workflow.comparison import compare_losses, list_study_options
-
     checked = make_options(ConfirmOptions, options, "the comparison")
     named = None if source is None else os.fspath(source)
-    if (of_study := list_study_options(named, checked)) is not None:
+    if (of_study := checked.list_study_options(named)) is not None:
         return run(progress=progress, **of_study)
+    from sweeper.workflow.comparison import compare_losses
+
     with _stop_by_signals(progress=progress) as (display, stop):
         answer = compare_losses(named, checked, stop, log=display.warn)
     assert answer is not None  # as no dry run was requested

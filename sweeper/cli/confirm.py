@@ -35,15 +35,15 @@ def command(source: str | None, *, dry_run: bool, as_json: bool, **values: Any) 
     sweeper confirm --losses dice_ce --present my_losses:mine --command "python train.py"
     sweeper confirm FOLDER --losses dice_ce,tversky:fn_weight=0.7         a study of these, without a script
     """
-    from sweeper.workflow.comparison import compare_losses, list_study_options
-
     ctx = click.get_current_context()
     given = {name: value for name, value in values.items() if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     options = make_options(ConfirmOptions, given, "the comparison", format_option_name)
-    if (of_study := list_study_options(source, options)) is not None:
+    if (of_study := options.list_study_options(source)) is not None:
         settings = make_options(Settings, of_study, "the sweep", format_option_name)
         run_with(settings, dry_run=dry_run, as_json=as_json)
         return
+    from sweeper.workflow.comparison import compare_losses  # takes a second
+
     log, show = partial(click.echo, err=True), partial(echo_result, as_json=as_json)
     with StopRequest(log, whole=True) as stop:
         compare_losses(source, options, stop, log=log, show=show, dry_run=dry_run)

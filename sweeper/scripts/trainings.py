@@ -123,8 +123,8 @@ class ScriptTrainings:
         """Return the rows of these trainings; those that ended before are not repeated.
 
         Raises:
-            ScriptError: if one failed in the confirmation, or has other images or labels than earlier ones; running
-                trainings end first, and are kept.
+            ScriptError: if one gave no scores, but for an error of the script in tuning, or has other images or labels
+                than earlier ones; running trainings end first, and are kept.
             InterruptedSweepError: if it was stopped.
         """
         self._failure = None

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, UsageError
@@ -38,14 +37,6 @@ from sweeper.workflow.studies import write_comparison_answer
 
 PLANNED = {"seeds", "rates", "rate_share", "folds", "metric", "margin"}
 """Options that a comparison keeps, by the names of its plan's fields."""
-
-
-def list_study_options(source: str | None, options: ConfirmOptions) -> dict[str, Any] | None:
-    """Return the options of a study of the named losses on DATA, by sweeper's own training; None for a script."""
-    if options.command is not None or source is None or options.losses is None:
-        return None
-    given = {name: getattr(options, name) for name in options.model_fields_set - {"losses"}}
-    return {**given, "space": options.losses, "data": source}
 
 
 def compare_losses(
@@ -220,6 +211,8 @@ def resume_plan(
     wanted = options.model_dump(include={"command", "present", *PLANNED} - {"seeds", "margin"}, exclude_none=True)
     if study is not None or options.losses is not None:
         wanted["losses"] = comparison_plan.fill_losses(_list_losses(study, options, log)[0], plan.task)
+    if is_own_loss(options.present or "") and plan.present == parse_loss(str(options.present))[0]:
+        del wanted["present"]  # by the name that it has in the study
     problems = [
         f"{name.replace('_', '-')} was {getattr(plan, name)}, and is now {value}"
         for name, value in wanted.items()

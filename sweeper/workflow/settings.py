@@ -373,6 +373,13 @@ class ConfirmOptions(Record):
     tracking_uri: str = _make_setting("", paths.TRACKING, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"))
     """MLflow's store: sqlite:///FILE or a server's address."""
 
+    def list_study_options(self, source: str | None) -> dict[str, Any] | None:
+        """Return the options of a study of the named losses on DATA, by sweeper's own training; None for a script."""
+        if self.command is not None or source is None or self.losses is None:
+            return None
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"losses"}}
+        return {**given, "space": self.losses, "data": source}
+
 
 class TrainOptions(Record):
     """Options of a final training."""
