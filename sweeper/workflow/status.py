@@ -245,14 +245,14 @@ def diagnose_studies(storage: str, study: str | None) -> tuple[StatusRow, ...]:
     """
     check_address("--storage", storage)
     folder, compared = get_status_file(storage, "any").parent, sorted(COMPARISONS.glob(f"*/{COMPARISON_STATUS}"))
-    if not is_postgres(storage) and not compared:
+    if not is_postgres(storage) and (storage != STORAGE or not compared):
         require_database_file(storage)
     lives = [life for life in map(read_life, [*sorted(folder.glob("*.json")), *compared]) if life is not None]
     rows = []
     for life in lives:
         if study in {None, life.study}:
             row = diagnose_sweep(life, time.time(), storage)
-            if not row.ok and is_postgres(storage):
+            if not row.ok and is_postgres(storage) and life.command == "run":
                 row = diagnose_sweep(life, time.time(), storage, read_last_session(storage, life.study))
             rows.append(row)
     if not rows:

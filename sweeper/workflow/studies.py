@@ -102,7 +102,7 @@ def _make_comparison_row(folder: Path) -> StudyRow:
     return StudyRow(
         **dict(answer),
         study=plan.name,
-        state="unknown" if life is None else diagnose_sweep(life, time.time()).activity,
+        state=diagnose_sweep(life, time.time()).activity if life else "finished" if answer.outcome else "unknown",
         created=plan.created,
         data=plan.probe.command,
         trials=ended["tune"],

@@ -575,6 +575,7 @@ def test_a_comparison_is_in_the_list_of_studies(compare: Compare, sweeper: Sweep
     [row] = list_comparison_rows()
     assert (row.state, row.trials, row.asked, row.confirmations, row.outcome) == ("unknown", 4, 4, 6, None)
     write_comparison_answer(folder, made.answer)
+    assert list_comparison_rows()[0].state == "finished", "by a version that wrote no status"
     with Heartbeat(folder / COMPARISON_STATUS, "mine", command="confirm") as heartbeat:
         heartbeat.record_progress("confirm", 2, 6)
         heartbeat.record_answer("after 3 seeds: keep")
