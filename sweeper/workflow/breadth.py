@@ -3,8 +3,8 @@
 Where steps are costly, there are fewer trials, down to one for each loss, then for three losses, the first of the
 advice among them. The longer look has priority over breadth, as it shows whether the gain lasts; and so has the first
 look, which answers early, where both fit. The last resort is the ladder's pair, one of which is the present loss,
-without these looks: an answer about one other loss is worth more than none. The user's losses always have a trial, and
-each finalist three seeds, as fewer establish no gain. Nothing is given up: a resume with more trials tries the rest.
+without these looks: an answer about one other loss is worth more than none. The user's losses always have a trial.
+Each finalist has three seeds, as fewer establish no gain, and a fourth if these leave it open. A resume tries the rest.
 """
 
 from __future__ import annotations

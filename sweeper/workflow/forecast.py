@@ -124,15 +124,15 @@ class Forecast:
 
         `log` receives the total time once it is known, with the `condition` under which it holds.
         """
-        self._time, self._workers, self._log, self._step, self._condition = time, workers, log, step, condition
-        self.use_trainings(trainings)
+        self._time, self._workers, self._log, self._step = time, workers, log, step
+        self.use_trainings(trainings, condition)
         self._ended = Counter[str]()
         """Trainings of this session that have ended, by phase."""
         self._phase, self._is_announced = PHASES[0], False
 
-    def use_trainings(self, trainings: Mapping[str, PlannedTrainings]) -> None:
-        """Forecast these trainings from now on."""
-        self.trainings, self._climbed = dict(trainings), 0
+    def use_trainings(self, trainings: Mapping[str, PlannedTrainings], condition: str = "") -> None:
+        """Forecast these trainings from now on, which are planned under a condition."""
+        self.trainings, self._condition, self._climbed = dict(trainings), condition, 0
 
     def estimate_seconds_left(self) -> tuple[float, float] | None:
         """Return the seconds at most until the first tested answer, infinite if the time is up before, and the last.
@@ -169,7 +169,7 @@ class Forecast:
             purpose = event.result.spec.purpose
             self._phase = max(self._phase, purpose, key=PHASES.index)
             self._ended[purpose] += 1
-        if not self._is_announced and self._time.pace is not None:
+        if not self._is_announced and self._time.pace is not None and self.estimate_seconds_left() is not None:
             self._is_announced = True
             self._log(
                 f"time{self._condition}: {self.format_times()}, as {self._step} takes "

@@ -238,7 +238,8 @@ def _announce_forecast(session: StudySession, request: StudyRequest, keeper: Tim
     """Log the planned trainings, and return the forecast of their time."""
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = count_trainings_left(plan, request, read_study_state(study, plan, request))
-    steps = format_steps(plan, request) if studies.read_budget_probe(study.user_attrs) is None else ""
+    probe = studies.read_budget_probe(study.user_attrs)
+    steps = format_steps(plan, request) if probe is None or probe.steps is None else ""
     if to_come:
         display.log(f"plan: {plan_text(to_come, plan.conditions.recipe)}")
     if to_come and steps:
