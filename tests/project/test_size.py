@@ -13,12 +13,12 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 47_159,
-    "modules": 286,
-    "branches": 5_378,
+    "lines": 46_517,
+    "modules": 285,
+    "branches": 5_360,
     "sentences": 1_540,
-    "lines of tests": 39_760,
-    "words of documents": 31_238,
+    "lines of tests": 39_758,
+    "words of documents": 31_237,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,
