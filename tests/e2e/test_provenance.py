@@ -10,7 +10,7 @@ import pytest
 from sweeper.core.records import Dataset, TrainedBy, list_trainers
 from sweeper.report.tables import make_trials_frame
 from sweeper.tracking.values import RunValues
-from sweeper.training import network_in_training
+from sweeper.training import engine, network_in_training
 from sweeper.training.engine import StudyTraining
 from sweeper.training.training_context import open_context
 from sweeper.version import read_versions
@@ -29,7 +29,8 @@ def test_a_continued_training_has_the_versions_that_trained_its_steps(
     whole = StudyTraining(spec, context)
     whole.advance()
     assert whole.make_result("pruned").versions == read_versions() and whole.make_result("pruned").earlier == ()
-    monkeypatch.setattr(network_in_training, "read_versions", lambda: OLD)
+    for module in (network_in_training, engine):
+        monkeypatch.setattr(module, "read_versions", lambda: OLD)
     first = StudyTraining(spec, context)
     first.advance()
     first.save(tmp_path / "pause.pt")
@@ -37,7 +38,8 @@ def test_a_continued_training_has_the_versions_that_trained_its_steps(
     same = StudyTraining(spec, context, checkpoint=tmp_path / "pause.pt")
     same.advance()
     assert same.make_result("pruned").earlier == ()
-    monkeypatch.setattr(network_in_training, "read_versions", lambda: NEW)
+    for module in (network_in_training, engine):
+        monkeypatch.setattr(module, "read_versions", lambda: NEW)
     other = StudyTraining(spec, context, checkpoint=tmp_path / "pause.pt")
     other.advance()
     result = other.make_result("pruned")

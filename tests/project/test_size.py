@@ -17,7 +17,7 @@ CEILINGS = {
     "modules": 285,
     "branches": 5_360,
     "sentences": 1_540,
-    "lines of tests": 39_758,
+    "lines of tests": 39_760,
     "words of documents": 31_237,
     "commands": 14,
     "options of run": 40,
