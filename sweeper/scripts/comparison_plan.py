@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
 from sweeper.scripts.loss_file import EITHER, make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
-from sweeper.scripts.trainings import ScriptLoss
+from sweeper.scripts.trainings import ENDED, ScriptLoss
 from sweeper.space import fill_parameters
 from sweeper.system.whole_files import replace_atomically
 
@@ -92,10 +93,11 @@ class ConfirmationPlan(Record):
         """The planned interim analyses."""
         return plan_analyses(*self.seeds)
 
-    def count_trainings(self, seeds: int) -> float:
-        """Return how many whole trainings all losses take on some number of seeds."""
+    def count_trainings(self, seeds: int, ended: Mapping[str, int]) -> float:
+        """Return how many whole trainings all losses still take on some number of seeds; `ended` by purpose."""
         share = self.rate_share if self.probe.may_shorten else 1.0
-        return count_trainings(len(self.losses), seeds * len(self.fold_numbers), len(self.rates), share)
+        every = count_trainings(len(self.losses), seeds * len(self.fold_numbers), len(self.rates), share)
+        return max(0.0, every - ended.get("tune", 0) * share - ended.get("confirm", 0))
 
 
 def count_trainings(losses: int, each: int, rates: int = len(RATES), share: float = RATE_SHARE) -> float:
@@ -214,10 +216,15 @@ def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
         part.write_text(plan.model_dump_json(indent=2), "utf-8")
 
 
-def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ...]:
-    """Forecast in lines what the comparison costs and how precise its answer will be."""
+def count_ended(folder: Path) -> Counter[str]:
+    """Count the trainings in a comparison's folder that have ended, by purpose."""
+    return Counter(path.parent.name.partition("-")[0] for path in folder.glob(f"*/{ENDED}"))
+
+
+def forecast_confirmation(plan: ConfirmationPlan, workers: int, ended: Mapping[str, int] = {}) -> tuple[str, ...]:
+    """Forecast in lines what the comparison still costs and how precise its answer will be."""
     first, last = plan.analyses[0], plan.analyses[-1]
-    least, most = plan.count_trainings(first.seeds), plan.count_trainings(last.seeds)
+    least, most = (plan.count_trainings(analysis.seeds, ended) for analysis in (first, last))
     trainings = dict.fromkeys(f"{math.ceil(count)}" for count in (least, most))
     cost = f"{' to '.join(trainings)} whole trainings"
     if plan.probe.seconds_per_training is not None:

@@ -76,7 +76,7 @@ def compare_losses(
             plan = resume_plan(folder, source, options, log)
         else:
             plan = _begin_plan(name, options.command, source, options, dry_run=dry_run, log=log)
-        for line in comparison_plan.forecast_confirmation(plan, options.workers):
+        for line in comparison_plan.forecast_confirmation(plan, options.workers, comparison_plan.count_ended(folder)):
             log(line)
         if dry_run:
             show(plan.probe, plan.probe.text)

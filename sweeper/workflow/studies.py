@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -20,8 +19,7 @@ from sweeper.core.text import format_count
 from sweeper.core.training_files import get_checkpoints_dir, get_weights_dir
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.phrases import format_headline
-from sweeper.scripts.comparison_plan import ANSWER, PLAN, open_plan
-from sweeper.scripts.trainings import ENDED
+from sweeper.scripts.comparison_plan import ANSWER, PLAN, count_ended, open_plan
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.weights_file import read_record
@@ -98,7 +96,7 @@ def _make_comparison_row(folder: Path) -> StudyRow:
     answer, life = InterimAnswer(), read_life(folder / COMPARISON_STATUS)
     with suppress(OSError, ValidationError):
         answer = InterimAnswer.model_validate_json((folder / ANSWER).read_bytes())
-    ended = Counter(path.parent.name.partition("-")[0] for path in folder.glob(f"*/{ENDED}"))
+    ended = count_ended(folder)
     return StudyRow(
         **dict(answer),
         study=plan.name,

@@ -13,7 +13,7 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "lines": 46_517,
+    "lines": 46_522,
     "modules": 285,
     "branches": 5_360,
     "sentences": 1_540,

@@ -48,6 +48,7 @@ def test_the_forecast_has_cost_and_precision() -> None:
     losses, cost, width = forecast_confirmation(plan, 2)
     assert "3 losses: cross_entropy, dice and tversky; each loss tries 0.333, 1 and 3 times your rate on 0.25" in losses
     assert cost == "Cost: 12 to 18 whole trainings, 5.6 to 8.6 min at 2 trainings a time"
+    assert "Cost: 0 to 5 whole" in forecast_confirmation(plan, 2, {"tune": 9, "confirm": 10})[1]
     assert width.startswith("A difference will be known to ± 0.049 after 3 seeds and ± 0.0") and "paired" in width
     *_, width = forecast_confirmation(make_plan(make_script(kind="number", pairing="none"), "dice"), 1)
     assert "± 2.8 after 3 seeds" in width and "in standard deviations of the scores" in width and "unpaired" in width
