@@ -18,7 +18,7 @@ CEILINGS = {
     "branches": 5_360,
     "sentences": 1_540,
     "lines of tests": 39_760,
-    "words of documents": 31_237,
+    "words of documents": 31_238,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,
