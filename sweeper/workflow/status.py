@@ -241,13 +241,13 @@ def diagnose_studies(storage: str, study: str | None) -> tuple[StatusRow, ...]:
     PostgreSQL is asked who continued a study with a problem: another machine has its own status file.
 
     Raises:
-        UsageError: if nothing is known, or the address is invalid.
+        UsageError: if nothing is known, of the studies where a storage is named, or the address is invalid.
     """
     check_address("--storage", storage)
-    folder, compared = get_status_file(storage, "any").parent, sorted(COMPARISONS.glob(f"*/{COMPARISON_STATUS}"))
-    if not is_postgres(storage) and (storage != STORAGE or not compared):
+    if not is_postgres(storage):
         require_database_file(storage)
-    lives = [life for life in map(read_life, [*sorted(folder.glob("*.json")), *compared]) if life is not None]
+    folder, compared = get_status_file(storage, "any").parent, COMPARISONS.glob(f"*/{COMPARISON_STATUS}")
+    lives = [life for life in map(read_life, [*sorted(folder.glob("*.json")), *sorted(compared)]) if life is not None]
     rows = []
     for life in lives:
         if study in {None, life.study}:
@@ -255,7 +255,7 @@ def diagnose_studies(storage: str, study: str | None) -> tuple[StatusRow, ...]:
             if not row.ok and is_postgres(storage) and life.command == "run":
                 row = diagnose_sweep(life, time.time(), storage, read_last_session(storage, life.study))
             rows.append(row)
-    if not rows:
+    if not (any(row.command == "run" for row in rows) if study is None and storage != STORAGE else rows):
         near = suggest_correction(study or "", [life.study for life in lives])
         raise UsageError(
             f"nothing is known of {study or 'any study'} in {folder}{near}; name the --storage of the run, in the "

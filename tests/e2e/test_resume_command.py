@@ -88,9 +88,8 @@ def test_a_next_step_tries_the_losses_that_had_no_trial(
     trials = [builders.trial(family, 0.6, number) for number, family in enumerate(families)]
     confirmed = builders.simulated_confirmations(dict.fromkeys(families, 0.6), np.random.default_rng(0), images=40)
     sweep = builders.sweep(trials, confirmed, study="s", trials_asked=requested)
-    more = f" --trials {total}" if total else ""
     (step,) = (step for step in draw_conclusion(sweep).answer.next if step.code == "UNTRIED")
-    assert step.command == f"sweeper run --study s --resume{more}"
+    assert step.command == f"sweeper run --study s --resume{f' --trials {total}' * (total is not None)}"
     assert ("cross_entropy" in step.values["losses"]) == ("cross_entropy" not in families)
 
 

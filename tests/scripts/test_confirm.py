@@ -580,6 +580,7 @@ def test_a_comparison_is_in_the_list_of_studies(compare: Compare, sweeper: Sweep
         heartbeat.record_progress("confirm", 2, 6)
         heartbeat.record_answer("after 3 seeds: keep")
         assert list_comparison_rows()[0].state == "running"
+        assert sweeper("studies", "show", "--storage", "sqlite:///typo.db")[0] == 2
         status, out, _ = sweeper("studies", "show")
         assert status == 0 and "mine: running, confirm 2/6" in out and "answer: after 3 seeds: keep" in out
     assert list_comparison_rows()[0].state == "finished"
