@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from sweeper.core.records import Dataset, SplitName
 from sweeper.core.text import abbreviate, format_count
@@ -42,6 +43,17 @@ _PART_FIRST = re.compile(
 """Part, side, picture or day before an id: `slice_003_` of `slice_003_P01`, `20190101_` of `20190101_patient7`."""
 _SEPARATOR = re.compile(r"[\W_]")
 _YEAR = re.compile(r"(?:19|20)\d\d")
+
+
+class FoundGroups(NamedTuple):
+    """Groups of images that their paths tell."""
+
+    by_stem: dict[str, str]
+    """Group of each stem that has one; {} if there are none for sure."""
+    by: str | None
+    """What tells them: `folder` or `name`."""
+    possible: Sequence[str] = ()
+    """What may be groups, or kinds, if nothing is sure."""
 
 
 def assign_images(place: DataSource, reading: ReadResult) -> tuple[dict[str, SplitAssignment], str | None]:
@@ -144,23 +156,29 @@ def format_groups(dataset: Dataset) -> str | None:
 
 def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], str | None]:
     """Return the groups found in folders or names, and in which; note possible groups as a warning."""
-    by_stem = _divide_by_level(paths, _get_folders)
-    kinds = {*by_stem.values()}
-    if len(kinds) > _MOST_KINDS or not all(re.fullmatch(r"[^\W\d]{3,}", re.sub(r"[\W_]", "", one)) for one in kinds):
-        return by_stem, FOLDER
-    if by_stem := _divide_by_level(paths, _get_ids):
-        return by_stem, "name"
-    two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
-    names = kinds or two or {*_divide_by_level(paths, _split_words).values()}
-    if names:
-        words = r"([^\d/]*[^\W\d_])[\W_]*\d" if any(map(_SEPARATOR.search, names)) else r"([^\W\d_]+)"
-        rule = FOLDER if kinds else f"'{words}[^/]*$'"
+    found = find_groups(paths)
+    if found.possible:
+        words = r"([^\d/]*[^\W\d_])[\W_]*\d" if any(map(_SEPARATOR.search, found.possible)) else r"([^\W\d_]+)"
+        rule = found.by or f"'{words}[^/]*$'"
         place.notes.append(
-            f"Images may belong together by their folders or names ({abbreviate(sorted(names), 3)}), and are trained "
+            f"Images may belong together by their folders or names ({abbreviate(found.possible, 3)}), and are trained "
             f"on and tested one by one, as these may be kinds, or too few to train, validate and test: --groups {rule} "
             f"keeps those of each together, --groups {NONE} ends this warning."
         )
-    return {}, None
+    return found.by_stem, found.by if found.by_stem else None
+
+
+def find_groups(paths: _Paths) -> FoundGroups:
+    """Return the groups of images by their folders, or else by ids in their names, given the path of each stem."""
+    by_stem = _divide_by_level(paths, _get_folders)
+    kinds = {*by_stem.values()}
+    if len(kinds) > _MOST_KINDS or not all(re.fullmatch(r"[^\W\d]{3,}", re.sub(r"[\W_]", "", one)) for one in kinds):
+        return FoundGroups(by_stem, FOLDER)
+    if by_stem := _divide_by_level(paths, _get_ids):
+        return FoundGroups(by_stem, "name")
+    two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
+    names = kinds or two or {*_divide_by_level(paths, _split_words).values()}
+    return FoundGroups({}, FOLDER if kinds else None, sorted(names))
 
 
 def _divide_by_level(

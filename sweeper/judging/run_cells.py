@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from sweeper.core.text import abbreviate_names, format_count, join_words, suggest_or_list
+from sweeper.core.text import abbreviate, abbreviate_names, format_count, join_words, suggest_or_list
+from sweeper.data.groups import find_groups
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.judging.rows import CELL, Rows, ScoreRequest
 
@@ -28,6 +30,8 @@ class RunCells:
         """Number of folds of a training; 1 = it has none."""
         if "group" in frame:
             frame = self._join_groups_to_images(frame)
+        elif not rows.is_trusted:
+            frame = self._find_groups_in_names(frame)
         self.is_by_fold = "fold" in frame and "image" not in self.keys
         """Whether each run is a fold of a training."""
         if "fold" in frame:
@@ -123,6 +127,26 @@ class RunCells:
             "different images, each named by its group and its name."
         )
         return frame.assign(image=frame["group"] + "/" + frame["image"])
+
+    def _find_groups_in_names(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Give images the groups that their names tell, by the rule for the images of a data set; note them.
+
+        Names that begin with the fold, FOLD/IMAGE, tell no groups.
+        """
+        found = find_groups({name: PurePosixPath(name.replace("\\", "/")) for name in frame["image"].unique()})
+        names = sorted({*found.by_stem.values()})
+        if found.possible:
+            self.rows.notes.append(
+                f"Images may belong together by their names ({abbreviate(found.possible, 3)}), and count one by one: a "
+                "column `group` joins those of each"
+            )
+        if not names or {*names} == {*frame.get("fold", ())}:
+            return frame
+        self.rows.notes.append(
+            f"By their names the images are of {len(names)} groups ({abbreviate(names, 3)}), which count as one unit "
+            "each, as images of one patient are not independent: a column `group` says otherwise"
+        )
+        return frame.assign(group=frame["image"].map(found.by_stem).fillna(""))
 
     def _check_folds(self, frame: pd.DataFrame) -> None:
         """Count the folds; find one that is not tested, or an image that is tested in several."""

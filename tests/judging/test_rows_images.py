@@ -58,3 +58,17 @@ def test_the_printed_code_renames_images_numbered_in_each_fold() -> None:
     table = run_text(code[1], table=frame.copy())["table"]
     expected = sweeper.judge(FRAME.assign(fold=FRAME["image"] % 4))
     assert sweeper.judge(table).contest.comparisons == expected.contest.comparisons
+
+
+def test_slices_count_as_their_patients_whose_ids_begin_their_names() -> None:
+    slices = FRAME.assign(image=[f"patient_{i // 6:03}_slice_{i % 6:02}.png" for i in FRAME["image"]])
+    expected = sweeper.judge(slices.assign(group=slices["image"].str[:11]))
+    for names in (slices["image"], slices["image"].str.replace("_slice", "/slice")):
+        result = sweeper.judge(slices.assign(image=names))
+        assert result.contest.comparisons == expected.contest.comparisons
+        assert (result.answer.images, result.answer.groups) == (24, 4)
+        assert "of 4 groups (patient_000, patient_001, patient_002 and 1 more)" in str(list_notes(result.answer))
+    alone = sweeper.judge(slices.assign(group=slices["image"]))
+    assert alone.contest.comparisons == sweeper.judge(FRAME).contest.comparisons
+    two = sweeper.judge(FRAME.assign(image=[f"v{i // 12}_{i % 12}" for i in FRAME["image"]]))
+    assert two.answer.groups is None and "may belong together by their names (v0, v1)" in str(list_notes(two.answer))
