@@ -193,8 +193,8 @@ def judge(
         present: Method that is used now, kept unless another beats it.
         margin: Largest difference that does not matter, in the metric's unit; None = 0.01 if all scores are within
             0 to 1.
-        lower_is_better: Whether lower scores are better; None = higher is, and refused if the metric's name is a
-            loss, a distance or an error.
+        lower_is_better: Whether lower scores are better; None = higher is, and refused unless the metric's name
+            says so (IoU, Dice, F1, accuracy).
         paired_seeds: Whether a seed is the same condition for all methods; else each method has its own trainings.
         common: Whether images without a score in some run are left out, instead of being a problem.
         level: Confidence level of the intervals.

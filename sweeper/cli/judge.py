@@ -22,7 +22,7 @@ from sweeper.cli.terminal import echo_result
 @click.option(
     "--lower-is-better/--higher-is-better",
     default=None,
-    help="Direction of the score; required if its name suggests a loss, distance or error.  [default: higher]",
+    help="Direction of the score; required unless its name says that higher is better (IoU, Dice, F1).",
 )
 @click.option("--paired-seeds", is_flag=True, help="A seed means the same initial weights and batches for all methods.")
 @click.option("--common", is_flag=True, help="Leave out the images that some run did not score.")

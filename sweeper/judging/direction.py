@@ -1,14 +1,22 @@
-"""Direction of a metric: does its name say that lower is better, as for a loss, a distance or an error?"""
+"""Direction of a metric: its name says that higher is better, as of an overlap, or the user is asked."""
 
 from __future__ import annotations
 
 import re
 
 _LOWER = {
-    *("loss", "losses", "error", "errors", "err", "mae", "mse", "rmse", "mape", "ece", "nll", "brier"),
-    *("hd", "hausdorff", "asd", "assd", "masd", "distance", "distances", "voe", "fpr", "fnr"),
+    *("loss", "losses", "error", "errors", "err", "mae", "mse", "rmse", "nmse", "mape", "ece", "nll", "brier"),
+    *("hd", "hausdorff", "asd", "assd", "masd", "msd", "distance", "distances", "dist", "voe", "voi", "fpr", "fnr"),
+    *("avd", "rvd", "diff", "difference", "gap", "drop", "std", "sd", "var", "variance", "deviation", "minus", "neg"),
+    *("negative", "false", "perplexity", "entropy", "divergence", "uncertainty", "cost", "risk", "miss", "outlier"),
 }
-"""Words in names of metrics for which lower is better."""
+"""Words in names of metrics for which lower is mostly better."""
+_HIGHER = re.compile(
+    r"(?:\w*(?:iou|dice|acc|score)|jaccard|dsc|nsd|f|accuracy|precision|recall|sensitivity|specificity|quality"
+    r"|auc|auroc|auprc|roc|m?ap|m?ar|[psr]q|oa|mcc|kappa|tpr|tnr|ppv|npv|psnr|ssim|similarity|overlap|agreement"
+    r"|correlation)s?"
+)
+"""Words in names of metrics for which higher is better."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -20,12 +28,21 @@ def find_lower_word(metric: str) -> str | None:
     return next((word for word in _WORDS.findall(metric) if word.lower() in _LOWER), None)
 
 
+def is_higher_better(metric: str) -> bool:
+    """Return whether a metric's name says that higher is better: `val_mIoU`, `test/f1`; not `1 - dice`."""
+    words = [*_WORDS.findall(metric), *re.findall(r"[^\W\d_]+", metric)]
+    is_complement = re.match(r"1\W", metric) is not None
+    is_lower = is_complement or find_lower_word(metric) is not None
+    return not is_lower and any(_HIGHER.fullmatch(word.lower()) for word in words)
+
+
 def check_direction(metric: str, lower_is_better: bool | None) -> list[str]:
-    """Return the problem of a metric whose name suggests that lower is better while its direction is not given."""
-    word = find_lower_word(metric)
-    if word is None or lower_is_better is not None:
+    """Return the problem of a metric whose direction is neither given nor in its name."""
+    if lower_is_better is not None or is_higher_better(metric):
         return []
+    word = find_lower_word(metric)
+    reason = f"as {word!r} in a name mostly means it" if word else "as no word of it says that higher is"
     return [
-        f"of {metric!r} it must be said whether lower is better, as {word!r} in a name mostly means it, got nothing; "
-        "add --lower-is-better, or --higher-is-better where higher is better after all"
+        f"of {metric!r} it must be said whether lower is better, {reason}, got nothing; add --lower-is-better or "
+        "--higher-is-better"
     ]

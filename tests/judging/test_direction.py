@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.judging.direction import find_lower_word
+from sweeper.judging.direction import find_lower_word, is_higher_better
 from tests.judging.tables import find_problems
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -27,6 +27,18 @@ def test_names_of_losses_distances_and_errors_mean_that_lower_is_better(name: st
 @pytest.mark.parametrize("name", OTHER.split())
 def test_words_that_only_contain_the_letters_mean_nothing(name: str) -> None:
     assert find_lower_word(name) is None
+
+
+HIGHER = "score mIoU val_miou fwIoU test/f1 F1 mFscore Dice clDice dice_liver nsd mAP50(M) PQ aAcc mean_accuracy AUC"
+UNKNOWN = "surface_dist msd avd rvd volume_diff fp_rate nmse voi perplexity value result x 1-dice dice_std imprecision"
+
+
+def test_a_direction_is_asked_unless_a_name_says_that_higher_is_better() -> None:
+    assert all(map(is_higher_better, HIGHER.split()))
+    assert not any(map(is_higher_better, [*UNKNOWN.split(), *LOWER.split()]))
+    columns = {"method": ["a"] * 3 + ["b"] * 3, "seed": [0, 1, 2] * 2, "msd": [0.4, 0.5, 0.6, 0.5, 0.6, 0.8]}
+    (problem,) = find_problems(columns | {"apd": columns["msd"]}, metric="apd", ignore=["msd"])
+    assert problem.startswith("of 'apd' it must be said whether lower is better, as no word of it says that higher is")
 
 
 def write_table(path: Path, metric: str) -> None:
