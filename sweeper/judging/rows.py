@@ -78,8 +78,8 @@ class ScoreRequest(Record):
     margin: float | None = None
     """Largest difference that does not matter, in the metric's unit; None = 0.01 if all scores are within 0 to 1."""
     lower_is_better: bool | None = None
-    """Whether lower scores are better; None = higher is, and refused if the metric's name is a loss, a distance or an
-    error."""
+    """Whether lower scores are better; None = higher is, and refused unless the metric's name says so (IoU, Dice, F1,
+    accuracy)."""
     paired_seeds: bool = False
     """Whether a seed is the same condition for all methods; else each method has its own trainings."""
     common: bool = False
@@ -172,10 +172,11 @@ class Rows:
                 f"of tp, fp and fn --metric must be miou or dice, of which higher is better, got {self.metric!r}"
             )
         if not self.of_counts and self.metric not in found:
-            near = suggest_correction(self.metric, titles) or _suggest_melt(table, unknown, self.titles, request.metric)
+            melt = _suggest_melt(table, unknown, self.titles, request.metric)
+            near = suggest_correction(self.metric, titles) if "method" in self.titles else ""
             self.problems.append(
                 f"a column {self.metric!r} must have the scores (--metric names another), or tp, fp and fn, got none"
-                f"{near}"
+                f"{near or melt or suggest_correction(self.metric, titles)}"
             )
         if unknown:
             free = [key for key in KEYS if key not in self.titles] or ["KEY"]
@@ -273,7 +274,7 @@ def _suggest_melt(table: pd.DataFrame, unknown: Iterable[str], keys: Mapping[str
     return (
         f"; if several columns have it, each of one {key} (or fold, image, class), pandas makes a row of each score: "
         f"`table = table.melt({[*keys.values()]!r}, {wide!r}, {key!r}, {score!r}).dropna(subset=[{score!r}])`, for "
-        f"--metric {score}"
+        f"--metric {score} (with --lower-is-better where that is so)"
     )
 
 

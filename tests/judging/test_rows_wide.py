@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,18 @@ def test_the_printed_code_makes_the_table_that_is_judged(key: str, name: str) ->
     scores, expected_scores = ([row.mean for row in each.answer.losses] for each in (result, expected))
     assert metric == "score" and scores == pytest.approx(expected_scores)
     assert (result.answer.outcome, result.answer.images) == (expected.answer.outcome, expected.answer.images)
+
+
+def test_a_table_with_a_column_for_each_method_is_made_long_whatever_their_names_are_like(tmp_path: Path) -> None:
+    images = FRAME.groupby(["image", "method"])["score"].mean().unstack().rename(columns={"a": "ce", "b": "dice"})
+    long, metric = melt_as_printed(images.reset_index())
+    answer = sweeper.judge(long, metric=metric).answer
+    assert answer.images == 12 and {row.loss for row in answer.losses} == {"ce", "dice"}
+    FRAME.pivot_table(index="image", columns=["method", "seed"], values="score").to_csv(tmp_path / "pivot.csv")
+    code = re.search(r"`(table = pd.*?)`", "\n".join(find_problems(str(tmp_path / "pivot.csv"))))
+    assert code is not None
+    result = sweeper.judge(run_text(code[1], pd=pd)["table"])
+    assert result.contest.comparisons == sweeper.judge(FRAME).contest.comparisons
 
 
 @pytest.mark.parametrize("names", [("dice_liver", "dice_tumor"), ("HD95/a", "HD95/b")])
