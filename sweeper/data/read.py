@@ -20,7 +20,7 @@ from sweeper.core.text import is_unicode
 from sweeper.data.class_map import MappedClasses
 from sweeper.data.decode import ColourMaskError, ImageKind, read_image, read_image_kind
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
-from sweeper.data.formats.other_tools import recognise_export
+from sweeper.data.formats.unread import recognise_file
 from sweeper.data.groups import assign_images
 from sweeper.data.infer_classes import check_masks, infer_classes, list_flat_classes
 from sweeper.data.label_values import Counts
@@ -91,10 +91,10 @@ def read_dataset(
 
 
 def _check_samples(place: DataSource, reading: ReadResult) -> None:
-    """Refuse another tool's export; add the problem of each name that is no Unicode."""
+    """Refuse files that are known not to be read; add the problem of each name that is no Unicode."""
     is_empty = not (reading.samples or place.patterns or reading.indices)
-    if is_empty and (export := recognise_export(place)) is not None:
-        raise DataError(place.title, [export])
+    if is_empty and (problem := recognise_file(place)) is not None:
+        raise DataError(place.title, [problem])
     place.problems.extend(
         f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
         for sample in reading.samples

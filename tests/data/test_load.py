@@ -72,7 +72,7 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
         "(image,mask) of those that have one as DATA"
     )
     shutil.rmtree(root / "masks")
-    assert f"images/ and masks/: are missing in {archive}, which holds images" in refuse(write_zip(root, archive))
+    assert f"{archive}: must hold images/ and masks/" in refuse(write_zip(root, archive))
 
 
 def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_created(tmp_path):
@@ -134,7 +134,9 @@ def test_an_impossible_path_is_a_problem(tmp_path, monkeypatch, source):
 
 def test_a_folder_of_a_similar_name_is_suggested(tmp_path, monkeypatch):
     folder(tmp_path / "cracks")
-    assert join_problems(tmp_path / "crack").endswith(f"found nothing there, did you mean `{tmp_path}/cracks`?")
+    assert join_problems(tmp_path / "crack").endswith(
+        f"nothing there, did you mean `{tmp_path}/cracks`?; correct the path"
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"found nothing there, did you mean `cracks`\?$"):
         load_dataset("crack", Path("cache"))

@@ -15,7 +15,7 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.text import abbreviate, suggest_correction, suggest_path
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, list_entries
-from sweeper.data.formats.other_tools import recognise_export
+from sweeper.data.formats.unread import explain_unread, list_contents
 
 FORMATS: dict[str, AnnotationFormat] = {
     "folder": guesses.FOLDER,
@@ -63,9 +63,10 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
         )
     root = place.root
     if not root.is_dir():
-        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or f"; {guesses.LAYOUT}"
-        found = "a file" if root.exists() else "nothing"
-        raise DataError(str(root), [f"{root}: must be a folder or a zip file, found {found} there{near}"])
+        if root.is_file():
+            raise DataError(str(root), [explain_unread(replace(place, root=root.parent, entry=root), guesses.LAYOUT)])
+        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip")
+        raise DataError(str(root), [f"{root}: {guesses.LAYOUT}, found nothing there{near}; correct the path"])
     if place.patterns is not None:
         line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
         read = partial(patterns.read_patterns, place, place.patterns)
@@ -107,13 +108,9 @@ def _list_only_folders(place: DataSource) -> Iterator[DataSource]:
 
 def _explain_nothing_found(place: DataSource, requested: str | None) -> str:
     """Return the problem of a folder in which no format, or not the requested one, is found."""
-    contents = abbreviate([name for name, _ in list_entries(place.root)]) or "nothing"
     if requested:
         rule = f"must hold {FORMATS[requested].text} for --format {requested}"
-        return f"{place.title}: {rule}, found {contents}; see docs/formats.md"
+        return f"{place.title}: {rule}, found {list_contents(place)}; see docs/formats.md"
     if proposal := guesses.propose(place):
         return f"{place.title}: {proposal}"
-    if (export := recognise_export(place)) is not None:
-        return export
-    others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
-    return f"images/ and masks/: are missing in {place.title}, which holds {contents}; {guesses.LAYOUT}; or {others}"
+    return explain_unread(place, guesses.LAYOUT)

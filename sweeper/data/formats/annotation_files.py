@@ -51,6 +51,7 @@ def _has_keys(path: Path, keys: Sequence[bytes]) -> bool:
             text += b"\n" + file.read(_LOOKED_AT)
     except (OSError, UnreadableFileError):
         return False
+    text = text.replace(b"\0", b"")  # of UTF-16
     return sum(b'"%b"' % key in text for key in keys) >= 2
 
 

@@ -19,17 +19,13 @@ from sweeper.core.text import abbreviate
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.class_masks import note_tasks
 from sweeper.data.formats.file_patterns import PatternMatch, describe_sides, suggest_options
-from sweeper.data.formats.other_tools import find_broken_link
 from sweeper.data.formats.patterns import choose_split_rule, leave_out_made, note_naming, pair_by_names, pair_files
 from sweeper.data.formats.sides import MARGIN, MASK_FOLDERS, READ, Files, Sides, infer_sides, list_pictures
+from sweeper.data.formats.unread import find_broken_link
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_FORMATS, MASK_SUFFIXES, open_image, read_tiff
 from sweeper.data.text_tables import UnreadableFileError
 
-LAYOUT = (
-    "a data set is a folder with images/ (png, jpg, bmp, tif, webp, ppm) and masks/ (png, bmp, tif, gif, ppm; class "
-    "indices) with equal stems, and optionally classes.txt and split.csv; img/, labels/, gt/ and the like are "
-    "understood too; --images 'img/*.jpg' --masks 'labels/{stem}_m.png' says how all else is called"
-)
+LAYOUT = "must hold images/ and masks/ (class numbers, as PNG) with equal stems, or annotations of docs/formats.md"
 _LIKE = 0.15
 """Least score by looks of a hypothesis that is proposed."""
 
