@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -179,7 +180,7 @@ def read_tiff(source: Source) -> TiffHeader:
         UnreadableFileError: unsupported order of the axes.
     """
     try:
-        with _open_file(source) as file, tifffile.TiffFile(file) as tiff:
+        with _open_file(source) as file, _index_pages(file) as tiff:
             return _read_header(tiff)[0]
     except UnreadableFileError:
         raise
@@ -189,8 +190,30 @@ def read_tiff(source: Source) -> TiffHeader:
 
 @contextmanager
 def _open_tiff(source: Source) -> Iterator[tifffile.TiffFile]:
-    with _explain_damage(), _open_file(source) as file, tifffile.TiffFile(file) as tiff:
+    with _explain_damage(), _open_file(source) as file, _index_pages(file) as tiff:
         yield tiff
+
+
+def _index_pages(file: BinaryIO) -> tifffile.TiffFile:
+    """Return an open TIFF whose chain of pages ends: tifffile follows a circle until memory does.
+
+    Raises:
+        UnreadableFileError: the chain leads back to an earlier page.
+    """
+    tiff = tifffile.TiffFile(file)
+    form, seen = tiff.tiff, set[int]()
+    at = form.offsetsize  # the header's other half has the place of the first page
+    with suppress(struct.error):  # the file ends before its pages do, which is reported elsewhere
+        while at:
+            file.seek(at)
+            (page,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
+            if page in seen:
+                raise UnreadableFileError("pages must follow each other to an end, found a circle; save it again")
+            seen.add(page)
+            file.seek(page)
+            (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+            at = page and page + form.tagnosize + tags * form.tagsize
+    return tiff
 
 
 def read_stored(source: Source) -> npt.NDArray[Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from sweeper.core.errors import DataError
 from sweeper.data import load_dataset, text_tables
@@ -185,3 +188,19 @@ def test_control_characters_in_names_are_escaped_in_all_messages(tmp_path):
     with pytest.raises(DataError) as caught:
         load_dataset(str(root), tmp_path / "cache")
     assert [problem[:22] for problem in caught.value.problems] == [r"images/e\x1b[31m\n.png"]
+
+
+@pytest.mark.parametrize(("pages", "big", "back_to"), [(1, False, 0), (3, False, 1), (2, True, 0)])
+def test_a_chain_of_pages_that_leads_back_ends_in_a_problem(tmp_path, pages, big, back_to):
+    """In place of memory: tifffile follows the chain."""
+    path = prepare_place(tmp_path, "folder", "images/p0.png").with_suffix(".tif")
+    for _ in range(pages):
+        tifffile.imwrite(path, np.zeros((48, 64), np.uint8), append=True, metadata=None, bigtiff=big or None)
+    with tifffile.TiffFile(path) as tiff:
+        offsets, last = [page.offset for page in tiff.pages], tiff.pages[-1]
+        form = tiff.tiff
+        at = last.offset + form.tagnosize + len(last.tags) * form.tagsize
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(struct.pack(form.offsetformat, offsets[back_to]))
+    assert "images/p0.tif: pages must follow each other to an end, found a circle" in join_problems(tmp_path / "data")

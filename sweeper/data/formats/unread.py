@@ -17,7 +17,7 @@ from sweeper.core.spreadsheet import decode_text
 from sweeper.core.text import abbreviate
 from sweeper.data.formats.base import DataSource
 from sweeper.data.open_image import IMAGE_SUFFIXES, WRITE_PAGES, read_tiff
-from sweeper.data.text_tables import POINTER, POINTER_STEP, point_to_lines, read_beginning
+from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, point_to_lines, read_beginning
 
 _LOOKED_AT = 1 << 18
 _SHOWN = 60
@@ -101,8 +101,9 @@ def recognise_file(place: DataSource) -> str | None:
                 step = known.step.replace("FILE", shlex.quote(str(path)))
                 return f"{place.format_name(path)}: must be annotations that are read, found {known.name}; {step}"
     for path in place.list_candidates(".tif", ".tiff")[:_SOME]:
-        if (pages := read_tiff(path).pages) > 1:
-            return f"{place.format_name(path)}: must be a single image, found {pages} pages; {WRITE_PAGES}"
+        with suppress(UnreadableFileError):
+            if (pages := read_tiff(path).pages) > 1:
+                return f"{place.format_name(path)}: must be a single image, found {pages} pages; {WRITE_PAGES}"
     return None
 
 
