@@ -1,7 +1,8 @@
 """`--class-map FILE`: merge, rename or ignore classes, by a small YAML file (or a CSV with columns label, class).
 
     road: [3, 4]           # labels 3 and 4 become one class
-    shrub: 10-20           # a range of labels, up to 65535
+    shrub: 10-20           # a range of labels
+    bus: 28000-28999       # also above 255, as of class × 1000 + object
     object: any            # all labels from 1 on that no other line takes (numbered objects)
     vehicle: [car, truck]  # classes by name
     ignore: [255, 7]       # pixels without a label
@@ -16,6 +17,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +41,7 @@ _SPAN = re.compile(r"([0-9]{1,9})(?: *[-–] *([0-9]{1,9}))?")
 OVERLAP, KEEP, FLATTEN = "overlap", "keep", "flatten"
 """Line that says whether pixels keep all classes of masks or shapes that overlap, or one of them counts."""
 _ANY = "any"
-_MOST = 65535
+_MOST = 999_999_999
 _BACKGROUND = "background"
 
 
@@ -86,15 +88,22 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
         entries = labels if isinstance(labels, list) else [labels]
         texts = [_normalise_label(entry) if isinstance(entry, str) else "" for entry in entries]
         spans = [_parse_span(text) or (0, 0) for text in texts]
-        is_valid = all(first <= min(last, IGNORE) <= last <= _MOST for first, last in spans)
+        is_valid = all(first <= last for first, last in spans)
         is_named = all([name, name.isprintable(), not are_numbers, texts, *texts])
         name = "ignore" if is_ignored(name) else name
         if name in classes or not (is_valid and is_named):
             problems.append(
-                f"{name[:60] or '(empty)'}: must be the printable name of one class, and labels (0 to {IGNORE}) or "
-                f"names of classes, like `road: [3, car]`, got {shown_value(key)}: {shown_value(labels)}; correct it"
+                f"{name[:60] or '(empty)'}: must be the printable name of one class, and labels or names of classes, "
+                f"like `road: [3, car]`, got {shown_value(key)}: {shown_value(labels)}; correct it"
             )
         classes[name] = tuple(dict.fromkeys(texts))
+    large = sorted(span for span in {*list_spans(classes)} if span[1] > IGNORE)
+    problems += [
+        f"(ranges): labels above {IGNORE} must be in one range each, got {one[0]}-{one[1]} and {other[0]}-{other[1]}; "
+        "part them"
+        for one, other in pairwise(large)
+        if other[0] <= one[1]
+    ]
     return classes
 
 
@@ -125,13 +134,22 @@ def take_overlap(class_map: ClassMap) -> tuple[ClassMap, str | None]:
 def find_covered_labels(class_map: ClassMap) -> npt.NDArray[np.bool_]:
     """Return whether each label, (256,), is within a range of the class map."""
     ranges = [span for span in list_spans(class_map) if span[0] < span[1]]
-    return np.array([any(first <= label <= last for first, last in ranges) for label in range(256)])
+    covered = np.array([any(first <= label <= last for first, last in ranges) for label in range(256)])
+    covered[[label for (first, _), label in label_large_ranges(class_map).items() if first >= IGNORE]] = True
+    return covered
 
 
-def find_large_label(class_map: ClassMap) -> tuple[int, int] | None:
-    """Return the first and last label of the entry that takes labels above 255; None if there is no such entry."""
-    some_any = [(1, _MOST)] if any(_ANY in texts for texts in class_map.values()) else []
-    return next(((first, last) for first, last in [*list_spans(class_map), *some_any] if last > IGNORE), None)
+def label_large_ranges(class_map: ClassMap) -> dict[tuple[int, int], int]:
+    """Return first and last of each range of labels above 255 in a class map, and the label in their place.
+
+    It is the first of the range, or, if that is above 254 too, one of the highest that no range has.
+    """
+    spans = sorted({*list_spans(class_map)})
+    large = [span for span in spans if span[1] > IGNORE]
+    free = [label for label in range(IGNORE) if not any(first <= label <= last for first, last in spans)]
+    beyond = [span for span in large if span[0] >= IGNORE]
+    labels = {span: span[0] for span in large} | dict(zip(beyond, free[-len(beyond) :], strict=False))
+    return labels | dict.fromkeys([(1, _MOST)] * any(_ANY in texts for texts in class_map.values()), 1)
 
 
 def map_classes(
@@ -161,8 +179,10 @@ def map_classes(
     occurs = used | {*range(len(declared))}
     existing = occurs - {IGNORE}
     names = declared or ((_BACKGROUND, "foreground") if max(existing, default=0) <= 1 else ())
+    large = label_large_ranges(class_map)
     groups = {
-        name: [*dict.fromkeys(_resolve_labels(name, texts, names, problems))] for name, texts in class_map.items()
+        name: [*dict.fromkeys(_resolve_labels(name, texts, names, large, problems))]
+        for name, texts in class_map.items()
     }
     others = sorted({*range(1, IGNORE)}.difference(*groups.values()))
     for name, texts in class_map.items():
@@ -198,15 +218,17 @@ def map_classes(
     return None
 
 
-def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str], problems: list[str]) -> list[int]:
+def _resolve_labels(
+    name: str, texts: Sequence[str], names: Sequence[str], large: Mapping[tuple[int, int], int], problems: list[str]
+) -> list[int]:
     """Return the labels that a list of labels and names refers to."""
-    labels = []
+    labels: list[int] = []
     for text in texts:
         span = _parse_span(text)
         if text in names and not text.isdecimal():
             labels.append(names.index(text))
         elif span is not None:
-            labels += range(span[0], min(span[1], IGNORE) + 1)
+            labels += [*range(span[0], min(span[1], IGNORE) + 1), *filter(None, [large.get(span)])]
         elif text != _ANY:
             where, hint = "there is no classes.txt, so that labels are numbers", ""
             if names:

@@ -6,8 +6,9 @@ Masks keep their stored numbers: of a palette PNG the index, not the colour, unl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,7 +172,7 @@ def read_mask(
     size: tuple[int, int] | None = None,
     *,
     note: Note = lambda what: None,
-    large: tuple[int, int] | None = None,
+    large: Mapping[tuple[int, int], int] = MappingProxyType({}),
     note_palette: Callable[[dict[int, Colour]], None] = lambda palette: None,
     note_colours: Callable[[dict[Colour, int]], None] = lambda counts: None,
 ) -> Pixels:
@@ -184,7 +185,7 @@ def read_mask(
         colours: colour of each label, for RGB masks, and for palette masks whose colours are all in it.
         size: (height, width) of the upright image, by which an EXIF orientation of the mask is checked.
         note: receives remarks for the user, phrased to follow `3 masks`.
-        large: label for numbers from 255 on, and the largest of them; None = there must be none.
+        large: first and last of numbers above 255 → label in their place; there must be no others.
         note_palette: receives number → colour of the numbers that a mask with a palette uses, if its numbers are the
             labels.
         note_colours: receives the pixels of each colour in a mask to which a map of colours would apply, if that fails
@@ -234,7 +235,7 @@ def read_planes(path: Path) -> npt.NDArray[np.bool_]:
 
 
 def convert_to_labels(
-    values: npt.NDArray[Any], no_data: float | None, note: Note, large: tuple[int, int] | None
+    values: npt.NDArray[Any], no_data: float | None, note: Note, large: Mapping[tuple[int, int], int]
 ) -> Pixels:
     """Return the labels (H, W) uint8 of stored numbers (H, W): whole numbers up to 254, else 255.
 
@@ -242,7 +243,7 @@ def convert_to_labels(
         values: of any type; NaN, and a single negative number, mean no data.
         no_data: a further number for no data; 0 is still class 0.
         note: receives a remark if there is such a number.
-        large: label for numbers from 255 on, and the largest of them; None = there must be none.
+        large: first and last of numbers above 255 → label in their place; there must be no others.
 
     Raises:
         UnreadableFileError: there are other numbers.
@@ -266,12 +267,15 @@ def convert_to_labels(
         )
     if values.dtype.kind == "u":  # all bits set: white, or no data
         values = np.where(values == np.iinfo(values.dtype).max, IGNORE, values)
-    if large is not None and not is_byte:
-        values = np.where((values >= IGNORE) & (values <= large[1]) & ~absent, large[0], values)
+    stored = values
+    for (first, last), label in large.items() if not is_byte else ():
+        is_in_range = (values == stored) & (stored >= max(first, IGNORE)) & (stored <= last)
+        values = np.where(is_in_range & ~absent, label, values)
     if len(others := values[(values < 0) | (values > IGNORE)]):
         raise UnreadableFileError(
-            f"labels must be below 255 (255 = ignore), found {others.max():.0f}; number the classes from 0 (where "
-            f"objects are numbered, {OBJECTS_STEP})"
+            f"labels must be below 255 (255 = ignore), found {others.max():.0f}; number the classes from 0, or, where "
+            "these are class × 1000 + object, name their ranges in a class map (`car: 26000-26999`), or, where objects "
+            f"are numbered, {OBJECTS_STEP}"
         )
     return values.astype(np.uint8)
 

@@ -102,6 +102,22 @@ def test_ranges_map_numbers_above_255(tmp_path, text, classes, labels):
     assert "labels must be below 255 (255 = ignore), found 900" in problems[0]
 
 
+@pytest.mark.parametrize("size", [1000, 256])
+def test_ranges_map_numbers_of_class_and_object(tmp_path, size):
+    """As those of Cityscapes (class × 1000 + object) and KITTI (class × 256 + object)."""
+    root = write_labels(tmp_path / "data", 0, 1)
+    for i, path in enumerate(sorted((root / "masks").iterdir())):
+        deep = np.full((12, 16), 7, np.uint16)
+        deep[1], deep[3], deep[4], deep[6], deep[9] = 4, 24 * size + 1, 24 * size + 2 + i, 26 * size, 40 * size + 5
+        Image.fromarray(deep).save(path)
+    assert "where these are class × 1000 + object, name their ranges" in str(find_problems(root))
+    ranges = [f"{name}: {c * size}-{c * size + size - 1}" for name, c in (("car", 26), ("person", 24), ("ignore", 40))]
+    assert "labels must be below 255" in str(find_problems(root, class_map=read_map(root, "\n".join(ranges[:2]))))
+    dataset = load_with_map(root, "\n".join(["road: 7", *ranges]))
+    assert dataset.classes == ("background", "class_4", "road", "person", "car")[1:]
+    assert [(p.pixels, p.ignored) for p in dataset.images] == [((16, 7 * 16, 2 * 16, 16), 16)] * 4
+
+
 def test_the_order_of_lines_in_a_class_map_does_not_matter(tmp_path):
     root = write_labels(tmp_path / "data", 0, 1, 2, 3)
     first, second = load_with_map(root, "b: [3]\na: [1, 9]\n"), load_with_map(root, "a: [9, 1]\nb: 3\n")
@@ -138,9 +154,9 @@ def test_a_class_map_that_does_not_fit_the_data_is_refused(tmp_path):
         ("ignore: 1\nvoid: 2", ["must be the printable name of one class"]),
         ("a: &x [1]", ["an anchor or alias"]),
         ("a: [", ["must be valid YAML"]),
-        ("a: 9-3\nb: 300-400\nc: 1-70000", ["a: must be", "b: must be", "c: must be"]),
+        ("a: 9-3\nb: 300-400\nc: 400-700", ["a: must be", "(ranges): labels above 255 must be in one range each"]),
         (
-            "a: []\nb: [x: 1]\nc: [300]\nd: [true, ~]\n'': 1",
+            "a: []\nb: [x: 1]\nc: [9-3]\nd: [true, ~]\n'': 1",
             ["a: must be", "b: must be", "c: must be", "d: must be", "(empty): must be the printable name"],
         ),
     ],

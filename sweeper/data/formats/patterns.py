@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import Patterns, SplitName
 from sweeper.core.text import abbreviate
-from sweeper.data.class_map import find_large_label
+from sweeper.data.class_map import label_large_ranges
 from sweeper.data.decode import read_mask
 from sweeper.data.formats.annotation_files import find_image
 from sweeper.data.formats.base import (
@@ -275,7 +275,7 @@ def read_mask_file(place: DataSource, path: Path, table: Pixels, size: Size | No
         place.colours,
         size,
         note=lambda what: place.tally.add("mask", what, name),
-        large=find_large_label(place.class_map),
+        large=label_large_ranges(place.class_map),
         note_palette=partial(place.palettes.__setitem__, name),
         note_colours=partial(place.colour_counts.__setitem__, name),
     )
