@@ -14,6 +14,7 @@ classes, or classes that overlap are kept, a pixel may have several classes, or 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -214,7 +215,10 @@ def map_classes(
     mapped = _apply_map(groups, owners, kept, class_map, has_planes=has_planes)
     if len(mapped.names) * has_planes <= MOST_CLASSES:
         return mapped
-    problems.append(f"--class-map: at most {MOST_CLASSES} classes may overlap, found {len(mapped.names)}; join some")
+    problems.append(
+        f"--class-map: at most {MOST_CLASSES} classes may overlap, found {len(mapped.names)}; join some, as "
+        f"--class-map with `joined: {json.dumps(mapped.names[:2], ensure_ascii=False)}` does"
+    )
     return None
 
 

@@ -162,6 +162,12 @@ def test_regions_of_nnunet_are_classes(tmp_path):
     dataset = load_folder(tmp_path / "data", overlap=None)
     assert (dataset.task, dataset.classes) == ("multilabel", ("animal", "dog"))
     assert np.array_equal(get_mask(dataset), np.array([0, 1, 3])[annotated.truth(0)])
+    for class_map, names in (
+        ({"pet": ("dog",)}, ("animal", "pet")),
+        ({"all": ("animal", "dog")}, ("background", "all")),
+        ({"cat": ("1",)}, ("background", "cat", "class_2")),
+    ):
+        assert load_folder(tmp_path / "data", overlap=None, class_map=class_map).classes == names
 
 
 def test_a_class_map_joins_and_ignores_classes_that_overlap(tmp_path):
@@ -181,7 +187,9 @@ def test_many_classes_take_wider_labels_and_33_are_refused(tmp_path, classes, dt
     dataset = load_folder(root, overlap=None, class_map=some)
     assert len(dataset.classes) == classes and open_store(dataset.store).mask_dtype == dtype
     (problem,) = find_problems(root, overlap=None, class_map=class_map)
-    assert problem == "--class-map: at most 32 classes may overlap, found 33; join some"
+    assert problem.startswith(
+        "--class-map: at most 32 classes may overlap, found 33; join some, as --class-map with `joined: "
+    )
 
 
 def test_faulty_planes_are_listed_at_once(tmp_path):

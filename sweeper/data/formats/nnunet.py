@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.core.text import abbreviate
+from sweeper.data.class_map import ClassMap
 from sweeper.data.formats.annotation_files import explain_fault
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Sample, drop_repeated
 from sweeper.data.formats.file_patterns import STEM, PatternMatch, list_pattern_files
@@ -69,10 +70,9 @@ def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None,
     table, pairs = np.arange(256, dtype=np.uint8), list[tuple[object, object]]()
     try:
         labels = NnunetDataset.model_validate(load_json(path)).labels
-        if not place.class_map and any(isinstance(value, list) for value in labels.values()):
-            place.class_map = {
-                name: tuple(map(str, np.atleast_1d(numbers).tolist())) for name, numbers in labels.items()
-            }
+        if any(isinstance(value, list) for value in labels.values()):
+            regions = {name: tuple(map(str, np.atleast_1d(numbers).tolist())) for name, numbers in labels.items()}
+            place.class_map = _join_regions(regions, place.class_map)
             return None, table
         pairs = [(value, key) if isinstance(value, int) else (key, value) for key, value in labels.items()]
     except (UnreadableFileError, ValueError) as error:
@@ -82,6 +82,18 @@ def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None,
     table[[int(number) for number in (str(pair[0]) for pair in ignored) if number in _NUMBERS]] = IGNORE
     classes = [pair for pair in pairs if pair not in ignored]
     return check_numbered_names(f"{place.format_name(path)}: labels", classes, place.problems), table
+
+
+def _join_regions(regions: ClassMap, class_map: ClassMap) -> ClassMap:
+    """Return the regions, changed by a class map of their names; a class map of labels takes their place."""
+    taken = {text for texts in class_map.values() for text in texts}
+    if class_map and regions.keys().isdisjoint(taken):
+        return class_map
+    named = {
+        name: tuple(dict.fromkeys(label for text in texts for label in regions.get(text, (text,))))
+        for name, texts in class_map.items()
+    }
+    return {name: labels for name, labels in regions.items() if name not in taken} | named
 
 
 def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
