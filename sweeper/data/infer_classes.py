@@ -10,6 +10,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +35,21 @@ from sweeper.data.store import Pixels, StoreWriter
 
 MOST_SHARED = 0.01
 """Share of the classes' pixels that may have several, if the user does not say what they are."""
+_PLOTS = {
+    "viridis": ((68, 1, 84), (253, 231, 36)),
+    "plasma": ((12, 7, 134), (239, 248, 33)),
+    "inferno": ((0, 0, 3), (252, 254, 164)),
+    "magma": ((0, 0, 3), (251, 252, 191)),
+    "cividis": ((0, 34, 77), (253, 231, 55)),
+    "turbo": ((48, 18, 59), (122, 4, 2)),
+    "jet": ((0, 0, 127), (127, 0, 0)),
+    "hot": ((10, 0, 0), (255, 255, 255)),
+    "coolwarm": ((58, 76, 192), (179, 3, 38)),
+    "Spectral": ((158, 1, 66), (94, 79, 162)),
+    "tab10": ((31, 119, 180), (23, 190, 207)),
+    "tab20": ((31, 119, 180), (158, 218, 229)),
+}
+"""Matplotlib's scale of colours → the colours of the lowest and the highest number of each file."""
 _MOST_COLOURS = 20
 """Most colours of a suggested map."""
 _PLAIN = re.compile(r"[\w ()+./-]+")
@@ -115,7 +131,7 @@ def _infer_numbers(
 def check_masks(place: DataSource, reading: ReadResult) -> None:
     """Add the problems of all masks together: palettes that disagree, colours without a map, classes that overlap."""
     _find_palette_fault(place)
-    _join_colour_faults(place)
+    _join_colour_faults(place, reading)
     shared, covered = np.sum([(0, 0), *place.overlaps], axis=0)
     if place.overlap is None and shared > MOST_SHARED * covered:
         problem = (
@@ -158,7 +174,7 @@ def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
     return moved
 
 
-def _join_colour_faults(place: DataSource) -> None:
+def _join_colour_faults(place: DataSource, reading: ReadResult) -> None:
     """Replace the faults of masks in colours by one problem, with a map to paste that has the colours of all masks."""
     errors, counts = place.colour_faults, place.colour_counts
     if not errors or place.colours is not None:
@@ -171,10 +187,41 @@ def _join_colour_faults(place: DataSource) -> None:
         what = f"more than {MAX_COLOURS} colours in {smooth[0]}: smoothly resized or JPEG"
         step = f"{what}; export the masks again without smoothing"
     else:
-        step = _suggest_map(place, sum(map(Counter, counts.values()), Counter[Colour]()), len(counts))
+        colours = sum(map(Counter, counts.values()), Counter[Colour]())
+        step = (
+            _explain_plot(colours) or f"{_suggest_map(place, colours, len(counts))}{_suggest_planes(colours, reading)}"
+        )
     first = min(errors)
     found = f"{errors[first].finding}, as in {format_count(len(errors), 'mask')}"
     place.problems.append(f"{first}: {found}; {step}")
+
+
+def _explain_plot(colours: Counter[Colour]) -> str:
+    """Return the step for colours of a plot, which stand for other numbers in each file; "" for others."""
+    table = np.array([*colours])
+    for name, ends in _PLOTS.items():
+        if all((np.abs(table - end).max(axis=1) <= 1).any() for end in ends):
+            return (
+                f"these are colours of a plot ({name}), scaled to the numbers of each file, and no classes; save the "
+                "numbers themselves: PIL.Image.fromarray(mask.astype('uint8')).save(path)"
+            )
+    return ""
+
+
+def _suggest_planes(colours: Counter[Colour], reading: ReadResult) -> str:
+    """Return the step that reads channels as classes that overlap, if they may be; else an empty text."""
+    is_plain = all({*colour} <= {0, 255} for colour in colours)
+    may_be = is_plain and (0, 0, 0) in colours and any(sum(colour) == 2 * 255 for colour in colours)
+    image, mask = (Path(name).parent for name in (reading.samples[0].name, reading.samples[0].mask_name))
+    code = (
+        "import numpy, pathlib, PIL.Image; [numpy.save(p.with_suffix('.npy'), numpy.moveaxis(numpy.array("
+        f"PIL.Image.open(p).convert('RGB')), 2, 0)) for p in pathlib.Path('{mask}').glob('*.png')]"
+    )
+    step = f"--images '{image}/*' --masks '{mask}/{{stem}}.npy' reads them"
+    return (
+        f'; or, if red, green and blue are classes that overlap, in the data folder `python -c "{code}"`, then {step}'
+        * may_be
+    )
 
 
 def _find_palette_fault(place: DataSource) -> None:

@@ -7,10 +7,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
+from matplotlib import image
 from PIL import Image
 
-from sweeper.core.records import Dataset
+from sweeper.core.records import Dataset, Patterns
 from sweeper.data import load_dataset
 from tests.support.folders import find_problems, folder, load_folder
 from tests.support.pasting import paste
@@ -69,6 +71,27 @@ def test_the_colour_of_a_plain_grey_mask_is_in_the_printed_map(tmp_path):
     dataset = load_with_pasted_map(root, get_problem(root))
     assert len(dataset.classes) == 3 and max(dataset.images[2].pixels) == 24 * 32
     assert dataset.images[2].pixels[0] == 0 and dataset.images[0].pixels[0] == 23 * 32
+
+
+@pytest.mark.parametrize("scale", ["viridis", "jet", "magma"])
+def test_colours_of_a_plot_that_are_scaled_in_each_file_are_no_classes(tmp_path, scale):
+    root = folder(tmp_path / "data", dict.fromkeys("abcdef"))
+    for index, path in enumerate(sorted((root / "images").iterdir())):
+        image.imsave(root / "masks" / path.name, np.arange(12 * 16).reshape(12, 16) // 64 % (2 + index % 2), cmap=scale)
+    problem = get_problem(root)
+    assert f"in 6 masks; these are colours of a plot ({scale})" in problem and "printf" not in problem
+
+
+def test_channels_that_may_be_classes_are_read_as_planes_by_the_printed_lines(tmp_path):
+    colours = [(0, 0, 0), (255, 0, 0), (255, 255, 0), (0, 0, 255)]
+    root = draw_colours(tmp_path / "my data", *colours)
+    command, images, masks = re.findall(r"`(python -c .*?)`, then --images '(.*?)' --masks '(.*?)'", get_problem(root))[
+        0
+    ]
+    assert paste(command, root).returncode == 0
+    dataset = load_folder(root, overlap="keep", patterns=Patterns(images=images, masks=masks))
+    assert dataset.task == "multilabel" and dataset.count_class_pixels().tolist() == [6 * 2 * 32, 6 * 32, 32]
+    assert "python -c" not in get_problem(draw_colours(tmp_path / "classes", *colours[1:]))
 
 
 def sort_palettes(root: Path, *colours: tuple[int, int, int]) -> Path:
