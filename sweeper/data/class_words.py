@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -76,6 +79,20 @@ def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> l
         step = f"; `printf 'class_{first}: {first}\\n' > classes.yaml`, then --class-map classes.yaml closes the gaps"
     never = f"never {'occurs' if len(absent) == 1 else 'occur'}: {abbreviate(absent)}"
     return [f"{len(absent)} of {len(classes)} classes (0 to {len(classes) - 1}) {never}{step}."]
+
+
+def list_alike_names(names: Sequence[str]) -> Iterator[str]:
+    """Yield the warning about classes whose names differ only by case or blanks, with the class map that joins them."""
+    alike = defaultdict[str, list[str]](list)
+    for name in names:
+        alike["".join(name.casefold().replace("_", " ").split())].append(name)
+    lines = [f"{json.dumps(same[0])}: {json.dumps(same)}" for same in alike.values() if len(same) > 1]
+    if lines:
+        command = f"printf '%s\\n' {' '.join(map(shlex.quote, lines))} > alike.yaml"
+        yield (
+            f"Names of classes differ only by case or blanks: `{command}`, then --class-map alike.yaml joins them, or "
+            "correct the labels."
+        )
 
 
 def list_unnamed_labels(

@@ -18,6 +18,7 @@ from sweeper.core.label_planes import LabelMap, choose_label_type, move_bits
 from sweeper.core.records import Dataset
 from sweeper.core.text import is_unicode
 from sweeper.data.class_map import MappedClasses
+from sweeper.data.class_words import list_alike_names
 from sweeper.data.decode import ColourMaskError, ImageKind, read_image, read_image_kind
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
 from sweeper.data.formats.unread import recognise_file
@@ -82,7 +83,7 @@ def read_dataset(
             stems=[sample.stem for sample in used],
             sides=sides,
             turns=place.open_turns,
-            warnings=[*place.notes, *place.tally.format_sentences()],
+            warnings=[*place.notes, *list_alike_names(classes.names), *place.tally.format_sentences()],
         )
     if dataset.planes:
         counted = dataset.count_class_pixels(), dataset.count_labelled_pixels()

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweeper.core.records import IGNORE
+from sweeper.data.class_map import read_class_map
 from sweeper.data.class_words import find_background, put_background_first
 from tests.support import annotated
 from tests.support.folders import folder, has_warning, list_masks, load_folder, mask
+from tests.support.pasting import paste
 
 
 @pytest.mark.parametrize(
@@ -98,3 +100,14 @@ def test_shapes_called_void_are_ignored_and_those_called_bg_are_background(tmp_p
     dataset = load_folder(tmp_path / "data")
     assert dataset.classes == classes
     assert all({*np.unique(mask)} == labels for mask in list_masks(dataset))
+
+
+@pytest.mark.parametrize("names", [("background", "Car", "car"), ("background", "traffic light", "Traffic_Light")])
+def test_names_that_differ_by_case_or_blanks_are_joined_by_the_printed_map(tmp_path, names):
+    root = folder(tmp_path / "data", {stem: mask(0, 1, 2) for stem in "abcd"}, classes="\n".join(names))
+    dataset = load_folder(root)
+    (warning,) = (line for line in dataset.warnings if "differ only by case or blanks" in line)
+    assert paste(warning.split("`")[1], tmp_path).returncode == 0
+    joined = load_folder(root, class_map=read_class_map(tmp_path / "alike.yaml"))
+    assert joined.classes == names[:2] and joined.images[0].pixels[1] == sum(dataset.images[0].pixels[1:])
+    assert not has_warning(joined, "differ only by case")
