@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -22,7 +23,10 @@ from sweeper.data.formats.sides import IMAGE_WORDS
 from sweeper.data.text_tables import SPLITS, SplitAssignment, normalise_text, read_header, read_split_csv
 
 LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")
-"""Folders that may contain lists of splits."""
+"""Folders whose lists of splits come first."""
+LIST_SUFFIXES = (".txt", ".lst", ".list")
+_LIST_WORDS = {"list", "ids", "id", "files", "images", "names", "set", "split"}
+"""Words in names of lists, beside that of the split."""
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 MIN_GROUPS = 3
 _MOST_KINDS = 9
@@ -80,36 +84,62 @@ def assign_images(place: DataSource, reading: ReadResult) -> tuple[dict[str, Spl
 
 
 def _read_split_lists(place: DataSource, samples: Sequence[Sample]) -> dict[str, SplitName]:
-    """Return the split of images in lists: train.txt, val.txt and test.txt next to the images' folders.
+    """Return the split of images in lists, such as train.txt, val_list.txt and test.lst, in any folder.
 
-    The first word of a line names an image by the end of its path, with or without extension. Lines that name no
-    image, or several, are passed over.
+    The first word of a line names an image by the end of its path, with or without extension, or a folder of images.
+    Lines that name neither, or several images, are passed over. Lists of usual folders come first; those of others
+    count if they agree.
     """
     stems_by_end: dict[str, set[str]] = defaultdict(set)
+    stems_by_folder: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
         for end in (*_list_ends(sample.name.rpartition(".")[0]), *_list_ends(sample.stem)):
             stems_by_end[end].add(sample.stem)
+        for end in _list_ends(sample.name.rpartition("/")[0]):
+            stems_by_folder[end].add(sample.stem)
 
     def find_stems(line: str) -> set[str]:
-        word = line.split(maxsplit=1)[0].replace("\\", "/")
-        ends = (end for text in (word, word.rpartition(".")[0]) for end in _list_ends(text))
-        return next((stems_by_end[end] for end in ends if end in stems_by_end), set())
+        word = line.split(maxsplit=1)[0].replace("\\", "/").rstrip("/")
+        ends = [end for text in (word, word.rpartition(".")[0]) for end in _list_ends(text)]
+        of_image = next((stems_by_end[end] for end in ends if end in stems_by_end), set())
+        return of_image if len(of_image) == 1 else stems_by_folder.get(word, set())
 
+    lists: dict[Path, list[tuple[Path, SplitName]]] = defaultdict(list)
+    for path in place.files:
+        if split := _find_list_split(path):
+            lists[path.parent].append((path, split))
+    bases = {place.root, *(place.root / Path(sample.name).parent.parent for sample in samples)}
+    usual = {base / folder for base in bases for folder in LIST_FOLDERS}
     splits: dict[str, SplitName] = {}
     used: list[str] = []
-    bases = dict.fromkeys((place.root, *(place.root / Path(sample.name).parent.parent for sample in samples)))
-    for path in (base / folder / f"{name}.txt" for base in bases for folder in LIST_FOLDERS for name in SPLITS):
-        lines = dict.fromkeys(line for line in map(normalise_text, place.read_lines(path)) if line.strip())
-        listed = [stems.copy().pop() for line in lines if len(stems := find_stems(line)) == 1]
-        for stem in listed:
-            if (first := splits.setdefault(stem, SPLITS[path.stem])) != SPLITS[path.stem]:
-                fault = f"{stem} must be in one list, found it in that of {first}, too; remove one"
-                place.add_problem(path, fault)
-        used += [f"{place.format_name(path)} ({len(listed)} of {len(lines)} lines name one image)"] if lines else []
+    for folder in sorted(lists, key=lambda folder: (folder not in usual, folder)):
+        found: dict[str, SplitName] = {}
+        counts: list[str] = []
+        for path, split in lists[folder]:
+            lines = dict.fromkeys(line for line in map(normalise_text, place.read_lines(path)) if line.strip())
+            named = [*map(find_stems, lines)]
+            for stem in chain.from_iterable(named):
+                if (first := found.setdefault(stem, split)) != split:
+                    place.add_problem(path, f"{stem} must be in one list, found it in that of {first}, too; remove one")
+            counts += [f"{place.format_name(path)} ({sum(map(bool, named))} of {len(lines)} lines name images)"]
+        if all(splits.get(stem, split) == split for stem, split in found.items()):
+            splits, used = found | splits, used + counts
+        else:
+            other = "of another split than the lists in other folders, not read"
+            place.tally.add("list", other, *(place.format_name(path) for path, _ in lists[folder]))
     if used:
         given = f"{len(splits)} of {format_count(len(samples), 'image')}"
-        place.notes.append(f"Lists give the split of {given}; others are divided: {', '.join(used)}.")
+        place.notes.append(f"Lists give the split of {given}; others are divided: {abbreviate(used, 6)}.")
     return splits
+
+
+def _find_list_split(path: Path) -> SplitName | None:
+    """Return the split of a file that is called like a list of one, else None."""
+    if path.suffix.lower() not in LIST_SUFFIXES:
+        return None
+    words = {*re.split(r"[\W_]+", path.stem.lower())}
+    splits = {SPLITS[word] for word in words & SPLITS.keys()}
+    return splits.pop() if len(splits) == 1 and words <= {*SPLITS, *_LIST_WORDS} else None
 
 
 def _list_ends(path: str) -> list[str]:

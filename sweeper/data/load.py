@@ -28,7 +28,7 @@ from sweeper.data.class_map import ClassMap, take_overlap
 from sweeper.data.colours import COLOUR_FILES, is_colour_table, read_colours
 from sweeper.data.formats import FormatMatch, choose_format
 from sweeper.data.formats.base import DataSource
-from sweeper.data.groups import AUTO, NONE
+from sweeper.data.groups import AUTO, LIST_SUFFIXES, NONE
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, group_problems
@@ -41,13 +41,13 @@ from sweeper.system.whole_files import remove_left, replace_atomically
 
 Log = Callable[[str], None]
 
-READER = "formats/21"
+READER = "formats/22"
 """Raised when a reader's pixels, splits or checks change, so that cached data sets are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
 """Name and required columns of Roboflow's class table next to its masks."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Suffixes of annotation files that may be given instead of their folder."""
-_READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt", ".zip")
+_READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, *LIST_SUFFIXES, ".zip")
 """Suffixes of files that a reader may open."""
 
 NOTES = "sources"

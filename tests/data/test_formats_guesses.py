@@ -478,9 +478,9 @@ def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
     (lists / "val.txt").write_text("a\n")
     assert "a must be in one list, found it in that of train, too; remove one" in find_problem(root)
     (lists / "val.txt").write_text("lr = 0.1\n")
-    assert has_warning(load_folder(root), "val.txt (0 of 1 lines name one image)")
+    assert has_warning(load_folder(root), "val.txt (0 of 1 lines name images)")
     (lists / "val.txt").write_text("d\nzz\n")
-    assert has_warning(load_folder(root), "val.txt (1 of 2 lines name one image)")
+    assert has_warning(load_folder(root), "val.txt (1 of 2 lines name images)")
 
 
 @pytest.mark.parametrize("form", ["{}", "{}.png", "images/{}.jpg", "/home/me/images/{}.png", r"images\{}.png"])
@@ -493,7 +493,27 @@ def test_a_list_distinguishes_images_of_equal_names_by_their_folders(tmp_path, f
     assert [image.stem for image in dataset.images if image.split == "test"] == ["P1/0", "P1/1", "P1/2"]
     assert has_warning(dataset, "Lists give the split of 3 of 15 images; others are divided: test.txt (3 of 3 lines")
     (root / "test.txt").write_text("1.png\n")
-    assert has_warning(load_folder(root), "0 of 15 images", "test.txt (0 of 1 lines name one image)")
+    assert has_warning(load_folder(root), "0 of 15 images", "test.txt (0 of 1 lines name images)")
+
+
+@pytest.mark.parametrize("form", ["{0}", "/JPEGImages/480p/{0}/{1}.jpg /Annotations/480p/{0}/{1}.png"])
+def test_lists_of_folders_or_of_two_columns_in_any_folder_give_the_split(tmp_path, form):
+    """As DAVIS has them: ImageSets/2017/train.txt names folders, ImageSets/480p/train.txt images and masks."""
+    at = [(name, number) for name in ("bear", "bus", "camel", "dog") for number in ("00000", "00001", "00002")]
+    pairs = [("JPEGImages/480p/{}/{}.jpg".format(*one), "Annotations/480p/{}/{}.png".format(*one)) for one in at]
+    root = write_pairs(tmp_path / "data", *pairs)
+    for name, folders in (("train_list", ("bear", "bus")), ("val", ("camel",)), ("test", ("dog",))):
+        lines = dict.fromkeys(form.format(*one) for one in at if one[0] in folders)
+        (root / "ImageSets" / "x").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / "x" / f"{name}.txt").write_text("\n".join(lines))
+    dataset = load_folder(root)
+    assert [image.split for image in dataset.images] == ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+    assert has_warning(dataset, "Lists give the split of 12 of 12 images", "ImageSets/x/train_list.txt")
+    (root / "ImageSets" / "y").mkdir()
+    (root / "ImageSets" / "y" / "test.lst").write_text("bear\n")
+    again = load_folder(root)
+    assert [image.split for image in again.images] == [image.split for image in dataset.images]
+    assert has_warning(again, "1 list of another split than the lists in other folders, not read: ImageSets/y/test.lst")
 
 
 def test_if_only_test_images_have_masks_they_are_divided_again(tmp_path):
