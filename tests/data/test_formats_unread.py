@@ -224,26 +224,31 @@ def test_the_documented_lines_write_masks_of_imagescopes_regions(data):
         ("ImageId,EncodedPixels,Height,Width,CategoryId", ("background", "cat", "dog")),
         ("Image_Label,EncodedPixels", ("background", "cat", "dog")),
         ("id,rle,class", ("background", "cat", "dog")),
+        ("id,class,segmentation", ("background", "cat", "dog")),
     ],
 )
 def test_the_documented_lines_write_masks_of_run_length_tables(data, columns, classes):
-    """As Kaggle has them; some images lack a class, and some rows hold nothing."""
+    """As Kaggle has them; some images lack a class, some rows hold nothing, and UW-Madison's runs go along the rows."""
     write_images(data, "train_images/{stem}.jpg")
     with (data / "train.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, columns.split(","))
         table.writeheader()
         for index, stem in enumerate(STEMS):
             for label in (1, 2):
-                edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) == label).T.ravel(), 0])).reshape(-1, 2)
+                order = "C" if columns.endswith("segmentation") else "F"
+                edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) == label).ravel(order), 0])).reshape(-1, 2)
                 runs, name = " ".join(f"{a + 1} {b - a}" for a, b in edges), CLASSES[label]
                 first = {"Image_Label": f"{stem}.jpg_{name}", "id": stem}.get(columns.split(",")[0], f"{stem}.jpg")
                 rest = {"Height": 48, "Width": 64, **dict.fromkeys(("ClassId", "CategoryId", "class"), name)}
                 table.writerow(
-                    {c: runs if c in ("EncodedPixels", "rle") else rest.get(c, first) for c in table.fieldnames}
+                    {
+                        c: runs if c in ("EncodedPixels", "rle", "segmentation") else rest.get(c, first)
+                        for c in table.fieldnames
+                    }
                 )
     (problem,) = find_problems(data)
     assert "found run-length masks; write PNGs into masks/ (docs/formats.md#run" in problem
-    dataset = load_after_documented_lines(data, "Run-length tables", "train_images/*")
+    dataset = load_after_documented_lines(data, "Run-length tables", "train_images/*", "masks/*/{stem}.png")
     assert dataset.classes == classes
     for index in range(len(STEMS)):
         assert np.array_equal(get_mask(dataset, index), np.minimum(truth(index), len(classes) - 1))
