@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sweeper.core.records import Dataset
-from sweeper.core.text import abbreviate
+from sweeper.core.text import abbreviate, format_count
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, Thumbnail
 
@@ -139,11 +139,10 @@ def _summarise_pairs(dataset: Dataset, pairs: Sequence[DuplicatePair], begin: st
     more = f" and {len(sets) - LISTED_SETS} more sets" if len(sets) > LISTED_SETS else ""
     flipped = "".join(f"; {number} of the pairs {how}" for how, number in turned.most_common())
     stems = tuple(sorted({dataset.images[i].stem for members in sets for i in members}))
-    in_sets = "1 set" if len(sets) == 1 else f"{len(sets)} sets"
     return Finding(
         kind="look_alike",
         severity=Severity.WARNING,
-        text=f"{len(stems)} images in {in_sets} {begin}: {named}{more}{flipped}. {end}",
+        text=f"{len(stems)} images in {format_count(len(sets), 'set')} {begin}: {named}{more}{flipped}. {end}",
         images=stems,
     )
 

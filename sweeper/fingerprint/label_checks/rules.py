@@ -45,6 +45,7 @@ def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[F
         *_find_blank(dataset, features),
         *_find_empty(dataset),
     ]
+    findings = [finding for finding in findings if finding.images]  # rules yield one without, too
     return tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
 
 
@@ -71,26 +72,24 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
             stems = [dataset.images[i].stem for i in members]
             doubtful.append(" = ".join((*stems[:3], *("…",) * (len(stems) > 3))))
             unknown += stems
-    if carried:
-        yield Finding(
-            kind="identical_masks",
-            severity=Severity.ERROR,
-            text=(
-                f"{abbreviate(carried, 3)}: byte for byte, and the contours do not lie on the edges of an image that "
-                "is named first. Label these images again, or leave them out."
-            ),
-            images=tuple(wrong),
-        )
-    if doubtful:
-        yield Finding(
-            kind="identical_masks",
-            severity=Severity.WARNING,
-            text=(
-                f"{format_count(len(doubtful), 'mask is', 'masks are')} byte-identical on different images: "
-                f"{abbreviate(doubtful, 3)}. Some labels are probably wrong, and edges do not show which; look at them."
-            ),
-            images=tuple(unknown),
-        )
+    yield Finding(
+        kind="identical_masks",
+        severity=Severity.ERROR,
+        text=(
+            f"{abbreviate(carried, 3)}: byte for byte, and the contours do not lie on the edges of an image that "
+            "is named first. Label these images again, or leave them out."
+        ),
+        images=tuple(wrong),
+    )
+    yield Finding(
+        kind="identical_masks",
+        severity=Severity.WARNING,
+        text=(
+            f"{format_count(len(doubtful), 'mask is', 'masks are')} byte-identical on different images: "
+            f"{abbreviate(doubtful, 3)}. Some labels are probably wrong, and edges do not show which; look at them."
+        ),
+        images=tuple(unknown),
+    )
 
 
 def _find_turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
@@ -113,35 +112,33 @@ def _find_turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterato
                 )
             )
     for kind, (severity, step) in kinds.items():
-        if kind in by_verdict:
-            number = format_count(len(by_verdict[kind]), "mask is", "masks are")
-            yield Finding(
-                kind="turned",
-                severity=severity,
-                text=(
-                    f"{number} drawn {kind} the turn that EXIF asks of the image, by edges: "
-                    f"{abbreviate([words for _, words in by_verdict[kind]], 3)}. All are read as drawn after it; "
-                    f"{step}."
-                ),
-                images=tuple(stem for stem, _ in by_verdict[kind]),
-            )
+        number = format_count(len(by_verdict[kind]), "mask is", "masks are")
+        yield Finding(
+            kind="turned",
+            severity=severity,
+            text=(
+                f"{number} drawn {kind} the turn that EXIF asks of the image, by edges: "
+                f"{abbreviate([words for _, words in by_verdict[kind]], 3)}. All are read as drawn after it; "
+                f"{step}."
+            ),
+            images=tuple(stem for stem, _ in by_verdict[kind]),
+        )
 
 
 def _find_quarter_turns(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Yield masks that fit their image only if they are turned by 90°."""
     turned = {image.stem: one.turn for image, one in zip(dataset.images, features, strict=True) if one.turn}
-    if turned:
-        number = format_count(len(turned), "mask fits", "masks fit")
-        turns = [f"{stem} (to the {turn.side}: {turn.agreement:.1f})" for stem, turn in turned.items()]
-        yield Finding(
-            kind="turned",
-            severity=Severity.ERROR,
-            text=(
-                f"{number} the edges of the image only if turned by 90°: {abbreviate(turns)}. Turn them: "
-                "Image.open(path).rotate(90, expand=True).save(path) turns to the left, 270 to the right."
-            ),
-            images=tuple(turned),
-        )
+    number = format_count(len(turned), "mask fits", "masks fit")
+    turns = [f"{stem} (to the {turn.side}: {turn.agreement:.1f})" for stem, turn in turned.items()]
+    yield Finding(
+        kind="turned",
+        severity=Severity.ERROR,
+        text=(
+            f"{number} the edges of the image only if turned by 90°: {abbreviate(turns)}. Turn them: "
+            "Image.open(path).rotate(90, expand=True).save(path) turns to the left, 270 to the right."
+        ),
+        images=tuple(turned),
+    )
 
 
 def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:
@@ -151,33 +148,31 @@ def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained
         return
     middle = float(np.median([fit.agreement for fit in fits.values()]))
     shifted = {stem: fit.shift for stem, fit in fits.items() if fit.shift is not None and stem not in explained}
-    if shifted:
-        often = len(shifted) >= COMMON_SHIFT_SHARE * len(fits)
-        moves = abbreviate([f"{stem} ({_format_shift(*shift)})" for stem, shift in shifted.items()])
-        yield Finding(
-            kind="displaced",
-            severity=Severity.ERROR if often else Severity.WARNING,
-            text=(
-                f"{len(shifted)} of {len(fits)} masks fit their image far better somewhere else: {moves}. "
-                + ("Look for a crop or a scale that one of them has and the other has not." if often else "Move them.")
-            ),
-            images=tuple(shifted),
-        )
+    often = len(shifted) >= COMMON_SHIFT_SHARE * len(fits)
+    moves = abbreviate([f"{stem} ({_format_shift(*shift)})" for stem, shift in shifted.items()])
+    yield Finding(
+        kind="displaced",
+        severity=Severity.ERROR if often else Severity.WARNING,
+        text=(
+            f"{len(shifted)} of {len(fits)} masks fit their image far better somewhere else: {moves}. "
+            + ("Look for a crop or a scale that one of them has and the other has not." if often else "Move them.")
+        ),
+        images=tuple(shifted),
+    )
     if middle < EDGE_AGREEMENT:  # agreement does not separate foreign masks
         return
     worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT_AGREEMENT)
     misfits = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
-    if misfits:
-        named = abbreviate([f"{stem} ({_format_agreement(value)})" for value, stem in misfits])
-        yield Finding(
-            kind="misfit",
-            severity=Severity.WARNING,
-            text=(
-                f"{format_count(len(misfits), 'mask does', 'masks do')} not fit the edges of the image: {named}; the "
-                f"set's median is {middle:.1f}, a foreign mask scores about 0. Look at them."
-            ),
-            images=tuple(stem for _, stem in misfits),
-        )
+    named = abbreviate([f"{stem} ({_format_agreement(value)})" for value, stem in misfits])
+    yield Finding(
+        kind="misfit",
+        severity=Severity.WARNING,
+        text=(
+            f"{format_count(len(misfits), 'mask does', 'masks do')} not fit the edges of the image: {named}; the "
+            f"set's median is {middle:.1f}, a foreign mask scores about 0. Look at them."
+        ),
+        images=tuple(stem for _, stem in misfits),
+    )
 
 
 def _format_agreement(agreement: float) -> str:
@@ -248,16 +243,15 @@ def _find_opposite_side(share: npt.NDArray[np.float64]) -> list[int]:
 def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Yield images of one colour."""
     flat = tuple(p.stem for p, one in zip(dataset.images, features, strict=True) if one.flat)
-    if flat:
-        yield Finding(
-            kind="blank",
-            severity=Severity.WARNING,
-            text=(
-                f"{format_count(len(flat), 'image has', 'images have')} one colour all over: {abbreviate(flat)}. An "
-                "export that failed, or a blank tile; leave them out unless they are meant."
-            ),
-            images=flat,
-        )
+    yield Finding(
+        kind="blank",
+        severity=Severity.WARNING,
+        text=(
+            f"{format_count(len(flat), 'image has', 'images have')} one colour all over: {abbreviate(flat)}. An "
+            "export that failed, or a blank tile; leave them out unless they are meant."
+        ),
+        images=flat,
+    )
 
 
 def _find_empty(dataset: Dataset) -> Iterator[Finding]:
