@@ -88,10 +88,9 @@ def list_alike_names(names: Sequence[str]) -> Iterator[str]:
         alike["".join(name.casefold().replace("_", " ").split())].append(name)
     lines = [f"{json.dumps(same[0])}: {json.dumps(same)}" for same in alike.values() if len(same) > 1]
     if lines:
-        command = f"printf '%s\\n' {' '.join(map(shlex.quote, lines))} > alike.yaml"
         yield (
-            f"Names of classes differ only by case or blanks: `{command}`, then --class-map alike.yaml joins them, or "
-            "correct the labels."
+            f"Names of classes differ only by case or blanks: `printf '%s\\n' {' '.join(map(shlex.quote, lines))} > "
+            "alike.yaml`, then --class-map alike.yaml joins them, or correct the labels."
         )
 
 

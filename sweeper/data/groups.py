@@ -125,8 +125,9 @@ def _read_split_lists(place: DataSource, samples: Sequence[Sample]) -> dict[str,
         if all(splits.get(stem, split) == split for stem, split in found.items()):
             splits, used = found | splits, used + counts
         else:
-            other = "of another split than the lists in other folders, not read"
-            place.tally.add("list", other, *(place.format_name(path) for path, _ in lists[folder]))
+            place.tally.add(
+                "list", "contradicting others, unread", *(place.format_name(path) for path, _ in lists[folder])
+            )
     if used:
         given = f"{len(splits)} of {format_count(len(samples), 'image')}"
         place.notes.append(f"Lists give the split of {given}; others are divided: {abbreviate(used, 6)}.")

@@ -36,18 +36,9 @@ from sweeper.data.store import Pixels, StoreWriter
 MOST_SHARED = 0.01
 """Share of the classes' pixels that may have several, if the user does not say what they are."""
 _PLOTS = {
-    "viridis": ((68, 1, 84), (253, 231, 36)),
-    "plasma": ((12, 7, 134), (239, 248, 33)),
-    "inferno": ((0, 0, 3), (252, 254, 164)),
-    "magma": ((0, 0, 3), (251, 252, 191)),
-    "cividis": ((0, 34, 77), (253, 231, 55)),
-    "turbo": ((48, 18, 59), (122, 4, 2)),
-    "jet": ((0, 0, 127), (127, 0, 0)),
-    "hot": ((10, 0, 0), (255, 255, 255)),
-    "coolwarm": ((58, 76, 192), (179, 3, 38)),
-    "Spectral": ((158, 1, 66), (94, 79, 162)),
-    "tab10": ((31, 119, 180), (23, 190, 207)),
-    "tab20": ((31, 119, 180), (158, 218, 229)),
+    **{"viridis": "440154 fde724", "plasma": "0c0786 eff821", "inferno": "000003 fcfea4", "magma": "000003 fbfcbf"},
+    **{"cividis": "00224d fde737", "turbo": "30123b 7a0402", "jet": "00007f 7f0000", "hot": "0a0000 ffffff"},
+    **{"coolwarm": "3a4cc0 b30326", "Spectral": "9e0142 5e4fa2", "tab10": "1f77b4 17becf", "tab20": "1f77b4 9edae5"},
 }
 """Matplotlib's scale of colours → the colours of the lowest and the highest number of each file."""
 _MOST_COLOURS = 20
@@ -200,7 +191,7 @@ def _explain_plot(colours: Counter[Colour]) -> str:
     """Return the step for colours of a plot, which stand for other numbers in each file; "" for others."""
     table = np.array([*colours])
     for name, ends in _PLOTS.items():
-        if all((np.abs(table - end).max(axis=1) <= 1).any() for end in ends):
+        if all((np.abs(table - [*bytes.fromhex(end)]).max(axis=1) <= 1).any() for end in ends.split()):
             return (
                 f"these are colours of a plot ({name}), scaled to the numbers of each file, and no classes; save the "
                 "numbers themselves: PIL.Image.fromarray(mask.astype('uint8')).save(path)"
@@ -210,17 +201,13 @@ def _explain_plot(colours: Counter[Colour]) -> str:
 
 def _suggest_planes(colours: Counter[Colour], reading: ReadResult) -> str:
     """Return the step that reads channels as classes that overlap, if they may be; else an empty text."""
-    is_plain = all({*colour} <= {0, 255} for colour in colours)
-    may_be = is_plain and (0, 0, 0) in colours and any(sum(colour) == 2 * 255 for colour in colours)
+    may_be = all({*colour} <= {0, 255} for colour in colours) and {(0, 0, 0), (255, 255, 0)} <= colours.keys()
     image, mask = (Path(name).parent for name in (reading.samples[0].name, reading.samples[0].mask_name))
-    code = (
-        "import numpy, pathlib, PIL.Image; [numpy.save(p.with_suffix('.npy'), numpy.moveaxis(numpy.array("
-        f"PIL.Image.open(p).convert('RGB')), 2, 0)) for p in pathlib.Path('{mask}').glob('*.png')]"
-    )
-    step = f"--images '{image}/*' --masks '{mask}/{{stem}}.npy' reads them"
-    return (
-        f'; or, if red, green and blue are classes that overlap, in the data folder `python -c "{code}"`, then {step}'
-        * may_be
+    return may_be * (
+        '; or, if red, green and blue are classes that overlap, in the data folder `python -c "import numpy, pathlib, '
+        "PIL.Image; [numpy.save(p.with_suffix('.npy'), numpy.moveaxis(numpy.array(PIL.Image.open(p).convert('RGB')), "
+        f"2, 0)) for p in pathlib.Path('{mask}').glob('*.png')]\"`, then --images '{image}/*' --masks "
+        f"'{mask}/{{stem}}.npy' reads them"
     )
 
 

@@ -21,7 +21,7 @@ from sweeper.data.class_map import MappedClasses
 from sweeper.data.class_words import list_alike_names
 from sweeper.data.decode import ColourMaskError, ImageKind, read_image, read_image_kind
 from sweeper.data.formats.base import DataSource, ReadResult, Sample, Size
-from sweeper.data.formats.unread import recognise_file
+from sweeper.data.formats.unread import explain_unread
 from sweeper.data.groups import assign_images
 from sweeper.data.infer_classes import check_masks, infer_classes, list_flat_classes
 from sweeper.data.label_values import Counts
@@ -92,10 +92,9 @@ def read_dataset(
 
 
 def _check_samples(place: DataSource, reading: ReadResult) -> None:
-    """Refuse files that are known not to be read; add the problem of each name that is no Unicode."""
-    is_empty = not (reading.samples or place.patterns or reading.indices)
-    if is_empty and (problem := recognise_file(place)) is not None:
-        raise DataError(place.title, [problem])
+    """Refuse a set of which nothing is read; add the problem of each name that is no Unicode."""
+    if not (reading.samples or place.problems):
+        raise DataError(place.title, [explain_unread(place)])
     place.problems.extend(
         f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
         for sample in reading.samples
@@ -105,14 +104,11 @@ def _check_samples(place: DataSource, reading: ReadResult) -> None:
 
 def _report_too_few(place: DataSource, reading: ReadResult, sound: int) -> None:
     """Add the problem of too few sound images, unless there are no samples, for a reason that is already a problem."""
-    problem = (
-        f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, validate and "
-        f"test), found {sound}; add more or fix the others"
-    )
     if reading.samples:
-        place.problems.append(problem)
-    elif not place.problems:
-        place.problems.append("; or see: ".join([problem, *place.tally.format_sentences()]))
+        place.problems.append(
+            f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, validate "
+            f"and test), found {sound}; add more or fix the others"
+        )
 
 
 def _read_kind(sample: Sample) -> ImageKind:

@@ -40,9 +40,8 @@ def check_direction(metric: str, lower_is_better: bool | None) -> list[str]:
     """Return the problem of a metric whose direction is neither given nor in its name."""
     if lower_is_better is not None or is_higher_better(metric):
         return []
-    word = find_lower_word(metric)
-    reason = f"as {word!r} in a name mostly means it" if word else "as no word of it says that higher is"
+    word = find_lower_word(metric) or "no word"
     return [
-        f"of {metric!r} it must be said whether lower is better, {reason}, got nothing; add --lower-is-better or "
-        "--higher-is-better"
+        f"of {metric!r} it must be said whether lower is better, got {word!r} in its name, and no IoU, Dice, F1 or "
+        "like; add --lower-is-better or --higher-is-better"
     ]

@@ -54,9 +54,11 @@ def read_table(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         table = parse_table(decode_text(path.read_bytes()))
     except (OSError, ValueError, TableError) as error:
-        pivot = f"pd.read_csv({str(path)!r}, header=[0, 1], index_col=0).stack([0, 1]).rename('score').reset_index()"
         rule = f"a CSV file in UTF-8, or parquet, must be given, got {error}"
-        step = f"pandas makes a row of each score of a pivot table with two rows of names: `table = {pivot}`"
+        step = (
+            "pandas makes a row of each score of a pivot table with two rows of names: `table = pd.read_csv("
+            f"{str(path)!r}, header=[0, 1], index_col=0).stack([0, 1]).rename('score').reset_index()`"
+        )
         raise ScoresError(str(path), [f"{rule}; {step}"]) from error
     if not table.names:
         rule = "a table must begin with the names of its columns, got an empty file"

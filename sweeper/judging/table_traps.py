@@ -34,9 +34,10 @@ def find_traps(rows: Rows, *, lower_is_better: bool) -> None:
         if key in rows.frame:
             _find_alike(rows, key)
             _find_summaries(rows, key)
-    if not rows.of_counts:
-        _find_codes(rows)
-    if not rows.of_counts and not lower_is_better:
+    if rows.of_counts:
+        return
+    _find_codes(rows)
+    if not lower_is_better:
         _find_mixed_units(rows)
 
 

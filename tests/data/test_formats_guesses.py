@@ -513,7 +513,7 @@ def test_lists_of_folders_or_of_two_columns_in_any_folder_give_the_split(tmp_pat
     (root / "ImageSets" / "y" / "test.lst").write_text("bear\n")
     again = load_folder(root)
     assert [image.split for image in again.images] == [image.split for image in dataset.images]
-    assert has_warning(again, "1 list of another split than the lists in other folders, not read: ImageSets/y/test.lst")
+    assert has_warning(again, "1 list contradicting others, unread: ImageSets/y/test.lst")
 
 
 def test_if_only_test_images_have_masks_they_are_divided_again(tmp_path):

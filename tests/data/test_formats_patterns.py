@@ -139,7 +139,7 @@ def test_invalid_patterns_are_refused(tmp_path):
     reject(root, "../x/*.jpg", valid[1], "must name files below", "name a folder above")
     reject(root, valid[0], "img/x/{stem}.jpg", "as the mask of itself")
     reject(root, "img/[z-a]\0*.jpg", valid[1], "must name images")
-    reject(root, *valid, "--format folder and --images with --masks exclude each other", format="folder")
+    reject(root, *valid, "--format must be one of patterns, got 'folder'", format="folder")
     with pytest.raises(SweeperError, match="--images is for files, and synthetic:cracks is drawn"):
         data, patterns = get_requested_patterns("synthetic:cracks", *valid)
         load_dataset(str(data), tmp_path, patterns=patterns)

@@ -134,13 +134,11 @@ def test_an_impossible_path_is_a_problem(tmp_path, monkeypatch, source):
 
 def test_a_folder_of_a_similar_name_is_suggested(tmp_path, monkeypatch):
     folder(tmp_path / "cracks")
-    assert join_problems(tmp_path / "crack").endswith(
-        f"nothing there, did you mean `{tmp_path}/cracks`?; correct the path"
-    )
+    assert join_problems(tmp_path / "crack").endswith(f"found nothing there, did you mean `{tmp_path}/cracks`?")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"found nothing there, did you mean `cracks`\?$"):
         load_dataset("crack", Path("cache"))
     with pytest.raises(DataError, match=r"found nothing there, did you mean `cracks/images`\?$"):
         load_dataset("craks/images", Path("cache"))
-    with pytest.raises(DataError, match=r"found nothing there; a data set is a folder with images/"):
+    with pytest.raises(DataError, match=r"found nothing there; correct the path"):
         load_dataset("zzz", Path("cache"))

@@ -38,7 +38,7 @@ def test_a_direction_is_asked_unless_a_name_says_that_higher_is_better() -> None
     assert not any(map(is_higher_better, [*UNKNOWN.split(), *LOWER.split()]))
     columns = {"method": ["a"] * 3 + ["b"] * 3, "seed": [0, 1, 2] * 2, "msd": [0.4, 0.5, 0.6, 0.5, 0.6, 0.8]}
     (problem,) = find_problems(columns | {"apd": columns["msd"]}, metric="apd", ignore=["msd"])
-    assert problem.startswith("of 'apd' it must be said whether lower is better, as no word of it says that higher is")
+    assert problem.startswith("of 'apd' it must be said whether lower is better, got 'no word' in its name")
 
 
 def write_table(path: Path, metric: str) -> None:
@@ -52,7 +52,7 @@ def test_a_table_is_judged_in_the_requested_direction(sweeper: Sweeper, tmp_path
     write_table(path, "val_HD95")
     status, out, error = sweeper("judge", str(path), "--metric", "val_HD95")
     assert status == 2 and not out
-    assert "of 'val_HD95' it must be said whether lower is better, as 'HD'" in " ".join(error.split())
+    assert "of 'val_HD95' it must be said whether lower is better, got 'HD' in its name" in " ".join(error.split())
     options = re.findall(r"--(?:low|high)er-is-better", error)
     assert len(options) == 2
     for option, winner in zip(options, ("mine", "ce"), strict=True):

@@ -55,18 +55,16 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
         DataError: nothing readable was found.
         UsageError: there is no such format.
     """
-    if place.patterns is not None and requested not in (None, patterns.NAME):
-        raise UsageError(f"--format {requested} and --images with --masks exclude each other; leave one of them out")
-    if place.patterns is None and requested is not None and requested not in FORMATS:
-        raise UsageError(
-            f"--format must be one of {', '.join(FORMATS)}, got {requested!r}{suggest_correction(requested, FORMATS)}"
-        )
+    allowed = [*FORMATS] if place.patterns is None else [patterns.NAME]
+    if requested not in (None, *allowed):
+        near = suggest_correction(str(requested), allowed)
+        raise UsageError(f"--format must be one of {', '.join(allowed)}, got {requested!r}{near}")
     root = place.root
     if not root.is_dir():
         if root.is_file():
-            raise DataError(str(root), [explain_unread(replace(place, root=root.parent, entry=root), guesses.LAYOUT)])
-        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip")
-        raise DataError(str(root), [f"{root}: {guesses.LAYOUT}, found nothing there{near}; correct the path"])
+            raise DataError(str(root), [explain_unread(replace(place, root=root.parent, entry=root))])
+        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or "; correct the path"
+        raise DataError(str(root), [f"{root}: must be a folder or a zip file, found nothing there{near}"])
     if place.patterns is not None:
         line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
         read = partial(patterns.read_patterns, place, place.patterns)
@@ -113,4 +111,4 @@ def _explain_nothing_found(place: DataSource, requested: str | None) -> str:
         return f"{place.title}: {rule}, found {list_contents(place)}; see docs/formats.md"
     if proposal := guesses.propose(place):
         return f"{place.title}: {proposal}"
-    return explain_unread(place, guesses.LAYOUT)
+    return explain_unread(place)

@@ -25,7 +25,6 @@ from sweeper.data.formats.unread import find_broken_link
 from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_FORMATS, MASK_SUFFIXES, open_image, read_tiff
 from sweeper.data.text_tables import UnreadableFileError
 
-LAYOUT = "must hold images/ and masks/ (class numbers, as PNG) with equal stems, or annotations of docs/formats.md"
 _LIKE = 0.15
 """Least score by looks of a hypothesis that is proposed."""
 

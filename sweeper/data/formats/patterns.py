@@ -286,7 +286,7 @@ def find_manifest(place: DataSource) -> FormatLayout | None:
     """Find a CSV with the columns image and mask: manifest.csv, or another in the root."""
     needed = {"image", "mask"}
     tables = [path for path in place.list_candidates(".csv") if path.parent == place.root]
-    tables = [path for path in tables if place.entry or needed <= {*read_header(path)}]
+    tables = [path for path in tables if needed <= {*read_header(path)}]
     if not tables:
         return None
     path = min(tables, key=lambda path: path.name != "manifest.csv")

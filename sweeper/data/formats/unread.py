@@ -9,6 +9,7 @@ import re
 import shlex
 import zipfile
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -31,21 +32,18 @@ _TWO_FILES = rb"(?i)\.(png|jpe?g|bmp|tiff?|gif|webp)\"?[,;\t|].*\.(png|jpe?g|bmp
 _RUNS = rb"(?i)encoded_?pixels|\brle\b|_rle\b|[,;\t\"]\d+ \d+ \d+ \d+( \d+ \d+)*[\",;\t\r\n]"
 _SHAPE = re.compile(rb"'shape': (\([\d, ]*\))")
 """Shape of an array in the beginning of its file."""
-WAYS = (
-    "export another tool's annotations again as COCO, or their masks as PNG; files that are called otherwise are read "
-    "with --images 'img/*.jpg' --masks 'labels/{stem}_m.png'; all else is written by these lines, of which the two "
-    "with ... are yours to fill in, and read by `sweeper profile set`:"
-)
-LINES = """
+UNREAD = """{}: must hold images/ and masks/ with equal stems, or annotations of docs/formats.md, \
+found {}; export another tool's annotations again as COCO, or their masks as PNG; files that are called otherwise are \
+read with --images 'img/*.jpg' --masks 'labels/{{stem}}_m.png'; all else is written by these lines, of which the two \
+with ... are yours to fill in, and read by `sweeper profile set`:
     import pathlib, numpy as np, PIL.Image as Image
     images = ...  # for each entry an array (H, W) or (H, W, 3), such as np.load("X_train.npy")
     masks = ...  # in the same order, arrays (H, W) of class numbers from 0 on, 0 for the background
     for folder, arrays in (("images", images), ("masks", masks)):
         pathlib.Path("set", folder).mkdir(parents=True, exist_ok=True)
-        for n, pixels in enumerate(map(np.squeeze, arrays)):
-            pixels = pixels * (255 if folder == "images" and pixels.max() <= 1 else 1)
-            Image.fromarray(pixels.astype("uint8" if pixels.max() < 256 else "uint16")).save(f"set/{folder}/{n:05}.png")
-"""
+        for n, one in enumerate(map(np.squeeze, arrays)):
+            one = one * (255 if folder == "images" and one.max() <= 1 else 1)
+            Image.fromarray(one.astype("uint8" if one.max() < 256 else "uint16")).save(f"set/{{folder}}/{{n}}.png")"""
 
 
 class KnownFile(NamedTuple):
@@ -72,10 +70,9 @@ KNOWN_FILES = (
     KnownFile("VOC's detection boxes", (".xml",), (rb"<annotation", rb"<bndbox"), "draw polygons or masks"),
     KnownFile("run-length masks", (".csv",), (_RUNS,), _make_step("run-length-tables")),
     KnownFile("YOLO's labels alone", (".txt",), (rb"(?m)^\d+( [01]?\.\d+){6}",), f"run this next to images/: {_YAML}"),
-    KnownFile("ImageScope's export", (".xml",), (rb"<Annotations", rb"<Region"), _make_step("imagescopes-regions")),
     KnownFile("a file table", (".csv",), (_TWO_FILES,), "call its columns image and mask (and split and group)"),
     KnownFile("Hugging Face's parquet", (".parquet",), (rb"\APAR1",), _make_step("parquet", "images/ and masks/")),
-    KnownFile("an archive", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"), (), "unpack it: tar -xf FILE"),
+    KnownFile("an archive", (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"), (), "tar -xf FILE"),
     KnownFile(
         "a compressed file",
         tuple(f"{suffix}.gz" for suffix in (*IMAGE_SUFFIXES, ".npy", ".json", ".csv")),
@@ -107,16 +104,13 @@ def recognise_file(place: DataSource) -> str | None:
     return None
 
 
-def explain_unread(place: DataSource, rule: str) -> str:
-    """Return the problem of a folder in which nothing is read: the rule, what is there, and the step."""
-    return (
-        recognise_file(place)
-        or f"{place.entry or place.title}: {rule}, found {list_contents(place)}; {WAYS}{LINES.rstrip()}"
-    )
+def explain_unread(place: DataSource) -> str:
+    """Return the problem of a folder in which nothing is read: what is there, and the step."""
+    return recognise_file(place) or UNREAD.format(place.entry or place.title, list_contents(place))
 
 
 def list_contents(place: DataSource) -> str:
-    """Return the files by suffix: `2 .npy (x.npy: (9, 64, 64), y.npy: (9, 64, 64)), 9 .json (…)`; the commonest first.
+    """Return the files by suffix: `.npy (x.npy: (9, 64, 64), y.npy: (9, 64)), .json (…)`; the commonest first.
 
     Arrays have their shapes, other files the beginning of their first line, if it is text; archives their entries.
     """
@@ -124,29 +118,29 @@ def list_contents(place: DataSource) -> str:
     for path in place.list_candidates(""):
         by_suffix[path.suffix.lower()].append(path)
     ranked = sorted(by_suffix.items(), key=lambda item: -len(item[1]))
-    return abbreviate([_describe_kind(place, suffix, paths) for suffix, paths in ranked], _MOST_KINDS) or "nothing"
+    kinds = [f"{len(paths)} {suffix} ({_describe_files(place, paths)})" for suffix, paths in ranked]
+    return abbreviate(kinds, _MOST_KINDS) or "nothing"
 
 
-def _describe_kind(place: DataSource, suffix: str, paths: list[Path]) -> str:
-    shown = [f"{place.format_name(path)}{_look_inside(path)}" for path in paths[:2]]
-    more = ", …" if len(paths) > len(shown) else ""
-    return f"{len(paths)} {suffix or 'without suffix'} ({', '.join(shown)}{more})"
+def _describe_files(place: DataSource, paths: Sequence[Path]) -> str:
+    names = [*map(place.format_name, paths)]
+    names[:2] = [f"{name}{_look_inside(path)}" for name, path in zip(names[:2], paths, strict=False)]
+    return abbreviate(names, 2)
 
 
 def _look_inside(path: Path) -> str:
     """Return `: ` and what a file begins with, or the entries of an archive; "" if it says nothing."""
     with suppress(Exception), zipfile.ZipFile(path) as archive:  # of what is no archive, or a damaged one, any
         names = archive.namelist()
-        starts = [archive.open(name).read(_LOOKED_AT) for name in names[:3]]
-        return f": {abbreviate([f'{name}{_format_start(start)}' for name, start in zip(names, starts, strict=False)])}"
-    start = _format_start(read_beginning(path, _LOOKED_AT))
-    return f":{start}" if start else ""
+        names[:3] = [f"{name}{_format_start(archive.open(name).read(_LOOKED_AT))}" for name in names[:3]]
+        return f": {abbreviate(names, 3)}"
+    return _format_start(read_beginning(path, _LOOKED_AT))
 
 
 def _format_start(start: bytes) -> str:
-    """Return a blank and the shape of an array, or the first line of a text; "" for other bytes."""
+    """Return `: ` and the shape of an array, or the first line of a text; "" for other bytes."""
     if (shape := _SHAPE.search(start)) is not None:
-        return f" {shape[1].decode()}"
+        return f": {shape[1].decode()}"
     line = decode_text(start, "replace").partition("\n")[0].strip()
-    shown = line[:_SHOWN] + "…" * (len(line) > _SHOWN)
-    return f" `{shown}`" if shown.isprintable() and shown and "\ufffd" not in shown else ""
+    is_text = line.replace("\ufffd", "\0").isprintable()
+    return f": `{line[:_SHOWN]}`" * (is_text * len(line) > 0)

@@ -259,8 +259,6 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     images = dataset.images
     first = RULES[dataset.task].first_object
     empty = [p.stem for p in images if p.labelled and not any(p.pixels[first:])]
-    if not empty:
-        return
     total, drawn = len(images), sum(any(p.pixels[first:]) for p in images)
     rare, most = len(empty) <= max(1, KIND_SHARE * total) and drawn >= FEWEST_DRAWN, len(empty) > total / 2
     text = f"{len(empty)} of {total} images show nothing but {dataset.label_names[0]}: {abbreviate(empty)}. "
