@@ -88,7 +88,14 @@ def _list_warnings(
             f"{format_count(len(bare), 'image')} without any labelled pixel to learn from: {abbreviate(bare)}."
         )
     warnings += list_parted_groups(images)
-    return (*warnings, *_warn_of_equals(images, [of_image for of_image, _ in hashes]))
+    leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
+    warnings += _warn_of_equals(images, [h[0] for h in hashes], [*range(len(images))], "the same pixels", leak)
+    # Masks of a single class are often identical by nature; others are not.
+    drawn = [None if p.is_uniform else h[1] for p, h in zip(images, hashes, strict=True)]
+    warnings += _warn_of_equals(
+        images, drawn, [h[0] for h in hashes], "byte-identical masks", "one of the labels is probably wrong"
+    )
+    return tuple(warnings)
 
 
 def list_parted_groups(images: Sequence[ImageInfo]) -> list[str]:
@@ -110,12 +117,14 @@ def list_parted_groups(images: Sequence[ImageInfo]) -> list[str]:
     ]
 
 
-def _warn_of_equals(images: Sequence[ImageInfo], keys: Sequence[str]) -> list[str]:
-    """Return a warning about images with equal keys, if there are any."""
-    same: dict[str, list[str]] = defaultdict(list)
-    for image, key in zip(images, keys, strict=True):
-        same[key].append(image.stem)
-    sets = [stems for stems in same.values() if len(stems) > 1]
-    named = abbreviate([f"({abbreviate(stems)})" for stems in sets], 3)
-    leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
-    return [f"{sum(map(len, sets))} images have the same pixels: {named}; {leak}."] if sets else []
+def _warn_of_equals(
+    images: Sequence[ImageInfo], keys: Sequence[str | None], marks: Sequence[object], what: str, reason: str
+) -> list[str]:
+    """Return a warning about images with equal keys, if there are any whose marks differ."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key is not None:
+            same[key].append(index)
+    sets = [group for group in same.values() if len({marks[i] for i in group}) > 1]
+    named = [f"({abbreviate([images[i].stem for i in group])})" for group in sets]
+    return [f"{sum(map(len, sets))} images have {what}: {abbreviate(named, 3)}; {reason}."] if sets else []

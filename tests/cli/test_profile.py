@@ -25,16 +25,18 @@ UNLIKE: dict[str, list[np.ndarray]] = {
 def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     lines = mask(0, *[1] * 3, height=40, width=50)
     root = folder(tmp_path / "data", dict.fromkeys("abc", lines), classes="ground\n[red]crack[/]\n")
-    status, out, _ = sweeper("profile", root)
+    status, out, err = sweeper("profile", root)
     assert status == 0
     assert "[red]crack[/]" in out  # names are data, not markup
     assert "\x1b" not in out
     assert "7.500" in out and "imbalance 12.3:1" in out and "pos_weight = 12.3" in out and "alpha = 0.9250" in out
     assert "Predicting only ground would score 92.5 % pixel accuracy and 0.463 mIoU" in out
+    assert "warning: 3 images have byte-identical masks: (a, b, c); one of" in err
+    assert "3 images have" not in out
     assert "warning: 1 mask is byte-identical on different images: a = b = c." in out
     document = json.loads(sweeper("profile", root, "--json")[1])
     assert document["schema"] == "sweeper.profile/1" and document["profile"]["images"] == 3
-    assert document["consequences"] and document["warnings"] == []
+    assert document["consequences"] and document["warnings"]
     assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
 
 
