@@ -13,7 +13,7 @@ from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.label_planes import list_class_maps
-from sweeper.core.paths import make_class_slugs, open_regular_file
+from sweeper.core.paths import make_class_slugs
 from sweeper.core.records import OperatingPoint, Task, TrainedOn
 from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import escape_for_display, format_count, format_study_command
@@ -24,7 +24,7 @@ from sweeper.data.variants import enlarge_mask
 from sweeper.deployment.image_files import ImageFile, find_images, read_for
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer
 from sweeper.system.machine import count_available_cores, read_requested_threads
-from sweeper.system.whole_files import remove_left
+from sweeper.system.whole_files import read_json, remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.run_context import StopSignal
 from sweeper.workflow.settings import PredictOptions
@@ -217,8 +217,7 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
 
 def _is_prediction(path: Path) -> bool:
     try:
-        with open_regular_file(path) as file:
-            document = json.load(file)
+        document = read_json(path)
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")

@@ -14,7 +14,7 @@ from sweeper.core.yaml_file import read_yaml
 from sweeper.judging.nnunet import read_tree
 from sweeper.judging.rows import ScoreRequest
 from sweeper.scripts.comparison_plan import PLAN, open_plan
-from sweeper.scripts.contract import TRIAL, TrialDocument, read_split_scores
+from sweeper.scripts.contract import RESULTS, TRIAL, TrialDocument, read_events, read_split_scores
 from sweeper.scripts.starter import _is_of_trial
 from sweeper.training.weights_file import check_weights_file
 
@@ -28,6 +28,7 @@ def read_space(path: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "space.yaml": read_space,
     PLAN: lambda path: open_plan(path.parent),
+    RESULTS: lambda path: read_events(path.parent),
     "test.npz": lambda path: read_split_scores(path.parent, "test", "logits", 2),
     "summary.json": lambda path: read_tree(path.parent, ScoreRequest()),
     "weights.safetensors": check_weights_file,
