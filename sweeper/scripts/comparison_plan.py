@@ -208,7 +208,6 @@ def open_plan(folder: Path) -> ConfirmationPlan:
 
 def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
     """Write a plan into its folder, which is created; an answer to an earlier one goes."""
-    folder.mkdir(parents=True, exist_ok=True)
     remove_path(folder / ANSWER)
     save_record(folder / PLAN, plan)
 

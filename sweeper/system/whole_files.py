@@ -74,11 +74,12 @@ def load_record(path: Path, kind: type[R]) -> R:
 
 
 def save_record(path: Path, record: Record) -> None:
-    """Write a record to its file, in place of whatever is there.
+    """Write a record to its file, in place of whatever is there; its folder is created.
 
     Raises:
         OSError: if it cannot be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replace_atomically(path) as part:
         part.write_text(record.model_dump_json(indent=2), "utf-8")
         if path.is_dir():

@@ -76,7 +76,6 @@ def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> di
     times = backend.measure_step_seconds(conditions, PRECISIONS)
     if times:
         with suppress(OSError):  # if not stored, they are measured again the next time
-            file.parent.mkdir(parents=True, exist_ok=True)
             save_record(file, StepTimes(seconds={**_read_kept_times(file), key: times}))
     return times
 

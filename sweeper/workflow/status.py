@@ -165,7 +165,6 @@ class Heartbeat:
     def _write_file(self) -> None:
         self._life = self._life.model_copy(update={"written": self._clock()})
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             save_record(self._path, self._life)
 
 
