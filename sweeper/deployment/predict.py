@@ -24,7 +24,7 @@ from sweeper.data.variants import enlarge_mask
 from sweeper.deployment.image_files import ImageFile, find_images, read_for
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer
 from sweeper.system.machine import count_available_cores, read_requested_threads
-from sweeper.system.whole_files import read_json, remove_left
+from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.run_context import StopSignal
 from sweeper.workflow.settings import PredictOptions
@@ -203,7 +203,7 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
     Raises:
         UsageError: with the first file that is no prediction.
     """
-    if _is_prediction(out / "predictions.json"):
+    if (out / "predictions.json").is_file():
         return
     masks = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
     others = sorted(set(masks) - targets)
@@ -213,14 +213,6 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
             "them "
             f"({escape_for_display(others[0])}), and predictions would be mixed with these labels; name another folder"
         )
-
-
-def _is_prediction(path: Path) -> bool:
-    try:
-        document = read_json(path)
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")
 
 
 def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:

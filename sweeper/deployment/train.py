@@ -173,7 +173,7 @@ def train_recommended(
             ) from error
         if not is_out_of_memory(error):
             raise
-        raise _explain_out_of_memory(error, recipe, hardware.device, checkpoint) from error
+        raise _explain_out_of_memory(error, recipe, hardware.device) from error
     except OSError as error:
         raise SweeperError(
             f"the training's files could not be written below {options.cache.parent}: {error}"
@@ -296,13 +296,13 @@ def _score_training(
     return source, val, test
 
 
-def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
+def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str) -> SweeperError:
     reason = get_cause(error)
     other = "" if device == "cpu" else ", or train on the processor (--device cpu)"
-    kept = f"continues from {checkpoint}" if checkpoint.exists() else "begins again: no checkpoint was written yet"
     return SweeperError(
         f"memory ran out, of the machine or the GPU, in batches of {recipe.batch_size} crops of {recipe.size}², which "
-        f"are the study's: {reason}. End other programs that use it{other}; the same command {kept}"
+        f"are the study's: {reason}. End other programs that use it{other}; the same command continues from "
+        "the last checkpoint"
     )
 
 

@@ -62,8 +62,8 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     names = {key: request.columns.get(key, key) for key in ("method", "seed", "step")}
     requested = [run for run in every if request.where.items() <= run.fields.items()]
     parents = {run.tags.get(PARENT) for run in every}  # without a method or score of their own they only group others
-    scored = {run.id for run in every if run.points or (request.metric is None and run.metrics)}
-    runs = [run for run in requested if run.id not in parents or (run.id in scored and names["method"] in run.fields)]
+    own = {names["method"], request.metric} - {None}
+    runs = [run for run in requested if run.id not in parents or own <= run.fields.keys() | run.metrics]
     metrics = sorted({name for run in runs for name in run.metrics})
     if request.metric is None and len(metrics) == 1:
         return read_runs(experiment, request.model_copy(update={"metric": metrics[0]}))

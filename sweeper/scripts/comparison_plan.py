@@ -195,14 +195,10 @@ def open_plan(folder: Path) -> ConfirmationPlan:
     """
     try:
         return load_record(folder / PLAN, ConfirmationPlan)
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"--resume needs a comparison that was begun, got {folder / PLAN}: {error.strerror}; leave --resume out"
-        ) from error
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{folder / PLAN} must be a plan as this version writes it, and is not: {get_cause(error)}; begin again "
-            "with another --study"
+            f"--resume needs a comparison that was begun, and its plan cannot be read: {get_cause(error)} "
+            f"({folder / PLAN}); begin one without --resume, by another --study"
         ) from error
 
 

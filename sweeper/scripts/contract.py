@@ -240,8 +240,8 @@ def read_events(folder: Path) -> tuple[Event, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
-        rule, step = "must be the lines of sweeper_trial", "let it alone write this file, and scores once an epoch"
-        raise ScriptError(str(path), [f"{rule}, and is not: {get_cause(error)}; {step}"]) from error
+        problem = f"must be the lines of sweeper_trial, and is not: {get_cause(error)}; write scores once an epoch"
+        raise ScriptError(str(path), [problem]) from error
     for number, line in enumerate(content.splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break

@@ -163,7 +163,7 @@ class ScriptTrainings:
         except (FileNotFoundError, NotADirectoryError):  # it has not ended
             pass
         except (OSError, ValueError, ScriptError) as error:
-            self._log(f"{job.title} is trained again: {get_cause(error)}")
+            self._log(f"{job.title}: {get_cause(error)}; once more")
             remove_path(folder)
         start = self._starter.train(trial, folder, self._task, job.title)
         row = self._make_row(job, start)

@@ -53,13 +53,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bounded(path, MOST_BYTES), parse_constant=_parse_finite, parse_float=_parse_finite)
     except RecursionError as error:
-        raise ValueError("it has lists in lists without end") from error
+        raise ValueError("nested too deeply") from error
 
 
 def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"a number must be finite, got {text}")
+        raise ValueError(f"not finite: {text}")
     return number
 
 

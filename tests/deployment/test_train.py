@@ -205,7 +205,7 @@ def test_too_little_memory_is_reported_with_remedies_for_a_final_training(
     monkeypatch.setattr(network_in_training.FinalTraining, "advance", run_out)
     status, output, messages = sweeper("train", "s", "--device", "cpu", "--json")
     text = " ".join(messages.split())
-    assert status == 1 and "memory ran out" in text and "the same command begins again" in text
+    assert status == 1 and "memory ran out" in text and "the same command continues from the last checkpoint" in text
     assert "--resume" not in text and "--workers" not in text and "mistake" not in text
     assert "memory ran out" in json.loads(output)["error"]["message"]
 
