@@ -64,21 +64,12 @@ def _parse_finite(text: str) -> float:
 
 
 def load_record(path: Path, kind: type[R]) -> R:
-    """Return the record that a file contains.
-
-    Raises:
-        OSError: as `read_json`.
-        ValueError: as `read_json`, or if it is no such record.
-    """
+    """Return the record that a file contains. Raises as `read_json`, ValueError also if it is another record."""
     return kind.model_validate(read_json(path))
 
 
 def save_record(path: Path, record: Record) -> None:
-    """Write a record to its file, in place of whatever is there; its folder is created.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """Write a record to its file, in place of whatever is there; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_atomically(path) as part:
         part.write_text(record.model_dump_json(indent=2), "utf-8")
