@@ -248,7 +248,7 @@ def check_registration(uri: str, study: str, name: str) -> None:
         UsageError: if MLflow refuses the name, or as `check_experiment`.
     """
     try:
-        _validate_model_name(name)  # type: ignore[no-untyped-call]
+        _validate_model_name(name)
     except MlflowException as error:
         raise UsageError(
             f"--register must be a name that MLflow takes, got {name!r}: {get_cause(error)} Nothing was trained; take "
