@@ -48,12 +48,18 @@ def require_extra(what: str, packages: str, extra: str) -> Iterator[None]:
         ) from error
 
 
+_FILE = re.compile(r"(?:sqlite:/{0,2}(?!/))?([^:?#]+\.(?:db|sqlite3?))", re.IGNORECASE)
+"""A SQLite file that is given without `sqlite:///`."""
+
+
 def check_address(option: str, address: str) -> None:
     """Refuse an address that cannot be parsed, before a library does so and quotes a part of its password.
 
     Raises:
-        UsageError: with how to escape such characters.
+        UsageError: with how to escape such characters, or the address of what is a SQLite file.
     """
+    if match := _FILE.fullmatch(address):
+        raise UsageError(f"{option} must be an address, got {address}; write {option} sqlite:///{match[1]}")
     if hide_address_secrets(address) == NO_ADDRESS:
         raise UsageError(
             f"{option} must be an address or a path, got {NO_ADDRESS}; in a password write signs that part addresses "

@@ -56,6 +56,20 @@ def open_regular_file(path: Path) -> BinaryIO:
     return open(path, "rb", opener=None if named else open_regular)
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """Return the content of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: as `open_regular_file`.
+        ValueError: if it is larger.
+    """
+    with open_regular_file(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
 def get_step_times_file(cache: Path) -> Path:
     """Return the file with this machine's times of training steps, next to the decoded data."""
     return cache.parent / "step-times.json"

@@ -27,8 +27,6 @@ _WITH_STAGES = {"unet", "unetplusplus", "manet"}
 Precision = Literal["float32", "bfloat16"]
 Augmentation = Literal["none", "light", "full"]
 Engine = Literal["eager", "graph", "deterministic"]
-FORMER = {"boundary_pixels": 2, "compiled": False, "crops": "uniform", "deterministic": False, "threshold": "tuned"}
-"""Former fields, each with the only value of an older study that can still be read."""
 OF_SCRIPT = {"command", "steps", "confirm_steps", "metric"}
 """Fields of a recipe that apply if the user's script trains."""
 Channels = tuple[float, float, float]

@@ -57,11 +57,29 @@ _ENVIRONMENT = (
 """Variables that contain an address or a secret."""
 _OPTIONS = ("--storage", "--tracking-uri")
 """Options whose value is an address."""
-_SECRET_NAME = re.compile(
-    r"\S*(?:passw(?:or)?d|passphrase|token|secret|credentials?|apikey)|(?:\S*[\W_])?(?:pass|pwd?|key|auth)",
-    re.IGNORECASE,
+_NAME = (
+    r"(?:[^\s=]*(?:passw(?:or)?d|passphrase|token|secret|credentials?|apikey|authorization|cookie|userpwd|bearer)"
+    r"|(?:[^\s=]*[\W_])?(?:pass(?:in|out)?|pwd?|key|auth)|(?-i:Basic|Digest))"
 )
-"""Name of an option or variable whose value is a secret."""
+"""Name of an option, a variable or a header whose value is a secret."""
+_HEADER = r"(?:(?<=authorization)|(?<=cookie)|(?<=-key)|(?<=-token)):"
+_SCHEME = r"(?-i:Bearer|Basic|Digest|[Tt]oken)"
+_NO_NUMBER = r"(?!\.?\d[\d.,:x]*\Z)"
+_TOKEN = (
+    r"(?-i:(?:hf_|gh[a-z]_|github_pat_|glpat-|sk-|xox[a-z]-|eyJ|AKIA|ASIA)[\w.-]{12,}"
+    r"|(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d)[A-Za-z0-9]{20,})\Z"
+)
+_PLACES = (
+    rf"{_NAME}:?\0(?!{_SCHEME}\Z)",  # --password X
+    rf"[^\0]*\0(?:[\w-]+=)?{_NAME}(?:=|:\s+|{_HEADER})(?:{_SCHEME}\s+)?",  # TOKEN=X, 'Authorization: Bearer X'
+    rf"(?:login|-p)\0(?!-){_NO_NUMBER}",  # -p X
+    rf"[^\0]*\0-p{_NO_NUMBER}(?=[^=-]*(?-i:[\dA-Z@!#$%^&*]))",  # -pX, but not -patch
+    rf"(?:-u|[^\0]*(?:user|login|username))\0[^:]*:{_NO_NUMBER}",  # -u me:X
+    rf"[^\0]*\0(?:-u|-\S*(?:user|login|username)=)[^:]*:{_NO_NUMBER}",  # --user=me:X
+    rf"[^\0]*\0(?:[\w-]+=)?(?={_TOKEN})",
+)
+_SECRET = re.compile(rf"(?P<kept>{'|'.join(_PLACES)})(?P<secret>.+)", re.IGNORECASE | re.DOTALL)
+"""A secret in the second of two words, with NUL between them."""
 _KEPT = "!#$%&'()*+,/:;=?@[]~"
 """Characters of an address that HTTP libraries do not escape."""
 _known: set[str] = set()
@@ -80,8 +98,8 @@ def hide_address_secrets(address: str) -> str:
 def hide_command_secrets(command: str) -> str:
     """Return a command line fit for display, and remember its secrets for `redact`.
 
-    Hidden are secrets of addresses, and values of options and variables whose names say that they are secret, also in a
-    command within a word, such as that of `bash -c`. A command that cannot be split into words is hidden as a whole.
+    Hidden are secrets of addresses, and what is in `_PLACES`, also in a command within a word, such as that of
+    `bash -c`. A command that cannot be split into words is hidden as a whole.
     """
     try:
         words = shlex.split(command)
@@ -89,17 +107,15 @@ def hide_command_secrets(command: str) -> str:
         return HIDDEN
     hidden = []
     for before, word in pairwise(["", *words]):
-        option = before.rstrip(":")
-        is_alone = option in _OPTIONS or _SECRET_NAME.fullmatch(option)
-        name, equals, value = ("", "", word) if is_alone else word.partition("=")
+        name, _, value = word.rpartition("=")
         shown = word
-        if value and _SECRET_NAME.fullmatch(name or option):
-            _known.add(value)
-            shown = f"{name}{equals}{HIDDEN}"
+        if secret := _SECRET.fullmatch(f"{before}\0{word}"):
+            _known.update((secret["secret"], *secret["secret"].split()))
+            shown = secret["kept"].partition("\0")[2] + HIDDEN
         elif match := _ADDRESS.match(word):
             remember_addresses(word[match.end(1) :])
             shown = HIDDEN if len(word.split()) > 1 else word  # an address with blanks, or a command behind it
-        elif (name or option) in _OPTIONS:
+        elif (name or before) in _OPTIONS:
             remember_addresses(value)
         elif word.split() != [word]:
             shown = hide_command_secrets(word)
@@ -171,7 +187,7 @@ def _make_patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str],
     secrets = {
         form for text in texts for secret in (_split_secrets(text)[1] or (text,)) for form in _list_spellings(secret)
     }
-    put = {form: HIDDEN for form in secrets if _is_telling(form) and form not in everything}
+    put = {form: HIDDEN for form in secrets if form not in everything}
     put |= {form: secret for text, secret in shown.items() if secret != text for form in _list_spellings(text)}
     ordered = sorted(put, key=len, reverse=True)
     edges = [("", "") if len(form) >= 8 else (r"(?<!\w)", r"(?!\w)") for form in ordered]
@@ -187,7 +203,7 @@ def _is_telling(secret: str) -> bool:
 
 
 def _list_spellings(secret: str) -> Iterator[str]:
-    """List the spellings of a secret: as written, and as libraries, JSON, Python, HTML and a shell write it."""
-    for plain in {secret, unquote(secret), unquote_plus(secret)}:
+    """List the spellings of a secret that is recognisable: in plain, of libraries, JSON, Python, HTML and a shell."""
+    for plain in filter(_is_telling, {secret, unquote(secret), unquote_plus(secret)}):
         yield from (plain, quote(plain, safe=""), quote(plain, safe=_KEPT), quote_plus(plain), html.escape(plain))
         yield from (json.dumps(plain)[1:-1], repr(plain)[1:-1], shlex.quote(plain).strip("'"))

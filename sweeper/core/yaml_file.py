@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from sweeper.core.errors import get_cause
-from sweeper.core.paths import open_regular_file
+from sweeper.core.paths import read_bounded
 
 MAX_BYTES = 1 << 20
 
@@ -44,11 +44,7 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
     file is not readable as YAML; of duplicate keys the first one counts.
     """
     try:
-        with open_regular_file(path) as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise ValueError("more")
-        return parse_yaml(raw.decode("utf-8-sig"), problems, as_written=as_written)
+        return parse_yaml(read_bounded(path, MAX_BYTES).decode("utf-8-sig"), problems, as_written=as_written)
     except (OSError, ValueError) as error:
         problems.append(f"(file): must be UTF-8 text of at most 1 MiB, got: {get_cause(error)}; name another file")
         return None

@@ -87,22 +87,21 @@ def export_study(storage: RetryingStorage, name: str, *, out: Path, cache: Path,
             made = Path(scratch)
             (made / "loss.py").write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
             (made / "loss.yaml").write_text(make_space_text(sweep, chosen), "utf-8")
-            texts = make_examples(sweep, chosen)
             (made / "examples").mkdir()
-            for file, text in texts.items():
+            for file, text in make_examples(sweep, chosen).items():
                 (made / "examples" / file).write_text(text, "utf-8")
-            weights, megabytes, apart = None, None, None
+            apart = None
             if kept is not None:
                 weights = made / "model.safetensors"
                 copy_with_record(kept.path, kept.record, weights)
                 (made / "model.py").write_text(make_model_code(kept.record), "utf-8")
-                megabytes = weights.stat().st_size / 1e6
                 if onnx:
                     from sweeper.training.network_formats import write_onnx
 
                     apart = write_onnx(weights, kept.record, made / "model.onnx")
             _remove_earlier(folder)
             _move_files(made, folder)
+        written = {path.name: path for path in folder.iterdir()}
     except OSError as error:
         raise SweeperError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
     return ExportDocument(
@@ -113,12 +112,12 @@ def export_study(storage: RetryingStorage, name: str, *, out: Path, cache: Path,
         loss=folder / "loss.py",
         space=folder / "loss.yaml",
         command=sweep.conditions.recipe.command,
-        weights=folder / "model.safetensors" if weights else None,
-        model=folder / "model.py" if weights else None,
-        megabytes=megabytes,
-        onnx=folder / "model.onnx" if onnx else None,
+        weights=written.get("model.safetensors"),
+        model=written.get("model.py"),
+        megabytes=None if kept is None else written["model.safetensors"].stat().st_size / 1e6,
+        onnx=written.get("model.onnx"),
         onnx_difference=apart,
-        examples=folder / "examples" if texts else None,
+        examples=written.get("examples"),
     )
 
 

@@ -13,7 +13,7 @@ from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.label_planes import list_class_maps
-from sweeper.core.paths import make_class_slugs, open_regular_file
+from sweeper.core.paths import make_class_slugs
 from sweeper.core.records import OperatingPoint, Task, TrainedOn
 from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import escape_for_display, format_count, format_study_command
@@ -203,7 +203,7 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
     Raises:
         UsageError: with the first file that is no prediction.
     """
-    if _is_prediction(out / "predictions.json"):
+    if (out / "predictions.json").is_file():
         return
     masks = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
     others = sorted(set(masks) - targets)
@@ -213,15 +213,6 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
             "them "
             f"({escape_for_display(others[0])}), and predictions would be mixed with these labels; name another folder"
         )
-
-
-def _is_prediction(path: Path) -> bool:
-    try:
-        with open_regular_file(path) as file:
-            document = json.load(file)
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")
 
 
 def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +24,7 @@ from sweeper.deployment.final_spec import make_conditions, make_final_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.machine import count_available_cores, read_requested_threads
-from sweeper.system.whole_files import remove_left
+from sweeper.system.whole_files import load_record, remove_left, save_record
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.prepare import MessageSink
 from sweeper.workflow.run_context import StopSignal
@@ -85,8 +86,8 @@ def train_recommended(
 ) -> TrainingDocument:
     """Train the configuration that a study recommends, and store its weights next to the study's.
 
-    An interrupted training continues bit for bit if the same command is repeated. `stop` is checked between steps, and
-    `progress` called with (done, total) steps.
+    An interrupted training continues bit for bit if the same command is repeated, and a network that is only not
+    registered yet is registered. `stop` is checked between steps, and `progress` called with (done, total) steps.
 
     Raises:
         UsageError: (including DataError, StudyError) before any training.
@@ -100,6 +101,10 @@ def train_recommended(
             f"`{format_study_command('export', name, answer.sweep.storage)}` into it in place of t.loss, and run "
             f"{command}"
         )
+    if options.register_as is not None:
+        from sweeper.tracking.mirror import check_registration
+
+        check_registration(options.tracking_uri, name, options.register_as)
     conditions, images, split = make_conditions(answer, options, messages)
     spec = make_final_spec(answer, conditions, options)
     folder = get_weights_dir(options.cache, name)
@@ -107,14 +112,7 @@ def train_recommended(
         remove_left(place)
     target = get_final_weights_path(folder, spec, options.on, conditions.dataset.digest)
     if target.exists() and not options.overwrite:
-        raise UsageError(
-            f"{target} exists already: the same was trained before; "
-            "--overwrite trains it again, --steps, --seed or --on another one"
-        )
-    if options.register_as is not None:
-        from sweeper.tracking import connect_to_mlflow
-
-        connect_to_mlflow(options.tracking_uri)  # an unreachable store is refused before the training
+        return _register_network(_read_trained(target, options), options)
     from sweeper.training.hardware import probe_device, settle_numerics, settle_process
 
     hardware = probe_device(options.device)
@@ -142,6 +140,27 @@ def train_recommended(
         left_out = val if test is None else test
         point = answer.point if left_out is None else left_out.point
         collapse = Collapse.NONE if left_out is None else left_out.collapse
+        made = TrainingDocument(
+            study=name,
+            family=spec.family,
+            params=spec.params,
+            lr=spec.lr,
+            task=conditions.dataset.task,
+            on=options.on,
+            images=len(images),
+            steps=spec.steps,
+            seed=spec.seed,
+            seconds=get_running_seconds() - began,
+            device=training.device_name,
+            weights=str(target),
+            point=point,
+            point_from=source,
+            val=None if val is None else val.scores,
+            test=None if test is None else test.scores,
+            test_images=0 if test is None else len(split.test),
+            collapse=collapse,
+        )
+        save_record(target.with_suffix(".json"), made)
         training.save_network(target, point, options.on, collapse)
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
@@ -154,40 +173,41 @@ def train_recommended(
             ) from error
         if not is_out_of_memory(error):
             raise
-        raise _explain_out_of_memory(error, recipe, hardware.device, checkpoint) from error
+        raise _explain_out_of_memory(error, recipe, hardware.device) from error
     except OSError as error:
         raise SweeperError(
             f"the training's files could not be written below {options.cache.parent}: {error}"
         ) from error
-    return TrainingDocument(
-        study=name,
-        family=spec.family,
-        params=spec.params,
-        lr=spec.lr,
-        task=conditions.dataset.task,
-        on=options.on,
-        images=len(images),
-        steps=spec.steps,
-        seed=spec.seed,
-        seconds=get_running_seconds() - began,
-        device=training.device_name,
-        weights=str(target),
-        point=point,
-        point_from=source,
-        val=None if val is None else val.scores,
-        test=None if test is None else test.scores,
-        test_images=0 if test is None else len(split.test),
-        collapse=collapse,
-        registered=None if options.register_as is None else _register_network(name, target, options),
+    return _register_network(made, options)
+
+
+def _read_trained(target: Path, options: TrainOptions) -> TrainingDocument:
+    """Return what was trained before, which only has to be registered.
+
+    Raises:
+        UsageError: if it has not, or its record is damaged.
+    """
+    with suppress(OSError, ValueError):
+        made = load_record(target.with_suffix(".json"), TrainingDocument)
+        if options.register_as is not None:
+            return made.model_copy(update={"weights": str(target), "seconds": 0.0})
+    raise UsageError(
+        f"{target} exists already: the same was trained before; "
+        "--overwrite trains it again, --steps, --seed or --on another one"
     )
 
 
-def _register_network(study: str, weights: Path, options: TrainOptions) -> str:
+def _register_network(made: TrainingDocument, options: TrainOptions) -> TrainingDocument:
+    """Register a network, if that is requested."""
+    if options.register_as is None:
+        return made
     from sweeper.tracking import register_network
     from sweeper.training.network_formats import MaskNetwork
 
+    weights = Path(made.weights)
     network = MaskNetwork(weights, read_record(weights))
-    return register_network(options.tracking_uri, study, str(options.register_as), network, network.example)
+    address = register_network(options.tracking_uri, made.study, options.register_as, network, network.example)
+    return made.model_copy(update={"registered": address})
 
 
 def _begin_training(
@@ -276,13 +296,13 @@ def _score_training(
     return source, val, test
 
 
-def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
+def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str) -> SweeperError:
     reason = get_cause(error)
     other = "" if device == "cpu" else ", or train on the processor (--device cpu)"
-    kept = f"continues from {checkpoint}" if checkpoint.exists() else "begins again: no checkpoint was written yet"
     return SweeperError(
         f"memory ran out, of the machine or the GPU, in batches of {recipe.batch_size} crops of {recipe.size}², which "
-        f"are the study's: {reason}. End other programs that use it{other}; the same command {kept}"
+        f"are the study's: {reason}. End other programs that use it{other}; the same command continues from "
+        "the last checkpoint"
     )
 
 

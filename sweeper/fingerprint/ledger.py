@@ -23,6 +23,7 @@ from sweeper.core.base import Record
 from sweeper.core.records import ImbalanceProfile, Task
 from sweeper.core.text import format_signed
 from sweeper.losses.families import FAMILIES
+from sweeper.system.whole_files import read_json
 
 NEIGHBOURS = 12
 """Number of nearest data sets for advice."""
@@ -294,7 +295,7 @@ def read_user_rows(reports: Path) -> tuple[LedgerRow, ...]:
     rows = []
     for path in sorted(reports.glob("*/recommendation.json")):
         try:
-            rows += _read_rows(json.loads(path.read_text(encoding="utf-8")))
+            rows += _read_rows(read_json(path))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return tuple(rows)

@@ -61,8 +61,9 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     every = list_runs(experiment, request.tracking_uri, wanted)
     names = {key: request.columns.get(key, key) for key in ("method", "seed", "step")}
     requested = [run for run in every if request.where.items() <= run.fields.items()]
-    parents = {run.tags.get(PARENT) for run in every}  # without a method of their own they only group others
-    runs = [run for run in requested if run.id not in parents or names["method"] in run.fields]
+    parents = {run.tags.get(PARENT) for run in every}  # without a method or score of their own they only group others
+    own = {names["method"], request.metric} - {None}
+    runs = [run for run in requested if run.id not in parents or own <= run.fields.keys() | run.metrics]
     metrics = sorted({name for run in runs for name in run.metrics})
     if request.metric is None and len(metrics) == 1:
         return read_runs(experiment, request.model_copy(update={"metric": metrics[0]}))
@@ -98,7 +99,7 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
         labels += [label] * len(entries)
     counts = {
         "that --where does not ask for": len(every) - len(requested),
-        "with children and without a method of its own": len(requested) - len(runs),
+        "with children and without a method and score of its own": len(requested) - len(runs),
     }
     notes = tuple(f"{format_count(count, 'run')} {why}: left out." for why, count in counts.items() if count)
     return ScoreRows(pd.DataFrame(rows), source, notes, request.metric, run_names=labels)

@@ -8,24 +8,24 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 from scipy import stats
 
 from sweeper.core.base import Record
-from sweeper.core.errors import RequestError, UsageError
-from sweeper.core.paths import open_regular_file
+from sweeper.core.errors import RequestError, UsageError, get_cause
 from sweeper.core.records import InterimAnalysis, Task, UserLoss
 from sweeper.core.tasks import guess_task
 from sweeper.core.text import format_count, format_duration_range, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
+from sweeper.scripts.contract import ENDED
 from sweeper.scripts.loss_file import EITHER, make_loss_text
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.scores import ScriptTask
-from sweeper.scripts.trainings import ENDED, ScriptLoss
+from sweeper.scripts.trainings import ScriptLoss
 from sweeper.space import fill_parameters
-from sweeper.system.whole_files import replace_atomically
+from sweeper.system.whole_files import load_record, remove_path, save_record
 
 SEEDS, RATES, RATE_SHARE = (DECIDING_SEEDS, 5), (1 / 3, 1.0, 3.0), 0.25
 """Defaults of a comparison: fewest and most seeds; factors on the script's learning rate, and the share of its
@@ -194,26 +194,18 @@ def open_plan(folder: Path) -> ConfirmationPlan:
         UsageError: if there is none, or it cannot be read.
     """
     try:
-        with open_regular_file(folder / PLAN) as file:
-            return ConfirmationPlan.model_validate_json(file.read())
-    except OSError as error:
+        return load_record(folder / PLAN, ConfirmationPlan)
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"--resume needs a comparison that was begun, got {folder / PLAN}: {error.strerror}; leave --resume out"
-        ) from error
-    except ValidationError as error:
-        what = error.errors()[0]
-        raise UsageError(
-            f"{folder / PLAN} must be a plan as this version writes it, and {'.'.join(map(str, what['loc']))} is not: "
-            f"{what['msg']}; begin again with another --study"
+            f"--resume needs a comparison that was begun, and its plan cannot be read: {get_cause(error)} "
+            f"({folder / PLAN}); begin one without --resume, by another --study"
         ) from error
 
 
 def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
     """Write a plan into its folder, which is created; an answer to an earlier one goes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ANSWER).unlink(missing_ok=True)
-    with replace_atomically(folder / PLAN) as part:
-        part.write_text(plan.model_dump_json(indent=2), "utf-8")
+    remove_path(folder / ANSWER)
+    save_record(folder / PLAN, plan)
 
 
 def count_ended(folder: Path) -> Counter[str]:

@@ -13,8 +13,8 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document, format_json
-from sweeper.core.errors import ScriptError, UsageError
-from sweeper.core.paths import open_regular_file
+from sweeper.core.errors import ScriptError, UsageError, get_cause
+from sweeper.core.paths import open_regular_file, read_bounded
 from sweeper.core.records import ImageCounts, Task
 from sweeper.core.records.training import BINS, TAUS, THRESHOLDS
 from sweeper.scripts.loss_file import make_loss_text
@@ -25,6 +25,10 @@ HELPER_VERSION = 2
 MODULES = "python"
 """Folder on the script's path that contains only the helper, as a user's module may be called `loss`."""
 TRIAL, LOSS, RESULTS, LOG = "trial.json", "loss.py", "results.jsonl", "log.txt"
+ENDED = "ended.json"
+"""Record of a training that ended, which is not repeated."""
+WRITTEN = (TRIAL, LOSS, RESULTS, LOG, MODULES, "stop", ENDED)
+"""What each process of a training begins anew."""
 VALIDATED = "validated"
 """Folder of the validation scores of each network, of which the helper takes those of the network that is tested."""
 MOST_BYTES = {RESULTS: 2**26, "npz": 2**31}
@@ -231,11 +235,14 @@ def read_events(folder: Path) -> tuple[Event, ...]:
         ScriptError: if a line breaks the contract, or the file is too large.
     """
     path, events = folder / RESULTS, list[Event]()
-    if not path.is_file():
+    try:
+        content = read_bounded(path, MOST_BYTES[RESULTS])
+    except FileNotFoundError:
         return ()
-    if (size := path.stat().st_size) > (most := MOST_BYTES[RESULTS]):
-        raise ScriptError(str(path), [f"must have at most {most:,} bytes, got {size:,}; write scores once an epoch"])
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+    except (OSError, ValueError) as error:
+        problem = f"must be the lines of sweeper_trial, and is not: {get_cause(error)}; write scores once an epoch"
+        raise ScriptError(str(path), [problem]) from error
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
@@ -315,6 +322,8 @@ def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDA
         with open_regular_file(path) as opened, zipfile.ZipFile(opened) as packed:
             if sum(info.file_size for info in packed.infolist()) > MOST_BYTES["npz"]:
                 raise ValueError(f"it has more than {MOST_BYTES['npz']:,} bytes")
+            if damaged := packed.testzip():
+                raise ValueError(f"{damaged} in it is not what was written")
             opened.seek(0)
             file = np.load(opened, allow_pickle=False)
             names, data = file["names"], file["data"]
@@ -328,6 +337,9 @@ def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDA
             raise ValueError(f"counts must be whole numbers (int64) from 0 to {MOST_PIXELS:,}")
         if data.dtype.kind not in "if" or not np.isfinite(data).all() or not np.isfinite(sums).all():
             raise ValueError("its numbers must be finite")
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise ScriptError(str(path), [f"must be scores as sweeper_trial writes them, and is not: {error}"]) from error
+    except MemoryError:  # the file may be intact
+        raise
+    except Exception as error:  # zip, zlib, NumPy and its parser of headers each raise their own
+        cause = get_cause(error)
+        raise ScriptError(str(path), [f"must be scores as sweeper_trial writes them, and is not: {cause}"]) from error
     return names.tolist(), data, sums.tolist()

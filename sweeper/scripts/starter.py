@@ -15,11 +15,11 @@ from pathlib import Path
 
 from sweeper.core.document import format_json
 from sweeper.core.errors import InterruptedSweepError
-from sweeper.core.paths import open_regular_file
-from sweeper.scripts.contract import RESULTS, TRIAL, VALIDATED, TrialDocument, read_events, write_trial_folder
+from sweeper.scripts.contract import TRIAL, VALIDATED, WRITTEN, TrialDocument, read_events, write_trial_folder
 from sweeper.scripts.launch import ScriptEnd, end_processes, fill_places, read_output, run_script, split_command
 from sweeper.scripts.scores import ScriptTask
 from sweeper.scripts.script_start import ScriptStart
+from sweeper.system.whole_files import read_json, remove_path
 
 TRANSIENT_ERRORS = re.compile(
     r"out of memory|CUDA error|CUDA driver|cudaError|NCCL|device is lost|fell off the bus", re.IGNORECASE
@@ -87,12 +87,10 @@ class ScriptStarter:
             raise InterruptedSweepError("stopped", 130)
         if folder.exists():
             end_processes(folder)  # those of a sweeper that was killed would write into it
-            if not _is_of_trial(folder, trial):
-                shutil.rmtree(folder)
-        if folder.exists():
-            trial = trial.model_copy(update={"resumed": True})
-            for path in [folder / RESULTS, folder / "stop", *folder.glob("val*.npz"), *folder.glob("test*.npz")]:
-                path.unlink(missing_ok=True)
+            trial = trial.model_copy(update={"resumed": _is_of_trial(folder, trial)})
+            written = [folder / name for name in WRITTEN] if trial.resumed else [folder]
+            for path in [*written, *folder.glob("val*.npz"), *folder.glob("test*.npz")]:
+                remove_path(path)
         with self._writing:
             write_trial_folder(folder, trial, task.task, task.frequencies)
         ended = run_script(
@@ -109,11 +107,11 @@ class ScriptStarter:
 def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
     """Return whether a folder belongs to this training, so that the script may continue from its files."""
     try:
-        with open_regular_file(folder / TRIAL) as file:
-            before = json.load(file)
+        before = read_json(folder / TRIAL)
     except (OSError, ValueError):
         return False
-    return {**before, "resumed": False} == {**json.loads(format_json(trial.document)), "resumed": False}
+    own = json.loads(format_json(trial.document))
+    return before in ({**own, "resumed": False}, {**own, "resumed": True})
 
 
 def is_transient_failure(ended: ScriptEnd) -> bool:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sweeper.core.base import Record
-from sweeper.core.errors import ScriptError
-from sweeper.core.paths import make_slug, open_regular_file
+from sweeper.core.errors import ScriptError, get_cause
+from sweeper.core.paths import make_slug
 from sweeper.core.records import OperatingPoint
 from sweeper.core.text import format_duration
-from sweeper.scripts.contract import SplitScores, TrialDocument
+from sweeper.scripts.contract import ENDED, SplitScores, TrialDocument
 from sweeper.scripts.scores import DataCheck, ScriptTask
 from sweeper.scripts.script_start import ScriptStart
 from sweeper.scripts.starter import ScriptStarter, is_transient_failure
-from sweeper.system.whole_files import replace_atomically
+from sweeper.system.whole_files import load_record, remove_path, save_record
 
-ENDED = "ended.json"
-"""Record of a training that ended, which is not repeated."""
 MOST_LOST = 0.1
 """Loss on the test images by the operating point that validation chose, above which it is reported."""
 SIGN_SECONDS = 10.0
@@ -159,14 +156,18 @@ class ScriptTrainings:
             share=job.share,
             fold=job.fold,
         )
-        with suppress(OSError, ValidationError, ScriptError), open_regular_file(folder / ENDED) as file:
-            row = TrainingRow.model_validate_json(file.read())
-            if not self._data_check.find_problems(folder, trial):
-                return row
+        try:
+            row = load_record(folder / ENDED, TrainingRow)
+            ScriptError.refuse(str(folder), self._data_check.find_problems(folder, trial))
+            return row
+        except (FileNotFoundError, NotADirectoryError):  # it has not ended
+            pass
+        except (OSError, ValueError, ScriptError) as error:
+            self._log(f"{job.title}: {get_cause(error)}; once more")
+            remove_path(folder)
         start = self._starter.train(trial, folder, self._task, job.title)
         row = self._make_row(job, start)
-        with replace_atomically(folder / ENDED) as part:
-            part.write_text(row.model_dump_json(indent=2), "utf-8")
+        save_record(folder / ENDED, row)
         self._on_training_end(row)
         name, score = ("validation", row.val) if job.purpose == "tune" else (self._task.test_name, row.test)
         ended = f"{name} {score:.4f}" if row.state == "trained" else row.state

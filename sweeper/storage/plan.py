@@ -11,18 +11,13 @@ from optuna.pruners import NopPruner
 from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.own_metric import register_metric
-from sweeper.core.recipe import FORMER
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import shorten, suggest_or_list
-from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import register_user_losses
 from sweeper.storage.record_format import MACHINE, OPTIONS, PLAN, pack, pack_value, unpack, unpack_value
 from sweeper.storage.resilient_storage import RetryingStorage
-from sweeper.version import __version__
 
 NAME_LIMIT = 200
-RENAMED_OPTIONS = {"rope": "margin", "confirm_seeds": "seeds", "timeout": "time"}
-"""Present names of options that older studies store under another."""
 
 
 class StudyPlan(Record):
@@ -118,14 +113,6 @@ def read_plan(storage: RetryingStorage, name: str) -> StudyPlan:
     plan = unpack(StudyPlan, attributes[PLAN], f"the plan of study {name!r}")
     register_user_losses(plan.conditions.losses)
     register_metric(plan.conditions.recipe.own_metric)
-    stored = attributes[PLAN]["conditions"]["recipe"]
-    gone = [family.family for family in plan.space.families if family.family not in FAMILIES]
-    gone += [f"{field} = {stored[field]}" for field, only in FORMER.items() if stored.get(field, only) != only]
-    if gone:
-        raise StudyError(
-            f"study {name!r} has {', '.join(gone)}, which sweeper {__version__} does not have. Use the version that "
-            "made it, or make a new study; what was reported of this one stays"
-        )
     return plan
 
 
@@ -140,11 +127,8 @@ def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:
 
 
 def unpack_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options among a study's attributes, under their present names."""
-    stored: dict[str, Any] = {**unpack_value(attributes, OPTIONS, {})}
-    if "minutes" in stored:  # of older studies; their `timeout` has priority
-        stored = {"time": f"{stored.pop('minutes')}m", **stored}
-    return {RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
+    """Return the options among a study's attributes."""
+    return {**unpack_value(attributes, OPTIONS, {})}
 
 
 def read_machine(storage: RetryingStorage, name: str) -> dict[str, Any]:

@@ -31,20 +31,10 @@ PAUSE_SECONDS = (0.1, 5.0)
 WARN_SECONDS = 2.0
 """Waits longer than this are reported; shorter ones are locks."""
 REPEATED = (
-    "set_study_user_attr",
-    "set_study_system_attr",
-    "get_study_id_from_name",
-    "get_study_name_from_id",
-    "get_study_directions",
-    "get_study_user_attrs",
-    "get_study_system_attrs",
-    "get_all_studies",
-    "get_trial_id_from_study_id_trial_number",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-    "get_trial",
-    *CACHE_CALLS,
+    *("set_study_user_attr", "set_study_system_attr", "get_study_id_from_name", "get_study_name_from_id"),
+    *("get_study_directions", "get_study_user_attrs", "get_study_system_attrs", "get_all_studies"),
+    *("get_trial_id_from_study_id_trial_number", "set_trial_intermediate_value", "set_trial_user_attr"),
+    *("set_trial_system_attr", "get_trial", *CACHE_CALLS),
 )
 """Idempotent queries of Optuna's cache. The exception is creating a trial: if repeated, one trial stays without
 parameters until a resume ends it."""

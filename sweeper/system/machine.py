@@ -104,19 +104,8 @@ def format_memory(size: float) -> str:
 
 
 NETWORK = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "fuse.sshfs",
-    "9p",
-    "afs",
-    "ceph",
-    "fuse.glusterfs",
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "9p", "afs", "ceph"),
+    *("fuse.sshfs", "fuse.glusterfs"),
 }
 """File systems on whose locks SQLite cannot rely."""
 
@@ -192,21 +181,12 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
 
 
 MEMORY = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "unable to allocate",
-    "out of memory",
-    "bad alloc",
-    "bad_alloc",
-    "alloc_failed",  # of cuBLAS and cuDNN
+    *("can't allocate memory", "cannot allocate memory", "unable to allocate", "out of memory", "bad alloc"),
+    *("bad_alloc", "alloc_failed"),  # the last of cuBLAS and cuDNN
 )
 """Lower-case words of library errors about lack of memory, of the machine or a GPU."""
 _OTHERS = (
-    "can't start new thread",
-    "no space left",
-    "disk is full",
-    "disk i/o error",
-    "readonly database",
+    *("can't start new thread", "no space left", "disk is full", "disk i/o error", "readonly database"),
     "unable to open database file",
 )
 _NUMBERS = {

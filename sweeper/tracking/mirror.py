@@ -13,14 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.validation import _validate_model_name
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import UsageError, get_cause
+from sweeper.core.paths import make_folder_name, make_slug
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_address_word
+from sweeper.core.text import format_address_word, format_count
 from sweeper.system.locks import get_sqlite_path
-from sweeper.tracking.mlflow_connection import explain_store_errors, get_artifacts_address, has_files_elsewhere
+from sweeper.tracking.mlflow_connection import (
+    connect_to_mlflow,
+    explain_store_errors,
+    get_artifacts_address,
+    has_files_elsewhere,
+)
 from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 
 SWEEP = "sweep"
@@ -76,20 +84,22 @@ class MlflowMirror:
     def begin_sweep(self, study: str, sweep: DesiredRun, mark: str) -> None:
         """Find or create the experiment and the sweep's run, and write the run.
 
+        The run is found by `mark` and the study's name, also in an experiment that was renamed.
+
         Raises:
             UsageError: as `find_experiment`.
             Exception: whatever MLflow raises.
         """
-        self.experiment_id = self.find_experiment(study) or ""
-        if not self.experiment_id:  # a server chooses the files' location itself
-            place = None if self._path is None else get_artifacts_address(self._path, study)
-            self.experiment_id = self.client.create_experiment(study, artifact_location=place)
+        named, mark = self.find_experiment(study), f"{make_folder_name(study)} {mark}"
+        everywhere = {named or "", *(str(each.experiment_id) for each in self.client.search_experiments())} - {""}
         mine = f"tags.`{MARK}` = '{mark}' and tags.`sweeper.kind` = 'sweep'"
-        runs = self.client.search_runs([self.experiment_id], mine, max_results=1)
-        parent_run = (
-            ActualRun.from_run(runs[0]) if runs else self._create_run(sweep._replace(tags=sweep.tags | {MARK: mark}))
-        )
-        self.parent_run_id = parent_run.run_id
+        if runs := self.client.search_runs([*everywhere], mine, max_results=1):
+            self.experiment_id, self.parent_run_id = str(runs[0].info.experiment_id), runs[0].info.run_id
+        else:
+            # A server chooses the files' location itself.
+            place = None if self._path is None else get_artifacts_address(self._path, study)
+            self.experiment_id = named or self.client.create_experiment(study, artifact_location=place)
+            self.parent_run_id = self._create_run(sweep._replace(tags=sweep.tags | {MARK: mark})).run_id
         self.write_run(SWEEP, sweep)
 
     def check_experiment(self, study: str) -> None:
@@ -105,7 +115,7 @@ class MlflowMirror:
         """Return the id of a study's experiment; None if there is none yet.
 
         Raises:
-            UsageError: if the experiment was deleted, or its store was moved.
+            UsageError: if the experiment was deleted, has only runs of others, or its store was moved.
             Exception: whatever MLflow raises.
         """
         experiment = self.client.get_experiment_by_name(study)
@@ -119,6 +129,14 @@ class MlflowMirror:
                 f"{format_address_word('--tracking-uri', uri, driver=True)} mlflow experiments restore --experiment-id "
                 f"{experiment.experiment_id}"
             )
+        found = str(experiment.experiment_id)
+        is_own = self.client.search_runs([found], "tags.`sweeper.kind` LIKE '%'", max_results=1)
+        if not is_own and (others := self.client.search_runs([found], max_results=MOST_RUNS)):
+            raise UsageError(
+                f"--study must have an experiment of its own, and {study!r} in MLflow at "
+                f"{hide_address_secrets(self._uri)} has {format_count(len(others), 'run')} of others; give another "
+                "--study, or another --tracking-uri"
+            )
         location = str(experiment.artifact_location)
         if self._path is not None and has_files_elsewhere(self._path, study, location):
             raise UsageError(
@@ -127,7 +145,7 @@ class MlflowMirror:
                 f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper studies sync` writes any "
                 "study there"
             )
-        return str(experiment.experiment_id)
+        return found
 
     def write_run(self, name: str, wanted: DesiredRun) -> None:
         """Write the missing parts of a run to MLflow."""
@@ -221,6 +239,22 @@ class MlflowMirror:
             history = self.client.get_metric_history(has.run_id, MARKER) if MARKER in has.metrics else []
             has.steps = {point.step for point in history}
         return [metric for point in wanted.points if point.step not in has.steps for metric in _make_metrics(point)]
+
+
+def check_registration(uri: str, study: str, name: str) -> None:
+    """Refuse a name or store that cannot take a network, before it is trained.
+
+    Raises:
+        UsageError: if MLflow refuses the name, or as `check_experiment`.
+    """
+    try:
+        _validate_model_name(name)
+    except MlflowException as error:
+        raise UsageError(
+            f"--register must be a name that MLflow takes, got {name!r}: {get_cause(error)} Nothing was trained; take "
+            f"--register {make_slug(name)}"
+        ) from error
+    MlflowMirror(connect_to_mlflow(uri), uri).check_experiment(study)
 
 
 def _make_metrics(point: MetricPoint | None) -> list[Metric]:

@@ -271,12 +271,12 @@ def register_network(uri: str, study: str, name: str, network: Any, images: npt.
     before, client = mlflow.get_tracking_uri(), connect_to_mlflow(uri)
     variable = {name: os.environ[name] for name in os.environ.keys() & {"MLFLOW_TRACKING_URI"}}
     mlflow.set_tracking_uri(client.tracking_uri)  # also sets the variable
-    advice = "The weights are kept; sweeper export writes them as files"
+    advice = "The weights are kept: the same command registers them, without a training"
     try:
         with explain_store_errors(uri, advice), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch and MLflow to those who made the graph
             mlflow.set_experiment(study)
-            with mlflow.start_run(run_name=f"network {name}", nested=True):
+            with mlflow.start_run(run_name=f"network {name}", nested=True, tags={"sweeper.kind": "network"}):
                 made = log_model(
                     network,
                     name="network",

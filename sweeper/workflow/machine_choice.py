@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.events import WorkerLayout
@@ -17,7 +17,7 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.core.text import format_count
 from sweeper.executors.protocol import Backend
-from sweeper.system.whole_files import replace_atomically
+from sweeper.system.whole_files import load_record, save_record
 from sweeper.version import read_versions
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -76,18 +76,13 @@ def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> di
     times = backend.measure_step_seconds(conditions, PRECISIONS)
     if times:
         with suppress(OSError):  # if not stored, they are measured again the next time
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replace_atomically(file) as part:
-                part.write_text(
-                    StepTimes(seconds={**_read_kept_times(file), key: times}).model_dump_json(indent=1),
-                    encoding="utf-8",
-                )
+            save_record(file, StepTimes(seconds={**_read_kept_times(file), key: times}))
     return times
 
 
 def _read_kept_times(file: Path) -> dict[str, dict[Precision, float]]:
     """Return the step times measured before; nothing if the file is missing or damaged."""
     try:
-        return dict(StepTimes.model_validate_json(file.read_bytes()).seconds)
-    except (OSError, ValidationError):
+        return dict(load_record(file, StepTimes).seconds)
+    except (OSError, ValueError):
         return {}

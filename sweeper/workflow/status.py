@@ -5,7 +5,6 @@ The training loop itself writes it, not a thread, so that a hanging loop shows a
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -13,8 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal
-
-from pydantic import ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
@@ -32,7 +29,7 @@ from sweeper.core.records import TrialResult
 from sweeper.core.text import format_comparison_resume_command, format_resume_command, suggest_correction
 from sweeper.system.locks import get_sqlite_path, require_database_file
 from sweeper.system.postgres import is_postgres
-from sweeper.system.whole_files import remove_left, replace_atomically
+from sweeper.system.whole_files import load_record, remove_left, save_record
 from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts, PhaseProgress
 
 BEAT_SECONDS = 10.0
@@ -168,9 +165,7 @@ class Heartbeat:
     def _write_file(self) -> None:
         self._life = self._life.model_copy(update={"written": self._clock()})
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with replace_atomically(self._path) as part:
-                part.write_text(json.dumps(self._life.model_dump(mode="json"), ensure_ascii=False), "utf-8")
+            save_record(self._path, self._life)
 
 
 class StatusRow(SweepLife):
@@ -277,8 +272,8 @@ def read_last_session(storage: str, study: str) -> str:
 def read_life(path: Path) -> SweepLife | None:
     """Read a status file; None if it is missing or invalid."""
     try:
-        return SweepLife.model_validate_json(path.read_text("utf-8"))
-    except (OSError, UnicodeError, ValidationError):
+        return load_record(path, SweepLife)
+    except (OSError, ValueError):
         return None
 
 

@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
-from pydantic import ValidationError
-
 from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
@@ -21,7 +19,7 @@ from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.phrases import format_headline
 from sweeper.scripts.comparison_plan import ANSWER, PLAN, count_ended, open_plan
 from sweeper.storage.resilient_storage import RetryingStorage
-from sweeper.system.whole_files import replace_atomically
+from sweeper.system.whole_files import load_record, save_record
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.options import read_request
 from sweeper.workflow.status import COMPARISON_STATUS, diagnose_sweep, get_status_file, read_life
@@ -94,8 +92,8 @@ def _make_comparison_row(folder: Path) -> StudyRow:
     except UsageError as error:
         return StudyRow(study=folder.name, state="damaged", problem=" ".join(str(error).split()))
     answer, life = InterimAnswer(), read_life(folder / COMPARISON_STATUS)
-    with suppress(OSError, ValidationError):
-        answer = InterimAnswer.model_validate_json((folder / ANSWER).read_bytes())
+    with suppress(OSError, ValueError):
+        answer = load_record(folder / ANSWER, InterimAnswer)
     ended = count_ended(folder)
     return StudyRow(
         **dict(answer),
@@ -121,8 +119,7 @@ def write_comparison_answer(folder: Path, document: AnswerDocument) -> None:
         on="test",
         answer=format_headline(document),
     )
-    with replace_atomically(folder / ANSWER) as part:
-        part.write_text(answer.model_dump_json(indent=2), "utf-8")
+    save_record(folder / ANSWER, answer)
 
 
 class Deletion(NamedTuple):

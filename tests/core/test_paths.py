@@ -14,8 +14,7 @@ from sweeper.core.yaml_file import read_yaml
 from sweeper.judging.nnunet import read_tree
 from sweeper.judging.rows import ScoreRequest
 from sweeper.scripts.comparison_plan import PLAN, open_plan
-from sweeper.scripts.contract import TRIAL, TrialDocument, read_split_scores
-from sweeper.scripts.starter import _is_of_trial
+from sweeper.scripts.contract import RESULTS, read_events, read_split_scores
 from sweeper.training.weights_file import check_weights_file
 
 
@@ -28,6 +27,7 @@ def read_space(path: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "space.yaml": read_space,
     PLAN: lambda path: open_plan(path.parent),
+    RESULTS: lambda path: read_events(path.parent),
     "test.npz": lambda path: read_split_scores(path.parent, "test", "logits", 2),
     "summary.json": lambda path: read_tree(path.parent, ScoreRequest()),
     "weights.safetensors": check_weights_file,
@@ -41,11 +41,6 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str, kind: str
     {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](place)
     with pytest.raises(SweeperError, match=f"a {kind}, no regular"):
         READERS[name](place)
-
-
-def test_a_training_whose_settings_are_a_pipe_is_another_one(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / TRIAL)
-    assert not _is_of_trial(tmp_path, TrialDocument(kind="confirm", family="dice", params={}, seed=1))
 
 
 def test_a_regular_file_and_what_a_shell_names_are_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import mlflow
 import numpy as np
@@ -204,7 +205,7 @@ def test_too_little_memory_is_reported_with_remedies_for_a_final_training(
     monkeypatch.setattr(network_in_training.FinalTraining, "advance", run_out)
     status, output, messages = sweeper("train", "s", "--device", "cpu", "--json")
     text = " ".join(messages.split())
-    assert status == 1 and "memory ran out" in text and "the same command begins again" in text
+    assert status == 1 and "memory ran out" in text and "the same command continues from the last checkpoint" in text
     assert "--resume" not in text and "--workers" not in text and "mistake" not in text
     assert "memory ran out" in json.loads(output)["error"]["message"]
 
@@ -215,7 +216,13 @@ def test_a_registered_network_gives_the_same_masks(
 ) -> None:
     uri = f"sqlite:///{tmp_path}/registry.db"
     monkeypatch.chdir(tmp_path)
-    made = trained(study, tmp_path, steps=8, register_as="cracks", tracking_uri=uri)
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="locked"):
+        patch.setattr("sweeper.tracking.register_network", Mock(side_effect=UsageError("locked")))
+        trained(study, tmp_path, steps=8, register_as="cracks", tracking_uri=uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(final_trainings, "_begin_training", pytest.fail)
+        made = trained(study, tmp_path, steps=8, register_as="cracks", tracking_uri=uri)
+    assert made.test is not None and (made.seconds, made.test_images) == (0, len(tiny.images) // 5)
     assert made.registered == "models:/cracks/1" and mlflow.get_tracking_uri() != uri
     before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -233,6 +240,14 @@ def test_a_registered_network_gives_the_same_masks(
         masks.append(predictor.predict_labels(image).mask)
         assert np.array_equal(found[0].numpy(), masks[-1])
     assert len({mask.sum() for mask in masks}) > 1
+
+
+def test_a_name_that_mlflow_refuses_is_refused_before_the_training(
+    study: studies.RetryingStorage, tmp_path: Path
+) -> None:
+    words = r"^--register must be .*got 'team/net:1': .*cannot contain '/' or ':'.*; take --register team_net_1$"
+    with pytest.raises(UsageError, match=words):
+        trained(study, tmp_path, register_as="team/net:1", tracking_uri=f"sqlite:///{tmp_path}/m.db")
 
 
 def test_labels_that_changed_since_the_study_are_refused(tmp_path: Path) -> None:

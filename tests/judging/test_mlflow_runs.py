@@ -71,7 +71,9 @@ def list_problems(**options: object) -> list[str]:
     return find_problems("mlflow:losses", **{"columns": NAMES, **options})
 
 
-def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
+@pytest.mark.parametrize("name", ["loss", "note"])
+def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str, name: str) -> None:
+    connect_to_mlflow(uri).log_param(find_run("all of them"), name, "a")  # a parent without a score
     judgement = package.judge("mlflow:losses", columns=NAMES, tracking_uri=uri, paired_seeds=True)
     scores = draw_scores(gap=0.05)
     assert (judgement.answer.scale.score, judgement.answer.scope, judgement.answer.sure) == (
@@ -81,7 +83,7 @@ def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
     )
     rows = {row.loss: row for row in judgement.answer.losses}
     assert rows["a"].runs == ("0", "1", "2") and rows["a"].mean == pytest.approx(scores[0].mean())
-    assert "1 run with children and without a method of its own: left out" in str(judgement.answer.remarks)
+    assert "1 run with children and without a method and score of its own: left out" in str(judgement.answer.remarks)
 
 
 def test_a_sqlite_store_is_read_and_stays_as_it_is(uri: str) -> None:
@@ -223,6 +225,7 @@ def test_the_command_judges_runs_and_reports_those_left_out(uri: str, sweeper: S
     [
         ("mlflow:losses", "sqlite:///nowhere.db", "got sqlite:///nowhere.db: no such file"),
         ("mlflow:losses", "sqlite:///scores.csv", "must be an MLflow store, got sqlite:///scores.csv: "),
+        ("mlflow:losses", "mlflow.db", "got mlflow.db; write --tracking-uri sqlite:///mlflow.db"),
         ("scores.csv", TRACKING, "--where is for mlflow:EXPERIMENT, got scores.csv"),
     ],
 )

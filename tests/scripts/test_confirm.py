@@ -31,6 +31,7 @@ from sweeper.workflow.settings import ConfirmOptions
 from sweeper.workflow.status import COMPARISON_STATUS, Heartbeat
 from sweeper.workflow.studies import list_comparison_rows, write_comparison_answer
 from tests.support import mlflow_template
+from tests.support.damage import DAMAGE
 from tests.support.pasting import run_text
 from tests.support.schemas import problems
 
@@ -514,6 +515,21 @@ def test_a_crash_loses_no_finished_training(compare: Compare, tmp_path: Path) ->
     assert len(script.trained) == 5 + 2
     (tmp_path / "own").rename(tmp_path / "before")
     assert compare(make_script(noise=0.003)).answer == resumed
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", ["ended.json", "test.npz", RESULTS, "trial.json", "log.txt"])
+def test_a_damaged_training_is_done_again_once(compare: Compare, tmp_path: Path, name: str, kind: str) -> None:
+    script, lines = make_script(noise=0.003), list[str]()
+    answer = compare(script).answer
+    folder = min((tmp_path / "own").glob("confirm-dice-*"))
+    is_read = name in {"ended.json", "test.npz"}
+    for path in (folder / name, folder / ("x" if is_read else "ended.json")):  # the others while it is trained
+        path.unlink(missing_ok=True)
+    DAMAGE[kind](folder / name)
+    for _ in range(2):
+        assert compare(script, log=lines.append).answer == answer and len(script.trained) == 6 + 1
+    assert any(line.endswith("; once more") for line in lines) == is_read
 
 
 def test_several_trainings_at_a_time_give_the_same_answer(compare: Compare, tmp_path: Path) -> None:

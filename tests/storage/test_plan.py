@@ -10,8 +10,8 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
-from sweeper.core.records import FamilySpace, FamilyStart
-from sweeper.storage.record_format import MARK, PLAN, compute_checksum
+from sweeper.core.records import FamilyStart
+from sweeper.storage.record_format import PLAN
 from tests.support.faking import SPACE, new_plan
 
 
@@ -38,35 +38,6 @@ def test_creating_an_existing_study_and_reading_a_missing_one_are_refused(tmp_pa
         studies.create_study(storage, "s", new_plan())
     with pytest.raises(StudyError, match="there are s"):
         studies.read_plan(storage, "other")
-
-
-@pytest.mark.parametrize("removed", ["instance_ce", "blob_dice", "skeleton_recall"])
-def test_a_study_of_a_removed_loss_is_refused(tmp_path: Path, removed: str) -> None:
-    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
-    space = SPACE.model_copy(update={"families": (*SPACE.families, FamilySpace(family=removed, coordinates={}))})
-    studies.create_study(storage, "s", new_plan().model_copy(update={"space": space}))
-    with pytest.raises(StudyError, match=rf"study 's' has {removed}, which .*make a new study"):
-        studies.read_plan(storage, "s")
-
-
-@pytest.mark.parametrize(("former", "value", "usual"), [("crops", "balanced", "uniform"), ("compiled", True, False)])
-def test_a_study_is_refused_where_it_has_a_removed_setting(
-    tmp_path: Path, former: str, value: object, usual: object
-) -> None:
-    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
-    study = studies.create_study(storage, "s", new_plan())
-
-    def set_former(value: object) -> None:
-        content = new_plan().model_dump(mode="json")
-        content["conditions"]["recipe"][former] = value
-        mark = {**study.user_attrs[PLAN][MARK], "sha256": compute_checksum(content)}
-        study.set_user_attr(PLAN, {**content, MARK: mark})
-
-    set_former(usual)
-    assert studies.read_plan(storage, "s") == new_plan()
-    set_former(value)
-    with pytest.raises(StudyError, match=f"study 's' has {former} = {value}, which .*make a new study"):
-        studies.read_plan(storage, "s")
 
 
 def test_differences_of_plans_list_what_changed() -> None:

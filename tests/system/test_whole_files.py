@@ -13,8 +13,10 @@ import pytest
 
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.data import load_dataset
-from sweeper.system.whole_files import DAY, remove_left, replace_atomically
+from sweeper.system.whole_files import DAY, load_record, remove_left, replace_atomically, save_record
 from sweeper.workflow.lead import _delete_partial_checkpoints
+from sweeper.workflow.machine_choice import StepTimes
+from tests.support.damage import DAMAGE
 from tests.support.waiting import wait_until
 
 
@@ -32,6 +34,16 @@ def test_a_file_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
         part.write_text("two")
         raise KeyboardInterrupt
     assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_record_is_refused_and_replaced(tmp_path: Path, kind: str) -> None:
+    path, record = tmp_path / "record.json", StepTimes(seconds={"x": {"float32": 0.5}})
+    DAMAGE[kind](path)
+    with pytest.raises((OSError, ValueError)):
+        load_record(path, StepTimes)
+    save_record(path, record)
+    assert load_record(path, StepTimes) == record and list(tmp_path.iterdir()) == [path]
 
 
 def test_only_old_partial_files_of_sweeper_are_removed(tmp_path: Path) -> None:

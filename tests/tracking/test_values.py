@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from mlflow.utils.validation import _validate_metric_name
 
+from sweeper.core.errors import UsageError
 from sweeper.core.events import TrainingPaused
 from sweeper.core.paths import make_class_slugs
 from sweeper.core.records import Collapse
@@ -201,6 +202,30 @@ def test_runs_of_another_study_of_the_same_name_are_not_changed(uri: str) -> Non
     second.end_sweep("FINISHED")
     statuses = [get_run(first, spec).info.status for spec in (builders.spec("dice", 0), None)]
     assert statuses == ["SCHEDULED", "RUNNING"]
+
+
+def test_a_renamed_experiment_gets_no_run_twice(uri: str) -> None:
+    study, trial = make_study("renamed"), builders.trial("dice", 0.5, 0)
+    first = begin_tracking(uri, study)
+    store_result(study, train(first, trial))
+    first.end_sweep("KILLED")
+    first.mirror.client.rename_experiment(first.mirror.experiment_id, "by the user")
+    second = begin_tracking(uri, study, warn=pytest.fail)
+    assert get_run(second).info.run_id == get_run(first).info.run_id
+    assert second.mirror.client.get_experiment_by_name("renamed") is None
+
+
+def test_an_experiment_with_runs_of_others_is_refused(uri: str) -> None:
+    client = MlflowClient(uri)
+    client.create_experiment("base")
+    begin_tracking(uri, "base", created="2026-11-19T07:00:00+00:00").close()  # of an experiment without runs
+    begin_tracking(uri, "base").close()
+    experiment = client.create_experiment("theirs")
+    for _ in range(3):
+        client.create_run(experiment)
+    with pytest.raises(UsageError, match=r"'theirs' in MLflow at sqlite:.* has 3 runs of others; give another --study"):
+        begin_tracking(uri, "theirs")
+    assert len(client.search_runs([experiment])) == 3
 
 
 def test_a_resume_on_another_store_writes_all_runs_to_it(uri: str, tmp_path: Path) -> None:
