@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from sweeper.core.errors import MissingStudyError, SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import (
     format_comparison_resume_command,
@@ -168,11 +168,10 @@ def explain_place(
 
 
 def explain_refusal(error: UsageError, given: Sequence[str], storage: str) -> None:
-    """Add to the refusal of a command what a refused word means, unless it names something near already."""
-    text = str(error)
-    words = [word for word in given[1:] if "://" not in word]
-    said = [word for word in words if isinstance(error, MissingStudyError) or word in text.replace("--", "")]
-    found = [*filter(os.path.exists, said)] * (given[0] in READERS)  # what is wrong with these is said
-    refused = [word for word in said if word not in found and "did you mean" not in text]
-    near = [*filter(None, (explain_place(word, given, storage=storage) for word in refused))]
-    error.args = (text + "".join(f"\n  {one.removeprefix(', ')}" for one in near[:1]),)
+    """Add to the refusal of a command what the refused word means, unless it names something near already."""
+    text, word = str(error), error.refused
+    is_understood = given[0] in READERS and Path(word).exists()  # what is wrong with it is said
+    if not word or is_understood or "did you mean" in text:
+        return
+    if near := explain_place(word, given, storage=storage):
+        error.args = (f"{text}\n  {near.removeprefix(', ')}",)

@@ -131,7 +131,8 @@ def read_plan(storage: RetryingStorage, name: str) -> StudyPlan:
 
 def _require_study(storage: RetryingStorage, name: str) -> None:
     if name not in (names := list_study_names(storage)):
-        raise MissingStudyError(f"there is no study {name!r} in this storage{suggest_or_list(name, names[::-1])}")
+        near = suggest_or_list(name, names[::-1])
+        raise MissingStudyError(f"there is no study {name!r} in this storage{near}", refused=name)
 
 
 def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:

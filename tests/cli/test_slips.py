@@ -141,3 +141,10 @@ def test_a_slip_is_answered_with_what_is_nearest(tmp_path: Path, sweeper: Sweepe
     words, answer = line.split("|")
     status, out, err = sweeper(*words.split())
     assert (status, out) == (2, "") and answer.strip() in err and err.count("did you mean") <= 1
+
+
+def test_no_hint_comes_from_the_letters_of_a_message(tmp_path: Path, sweeper: Sweeper) -> None:
+    (tmp_path / "t.csv").write_text("method,miou\nce,0.5\n")
+    (tmp_path / "scores").mkdir()
+    for words in (("--present", "ce"), ("--ignore", "scores")):
+        assert "did you mean" not in sweeper("judge", "t.csv", *words)[2]

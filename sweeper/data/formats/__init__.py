@@ -65,7 +65,8 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
     if not root.is_dir():
         near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or f"; {guesses.LAYOUT}"
         found = "a file" if root.exists() else "nothing"
-        raise DataError(str(root), [f"{root}: must be a folder or a zip file, found {found} there{near}"])
+        rule = f"{root}: must be a folder or a zip file, found {found} there{near}"
+        raise DataError(str(root), [rule], refused=str(root))
     if place.patterns is not None:
         line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
         read = partial(patterns.read_patterns, place, place.patterns)
