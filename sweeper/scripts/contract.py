@@ -84,8 +84,6 @@ class TrialBegan(EventLine):
     ignore_index: int
     overlap: bool = False
     """Whether a pixel may have several of the classes."""
-    world: int
-    """Number of processes of this training."""
 
 
 class LossCall(EventLine):
@@ -99,6 +97,8 @@ class LossCall(EventLine):
     """Mean, standard deviation and maximum; null where one is not finite."""
     bounded: bool = False
     """Whether all lie within 0 and 1, as after a sigmoid or softmax."""
+    volume: bool = False
+    """Whether they have an axis D before H."""
 
 
 class ScriptProgress(EventLine):
@@ -112,6 +112,8 @@ class ScriptProgress(EventLine):
     """The script's own length; null = t.length was not called."""
     labelled: Count = 0
     """Labelled pixels in these calls, where classes overlap."""
+    lone: tuple[Count, ...] = ()
+    """Numbers of the classes that are in these calls exactly where no other is, as a background would be."""
     runs: dict[str, Annotated[str, Field(max_length=1000)]] = Field(default_factory=dict)
     """The script's own run in a tracker, by the tracker's name (mlflow, wandb)."""
 
@@ -129,8 +131,6 @@ class SplitScored(ScriptProgress):
     event: Literal["scores"]
     split: Split
     what: What
-    images: int
-    number: int
     finite: bool
     """Whether all logits were finite."""
     bounded: bool = False

@@ -152,6 +152,11 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
             )
         elif start.trial.kind == "probe" and not scored[split].finite:
             yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
+        elif start.trial.kind == "probe" and scored[split].what == "logits" and not scored[split].network:
+            yield (
+                f"logits of {split} must be computed within `with t.scoring({split!r})`, and no network ran there; "
+                "move its call into the block, which notes the weights that are scored"
+            )
     if len({line.network for line in scored.values()} - {""}) > 1:
         yield (
             "validation and test must be of one network, and its weights change in between; score val again before the "
