@@ -122,6 +122,8 @@ def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
         lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
         step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
+        if start.list_events(EpochDone) and not start.last_scores:
+            step = "if it misses its best weights, let it validate and save in its last epoch, too; " + step
         yield f"it must end with status 0, and ended with {how} {where}; {step}" + _get_last_lines(start)
     elif ended.waited >= UPLOAD_SECONDS and not trial.ends and not {*trial.splits} <= {*start.last_scores}:
         yield "it must wait for the processes that it starts, and left some before its scores; end it with `wait`"
@@ -160,7 +162,7 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
     if len({line.network for line in scored.values()} - {""}) > 1:
         yield (
             "validation and test must be of one network, and its weights change in between; score val again before the "
-            "test, after the last change"
+            "test, after the last change. If best weights are restored, log.txt may name keys that are not"
         )
     names = [{*scores.names} - {""} for scores in start.read_scores().values()]
     if both := set.intersection(*names) if len(names) > 1 else set():

@@ -183,6 +183,10 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "crashes": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",)), "calls": 3}, 1, "status 1 after call 3"),
     "is killed": ({"ended": ScriptEnd(-9, 1, False, 9, ("oh",)), "calls": 0, "begins": False}, 1, "signal 9 before it"),
     "crashes late": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",))}, 2, "after its scores of test and val; log.txt"),
+    "restores what it never saved": (
+        {"ended": ScriptEnd(1, 1, False, 9, ("oh",)), "names": {}}, 2,
+        "after t.stop_after(1), before its scores; if it misses its best weights, let it validate and save in its last",
+    ),
     "one seed": ({"logits": lambda *_: (0.0, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed"),
     "nearly one seed": (
         {"logits": lambda s, t, n: (t.seed * 1e-6, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed",
