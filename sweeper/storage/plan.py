@@ -21,8 +21,6 @@ from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.version import __version__
 
 NAME_LIMIT = 200
-RENAMED_OPTIONS = {"rope": "margin", "confirm_seeds": "seeds", "timeout": "time"}
-"""Present names of options that older studies store under another."""
 
 
 class StudyPlan(Record):
@@ -131,8 +129,7 @@ def read_plan(storage: RetryingStorage, name: str) -> StudyPlan:
 
 def _require_study(storage: RetryingStorage, name: str) -> None:
     if name not in (names := list_study_names(storage)):
-        near = suggest_or_list(name, names[::-1])
-        raise MissingStudyError(f"there is no study {name!r} in this storage{near}", refused=name)
+        raise MissingStudyError(f"there is no study {name!r} in this storage{suggest_or_list(name, names[::-1])}")
 
 
 def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:
@@ -141,11 +138,8 @@ def read_options(storage: RetryingStorage, name: str) -> dict[str, Any]:
 
 
 def unpack_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options among a study's attributes, under their present names."""
-    stored: dict[str, Any] = {**unpack_value(attributes, OPTIONS, {})}
-    if "minutes" in stored:  # of older studies; their `timeout` has priority
-        stored = {"time": f"{stored.pop('minutes')}m", **stored}
-    return {RENAMED_OPTIONS.get(name, name): value for name, value in stored.items()}
+    """Return the options among a study's attributes."""
+    return {**unpack_value(attributes, OPTIONS, {})}
 
 
 def read_machine(storage: RetryingStorage, name: str) -> dict[str, Any]:
