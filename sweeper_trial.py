@@ -32,6 +32,7 @@ VERSION = 2
 BINS, LOGIT_RANGE = 512, 12.0
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 IGNORE, MOST_CLASSES = 255, 254
+BACKGROUND = ("background", "bg", "unlabeled", "unlabelled")
 IMAGES_ONLY = ("boundary_ce", "soft_cldice", "boundary")
 """Losses that look at neighbouring pixels, and take no volumes."""
 VALIDATED = "validated"
@@ -278,8 +279,11 @@ class Trial:
     def _get_totals(self) -> dict[str, Any]:
         pixels = None if self._pixels is None else self._pixels.tolist()
         self._runs |= _find_own_runs()
-        lone = self._lone.nonzero().flatten().tolist() if self._labelled else []
-        more = {"length": self._length, "runs": self._runs, "labelled": self._labelled, "lone": lone}
+        more = {"length": self._length, "runs": self._runs}
+        if self.overlap:
+            lone = self._lone & (self._labelled > 0)
+            named = torch.tensor([name.lower() in BACKGROUND for name in self.classes])
+            more |= {"labelled": self._labelled, "lone": (lone | named).nonzero().flatten().tolist()}
         return {"calls": self._calls, "pixels": pixels, **more}
 
     def _write(self, event: str, **more: Any) -> None:

@@ -110,10 +110,10 @@ class ScriptProgress(EventLine):
     """Pixels of each class in these calls, and last those that are ignored; null = not counted."""
     length: FiniteFloat | None
     """The script's own length; null = t.length was not called."""
-    labelled: Count = 0
-    """Labelled pixels in these calls, where classes overlap."""
+    labelled: Count | None = None
+    """Labelled pixels in these calls; null where classes exclude each other."""
     lone: tuple[Count, ...] = ()
-    """Numbers of the classes that are in these calls exactly where no other is, as a background would be."""
+    """Numbers of overlapping classes that are a background, by their name or because they are where no other is."""
     runs: dict[str, Annotated[str, Field(max_length=1000)]] = Field(default_factory=dict)
     """The script's own run in a tracker, by the tracker's name (mlflow, wandb)."""
 

@@ -18,7 +18,6 @@ from sweeper.core.errors import ScriptError
 from sweeper.core.paths import CACHE
 from sweeper.core.records import IGNORE
 from sweeper.core.text import format_count, format_duration, join_words
-from sweeper.data.class_words import is_background
 from sweeper.scripts.contract import (
     RESULTS,
     EpochDone,
@@ -327,9 +326,8 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         notes.append("t.length is never called, so that no training can be made shorter")
     if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
         notes.append(f"no pixel of {join_words(empty)} was in {format_count(final.calls, 'batch', 'batches')}")
-    named = [n for n, name in enumerate(begun.classes) if begun.overlap and is_background(name)]
-    if numbers := sorted({*named, *final.lone}):
-        background = join_words([repr(begun.classes[n]) for n in numbers])
+    if final.lone:
+        background = join_words([repr(begun.classes[n]) for n in final.lone])
         notes.append(
             f"mIoU counts the background as a class: {background}; where classes overlap leave its channel out of "
             "classes, logits and targets, and where each pixel has one class leave out overlap=True"

@@ -59,8 +59,7 @@ class ScriptStart(NamedTuple):
     @property
     def labelled(self) -> int | None:
         """Labelled pixels in its batches; None where classes exclude each other."""
-        scored = self.list_events(SplitScored)
-        return scored[-1].labelled if scored and self.list_events(TrialBegan)[0].overlap else None
+        return next((line.labelled for line in reversed(self.list_events(SplitScored))), None)
 
     @property
     def is_whole(self) -> bool:
@@ -154,7 +153,7 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
             )
         elif start.trial.kind == "probe" and not scored[split].finite:
             yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
-        elif start.trial.kind == "probe" and scored[split].what == "logits" and not scored[split].network:
+        elif scored[split].what == "logits" and not scored[split].network:
             yield (
                 f"logits of {split} must be computed within `with t.scoring({split!r})`, and no network ran there; "
                 "move its call into the block, which notes the weights that are scored"
@@ -169,7 +168,7 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
         yield (
             f"validation and test must share no image, and {format_count(len(both), 'image is', 'images are')} in "
             "both, such "
-            f"as {min(both)!r}; take {'it' if len(both) == 1 else 'them'} out of one, or name each by its path"
+            f"as {min(both)!r}; take each out of one, or name each by its path"
         )
     classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
     if len(classes) == 2 and start.labelled is None and not pixels[1] and pixels[2]:
