@@ -279,7 +279,7 @@ class Trial:
     def _get_totals(self) -> dict[str, Any]:
         pixels = None if self._pixels is None else self._pixels.tolist()
         self._runs |= _find_own_runs()
-        more = {"length": self._length, "runs": self._runs}
+        more: dict[str, Any] = {"length": self._length, "runs": self._runs}
         if self.overlap:
             lone = self._lone & (self._labelled > 0)
             named = torch.tensor([name.lower() in BACKGROUND for name in self.classes])

@@ -22,17 +22,8 @@ WORDS = "`--rope` is `--margin` now"
 @pytest.mark.parametrize("words", [("--rope", "0.02"), ("--rope=0.02",)])
 def test_a_former_option_ends_with_one_line(sweeper: Sweeper, words: tuple[str, ...]) -> None:
     assert sweeper("run", *words) == (2, "", f"sweeper: {WORDS}\n")
-
-
-def test_an_argument_of_a_former_option_ends_with_the_same_words() -> None:
     with pytest.raises(UsageError, match=WORDS):
         api.run("synthetic:blobs", rope=0.02)
-
-
-@pytest.mark.parametrize("name", [name for name in REPLACED if name.startswith("sweeper ")])
-def test_a_former_command_ends_with_one_line(sweeper: Sweeper, name: str) -> None:
-    words = f"sweeper: `{name}` {REPLACED[name]}\n"
-    assert sweeper(name.removeprefix("sweeper "), "--of-former-times") == (2, "", words)
 
 
 def test_no_former_option_or_command_exists() -> None:
@@ -48,6 +39,7 @@ SLIPS = """
 rnu cracks                         | did you mean `run`?
 compare                            | ; there are run, confirm
 help run                           | did you mean `sweeper --help`?
+status --of-former-times           | sweeper: `sweeper status` is `sweeper studies show` now
 version                            | did you mean `sweeper --version`?
 --trials 3                         | ; it is an option of `sweeper run`
 list                               | did you mean `sweeper studies list`?

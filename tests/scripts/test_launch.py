@@ -158,7 +158,6 @@ def test_a_signal_during_the_wait_for_processes_of_a_script_ends_them(tmp_path: 
         # A shell leaves SIGINT ignored for what it starts by &.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     )
-    # the script has ended
     wait_until(lambda: (tmp_path / "pid").is_file() and not psutil.Process(process.pid).children(), 120, process)
     pid = int((tmp_path / "pid").read_text())
     assert psutil.pid_exists(pid)

@@ -207,7 +207,6 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
         "logits of test must be computed within `with t.scoring('test')`, and no network ran there; move its call into",
     ),
     "leaks": ({"names": {"val": ("a", "b"), "test": ("b", "c")}}, 2, "1 image is in both, such as 'b'; take each out"),
-    "leaks all": ({"names": {"val": ("a", "b"), "test": ("b", "a")}}, 2, "2 images are in both, such as 'a'"),
     "0 and 255": ({"pixels": (900, 0, 100)}, 2, "none but 100 pixels that do not count; for masks of 0 and 255"),
     "other labels": (
         {"more": lambda s, t: t.seed}, 4,
