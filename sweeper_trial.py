@@ -32,6 +32,7 @@ VERSION = 2
 BINS, LOGIT_RANGE = 512, 12.0
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 IGNORE, MOST_CLASSES = 255, 254
+BACKGROUND = ("background", "bg", "unlabeled", "unlabelled")
 IMAGES_ONLY = ("boundary_ce", "soft_cldice", "boundary")
 """Losses that look at neighbouring pixels, and take no volumes."""
 VALIDATED = "validated"
@@ -94,18 +95,18 @@ class Trial:
         self._pixels: Tensor | None = None
         self._labelled = 0
         self._length: float | None = None
-        self._numbers: dict[str, int] = {}
         self._names: dict[str, set[str]] = {}
         self._network = ""
         self._runs: dict[str, str] = {}
         self.classes, self.ignore_index, self.overlap = [str(name) for name in classes], ignore_index, overlap
+        self._lone = torch.ones(len(self.classes), dtype=torch.bool)
         self.start = 0
         """First epoch of this process."""
         least, rule = (1, "none of them the background") if overlap else (2, "the background first")
         if not least <= len({*self.classes}) == len(self.classes) <= MOST_CLASSES or isinstance(classes, str):
             self._refuse(f"classes must be {least} to {MOST_CLASSES} different names, {rule}, got {classes!r}")
         begun = {"classes": self.classes, "ignore_index": int(ignore_index), "overlap": overlap}
-        self._write("start", version=VERSION, world=_get_world_size(), **begun)
+        self._write("start", version=VERSION, **begun)
 
     @property
     def seed(self) -> int:
@@ -251,9 +252,11 @@ class Trial:
         """Count the classes' pixels, and write what the first batches are like."""
         if self.overlap:
             planes = labels.transpose(0, 1).flatten(1).cpu()
-            ignored = (planes == IGNORE).all(0).sum()
-            self._labelled += planes.shape[1] - int(ignored)
-            pixels = torch.stack([*(planes == 1).sum(1), ignored])
+            is_ignored, is_class = (planes == IGNORE).all(0), planes == 1
+            is_lone = is_class == (is_class.sum(0) - is_class.long() == 0)  # the class is where no other is
+            self._lone &= (is_lone | is_ignored).all(1)
+            self._labelled += planes.shape[1] - int(is_ignored.sum())
+            pixels = torch.stack([*is_class.sum(1), is_ignored.sum()])
         else:
             pixels = torch.bincount(labels.flatten().cpu(), minlength=IGNORE + 1)
             pixels = torch.cat([pixels[: len(self.classes)], pixels[IGNORE:]])
@@ -268,6 +271,7 @@ class Trial:
             target=hashlib.sha256(_get_bytes(labels.to(torch.int16))).hexdigest()[:16],
             logits=numbers if all(map(math.isfinite, numbers)) else None,
             bounded=_is_bounded(logits),
+            volume=logits.dim() == 5,
         )
 
     # --- Files ---
@@ -275,7 +279,11 @@ class Trial:
     def _get_totals(self) -> dict[str, Any]:
         pixels = None if self._pixels is None else self._pixels.tolist()
         self._runs |= _find_own_runs()
-        more = {"length": self._length, "runs": self._runs, "labelled": self._labelled}
+        more: dict[str, Any] = {"length": self._length, "runs": self._runs}
+        if self.overlap:
+            lone = self._lone & (self._labelled > 0)
+            named = torch.tensor([name.lower() in BACKGROUND for name in self.classes])
+            more |= {"labelled": self._labelled, "lone": (lone | named).nonzero().flatten().tolist()}
         return {"calls": self._calls, "pixels": pixels, **more}
 
     def _write(self, event: str, **more: Any) -> None:
@@ -308,13 +316,12 @@ class Trial:
             self._refuse(f'a split must be "val" or "test", got {split!r}')
         if not names:
             self._refuse(f"scores of {split} must be of one image or more, got none; call s.add in the block")
-        number = self._numbers[split] = self._numbers.get(split, 0) + 1
         if self._folder is None:
             if _get_rank() == 0:
                 print(f"{split}: {_format_scores(what, data, self.classes)} ({len(names)} images)", file=sys.stderr)
             return
         names = [str(name) for name in names]
-        arrays = {"names": names, "data": data, "sums": sums, "number": torch.tensor(number)}
+        arrays = {"names": names, "data": data, "sums": sums}
         self._check_names(split, names)
         path = self._folder / (f"{split}.{_get_rank()}.npz" if _get_rank() else f"{split}.npz")
         part = path.with_suffix(".part")
@@ -323,7 +330,7 @@ class Trial:
                 if value is not None:
                     file.writestr(f"{name}.npy", _encode_npy(value))
         part.replace(path)
-        more = {"split": split, "what": what, "images": len(names), "number": number, "network": network}
+        more = {"split": split, "what": what, "network": network}
         self._write("scores", **more, **{"finite": True, **notes}, **self._get_totals())
         kept = self._folder / VALIDATED / network
         noted = kept / f"rank{_get_rank()}.json"

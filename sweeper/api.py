@@ -24,6 +24,7 @@ from sweeper.core.records import SweepRecord
 from sweeper.core.text import fill_words
 from sweeper.evidence.document import AnswerDocument
 from sweeper.judging.rows import ScoreRequest
+from sweeper.system.streams import make_streams_tolerant
 from sweeper.workflow.settings import ConfirmOptions, PredictOptions, Settings, TrainOptions, make_options
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _stop_by_signals(*, progress: bool) -> Iterator[tuple[PlainDisplay, StopRequ
     from sweeper.cli.progress import PlainDisplay
     from sweeper.cli.signals import StopRequest
 
+    if sys.stderr is None:  # as under pythonw
+        make_streams_tolerant()
     display = PlainDisplay(0 if progress else -1)
     # Signals reach only the main thread.
     here, request = threading.current_thread() is threading.main_thread(), StopRequest(display.warn)

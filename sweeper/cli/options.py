@@ -12,8 +12,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sweeper.cli.slips import explain_option, explain_refusal, explain_value, refuse_replaced, refuse_replaced_variables
-from sweeper.core.errors import UsageError
+from sweeper.cli.slips import explain_option, explain_refusal, explain_value, refuse_replaced
+from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.paths import STORAGE, expand_user
 from sweeper.core.redact import hide_command_secrets
 
@@ -41,7 +41,6 @@ class SweeperCommand(click.Command):
             click.UsageError: with all of them.
             UsageError: if an option was replaced, with what to use now.
         """
-        refuse_replaced_variables(ctx)
         hide_command_secrets(shlex.join(args))  # remembers them
         given = [str(ctx.info_name), *args]
         ctx.meta["given"] = given
@@ -72,7 +71,8 @@ class SweeperCommand(click.Command):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            explain_refusal(error, ctx.meta["given"], ctx.params.get("storage", STORAGE))
+            refused = {MissingStudyError: ctx.params.get("study")}.get(type(error), error.refused)
+            explain_refusal(error, refused, ctx.meta["given"], ctx.params.get("storage", STORAGE))
             raise
 
 

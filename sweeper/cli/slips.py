@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from sweeper.core.errors import MissingStudyError, SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import (
     format_comparison_resume_command,
@@ -30,33 +30,16 @@ REPLACED = {
     "sweeper advise": "is a section of `sweeper profile DATA` now",
     "sweeper cache": "is gone: the folder `.sweeper/cache` may be deleted while no sweep runs",
     "sweeper spaces": "is gone: an unknown `--space` lists the shipped names, and search_spaces/ has their files",
-    "--encoder-depth": "is gone: `--model` takes a network of any depth",
-    "--decoder-width": "is gone: `--model` takes a network of any width",
     "--epochs": "is gone: give `--steps`, the images times the epochs divided by `--batch-size`",
     "--huggingface": "is gone: `load().save_pretrained(FOLDER)` of the exported model.py writes that folder",
-    "--gpus-per-trial": "is gone: `--workers` trainings at a time share the GPUs",
     "--ray-address": "is the variable `RAY_ADDRESS` now",
     "run --threshold": "is gone: each training is scored at the operating point that its validation images choose",
     "--threads": "is the variable `OMP_NUM_THREADS` now",
-    "--boundary-pixels": "is gone: boundary IoU measures 2 pixels",
-    "--cache": "is gone: images are decoded into .sweeper/cache of the current folder; `.sweeper` may be a link",
     "--baseline": "is `--present` now",
-    "--compile": "is gone: on a GPU steps are recorded, which gains more",
-    "--crops": "is gone: crops are drawn anywhere, and losses weight rare classes",
     "--deterministic": "is `--engine deterministic` now",
-    "--correlation": "is gone: no correlation is published with means; judge the scores of images or trainings",
-    "--log-to": "is gone: MLflow has each training's run",
-    "--sd-over": "is gone: judge the scores of images or trainings, as means need assumptions",
-    "--no-advice": "is gone: the search always begins with what was best on similar data",
-    "--exit-code-by-verdict": "is gone: `--json` prints the answer",
     "--exclude": "is gone: move the images out of the folder, or out of the file with the annotations",
     "--executor": "is gone: `--workers 0` trains in this process, and the variable RAY_ADDRESS names a Ray cluster",
-    "--fixed-lr": "is gone: a space with one `lr` searches and confirms at one rate",
-    "--until": "is gone: the confirmation ends once more seeds would hardly change the answer",
     "--config": "is gone: give the options, or variables such as SWEEPER_TRIALS=20",
-    "--confirm-seeds": "is `--seeds` now",
-    "--minutes": "is `--time 15m` now, after which the study also ends",
-    "--miss-at-most": "is gone: the report draws recall and precision by threshold, `predict --threshold` takes one",
     "--name": "is `--study` now",
     "--plan": "is gone: an open answer of `sweeper judge` says how many seeds or images would settle it",
     "--point": "is `--threshold` now",
@@ -87,19 +70,6 @@ def refuse_replaced(name: str) -> None:
         raise UsageError(words)
 
 
-def refuse_replaced_variables(ctx: click.Context) -> None:
-    """Refuse variables of former options that the command does not have, as they would be ignored.
-
-    Raises:
-        UsageError: with the first one, and what to use now.
-    """
-    present = {name for param in ctx.command.params for name in param.opts}
-    for name in REPLACED.keys() - present:
-        variable = f"SWEEPER_{name.removeprefix('--').replace('-', '_').upper()}"
-        if variable in os.environ:
-            raise UsageError(f"{variable}: {explain_replaced(name)}")
-
-
 # --- Slips ---
 
 READERS = ("run", "profile", "judge", "predict", "synth")
@@ -117,13 +87,13 @@ def explain_option(word: str, command: click.Command) -> str:
     if (name := word.strip("-")) in {param.name for param in command.params if isinstance(param, click.Argument)}:
         return f"; {name.upper()} is given without it"
     commands = {one: cli.get_command(click.Context(cli), one) for one in COMMANDS}
-    owners = [f"`sweeper {one}`" for one, other in commands.items() if other and word in list_option_names(other)]
+    owners = [f"`sweeper {one}`" for one, other in commands.items() if word in list_option_names(other)]
     return f"; it is an option of {join_words(owners)}" if owners else suggest_or_list(word, list_option_names(command))
 
 
-def list_option_names(command: click.Command) -> list[str]:
+def list_option_names(command: click.Command | None) -> list[str]:
     """List the options of a command, without the short ones."""
-    return [name for param in command.params for name in param.opts if name.startswith("--")]
+    return [name for param in getattr(command, "params", ()) for name in param.opts if name.startswith("--")]
 
 
 def explain_value(error: click.UsageError, given: Sequence[str]) -> str:
@@ -167,12 +137,8 @@ def explain_place(
     return suggest_meaning(place.name, others, otherwise)
 
 
-def explain_refusal(error: UsageError, given: Sequence[str], storage: str) -> None:
-    """Add to the refusal of a command what a refused word means, unless it names something near already."""
-    text = str(error)
-    words = [word for word in given[1:] if "://" not in word]
-    said = [word for word in words if isinstance(error, MissingStudyError) or word in text.replace("--", "")]
-    found = [*filter(os.path.exists, said)] * (given[0] in READERS)  # what is wrong with these is said
-    refused = [word for word in said if word not in found and "did you mean" not in text]
-    near = [*filter(None, (explain_place(word, given, storage=storage) for word in refused))]
-    error.args = (text + "".join(f"\n  {one.removeprefix(', ')}" for one in near[:1]),)
+def explain_refusal(error: UsageError, refused: str | None, given: Sequence[str], storage: str) -> None:
+    """Add to the refusal of a command what the refused word means, unless it names something near already."""
+    if refused and "did you mean" not in str(error):
+        near = explain_place(refused, given, storage=storage, otherwise=", ")
+        error.args = (f"{error}\n  {near.removeprefix(', ')}".rstrip(),)

@@ -27,9 +27,16 @@ class SweeperError(Exception):
 
 
 class UsageError(SweeperError):
-    """A wrong option or configuration; nothing was trained."""
+    """A wrong option or configuration; nothing was trained.
+
+    `refused` is the word that names nothing here, and may be meant for another command.
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str = "", refused: str = "") -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 @contextmanager
@@ -73,11 +80,11 @@ class ProblemListError(UsageError):
     heading = "{problems}:"
     """`{problems}` becomes their number and noun, `{where}` their place."""
 
-    def __init__(self, where: str, problems: Sequence[str]) -> None:
+    def __init__(self, where: str, problems: Sequence[str], refused: str = "") -> None:
         self.where = where
         self.problems = tuple(problems)
         heading = self.heading.format(problems=format_count(len(self.problems), "problem"), where=where)
-        super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]), refused)
 
     @classmethod
     def refuse(cls, where: str, problems: Sequence[str]) -> None:

@@ -52,7 +52,8 @@ def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -
     if not all(part.isidentifier() for part in (*module.split("."), function)):
         raise UsageError(
             f"{option} must be module:function, a module of the working folder or of Python's path and a function in "
-            f"it, got {name!r}; for example my_code:build"
+            f"it, got {name!r}; for example my_code:build",
+            refused=name,
         )
     looked = folders or (Path.cwd(),)
     source = _find_source(module, looked, f"{option} {name}")

@@ -224,12 +224,13 @@ def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) ->
 def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, SplitAssignment]:
     """Read split and group of each stem from `split.csv`; faults are appended to `problems`.
 
-    Columns are stem, split (train, val, test or empty) and, optionally, group; others are ignored. Every stem of
-    `stems` must have one row, and every row a stem. A stem that looks like a formula may have a leading apostrophe, as
-    reports write it.
+    Columns are stem, and split (train, val, test or empty), group or both; others are ignored. Every stem of `stems`
+    must have one row, and every row a stem. A stem that looks like a formula may have a leading apostrophe, as reports
+    write it.
     """
     where, before = path.name, len(problems)
-    rows = read_table_rows(path, where, ("stem", "split"), problems)
+    second = min({"split", "group"} & {*read_header(path)}, default="split")
+    rows = read_table_rows(path, where, ("stem", second), problems)
     if len(problems) > before:
         return {}
     sides: dict[str, SplitAssignment] = {}

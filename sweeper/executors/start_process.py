@@ -73,14 +73,18 @@ def _block_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _hide_main_script() -> Iterator[None]:
-    """Start processes that do not import the calling script: a script without a main guard would run again there."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+def _hide_caller() -> Iterator[None]:
+    """Start processes from any caller: a script without a main guard would run again, a pool's worker may start none.
+
+    Python forbids that in a daemonic process, because it may leave them; these end with their parent by themselves.
+    """
+    script, config = sys.modules["__main__"], multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    is_daemonic = config.get("daemon", False)
+    sys.modules["__main__"], config["daemon"] = ModuleType("__main__"), False
     try:
         yield
     finally:
-        sys.modules["__main__"] = script
+        sys.modules["__main__"], config["daemon"] = script, is_daemonic
 
 
 class LaunchedProcess:
@@ -99,7 +103,7 @@ class LaunchedProcess:
         # The fork server blocks Ctrl-C itself. Until it has loaded, the start waits for it, and Ctrl-C ends the wait.
         interrupts = _block_interrupts() if method == "spawn" else nullcontext()
         try:
-            with use_passive_waiting(), set_unless_given(SAFE_PATH), _hide_main_script(), interrupts:
+            with use_passive_waiting(), set_unless_given(SAFE_PATH), _hide_caller(), interrupts:
                 self.process.start()
         except (OSError, EOFError) as error:  # no process is available, or the fork server ended
             self.pipe.close()

@@ -46,9 +46,8 @@ def read_table(path: Path) -> pd.DataFrame:
         rule = (
             f"a regular file of scores, or a folder of nnU-Net's results, must be there, got none{suggest_path(path)}"
         )
-        raise ScoresError(
-            str(path), [f"{rule}; {MLFLOW}{path} would be an experiment, `sweeper report` is for studies"]
-        )
+        rule += f"; {MLFLOW}{path} would be an experiment, `sweeper report` is for studies"
+        raise ScoresError(str(path), [rule], refused=str(path))
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)

@@ -76,6 +76,7 @@ class ConfirmationPlan(Record):
             metric=self.metric,
             class_pixels=tuple(self.probe.class_pixels.values()),
             drawn=self.probe.drawn,
+            volumes=self.probe.volumes,
         )
 
     @property
@@ -183,6 +184,10 @@ def fill_losses(losses: Sequence[ScriptLoss], task: ScriptTask) -> tuple[ScriptL
             filled.append(_fill_loss(loss, task.task, task.frequencies))
         except UsageError as error:
             problems.append(str(error))
+        if task.volumes and FAMILIES[loss.family].images_only:
+            problems.append(
+                f"{loss.name} looks at neighbouring pixels of images, and the script has volumes; leave it out"
+            )
     RequestError.refuse("a comparison of --losses", problems)
     return tuple(filled)
 

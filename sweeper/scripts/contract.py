@@ -88,8 +88,6 @@ class TrialBegan(EventLine):
     ignore_index: int
     overlap: bool = False
     """Whether a pixel may have several of the classes."""
-    world: int
-    """Number of processes of this training."""
 
 
 class LossCall(EventLine):
@@ -103,6 +101,8 @@ class LossCall(EventLine):
     """Mean, standard deviation and maximum; null where one is not finite."""
     bounded: bool = False
     """Whether all lie within 0 and 1, as after a sigmoid or softmax."""
+    volume: bool = False
+    """Whether they have an axis D before H."""
 
 
 class ScriptProgress(EventLine):
@@ -114,8 +114,10 @@ class ScriptProgress(EventLine):
     """Pixels of each class in these calls, and last those that are ignored; null = not counted."""
     length: FiniteFloat | None
     """The script's own length; null = t.length was not called."""
-    labelled: Count = 0
-    """Labelled pixels in these calls, where classes overlap."""
+    labelled: Count | None = None
+    """Labelled pixels in these calls; null where classes exclude each other."""
+    lone: tuple[Count, ...] = ()
+    """Numbers of overlapping classes that are a background, by their name or because they are where no other is."""
     runs: dict[str, Annotated[str, Field(max_length=1000)]] = Field(default_factory=dict)
     """The script's own run in a tracker, by the tracker's name (mlflow, wandb)."""
 
@@ -133,8 +135,6 @@ class SplitScored(ScriptProgress):
     event: Literal["scores"]
     split: Split
     what: What
-    images: int
-    number: int
     finite: bool
     """Whether all logits were finite."""
     bounded: bool = False

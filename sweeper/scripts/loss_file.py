@@ -1,4 +1,4 @@
-"""`loss.py` of a training: a loss of the registry and the choice of the operating point, which need only torch."""
+"""`loss.py` of a training: a loss of the registry, or an import of the user's, and the choice of operating point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeper.losses.own_losses import OWN, make_call_arguments
 LOSSES = Path(__file__).parents[1] / "losses"
 MODULES = ("coordinates", "per_pixel", "kernel", "other_losses", "operating_point")
 """Modules of the losses, in the order in which their parts need each other."""
-HEAD = '''"""{title}, as a file that needs torch and nothing else; sweeper has made it."""
+HEAD = '''"""{title}, as a file that needs torch and {more}; sweeper has made it."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ def make_loss_text(
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
     """
     calls, roots, weights = dict.fromkeys(get_args(Task), "None"), {"settle_shapes", "settle_labels"}, "\n"
+    more = "nothing else"
     for one in (task,) if task else EITHER:
         values = check_coordinates(family, one, params, class_frequencies)
         roots.add(CHOICES[one])
@@ -114,7 +115,7 @@ def make_loss_text(
         if (own := OWN.get(family)) is not None:
             given = make_call_arguments(own, values, one, ignore_index, len(class_frequencies or (0, 0)))
             code = {"folder": own.code.folder, "module": own.code.module, "function": own.code.function}
-            weights = OWN_LOSS.format(arguments=given, **code)
+            weights, more = OWN_LOSS.format(arguments=given, **code), f"your module {own.code.module}"
             calls[one] = "own_loss(logits if logits.dtype == torch.float64 else logits.float(), target)"
             continue
         if entry.module is not None:
@@ -133,7 +134,7 @@ def make_loss_text(
         roots |= {name, "KernelSettings"}
     body = _collect_sources(roots)
     return (
-        HEAD.format(title=entry.title)
+        HEAD.format(title=entry.title, more=more)
         + body.replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
         + weights
         + (PLANES if task == "multilabel" else CRITERION).format(

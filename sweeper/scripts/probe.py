@@ -64,6 +64,8 @@ class ProbeDocument(Document):
     """Names of the images of each split; not in the JSON."""
     drawn: tuple[Split, ...] = ()
     """Splits with other images for another seed."""
+    volumes: bool = False
+    """Whether the logits have an axis D before H."""
     class_pixels: dict[str, int]
     """Pixels of each class in the batches of one start."""
     labelled_pixels: int | None = None
@@ -324,6 +326,12 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         notes.append("t.length is never called, so that no training can be made shorter")
     if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
         notes.append(f"no pixel of {join_words(empty)} was in {format_count(final.calls, 'batch', 'batches')}")
+    if final.lone:
+        background = join_words([repr(begun.classes[n]) for n in final.lone])
+        notes.append(
+            f"mIoU counts the background as a class: {background}; where classes overlap leave its channel out of "
+            "classes, logits and targets, and where each pixel has one class leave out overlap=True"
+        )
     if lone := [split for split, split_scores in scores.items() if split_scores.what == "number"]:
         notes.append(
             f"one number for all images came of {join_words(lone)}, which serves a verdict over trainings only"
@@ -343,6 +351,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         drawn=tuple(split for split, other in done[1].read_scores().items() if {*other.names} ^ {*scores[split].names}),
         class_pixels=dict(zip(begun.classes, pixels, strict=False)),
         labelled_pixels=whole.labelled,
+        volumes=whole.calls[0].volume,
         ignore_index=begun.ignore_index,
         ignored_pixels=pixels[-1],
         length=final.length,

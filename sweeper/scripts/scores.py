@@ -31,6 +31,8 @@ class ScriptTask(Record):
     """All labelled pixels where classes overlap; None = each pixel has one class."""
     drawn: tuple[Split, ...] = ()
     """Splits with other images for another seed."""
+    volumes: bool = False
+    """Whether logits have an axis D before H."""
 
     @property
     def has_counts(self) -> bool:

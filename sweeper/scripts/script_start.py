@@ -59,8 +59,7 @@ class ScriptStart(NamedTuple):
     @property
     def labelled(self) -> int | None:
         """Labelled pixels in its batches; None where classes exclude each other."""
-        scored = self.list_events(SplitScored)
-        return scored[-1].labelled if scored and self.list_events(TrialBegan)[0].overlap else None
+        return next((line.labelled for line in reversed(self.list_events(SplitScored))), None)
 
     @property
     def is_whole(self) -> bool:
@@ -122,6 +121,8 @@ def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
         lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
         step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
+        if start.list_events(EpochDone) and not start.last_scores:
+            step = "if it misses its best weights, let it validate and save in its last epoch, too; " + step
         yield f"it must end with status 0, and ended with {how} {where}; {step}" + _get_last_lines(start)
     elif ended.waited >= UPLOAD_SECONDS and not trial.ends and not {*trial.splits} <= {*start.last_scores}:
         yield "it must wait for the processes that it starts, and left some before its scores; end it with `wait`"
@@ -152,17 +153,22 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
             )
         elif start.trial.kind == "probe" and not scored[split].finite:
             yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
+        elif scored[split].what == "logits" and not scored[split].network:
+            yield (
+                f"logits of {split} must be computed within `with t.scoring({split!r})`, and no network ran there; "
+                "move its call into the block, which notes the weights that are scored"
+            )
     if len({line.network for line in scored.values()} - {""}) > 1:
         yield (
             "validation and test must be of one network, and its weights change in between; score val again before the "
-            "test, after the last change"
+            "test, after the last change. If best weights are restored, log.txt may name keys that are not"
         )
     names = [{*scores.names} - {""} for scores in start.read_scores().values()]
     if both := set.intersection(*names) if len(names) > 1 else set():
         yield (
             f"validation and test must share no image, and {format_count(len(both), 'image is', 'images are')} in "
             "both, such "
-            f"as {min(both)!r}; take {'it' if len(both) == 1 else 'them'} out of one, or name each by its path"
+            f"as {min(both)!r}; take each out of one, or name each by its path"
         )
     classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
     if len(classes) == 2 and start.labelled is None and not pixels[1] and pixels[2]:

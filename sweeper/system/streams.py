@@ -62,9 +62,9 @@ def make_streams_tolerant() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDONLY)  # gets the lowest free number; failing writes are recorded
-    if sys.stdout is sys.__stdout__:
+    if sys.stdout in (None, sys.__stdout__):
         sys.stdout = _make_tolerant(sys.stdout, 1)
-    if sys.stderr is sys.__stderr__:
+    if sys.stderr in (None, sys.__stderr__):
         sys.stderr = _make_tolerant(sys.stderr, 2, write_through=True)
 
 

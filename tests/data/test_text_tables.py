@@ -64,6 +64,8 @@ def test_splits_and_groups_are_read(tmp_path: Path) -> None:
         tmp_path, "note,group,stem,split\nx,g,a,training\n,,b,Validation\n,g,c, Train\n,h,d,\n"
     )
     assert sides == {"a": ("train", "g"), "b": ("val", None), "c": ("train", "g"), "d": (None, "h")} and not problems
+    sides, problems = read_sides(tmp_path, "stem,group\na,g\nb,\nc,g\nd,h\n")  # sweeper divides them
+    assert sides == {"a": (None, "g"), "b": (None, None), "c": (None, "g"), "d": (None, "h")} and not problems
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def test_lightning_validates_the_checkpoint_that_it_tests(tmp_path: Path, monkey
     bright, brighter = start.read_scores()["test"].label_pixels.sum(0)
     assert bright > brighter > 0
     val, test = (start.last_scores[split] for split in ("val", "test"))
-    assert len(start.list_events(SplitScored)) > 4 and val.number == 1 and val.network == test.network != ""
+    scored = start.list_events(SplitScored)
+    assert len(scored) > 4 and scored[0].network == val.network == test.network != ""
 
 
 OTHERS = [("lightning", 4, {"exact"}), ("monai", 2, {"exact", "start"}), ("transformers", 4, {"exact"})]

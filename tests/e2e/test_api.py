@@ -65,11 +65,13 @@ def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sweep_may_run_in_a_thread(tmp_path: Path, monkeypatch: Any) -> None:
-    """Only the main thread of Python may set signal handlers."""
+def test_a_sweep_may_run_in_a_thread_and_without_standard_error(tmp_path: Path, monkeypatch: Any) -> None:
+    """Only the main thread of Python may set signal handlers, and pythonw has no streams."""
+    monkeypatch.setattr(sys, "stderr", None)
     received: list[Settings] = []
 
-    def refuse(settings: Settings, display: object, stop: Any, **_: object) -> None:
+    def refuse(settings: Settings, display: Any, stop: Any, **_: object) -> None:
+        display.warn("text")
         stop.defer_signals()
         assert stop.status is None
         received.append(settings)

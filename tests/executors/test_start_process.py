@@ -16,9 +16,11 @@ from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.marks import rest_slow
 
 START = """
+import multiprocessing
 from operator import methodcaller
 from sweeper.executors.start_process import LaunchedProcess
 
+multiprocessing.current_process()._config["daemon"] = True  # as in a worker of multiprocessing.Pool
 for method in ("forkserver", "spawn"):
     started = LaunchedProcess(methodcaller("send", method), (), method)
     print(started.pipe.recv())

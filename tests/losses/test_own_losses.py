@@ -189,7 +189,9 @@ def test_the_pasted_code_of_an_own_loss_equals_the_trained_loss(module: str, tin
     logits, target = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 8, 8))
     ours = build_loss("SoftIoU", task="binary", class_frequencies=[9.0, 1.0], **params)
     assert torch.equal(names["criterion"](logits, target), ours(logits, target))
-    of_script = run_text(make_loss_text("SoftIoU", params, "binary", [9.0, 1.0]))
+    text = make_loss_text("SoftIoU", params, "binary", [9.0, 1.0])
+    assert f"needs torch and your module {OWN['SoftIoU'].code.module};" in text
+    of_script = run_text(text)
     assert torch.equal(of_script["criterion"](logits, target), ours(logits, target))
     assert ours(logits.bfloat16(), target).dtype == torch.float32
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.core.errors import UsageError
-from sweeper.scripts.comparison_plan import forecast_confirmation, parse_losses
+from sweeper.scripts.comparison_plan import fill_losses, forecast_confirmation, parse_losses
 from tests.scripts.test_confirm import make_plan, make_script
 
 
@@ -41,6 +41,8 @@ def test_missing_parameters_get_published_values_and_unknown_ones_are_refused() 
     assert filled["tversky"] == {"fn_weight": 0.6} and filled["weighted_ce"]["pos_weight"] > 1
     with pytest.raises(UsageError, match="`pos_weight` is not a hyper-parameter"):
         make_plan(make_script(classes=4), "dice_ce:pos_weight=3")  # right for two classes
+    with pytest.raises(UsageError, match="boundary_ce looks at neighbouring pixels of images, and the script has vol"):
+        fill_losses(parse_losses("dice,boundary_ce"), plan.task.model_copy(update={"volumes": True}))
 
 
 def test_the_forecast_has_cost_and_precision() -> None:

@@ -92,7 +92,6 @@ class Script:
                 "classes": names,
                 "overlap": self.is_overlapping,
                 "ignore_index": 255,
-                "world": 1,
             },
             {"event": "epoch", "seconds": 1.0, "done": 10.0, **progress},
         ]
@@ -102,7 +101,7 @@ class Script:
                 data = self.make_scores(trial, split, images)
                 np.savez(folder / f"{split}.npz", names=np.array(images), data=data)
                 (folder / VALIDATED).mkdir(exist_ok=True)
-                line = {"split": split, "what": self.kind, "images": len(images), "number": 1, "finite": self.finite}
+                line = {"split": split, "what": self.kind, "finite": self.finite, "network": "one"}
                 events.append({"event": "scores", "seconds": 1.4, **line, **progress})
         (folder / RESULTS).write_text("".join(json.dumps(event) + "\n" for event in events))
         return end

@@ -24,7 +24,7 @@ from sweeper.scripts.contract import (
 )
 from tests.support.schemas import problems
 
-START = {"event": "start", "seconds": 0.1, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1}
+START = {"event": "start", "seconds": 0.1, "version": 1, "classes": ["a", "b"], "ignore_index": 255}
 CALL = {"event": "loss", "seconds": 0.2, "call": 1, "target": "ab", "logits": [0.1, 1.0, 2.0]}
 
 

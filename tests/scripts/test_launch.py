@@ -151,8 +151,13 @@ LEAVING = (
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_the_wait_for_processes_of_a_script_ends_them(tmp_path: Path, number: signal.Signals) -> None:
     words = ["-m", "sweeper", "probe", "--command", shlex.join(make_words(LEAVING))]
-    process = subprocess.Popen([sys.executable, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    # the script has ended
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        # A shell leaves SIGINT ignored for what it starts by &.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
+    )
     wait_until(lambda: (tmp_path / "pid").is_file() and not psutil.Process(process.pid).children(), 120, process)
     pid = int((tmp_path / "pid").read_text())
     assert psutil.pid_exists(pid)

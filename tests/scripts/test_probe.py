@@ -37,6 +37,7 @@ class Script:
 
     length: float | None = 10.0
     pixels: tuple[int, ...] | None = PIXELS
+    lone: tuple[int, ...] = ()
     names: dict[str, tuple[str, ...]] = {"val": ("a", "b"), "test": ("c", "d")}  # noqa: RUF012
     what = "logits"
     ended = ScriptEnd(0, 2.0, False, 100, ("done",))
@@ -80,9 +81,9 @@ class Script:
         self.starts += 1
         self.trials.append(trial)
         events: list[Event] = []
-        progress = {"calls": self.calls, "pixels": self.pixels, "length": self.length}
+        progress = {"calls": self.calls, "pixels": self.pixels, "length": self.length, "lone": self.lone}
         if self.begins:
-            start = {"version": self.version, "classes": self.classes, "ignore_index": 255, "world": 1}
+            start = {"version": self.version, "classes": self.classes, "ignore_index": 255}
             events.append(TrialBegan(event="start", seconds=0.0, **start))
         for n in range(1, (min(self.most, trial.calls) if self.most else self.calls) + 1):
             call = LossCall(
@@ -99,7 +100,7 @@ class Script:
         if not trial.ends and self.calls >= 2:
             events += [
                 SplitScored(
-                    event="scores", seconds=0.9, split=split, what=self.what, images=2, number=1, finite=self.finite,
+                    event="scores", seconds=0.9, split=split, what=self.what, finite=self.finite,
                     bounded=self.scores_bounded, network=self.networks.get(split, ""), **progress,
                 )
                 for split in self.names
@@ -182,6 +183,10 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "crashes": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",)), "calls": 3}, 1, "status 1 after call 3"),
     "is killed": ({"ended": ScriptEnd(-9, 1, False, 9, ("oh",)), "calls": 0, "begins": False}, 1, "signal 9 before it"),
     "crashes late": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",))}, 2, "after its scores of test and val; log.txt"),
+    "restores what it never saved": (
+        {"ended": ScriptEnd(1, 1, False, 9, ("oh",)), "names": {}}, 2,
+        "after t.stop_after(1), before its scores; if it misses its best weights, let it validate and save in its last",
+    ),
     "one seed": ({"logits": lambda *_: (0.0, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed"),
     "nearly one seed": (
         {"logits": lambda s, t, n: (t.seed * 1e-6, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed",
@@ -197,8 +202,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
         {"networks": {"val": "one", "test": "two"}}, 2,
         "validation and test must be of one network, and its weights change in between; score val again before",
     ),
-    "leaks": ({"names": {"val": ("a", "b"), "test": ("b", "c")}}, 2, "1 image is in both, such as 'b'; take it out"),
-    "leaks all": ({"names": {"val": ("a", "b"), "test": ("b", "a")}}, 2, "2 images are in both, such as 'a'"),
+    "scores what was computed before": (
+        {"networks": {"val": "one"}}, 2,
+        "logits of test must be computed within `with t.scoring('test')`, and no network ran there; move its call into",
+    ),
+    "leaks": ({"names": {"val": ("a", "b"), "test": ("b", "c")}}, 2, "1 image is in both, such as 'b'; take each out"),
     "0 and 255": ({"pixels": (900, 0, 100)}, 2, "none but 100 pixels that do not count; for masks of 0 and 255"),
     "other labels": (
         {"more": lambda s, t: t.seed}, 4,
@@ -375,11 +383,16 @@ def test_logits_after_a_sigmoid_are_a_note(examine: Probe, attribute: str, funct
 
 
 def test_oddities_of_a_script_are_notes(examine: Probe) -> None:
-    flood = make_script(length=None, pixels=(900, 0, 0), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
+    flood = make_script(length=None, pixels=(900, 0, 0), lone=(0,), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
     notes = examine(flood).notes
     waits = make_script(ended=ScriptEnd(0, 36.0, False, 100, ("x",), 30.0))
     assert examine(waits).notes[0].startswith("it left processes that hold its output open: waited 30 s")
-    for words in ("t.length is never called", "no pixel of 'bird' was in 4 batches", "printed 100 MB"):
+    for words in (
+        "the background as a class: 'sky';",
+        "t.length is never called",
+        "no pixel of 'bird' was in 4 batches",
+        "printed 100 MB",
+    ):
         assert any(words in note for note in notes), notes
 
 

@@ -64,7 +64,8 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
         if root.is_file():
             raise DataError(str(root), [explain_unread(replace(place, root=root.parent, entry=root))])
         near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or "; correct the path"
-        raise DataError(str(root), [f"{root}: must be a folder or a zip file, found nothing there{near}"])
+        rule = f"{root}: must be a folder or a zip file, found nothing there{near}"
+        raise DataError(str(root), [rule], refused=str(root))
     if place.patterns is not None:
         line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
         read = partial(patterns.read_patterns, place, place.patterns)
