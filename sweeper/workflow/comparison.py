@@ -59,8 +59,7 @@ def compare_losses(
         InterruptedSweepError: if it was stopped; what ended is kept.
     """
     _check_options(options)
-    name = options.study or make_comparison_name(source, options.command)
-    places = format_places(options.tracking_uri, options.out)
+    name, places = options.study or make_comparison_name(source, options.command), options.places
     resume_command = format_comparison_resume_command(name, places)
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()

@@ -67,10 +67,10 @@ def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Se
 
     Another device or executor gets its own default workers.
     """
-    restored = {name: stored[name] for name in ("device", "workers", "command") if name in stored}
-    if settings.executor != stored.get("executor") or settings.device not in ("auto", stored.get("device")):
-        restored.pop("workers", None)
-    return settings.model_copy(update={k: v for k, v in restored.items() if k not in settings.model_fields_set})
+    names = {"device", "workers", "command"} - settings.model_fields_set
+    restored = settings.model_copy(update={name: stored[name] for name in names & stored.keys()})
+    is_same = restored.executor == stored.get("executor") and settings.device in ("auto", stored.get("device"))
+    return restored if is_same else restored.model_copy(update={"workers": settings.workers})
 
 
 def list_stored_options(settings: Settings) -> dict[str, Any]:

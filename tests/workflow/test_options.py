@@ -40,6 +40,8 @@ def test_a_resume_keeps_workers_and_executor() -> None:
     elsewhere = restore_machine_options(Settings(study="s", resume=True, device="cuda"), STORED)
     assert (elsewhere.device, elsewhere.workers) == ("cuda", None)
     assert restore_machine_options(Settings(study="s", resume=True), {}) == Settings(study="s", resume=True)
+    alone = restore_machine_options(Settings(study="s", resume=True), {**STORED, "executor": "inline", "workers": 0})
+    assert (alone.workers, alone.executor) == (0, "inline")
 
 
 # --- Whatever is given on a resume ---
