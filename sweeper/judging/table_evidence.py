@@ -139,17 +139,16 @@ def _compare_at_analyses(
         _compare_methods(runs, table, request.model_copy(update={"level": 1 - one.error}), scope)
         for runs, one in zip([*first, places], made, strict=True)
     ]
-    return [
-        pairs[-1].model_copy(
-            update={
-                "at_least": max(pair.floor for pair in pairs),
-                "at_most": min(pair.ceiling for pair in pairs),
-                "at_most_one_sided": min(pair.one_sided for pair in pairs),
-                "won": any(pair.won for pair in pairs),
-            }
-        )
+    ends = [
+        {
+            "at_least": max(pair.floor for pair in pairs),
+            "at_most": min(pair.ceiling for pair in pairs),
+            "at_most_one_sided": min(pair.one_sided for pair in pairs),
+            "won": any(pair.won for pair in pairs),
+        }
         for pairs in zip(*rounds, strict=True)
     ]
+    return [pair.model_copy(update=update) for pair, update in zip(rounds[-1], ends, strict=True)]
 
 
 def _compare_methods(

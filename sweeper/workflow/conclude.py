@@ -103,8 +103,9 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     if answer.use is not None:
         code = _format_paste(sweep, answer.use)
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": code})})
-    if evidence is first:  # more of its seeds cannot be asked for, but of the confirmation's
-        answer = answer.model_copy(update={"next": make_answer(confirmed, order, resume=sweep.resume_command)[0].next})
+    if evidence is first:  # more of its seeds cannot be asked for, but of a confirmation's that has ended
+        ended = confirmed if sweep.concluded else None
+        answer = answer.model_copy(update={"next": make_answer(ended, order, resume=sweep.resume_command)[0].next})
     steps = list_study_steps(sweep, answer, evidence, look)
     return Conclusion(answer.model_copy(update={"next": steps}), evidence, look)
 

@@ -88,8 +88,7 @@ def resolve_request(
     """Return the request that these options make, with defaults filled in.
 
     `options` are as `list_stored_options` returns them, for a resume those of earlier sessions, updated by those given
-    now. The study has `held` trials, of which a smaller total removes none, the interim analyses that were `made`, and
-    perhaps a first look.
+    now. The study has `held` trials, of which a smaller total removes none, and these interim analyses and first look.
     """
     times = "none" if "folds" in options else options.get("longer", "none" if "command" in options else LONGER)
     finds_steps = not {"steps", "epochs", "command"} & options.keys()  # epochs: of older studies

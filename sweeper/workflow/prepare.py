@@ -162,7 +162,7 @@ def _resolve_space(
 
 def _fill_in_stored(settings: Settings, old: studies.StudyPlan, options: Mapping[str, Any]) -> Settings:
     """Return the settings of a resume with the study's own where none were given."""
-    stored = {"seed": old.conditions.seed, "folds": old.conditions.folds}
+    stored: dict[str, Any] = {"seed": old.conditions.seed, "folds": old.conditions.folds}
     stored |= {name: options.get(name) for name in ("present", "seeds")}
     stored["loss"] = tuple(loss.code.name for loss in old.conditions.losses)
     return settings.model_copy(update={n: value for n, value in stored.items() if getattr(settings, n) in (None, ())})

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.evidence.document import AnswerDocument
-from sweeper.evidence.interim_analyses import ERROR
 from sweeper.scripts import starter
 from sweeper.scripts.comparison_plan import forecast_confirmation, open_plan, parse_losses, record_analysis, write_plan
 from sweeper.scripts.confirm import confirm_losses
@@ -23,6 +22,7 @@ from sweeper.scripts.trainings import ScriptTrainings
 from sweeper.workflow.comparison import resume_plan
 from sweeper.workflow.settings import ConfirmOptions
 from tests.scripts.test_confirm import Script, make_plan, make_script
+from tests.support.shown import Shown
 
 
 def test_losses_are_parsed() -> None:
@@ -70,43 +70,28 @@ def test_the_forecast_has_cost_and_precision() -> None:
     assert "± 2.9 after 3 seeds" in width and "in standard deviations of the scores" in width and "unpaired" in width
 
 
-class Comparison:
+class Comparison(Shown):
     """A comparison whose sessions get options; what they show is checked against what was shown before."""
 
     def __init__(self, folder: Path, script: Script) -> None:
+        super().__init__()
         self.folder, self.script = folder, script
-        self.margin, self.errors = 0.01, dict[int, float]()
-        self.changes: set[float] = set()
-        """Margins by which a change was established."""
-        self.answers: dict[tuple[float, int], str] = {}
-        """How sure each answer was, by the margin and the seeds."""
         write_plan(folder, make_plan(script, "dice,tversky", margin=0.01))
 
     def resume(self, options: ConfirmOptions, last: float) -> None:
-        plan = resume_plan(self.folder, None, options)
-        self.margin, most = plan.margin, max(self.errors, default=0)
+        plan, most = resume_plan(self.folder, None, options), max(self.errors, default=0)
         write_plan(self.folder, plan)
 
         def publish(seeds: int, answer: AnswerDocument) -> None:
             record_analysis(self.folder, plan, seeds)
             assert seeds >= most  # no seeds that were analysed are left out
-            self.check_answer(seeds, answer)
+            self.check_answer(answer, plan.margin, seeds)
 
         ended = len(self.script.trained) + last
         start = ScriptStarter("train", is_stopped=lambda: len(self.script.trained) >= ended)
         with suppress(InterruptedSweepError):
             confirm_losses(plan, ScriptTrainings(start, self.folder, plan.task), resume_command="", publish=publish)
-        made = open_plan(self.folder).made
-        errors = {analysis.seeds: analysis.error for analysis in made}
-        assert self.errors.items() <= errors.items() and sum(analysis.spent for analysis in made) < ERROR
-        self.errors = errors
-
-    def check_answer(self, seeds: int, answer: AnswerDocument) -> None:
-        before = {self.answers.get((self.margin, seeds)), "established" if self.margin in self.changes else None}
-        assert answer.sure != "open" or "established" not in before
-        self.answers[self.margin, seeds] = str(answer.sure)
-        if answer.outcome == "change":
-            self.changes.add(self.margin)
+        self.check_errors(open_plan(self.folder).made)
 
 
 SESSIONS = st.tuples(

@@ -147,20 +147,6 @@ def decide(*families: str, outcome: Outcome = Outcome.KEEP) -> RoundDecision:
     return RoundDecision(outcome, "COST_OPEN" if families else "SETTLED", 0.01, families)
 
 
-def test_a_plan_of_more_seeds_is_logged_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    everyone = tuple(LEVELS)
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*everyone)))
-    study, display = new_study(), Recorder()
-    train(study, trials=7, analyses=THREE[:2])
-    first = len(studies.list_extra_results(study, "confirm"))
-    train(study, None, display, trials=7, analyses=THREE)
-    assert (first, len(studies.list_extra_results(study, "confirm"))) == (6, 9)
-    assert read_planned_analyses(study.user_attrs) == THREE
-    assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    analyses = read_analyses(study.user_attrs).analyses
-    assert [analysis.seeds for analysis in analyses] == [1, 2, 3]
-
-
 def train_better_focal(spec: TrialSpec) -> TrialResult:
     return fake_result(spec, {**LEVELS, "focal": 0.8})
 
@@ -198,10 +184,12 @@ def test_a_plan_of_more_seeds_begins_with_the_analyses_that_were_made(monkeypatc
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS)))
     study = new_study()
     train(study, trials=7, analyses=THREE)
-    judge, executor = Scripted(decide()), FakeExecutor()
+    judge, executor, display = Scripted(decide()), FakeExecutor(), Recorder()
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     analyses = (*THREE, InterimAnalysis(seeds=4, error=0.01))
-    train(study, executor, trials=7, analyses=analyses)
+    train(study, executor, display, trials=7, analyses=analyses)
+    assert read_planned_analyses(study.user_attrs) == analyses
+    assert any("after 1, 2, 3, 4 seeds from now on (before: 1, 2, 3)" in line for line in display.lines)
     (analysed,) = judge.seen  # only the last one is judged again
     evidence = draw_conclusion(record_sweep(study)).evidence
     assert executor.specs == []
