@@ -25,7 +25,7 @@ from sweeper.core.records import (
 from sweeper.core.tasks import RULES, compute_median_point, guess_task
 from sweeper.evidence.choice import Choice, apply_longer_look, choose
 from sweeper.evidence.paired_comparisons import SCARCE_IMAGES
-from sweeper.evidence.settling import format_seed_range, plan_settling
+from sweeper.evidence.settling import plan_settling
 from sweeper.evidence.verdict_predicates import count_units, get_difference, has_beaten, is_costly, is_win
 
 FEW_IMAGES = 40
@@ -218,7 +218,7 @@ def _list_steps(contest: Contest, choice: Choice, look: LongerLook | None, resum
     losses, units = tuple(contest.finalists[i].family for i in plan.rivals), count_units(contest)
     if plan.seeds is not None:
         values = {"losses": losses, "seeds": plan.seeds, "now": int(plan.now)}
-        command = "" if resume is None else f"{resume} --seeds {format_seed_range(contest, plan.seeds)}"
+        command = "" if resume is None else f"{resume} --seeds {plan.seeds}"
         yield NextStep(code="SEEDS", values=values, command=command)
     elif plan.images is not None:
         yield NextStep(code="IMAGES", values={"losses": losses, "images": plan.images, "now": int(units)})

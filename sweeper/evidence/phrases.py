@@ -97,7 +97,10 @@ REMARKS: dict[str, Phrase] = {
     "CLAIM_UNKNOWN": Phrase(
         "The claim is not shown: {better} − {worse} is {estimate:signed}, without an interval", "head"
     ),
-    "FIRST_LOOK": Phrase("Only {losses:codes} were compared, before any tuning, on {seeds:count seed}", "head"),
+    "FIRST_LOOK": Phrase(
+        "Shown by {losses:codes} before any tuning, on {seeds:count seed}; what was tuned has decided nothing yet",
+        "head",
+    ),
     "BEFORE_TUNING": Phrase(
         "Before tuning, {loss:code} gained {estimate:gain} (at least {low:least}): tune {present:code} as here", "head"
     ),
@@ -120,7 +123,9 @@ REMARKS: dict[str, Phrase] = {
     "SYNTHETIC": Phrase("The images are generated: this shows how sweeper works, not which loss suits your data"),
     "CUT": Phrase("The time was up: {parts}"),
     "EDGE": Phrase("The best learning rate of {loss:code}, {rate:short}, is at the {edge} end of what was searched"),
-    "AGAIN": Phrase("This study was concluded {times} times; the intervals are corrected for one conclusion"),
+    "AGAIN": Phrase(
+        "This study was concluded on {times} sets of finalists or steps; the intervals are corrected for one"
+    ),
     "DATA": Phrase("{text}"),
     # What only a reviewer asks.
     "HARDLY_TUNED": Phrase("Fewer than {needed} complete search trials: {losses:codes}", "fold"),
@@ -148,7 +153,6 @@ REMARKS: dict[str, Phrase] = {
         "--rate-share 1 tries them longer, and --rates tries others"
     ),
     "RATE_END": Phrase("{rate:short} times your rate, an end of what was tried, was best for {losses:codes}"),
-    "MORE_SEEDS_ASKED": Phrase("--seeds was raised on the way: the intervals are no longer at 95 % over all analyses"),
 }
 
 # --- What to do next ------------------------------------------------------------------------------------------

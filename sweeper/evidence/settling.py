@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval, Outcome, Sure
 from sweeper.evidence.choice import Choice
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, count_common_seeds
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds, foresee_level
 from sweeper.evidence.intervals import compute_half_width, scale_variances
 from sweeper.evidence.verdict_predicates import (
     count_units,
@@ -148,7 +148,7 @@ def plan_half_width(
     more_seeds, more_images = (b / a if isfinite(a) else 1.0 for a, b in zip(now, then, strict=True))
     v_seed, v_image = scale_variances(gap, seeds=more_seeds, images=more_images)
     return compute_half_width(
-        v_seed, then[0], v_image, then[1], compute_level(analyses, then[0]), borrowed=gap.borrowed
+        v_seed, then[0], v_image, then[1], foresee_level(analyses, then[0]), borrowed=gap.borrowed
     )
 
 
@@ -175,16 +175,6 @@ def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int 
     if least > high or not enough(high):
         return None
     return int(least) + bisect_left(range(int(least), high), True, key=enough)
-
-
-def format_seed_range(contest: Contest, seeds: int) -> str:
-    """Return the value of `--seeds` that goes up to these seeds, with interim analyses on the way.
-
-    Where the plan already had as many but ended early as futile, it is a single analysis: the same plan would only end
-    again.
-    """
-    analyses = contest.analyses
-    return f"{analyses[0].seeds}..{seeds}" if analyses and seeds > analyses[-1].seeds else str(seeds)
 
 
 def _round_up(count: int) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeper.core.records import Gain, Kind, NextStep, Remark
+from sweeper.core.records import Gain, InterimAnalysis, Kind, NextStep, Remark
 from sweeper.core.text import get_width
 from sweeper.evidence.answer import make_answer, make_remark
 from sweeper.evidence.answer_text import format_answer
@@ -37,8 +37,8 @@ class Judgement:
         return self.answer._repr_markdown_()
 
 
-def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
-    """Judge these scores.
+def judge_scores(scores: ScoreRows, request: ScoreRequest, analyses: Sequence[InterimAnalysis] = ()) -> Judgement:
+    """Judge these scores; `analyses` are the planned interim analyses of their seeds, if there are any.
 
     Raises:
         ScoresError: with all of their problems.
@@ -47,7 +47,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     table = make_score_table(scores, request)
     if table.folds is not None:
         request = request.model_copy(update={"paired_seeds": True})
-    methods = compute_table_evidence(table, request, "both" if table.images else "trainings")
+    methods = compute_table_evidence(table, request, "both" if table.images else "trainings", analyses)
     is_about_networks = table.images > 1 and min(len(runs) for runs in table.runs) < DECIDING_SEEDS
     contest = compute_table_evidence(table, request, "images") if is_about_networks else methods
     kind: Kind = "network" if is_about_networks else "method" if scores.design is None else "loss"

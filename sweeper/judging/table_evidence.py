@@ -8,9 +8,11 @@ methods; the conclusion about these networks on other images is computed separat
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sweeper.core.records import Comparison, Contender, Contest, InterimAnalysis, Interval, Scope
+from sweeper.evidence.interim_analyses import find_analysis
 from sweeper.evidence.intervals import (
     PRIOR_DEVIATION,
     ImageTable,
@@ -42,10 +44,13 @@ class MethodContest(Contest):
     finalists: tuple[MethodEvidence, ...]
 
 
-def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scope) -> MethodContest:
+def compute_table_evidence(
+    table: ScoreTable, request: ScoreRequest, scope: Scope, analyses: Sequence[InterimAnalysis] = ()
+) -> MethodContest:
     """Compare all pairs of methods, best first.
 
-    `scope` is what the intervals generalise to; with `images` they are only about these networks.
+    `scope` is what the intervals generalise to; with `images` they are only about these networks. Without planned
+    `analyses` there is a single one, at the requested level.
     """
     seeds = _number_seeds(table, request)
     places = [dict(zip(numbers, rows, strict=True)) for numbers, rows in zip(seeds, table.rows, strict=True)]
@@ -56,7 +61,8 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
     )
     first = None if request.present is None else table.methods.index(request.present)
     order = sorted(range(len(table.methods)), key=lambda m: (-levels[m], m != first, m))
-    analyses = (InterimAnalysis(seeds=max(map(len, seeds)), error=1 - request.level),)
+    most = max(map(len, seeds))
+    analyses = tuple(analyses) or (InterimAnalysis(seeds=most, error=1 - request.level),)
     at = [places[m] for m in order]
     few_groups = table.groups if table.groups is not None and table.groups < FEW_GROUPS else None
     prior = PRIOR_DEVIATION / 0.01 * table.scale.hundredth if few_groups else 0.0
@@ -64,7 +70,7 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
     if request.paired_seeds and scope == "both":
         comparisons = compare_pairs(at, compared.scores, analyses, table.margin, table.bound)
     else:
-        comparisons = _compare_methods(at, compared, request, scope)
+        comparisons = _compare_at_analyses(at, compared, request, scope, analyses[: find_analysis(analyses, most) + 1])
     return add_regrets(
         MethodContest(
             finalists=tuple(
@@ -86,6 +92,7 @@ def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scop
             test_groups=table.groups,
             few_groups=few_groups,
             analyses=analyses,
+            analysis_index=find_analysis(analyses, most),
         )
     )
 
@@ -117,6 +124,31 @@ def _widen_interval(interval: Interval, table: ScoreTable) -> Interval:
     half = by * (interval.high - interval.estimate)
     ends = {"low": interval.estimate - half, "high": interval.estimate + half}
     return interval.model_copy(update={**ends, "se_seed": by * interval.se_seed})
+
+
+def _compare_at_analyses(
+    places: list[dict[int, int]],
+    table: ScoreTable,
+    request: ScoreRequest,
+    scope: Scope,
+    made: Sequence[InterimAnalysis],
+) -> list[Comparison]:
+    """Compare the methods as `compare_pairs` does, after the last analysis with the innermost ends of all."""
+    first = [[{seed: row for seed, row in runs.items() if seed < one.seeds} for runs in places] for one in made[:-1]]
+    rounds = [
+        _compare_methods(runs, table, request.model_copy(update={"level": 1 - one.error}), scope)
+        for runs, one in zip([*first, places], made, strict=True)
+    ]
+    ends = [
+        {
+            "at_least": max(pair.floor for pair in pairs),
+            "at_most": min(pair.ceiling for pair in pairs),
+            "at_most_one_sided": min(pair.one_sided for pair in pairs),
+            "won": any(pair.won for pair in pairs),
+        }
+        for pairs in zip(*rounds, strict=True)
+    ]
+    return [pair.model_copy(update=update) for pair, update in zip(rounds[-1], ends, strict=True)]
 
 
 def _compare_methods(

@@ -61,8 +61,8 @@ class ConfirmationPlan(Record):
     probe: ProbeDocument
     margin: float | None = None
     """Difference that does not matter, in the score's unit; None = 0.01, where scores lie within 0 to 1."""
-    extended: bool = False
-    """Whether the most seeds were raised after the start."""
+    made: tuple[InterimAnalysis, ...] = ()
+    """The interim analyses that were made; what they spent stays spent, and they are never made at another level."""
     created: str = ""
     """Time of the start, which distinguishes the MLflow runs of two comparisons with one name."""
 
@@ -91,8 +91,8 @@ class ConfirmationPlan(Record):
 
     @property
     def analyses(self) -> tuple[InterimAnalysis, ...]:
-        """The planned interim analyses."""
-        return plan_analyses(*self.seeds)
+        """The planned interim analyses, first those that were made."""
+        return plan_analyses(*self.seeds, made=self.made)
 
     def count_trainings(self, seeds: int, ended: Mapping[str, int]) -> float:
         """Return how many whole trainings all losses still take on some number of seeds; `ended` by purpose."""
@@ -211,6 +211,12 @@ def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
     """Write a plan into its folder, which is created; an answer to an earlier one goes."""
     remove_path(folder / ANSWER)
     save_record(folder / PLAN, plan)
+
+
+def record_analysis(folder: Path, plan: ConfirmationPlan, seeds: int) -> None:
+    """Store with the plan in its folder that it was analysed after `seeds` seeds, before the answer is shown."""
+    made = tuple(analysis for analysis in plan.analyses if analysis.seeds <= seeds)
+    write_plan(folder, plan.model_copy(update={"made": made}))
 
 
 def count_ended(folder: Path) -> Counter[str]:

@@ -20,7 +20,6 @@ from sweeper.core.tasks import RULES
 from sweeper.core.text import capitalise, format_count, format_duration, join_words
 from sweeper.evidence.answer import make_remark
 from sweeper.evidence.document import AnswerDocument
-from sweeper.evidence.phrases import format_headline
 from sweeper.evidence.settling import may_gain
 from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.judging.judgement import Judgement, judge_scores
@@ -79,11 +78,7 @@ class Confirmation:
         return AnswerDocument(**{**dict(document), **update})
 
     def _add_command(self, step: NextStep) -> NextStep:
-        more = (
-            f"{self.resume_command} --seeds {self.plan.seeds[0]}..{step.values['seeds']}"
-            if step.code == "SEEDS"
-            else ""
-        )
+        more = f"{self.resume_command} --seeds {step.values['seeds']}" if step.code == "SEEDS" else ""
         return step.model_copy(update={"command": more})
 
 
@@ -92,9 +87,12 @@ def confirm_losses(
     trainings: ScriptTrainings,
     *,
     resume_command: str,
-    publish: Callable[[str, AnswerDocument], None] = lambda *_: None,
+    publish: Callable[[int, AnswerDocument], None] = lambda *_: None,
 ) -> Confirmation:
-    """Train the losses in the user's script, and recommend one; `publish` receives the answer of each interim analysis.
+    """Train the losses in the user's script, and recommend one.
+
+    `publish` receives the number of seeds and the answer of each interim analysis. A resume begins with the last one
+    that was made: fewer seeds than were analysed would ignore trainings, as another margin may end on them.
 
     Raises:
         ScriptError: if a training failed; finished ones are kept.
@@ -111,14 +109,14 @@ def confirm_losses(
     _check_unit(plan, trainings, [*tuning, untuned][0], resume_command)
     tuned = trainings.run(tuning)
     factors = _choose_factors(plan, tuned)
-    for analysis in plan.analyses:
+    for analysis in plan.analyses[max(0, len(plan.made) - 1) :]:
         jobs = [
             ScriptJob(loss, "confirm", FIRST_SEED + n, factors[loss.name], fold=fold)
             for n, fold, loss in product(range(analysis.seeds), plan.fold_numbers, plan.losses)
         ]
         rows = trainings.run(jobs)
         judgement = _judge(plan, rows, trainings, analysis)
-        publish(f"after {format_count(analysis.seeds, 'seed')}: {format_headline(judgement.answer)}", judgement.answer)
+        publish(analysis.seeds, judgement.answer)
         if is_settled(judgement.contest):
             break
     has_point = plan.probe.scores["test"] == "logits"
@@ -198,7 +196,7 @@ def _judge(
         paired_seeds=plan.paired,
         level=1 - analysis.error,
     )
-    return judge_scores(scores, request)
+    return judge_scores(scores, request, plan.analyses)
 
 
 def _describe_design(plan: ConfirmationPlan) -> str:
@@ -267,8 +265,6 @@ def _list_remarks(result: Confirmation) -> Iterator[Remark]:
             yield make_remark("RATE_END", rate=end, losses=names)
     if (plain := _name_used(result.plain)) != result.used.name:
         yield make_remark("POINT_HANGS", point=RULES[plan.task.task].plain_words, loss=plain)
-    if plan.extended:
-        yield make_remark("MORE_SEEDS_ASKED")
 
 
 def write_confirmation(made: Confirmation, out: Path) -> None:

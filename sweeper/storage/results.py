@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError
@@ -25,6 +24,7 @@ from sweeper.core.records import (
 )
 from sweeper.core.redact import hide_command_secrets
 from sweeper.core.text import format_count
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.storage.optuna_internals import get_base_storage, get_id_of_number, reset_trials
 from sweeper.storage.plan import open_study, read_plan, unpack_options
 from sweeper.storage.record_format import (
@@ -393,12 +393,8 @@ class StoredAnalyses(Record):
     """Each finalist's configuration, as text."""
     steps: int = 0
     planned: tuple[InterimAnalysis, ...] = ()
-    first: int = 0
-    """Index of the first analysis; after a change of the plan, one whose seeds already existed."""
-    active: tuple[str, ...] | None = None
-    """Families at the first analysis; None = all finalists."""
-    had: dict[str, int] = Field(default_factory=dict)
-    """Number of seeds of each family that the previous plan had analysed, if `first` is not 0."""
+    shown: int = 0
+    """Number of planned analyses, from the first, that were made, also of other finalists."""
     stored: tuple[StoredAnalysis, ...] = ()
     cut: AnalysisTaken | None = None
     """Analysis when the time limit was reached between two planned ones."""
@@ -410,6 +406,15 @@ class StoredAnalyses(Record):
         if self.cut is None:
             return tuple(analyses)
         return (*(analysis for analysis in analyses if analysis.seeds != self.cut.seeds), self.cut)
+
+    @property
+    def made(self) -> tuple[InterimAnalysis, ...]:
+        """The plan's analyses that were made; one at the time limit spent what the next planned one would have."""
+        made = self.planned[: self.shown]
+        seeds = 0 if self.cut is None else self.cut.seeds
+        if seeds < max([DECIDING_SEEDS, *(analysis.seeds + 1 for analysis in made)]):
+            return made
+        return (*made, self.planned[self.shown].model_copy(update={"seeds": seeds}))
 
 
 def read_analyses(attributes: Mapping[str, Any]) -> StoredAnalyses:
@@ -437,16 +442,14 @@ def is_concluded(attributes: Mapping[str, Any]) -> bool:
 def note_conclusion(study: optuna.Study) -> None:
     """Record that the session is concluded, and how the test scores were used, if that is new.
 
-    Other confirmations, another plan of interim analyses and another margin each are another chance of error. Without
-    confirmations no test scores were used.
+    Other finalists or steps are another chance of error; more seeds and another margin are not, as all interim analyses
+    share one error. Without confirmations no test scores were used.
     """
     study.set_user_attr(OVER, pack_value(True))
-    attributes = study.user_attrs
-    confirmations = sum(key.startswith("confirm/") for key in attributes)
-    if not confirmations:
+    attributes, analyses = study.user_attrs, read_analyses(study.user_attrs)
+    if not analyses.finalists:
         return
-    seeds = [analysis.seeds for analysis in read_planned_analyses(attributes)]
-    drawn = [confirmations, seeds, unpack_value(attributes, MARGIN_KEY)]
+    drawn = [list(analyses.finalists), analyses.steps]
     concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:
         study.set_user_attr(CONCLUDED, pack_value([*concluded, drawn]))

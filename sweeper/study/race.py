@@ -5,7 +5,8 @@ that idle workers began early counts only once it is planned, so that the number
 training that is no longer needed is stopped.
 
 An interim analysis is stored with the numbers of its confirmations. A resume replays the stored ones as long as
-finalists, plan and confirmations are the same, and analyses again from the first that differs.
+finalists and confirmations are the same, and analyses again from the first that differs. The last one is judged again
+in any case, as a plan of more seeds or another margin may continue from it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import optuna
 
 from sweeper.core.events import NOT_NEEDED, JobResult, Observer, TrainingDropped, TrainingJob
 from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, Outcome, TrialResult, TrialSpec
+from sweeper.evidence.interim_analyses import find_analysis
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import (
     StoredAnalyses,
@@ -89,11 +91,10 @@ class Race(TrainingList):
         self._next_seed: list[TrialSpec] = []
         self._memory = _begin_analyses(study, finalists, conditions, analyses)
         _store_analyses(study, self._memory)
-        first = self._memory.active
-        self._active = [finalist for finalist in finalists if first is None or finalist.family in first]
-        self._planned = dict(self._memory.had)  # seeds that the next analysis uses, by family
+        self._active = list(finalists)
+        self._planned: dict[str, int] = {}  # seeds that the next analysis uses, by family
         self._kept: list[StoredAnalysis] = []
-        self._number = self._memory.first
+        self._number = 0
         self._over = False
         self._begin_round()
         self._analyse_complete_rounds()
@@ -135,14 +136,17 @@ class Race(TrainingList):
             self._tried.discard(spec.key)
 
     def analyse_cut_round(self) -> None:
-        """Analyse the finished trainings of a round that the time limit cut."""
+        """Analyse the seeds that the finalists have in common of a round that the time limit cut."""
         results = self._select_results()
-        judged = self._judge(results)
         have = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in self._active]
+        begun = [seeds for seeds in have if seeds]
+        common = len(set.intersection(*begun)) if begun else 0
+        self._planned |= {finalist.family: common for finalist in self._active}
+        judged = self._judge(self._select_results())
         cut = AnalysisTaken(
-            seeds=len(set.intersection(*have)) if have else 0,
+            seeds=common,
             within=dict(self._planned),
-            error=self._analyses[self._number].error,
+            error=self._analyses[find_analysis(self._analyses, common)].error,
             outcome=judged.outcome,
             code="CUT",
         )
@@ -162,7 +166,8 @@ class Race(TrainingList):
         """Make the interim analysis, or replay the stored one of the same confirmations; set who remains."""
         results, place, number = self._select_results(), len(self._kept), self._number
         used = tuple(sorted(result.spec.number for result in results))
-        stored = self._memory.stored[place] if place < len(self._memory.stored) else None
+        before = self._memory.stored
+        stored = before[place] if place + 1 < len(before) else None
         if stored is None or stored.used != used:
             judged = self._judge(results)
             analysis = AnalysisTaken(
@@ -174,7 +179,9 @@ class Race(TrainingList):
                 chance=judged.chance,
             )
             stored = StoredAnalysis(found=analysis, used=used, go_on=bool(judged.families), families=judged.families)
-            self._memory = self._memory.model_copy(update={"stored": (*self._kept, stored), "cut": None})
+            shown = max(self._memory.shown, number + 1)
+            update = {"stored": (*self._kept, stored), "shown": shown, "cut": None}
+            self._memory = self._memory.model_copy(update=update)
             _store_analyses(self._study, self._memory)
         self._kept.append(stored)
         # All finalists are considered: a dropped one returns if the best no longer beats it.
@@ -218,31 +225,19 @@ class Race(TrainingList):
 def _begin_analyses(
     study: optuna.Study, finalists: Sequence[Finalist], conditions: Conditions, analyses: Sequence[InterimAnalysis]
 ) -> StoredAnalyses:
-    """Return the stored interim analyses if they belong to the same confirmation and plan; else new ones.
+    """Return the stored interim analyses with the present plan; of other finalists or steps none is replayed.
 
-    A new plan for the same confirmation begins at its last analysis for which enough seeds are trained: to analyse
-    fewer seeds than before would ignore data, and could end the confirmation on them. A dropped finalist is judged by
-    the seeds it has.
+    What they spent stays spent: the plan begins with all that were made (`plan_analyses`).
     """
     before = read_analyses(study.user_attrs)
     fresh = StoredAnalyses(
         finalists=tuple(finalist.identity for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
         planned=tuple(analyses),
+        shown=len(before.made),
     )
-    if (before.finalists, before.steps) != (fresh.finalists, fresh.steps):
-        return fresh
-    if before.planned == fresh.planned:
-        return before
-    weighed = before.analyses[-1].within if before.analyses else 0
-    seen = select_confirmed(list_extra_results(study, "confirm"), finalists, conditions, weighed)
-    most = analyses[-1].seeds
-    had = {f.family: min(most, len({r.spec.seed for r in seen if r.spec.family == f.family})) for f in finalists}
-    enough = (k for k, analysis in enumerate(analyses) if analysis.seeds <= max(had.values(), default=0))
-    first = max(enough, default=0)
-    going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(had))
-    active = tuple(f.family for f in finalists if first == 0 or f.family in going or not had[f.family])
-    return fresh.model_copy(update={"first": first, "active": active, "had": had if first else {}})
+    is_same = (before.finalists, before.steps) == (fresh.finalists, fresh.steps)
+    return fresh.model_copy(update={"stored": before.stored, "cut": before.cut}) if is_same else fresh
 
 
 def _store_analyses(study: optuna.Study, memory: StoredAnalyses) -> None:

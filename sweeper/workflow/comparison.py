@@ -13,10 +13,11 @@ from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.own_code import locate_code
 from sweeper.core.paths import COMPARISONS, make_folder_name
-from sweeper.core.text import format_comparison_resume_command, format_places, get_width, join_words
+from sweeper.core.text import format_comparison_resume_command, format_count, format_places, get_width, join_words
 from sweeper.evidence.answer import make_remark
 from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.phrases import format_headline
 from sweeper.losses.families import PRESENT, is_own_loss, parse_loss
 from sweeper.losses.own_losses import OWN, register_user_losses
 from sweeper.scripts import comparison_plan
@@ -57,12 +58,8 @@ def compare_losses(
         UsageError: if the losses cannot be compared like this.
         InterruptedSweepError: if it was stopped; what ended is kept.
     """
-    if options.command is None and not options.resume:
-        raise UsageError('--command "python train.py" is needed; for DATA without a script, --losses dice_ce,tversky')
-    if options.rates == (1.0,) and options.rate_share is not None:
-        raise UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
-    name = options.study or make_comparison_name(source, options.command)
-    places = format_places(options.tracking_uri, options.out)
+    _check_options(options)
+    name, places = options.study or make_comparison_name(source, options.command), options.places
     resume_command = format_comparison_resume_command(name, places)
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
@@ -97,8 +94,9 @@ def compare_losses(
         try:
             with Heartbeat(folder / COMPARISON_STATUS, name, places=places, command="confirm") as heartbeat:
 
-                def publish(answer: str, document: AnswerDocument) -> None:
-                    log(answer)
+                def publish(seeds: int, document: AnswerDocument) -> None:
+                    comparison_plan.record_analysis(folder, plan, seeds)
+                    log(answer := f"after {format_count(seeds, 'seed')}: {format_headline(document)}")
                     heartbeat.record_answer(answer)
                     write_comparison_answer(folder, document)
                     so_far.append(f" ({answer})")
@@ -127,6 +125,14 @@ def compare_losses(
         runs.write_answer(document, made.trainings, report)
         log(f"MLflow: sweeper ui {shlex.quote(name)}{format_places(options.tracking_uri)}")
         return document
+
+
+def _check_options(options: ConfirmOptions) -> None:
+    """Refuse options that contradict each other, or say nothing to begin with."""
+    if options.command is None and not options.resume:
+        raise UsageError('--command "python train.py" is needed; for DATA without a script, --losses dice_ce,tversky')
+    if options.rates == (1.0,) and options.rate_share is not None:
+        raise UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
 
 
 def make_comparison_name(study: str | None, script: str | None) -> str:
@@ -229,8 +235,7 @@ def resume_plan(
             "the comparison cannot be resumed like this; restore it, or begin another with another --study:\n"
             + "\n".join(f"  - {text}" for text in problems)
         )
-    update = {"seeds": seeds, "extended": plan.extended or seeds[1] > plan.seeds[1]}
-    return plan.model_copy(update=update if margin is None else {**update, "margin": margin})
+    return plan.model_copy(update={"seeds": seeds} if margin is None else {"seeds": seeds, "margin": margin})
 
 
 def _write_report(made: Confirmation, folder: Path, show: Callable[[Document, str], None]) -> AnswerDocument:

@@ -78,17 +78,17 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     fit = sweep.rate_fit or fit_common_rate(trials, sweep.space)
     finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions, same=sweep.same_losses)
-    confirmed = sweep.confirmations if sweep.is_confirmed else ()
-    usable = select_confirmed(confirmed, finalists, conditions, _count_analysed_seeds(sweep))
-    evidence = _compute_evidence(sweep, usable, finalists, sweep.analyses_planned)
+    trained = sweep.confirmations if sweep.is_confirmed else ()
+    usable = select_confirmed(trained, finalists, conditions, _count_analysed_seeds(sweep))
+    confirmed = evidence = _compute_evidence(sweep, usable, finalists, sweep.analyses_planned)
     pair = choose_first_pair(sweep.probes, sweep.space, conditions)
     looked = select_confirmed(sweep.first, pair, conditions, None)
     first = None
     if len(looked) == len(pair) * FIRST_LOOK.seeds:
         first = _compute_evidence(sweep, looked, pair, (FIRST_LOOK,))
-    is_claim = not sweep.concluded and choose(first, order).outcome is Outcome.CHANGE
+    is_claim = choose(first, order).outcome is Outcome.CHANGE
     if first is not None and (evidence is None or (is_claim and choose(evidence, order).sure is Sure.OPEN)):
-        evidence, usable, finalists = first, looked, pair  # what is open so far takes no claim back
+        evidence, usable, finalists = first, looked, pair  # what is open takes no claim back
     use, look = choose(evidence, order).use, None
     if evidence is not None and use is not None and sweep.longer:
         look = compute_longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=use)
@@ -103,8 +103,9 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     if answer.use is not None:
         code = _format_paste(sweep, answer.use)
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": code})})
-    if evidence is first:  # more of its seeds cannot be asked for
-        answer = answer.model_copy(update={"next": ()})
+    if evidence is first:  # more of its seeds cannot be asked for, but of a confirmation's that has ended
+        ended = confirmed if sweep.concluded else None
+        answer = answer.model_copy(update={"next": make_answer(ended, order, resume=sweep.resume_command)[0].next})
     steps = list_study_steps(sweep, answer, evidence, look)
     return Conclusion(answer.model_copy(update={"next": steps}), evidence, look)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.records import BudgetProbe, InterimAnalysis
 from sweeper.evidence.interim_analyses import ERROR, ERROR_AFTER_LOOK, plan_analyses
-from sweeper.storage import count_trials, pack_value, read_budget_probe, unpack_options
+from sweeper.storage import count_trials, list_extra_results, pack_value, read_budget_probe, unpack_options
+from sweeper.storage.results import read_analyses
 from sweeper.study.finalist import FINALISTS
 from sweeper.workflow.settings import (
     DEFAULT_MARGIN,
@@ -51,6 +52,10 @@ class StudyRequest(NamedTuple):
     """Most losses that are confirmed."""
     settles: bool = False
     """Whether the search ends by itself once trials bring no gain, as no total was given."""
+    made: tuple[InterimAnalysis, ...] = ()
+    """The interim analyses that were made, which every plan begins with."""
+    has_looked: bool = False
+    """Whether the study has a first look."""
 
 
 MACHINE = ("device", "executor", "workers", "command")
@@ -62,10 +67,10 @@ def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Se
 
     Another device or executor gets its own default workers.
     """
-    restored = {name: stored[name] for name in ("device", "workers", "command") if name in stored}
-    if settings.executor != stored.get("executor") or settings.device not in ("auto", stored.get("device")):
-        restored.pop("workers", None)
-    return settings.model_copy(update={k: v for k, v in restored.items() if k not in settings.model_fields_set})
+    names = {"device", "workers", "command"} - settings.model_fields_set
+    restored = settings.model_copy(update={name: stored[name] for name in names & stored.keys()})
+    is_same = restored.executor == stored.get("executor") and settings.device in ("auto", stored.get("device"))
+    return restored if is_same else restored.model_copy(update={"workers": settings.workers})
 
 
 def list_stored_options(settings: Settings) -> dict[str, Any]:
@@ -77,36 +82,42 @@ def list_stored_options(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude=excluded, exclude_none=True, exclude_defaults=True)
 
 
-def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
+def resolve_request(
+    options: Mapping[str, Any], held: int = 0, made: tuple[InterimAnalysis, ...] = (), *, has_looked: bool = False
+) -> StudyRequest:
     """Return the request that these options make, with defaults filled in.
 
     `options` are as `list_stored_options` returns them, for a resume those of earlier sessions, updated by those given
-    now. The study has `held` trials, of which a smaller total removes none.
+    now. The study has `held` trials, of which a smaller total removes none, and these interim analyses and first look.
     """
     times = "none" if "folds" in options else options.get("longer", "none" if "command" in options else LONGER)
     finds_steps = not {"steps", "epochs", "command"} & options.keys()  # epochs: of older studies
-    looks_first = finds_steps and "folds" not in options
-    return StudyRequest(
+    request = StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
-        analyses=_plan_analyses(parse_seed_range(options.get("seeds", DEFAULT_SEEDS)), looks_first=looks_first),
+        analyses=(),
         margin=float(options.get("margin", DEFAULT_MARGIN)),
         finds_steps=finds_steps,
         confirm_steps=options.get("confirm_steps"),
-        looks_first=looks_first,
+        looks_first=finds_steps and "folds" not in options,
         longer=None if times == "none" else int(times),
         longer_given="longer" in options,
         time=parse_duration(options["time"]) if "time" in options else None,
         seeds=parse_seed_range(options["seeds"]) if "seeds" in options else None,
+        made=made,
+        has_looked=has_looked,
     )
+    return _plan_analyses(request, parse_seed_range(DEFAULT_SEEDS))
 
 
 def read_request(study: optuna.Study, options: Mapping[str, Any] | None = None) -> StudyRequest:
     """Return the request for a study, within its budget.
 
-    `options` are those given now; the study has those of its sessions, its trials and its budget.
+    `options` are those given now; the study has those of its sessions, its trials, interim analyses and its budget.
     """
-    request = resolve_request({**unpack_options(study.user_attrs), **(options or {})}, count_trials(study))
+    asked, looked = {**unpack_options(study.user_attrs), **(options or {})}, list_extra_results(study, "first")
+    made = read_analyses(study.user_attrs).made
+    request = resolve_request(asked, count_trials(study), made, has_looked=bool(looked))
     return apply_budget(request, read_budget_probe(study.user_attrs))
 
 
@@ -117,12 +128,13 @@ def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequ
     trials = probed.breadth.trials if request.settles else request.trials
     longer = request.longer if request.longer_given or probed.breadth.has_longer else None
     first = request.looks_first and probed.breadth.has_first
-    analyses = _plan_analyses(request.seeds or probed.breadth.seeds, looks_first=first)
-    return request._replace(trials=trials, analyses=analyses, longer=longer, looks_first=first)
+    return _plan_analyses(request._replace(trials=trials, longer=longer, looks_first=first), probed.breadth.seeds)
 
 
-def _plan_analyses(seeds: tuple[int, int], *, looks_first: bool) -> tuple[InterimAnalysis, ...]:
-    return plan_analyses(*seeds, error=ERROR_AFTER_LOOK if looks_first else ERROR)
+def _plan_analyses(request: StudyRequest, seeds: tuple[int, int]) -> StudyRequest:
+    """Return the request with its plan of interim analyses, of these seeds unless others were given."""
+    error = ERROR_AFTER_LOOK if request.looks_first or request.has_looked else ERROR
+    return request._replace(analyses=plan_analyses(*(request.seeds or seeds), error=error, made=request.made))
 
 
 def store_request(study: optuna.Study, request: StudyRequest) -> None:

@@ -127,8 +127,9 @@ def prepare_study(
             sources=sources,
         )
     name = settings.study or f"{make_slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
-    machine = {**backend.layout._asdict(), "device": hardware.device}
-    machine = {name: machine.get(name, getattr(settings, name)) for name in MACHINE}
+    workers = 0 if settings.executor == "inline" else backend.layout.workers
+    found = {"device": hardware.device, "workers": workers}
+    machine = {name: found.get(name, getattr(settings, name)) for name in MACHINE}
     folder = get_checkpoints_dir(settings.cache, name)
     if sources is not None:  # a later study of the same name must not find a script's own files
         folder /= make_slug(plan.created)
@@ -161,9 +162,10 @@ def _resolve_space(
 
 def _fill_in_stored(settings: Settings, old: studies.StudyPlan, options: Mapping[str, Any]) -> Settings:
     """Return the settings of a resume with the study's own where none were given."""
-    stored = {"seed": old.conditions.seed, "folds": old.conditions.folds}
+    stored: dict[str, Any] = {"seed": old.conditions.seed, "folds": old.conditions.folds}
     stored |= {name: options.get(name) for name in ("present", "seeds")}
-    return settings.model_copy(update={n: value for n, value in stored.items() if getattr(settings, n) is None})
+    stored["loss"] = tuple(loss.code.name for loss in old.conditions.losses)
+    return settings.model_copy(update={n: value for n, value in stored.items() if getattr(settings, n) in (None, ())})
 
 
 def _resolve_recipe(
@@ -183,10 +185,10 @@ def _resolve_recipe(
 
 
 def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:
-    """Return the requested losses, else those of the study; with the present hash of their code."""
-    if settings.own_losses or old is None:
-        return tuple(map(declare_loss, settings.own_losses))
-    return tuple(o.model_copy(update={"code": locate_code(o.code, "--loss")}) for o in old.conditions.losses)
+    """Return the requested losses; those that the study has with the present hash of their code."""
+    known = {} if old is None else {loss.code.name: loss for loss in old.conditions.losses}
+    located = {n: o.model_copy(update={"code": locate_code(o.code, "--loss")}) for n, o in known.items()}
+    return tuple(located[name] if name in located else declare_loss(name) for name in settings.own_losses)
 
 
 def _plan_resume(

@@ -19,7 +19,7 @@ from sweeper.core.errors import RequestError
 from sweeper.core.metrics import BUILT_IN
 from sweeper.core.recipe import CPU_PRETRAINED, Architecture, Augmentation, Engine, Precision
 from sweeper.core.records import TrainedOn
-from sweeper.core.text import format_places, suggest_correction
+from sweeper.core.text import format_option, format_places, suggest_correction
 from sweeper.losses.families import is_own_loss
 
 DATA = "synthetic:street"
@@ -372,6 +372,13 @@ class ConfirmOptions(Record):
     """Optuna's storage: sqlite:///FILE or postgresql://…"""
     tracking_uri: str = _make_setting("", paths.TRACKING, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"))
     """MLflow's store: sqlite:///FILE or a server's address."""
+
+    @property
+    def places(self) -> str:
+        """Options that the command to resume the comparison needs, as its plan does not store them."""
+        workers = format_option("--workers", str(self.workers), "1")
+        limit = format_option("--time-limit", str(self.time_limit), "None")
+        return format_places(self.tracking_uri, self.out) + workers + limit
 
     def list_study_options(self, source: str | None) -> dict[str, Any] | None:
         """Return the options of a study of the named losses on DATA, by sweeper's own training; None for a script."""

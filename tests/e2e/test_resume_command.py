@@ -120,7 +120,8 @@ def test_a_begun_comparison_is_resumed_with_its_places(tmp_path: Path, monkeypat
     (tmp_path / COMPARISONS / "own").mkdir(parents=True)
     (tmp_path / COMPARISONS / "own" / PLAN).touch()
     places = ["--tracking-uri", "sqlite:///mine.db", "--out", "my reports"]
-    words = ["--losses", "dice", "--command", "python train.py", "--study", "own", *places]
+    places += ["--workers", "3", "--time-limit", "5400.0"]
+    words = ["--losses", "dice", "--command", "python train.py", "--study", "own", *places[:-1], "90m"]
     with pytest.raises(UsageError) as caught:
         confirm.command.main(words, standalone_mode=False)
     assert f"`sweeper confirm --study own --resume {shlex.join(places)}` continues it" in str(caught.value)

@@ -243,6 +243,18 @@ def test_a_space_declares_an_own_loss_with_ranges_of_its_own(module: str, tmp_pa
         check_request(None, request)
 
 
+def test_a_study_with_an_own_loss_and_an_own_present_one_is_resumed_without_naming_them(
+    module: str, tmp_path: Path
+) -> None:
+    loss, present = f"{module}:function", f"{module}:SoftIoU"
+    begun = run_small_sweep(tmp_path, loss=loss, present=present, trials=2)
+    assert begun.sweep.machine["workers"] == 0  # which a resume keeps
+    for again in ({}, {"present": present}, {"loss": loss}):
+        outcome = run_small_sweep(tmp_path, resume=True, trials=2, **again)
+        assert [one.code.name for one in outcome.sweep.conditions.losses] == [loss, present]
+        assert outcome.document.present == "SoftIoU"
+
+
 @pytest.mark.slow
 def test_a_sweep_in_workers_searches_and_reports_an_own_loss(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE % f"{module}:SoftIoU: {{power: 1.5}}, dice: {{}}")

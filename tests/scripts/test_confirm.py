@@ -223,7 +223,22 @@ def test_an_open_comparison_names_the_command_that_would_settle_it(compare: Comp
     assert (answer.outcome, answer.sure) == ("keep", "open") and {row.seeds for row in answer.losses} == {5}
     assert "Keep `cross_entropy` for now: another loss may gain up to 0.0" in format_head(answer)
     (step,) = answer.next
-    assert (step.code, step.command) == ("SEEDS", f"{RESUME_COMMAND} --seeds 3..21")
+    assert (step.code, step.command) == ("SEEDS", f"{RESUME_COMMAND} --seeds {step.values['seeds']}")
+    assert 5 < step.values["seeds"] < 40
+
+
+@pytest.mark.parametrize("pairing", ["exact", "none"])
+def test_a_change_that_an_analysis_established_stays_while_seeds_go_to_another_loss(
+    compare: Compare, pairing: str
+) -> None:
+    def quality(_: Script, trial: dict[str, Any]) -> float:
+        seed = trial["seed"] - FIRST_SEED
+        dice = [0.05, 0.051, 0.049, 0.0][seed]
+        return 0.6 + {"dice": dice, "tversky": 0.05 * (-1) ** seed, "cross_entropy": 0.0}[trial["family"]]
+
+    answer = compare(make_script(kind="number", pairing=pairing, quality=quality), "dice,tversky", seeds=(3, 4)).answer
+    assert {row.seeds for row in answer.losses} == {4}
+    assert (answer.outcome, answer.sure, answer.use.loss) == ("change", "established", "dice")
 
 
 def test_worse_losses_get_no_more_seeds(compare: Compare) -> None:

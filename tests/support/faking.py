@@ -31,7 +31,7 @@ from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import LossSearch
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.workflow.lead import InterimReporter
-from sweeper.workflow.options import StudyRequest
+from sweeper.workflow.options import StudyRequest, read_request
 from sweeper.workflow.phases import train_all
 from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.status import Heartbeat
@@ -196,8 +196,12 @@ def train(
     so_far: InterimReporter | None = None,
     longer: int | None = None,
     looks_first: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> RunContext:
-    """Run all phases of one session, as `run_sweep` does, and return the context at its end."""
+    """Run all phases of one session, as `run_sweep` does, and return the context at its end.
+
+    `options` are those of all sessions so far, in place of the arguments that they stand for.
+    """
     display, plan = display or Recorder(), plan or new_plan()
     executor = executor or FakeExecutor()
     studies.reconcile_study(study)
@@ -208,6 +212,8 @@ def train(
     )
     seeds = None if settles else (analyses[0].seeds, analyses[-1].seeds)
     request = request._replace(seeds=seeds, longer=longer, looks_first=looks_first)
+    if options is not None:
+        request = read_request(study, options)
     observers = Observers(tuple(one for one in (keeper, display, heartbeat, so_far) if one is not None))
     context = RunContext(
         study, plan, request, executor, Path("nowhere"), observers, display, display, keeper, heartbeat=heartbeat

@@ -147,37 +147,26 @@ def decide(*families: str, outcome: Outcome = Outcome.KEEP) -> RoundDecision:
     return RoundDecision(outcome, "COST_OPEN" if families else "SETTLED", 0.01, families)
 
 
-def test_a_plan_of_more_seeds_is_logged_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    everyone = tuple(LEVELS)
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*everyone)))
-    study, display = new_study(), Recorder()
-    train(study, trials=7, analyses=THREE[:2])
-    first = len(studies.list_extra_results(study, "confirm"))
-    train(study, None, display, trials=7, analyses=THREE)
-    assert (first, len(studies.list_extra_results(study, "confirm"))) == (6, 9)
-    assert read_planned_analyses(study.user_attrs) == THREE
-    assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    analyses = read_analyses(study.user_attrs).analyses
-    # What is known of two seeds is not analysed as if it were one.
-    assert [analysis.seeds for analysis in analyses] == [2, 3]
+def train_better_focal(spec: TrialSpec) -> TrialResult:
+    return fake_result(spec, {**LEVELS, "focal": 0.8})
 
 
-def test_other_confirmations_analyses_and_margins_count_as_conclusions() -> None:
+def test_other_finalists_count_as_conclusions_but_no_seeds_and_margins() -> None:
     study, concluded = new_study(), list[int]()
 
     def conclude_again(margin: float = 0.01, **more: Any) -> None:
         study.set_user_attr(studies.MARGIN_KEY, studies.pack_value(margin))
         if more:
-            train(study, trials=7, **more)
+            train(study, **{"trials": 7, **more})
         studies.note_conclusion(study)
         concluded.append(len(studies.unpack_value(study.user_attrs, CONCLUDED, [])))
 
     conclude_again()  # nothing was confirmed: nothing was seen
     conclude_again(analyses=ANALYSES)
-    conclude_again(analyses=ANALYSES)  # the same again
-    conclude_again(analyses=ANALYSES[:1])  # fewer seeds of those that are there
+    conclude_again(analyses=(*ANALYSES, ANALYSES[-1].model_copy(update={"seeds": 4})))  # they share one error
     conclude_again(margin=0.02)
-    assert concluded == [0, 1, 1, 2, 3] and studies.is_concluded(study.user_attrs)
+    conclude_again(trials=14, executor=FakeExecutor(train_better_focal))
+    assert concluded == [0, 1, 1, 1, 2] and studies.is_concluded(study.user_attrs)
     studies.note_session(study)
     assert not studies.is_concluded(study.user_attrs)  # a resume that is cut off is not finished
 
@@ -191,26 +180,24 @@ def test_a_dropped_finalist_continues_if_an_interim_analysis_chooses_it(monkeypa
     assert seeds == {"dice": 3, "dice_ce": 3, "cross_entropy": 2}
 
 
-@pytest.mark.parametrize(
-    "analyses", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
-)
-def test_under_another_plan_the_report_uses_the_trainings_of_the_last_analysis(
-    analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_of_more_seeds_begins_with_the_analyses_that_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS)))
     study = new_study()
     train(study, trials=7, analyses=THREE)
-    judge, executor = Scripted(decide()), FakeExecutor()
+    judge, executor, display = Scripted(decide()), FakeExecutor(), Recorder()
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
-    train(study, executor, trials=7, analyses=analyses)
-    (analysed,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
+    analyses = (*THREE, InterimAnalysis(seeds=4, error=0.01))
+    train(study, executor, display, trials=7, analyses=analyses)
+    assert read_planned_analyses(study.user_attrs) == analyses
+    assert any("after 1, 2, 3, 4 seeds from now on (before: 1, 2, 3)" in line for line in display.lines)
+    (analysed,) = judge.seen  # only the last one is judged again
     evidence = draw_conclusion(record_sweep(study)).evidence
     assert executor.specs == []
     weighed = sorted(f"{f.family} {s - derive_confirmation_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
-    assert weighed == analysed and len(analysed) == 3 * min(3, analyses[-1].seeds)
+    assert weighed == analysed and len(analysed) == 9
     before = read_outcome(study)
     train(study, trials=7, analyses=analyses)
-    assert read_outcome(study) == before and len(judge.seen) == 1  # replayed
+    assert read_outcome(study) == before and read_analyses(study.user_attrs).made == THREE
 
 
 def test_under_another_plan_a_dropped_finalist_keeps_its_trained_seeds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.core.records import Outcome, TrialResult, TrialSpec
+from sweeper.core.records import Outcome, Sure, TrialResult, TrialSpec
 from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.forecast import count_trainings_left
@@ -42,7 +42,7 @@ def test_there_is_no_first_look_without_a_ladder_or_with_folds(options: dict[str
     usual, other = resolve_request({}), resolve_request(options)
     assert usual.looks_first and not other.looks_first
     spent = [sum(analysis.spent for analysis in request.analyses) for request in (usual, other)]
-    assert spent == pytest.approx([0.045, 0.05])  # the look has its own error
+    assert spent == pytest.approx([0.04 * 25 / 28, 0.05 * 25 / 28])  # the look has its own error
 
 
 @pytest.mark.parametrize("stop", [("search", 0), ("confirm", 1002)])  # after two seeds the confirmation is open
@@ -69,6 +69,25 @@ def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it(stop: 
     assert evidence is not None and len(evidence.finalists) == 3
 
 
+@pytest.mark.parametrize("begun", [1, 3, 7])
+def test_time_that_cuts_the_confirmation_takes_no_established_first_look_back(begun: int) -> None:
+    """One seed each, and two, of three tuned losses of which cross-entropy may be as good."""
+    study, times = new_study(), [0.0]
+
+    def begin_one(spec: TrialSpec) -> None:
+        if spec.purpose == "confirm" and sum(one.purpose == "confirm" for one in executor.specs) == begun:
+            times.append(10_000.0)
+
+    executor = FakeExecutor(train_with_gain_from_tuning, began=begin_one)
+    options = {"trials": 7, "longer": "none"}
+    train(study, executor, options=options, time=5000, clock=lambda: times[-1])
+    sweep = record_sweep(study)
+    assert sweep.cut and len(sweep.confirmations) == begun
+    answer = draw_conclusion(sweep).answer
+    assert (answer.outcome, answer.sure) == (Outcome.CHANGE, Sure.ESTABLISHED) and answer.find("FIRST_LOOK")
+    assert any(step.code == "MORE_TIME" for step in answer.next)
+
+
 def test_three_seeds_of_a_first_look_that_was_cut_off_answer_nothing() -> None:
     study = new_study()
     with pytest.raises(CrashError):
@@ -77,10 +96,10 @@ def test_three_seeds_of_a_first_look_that_was_cut_off_answer_nothing() -> None:
 
 
 def test_a_gain_that_tuning_takes_away_is_said_beside_the_answer() -> None:
-    study = new_study()
-    train(study, FakeExecutor(train_with_gain_from_tuning), trials=7, finds_steps=True, looks_first=True)
+    study, options = new_study(), {"trials": 7, "longer": "none"}
+    train(study, FakeExecutor(train_with_gain_from_tuning), options=options)
     answer = draw_conclusion(record_sweep(study)).answer
-    assert answer.outcome is Outcome.KEEP
+    assert (answer.outcome, answer.sure) == (Outcome.KEEP, Sure.ESTABLISHED)
     remark = answer.find("BEFORE_TUNING")
     assert remark is not None and remark.values["loss"] == "dice_ce"
     assert 0.01 < remark.values["low"] < remark.values["estimate"] < 0.1

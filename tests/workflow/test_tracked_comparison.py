@@ -105,7 +105,7 @@ def test_a_repetition_writes_nothing_twice_and_more_seeds_are_added(track: Track
     before = {run.info.run_id for run in read_runs(tmp_path)[1]}
     track(script, plan)
     assert {run.info.run_id for run in read_runs(tmp_path)[1]} == before and len(before) == 6
-    track(script, plan.model_copy(update={"seeds": (3, 4), "extended": True}))
+    track(script, plan.model_copy(update={"seeds": (3, 4)}))
     runs = read_runs(tmp_path)[1]
     assert before < {run.info.run_id for run in runs} and len(runs) == 8
 
