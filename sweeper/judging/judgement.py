@@ -67,6 +67,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         scope=contest.scope,
         images=table.images,
         groups=table.groups,
+        constant_miou=contest.constant_miou,
     )
     return Judgement(table, contest, choice, document)
 
@@ -89,8 +90,8 @@ def _list_remarks(
     """Yield what to mind about the scores."""
     if is_about_networks:
         yield make_remark("NETWORKS", seeds=DECIDING_SEEDS)
-    if table.unlearned:
-        yield make_remark("UNLEARNED", classes=table.unlearned)
+    if table.learning.unlearned:
+        yield make_remark("UNLEARNED", classes=table.learning.unlearned)
     if scores.design is None:
         yield make_remark("TUNING")
         if not contest.paired and max(len(runs) for runs in table.runs) > 1:
