@@ -67,8 +67,8 @@ def draw_scores(rng: np.random.Generator, losses: int, seeds: int, gap: float) -
 def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
     """Return the action, and the number of seeds after which the comparison ended."""
     names = [PRESENT, *(f"loss {n}" for n in range(1, len(scores)))]
-    analyses = plan_analyses(DECIDING_SEEDS, scores.shape[1])
-    for analysis in analyses:
+    plan = plan_analyses(DECIDING_SEEDS, scores.shape[1])
+    for analysis in plan:
         part = scores[:, : analysis.seeds]
         places = np.indices(part.shape).reshape(3, -1).tolist()
         columns = {
@@ -77,8 +77,9 @@ def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
             "image": [str(n) for n in places[2]],
             "score": part.ravel().tolist(),
         }
-        request = ScoreRequest(present=PRESENT, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
-        judgement = judge_scores(ScoreRows(columns, "a simulation", design="Simulated."), request, analyses)
+        request = ScoreRequest(present=PRESENT, margin=0.01, paired_seeds=paired)
+        rows = ScoreRows(columns, "a simulation", design="Simulated.", analyses=plan)
+        judgement = judge_scores(rows, request)
         if is_settled(judgement.contest):
             break
     return judgement.choice.outcome.value, analysis.seeds

@@ -1,6 +1,7 @@
 """Measure how often `sweeper judge` recommends a winner where there is none, on simulated tables of two methods.
 
-    python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1] [--folds | --others]
+    python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1]
+        [--folds | --others | --methods]
 
 The product's code judges every table. The margin is nearly 0, so only the intervals prevent a winner.
 
@@ -15,6 +16,10 @@ The product's code judges every table. The margin is nearly 0, so only the inter
 - Third table (only with `--others`): how often `sweeper judge`, scipy and autorank (if it is installed) recommend a
   method, if both are equal and if the second is better. The other tests are paired as they usually are: by image, with
   the mean of each image over its runs, or by fold.
+- Fourth table (only with `--methods`, and best with `--tables 200`): how often a change from the present method is
+  established, by `compare_pairs`, where 2, 3, 6 or 11 methods are equal; and where the last is better by `GAP`. A cell
+  has as many tables of each of three kinds of noise (a quarter if one is better); its standard error is in the head.
+  `confirm` makes its interim analyses, and a win at any of them counts.
 
 Prints each row when it is done; the same arguments print the same tables, whatever the number of processes. `--first 4`
 begins at the fourth row of the first table (with `--folds`, of the second). A table takes some 35 ms.
@@ -24,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 import time
 import warnings
@@ -40,6 +46,10 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.answer_calibration import LIMIT, compute_upper_limit
+from sweeper.core.records import Interval
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
+from sweeper.evidence.intervals import ImageTable, compute_nested_interval
+from sweeper.evidence.paired_comparisons import compare_pairs
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 
@@ -341,6 +351,88 @@ def list_rows(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> 
         yield f"| {design.name} | {' | '.join(cells)} |"
 
 
+@dataclass(frozen=True)
+class MethodsDesign:
+    """Seeds and images of a comparison of several methods with the present one."""
+
+    seeds: int
+    images: int
+    paired: bool
+    is_confirm: bool = False
+    """Whether there is an interim analysis after 3 seeds, and after each further one that is planned."""
+
+    @property
+    def name(self) -> str:
+        seeds = f"`confirm`, 3 to {self.seeds} seeds" if self.is_confirm else f"{self.seeds} seeds"
+        return f"{seeds}, {'paired' if self.paired else 'unpaired'}, {self.images} images"
+
+
+METHODS = (2, 3, 6, 11)
+GAP = 0.05
+METHODS_DESIGNS = tuple(
+    MethodsDesign(seeds, images, paired, is_confirm)
+    for seeds, images, is_confirm in (
+        (3, 2, False), (3, 60, False), (5, 20, False), (10, 2, False), (10, 6, False), (5, 40, True),
+    )
+    for paired in (True, False)
+)  # fmt: skip
+
+
+def has_change(design: MethodsDesign, noise: Noise, methods: int, gap: float, rng: np.random.Generator) -> bool:
+    """Draw scores of methods, of which the last is better by `gap`; return whether it, or any, beats the first."""
+    shape = (methods, design.seeds, design.images)
+    ratio = np.where(np.arange(methods) % 2, noise.ratio, 1.0)[:, None, None]
+    values: Floats = noise.preference * rng.standard_normal((methods, 1, design.images))
+    values = values + ratio * noise.seed * rng.standard_normal((methods, design.seeds, 1))
+    values += ratio * noise.interaction * rng.standard_normal(shape)
+    values[-1] += gap
+    scores = values.mean(axis=2)
+    table = ImageTable(scores.ravel(), (values - scores[..., None]).reshape(-1, design.images))
+    runs = np.arange(scores.size).reshape(scores.shape).tolist()
+
+    def measure(first: list[int], second: list[int], level: float, *, strict: bool = False) -> Interval:
+        both = map(table.select_rows, (first, second))
+        return compute_nested_interval(*both, "both", level, strict=strict)
+
+    pairs = compare_pairs(
+        [dict(enumerate(rows)) for rows in runs],
+        table,
+        plan_analyses(DECIDING_SEEDS, design.seeds) if design.is_confirm else (),
+        1e-9,
+        math.inf,
+        baseline=0,
+        measure=None if design.paired else measure,
+        paired=design.paired,
+    )
+    return any(pair.won for pair in pairs if pair.second == 0 and (not gap or pair.first == methods - 1))
+
+
+def count_changes(task: tuple[int, int, float, int, int]) -> int:
+    """Draw tables of a design for each kind of noise; return in how many there is a change."""
+    number, methods, gap, tables, seed = task
+    rng = np.random.default_rng((seed, 3000 + number, methods, bool(gap)))
+    return sum(
+        has_change(METHODS_DESIGNS[number], noise, methods, gap, rng) for noise in NOISES[:3] for _ in range(tables)
+    )
+
+
+def list_methods_rows(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> Iterator[str]:
+    """Yield the rows of the fourth table when they are done."""
+    equal = "/".join(map(str, METHODS))
+    drawn, better = 3 * tables, (METHODS[0], METHODS[-1])
+    error = 100 * math.sqrt(0.05 * 0.95 / drawn)
+    title = f"{equal} equal | one of {better[0]}/{better[1]} better by {GAP:g}"
+    yield f"| change in per cent (± {error:.1f} at 5) | {title} |"
+    yield "| --- | --: | --: |"
+    numbers = range(first - 1, len(METHODS_DESIGNS))
+    cells = [(methods, 0.0, tables) for methods in METHODS] + [(methods, GAP, tables // 4) for methods in better]
+    counts = pool.map(count_changes, [(n, *cell, seed) for n in numbers for cell in cells])
+    for number in numbers:
+        shares = [f"{100 * next(counts) / drawn:.1f}" for _ in METHODS]
+        powers = [f"{100 * next(counts) / (3 * (tables // 4)):.0f}" for _ in better]
+        yield f"| {METHODS_DESIGNS[number].name} | {'/'.join(shares)} | {'/'.join(powers)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=2000, help="of each cell")
@@ -349,11 +441,16 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="row to begin with")
     parser.add_argument("--folds", action="store_true", help="the second table only")
     parser.add_argument("--others", action="store_true", help="the third table only: scipy and autorank")
+    parser.add_argument("--methods", action="store_true", help="the fourth table only: several methods")
     arguments = parser.parse_args()
     start = time.perf_counter()
     with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
         if arguments.others:
             for row in list_comparison_rows(pool, arguments.tables, arguments.seed):
+                print(row, flush=True)
+            return
+        if arguments.methods:
+            for row in list_methods_rows(pool, arguments.tables, arguments.seed, arguments.first):
                 print(row, flush=True)
             return
         for row in () if arguments.folds else list_rows(pool, arguments.tables, arguments.seed, arguments.first):

@@ -98,7 +98,7 @@ def divide_or_nan(numerator: Counts | Floats, denominator: Counts | Floats) -> F
         return quotient
 
 
-def compute_iou(summed: Counts) -> Floats:
+def compute_iou(summed: Counts | Floats) -> Floats:
     """Compute the IoU of each class, NaN if it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
     return divide_or_nan(summed[..., 0], summed.sum(axis=-1))
 

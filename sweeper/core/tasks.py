@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sweeper.core.label_planes import LabelMap, choose_label_type, flatten_planes, get_ignored_label
 from sweeper.core.records.data import Dataset, OperatingPoint, Task
+from sweeper.core.records.training import END_POINTS
 
 Floats = npt.NDArray[np.float64]
 
@@ -175,6 +176,11 @@ def find_nearest(points: Floats, wanted: Floats) -> Floats:
 def list_values(point: OperatingPoint) -> list[float]:
     """Return the number that an operating point is, or the threshold of each class."""
     return [float(value) for value in np.atleast_1d(point)]
+
+
+def is_end_point(point: OperatingPoint) -> bool:
+    """Return whether an operating point, or one of its thresholds, is at an end of those that are tried."""
+    return not END_POINTS.isdisjoint(list_values(point))
 
 
 def format_point(point: OperatingPoint, spec: str = ".3g") -> str:

@@ -19,14 +19,13 @@ from sweeper.core.records import (
     NextStep,
     Outcome,
     Remark,
-    Scale,
     Use,
 )
-from sweeper.core.tasks import RULES, compute_median_point, guess_task
+from sweeper.core.tasks import RULES, compute_median_point, guess_task, is_end_point
 from sweeper.evidence.choice import Choice, apply_longer_look, choose
 from sweeper.evidence.paired_comparisons import SCARCE_IMAGES
 from sweeper.evidence.settling import plan_settling
-from sweeper.evidence.verdict_predicates import count_units, get_difference, has_beaten, is_costly, is_win
+from sweeper.evidence.verdict_predicates import count_units, get_difference, get_gain, has_beaten, is_costly, is_win
 
 FEW_IMAGES = 40
 """With fewer test images (or groups) intervals were found to cover less than their level (bench/answer.md)."""
@@ -54,24 +53,23 @@ def make_answer(
         resume: command that continues the trainings; None where there is none.
     """
     choice = choose(contest, order)
-    if contest is None or choice.use is None:
-        return Answer(
-            outcome=Outcome.NONE, kind=kind, present=present, scale=Scale() if contest is None else contest.scale
-        ), choice
+    if contest is None:
+        return Answer(outcome=Outcome.NONE, kind=kind, present=present), choice
+    about: dict[str, Any] = {name: getattr(contest, name) for name in ("margin", "scale", "level")}
+    about |= {"kind": kind, "present": present}
+    if choice.use is None:
+        return Answer(outcome=Outcome.NONE, **about, remarks=tuple(_remark_on_skill(contest))), choice
     choice = apply_longer_look(contest, choice, look)
-    use, base = choice.use or 0, contest.baseline
-    used = contest.finalists[use]
-    gap = None if choice.outcome is not Outcome.CHANGE or base is None else get_difference(contest, use, base)
+    use, base, gain = choice.use or 0, contest.baseline, None
+    if choice.outcome is Outcome.CHANGE and base is not None:
+        gain = Gain(**get_gain(contest, use, base).ends)
     answer = Answer(
         outcome=choice.outcome,
         sure=choice.sure,
-        kind=kind,
-        present=present,
-        use=_make_use(used),
-        gain=None if gap is None else Gain(**gap.ends),
+        **about,
+        use=_make_use(contest.finalists[use]),
+        gain=gain,
         cost=choice.cost,
-        margin=contest.margin,
-        scale=contest.scale,
         remarks=tuple(_list_remarks(contest, choice, present, look)),
         next=tuple(_list_steps(contest, choice, look, resume)),
     )
@@ -98,6 +96,7 @@ def _list_remarks(contest: Contest, choice: Choice, present: str | None, look: L
     """Yield what to mind, the most important first."""
     yield from _remark_on_longer_look(contest, choice, look)
     yield from _remark_on_rivals(contest, choice, present)
+    yield from _remark_on_skill(contest)
     if isinstance(contest, Evidence):
         yield from _remark_on_point(contest, choice)
         yield from _remark_on_trainings(contest, choice, look)
@@ -147,6 +146,8 @@ def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
     """Yield what the operating point decides: another loss at the plain one, or a gain of the present loss by it."""
     use = choice.use or 0
     rules = RULES[evidence.task or guess_task(len(evidence.classes))]
+    if at_end := tuple(f.family for f in evidence.finalists if any(map(is_end_point, f.points))):
+        yield make_remark("POINT_END", losses=at_end)
     if evidence.at_plain:
         plain = evidence.model_copy(update={"comparisons": evidence.at_plain})
         ahead = [i for i in range(len(evidence.finalists)) if i != use and has_beaten(plain, i, use)]
@@ -160,17 +161,23 @@ def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
         yield make_remark("TUNE", point=rules.point_name, **tuned.ends)
 
 
+def _remark_on_skill(contest: Contest) -> Iterator[Remark]:
+    """Yield that no network is much better than a constant answer."""
+    constant = contest.constant_miou
+    if constant is None:
+        return
+    skill = max((f.skill for f in contest.finalists if f.skill is not None), default=0.0)
+    if skill < LITTLE * (1 - constant):
+        yield make_remark("WEAK", best=constant + skill, constant=constant)
+
+
 def _remark_on_trainings(evidence: Evidence, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:
     """Yield what the trainings did not learn, and how often they collapsed."""
-    best = max(f.miou.estimate for f in evidence.finalists)
-    if best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou):
-        yield make_remark("WEAK", best=best, constant=evidence.constant_miou)
     for finalist in evidence.finalists:
-        trained = finalist.trainings - finalist.collapses
-        missed = {name: n for name, n in finalist.missed_classes.items() if 0 < n < trained}
-        if missed:
-            values = {"n": max(missed.values()), "trainings": finalist.trainings}
-            yield make_remark("LUCKY", loss=finalist.family, classes=tuple(missed), **values)
+        counts, values = finalist.missed_classes, {"loss": finalist.family, "trainings": finalist.trainings}
+        for n in sorted({*counts.values()} - {0, finalist.trainings - finalist.collapses}, reverse=True):
+            names = tuple(name for name, times in counts.items() if times == n)
+            yield make_remark("LUCKY", n=n, classes=names, **values)
     for finalist in evidence.finalists:
         if n := finalist.collapses + finalist.collapses_in_search:
             low, high = compute_collapse_rate(finalist)

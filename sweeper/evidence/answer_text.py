@@ -115,7 +115,7 @@ def _format_losses(document: AnswerDocument) -> list[str]:
     """Return a line for each loss: name, score with its interval, number of seeds."""
     longest = max(len(row.loss) for row in document.losses)
     used = None if document.use is None else document.use.loss
-    head = f"  {document.scale.score}, 95 % interval"
+    head = f"  {document.scale.score}, {100 * document.level:g} % interval"
     way = "" if document.higher_is_better else ", lower is better"
     return [
         f"{head}{way}",

@@ -200,8 +200,9 @@ class AnswerDocument(Document, Answer):
 
 def make_loss_rows(evidence: Evidence | None, answer: Answer) -> tuple[LossRow, ...]:
     """Return the rows of the finalists of a study."""
-    finalists = () if evidence is None else evidence.finalists
-    return set_cost([_make_loss_row(evidence, finalist) for finalist in finalists if evidence is not None], answer)
+    if evidence is None:
+        return ()
+    return set_cost([_make_loss_row(evidence, finalist) for finalist in evidence.finalists], answer)
 
 
 def set_cost(rows: Sequence[LossRow], answer: Answer) -> tuple[LossRow, ...]:

@@ -133,6 +133,11 @@ def foresee_level(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
     return 1 - spent * part / last * part / (part + more)
 
 
+def share_error(claims: int) -> float:
+    """Return the factor of a two-sided error at which each of so many one-sided claims may be made: 1 for up to two."""
+    return 2 / max(2, claims)
+
+
 def count_common_seeds(evidence: Contest, first: int, second: int) -> float:
     """Return on how many seeds two finalists (indices) are compared; unpaired, the smaller of their numbers.
 

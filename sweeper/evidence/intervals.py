@@ -18,12 +18,15 @@ the three mean squares of the two-way layout:
   v₃ = var(residual) / (S n)    expects           σ_AP²/(S n)     with (S − 1)(n − 1)
 
 v₁ + v₂ would count the interaction twice (in binary tasks it is most of the variance). The variance is v₁ + max(0, v₂ −
-v₃), which keeps the interaction in the part with the fewest degrees of freedom. As the two parts differ so much in
-these (2 against n − 1), the critical value is that of Cochran and Cox for a sum of two estimated variances:
+v₃), which keeps the interaction in the part with the fewest degrees of freedom; with n < S it is max(0, v₁ − v₃) + v₂,
+as v₂ − v₃ with one degree of freedom is often cut off at 0. As the two parts differ so much in these (2 against n − 1),
+the critical value is that of Cochran and Cox for a sum of two estimated variances:
 
   t = (t_{S−1} v₁ + t_{n−1} (v₂ − v₃)) / (v₁ + v₂ − v₃),      interval = estimate ± t √(v₁ + v₂ − v₃)
 
-It is exact when one part is 0, and too wide otherwise; bench/answer.md has its calibration.
+It is exact when one part is 0, and too wide otherwise; bench/answer.md has its calibration. But where one t is more
+than twice the other, a little variance of the other makes it narrower than the interval of the one part alone. That
+matters at high levels and with very few images, where the interval is the wider of these (`strict`).
 
 With K folds each image is scored by networks that were trained on (K − 1)/K of the same images, whatever the rotation.
 The effect of one training image on the scores of the others is then the same in all rotations, and is in neither part.
@@ -43,7 +46,7 @@ Machine Learning Benchmarks* (MLSys 2021).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,19 +71,33 @@ Floats = npt.NDArray[np.float64]
 
 
 def compute_half_width(
-    v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, borrowed: float = 0.0
+    v_seed: float,
+    seeds: float,
+    v_image: float,
+    images: float,
+    level: float = LEVEL,
+    *,
+    borrowed: float = 0.0,
+    strict: bool = False,
 ) -> float:
     """Compute half the width of the two-sided interval at `level` in (0, 1), from the variances of a mean.
 
     It uses Cochran and Cox's critical value for a sum of two variance estimates with `seeds` − 1 and `images` − 1
     degrees of freedom; `borrowed` ≥ 0 is added to the former (`Interval.borrowed`). Both variances ≥ 0; `seeds` and
-    `images` ≥ 2, infinite where only the measured ones are in question.
+    `images` ≥ 2, infinite where only the measured ones are in question. `strict`: at least that of either part alone.
     """
-    upper, total = (1 + level) / 2, v_seed + v_image
+    return _combine_parts([(v_seed, seeds - 1 + borrowed), (v_image, images - 1)], level, strict=strict)
+
+
+def _combine_parts(parts: Sequence[tuple[float, float]], level: float, *, strict: bool) -> float:
+    """Return half the width from the parts of a variance, each with its degrees of freedom."""
+    total = sum(variance for variance, _ in parts)
     if total <= 0:
         return 0.0
-    t_seed, t_image = float(stdtrit(seeds - 1 + borrowed, upper)), float(stdtrit(images - 1, upper))
-    return (t_seed * v_seed + t_image * v_image) / total * float(np.sqrt(total))
+    upper = (1 + level) / 2
+    critical = [(float(stdtrit(freedom, upper)), variance) for variance, freedom in parts if variance > 0]
+    alone = max(t * math.sqrt(variance) for t, variance in critical)
+    return max(alone * strict, sum(t * variance for t, variance in critical) / total * math.sqrt(total))
 
 
 @dataclass(frozen=True)
@@ -150,9 +167,9 @@ class VarianceParts:
     """Variance of a mean over S seeds and n images, in parts; each ≥ 0."""
 
     v_seed: float
-    """Variance from retraining, the interaction included."""
+    """Variance from retraining, the interaction included unless there are fewer images than seeds."""
     v_image: float = 0.0
-    """Variance from the choice of images, beyond the interaction."""
+    """Variance from the choice of images, the interaction included where `v_seed` does not have it."""
     v_both: float = 0.0
     """Interaction: the part of `v_seed` that also shrinks with more images."""
 
@@ -166,11 +183,15 @@ def compute_variance_parts(table: ImageTable) -> VarianceParts:
     v_seed = float(deviations @ deviations) / ((seeds - 1) * seeds)
     v_both = float(residuals @ residuals) / ((seeds - 1) * (n - 1) * seeds * n)
     v_image = float(columns @ columns) / (n * (n - 1))
+    if table.image_degrees < seeds - 1:
+        return VarianceParts(v_seed=max(0.0, v_seed - v_both), v_image=table.moderate_image_part(v_image))
     v_image = table.moderate_image_part(max(0.0, v_image - v_both))
     return VarianceParts(v_seed=v_seed, v_image=v_image, v_both=min(v_both, v_seed))
 
 
-def compute_paired_interval(table: ImageTable, bounds: tuple[float, float], level: float = LEVEL) -> Interval:
+def compute_paired_interval(
+    table: ImageTable, bounds: tuple[float, float], level: float = LEVEL, *, strict: bool = False
+) -> Interval:
     """Compute the interval of the mean over seeds of a score, or of a paired difference of scores.
 
     Args:
@@ -178,6 +199,7 @@ def compute_paired_interval(table: ImageTable, bounds: tuple[float, float], leve
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
         level: coverage of the two-sided interval.
+        strict: see `compute_half_width`; always with fewer images than seeds.
 
     With fewer than two seeds, or two images, that source of variance cannot be estimated from the data. The interval is
     then the whole range `bounds`, and the standard error of each unknown source is the largest possible one, half the
@@ -188,8 +210,8 @@ def compute_paired_interval(table: ImageTable, bounds: tuple[float, float], leve
     estimate = float(table.scores.mean()) if seeds else (low + high) / 2
     if seeds >= 2 and images >= 2:
         parts = compute_variance_parts(table)
-        units = table.image_degrees + 1
-        half = compute_half_width(parts.v_seed, seeds, parts.v_image, units, level)
+        units, strict = table.image_degrees + 1, strict or table.image_degrees < seeds - 1
+        half = compute_half_width(parts.v_seed, seeds, parts.v_image, units, level, strict=strict)
     else:
         half, v_seed = math.inf, ((high - low) / 2) ** 2
         v_image = v_seed
@@ -226,7 +248,13 @@ def compute_interval_within(table: ImageTable, scope: Scope, level: float = LEVE
 
 
 def compute_nested_interval(
-    first: ImageTable, second: ImageTable, scope: Scope = "both", level: float = LEVEL, bound: float = math.inf
+    first: ImageTable,
+    second: ImageTable,
+    scope: Scope = "both",
+    level: float = LEVEL,
+    bound: float = math.inf,
+    *,
+    strict: bool = False,
 ) -> Interval:
     """Compute the interval of `first` − `second`, whose runs are not paired: v_A / S_A + v_B / S_B; images are paired.
 
@@ -240,6 +268,7 @@ def compute_nested_interval(
         scope: which variances count; with `images` those of runs do not.
         level: coverage of the two-sided interval.
         bound: the largest possible difference; the interval is clipped to ± it.
+        strict: see `compute_half_width`; always with fewer images than runs of one of them.
 
     With fewer than two runs of either the interval is the whole range.
     """
@@ -261,10 +290,8 @@ def compute_nested_interval(
         over_images = float(columns @ columns) / (means.images * (means.images - 1))
         v_image = first.moderate_image_part(max(0.0, over_images - both))
     v_seed = sum(v_seeds)
-    upper, total = (1 + level) / 2, v_seed + v_image
-    t_runs = [float(stdtrit(n - 1, upper)) * v for n, v in zip(runs, v_seeds, strict=True)]
-    weighted = sum(t_runs) + (float(stdtrit(first.image_degrees, upper)) * v_image if v_image else 0.0)
-    half = weighted / math.sqrt(total) if total > 0 else 0.0
+    of_all = [*zip(v_seeds, (n - 1 for n in runs), strict=True), (v_image, first.image_degrees)]
+    half = _combine_parts(of_all, level, strict=strict or (scope == "both" and first.image_degrees < max(runs) - 1))
     freedom = sum((n - 1) * v for n, v in zip(runs, v_seeds, strict=True)) / v_seed if v_seed > 0 else least - 1
     borrowed = max(0.0, freedom - (least - 1))
     return _make_interval(estimate, half, VarianceParts(v_seed, v_image, both), (-bound, bound), borrowed)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +24,8 @@ import numpy.typing as npt
 from sweeper.core import metrics
 from sweeper.core.records import Comparison, Evidence, FinalistEvidence, InterimAnalysis, Interval, Scale, TrialResult
 from sweeper.core.tasks import RULES, guess_task
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, find_analysis
-from sweeper.evidence.intervals import (
-    PRIOR_DEVIATION,
-    Floats,
-    ImageTable,
-    compute_half_width,
-    compute_paired_interval,
-    negate_interval,
-)
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, find_analysis, share_error
+from sweeper.evidence.intervals import PRIOR_DEVIATION, Floats, ImageTable, compute_paired_interval, negate_interval
 from sweeper.evidence.paired_scores import PairedScores, make_paired_scores
 from sweeper.evidence.regret import add_regrets
 from sweeper.evidence.replicates import (
@@ -43,12 +37,19 @@ from sweeper.evidence.replicates import (
     group_by_seed,
     list_scored_images,
 )
-from sweeper.evidence.verdict_predicates import is_win
+from sweeper.evidence.verdict_predicates import is_win, measure_skill
 
 SCARCE_IMAGES = 5
 """A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
 _SMALL = 1e-3
 """Scale of the seeds' columns: the minimum-norm solution then has the smallest seed effects."""
+
+
+class Measure(Protocol):
+    """Function from the rows of two finalists and a level to the interval of their difference."""
+
+    def __call__(self, first: list[int], second: list[int], level: float, *, strict: bool = False) -> Interval:
+        """Measure first − second; `strict` as in `compute_paired_interval`."""
 
 
 def compute_evidence(
@@ -93,7 +94,12 @@ def compute_evidence(
     replicates, units = arranged.rows, arranged.units
     bench = make_paired_scores(replicates, len(classes), units, metric)
     at = dict(zip(finalists, arranged.at, strict=True))  # `at[family][seed]` is the row of that replicate in `bench`
-    rows = [_make_finalist(seeds, search[name], at, bench, at.get(present, {})) for name, seeds in finalists.items()]
+    tests = max(([run.test for run in r.runs if run.test is not None] for r in replicates), key=len, default=[])
+    constant = metrics.compute_constant_miou(*tests) if tests else 0.0
+    rows = [
+        _make_finalist(seeds, search[name], at, bench, present=at.get(present, {}), constant=constant)
+        for name, seeds in finalists.items()
+    ]
     levels = dict(zip(at, fit_levels(list(at.values()), bench.metric_scores.scores), strict=True))
     rows.sort(key=lambda f: (-levels[f.family], f.family != present, f.family))
     order = [f.family for f in rows]
@@ -105,7 +111,6 @@ def compute_evidence(
         table = replace(table, prior=PRIOR_DEVIATION if few_groups else 0.0)
         return tuple(compare_pairs(places, table, analyses, margin, bound, baseline=baseline, found=bench.found))
 
-    tests = max(([run.test for run in r.runs if run.test is not None] for r in replicates), key=len, default=[])
     evidence = Evidence(
         classes=tuple(classes),
         task=tests[0].task if tests else None,
@@ -124,7 +129,7 @@ def compute_evidence(
         few_groups=few_groups,
         scarce=_list_scarce_classes(bench, classes),
         folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
-        constant_miou=metrics.compute_constant_miou(*tests) if tests else 0.0,
+        constant_miou=constant,
     )
     return add_regrets(evidence)
 
@@ -142,7 +147,9 @@ def _make_finalist(
     origin: TrialResult,
     at: Mapping[str, Mapping[int, int]],
     bench: PairedScores,
+    *,
     present: Mapping[int, int],
+    constant: float,
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
@@ -151,17 +158,21 @@ def _make_finalist(
     gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
     tasks = [run.test.task for run in runs if run.test is not None] or [guess_task(len(iou))]
     has_background = RULES[tasks[0]].first_channel > 0
+    found = (origin.spec.number, origin.value) if origin.spec.purpose != "probe" else (None, None)
+    miou = compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0))
+    summed, is_exclusive = bench.counts[rows].sum(axis=1), not RULES[tasks[0]].has_planes
     return FinalistEvidence(
         family=spec.family,
         params=spec.params,
         lr=float(np.exp(np.median([np.log(run.spec.lr) for run in runs]))) if len(rates) > 1 else spec.lr,
         seed_lrs=tuple(replicate.runs[0].spec.lr for replicate in seeds.values()),
-        search_trial=origin.spec.number,
-        search_value=origin.value if origin.value is not None else 0.0,
+        search_trial=found[0],
+        search_value=found[1],
         seeds=tuple(seeds),
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
         points=tuple(get_own_point(run) for run in runs),
-        miou=compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0)),
+        **measure_skill(summed, miou.estimate, constant, is_exclusive=is_exclusive)._asdict(),
+        miou=miou,
         score=compute_paired_interval(bench.metric_scores.select_rows(rows), (get_metric_floor(bench), 1.0)),
         score_at_default=float(bench.score_at_default.scores[rows].mean()),
         fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if has_background else None,
@@ -233,51 +244,63 @@ def compare_pairs(
     *,
     baseline: int | None = None,
     found: npt.NDArray[np.bool_] | None = None,
+    measure: Measure | None = None,
+    paired: bool = True,
+    least: int = DECIDING_SEEDS,
 ) -> list[Comparison]:
     """Compare all ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
 
     One win over the `baseline` suffices to change from it. So its rivals share the error: beyond two, each has to win
-    at a level at which all of them together keep it (Bonferroni, one-sided).
+    at a level at which all of them together keep it (Bonferroni, one-sided). Without a baseline all ordered pairs share
+    it; a finalist whose intervals lead all others wins without sharing, as each of these leads has to be shown.
 
     The interim analyses are evaluated in order. A pair that shares no more seeds than before keeps its earlier
     interval, and a beaten finalist stays beaten. As the intervals of all interim analyses hold together, so do their
-    innermost ends. Fewer than `DECIDING_SEEDS` seeds establish nothing, nor do as few where the two did not find the
-    same classes (`found`: (R, C) whether row r finds class c): if chance decides which training learns a class, three
-    of one and none of another do in 1 of 64 cases, which is more than the error that is spent there.
+    innermost ends. Fewer than `least` seeds establish nothing, nor do as few where the two did not find the same
+    classes (`found`: (R, C) whether row r finds class c): if chance decides which training learns a class, three of one
+    and none of another do in 1 of 64 cases, which is more than the error that is spent there.
+
+    `measure` gives the interval of a difference (None = pair by pair, over seeds and images). With `paired` seeds only
+    those count that both have.
     """
     order, pairs = sorted({seed for seeds in finalists for seed in seeds}), [*combinations(range(len(finalists)), 2)]
+    measure, rivals = measure or partial(measure_pairs, table=table, bound=bound), len(finalists) - 1
+    share = share_error(rivals if baseline is not None else rivals * len(finalists))
     intervals: dict[tuple[int, int], Interval] = {}
     ends: dict[tuple[int, int], float] = {}
     """Upper end of each ordered pair; its lower end is that of the reversed pair."""
     one_sided: dict[tuple[int, int], float] = {}
-    won: set[tuple[int, int]] = set()
+    leads, won = set[tuple[int, int]](), set[tuple[int, int]]()
+    """Ordered pairs whose interval is a win, and those that win where the error is shared."""
     compared: dict[tuple[int, int], int] = {}
     for until in [*(analysis.seeds for analysis in analyses[:-1] if analysis.seeds < len(order)), len(order)]:
         within = set(order[:until])
+        parts = [{seed: row for seed, row in seeds.items() if seed in within} for seeds in finalists]
         for pair in pairs:
-            first, second = (finalists[i] for i in pair)
-            seeds = [seed for seed in second if seed in first and seed in within]
-            if len(seeds) <= compared.get(pair, 0):
+            rows = _select_rows(*(parts[i] for i in pair), paired=paired)
+            seeds = min(map(len, rows))
+            if seeds <= compared.get(pair, 0):
                 continue
-            compared[pair], level = len(seeds), compute_level(analyses, len(seeds))
-            rows = [[finalist[seed] for seed in seeds] for finalist in (first, second)]
-            gap = compute_paired_interval(table.select_rows(*rows), (-bound, bound), level)
-            intervals[pair], intervals[pair[::-1]] = gap, negate_interval(gap)
-            is_luck_possible = found is not None and bool((found[rows[0]] != found[rows[1]]).any())
-            if len(seeds) >= DECIDING_SEEDS + is_luck_possible and table.images >= 2:
-                parts = (gap.se_seed**2, len(seeds), gap.se_image**2, table.image_degrees + 1)
-                widths, once = partial(compute_half_width, *parts), 2 * level - 1
-                half, shared = widths(once), widths(1 - (1 - level) * min(1.0, 2 / max(1, len(finalists) - 1)))
-                for way in (pair, pair[::-1]):
-                    ends[way] = min(ends.get(way, bound), intervals[way].high)
-                    one_sided[way] = min(one_sided.get(way, bound), intervals[way].estimate + half)
-                    sure = way[1] != baseline or intervals[way].estimate > shared
-                    won |= {way} if sure and is_win(intervals[way], margin) else set()
+            compared[pair], level = seeds, compute_level(analyses, seeds)
+            intervals |= _turn_both_ways(pair, measure(*rows, level))
+            if seeds < least + _may_be_luck(found, *rows, paired=paired):
+                continue
+            once = _turn_both_ways(pair, measure(*rows, 2 * level - 1))
+            shared = _turn_both_ways(pair, measure(*rows, 1 - (1 - level) * share, strict=share < 1))
+            for way in once:
+                ends[way] = min(ends.get(way, bound), intervals[way].high)
+                one_sided[way] = min(one_sided.get(way, bound), once[way].high)
+                if is_win(intervals[way], margin):
+                    leads.add(way)
+                    won |= {way} if shared[way].low > 0 or baseline not in (None, way[1]) else set()
+    if baseline is None:
+        beaten = Counter(first for first, _ in leads)
+        won |= {way for way in leads if beaten[way[0]] == rivals}
     for pair in pairs:
         if pair not in intervals:  # the mean of all their runs; as nothing is paired, its error is unknown
             one, other = (float(table.scores[list(finalists[i].values())].mean()) for i in pair)
             gap = Interval(estimate=one - other, low=-bound, high=bound, se_seed=bound, se_image=bound)
-            intervals[pair], intervals[pair[::-1]] = gap, negate_interval(gap)
+            intervals |= _turn_both_ways(pair, gap)
     return [
         Comparison(
             first=i,
@@ -290,3 +313,30 @@ def compare_pairs(
         )
         for (i, j), gap in sorted(intervals.items(), key=lambda item: item[0])
     ]
+
+
+def measure_pairs(
+    first: list[int], second: list[int], level: float, *, strict: bool = False, table: ImageTable, bound: float
+) -> Interval:
+    """Return the interval of the mean difference of pairs of rows, over seeds and images."""
+    return compute_paired_interval(table.select_rows(first, second), (-bound, bound), level, strict=strict)
+
+
+def _turn_both_ways(pair: tuple[int, int], gap: Interval) -> dict[tuple[int, int], Interval]:
+    return {pair: gap, pair[::-1]: negate_interval(gap)}
+
+
+def _select_rows(first: Mapping[int, int], second: Mapping[int, int], *, paired: bool) -> tuple[list[int], list[int]]:
+    """Return the rows of two finalists (seed → row); paired, of the seeds that both have, in one order."""
+    if not paired:
+        return [*first.values()], [*second.values()]
+    common = [seed for seed in second if seed in first]
+    return [first[seed] for seed in common], [second[seed] for seed in common]
+
+
+def _may_be_luck(found: npt.NDArray[np.bool_] | None, first: list[int], second: list[int], *, paired: bool) -> bool:
+    """Return whether the two did not find the same classes: in a pair of runs, unpaired in any two."""
+    if found is None:
+        return False
+    one = found[first] if paired else found[first][:, None]
+    return bool((one != found[second]).any())

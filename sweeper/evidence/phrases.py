@@ -38,7 +38,7 @@ class Phrase(NamedTuple):
 
 WHOLE: dict[Outcome, str] = {
     Outcome.CHANGE: "Change to {use:code}: at least {low:least}, about {estimate:gain} {unit}",
-    Outcome.NONE: "No loss can be recommended",
+    Outcome.NONE: "No {kind} can be recommended",
 }
 """Headlines of outcomes that are always as sure."""
 BEGIN: dict[Outcome, str] = {Outcome.KEEP: "Keep {present:code}", Outcome.TAKE: "Take {use:code}"}
@@ -148,6 +148,10 @@ REMARKS: dict[str, Phrase] = {
         "The operating point that validation chose fails on the test images of {trainings:list}, where another gains "
         "what is in brackets: score val and test with the same weights, and look for unlike images in them"
     ),
+    "POINT_END": Phrase(
+        "The operating point of {losses:codes} is at an end of those tried, and others may be better: are its logits "
+        "far larger than 10?"
+    ),
     "UNTUNED": Phrase(
         "The rate of {losses:codes} was not informed by validation, where all that were tried score alike: "
         "--rate-share 1 tries them longer, and --rates tries others"
@@ -200,8 +204,8 @@ GLOSSARY: dict[str, str] = {
 # --- Parts of tables ------------------------------------------------------------------------------------------
 
 PARTS: dict[str, str] = {
-    "GAIN": "{estimate:signed} [{low:signed}, {high:signed}] {unit} over {present:code} (95 %)",
-    "COST": "{cost:bound} {unit} against the best of the {losses} losses (95 %)",
+    "GAIN": "{estimate:signed} [{low:signed}, {high:signed}] {unit} over {present:code} ({level:percent})",
+    "COST": "{cost:bound} {unit} against the best of the {losses} {kind}s ({level:percent})",
     "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}] from {seeds:count seed}; "
     "{before:signed} before",
     "SCORE": "{estimate:number} [{low:number}, {high:number}]",

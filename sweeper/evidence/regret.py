@@ -10,7 +10,7 @@ the K − 1 contrasts B of the K finalists. Their measurement is
 with D the paired differences to one finalist, and C the covariances that follow from the pairs' variances V (for a
 contrast −½ Bᵀ V B; negative eigenvalues are set to 0): those over seeds, and those over images without the
 interaction. Two seeds say little about a variance, so the variance over seeds has a prior, as if k = `PRIOR_DEGREES`
-more degrees of freedom had shown a standard deviation of u = `PRIOR_DEVIATION` × the margin between single seeds:
+more degrees of freedom had shown a standard deviation of u = `PRIOR_DEVIATION` hundredths between single seeds:
 
   v ← (ν v + k u² / S) / (ν + k)        on ν + k degrees of freedom, ν those of the pair
 
@@ -37,17 +37,18 @@ from scipy.stats import qmc
 
 from sweeper.core.records import Contest, Regret
 from sweeper.evidence.interim_analyses import count_common_seeds
-from sweeper.evidence.intervals import Floats
+from sweeper.evidence.intervals import LEVEL, Floats
 from sweeper.evidence.verdict_predicates import count_image_degrees, get_difference, is_measured
 
 SPREAD = 0.02
 """Scale of the half-Cauchy prior of τ, in mIoU: 2 hundredths, which `Scale` defines for other scores."""
 BOUND = 0.98
-"""Posterior probability of the bound that is printed as 95 %. It makes the bound hold in 95 % of simulated sweeps, in
+"""Posterior probability of the bound that is printed as 95 %; at another level the rest is as many times smaller or
+larger. It makes the bound hold in 95 % of simulated sweeps, in
 which the recommended finalist has the least expected regret and any of up to five interim analyses may end the
 confirmation once the bound is small enough (bench/answer.md)."""
 PRIOR_DEGREES, PRIOR_DEVIATION = 3.0, 1.5
-"""Prior of a variance over seeds: degrees of freedom, and standard deviation of one seed's difference in margins."""
+"""Prior of a variance over seeds: degrees of freedom, and standard deviation of one seed's difference in hundredths."""
 SCALES = 8
 DRAWS = 256
 _UNIT = 1e-5
@@ -78,11 +79,11 @@ def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
     means, weights = drawn
     regret = means.max(axis=1, keepdims=True) - means  # (draws, K)
     expected = weights @ regret
-    mious = _get_miou_scale(evidence)
+    mious, share = _get_miou_scale(evidence), 1 - (1 - BOUND) * (1 - evidence.level) / (1 - LEVEL)
     return tuple(
         Regret(
             expected=float(expected[k]),
-            bound=_compute_quantile(regret[:, k] / mious, weights, BOUND) * mious,
+            bound=_compute_quantile(regret[:, k] / mious, weights, share) * mious,
             best=min(1.0, float(weights[regret[:, k] <= 0].sum())),
         )
         for k in range(means.shape[1])
@@ -102,7 +103,7 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         if math.isinf(seeds):
             continue  # the conclusion is about these networks: their variance over seeds is not in question
         degrees = seeds - 1 + gap.borrowed
-        prior = PRIOR_DEGREES * (PRIOR_DEVIATION * evidence.margin) ** 2 / seeds
+        prior = PRIOR_DEGREES * (PRIOR_DEVIATION * evidence.scale.hundredth) ** 2 / seeds
         variance = (degrees * gap.se_seed**2 + prior) / (degrees + PRIOR_DEGREES)
         v_seed[i, j] = v_seed[j, i] = variance
         freedom[i, j] = freedom[j, i] = degrees + PRIOR_DEGREES

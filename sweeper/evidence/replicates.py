@@ -139,8 +139,14 @@ def count_few_groups(groups: Sequence[str | None] | None) -> int | None:
     """
     if groups is None or all(group is None for group in groups):
         return None
-    count = len({group for group in groups if group is not None}) + sum(group is None for group in groups)
-    return count if count < FEW_GROUPS else None
+    return find_few_groups(
+        len({group for group in groups if group is not None}) + sum(group is None for group in groups)
+    )
+
+
+def find_few_groups(count: int | None) -> int | None:
+    """Return the number of groups if they are too few to represent others; else, or without groups, None."""
+    return count if count is not None and count < FEW_GROUPS else None
 
 
 def count_folds(replicates: Sequence[Replicate]) -> int:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval, Outcome, Sure
 from sweeper.evidence.choice import Choice
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds, foresee_level
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds, foresee_level, share_error
 from sweeper.evidence.intervals import compute_half_width, scale_variances
 from sweeper.evidence.verdict_predicates import (
     count_units,
@@ -62,12 +62,14 @@ def plan_settling(contest: Contest, choice: Choice) -> SettlingPlan | None:
         least = DECIDING_SEEDS + 1  # one more than three, as the losses may not find the same classes
         return SettlingPlan(tuple(rivals), now, least if count_units(contest) >= 2 else None, None)
     targets = {i: _compute_target(contest, i, pivot, is_kept=is_kept) for i in rivals}
+    share = share_error(is_kept * (len(contest.finalists) - 1))
+    analyses = [analysis.model_copy(update={"error": analysis.error * share}) for analysis in contest.analyses]
     needed = [
         count_needed(
             get_difference(contest, i, pivot),
             (count_common_seeds(contest, i, pivot), count_units(contest)),
             target,
-            contest.analyses,
+            analyses,
         )
         for i, target in targets.items()
     ]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from sweeper.core.metrics import compute_iou
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
 from sweeper.core.tasks import RULES, compute_median_point, guess_task
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
-from sweeper.evidence.intervals import PRIOR_DEGREES
+from sweeper.evidence.intervals import PRIOR_DEGREES, Sums
 
 LEARNED_MARGIN = 0.002
 """Margin in test mIoU by which a finalist must beat a constant answer to have learned anything; collapses are judged by
 the same margin (`sweeper.training.scores`)."""
+LEARNED_IOU = 0.05
+"""Highest IoU of a class that counts as not learned."""
 REGRET_TIE = 0.1
 """Expected regrets within this many hundredths (`Scale.hundredth`) of each other are a tie, which other grounds
 break."""
@@ -28,6 +32,15 @@ def get_comparison(evidence: Contest, first: int, second: int) -> Comparison:
 def get_difference(evidence: Contest, first: int, second: int) -> Interval:
     """Return the paired difference `first` − `second`."""
     return get_comparison(evidence, first, second).difference
+
+
+def get_gain(evidence: Contest, first: int, second: int) -> Interval:
+    """Return the difference with the innermost ends that all interim analyses so far show, and a value between them."""
+    comparison = get_comparison(evidence, first, second)
+    gap, low = comparison.difference, max(comparison.floor, comparison.difference.low)
+    estimate = max(low, min(gap.estimate, comparison.ceiling))
+    high = max(estimate, min(gap.high, comparison.ceiling))
+    return gap.model_copy(update={"estimate": estimate, "low": low, "high": high})
 
 
 def is_measured(evidence: Contest, i: int, j: int) -> bool:
@@ -107,13 +120,34 @@ def is_costly(evidence: Contest, i: int) -> bool:
 
 
 def has_learned(evidence: Contest, i: int) -> bool:
-    """Return whether the finalist's test mIoU beats a constant answer by more than `LEARNED_MARGIN`.
+    """Return whether the finalist beats a constant answer by more than `LEARNED_MARGIN`, and learned another class.
 
-    The score of a constant answer is unknown for networks that were trained elsewhere: they count as learned.
+    Where only scores are known, and no counts, it counts as learned.
     """
-    if not isinstance(evidence, Evidence):
-        return True
-    return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED_MARGIN
+    finalist = evidence.finalists[i]
+    return finalist.skill is None or (finalist.learns_class and finalist.skill > LEARNED_MARGIN)
+
+
+class Skill(NamedTuple):
+    """What trainings learned, by the fields of a `Contender`."""
+
+    skill: float | None = None
+    learns_class: bool = True
+
+
+def measure_skill(counts: Sums, miou: float, constant: float, *, is_exclusive: bool) -> Skill:
+    """Measure what trainings learned beyond a constant answer.
+
+    Args:
+        counts: (S, C, 3) of each training, summed over the test images.
+        miou: mean over these trainings.
+        constant: mIoU of the best constant answer.
+        is_exclusive: whether that answer is one class, the most common one; else it has all of them, or none.
+    """
+    labels = (counts[..., 0] + counts[..., 2]).max(axis=0)
+    is_learned = (labels > 0) & (np.nan_to_num(compute_iou(counts)).max(axis=0) > LEARNED_IOU)
+    is_learned[labels.argmax()] &= not is_exclusive
+    return Skill(miou - constant, bool(is_learned.any()))
 
 
 def choose_preferred(evidence: Contest, among: Sequence[int], order: Sequence[str], *, change: bool = False) -> int:
@@ -141,8 +175,6 @@ def _keep_least_regret(evidence: Contest, i: int, candidates: Sequence[int], nea
 
 
 def _keep_plainest(evidence: Contest, i: int, candidates: Sequence[int], _: float) -> bool:
-    if not isinstance(evidence, Evidence):
-        return True
     at_default = [evidence.finalists[k].score_at_default for k in candidates]
     return evidence.finalists[i].score_at_default >= max(at_default) - evidence.margin
 
@@ -152,7 +184,7 @@ _STEPS: tuple[Callable[[Contest, int, Sequence[int], float], bool], ...] = (
     _keep_least_regret,
     _keep_plainest,
     lambda evidence, i, *_: is_sound(evidence, i),
-    lambda evidence, i, *_: not (isinstance(evidence, Evidence) and evidence.finalists[i].lr_at_edge),
+    lambda evidence, i, *_: not evidence.finalists[i].lr_at_edge,
 )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sweeper.core.records import Gain, InterimAnalysis, Kind, NextStep, Remark
+from sweeper.core.records import Gain, Kind, NextStep, Remark
 from sweeper.core.text import get_width
 from sweeper.evidence.answer import make_answer, make_remark
 from sweeper.evidence.answer_text import format_answer
@@ -37,8 +37,8 @@ class Judgement:
         return self.answer._repr_markdown_()
 
 
-def judge_scores(scores: ScoreRows, request: ScoreRequest, analyses: Sequence[InterimAnalysis] = ()) -> Judgement:
-    """Judge these scores; `analyses` are the planned interim analyses of their seeds, if there are any.
+def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
+    """Judge these scores.
 
     Raises:
         ScoresError: with all of their problems.
@@ -47,7 +47,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest, analyses: Sequence[In
     table = make_score_table(scores, request)
     if table.folds is not None:
         request = request.model_copy(update={"paired_seeds": True})
-    methods = compute_table_evidence(table, request, "both" if table.images else "trainings", analyses)
+    methods = compute_table_evidence(table, request, "both" if table.images else "trainings")
     is_about_networks = table.images > 1 and min(len(runs) for runs in table.runs) < DECIDING_SEEDS
     contest = compute_table_evidence(table, request, "images") if is_about_networks else methods
     kind: Kind = "network" if is_about_networks else "method" if scores.design is None else "loss"
@@ -67,6 +67,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest, analyses: Sequence[In
         scope=contest.scope,
         images=table.images,
         groups=table.groups,
+        constant_miou=contest.constant_miou,
     )
     return Judgement(table, contest, choice, document)
 
@@ -89,8 +90,8 @@ def _list_remarks(
     """Yield what to mind about the scores."""
     if is_about_networks:
         yield make_remark("NETWORKS", seeds=DECIDING_SEEDS)
-    if table.unlearned:
-        yield make_remark("UNLEARNED", classes=table.unlearned)
+    if table.learning.unlearned:
+        yield make_remark("UNLEARNED", classes=table.learning.unlearned)
     if scores.design is None:
         yield make_remark("TUNING")
         if not contest.paired and max(len(runs) for runs in table.runs) > 1:

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 from sweeper.core.base import Record
 from sweeper.core.errors import ProblemListError
 from sweeper.core.paths import TRACKING
+from sweeper.core.records import InterimAnalysis
 from sweeper.core.text import abbreviate_names, suggest_correction
 from sweeper.judging.direction import find_lower_word
 from sweeper.judging.steps import StepChoice, choose_steps, parse_choice
@@ -59,6 +60,10 @@ class ScoreRows:
     """How the runs were tuned and seeded, in a sentence; None = unknown, which becomes a caveat."""
     folds: int = 1
     """Trainings in each run over all images, if no column identifies them."""
+    analyses: tuple[InterimAnalysis, ...] = ()
+    """Planned interim analyses, which together keep the level; () = this one."""
+    constant_miou: float = 0.0
+    """mIoU of the best constant answer where classes overlap, as counts do not have it."""
     confirm: str = ""
     """Command that compares losses in the trainings themselves, if they are known."""
     run_names: Sequence[str] = ()

@@ -15,24 +15,38 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from sweeper.core import metrics
-from sweeper.core.records import Scale
+from sweeper.core.records import InterimAnalysis, Scale
 from sweeper.core.text import abbreviate_names
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
+from sweeper.evidence.verdict_predicates import LEARNED_IOU, Skill, measure_skill
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRequest, ScoreRows
 from sweeper.judging.run_cells import RunCells
-from sweeper.judging.table_traps import LEARNED_IOU, find_traps, note_background, note_seeds_in_names
+from sweeper.judging.table_traps import find_traps, note_background, note_seeds_in_names
 
 USUAL_MARGIN = 0.01
 MOST_CELLS = 50_000_000
 """Runs × images × classes: 1.2 GB."""
+
+
+class Learning(NamedTuple):
+    """What runs learned, by their counts; nothing is known from scores."""
+
+    skills: tuple[Skill, ...]
+    """Of each method."""
+    constant_miou: float | None = None
+    """mIoU of the best constant answer."""
+    found: npt.NDArray[np.bool_] | None = None
+    """(R, C): whether a run finds any pixel of a class."""
+    unlearned: tuple[str, ...] = ()
+    """Classes that no run learned."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +67,13 @@ class ScoreTable:
     """The largest possible difference."""
     images: int
     """Number of images; 0 = they are not distinguished."""
-    groups: int | None = None
+    groups: int | None
+    learning: Learning
+    analyses: tuple[InterimAnalysis, ...]
+    """Planned interim analyses, by numbers of runs; () = this one."""
     left_out: int = 0
     """Images without a score for some run."""
     notes: tuple[str, ...] = ()
-    unlearned: tuple[str, ...] = ()
-    """Classes that no run learned."""
     folds: int | None = None
     """Number of folds that divide the images, if each run is one of them; None = runs are whole trainings."""
 
@@ -85,21 +100,25 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     find_traps(rows, lower_is_better=bool(request.lower_is_better or directions))
     cells = RunCells(rows, request)
     rows.raise_problems()
-    values, unlearned = _compute_scores(cells, -1.0 if request.lower_is_better else 1.0)
     at = [np.flatnonzero(cells.runs["method"] == method) for method in cells.methods]
+    values, learning = _compute_scores(cells, at, -1.0 if request.lower_is_better else 1.0)
     _check_margin(rows, request.margin)
     _check_variance(cells, values, at)
     rows.raise_problems()
     if not rows.is_trusted:  # else sweeper made the table, and says it elsewhere
         rows.notes += [*note_background(rows), *note_seeds_in_names(rows)]
     margin = USUAL_MARGIN if request.margin is None else request.margin
-    seeds = cells.runs["seed"].to_numpy()
+    seeds, folds = cells.runs["seed"].to_numpy(), max(1, cells.folds * cells.is_by_fold)
     return ScoreTable(
         methods=tuple(cells.methods),
         runs=tuple(tuple(seeds[places].tolist()) for places in at),
         rows=tuple(tuple(places.tolist()) for places in at),
         scores=values,
-        scale=Scale(score=rows.title, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin),
+        scale=Scale(
+            score=rows.title,
+            digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)),
+            hundredth=_compute_hundredth(rows),
+        ),
         margin=margin,
         higher_is_better=not request.lower_is_better,
         bound=1.0 if rows.of_counts else math.inf,
@@ -107,13 +126,20 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         groups=cells.groups if cells.images else None,
         left_out=cells.left_out,
         notes=(*rows.notes, *scores.notes),
-        folds=cells.folds if cells.is_by_fold else None,
-        unlearned=tuple(unlearned),
+        folds=folds if cells.is_by_fold else None,
+        learning=learning,
+        analyses=tuple(each.model_copy(update={"seeds": each.seeds * folds}) for each in scores.analyses),
     )
 
 
-def _compute_scores(cells: RunCells, sign: float) -> tuple[ImageTable, tuple[str, ...]]:
-    """Return the score of each run with each image's influence on it, and the classes that no run learned."""
+def _compute_hundredth(rows: Rows) -> float:
+    """Return 0.01 for shares, 1 for per cent: a hundredth of the power of ten that no score exceeds."""
+    largest = 1.0 if rows.of_counts else float(rows.frame[rows.metric].abs().max())
+    return 10.0 ** (math.ceil(math.log10(max(largest, 1 / MAX_SCORE))) - 2)
+
+
+def _compute_scores(cells: RunCells, at: Sequence[npt.NDArray[np.intp]], sign: float) -> tuple[ImageTable, Learning]:
+    """Return the score of each run with each image's influence on it, and what the runs of each method learned."""
     rows, frame, of_counts = cells.rows, cells.frame, cells.rows.of_counts
     run = frame.groupby(["method", "seed"], sort=False).ngroup()
     kind, classes = pd.factorize(frame["class"])
@@ -136,17 +162,41 @@ def _compute_scores(cells: RunCells, sign: float) -> tuple[ImageTable, tuple[str
     held = pd.DataFrame(has_class).groupby(fold).transform("all").to_numpy()
     measure = {"miou": metrics.compute_iou, "dice": metrics.compute_dice}[rows.metric] if of_counts else _divide
 
-    def average_classes(sums: npt.NDArray[Any]) -> Floats:
-        values = np.nan_to_num(measure(sums), nan=1.0) * held
-        mean: Floats = values.sum(axis=-1) / np.maximum(1, held.sum(axis=-1))
+    def average_classes(values: Floats) -> Floats:
+        mean: Floats = (np.nan_to_num(values, nan=1.0) * held).sum(axis=-1) / np.maximum(1, held.sum(axis=-1))
         return mean
 
-    table = make_image_table(data, average_classes, 1 if cells.is_by_fold else cells.folds)
+    table = make_image_table(data, lambda sums: average_classes(measure(sums)), 1 if cells.is_by_fold else cells.folds)
     table = table if cells.images else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
-    if not of_counts or "class" not in cells.keys:
-        return table, ()
-    highest = np.nanmax(metrics.compute_iou(summed), axis=0, initial=0.0)
-    return table, tuple(classes[has_class.any(axis=0) & (highest <= LEARNED_IOU)])
+    if not of_counts:
+        return table, Learning((Skill(),) * len(at))
+    names = classes if "class" in cells.keys else classes[:0]
+    mious = average_classes(metrics.compute_iou(summed))
+    by_method = [(runs, float(mious[runs].mean())) for runs in at]
+    return table, _measure_learning(summed, by_method, names, rows.scores.constant_miou)
+
+
+def _measure_learning(
+    counts: Floats, methods: Sequence[tuple[npt.NDArray[np.intp], float]], names: pd.Index, constant: float
+) -> Learning:
+    """Measure what runs learned, by their counts (R, C, 3); `methods` are the runs of each, and their mean mIoU.
+
+    Where all pixels have one of the classes, these are exclusive: the answers are then as many as the labels. Else the
+    best constant answer is not in the counts, and is worth `constant`.
+    """
+    labels, answers = counts[..., (0, 2)].sum(axis=-1), counts[..., :2].sum(axis=-1)
+    pixels, is_answered = labels.max(axis=0), answers.any(axis=1)
+    labelled, answered = (each[is_answered].sum(axis=1) for each in (labels, answers))
+    is_exclusive = len(pixels) > 1 and np.allclose(labelled, answered, rtol=1e-9)
+    if is_exclusive:
+        constant = float(pixels.max() / pixels.sum() / np.count_nonzero(pixels))
+    highest = np.nan_to_num(metrics.compute_iou(counts)).max(axis=0)
+    return Learning(
+        skills=tuple(measure_skill(counts[runs], miou, constant, is_exclusive=is_exclusive) for runs, miou in methods),
+        constant_miou=constant,
+        found=counts[..., 0] > 0,
+        unlearned=tuple(names[((pixels > 0) & (highest <= LEARNED_IOU))[: len(names)]]),
+    )
 
 
 def _divide(summed: Floats) -> Floats:

@@ -8,23 +8,20 @@ methods; the conclusion about these networks on other images is computed separat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
-from sweeper.core.records import Comparison, Contender, Contest, InterimAnalysis, Interval, Scope
-from sweeper.evidence.interim_analyses import find_analysis
+from sweeper.core.records import Contender, Contest, InterimAnalysis, Interval, Scope
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.intervals import (
     PRIOR_DEVIATION,
     ImageTable,
     compute_interval_within,
     compute_nested_interval,
     compute_paired_interval,
-    negate_interval,
 )
-from sweeper.evidence.paired_comparisons import compare_pairs, fit_levels
+from sweeper.evidence.paired_comparisons import Measure, compare_pairs, fit_levels
 from sweeper.evidence.regret import add_regrets
-from sweeper.evidence.replicates import FEW_GROUPS
-from sweeper.evidence.verdict_predicates import is_win
+from sweeper.evidence.replicates import find_few_groups
 from sweeper.judging.rows import ScoreRequest
 from sweeper.judging.score_table import ScoreTable
 
@@ -44,33 +41,36 @@ class MethodContest(Contest):
     finalists: tuple[MethodEvidence, ...]
 
 
-def compute_table_evidence(
-    table: ScoreTable, request: ScoreRequest, scope: Scope, analyses: Sequence[InterimAnalysis] = ()
-) -> MethodContest:
+def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scope) -> MethodContest:
     """Compare all pairs of methods, best first.
 
-    `scope` is what the intervals generalise to; with `images` they are only about these networks. Without planned
-    `analyses` there is a single one, at the requested level.
+    `scope` is what the intervals generalise to; with `images` they are only about these networks.
     """
-    seeds = _number_seeds(table, request)
+    seeds, is_paired = _number_seeds(table, request), request.paired_seeds and scope != "images"
     places = [dict(zip(numbers, rows, strict=True)) for numbers, rows in zip(seeds, table.rows, strict=True)]
     levels = (
         fit_levels(places, table.scores.scores)
-        if request.paired_seeds and scope != "images"
+        if is_paired
         else [float(table.scores.scores[list(rows)].mean()) for rows in table.rows]
     )
-    first = None if request.present is None else table.methods.index(request.present)
-    order = sorted(range(len(table.methods)), key=lambda m: (-levels[m], m != first, m))
-    most = max(map(len, seeds))
-    analyses = tuple(analyses) or (InterimAnalysis(seeds=most, error=1 - request.level),)
-    at = [places[m] for m in order]
-    few_groups = table.groups if table.groups is not None and table.groups < FEW_GROUPS else None
+    order = sorted(range(len(table.methods)), key=lambda m: (-levels[m], table.methods[m] != request.present, m))
+    baseline = next((place for place, m in enumerate(order) if table.methods[m] == request.present), None)
+    analyses = table.analyses or (InterimAnalysis(seeds=max(map(len, seeds)), error=1 - request.level),)
+    few_groups = find_few_groups(table.groups)
     prior = PRIOR_DEVIATION / 0.01 * table.scale.hundredth if few_groups else 0.0
-    compared = replace(table, scores=replace(table.scores, prior=prior))
-    if request.paired_seeds and scope == "both":
-        comparisons = compare_pairs(at, compared.scores, analyses, table.margin, table.bound)
-    else:
-        comparisons = _compare_at_analyses(at, compared, request, scope, analyses[: find_analysis(analyses, most) + 1])
+    compared = replace(table.scores, prior=prior)
+    comparisons = compare_pairs(
+        [places[m] for m in order],
+        compared,
+        analyses,
+        table.margin,
+        table.bound,
+        baseline=baseline,
+        found=table.learning.found,
+        measure=_choose_measure(compared, table, scope, paired=is_paired),
+        paired=is_paired,
+        least=DECIDING_SEEDS * (scope != "images"),
+    )
     return add_regrets(
         MethodContest(
             finalists=tuple(
@@ -78,13 +78,16 @@ def compute_table_evidence(
                     family=table.methods[m],
                     seeds=seeds[m],
                     runs=table.runs[m],
-                    score=_make_own_interval(table, table.rows[m], scope),
+                    score=_make_own_interval(table, table.rows[m], scope, request.level),
+                    **table.learning.skills[m]._asdict(),
                 )
                 for m in order
             ),
             comparisons=tuple(comparisons),
-            baseline=None if first is None else order.index(first),
+            baseline=baseline,
             margin=table.margin,
+            level=request.level,
+            constant_miou=table.learning.constant_miou,
             scale=table.scale,
             scope=scope,
             paired=request.paired_seeds,
@@ -92,7 +95,6 @@ def compute_table_evidence(
             test_groups=table.groups,
             few_groups=few_groups,
             analyses=analyses,
-            analysis_index=find_analysis(analyses, most),
         )
     )
 
@@ -106,13 +108,13 @@ def _number_seeds(table: ScoreTable, request: ScoreRequest) -> list[tuple[int, .
     return [tuple(number[name] for name in runs) for runs in table.runs]
 
 
-def _make_own_interval(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -> Interval:
+def _make_own_interval(table: ScoreTable, rows: tuple[int, ...], scope: Scope, level: float) -> Interval:
     scores = table.scores.select_rows(list(rows))
     if scope != "both":
-        return _widen_interval(compute_interval_within(scores, scope), table)
+        return _widen_interval(compute_interval_within(scores, scope, level), table)
     low = 0.0 if math.isfinite(table.bound) else -math.inf
     if len(rows) > 1:
-        return compute_paired_interval(scores, (low, table.bound))
+        return compute_paired_interval(scores, (low, table.bound), level)
     unknown = {"low": -math.inf, "high": math.inf, "se_seed": math.inf, "se_image": math.inf}
     return Interval(estimate=float(scores.scores[0]), **unknown)
 
@@ -126,53 +128,16 @@ def _widen_interval(interval: Interval, table: ScoreTable) -> Interval:
     return interval.model_copy(update={**ends, "se_seed": by * interval.se_seed})
 
 
-def _compare_at_analyses(
-    places: list[dict[int, int]],
-    table: ScoreTable,
-    request: ScoreRequest,
-    scope: Scope,
-    made: Sequence[InterimAnalysis],
-) -> list[Comparison]:
-    """Compare the methods as `compare_pairs` does, after the last analysis with the innermost ends of all."""
-    first = [[{seed: row for seed, row in runs.items() if seed < one.seeds} for runs in places] for one in made[:-1]]
-    rounds = [
-        _compare_methods(runs, table, request.model_copy(update={"level": 1 - one.error}), scope)
-        for runs, one in zip([*first, places], made, strict=True)
-    ]
-    ends = [
-        {
-            "at_least": max(pair.floor for pair in pairs),
-            "at_most": min(pair.ceiling for pair in pairs),
-            "at_most_one_sided": min(pair.one_sided for pair in pairs),
-            "won": any(pair.won for pair in pairs),
-        }
-        for pairs in zip(*rounds, strict=True)
-    ]
-    return [pair.model_copy(update=update) for pair, update in zip(rounds[-1], ends, strict=True)]
+def _choose_measure(scores: ImageTable, table: ScoreTable, scope: Scope, *, paired: bool) -> Measure | None:
+    """Return how two methods are compared: by all their runs, or pair by pair; None = pairs over seeds and images."""
 
+    def measure_all(first: list[int], second: list[int], level: float, *, strict: bool = False) -> Interval:
+        one, other = scores.select_rows(first), scores.select_rows(second)
+        return compute_nested_interval(one, other, scope, level, table.bound, strict=strict)
 
-def _compare_methods(
-    places: list[dict[int, int]], table: ScoreTable, request: ScoreRequest, scope: Scope
-) -> list[Comparison]:
-    comparisons = []
-    for i, one in enumerate(places):
-        for j, other in enumerate(places[:i]):
-            gap, ends = (
-                _make_gap(one, other, table, request, scope=scope, level=level)
-                for level in (request.level, 2 * request.level - 1)
-            )
-            for (a, b), both, once in (((i, j), gap, ends), ((j, i), negate_interval(gap), negate_interval(ends))):
-                won = is_win(both, table.margin)
-                comparisons.append(Comparison(first=a, second=b, difference=both, at_most_one_sided=once.high, won=won))
-    return sorted(comparisons, key=lambda each: (each.first, each.second))
+    def measure_trainings(first: list[int], second: list[int], level: float, *, strict: bool = False) -> Interval:
+        return _widen_interval(compute_interval_within(scores.select_rows(first, second), scope, level), table)
 
-
-def _make_gap(
-    one: dict[int, int], other: dict[int, int], table: ScoreTable, request: ScoreRequest, *, scope: Scope, level: float
-) -> Interval:
-    first, second = (table.scores.select_rows(list(runs.values())) for runs in (one, other))
-    if not request.paired_seeds or scope == "images":
-        return compute_nested_interval(first, second, scope, level, table.bound)
-    common = [seed for seed in one if seed in other]  # `score_table` requires some
-    pairs: ImageTable = table.scores.select_rows([one[s] for s in common], [other[s] for s in common])
-    return _widen_interval(compute_interval_within(pairs, scope, level), table)
+    if not paired:
+        return measure_all
+    return None if scope == "both" else measure_trainings

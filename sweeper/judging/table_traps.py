@@ -22,8 +22,6 @@ _SUMMARIES = {
 }
 """Names of rows that summarise others; _ and - are matched as blanks."""
 _BACKGROUND = {"background", "bg", "back ground"}
-LEARNED_IOU = 0.05
-"""Highest IoU of a class that counts as not learned."""
 _CODES = (-1.0, -99.0, -999.0, -9999.0)
 """Numbers that mean "failed" if scores are from 0 to 1."""
 

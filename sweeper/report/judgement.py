@@ -67,7 +67,7 @@ def _make_losses_table(document: AnswerDocument) -> str:
     columns: dict[str, Callable[[LossRow], str]] = {
         document.kind: name_loss,
         "runs": lambda row: str(row.seeds),
-        f"{escape_md(document.scale.score)}{way} [95 %]": lambda row: format_score(row, document),
+        f"{escape_md(document.scale.score)}{way} [{100 * document.level:g} %]": lambda row: format_score(row, document),
         "costs at most": lambda row: format_cost(row.cost, document),
     }
     return tabulate(document.losses, columns)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain, groupby, product
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ import numpy as np
 
 from sweeper.core.errors import ScriptError, UsageError
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import InterimAnalysis, NextStep, Remark, Use
-from sweeper.core.tasks import RULES
+from sweeper.core.records import NextStep, Remark, Use
+from sweeper.core.tasks import RULES, is_end_point
 from sweeper.core.text import capitalise, format_count, format_duration, join_words
 from sweeper.evidence.answer import make_remark
-from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.evidence.settling import may_gain
 from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.judging.judgement import Judgement, judge_scores
@@ -57,10 +59,10 @@ class Confirmation:
         return (*self.tuned, *self.rows)
 
     @property
-    def used(self) -> ScriptLoss:
-        """The loss to use."""
+    def used(self) -> ScriptLoss | None:
+        """The loss to use; None where no network can do the task."""
         name = _name_used(self.judgement)
-        return next(loss for loss in self.plan.losses if loss.name == name)
+        return next((loss for loss in self.plan.losses if loss.name == name), None)
 
     @cached_property
     def answer(self) -> AnswerDocument:
@@ -69,13 +71,24 @@ class Confirmation:
         tuned = {loss.name: {"params": loss.params, "lr": self.factors[loss.name]} for loss in plan.losses}
         update = {
             "study": plan.name,
-            "losses": tuple(row.model_copy(update=tuned[row.loss]) for row in document.losses),
-            "use": Use(loss=self.used.name, **tuned[self.used.name]),
+            "losses": tuple(row.model_copy(update=tuned[row.loss]) for row in (*document.losses, *self._list_lost())),
+            "use": None if self.used is None else Use(loss=self.used.name, **tuned[self.used.name]),
             "next": tuple(map(self._add_command, document.next)),
             "remarks": (*document.remarks, *_list_remarks(self)),
             "command": plan.command,
         }
         return AnswerDocument(**{**dict(document), **update})
+
+    def _list_lost(self) -> Iterator[LossRow]:
+        """Yield the losses whose trainings all diverged, which are not judged."""
+        judged = {row.loss for row in self.judgement.answer.losses}
+        for name, rows in groupby(sorted(self.rows, key=attrgetter("loss")), attrgetter("loss")):
+            if name not in judged:
+                of_loss = [*rows]
+                runs = tuple(str(seed) for seed in sorted({row.seed for row in of_loss}))
+                mean = float(np.array([row.test for row in of_loss], dtype=float).mean())
+                counts = {"seeds": len(runs), "collapses": len(of_loss)}
+                yield LossRow(loss=name, runs=runs, score=None, mean=mean, cost=None, **counts)
 
     def _add_command(self, step: NextStep) -> NextStep:
         more = f"{self.resume_command} --seeds {step.values['seeds']}" if step.code == "SEEDS" else ""
@@ -115,12 +128,12 @@ def confirm_losses(
             for n, fold, loss in product(range(analysis.seeds), plan.fold_numbers, plan.losses)
         ]
         rows = trainings.run(jobs)
-        judgement = _judge(plan, rows, trainings, analysis)
+        judgement = _judge(plan, rows, trainings)
         publish(analysis.seeds, judgement.answer)
         if is_settled(judgement.contest):
             break
     has_point = plan.probe.scores["test"] == "logits"
-    plain = _judge(plan, rows, trainings, analysis, plain=True) if has_point else judgement
+    plain = _judge(plan, rows, trainings, plain=True) if has_point else judgement
     return Confirmation(resume_command, plan, factors, tuned, rows, judgement, plain)
 
 
@@ -166,14 +179,9 @@ def _check_unit(plan: ConfirmationPlan, trainings: ScriptTrainings, job: ScriptJ
 
 
 def _judge(
-    plan: ConfirmationPlan,
-    rows: Sequence[TrainingRow],
-    trainings: ScriptTrainings,
-    analysis: InterimAnalysis,
-    *,
-    plain: bool = False,
+    plan: ConfirmationPlan, rows: Sequence[TrainingRow], trainings: ScriptTrainings, *, plain: bool = False
 ) -> Judgement:
-    """Judge the trainings at the level of an interim analysis.
+    """Judge the trainings at the interim analysis of their seeds: what an earlier one established stays so.
 
     A loss whose trainings all diverged is left out.
 
@@ -183,20 +191,25 @@ def _judge(
     learned = {row.loss for row in rows if row.state == "trained"}
     if plan.present not in learned or len(learned) < 2:
         lost = join_words([loss.name for loss in plan.losses if loss.name not in learned])
-        rule = f"{plan.present} and one loss more must train, and all trainings of {lost} diverged"
-        raise ScriptError(rows[0].folder, [f"{rule}; lower the script's learning rate, and begin with another --study"])
+        problem = (
+            f"{plan.present} and one loss more must train, and all trainings of {lost} diverged; lower the script's "
+            "learning rate, and begin with another --study"
+        )
+        raise ScriptError(rows[0].folder, [problem])
     rows = [row for row in rows if row.loss in learned]
     parts = [_make_columns(plan, row, trainings.read_test_scores(row), plain=plain) for row in rows]
     columns = {key: [*chain.from_iterable(part[key] for part in parts)] for key in parts[0]}
-    scores = ScoreRows(columns, source="the trainings", design=_describe_design(plan))
+    constant = statistics.fmean(plan.task.frequencies)  # where classes overlap
+    scores = ScoreRows(
+        columns, source="the trainings", design=_describe_design(plan), analyses=plan.analyses, constant_miou=constant
+    )
     request = ScoreRequest(
         metric=plan.metric if plan.task.has_counts else None,
         present=plan.present,
         margin=plan.margin,
         paired_seeds=plan.paired,
-        level=1 - analysis.error,
     )
-    return judge_scores(scores, request, plan.analyses)
+    return judge_scores(scores, request)
 
 
 def _describe_design(plan: ConfirmationPlan) -> str:
@@ -227,8 +240,7 @@ def _make_columns(
 
 def _name_used(judgement: Judgement) -> str:
     use = judgement.answer.use
-    assert use is not None  # losses that did not train are not judged
-    return use.loss
+    return "none" if use is None else use.loss
 
 
 def is_settled(contest: MethodContest) -> bool:
@@ -257,26 +269,32 @@ def _list_remarks(result: Confirmation) -> Iterator[Remark]:
     vals: dict[str, list[float | None]] = {}
     for row in result.tuned:
         vals.setdefault(row.loss, []).append(row.val)
-    if equal := tuple(loss for loss, scores in vals.items() if len(scores) > len({*scores}) == 1):
-        yield make_remark("UNTUNED", losses=equal)
+    yield from _name_losses("UNTUNED", [loss for loss, scores in vals.items() if len(scores) > len({*scores}) == 1])
     for end in (plan.rates[0], plan.rates[-1]):  # in ascending order
-        names = tuple(name for name, factor in result.factors.items() if factor == end)
-        if result.tuned and names:
-            yield make_remark("RATE_END", rate=end, losses=names)
-    if (plain := _name_used(result.plain)) != result.used.name:
+        yield from _name_losses("RATE_END", [loss for loss in vals if result.factors[loss] == end], rate=end)
+    yield from _name_losses("POINT_END", [row.loss for row in result.rows if is_end_point(row.point or ())])
+    if (plain := _name_used(result.plain)) != _name_used(result.judgement):
         yield make_remark("POINT_HANGS", point=RULES[plan.task.task].plain_words, loss=plain)
 
 
+def _name_losses(code: str, losses: Sequence[str], **values: float) -> Iterator[Remark]:
+    """Yield a remark of these losses, if there are any; each is named once."""
+    if losses:
+        yield make_remark(code, losses=tuple(dict.fromkeys(losses)), **values)
+
+
 def write_confirmation(made: Confirmation, out: Path) -> None:
-    """Write `trainings.csv`, and the used loss as `loss.py`.
+    """Write `trainings.csv`, and the used loss, if there is one, as `loss.py`.
 
     Raises:
         OSError: if a file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     paths, loss, task = ReportPaths(out), made.used, made.plan.task
-    text = make_loss_text(loss.family, loss.params, task.task, task.frequencies, made.plan.probe.ignore_index)
-    paths.loss.write_text(text, "utf-8")
+    paths.loss.unlink(missing_ok=True)
+    if loss is not None:
+        text = make_loss_text(loss.family, loss.params, task.task, task.frequencies, made.plan.probe.ignore_index)
+        paths.loss.write_text(text, "utf-8")
     with paths.trainings.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(TrainingRow.model_fields))
         writer.writeheader()

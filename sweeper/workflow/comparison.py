@@ -250,6 +250,6 @@ def _write_report(made: Confirmation, folder: Path, show: Callable[[Document, st
     write_confirmation(made, folder)
     title, end = f"Losses in {document.command}", [make_fence(made.resume_command, "bash")]
     path = write_judgement(made.judgement, document, folder, title=title, end=end)
-    files = f"Report: {path} (report.html, loss.py and trainings.csv next to it)"
+    files = f"Report: {path} (report.html, {'loss.py and ' * (made.used is not None)}trainings.csv next to it)"
     show(document, format_answer(document, get_width(), places=[files]))
     return document

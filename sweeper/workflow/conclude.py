@@ -17,6 +17,7 @@ from sweeper.core.records import (
     LongerLook,
     Outcome,
     Remark,
+    SameLoss,
     Sure,
     SweepRecord,
     TrialResult,
@@ -137,7 +138,7 @@ def _compute_evidence(
     )
     if evidence is None:
         return None
-    same_by_trial = {same.trial: same for same in sweep.same_losses}
+    same_by_trial: dict[int | None, SameLoss] = {same.trial: same for same in sweep.same_losses}
     rows = tuple(row.model_copy(update={"found_as": same_by_trial.get(row.search_trial)}) for row in evidence.finalists)
     others = measure_finalists(usable, evidence, list_test_groups(sweep.conditions, usable))
     return evidence.model_copy(update={"finalists": rows, "others": others})

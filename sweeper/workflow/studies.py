@@ -109,13 +109,13 @@ def _make_comparison_row(folder: Path) -> StudyRow:
 
 def write_comparison_answer(folder: Path, document: AnswerDocument) -> None:
     """Write the answer of a comparison into its folder, for the list of studies."""
-    assert document.use is not None  # losses that did not train are not compared
-    scores = {row.loss: row.mean for row in document.losses}
+    scores: dict[str | None, float] = {row.loss: row.mean for row in document.losses}
+    used = None if document.use is None else document.use.loss
     answer = InterimAnswer(
         outcome=document.outcome,
         sure=document.sure,
-        loss=document.use.loss,
-        score=scores[document.use.loss],
+        loss=used,
+        score=scores.get(used),
         on="test",
         answer=format_headline(document),
     )

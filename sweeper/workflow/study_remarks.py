@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from sweeper.core.own_metric import resolve_verdict_metric
@@ -81,11 +82,11 @@ def _remark_on_search(sweep: SweepRecord, evidence: Evidence | None, finalists: 
     for row in judged:
         if row.lr_at_edge and (edge := find_range_edge(row.lr, sweep.space)) is not None:
             yield make_remark("EDGE", loss=row.family, rate=row.lr, edge=edge)
-    complete = [trial.spec.family for trial in sweep.trials if trial.state == "complete"]
-    done = {name: complete.count(name) for name in sweep.space.by_name} | {f.family: f.trials_completed for f in judged}
+    done = Counter(trial.spec.family for trial in sweep.trials if trial.state == "complete")
+    done |= Counter({f.family: f.trials_completed for f in judged})  # with those of the same function by another name
     # of others only the learning rate is tuned, with that of all losses
-    by_rate = {name for name, family in sweep.space.by_name.items() if not family.is_searched}
-    if few := tuple(name for name, n in done.items() if n < FEW_TRIALS and name not in by_rate and sweep.trials):
+    tuned = [name for name, family in sweep.space.by_name.items() if family.is_searched]
+    if few := tuple(name for name in tuned if done[name] < FEW_TRIALS and sweep.trials):
         yield make_remark("HARDLY_TUNED", losses=few, needed=FEW_TRIALS)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import sweeper
 from sweeper.core.records import Answer, Evidence, LongerLook, Outcome, Regret, Sure
+from sweeper.core.records.training import THRESHOLDS
 from sweeper.evidence.answer import compute_collapse_rate, make_answer
 from sweeper.evidence.phrases import REMARKS, STEPS, format_head, format_headline, format_remark
 from sweeper.evidence.verdict_predicates import get_difference
@@ -125,6 +126,16 @@ def test_a_loss_that_may_gain_more_is_named_only_where_the_used_one_is_costly() 
     assert "MORE" not in codes(cheap)
 
 
+def test_a_change_gains_at_least_what_an_earlier_analysis_established() -> None:
+    """The last interval is wider, and its estimate below what was shown before."""
+    earlier = {"won": True, "at_least": 0.028, "at_most": 0.2}
+    now = evidence({"dice": 0.72, "cross_entropy": 0.7}, half=0.07)
+    later = change_pairs(now, lambda pair: earlier if pair.first == 0 else {})
+    made = answer(later)
+    assert made.gain.model_dump() == pytest.approx({"estimate": 0.028, "low": 0.028, "high": 0.09})
+    assert format_headline(made) == "Change to `dice`: at least +0.028, about +0.028 mIoU."
+
+
 def test_without_a_usable_present_loss_the_answer_says_so() -> None:
     assert "NO_PRESENT" in codes(answer(evidence({"dice": 0.75, "focal": 0.7})))
     collapsed = answer(evidence(NEAR, half=0.05, finalists={"cross_entropy": {"collapses": 1}}))
@@ -137,6 +148,11 @@ def test_trainings_that_miss_classes_collapse_or_still_improve_are_remarks() -> 
     lucky = answer(evidence(PAIR, finalists={"cross_entropy": {"missed_classes": {name: 1}}}))
     assert f"1 of 3 trainings of `cross_entropy` never predict class {name}." in format_head(lucky)
     assert "LUCKY" not in codes(answer(evidence(PAIR, finalists={"cross_entropy": {"missed_classes": {name: 3}}})))
+    missed = {"sign": 2, "person": 1, "car": 2, "sky": 0}
+    several = answer(evidence(PAIR, finalists={"dice": {"missed_classes": missed}}))
+    assert [r.values["classes"] for r in several.remarks if r.code == "LUCKY"] == [("sign", "car"), ("person",)]
+    at_end = answer(evidence(PAIR, finalists={"dice": {"points": (0.4, THRESHOLDS[-1], 0.5)}})).find("POINT_END")
+    assert at_end is not None and at_end.values == {"losses": ("dice",)}
     rising = evidence(PAIR, finalists={"cross_entropy": {"still_rising": 0.03}})
     assert "RISING" in codes(answer(rising)) and "RISING" not in codes(answer(rising, longer_look(longer_gap("dice"))))
     once = answer(evidence(PAIR, finalists={"dice": {"collapses_in_search": 1, "trainings_in_search": 2}}))

@@ -115,3 +115,17 @@ def test_few_groups_have_a_prior_of_their_variance() -> None:
     half = student.ppf(0.975, 4) * interval.se_image
     assert interval.high - interval.estimate == pytest.approx(half)
     assert table.select_rows([0, 1], [1, 2]).prior == 0.03
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_with_two_images_the_interval_is_no_narrower_than_of_the_images_alone(level: float) -> None:
+    """Of ten seeds: their interaction is then in the images' part, which has one degree of freedom."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(0.05, 0.05, (1, 2)) + rng.normal(0, 0.03, (10, 2))
+    scores = values.mean(axis=1)
+    table = ImageTable(scores, values - scores[:, None])
+    interval = compute_paired_interval(table, (-9, 9), level)
+    images = values.mean(axis=0)
+    half = student.ppf((1 + level) / 2, 1) * images.std(ddof=1) / 2**0.5
+    assert interval.se_image == pytest.approx(images.std(ddof=1) / 2**0.5)
+    assert interval.high - interval.estimate >= half - 1e-12

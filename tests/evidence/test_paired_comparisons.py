@@ -14,9 +14,9 @@ from sweeper.core.records.training import THRESHOLDS
 from sweeper.evidence.answer import make_answer
 from sweeper.evidence.choice import choose
 from sweeper.evidence.intervals import negate_interval
-from sweeper.evidence.paired_comparisons import compute_last_quarter_gain
+from sweeper.evidence.paired_comparisons import compute_evidence, compute_last_quarter_gain
 from sweeper.evidence.phrases import format_headline
-from tests.evidence.weighing import get_gap, simulate, weigh
+from tests.evidence.weighing import SEARCH, get_gap, simulate, weigh
 from tests.support.builders import (
     CONFIRM_SEEDS,
     ORDER,
@@ -73,6 +73,9 @@ def test_scores_are_means_over_seeds_at_the_point_of_each_run() -> None:
     assert dice.precision[1] == pytest.approx(np.mean([s.precision[1] for s in tuned]))
     assert dice.recall[1] == pytest.approx(np.mean([s.recall[1] for s in tuned]))
     assert (dice.search_value, dice.search_trial) == (0.7, ORDER.index("dice"))
+    probe = SEARCH["dice"].spec.model_copy(update={"purpose": "probe"})
+    before = compute_evidence(runs, {"dice": SEARCH["dice"].model_copy(update={"spec": probe})}, classes=("bg", "fg"))
+    assert before.finalists[0].search_trial is None
 
 
 def test_the_difference_is_the_mean_of_paired_differences() -> None:

@@ -122,7 +122,7 @@ def test_more_than_two_losses_that_may_beat_the_baseline_share_the_error(losses:
     half = 100 * (nothing.estimate - nothing.low)
     barely, clearly = (compare(factor * half - 100 * nothing.estimate, losses - 1) for factor in (1.02, 1.5))
     assert barely.difference.low > 0 and barely.won is not is_shared
-    assert clearly.won and compare(1.02 * half - 100 * nothing.estimate, None).won
+    assert clearly.won and compare(1.02 * half - 100 * nothing.estimate, 1).won
 
 
 @pytest.mark.parametrize(("seeds", "won"), [(3, False), (4, True)])

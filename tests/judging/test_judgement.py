@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -38,11 +39,71 @@ def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
     assert gap.established and gap.low is not None and 0 < gap.low < gap.estimate
 
 
-@pytest.mark.parametrize("level", [0.9, 0.99])
-def test_an_interval_has_the_requested_level(level: float) -> None:
-    assert {row.level for row in sweeper.judge(make_table(draw_scores(gap=0.1)), level=level).answer.differences} == {
-        level
-    }
+@pytest.mark.parametrize("level", [0.8, 0.99])
+def test_an_interval_has_the_requested_level_wherever_it_stands(level: float) -> None:
+    judgement = sweeper.judge(make_table(draw_scores(gap=0.1)), level=level, present="b")
+    assert {row.level for row in judgement.answer.differences} == {level}
+    text = repr(judgement)
+    assert {*re.findall(r"\d+ %", text)} == {f"{100 * level:.0f} %"} and text.count("%") == 3
+
+
+def make_counts(ious: dict[str, list[float]], kinds: str, images: int = 12) -> pd.DataFrame:
+    """Return counts of runs with these IoUs of a foreground of 8 %, and of the background if that is asked for."""
+    rows = []
+    for (method, levels), image in itertools.product(ious.items(), range(images)):
+        for seed, iou in enumerate(levels):
+            tp = round(iou * (800 + 10 * image) / (1 + iou))
+            wrong = 400 + 5 * image - tp + round(iou * 5 * (image % 3)) + seed
+            rows += [(method, seed, image, "fg", tp, wrong, 400 + 5 * image - tp)]
+            rows += [(method, seed, image, "bg", 4600 - wrong, 400 + 5 * image - tp, wrong)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "image", "class", "tp", "fp", "fn"])
+    return frame[frame["class"].isin(kinds.split())]
+
+
+@pytest.mark.parametrize("kinds", ["fg bg", "fg"])
+@pytest.mark.parametrize(("level", "outcome"), [(0.03, "none"), (0.4, "change")])
+def test_no_change_is_said_between_networks_that_cannot_do_the_task(kinds: str, level: float, outcome: str) -> None:
+    """A mean above that of background everywhere is no skill, either, while no run finds the foreground."""
+    found = [level, level + 0.002, level - 0.002, level, level + 0.001]
+    frame = make_counts({"a": found, "b": [0.001, 0.002, 0.001, 0.002, 0.001]}, kinds)
+    answer = sweeper.judge(frame, present="b", margin=0.001, paired_seeds=True).answer
+    assert answer.outcome == outcome and (answer.find("WEAK") is None) == (outcome == "change")
+    assert answer.constant_miou == pytest.approx(0.46 if kinds == "fg bg" else 0.0, abs=0.005)
+    assert (answer.find("UNLEARNED") is None) == (outcome == "change")
+
+
+def test_a_class_that_chance_found_in_three_runs_decides_nothing() -> None:
+    for runs, paired in itertools.product((3, 4), (True, False)):
+        frame = make_counts({"a": [0.5, 0.502, 0.498, 0.5][:runs], "b": [0.0] * runs}, "fg bg")
+        (row,) = sweeper.judge(frame, paired_seeds=paired).answer.differences
+        assert row.low > 0.2 and row.established == (runs == 4)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("present", ["b", None])
+def test_several_methods_share_the_error(present: str | None, paired: bool) -> None:
+    """A lead that is barely established over one other is none among many, unless it is one over each of them."""
+    scores, names = draw_scores(methods=6, runs=4, seed=0.002, noise=0.01, key=3), [*"abcdef"]
+    scores[2] += 0.2
+
+    def has_won(lead: float, methods: int) -> bool:
+        frame = make_table(np.concatenate([scores[:1] + lead, scores[1:methods]]), names[:methods])
+        rows = sweeper.judge(frame, present=present, paired_seeds=paired, margin=1e-6).answer.differences
+        return any((row.first, row.second, row.established) == ("a", "b", True) for row in rows)
+
+    leads = np.linspace(0, 0.03, 16)
+    alone, among = (next(lead for lead in leads if has_won(lead, methods)) for methods in (2, 6))
+    assert alone < among
+    scores[2:] -= 0.4  # all others are clearly worse
+    assert has_won(alone, 6) == (present is None)
+
+
+@pytest.mark.parametrize("factor", [1.0, 100.0])
+def test_the_prior_of_few_groups_does_not_follow_the_margin(factor: float) -> None:
+    frame = make_table(factor * draw_scores(gap=0.03)).assign(group=lambda rows: rows["image"] // 14)
+    lows = [sweeper.judge(frame, margin=m * factor).answer.differences[0].low for m in (0.01, 0.0001)]
+    assert lows[0] == lows[1] and lows[0] / factor == pytest.approx(sweeper.judge(
+        frame.assign(score=frame["score"] / factor)).answer.differences[0].low)  # fmt: skip
 
 
 def test_equal_methods_have_no_winner_and_next_steps_without_a_command_of_sweeper() -> None:

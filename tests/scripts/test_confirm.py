@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.paths import COMPARISONS
 from sweeper.core.records.training import BINS, TAUS
+from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.phrases import format_head
 from sweeper.report.judgement import write_judgement
 from sweeper.scripts import confirm, starter
@@ -345,9 +347,12 @@ def test_seeds_whose_operating_point_fails_on_the_test_are_named(compare: Compar
     assert not [*Path.cwd().rglob(VALIDATED)]
 
 
-def test_a_loss_that_always_diverges_is_left_out(compare: Compare) -> None:
+def test_a_loss_that_always_diverges_is_listed_and_not_judged(compare: Compare) -> None:
     answer = compare(Diverging(lambda trial: trial["family"] == "jaccard"), "dice,jaccard").answer
-    assert {row.loss for row in answer.losses} == {"cross_entropy", "dice"}
+    *judged, lost = answer.losses
+    assert {row.loss for row in judged} == {"cross_entropy", "dice"}
+    assert (lost.loss, lost.score, lost.mean, lost.cost, lost.collapses) == ("jaccard", None, 0.0, None, lost.seeds)
+    assert re.search(r"jaccard +0\.000 +\(", format_answer(answer, 80))
     assert "jaccard (seed 1000, 1 × the rate) diverged" in answer.find("BAD_TRAININGS").values["text"]
 
 
@@ -375,7 +380,7 @@ def test_losses_that_never_learn_are_compared(compare: Compare, kind: str, pairi
 
 
 @pytest.mark.parametrize("kind", ["logits", "counts", "score", "number"])
-def test_trainings_that_all_answer_alike_keep_cross_entropy(compare: Compare, kind: str) -> None:
+def test_no_loss_is_recommended_where_counts_show_that_all_answer_alike(compare: Compare, kind: str) -> None:
     """All answer "background" everywhere, at each rate."""
 
     class Constant(Script):
@@ -388,9 +393,14 @@ def test_trainings_that_all_answer_alike_keep_cross_entropy(compare: Compare, ki
                 scores[:] = np.array([[PIXELS, 100, 0], [0, 0, 100]]) if kind == "counts" else 0.25
             return scores
 
-    answer = compare(make_script(Constant, kind=kind), "dice,jaccard", rates=(0.3, 1.0)).answer
-    assert (answer.outcome, answer.use.loss, answer.next) == ("keep", "cross_entropy", ())
-    assert (answer.find("UNLEARNED") is not None) == (kind in ("logits", "counts"))
+    made = compare(make_script(Constant, kind=kind), "dice,jaccard", rates=(0.3, 1.0))
+    answer, is_known = made.answer, kind in ("logits", "counts")
+    assert (answer.outcome, answer.use and answer.use.loss, answer.next) == (
+        ("none", None, ()) if is_known else ("keep", "cross_entropy", ())
+    )
+    assert {answer.find(code) is not None for code in ("UNLEARNED", "WEAK")} == {is_known}
+    write_confirmation(made, Path("report"))
+    assert Path("report", "loss.py").exists() is not is_known
     assert answer.find("UNTUNED").values == {"losses": ("cross_entropy", "dice", "jaccard")}
 
 
@@ -403,7 +413,32 @@ def test_networks_that_predict_one_class_at_the_plain_point_are_compared(compare
             return scores
 
     answer = compare(make_script(Low, noise=0.004)).answer
-    assert answer.outcome == "change" and answer.find("POINT_HANGS").values["loss"] == "cross_entropy"
+    assert answer.outcome == "change" and answer.find("POINT_HANGS").values["loss"] == "none"
+
+
+def test_losses_whose_operating_point_is_at_an_end_are_named(compare: Compare) -> None:
+    class Far(Script):
+        def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+            scores = super().make_scores(trial, split, images)
+            if trial["family"] == "dice":
+                scores[..., [BINS - 1, BINS - 2]] = scores[..., [400, 100]]
+                scores[..., [400, 100]] = 0
+            return scores
+
+    assert compare(make_script(Far)).answer.find("POINT_END").values == {"losses": ("dice",)}
+
+
+def test_a_gain_that_an_analysis_established_stays_so(compare: Compare) -> None:
+    """Of two rivals one is far ahead on three seeds and not later; the other is open."""
+    late = {1003: -0.3, 1004: 0.3}
+
+    def quality(self: Script, trial: dict[str, Any]) -> float:
+        gap = {"dice": 0.1 + late.get(trial["seed"], 0.0), "jaccard": 0.03 * (-1) ** trial["seed"]}
+        return 0.6 + gap.get(trial["family"], 0.0) + 1e-4 * (trial["seed"] % 3)
+
+    answer = compare(make_script(quality=quality, kind="number"), "dice,jaccard").answer
+    assert (answer.outcome, answer.use.loss, {row.seeds for row in answer.losses}) == ("change", "dice", {5})
+    assert 0 < answer.gain.low <= answer.gain.estimate
 
 
 def test_a_comparison_whose_trainings_all_diverge_is_an_error(compare: Compare) -> None:

@@ -359,6 +359,7 @@ def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> F
         "run_ids": tuple(f"run-confirm-{family}-{s}" for s in CONFIRM_SEEDS),
         "points": (0.4, 0.47, 0.5),
         **dict.fromkeys(("miou", "score"), interval(miou)),
+        "skill": round(miou - 0.49, 9),
         "score_at_default": miou - 0.01,
         "fg_iou": interval(2 * miou - 0.98, 0.04),
         "dice": 2 * miou / (1 + miou),

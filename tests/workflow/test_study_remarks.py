@@ -74,6 +74,9 @@ def test_losses_with_few_complete_trials_are_listed() -> None:
         hardly = find("HARDLY_TUNED", list_remarks(builders.sweep(trials), finalists=finalists))
         assert hardly is not None and ("dice_focal" in hardly["losses"]) == is_listed
         assert "focal" not in hardly["losses"] and "cross_entropy" not in hardly["losses"]
+    first_look = {"focal": {"trials_completed": 0}}  # its finalists are from before the search
+    hardly = find("HARDLY_TUNED", list_remarks(builders.sweep(trials), finalists=first_look))
+    assert hardly is not None and "focal" not in hardly["losses"]
 
 
 def test_where_nothing_is_tested_the_best_guess_is_said_apart_from_the_answer() -> None:

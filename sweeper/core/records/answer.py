@@ -98,6 +98,8 @@ class Answer(Record):
     """Largest cost of `use` against the best that was compared (95 %), ≥ 0, in the score's unit; None = not known."""
     margin: float = 0.01
     """Differences below it do not matter."""
+    level: float = 0.95
+    """Level of the intervals, and of what they establish."""
     scale: Scale = Scale()
     remarks: tuple[Remark, ...] = ()
     next: tuple[NextStep, ...] = ()

@@ -86,6 +86,14 @@ class Contender(Record):
     """Number of trainings of the same configuration that collapsed before the confirmation."""
     other_names: tuple[str, ...] = ()
     """Families that are the same function on these data, if nothing else was tried; else ()."""
+    score_at_default: float = 0.0
+    """Its score at 0.5 or τ = 0; the same for all where none has an operating point."""
+    lr_at_edge: bool = False
+    """Whether its learning rate is at an end of the searched range."""
+    skill: float | None = None
+    """Test mIoU beyond that of the best constant answer, mean over its trainings; None = their counts are not known."""
+    learns_class: bool = True
+    """Whether a class that is not the constant answer's has an IoU above 0.05 in one of its trainings."""
 
     @property
     def trainings(self) -> int:
@@ -105,8 +113,9 @@ class FinalistEvidence(Contender):
     """The learning rate of each of its seeds."""
     found_as: SameLoss | None = None
     """The search's other name for the same function, if it had one."""
-    search_trial: int
-    search_value: float
+    search_trial: int | None
+    """None where its configuration is from before the search."""
+    search_value: float | None
     """Objective of that trial on validation."""
     trials_tried: int = 0
     """Search trials of its family, including stopped ones."""
@@ -118,8 +127,6 @@ class FinalistEvidence(Contender):
     miou: Interval
     score: Interval
     """Score in the compared metric (`Contest.scale`)."""
-    score_at_default: float
-    """The same at 0.5 or τ = 0."""
     fg_iou: Interval | None
     dice: float
     iou: tuple[float | None, ...]
@@ -129,8 +136,6 @@ class FinalistEvidence(Contender):
     """Number of its trainings in the search, at the learning rates of its confirmation."""
     at_defaults: bool = False
     """Whether its parameters are the literature's defaults, or it has none."""
-    lr_at_edge: bool = False
-    """Whether its learning rate is at an end of the searched range."""
     still_rising: float
     """Gain of the objective on validation over the last quarter of the steps, mean over seeds."""
     missed_classes: dict[str, int] = Field(default_factory=dict)
@@ -197,10 +202,15 @@ class Contest(Record):
     """Index of the present loss among the finalists."""
     margin: float
     """Region of practical equivalence in mIoU, or in the unit of `scale`."""
+    level: float = 0.95
+    """Level at which the intervals of all interim analyses hold together."""
     scale: Scale = Scale()
     scope: Scope = "both"
     paired: bool = True
     """Whether a seed is the same condition for all; else each has its own, and `seeds` only counts them."""
+    constant_miou: float | None = None
+    """Test mIoU of predicting only the most common class (binary: only background; multi-label: all); None = not
+    known."""
     test_images: int
     test_groups: int | None = None
     """Groups of related test images, which count as one image each; None = every image is its own."""
@@ -254,7 +264,6 @@ class Evidence(Contest):
     """Trainings in each seed, each scored on its own fold; the search saw these images: not held out. None = one, on a
     test split that the search never saw."""
     constant_miou: float
-    """mIoU on the test split of predicting only the most common class (binary: only background; multi-label: all)."""
     others: tuple[OtherMeasure, ...] = ()
     at_plain: tuple[Comparison, ...] = ()
     """Pairs of `comparisons` for the same trainings at 0.5 (τ = 0); () if no operating point was tuned."""

@@ -26,6 +26,8 @@ FEW_THRESHOLDS = THRESHOLDS[143:368:16]
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths of the logit adjustment z_c − τ log π_c (Menon et al. 2021). Symmetric: weighting classes by 1/f
 is undone by τ = −1, and τ = 1 makes an unweighted network favour rare classes as fully."""
+END_POINTS = frozenset({THRESHOLDS[0], THRESHOLDS[-1], TAUS[0], TAUS[-1]})
+"""Ends of the operating points that are tried: beyond them others may be better."""
 _BY_NAME = {"thresholds": THRESHOLDS, "few_thresholds": FEW_THRESHOLDS, "taus": TAUS}
 
 
