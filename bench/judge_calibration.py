@@ -391,8 +391,8 @@ def has_change(design: MethodsDesign, noise: Noise, methods: int, gap: float, rn
     runs = np.arange(scores.size).reshape(scores.shape).tolist()
 
     def measure(first: list[int], second: list[int], level: float, *, strict: bool = False) -> Interval:
-        both = map(table.select_rows, (first, second))
-        return compute_nested_interval(*both, "both", level, strict=strict)
+        one, other = table.select_rows(first), table.select_rows(second)
+        return compute_nested_interval(one, other, "both", level, strict=strict)
 
     pairs = compare_pairs(
         [dict(enumerate(rows)) for rows in runs],

@@ -71,7 +71,7 @@ class SweeperCommand(click.Command):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            refused = {MissingStudyError: ctx.params.get("study")}.get(type(error), error.refused)
+            refused = ctx.params.get("study") if isinstance(error, MissingStudyError) else error.refused
             explain_refusal(error, refused, ctx.meta["given"], ctx.params.get("storage", STORAGE))
             raise
 
