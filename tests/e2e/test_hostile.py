@@ -381,10 +381,7 @@ CASES: dict[str, Case] = {
         "voc", write("ImageSets/Segmentation/val.txt", "p0\np4\n"), ("must be in one list",)
     ),
     "voc with a stranger in a list": Case(
-        "voc",
-        write("ImageSets/Segmentation/val.txt", "p4\nzz\n"),
-        ("val.txt (1 of 2 lines name one image)",),
-        "warning",
+        "voc", write("ImageSets/Segmentation/val.txt", "p4\nzz\n"), ("val.txt (1 of 2 lines name images)",), "warning"
     ),
     "voc with a mask alone": Case(
         "voc", remove("JPEGImages/p0.png"), ("SegmentationClass/p0.png: has no image; add it, or remove the mask")

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from sweeper.core.records import IGNORE, SplitName
+from sweeper.core.text import abbreviate
 from sweeper.data.class_map import ClassMap
 from sweeper.data.formats.annotation_files import explain_fault
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Sample, drop_repeated
@@ -24,6 +25,7 @@ from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import UnreadableFileError, check_numbered_names, load_json
 
+_VOLUMES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _NUMBERS = {*map(str, range(256))}
 _SPLITS: dict[str, SplitName | None] = {"Tr": None, "Ts": "test"}
 """End of the names of two folders → split of their images."""
@@ -96,6 +98,9 @@ def _join_regions(regions: ClassMap, class_map: ClassMap) -> ClassMap:
 
 def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
     """Return the cases of a folder: a mask, and the files of its channels in order."""
+    volumes = [name for name, _ in place.listing if name.startswith(f"{images}/") and name.endswith(_VOLUMES)]
+    if volumes:
+        place.problems.append(f"{images}/: images must be 2-D, found {abbreviate(volumes)}; export their slices")
     files = list_pattern_files(place, f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", IMAGE_SUFFIXES)
     masks = list_pattern_files(place, f"{labels}/{STEM}.*", MASK_SUFFIXES)
     channels: dict[str, list[PatternMatch]] = defaultdict(list)
