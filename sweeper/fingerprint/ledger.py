@@ -32,6 +32,8 @@ REACH = 0.95
 SMALL_GAIN = 0.01
 """Mean gain in test mIoU below which the loss hardly matters."""
 BASELINE = "cross_entropy"
+RULE, RULE_PARAMS = ("multiclass", "dice_ce"), {"mix": 0.2, "power": 0.75}
+"""The guess for several classes, some of them rare (docs/atlas.md): which mixture is best on such data no set tells."""
 LONGER_TIMES = 4
 """Multiple of the steps for `LedgerRow.gain_longer`."""
 POWERS = ("pos_weight", "class_weight_power")
@@ -83,7 +85,7 @@ class AdvisedLoss(Record):
 
     family: str
     params: dict[str, float]
-    """Starting values: the most frequent best configuration; `power` as in the ledger."""
+    """Starting values: the most frequent best configuration, or the rule; `power` as in the ledger."""
     others: tuple[dict[str, float], ...] = ()
     """Other best configurations on the most similar sets, the most frequent first."""
     lr: float
@@ -212,7 +214,8 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
     """Rank the families by their mean gain on the `NEIGHBOURS` nearest data sets of the task, the best first.
 
     If none of them is similar, no gain is claimed: families are ranked over all sets of the task, with their default
-    configurations. Arguments and errors as in `measure_nearness`.
+    configurations. `dice_ce` of several classes begins with `RULE_PARAMS`. Arguments and errors as in
+    `measure_nearness`.
     """
     rows = list_task_rows(task, ledger)
     near = measure_nearness(task, features, rows)
@@ -224,11 +227,14 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
         gains = [row.gain for row in family_rows]
         changes = [row.gain_longer - row.gain for row in family_rows if row.gain_longer is not None]
         has_longer = is_similar and 2 * len(changes) >= len(gains)
-        first, *others = (_parse_values(text) for text, _ in Counter(row.params for row in family_rows).most_common())
+        best = [_parse_values(text) for text, _ in Counter(row.params for row in family_rows).most_common()]
+        starts = best if is_similar else [{}]
+        if (task, family) == RULE:
+            starts = [RULE_PARAMS, *(params for params in starts if params not in ({}, RULE_PARAMS))]
         advised = AdvisedLoss(
             family=family,
-            params=first if is_similar else {},
-            others=tuple(others) if is_similar else (),
+            params=starts[0],
+            others=tuple(starts[1:]),
             lr=float(f"{geometric_mean(row.lr for row in family_rows):.2g}"),
             gain=fmean(gains) if is_similar else None,
             lowest=min(gains) if is_similar else None,

@@ -52,11 +52,8 @@ def _clip_into_space(
     params: dict[str, float], family: FamilySpace, space: SearchSpace, imbalance: float
 ) -> dict[str, float]:
     """Return a ledger configuration in Optuna's parameters, clipped into the space; missing ones are the defaults."""
-    clipped = {
-        name: value
-        for name, value in get_default_params(family, space).items()
-        if name not in ("loss", f"{family.family}.lr")
-    }
+    clipped = get_default_params(family, space)
+    del clipped["loss"]
     free = FAMILIES[family.family].coordinates[space.task]
     for name, coordinate in family.coordinates.items():
         value = params.get("power" if free[name].role in POWERS else name)
