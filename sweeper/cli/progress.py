@@ -75,8 +75,9 @@ def format_spec(spec: TrialSpec) -> str:
     return {
         "search": f"{spec.family} #{spec.number}",
         "probe": f"{spec.family}, {spec.steps} steps",
-        "recheck": f"{spec.family} lr {spec.lr:.3g} seed {spec.seed}",
+        "rate": f"{spec.family} lr {spec.lr:.3g}",
         "first": f"{spec.family} seed {spec.seed}",
+        "replicate": f"{spec.family} seed {spec.seed}",
         "confirm": f"{spec.family} {spec.seed_name}",
         "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
     }[spec.purpose]

@@ -49,7 +49,7 @@ REPLACED = {
     "run --losses": "is of `sweeper confirm`; here `--space dice_ce,tversky` names the losses to compare",
     "run --data": "is the argument DATA now",
     "run --time-limit": "is gone: `--time` also ends a training that hangs",
-    "run --lr": "is searched with each loss; a `--space` file with one `lr` fixes it",
+    "run --lr": "is found once for all losses; a `--space` file with one `lr` fixes it",
 }
 """The end of a sentence that begins with the former option, if other commands have it with the command (`run --data`),
 or with the former command (`sweeper advise`)."""

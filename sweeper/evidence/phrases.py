@@ -128,7 +128,7 @@ REMARKS: dict[str, Phrase] = {
     ),
     "DATA": Phrase("{text}"),
     # What only a reviewer asks.
-    "HARDLY_TUNED": Phrase("Fewer than {needed} complete search trials: {losses:codes}", "fold"),
+    "HARDLY_TUNED": Phrase("Fewer than {needed} search trials: {losses:codes}", "fold"),
     "VERSIONS": Phrase("Trained under {n} combinations of device and versions (trials.csv)", "fold"),
     "OTHER_METRIC": Phrase(
         "The search maximised {metric}, which was not there to judge by: losses are compared by mIoU"

@@ -111,7 +111,7 @@ class ScriptBackend:
     def _train(self, spec: TrialSpec) -> TrialResult:
         """Train, and return the result."""
         trial = TrialDocument(
-            kind="search" if spec.purpose in ("search", "recheck") else "confirm",
+            kind="search" if spec.purpose in ("search", "rate") else "confirm",
             family=spec.family,
             params=spec.params,
             lr_factor=spec.lr,
@@ -166,7 +166,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         evaluations=(evaluation,),
         value=scored.value,
         **end._asdict(),
-        val=None if diverged else val if spec.purpose == "confirm" else val.summed,
+        val=None if diverged else val if spec.is_confirmation else val.summed,
         test=test,
         own_runs=start.own_runs,
         seconds=seconds,

@@ -122,7 +122,7 @@ def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple
     rates = dict(zip(finalist.seeds, finalist.seed_lrs, strict=False))
     by_seed = {
         (trial.spec.seed, trial.spec.fold): trial
-        for trial in sorted((*facts.sweep.first, *facts.sweep.confirmations), key=lambda trial: trial.spec.number)
+        for trial in sorted(facts.sweep.compared, key=lambda trial: trial.spec.seed)
         if trial.state == "complete"
         and trial.spec.family == finalist.family
         and trial.spec.params == finalist.params

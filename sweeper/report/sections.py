@@ -26,7 +26,6 @@ from sweeper.report.formatting import (
     make_table,
     tabulate,
 )
-from sweeper.report.tables import list_trainings
 
 # --- The losses ---------------------------------------------------------------------------------------------
 
@@ -152,7 +151,7 @@ def make_ladder_table(facts: ReportFacts) -> str:
 
 def list_failures(facts: ReportFacts) -> str:
     """Return the reasons of failed trainings with their counts, most common first; "" if none failed."""
-    failed = [t for t in list_trainings(facts.sweep) if t.state == "failed"]
+    failed = [t for t in facts.sweep.trainings if t.state == "failed"]
     reasons = Counter((t.spec.family, (t.reason or "no reason was recorded")[:300]) for t in failed)
     rows = [[format_code(f), escape_prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]
     return make_table(["loss", "reason", "times"], rows, left=2) if rows else ""
@@ -165,7 +164,7 @@ def make_reproduction_table(facts: ReportFacts) -> str:
     """Return the study's data, split, device, versions and recipe."""
     sweep, document = facts.sweep, facts.document
     recipe, data = sweep.conditions.recipe, sweep.conditions.dataset
-    devices = sorted({t.device for t in list_trainings(sweep) if t.device})
+    devices = sorted({t.device for t in sweep.trainings if t.device})
     workers = f", {sweep.workers} at a time" if (sweep.workers or 1) > 1 else ""
     split = {side: len(stems) for side, stems in (document.split or {}).items()}
     rows = {

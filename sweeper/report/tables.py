@@ -32,17 +32,13 @@ _TEXTS = (
 )
 
 
-def list_trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
-    """List every training of a study: the search's trials by number, then all others."""
-    return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.first, *sweep.confirmations, *sweep.longer)
-
-
 def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     """Return one row per training: the search's trials by number, then all others.
 
     Columns, always in this order; missing numbers are NaN (empty) and missing texts None:
 
-    - `purpose` search, recheck, probe, first, confirm or longer; `number`; `family`; `state` complete, pruned or failed
+    - `purpose` search, probe, rate, first, replicate, confirm or longer; `number`; `family`
+    - `state` complete, pruned or failed
     - `value`: the last evaluation's objective, on all validation images (0 if diverged); empty for a training that was
       stopped at a rung, where only a part of them is scored
     - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ; the mean of
@@ -61,7 +57,7 @@ def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
       `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]
-    trials = list_trainings(sweep)
+    trials = sweep.trainings
     used = sorted({name for trial in trials for name in trial.spec.params})
     names = list(dict.fromkeys([*named, *used]))
     rows = [_make_row(trial, names) for trial in trials]

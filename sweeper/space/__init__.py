@@ -7,6 +7,7 @@ from sweeper.space.space_file import (
     fill_parameters,
     find_range_edge,
     get_default_params,
+    get_middle_rate,
     get_parameter_name,
     list_first_trials,
     list_named_losses,

@@ -241,7 +241,7 @@ class TrialChoice(Record):
 
 
 def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float) -> TrialChoice:
-    """Let a trial choose family, coordinates and learning rate.
+    """Let a trial choose family and coordinates, at the middle of the learning rates.
 
     `imbalance` is the base of `power_of_imbalance`: background / foreground pixels of the training split, finite and
     above 0.
@@ -254,7 +254,12 @@ def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance:
         if coordinate.kind == "power_of_imbalance":
             value = min(imbalance**value, free[name].limits.high)
         params[name] = value
-    return TrialChoice(family=family.family, params=params, lr=_ask_coordinate(trial, f"{family.family}.lr", space.lr))
+    return TrialChoice(family=family.family, params=params, lr=get_middle_rate(space.lr))
+
+
+def get_middle_rate(searched: Coordinate) -> float:
+    """Return the middle of a range of learning rates, on the logarithm."""
+    return searched.clip(math.sqrt(searched.low * searched.high))
 
 
 def get_parameter_name(family: str, name: str, coordinate: Coordinate) -> str:
@@ -276,8 +281,8 @@ def count_floor_trials(space: SearchSpace, trials: int) -> int:
 def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
     """Return the parameters of a family's first trial, by Optuna's names.
 
-    They are those that the present loss is used with, else the literature's defaults, clipped into the space, the
-    middle of the range for coordinates without a default, and the geometric middle for the learning rate.
+    They are those that the present loss is used with, else the literature's defaults, clipped into the space, and the
+    middle of the range for coordinates without a default.
     """
     entry: dict[str, Any] = {"loss": family.family}
     free = FAMILIES[family.family].coordinates[space.task]
@@ -287,24 +292,25 @@ def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any
             continue
         start = coordinate.middle if start is None else coordinate.clip(start)
         entry[get_parameter_name(family.family, name, coordinate)] = start
-    if space.lr.kind != "fixed":
-        entry[f"{family.family}.lr"] = space.lr.clip(math.sqrt(space.lr.low * space.lr.high))
     return entry | space.present.params if family.family == space.present.family else entry
 
 
 def list_first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
     """Return the parameters of each family's first trials, by Optuna's names, in the families' starting order.
 
-    A family's defaults come first, then the space's `starts`, whose learning rates the search chooses.
+    A family begins with the best configuration on similar data, the first of the space's `starts`, then come its
+    defaults, then its other starts. The present loss begins with the parameters that it is used with.
     """
     families = space.by_name
     starts = [start for start in space.starts if start.family in families]
     order = dict.fromkeys([*(start.family for start in starts), *families])
-    by_family: dict[str, list[dict[str, Any]]] = {name: [get_default_params(families[name], space)] for name in order}
-    for start in starts:
-        params = {"loss": start.family, **start.params}
-        if not any(params.items() <= earlier.items() for earlier in by_family[start.family]):
-            by_family[start.family].append(params)
+    by_family = dict[str, list[dict[str, Any]]]()
+    for name in order:
+        defaults = get_default_params(families[name], space)
+        advised = [{**defaults, **start.params} for start in starts if start.family == name]
+        is_present = name == space.present.family
+        every = [defaults, *advised] if is_present else [*advised[:1], defaults, *advised[1:]]
+        by_family[name] = [params for at, params in enumerate(every) if params not in every[:at]]
     return by_family
 
 

@@ -17,8 +17,8 @@ from sweeper.core.records import (
     AnalysisTaken,
     BudgetProbe,
     InterimAnalysis,
-    RateFit,
     SameLosses,
+    StudyRates,
     SweepRecord,
     TrialResult,
 )
@@ -59,7 +59,9 @@ from sweeper.storage.record_format import (
 )
 from sweeper.storage.resilient_storage import RetryingStorage
 
-EXTRAS = ("probe", "first", "recheck", "confirm", "longer")
+BEFORE = ("probe", "rate", "first", "replicate")
+"""Purposes of trainings before the confirmation and outside the search, from which finalists are chosen."""
+EXTRAS = (*BEFORE, "confirm", "longer")
 """Purposes of trainings outside the search."""
 NOT_A_SHARE = "the value of a trial must be in [0, 1]"
 """Beginning of the reason for a trial with a value out of range."""
@@ -102,6 +104,11 @@ def search_results(study: optuna.Study) -> list[TrialResult]:
 def list_extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
     """Return the results of all trainings of a purpose other than `search`, by number."""
     return parse_extra_results(study.user_attrs, purpose)
+
+
+def list_compared_results(study: optuna.Study) -> list[TrialResult]:
+    """Return the results of all trainings on the confirmation's seeds, whatever they were begun for."""
+    return [r for purpose in ("first", "replicate", "confirm") for r in list_extra_results(study, purpose)]
 
 
 def list_all_results(study: optuna.Study) -> list[TrialResult]:
@@ -285,7 +292,8 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
     checked, progress = unpack_value(study.user_attrs, CHECKED, {}), measure_progress(study)
     gone = [name for name, seen in progress.items() if checked.get(name) != seen]
     numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
-    follows = [SAME, TAKEN, LOOKED, *([] if any(name.startswith("confirm/") for name in checked) else [RATES])]
+    has_used_rates = any(name.startswith(("first/", "search/")) for name in checked)
+    follows = [SAME, TAKEN, LOOKED, *([] if has_used_rates else [RATES])]
     reset_trials(
         study,
         queued={number for name, number in numbers.items() if name in checked},
@@ -333,15 +341,16 @@ def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
         trials=link_runs(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
         confirmations=link_runs(parse_extra_results(attributes, "confirm"), attributes),
-        rechecks=link_runs(parse_extra_results(attributes, "recheck"), attributes),
         probes=link_runs(parse_extra_results(attributes, "probe"), attributes),
+        at_rates=link_runs(parse_extra_results(attributes, "rate"), attributes),
         first=link_runs(parse_extra_results(attributes, "first"), attributes),
+        replications=link_runs(parse_extra_results(attributes, "replicate"), attributes),
         longer=link_runs(parse_extra_results(attributes, "longer"), attributes),
         budget=probe.sentence,
         learned=probe.learned,
         rungs=probe.rungs,
         minutes=probe.minutes,
-        rate_fit=read_common_rate(attributes),
+        rates=read_rates(attributes),
         same_losses=(read_equivalent_losses(attributes) or SameLosses(trials=0, found=())).found,
         analyses_planned=read_planned_analyses(attributes),
         analyses_taken=read_analyses(attributes).analyses,
@@ -364,9 +373,9 @@ def read_budget_probe(attributes: Mapping[str, Any]) -> BudgetProbe | None:
     return unpack_if(BudgetProbe, attributes, PROBED, "the record of the budget probe")
 
 
-def read_common_rate(attributes: Mapping[str, Any]) -> RateFit | None:
-    """Read the learning rate around which a study's confirmation draws; None before there is one."""
-    return unpack_if(RateFit, attributes, RATES, "the finalists' learning rate")
+def read_rates(attributes: Mapping[str, Any]) -> StudyRates | None:
+    """Read the learning rates of a study's losses; None before they were found."""
+    return unpack_if(StudyRates, attributes, RATES, "the learning rates")
 
 
 def read_equivalent_losses(attributes: Mapping[str, Any]) -> SameLosses | None:
@@ -378,8 +387,8 @@ class StoredAnalysis(Record):
     """Interim analysis with the state that an interrupted session needs to continue."""
 
     found: AnalysisTaken
-    used: tuple[int, ...]
-    """Numbers of the confirmations in the analysis."""
+    used: tuple[str, ...]
+    """Names of the trainings in the analysis."""
     go_on: bool
     """Whether the confirmation continues; studies store this name."""
     families: tuple[str, ...]

@@ -13,26 +13,25 @@ can get without looking at the image. The most frequent class, which a constant 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from optuna.trial import FixedTrial
 
 from sweeper.core.metrics import compute_scores, count_at_point
-from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Rung, SearchSpace, StudyRates, TrialResult, TrialSpec
 from sweeper.core.tasks import RULES
 from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
-from sweeper.losses.families import FAMILIES, OVERLAP_FAMILIES
-from sweeper.space import get_default_params, get_parameter_name, list_first_trials, suggest_choice
+from sweeper.losses.families import OVERLAP_FAMILIES
+from sweeper.space import list_first_trials, suggest_choice
 from sweeper.study.learning_check import SKILL, compute_skill, is_task_learned
+from sweeper.study.learning_rates import choose_best_rate, fit_rate, is_one_rate, list_tried_rates, needs_lower_rate
 
 FACTORS = (1, 2, 4, 8, 16)
 """Budgets that may be tried, in units of the first."""
 PIXELS, IMAGES = 0.001, 0.5
 """Least share of the training pixels, or of the training images, with which a class has enough pixels to be learned."""
-POWER = 0.75
-"""Power of the imbalance in the class weights."""
 MIN_LEARNED_SHARE = 2 / 3
 """Share of these classes that must be learned before losses are compared: below it the mean over classes is largely one
 of zeros."""
@@ -55,33 +54,61 @@ def choose_ladder_pair(space: SearchSpace) -> tuple[str, ...]:
     return (plain,) if best is None else (plain, best)
 
 
-def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
-    """Return parameters of a family with class weights, as Optuna stores them.
-
-    They are the best ones on similar data, else the family's defaults with the power `POWER` of the imbalance. Without
-    weights all losses learn rare classes late.
-    """
-    params = get_default_params(family, space)
-    best = next((start.params for start in space.starts if start.family == family.family), None)
-    if best is not None:
-        return params | best
-    free = FAMILIES[family.family].coordinates[space.task]
-    for name, coordinate in family.coordinates.items():
-        if free[name].role == "class_weight_power" or coordinate.kind == "power_of_imbalance":
-            params[get_parameter_name(family.family, name, coordinate)] = coordinate.clip(POWER)
-    return params
-
-
 def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
-    """Return the trainings of the pair for `steps` steps, at the middle of the searched learning rates.
+    """Return the trainings of the pair for `steps` steps, at the middle of the learning rates, as the search begins."""
+    return make_start_specs(choose_ladder_pair(space), space, conditions, imbalance, steps)
 
-    The first loss has its first trial's parameters, the other one `make_weighted_start`.
-    """
-    plain, *others = choose_ladder_pair(space)
-    starts = [get_default_params(space.by_name[plain], space)]
-    starts += [make_weighted_start(space.by_name[name], space) for name in others]
-    choices = [suggest_choice(FixedTrial(start), space, imbalance) for start in starts]
+
+def make_start_specs(
+    families: Sequence[str], space: SearchSpace, conditions: Conditions, imbalance: float, steps: int
+) -> list[TrialSpec]:
+    """Return a training of each family's first trial, at the middle of the learning rates."""
+    first = list_first_trials(space)
+    choices = [suggest_choice(FixedTrial(first[name][0]), space, imbalance) for name in families]
     return [TrialSpec(purpose="probe", number=0, seed=conditions.seed, steps=steps, **dict(c)) for c in choices]
+
+
+def list_rate_trainings(
+    trained: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, imbalance: float
+) -> list[TrialSpec]:
+    """Return the trainings that are still needed to find the learning rates, at the search's steps.
+
+    Those of the ladder's pair, or in the user's script of every loss; `trained` are the trainings so far, with the
+    ladder's.
+    """
+    if is_one_rate(space.lr):
+        return []
+    is_own = conditions.recipe.command is None
+    families = choose_ladder_pair(space) if is_own else tuple(space.by_name)
+    starts = make_start_specs(families, space, conditions, imbalance, conditions.recipe.steps)
+    have = {result.spec.key: result for result in trained}
+
+    def list_specs(rates: Sequence[float]) -> list[TrialSpec]:
+        return [start.model_copy(update={"purpose": "rate", "lr": rate}) for rate in rates for start in starts]
+
+    middle, higher, lower = list_tried_rates(space.lr)
+    before = list_specs([middle, higher])
+    if lacking := [spec for spec in before if spec.key not in have]:
+        return lacking
+    if is_own and not needs_lower_rate([have[spec.key] for spec in before], space.lr):
+        return []
+    return [spec for spec in list_specs([lower]) if spec.key not in have]
+
+
+def find_rates(
+    trained: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, imbalance: float
+) -> StudyRates:
+    """Return the learning rate of each loss by these trainings: a common one, in the user's script each its best."""
+    names = tuple(space.by_name)
+    starts = make_start_specs(names, space, conditions, imbalance, conditions.recipe.steps)
+    by_family = {
+        start.family: [r for r in trained if (r.spec.loss, r.spec.steps) == (start.loss, start.steps)]
+        for start in starts
+    }
+    complete = [r for results in by_family.values() for r in results if r.state == "complete"]
+    if conditions.recipe.command is None:
+        return StudyRates(by_family=dict.fromkeys(names, fit_rate(complete, space.lr)))
+    return StudyRates(by_family={name: choose_best_rate(by_family[name], space.lr) for name in names})
 
 
 def find_unlearned_classes(results: Iterable[TrialResult], conditions: Conditions) -> tuple[str, ...]:

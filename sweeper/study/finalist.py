@@ -1,24 +1,25 @@
-"""The finalists: the best configuration of each leading family, and the learning rates of its confirmation.
+"""The finalists: the configuration of each leading family with the best level, and which may still be better.
 
-All finalists are confirmed around the optimum that is fitted to the complete trials of all families
-(`sweeper.study.learning_rates`). A finalist whose own best rate is more than `FAR_RATE_DECADES` from it is trained at
-the optimum, too, on the search's seed. Where its own rate is better by more than `CLEAR_RATE_GAIN`, after shrinking the
-difference for luck, it draws from a range around its own rate instead, at the same quantiles.
+Levels are estimated from all trainings before the confirmation (`sweeper.study.levels`), so that a single lucky trial
+does not replace a configuration that was trained on four seeds. Configurations that may still be the best are
+*replicated*: trained on the confirmation's first seeds, beside the one that leads. What they were trained on counts in
+the confirmation, too.
 
 Everything here is a function of stored results.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sweeper.core.records import Conditions, RateFit, RateRange, SameLoss, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, RateRange, SameLoss, SearchSpace, StudyRates, TrialResult, TrialSpec
 from sweeper.study.budget_ladder import choose_ladder_pair
-from sweeper.study.learning_rates import NOISE, UNIT, choose_confirmation_range, draw_rate, fit_rates, is_one_rate
+from sweeper.study.learning_rates import choose_drawn_range, draw_rate
+from sweeper.study.levels import Levels, Loss, estimate_levels
 from sweeper.study.loop import index_completed
+from sweeper.study.same_loss import relabel_equivalent_trials
 
 FINALISTS = 3
 """Most families that are confirmed, including the present loss. A fourth lowers the regret of simulated searches by
@@ -29,11 +30,11 @@ class Finalist(NamedTuple):
     """The best configuration of a family."""
 
     trial: TrialResult
-    """Its best search trial."""
-    rates: RateRange | None = None
-    """Learning rates of its confirmation; None before they are known, and where a single rate is searched."""
-    drawn: RateRange | None = None
-    """`rates` if each seed of the confirmation draws one of them; None = all use the best."""
+    """Its search trial, or where it has none an earlier training of it."""
+    rates: RateRange
+    """Learning rates that its fresh seeds draw from."""
+    level: float = 0.0
+    """Its estimated level, relative to other finalists, in mIoU."""
     trained: tuple[TrialResult, ...] = ()
     """Its complete trainings before the confirmation, at rates within those of the confirmation."""
     tried: int = 0
@@ -45,157 +46,144 @@ class Finalist(NamedTuple):
 
     @property
     def lr(self) -> float:
-        """The learning rate that represents the configuration."""
-        if self.drawn is not None:
-            return draw_rate(self.drawn, 0)
-        return self.trial.spec.lr if self.rates is None else self.rates.best
+        """The learning rate that represents the configuration: the middle of its rates."""
+        return draw_rate(self.rates, 0)
 
     def get_learning_rate(self, number: int) -> float:
         """Return the learning rate of confirmation seed `number`, from 0."""
-        return self.lr if self.drawn is None else draw_rate(self.drawn, number)
+        return draw_rate(self.rates, number)
 
     @property
     def identity(self) -> str:
         """Key that matches it with its stored confirmations."""
-        rate = (self.lr,) if self.drawn is None else (self.drawn.low, self.drawn.high)
-        return str((*self.trial.spec.loss, *rate))
+        return str((*self.trial.spec.loss, self.rates.low, self.rates.high))
 
     @property
     def family(self) -> str:
         """Family of its loss."""
         return self.trial.spec.family
 
-    @property
-    def value(self) -> float:
-        """Value of its search trial."""
-        return self.trial.score
+
+class TriedConfigurations(NamedTuple):
+    """All configurations of a study that were trained to the end, under the names that they count for."""
+
+    trials: tuple[TrialResult, ...]
+    """Trials of the search, by number."""
+    others: tuple[TrialResult, ...]
+    """Trainings of ladder, rates, first look and replication."""
+    levels: Levels
+    by_loss: dict[Loss, Finalist]
+    """The eligible ones, best level first: at least one of their trainings did not diverge."""
 
 
-def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
-    """Return the best completed trial of each family, best first.
-
-    Diverged trials are not eligible. Ties go to the earlier trial.
-    """
-    best: dict[str, TrialResult] = {}
-    for trial in sorted(trials, key=lambda trial: (-trial.score, trial.spec.number)):
-        if trial.has_score:
-            best.setdefault(trial.spec.family, trial)
-    tried = Counter(trial.spec.family for trial in trials)
-    done = Counter(trial.spec.family for trial in trials if trial.state == "complete")
-    return [Finalist(t, tried=tried[family], completed=done[family]) for family, t in best.items()]
-
-
-def count_finalists(space: SearchSpace) -> int:
-    """Return the largest number of finalists: every loss where losses were named, and only their rate is searched."""
-    return max(FINALISTS, len(space.families)) if space.is_named else FINALISTS
-
-
-def select_finalist_families(trials: Sequence[TrialResult], space: SearchSpace) -> list[Finalist]:
-    """Return the finalists, best first: the present loss wherever it ranks, and the best others."""
-    field, present = select_best_of_families(trials), space.present.family
-    others = [f for f in field if f.family != present]
-    chosen = others[: count_finalists(space) - (len(others) < len(field))]
-    return [f for f in field if f in chosen or f.family == present]
-
-
-FAR_RATE_DECADES = 0.3
-"""Decades between a finalist's own best rate and the common optimum beyond which both are tried."""
-CLEAR_RATE_GAIN = 1.5 * UNIT
-"""mIoU by which its own rate must be better, after shrinkage."""
-SIGNAL_SHARE = 0.03**2 / (0.03**2 + 2 * NOISE**2)
-"""Part of a difference between two trainings that is not luck: losses differ by some 0.03 between such rates, and each
-training has its noise."""
-
-
-def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFit | None:
-    """Return the common optimum by the search's complete trials; None if a single rate is searched."""
-    if is_one_rate(space.lr):
-        return None
-    return fit_rates([trial for trial in trials if trial.state == "complete"], space.lr)
-
-
-def find_pending_rechecks(
-    trials: Sequence[TrialResult], rechecks: Sequence[TrialResult], fit: RateFit | None, space: SearchSpace
-) -> list[TrialSpec]:
-    """Return the trainings that are needed before the finalists can be chosen.
-
-    `rechecks` are trainings of finalists at the common optimum `fit`, which is None where a single rate is searched.
-    """
-    if fit is None:
-        return []
-    have = index_completed(rechecks)
-    return [
-        spec
-        for f in select_finalist_families(trials, space)
-        if _is_far_from_optimum(f, fit) and (spec := _make_recheck_spec(f, fit)).key not in have
-    ]
-
-
-def choose_finalists(
+def collect_configurations(
     trials: Sequence[TrialResult],
-    rechecks: Sequence[TrialResult],
-    fit: RateFit | None,
+    others: Sequence[TrialResult],
+    rates: StudyRates,
     space: SearchSpace,
     conditions: Conditions,
     *,
     same: Sequence[SameLoss] = (),
-) -> list[Finalist]:
-    """Return the best configurations of the leading families and the present loss, with their confirmation rates.
+) -> TriedConfigurations:
+    """Collect the configurations with their levels.
 
-    `trials` are already relabelled as the families that they count for; `same` has their other names.
+    `others` are all trainings before the confirmation but the search's. Those at learning rates beyond the ones of the
+    confirmation say nothing about a configuration's level there.
     """
-    finalists, tried = [], {t.spec.family for t in trials if t.state != "failed"}
-    for entrant in select_finalist_families(trials, space):
-        spec, finalist = entrant.trial.spec, entrant
-        low = high = spec.lr
-        if fit is not None:
-            best = spec.lr if _keeps_own_rate(entrant, rechecks, fit) else fit.best
-            finalist = _set_rates(entrant, best, space, conditions, is_shared=best == fit.best)
-            low, high = (best, best) if finalist.drawn is None else (finalist.drawn.low, finalist.drawn.high)
-        trained = (t for t in (*trials, *rechecks) if t.spec.loss == spec.loss and t.state == "complete")
-        names = {s.family for s in same if s.is_family == spec.family}
-        finalists.append(
-            finalist._replace(
-                trained=tuple(t for t in trained if low <= t.spec.lr <= high),
-                other_names=tuple(sorted(names - {spec.family})) if tried <= {spec.family, *names} else (),
-            )
+    ranges = {name: choose_drawn_range(rate, space.lr) for name, rate in rates.by_family.items()}
+    trials, others = (tuple(relabel_equivalent_trials(results, same)) for results in (trials, others))
+
+    def is_at_rate(result: TrialResult) -> bool:
+        drawn = ranges[result.spec.family]
+        return drawn.low <= result.spec.lr <= drawn.high
+
+    complete = [result for result in (*trials, *others) if result.state == "complete" and is_at_rate(result)]
+    levels = estimate_levels(complete, conditions.recipe.confirm_steps)
+    tried = Counter(trial.spec.family for trial in trials)
+    done = Counter(trial.spec.family for trial in trials if trial.state == "complete")
+    known = {trial.spec.family for trial in trials if trial.state != "failed"}
+    by_loss = dict[Loss, Finalist]()
+    for result in filter(lambda result: result.has_score, complete):
+        family, loss = result.spec.family, result.spec.loss
+        if loss in by_loss:
+            continue
+        names = {each.family for each in same if each.is_family == family}
+        by_loss[loss] = Finalist(
+            trial=result,
+            rates=ranges[family],
+            level=levels.get_mean(loss),
+            trained=tuple(other for other in complete if other.spec.loss == loss),
+            tried=tried[family],
+            completed=done[family],
+            other_names=tuple(sorted(names - {family})) if known <= {family, *names} else (),
         )
-    return finalists
+    ranked = sorted(by_loss.items(), key=lambda one: -one[1].level)  # of equal ones the first that was trained
+    return TriedConfigurations(trials, others, levels, dict(ranked))
 
 
-def _set_rates(
-    finalist: Finalist, best: float, space: SearchSpace, conditions: Conditions, *, is_shared: bool
-) -> Finalist:
-    rates = choose_confirmation_range(best, space.lr).model_copy(update={"shared": is_shared})
-    return finalist._replace(rates=rates, drawn=rates if conditions.rates == "drawn" else None)
+def choose_finalists(tried: TriedConfigurations, space: SearchSpace) -> list[Finalist]:
+    """Return the finalists, best first: the present loss wherever it ranks, and the best others, one of each family."""
+    best = dict[str, Finalist]()
+    for finalist in tried.by_loss.values():
+        best.setdefault(finalist.family, finalist)
+    field, present = list(best.values()), space.present.family
+    others = [finalist for finalist in field if finalist.family != present]
+    chosen = others[: count_finalists(space) - (len(others) < len(field))]
+    return [finalist for finalist in field if finalist in chosen or finalist.family == present]
 
 
-def choose_first_pair(probes: Sequence[TrialResult], space: SearchSpace, conditions: Conditions) -> list[Finalist]:
-    """Return the ladder's pair as it was trained at the search's steps, the present loss first; [] if one is lacking.
+def count_finalists(space: SearchSpace) -> int:
+    """Return the largest number of finalists: every loss where losses were named, and none is searched."""
+    return max(FINALISTS, len(space.families)) if space.is_named else FINALISTS
 
-    Each seed of the first look draws its learning rate around the middle of those that are searched.
-    """
+
+def choose_first_pair(
+    probes: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, rates: StudyRates | None
+) -> list[Finalist]:
+    """Return the ladder's pair as trained at the search's steps, the present loss first; [] if one is lacking."""
+    if rates is None:
+        return []
     trained = [r for r in probes if r.has_score and r.spec.steps == conditions.recipe.steps]
-    pair = [Finalist(r) for name in choose_ladder_pair(space) for r in trained if r.spec.family == name]
-    if len(pair) < 2 or is_one_rate(space.lr):
-        return pair if len(pair) > 1 else []
-    return [_set_rates(f, f.trial.spec.lr, space, conditions, is_shared=True) for f in pair]
+    by_family = {r.spec.family: r for r in reversed(trained)}
+    pair = [name for name in choose_ladder_pair(space) if name in by_family]
+    if len(pair) < 2:
+        return []
+    return [Finalist(by_family[name], choose_drawn_range(rates.by_family[name], space.lr)) for name in pair]
 
 
-def _keeps_own_rate(finalist: Finalist, rechecks: Sequence[TrialResult], fit: RateFit) -> bool:
-    if not _is_far_from_optimum(finalist, fit):
-        return False
-    recheck = index_completed(rechecks).get(_make_recheck_spec(finalist, fit).key)
-    return recheck is not None and SIGNAL_SHARE * (finalist.value - recheck.score) > CLEAR_RATE_GAIN
+# --- Replication --------------------------------------------------------------------------------------------
+
+REPLICATIONS = 2
+"""Most seeds on which what may be the best is trained before the finalists are chosen."""
+REPLICATED = 2
+"""Most configurations that are trained beside the leader."""
+NEAR_CHANCE = 0.2
+"""Probability of a higher level than the leader's from which a configuration may be the best."""
 
 
-def _is_far_from_optimum(finalist: Finalist, fit: RateFit) -> bool:
-    return abs(math.log10(finalist.trial.spec.lr / fit.best)) > FAR_RATE_DECADES
+def list_replications(
+    tried: TriedConfigurations, space: SearchSpace, conditions: Conditions, number: int
+) -> list[TrialSpec]:
+    """Return the trainings of the leader and of what may be better on seed `number` (from 0); [] where nothing is near.
 
-
-def _make_recheck_spec(finalist: Finalist, fit: RateFit) -> TrialSpec:
-    """Return the finalist's search training with the learning rate of the common optimum."""
-    return finalist.trial.spec.model_copy(update={"purpose": "recheck", "number": 0, "lr": fit.best})
+    The present loss takes no part.
+    """
+    others = [each for each in tried.by_loss.values() if each.family != space.present.family]
+    if len(others) < 2:
+        return []
+    leader = others[0]
+    chances = {
+        each.trial.spec.loss: tried.levels.compute_chance(each.trial.spec.loss, leader.trial.spec.loss)
+        for each in others[1:]
+    }
+    near = [each for each in others[1:] if chances[each.trial.spec.loss] >= NEAR_CHANCE]
+    near.sort(key=lambda each: -chances[each.trial.spec.loss])
+    if not near:
+        return []
+    have = index_completed(tried.others)
+    specs = make_confirmation_specs([leader, *near[:REPLICATED]], conditions, number + 1, purpose="replicate")
+    wanted = derive_confirmation_seed(conditions.seed, number)
+    return [spec for spec in specs if spec.seed == wanted and spec.key not in have]
 
 
 # --- Trainings of the confirmation and of the longer look: what is trained, and which results count ---
@@ -219,7 +207,7 @@ def make_confirmation_specs(
 ) -> list[TrialSpec]:
     """Make `seeds` seeds of each finalist, ordered by seed, then fold, so that whatever is finished is paired.
 
-    `purpose` is `first` for the first look, which no choice of a finalist depends on, so that its seeds are as fresh.
+    `purpose` is `first` for the first look, and `replicate` before the finalists are chosen.
     """
     folds = list_fold_numbers(conditions.folds)
     steps, kept = conditions.recipe.confirm_steps, -(-KEPT_PREDICTIONS // len(folds))
@@ -291,7 +279,7 @@ def _match_finalists(
     by_loss = {finalist.trial.spec.loss: finalist for finalist in finalists}
     for r in results:
         finalist, number = by_loss.get(r.spec.loss), r.spec.seed - derive_confirmation_seed(conditions.seed, 0)
-        if finalist is None or r.state != "complete" or (number < 0 and finalist.drawn):
+        if finalist is None or r.state != "complete" or number < 0:
             continue
         if r.spec.lr == finalist.get_learning_rate(number):
             yield r, finalist, number

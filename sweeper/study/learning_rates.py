@@ -1,17 +1,18 @@
-"""Learning rates of the search and the confirmation: one optimum for all losses, fitted to every complete trial.
+"""Learning rates: one optimum for all losses, found once, before anything is compared.
 
 AdamW is invariant to the scale of a loss, so the losses of one data set need much the same rate: in three real sweeps
-all finalists were best at the same one. It is estimated from the complete trials of all families, by
+all finalists were best at the same one. So the ladder's two losses are trained at the middle of the searched rates and
+at `FACTOR` times it, and at a `FACTOR`-th of it unless both were better at the higher one. The optimum is estimated by
 
   value = a_family − c (x − o)²,       x = log10(learning rate),
 
 with a_family ~ N(m, (10 u)²) and noise of Student's t with a scale of 2 u, u = 0.01 mIoU. A diverged training has no
 value; it indicates that c (x − o)² is large. o and c are integrated over a grid, with a_family at its mode and m at the
-families' mean. `RateFit.best` is the mean of o.
+families' mean. The rate is the mean of o, or a tried one nearby, whose trainings the search then need not repeat.
 
-Search trials draw their rates around the current estimate of o, at the same quantiles for every family. The
-confirmation's seeds draw from o ± `RATE_DECADES`, all finalists the same rate at the same seed; the rate's share of the
-variance is in every interval. A finalist whose own best rate is far from o is tried at both (`sweeper.study.finalist`).
+All trials of the search have this rate. Fresh seeds draw from it ± `RATE_DECADES`, all losses the same rate at the same
+seed; the rate's share of the variance is in every interval. In the user's script, whose optimiser may not be invariant,
+each loss tries the three factors on the script's own rate, and keeps its best, as in `sweeper confirm`.
 
 Everything here is on the logarithm of the rate. Pure; no torch.
 """
@@ -19,18 +20,21 @@ Everything here is on the logarithm of the rate. Pure; no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr
 
-from sweeper.core.records import Coordinate, RateFit, RateRange, TrialResult
+from sweeper.core.records import Coordinate, RateRange, TrialResult
+from sweeper.space import get_middle_rate
 
+FACTOR = 3.0
+"""Factor between the rates that are tried."""
 RATE_DECADES = 0.22
-"""Decades on either side of the optimum that the confirmation draws from: what a user would call the same rate."""
-MIN_SEARCH_DECADES = 0.3
-"""Least decades on either side that the search tries, so that a loss with another optimum can show it."""
+"""Decades on either side of the rate that fresh seeds draw from: what a user would call the same rate."""
+NEAR_DECADES = 0.1
+"""Decades from the optimum within which a tried rate is used: less than its uncertainty, and than the draws' range."""
 UNIT = 0.01
 """mIoU, the usual region of practical equivalence. Not the study's own, which may change after rates were drawn."""
 LEVELS, NOISE, TAILS = 10 * UNIT, 2 * UNIT, 3.0
@@ -51,12 +55,32 @@ def is_one_rate(searched: Coordinate) -> bool:
     return searched.kind == "fixed" or searched.high < NARROWEST * searched.low
 
 
-def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
-    """Fit the optimum that all losses share, by the model above.
+def list_tried_rates(searched: Coordinate) -> tuple[float, ...]:
+    """Return the rates that are tried: the middle, a higher one, a lower one; only the middle of a single rate."""
+    middle = get_middle_rate(searched)
+    if is_one_rate(searched):
+        return (middle,)
+    return middle, *(searched.clip(round_rate(factor * middle)) for factor in (FACTOR, 1 / FACTOR))
 
-    `tried` are complete trainings on one seed, in any order; without any the optimum is the middle of `searched`, the
-    range of the learning rate, which is not one rate (`is_one_rate`).
+
+def needs_lower_rate(tried: Iterable[TrialResult], searched: Coordinate) -> bool:
+    """Return whether the lower rate is to be tried: not where each loss scored more at the higher than at the middle.
+
+    `tried` are complete trainings at both.
     """
+    middle, higher, *_ = list_tried_rates(searched)
+    scores = {(one.spec.family, one.spec.lr): one.score for one in tried}
+    gains = [scores.get((family, higher), 0.0) - value for (family, lr), value in scores.items() if lr == middle]
+    return min(gains, default=0.0) <= 0
+
+
+def fit_rate(tried: Sequence[TrialResult], searched: Coordinate) -> float:
+    """Estimate the rate that all losses share, by the model above.
+
+    `tried` are complete trainings on one seed, in any order; without any it is the middle of `searched`.
+    """
+    if not tried or is_one_rate(searched):
+        return get_middle_rate(searched)
     low, high = math.log10(searched.low), math.log10(searched.high)
     optimum = np.linspace(low, high, _OPTIMA)
     logs = np.linspace(-2, 2, _CURVATURES) * CURVATURE_SPREAD
@@ -67,9 +91,17 @@ def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
         log_weight += log_ndtr((c * (math.log10(diverged.spec.lr) - o) ** 2 - DIVERGES) / NOISE)
     log_weight += _compute_log_likelihood([one for one in tried if one.has_score], o, c)
     weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    mean = float(weight @ o)
-    return RateFit(best=round_rate(10**mean), spread=float(np.sqrt(weight @ (o - mean) ** 2)), trainings=len(tried))
+    best = 10 ** float(weight @ o / weight.sum())
+    near = min((one.spec.lr for one in tried), key=lambda rate: (abs(math.log10(rate / best)), rate))
+    return near if abs(math.log10(near / best)) <= NEAR_DECADES else round_rate(best)
+
+
+def choose_best_rate(tried: Iterable[TrialResult], searched: Coordinate) -> float:
+    """Return the rate with the best value; of equal ones the nearest to the middle, and that without any."""
+    middle = get_middle_rate(searched)
+    scored = [one for one in tried if one.has_score]
+    best = min(scored, key=lambda one: (-one.score, abs(math.log(one.spec.lr / middle))), default=None)
+    return middle if best is None else best.spec.lr
 
 
 def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) -> Floats:
@@ -96,31 +128,14 @@ def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) 
     return likelihood
 
 
-def choose_search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bool = True) -> float:
-    """Return the learning rate of a family's trial `number` (from 0), near the current estimate of the optimum.
-
-    The first is the middle, the second and third the ends, so that three trials show a curve; the others are in
-    between. Without `curve` the family's first trials have different configurations and stay near the optimum, as a
-    score at the end of the range says little about them.
-    """
-    near_best = _clip_range(fitted.best, MIN_SEARCH_DECADES + fitted.spread / 2, searched)
-    # The upper end first: a short training tolerates a high rate better than a low one.
-    first = (0.5, 1.0, 0.0) if curve else (0.5, 0.75, 0.5)
-    place = first[number] if number < len(first) else 1 - _compute_van_der_corput(number - 2)
-    return searched.clip(round_rate(near_best.low * (near_best.high / near_best.low) ** place))
-
-
-def choose_confirmation_range(best: float, searched: Coordinate) -> RateRange:
-    """Return the confirmation's range of rates: `RATE_DECADES` on either side of `best`, within the searched range."""
-    return _clip_range(best, RATE_DECADES, searched)
-
-
-def _clip_range(best: float, reach: float, searched: Coordinate) -> RateRange:
-    return RateRange(best=best, low=max(searched.low, best / 10**reach), high=min(searched.high, best * 10**reach))
+def choose_drawn_range(rate: float, searched: Coordinate) -> RateRange:
+    """Return the rates that fresh seeds draw from: those around `rate` that are searched."""
+    reach = 10**RATE_DECADES
+    return RateRange(low=max(searched.low, rate / reach), high=min(searched.high, rate * reach))
 
 
 def draw_rate(drawn: RateRange, number: int) -> float:
-    """Return the learning rate of confirmation seed `number` (from 0), by van der Corput's sequence over the range.
+    """Return the learning rate of fresh seed `number` (from 0), by van der Corput's sequence over the range.
 
     Any number of its first points fills the range evenly; the first is the geometric middle, which is recommended.
     """

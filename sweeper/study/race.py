@@ -1,8 +1,9 @@
 """The confirmation as a race: train to the next planned seeds, analyse, continue with the finalists that remain.
 
-An interim analysis uses the planned seeds of each finalist; those of a dropped one end where it was dropped. A seed
-that idle workers began early counts only once it is planned, so that the number of workers changes no answer; a
-training that is no longer needed is stopped.
+An interim analysis uses the planned seeds of each finalist; those of a dropped one end where it was dropped. What the
+first look or the replication trained on these seeds is not trained again. A seed that idle workers began early counts
+only once it is planned, so that the number of workers changes no answer; a training that is no longer needed is
+stopped.
 
 An interim analysis is stored with the numbers of its confirmations. A resume replays the stored ones as long as
 finalists and confirmations are the same, and analyses again from the first that differs. The last one is judged again
@@ -23,6 +24,7 @@ from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import (
     StoredAnalyses,
     StoredAnalysis,
+    list_compared_results,
     list_extra_results,
     read_analyses,
     read_planned_analyses,
@@ -165,7 +167,7 @@ class Race(TrainingList):
     def _analyse_round(self) -> None:
         """Make the interim analysis, or replay the stored one of the same confirmations; set who remains."""
         results, place, number = self._select_results(), len(self._kept), self._number
-        used = tuple(sorted(result.spec.number for result in results))
+        used = tuple(sorted(result.spec.name for result in results))
         before = self._memory.stored
         stored = before[place] if place + 1 < len(before) else None
         if stored is None or stored.used != used:
@@ -195,8 +197,8 @@ class Race(TrainingList):
         seeds = [analysis.seeds for analysis in self._analyses[self._number : self._number + 2]]
         self._planned |= {finalist.family: seeds[0] for finalist in self._active}
         specs, ahead = (make_confirmation_specs(self._active, self._conditions, n) for n in (seeds[0], seeds[-1]))
-        results = list_extra_results(self._study, "confirm")
-        have, used_numbers = index_completed(results), {result.spec.number for result in results}
+        have = index_completed(list_compared_results(self._study))
+        used_numbers = {result.spec.number for result in list_extra_results(self._study, "confirm")}
         running = {spec.key for spec in self._running.values()}
 
         def missing(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
@@ -218,7 +220,7 @@ class Race(TrainingList):
 
     def _select_results(self) -> list[TrialResult]:
         """Return the confirmations that the interim analysis uses."""
-        results = list_extra_results(self._study, "confirm")
+        results = list_compared_results(self._study)
         return select_confirmed(results, self._finalists, self._conditions, self._planned)
 
 

@@ -68,18 +68,18 @@ def find_equivalent_losses(
 
 
 def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[SameLoss]) -> list[TrialResult]:
-    """Return the trials, with those that equal a simpler loss under its name."""
-    same_by_trial = {same_loss.trial: same_loss for same_loss in same}
-    return [
-        trial.model_copy(
-            update={
-                "spec": trial.spec.model_copy(update={"family": same_loss.is_family, "params": same_loss.is_params})
-            }
-        )
-        if (same_loss := same_by_trial.get(trial.spec.number)) is not None and trial.spec.family == same_loss.family
-        else trial
-        for trial in trials
-    ]
+    """Return the trainings, with those that equal a simpler loss under its name."""
+    simpler = dict[tuple[object, ...], SameLoss]()
+    for each in same:
+        simpler[each.family, tuple(sorted(each.params.items()))] = each
+    relabelled = []
+    for trial in trials:
+        found = simpler.get(trial.spec.loss)
+        if found is not None:
+            spec = trial.spec.model_copy(update={"family": found.is_family, "params": found.is_params})
+            trial = trial.model_copy(update={"spec": spec})  # noqa: PLW2901
+        relabelled.append(trial)
+    return relabelled
 
 
 def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:

@@ -17,8 +17,6 @@ from sweeper.storage.record_format import ATTEMPT_OF, RETRY_OF
 
 LOSS = "loss"
 """Name of the parameter that selects the family, whose other parameters are called `FAMILY.name`."""
-RATE = ".lr"
-"""Suffix of the names of learning rates."""
 
 
 def find_search_place(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
@@ -38,10 +36,6 @@ class SamplerGuide:
     def list_excluded_families(self) -> set[str]:
         """Return the families that get no more trials."""
         return set()
-
-    def suggest_rate(self, number: int, family: str) -> float | None:
-        """Return the learning rate of trial `number`, which is of `family`; None = TPE draws it."""
-        return None
 
 
 class KeyedTPESampler(BaseSampler):
@@ -87,18 +81,12 @@ class KeyedTPESampler(BaseSampler):
                 chosen[LOSS] = self._replace_excluded_family(chosen[LOSS], study, trial, loss)
             family = fixed or chosen[LOSS]
             family_space = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
-            if self._guide.suggest_rate(trial.number, family) is not None:
-                family_space.pop(f"{family}{RATE}", None)
             return {**chosen, **self._tpe.sample_relative(study, trial, family_space)}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw a single parameter: the guide's learning rate if it has one, else at random."""
-        if param_name.endswith(RATE):
-            rate = self._guide.suggest_rate(trial.number, param_name.removesuffix(RATE))
-            if rate is not None:
-                return rate
+        """Draw a single parameter at random."""
         drawn = self._tpe.sample_independent(study, trial, param_name, param_distribution)
         return self._replace_excluded_family(drawn, study, trial, param_distribution) if param_name == LOSS else drawn
 

@@ -1,10 +1,14 @@
 """The search: Optuna proposes trials, workers train them, trials wait at their rungs or continue, each end is stored.
 
-Every family begins with its literature defaults, then gets its floor of trials: the best configurations on similar
-data, where the space has such. Then TPE chooses among the families that are not far behind. All learning rates are
-drawn around the optimum that the complete trials show so far (`sweeper.study.learning_rates`). Without a given total
-the search ends once trials bring no gain; without given steps it also ends after the floors if nothing was learned. At
-the end each family that would be a finalist completes enough trials, so that no finalist is less tuned than the others.
+Trials are trained in *generations*. The first one holds each family's floor of trials: its best configuration on
+similar data, its literature defaults, other good ones on similar data, then draws. Later ones hold `GENERATION` trials
+that TPE draws among the families that are not far behind. All trials of a generation are trained to the first rung,
+those that may continue to the next, and so on; only then the next generation is drawn. So which trials there are, and
+which continue, depends neither on the number of workers nor on the order in which they end. No configuration is trained
+twice: a family without a parameter to search has one trial. All trials have the study's learning rate.
+
+Without a given total the search ends once a generation brings no gain; without given steps it also ends after the first
+one if nothing was learned.
 
 A trial that waits stays RUNNING in Optuna, where PRUNED is final; its result so far is in its attributes, its network
 in a checkpoint. It is reported as pruned once no later trial could promote it, or when no more training is to come.
@@ -12,8 +16,9 @@ in a checkpoint. It is reported as pruned once no later trial could promote it, 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +34,10 @@ from sweeper.core.events import (
     TrainingResumed,
     TrainingStarted,
 )
-from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, Evaluation, SearchSpace, StudyRates, TrialResult, TrialSpec
 from sweeper.core.text import format_significant
 from sweeper.core.training_files import get_checkpoint_path
-from sweeper.space import FLOOR, TrialChoice, count_floor_trials, list_first_trials, suggest_choice
+from sweeper.space import TrialChoice, count_floor_trials, list_first_trials, suggest_choice
 from sweeper.storage.optuna_internals import ReplayedTrial, ask_skipping_queue, get_trial_id
 from sweeper.storage.record_format import FAMILY, PARAMETERS, WAITS
 from sweeper.storage.results import (
@@ -50,9 +55,7 @@ from sweeper.storage.results import (
     search_results,
     store_result,
 )
-from sweeper.study.finalist import Finalist, fit_common_rate, select_finalist_families
 from sweeper.study.learning_check import has_learned_nothing
-from sweeper.study.learning_rates import choose_search_rate
 from sweeper.study.loop import ATTEMPTS, WorkSource, index_completed
 from sweeper.study.sampler import LOSS, KeyedTPESampler, SamplerGuide
 from sweeper.study.successive_halving import SuccessiveHalving
@@ -63,11 +66,11 @@ def enqueue_defaults(
     study: optuna.Study,
     space: SearchSpace,
     trials: int,
-    instead: Mapping[str, dict[str, Any]] = {},
+    first_families: Collection[str] = (),
     *,
     is_limited: bool = False,
 ) -> None:
-    """Queue the missing defaults of each family, first their replacements from `instead`, while there is room.
+    """Queue the missing first trial of each family, those of `first_families` before the others, while there is room.
 
     It is called at every start: with a larger total a resume adds the families that the smaller one left out. Where
     there is no room for all, the last of several trials is the present loss's: without it neither keeping it nor a
@@ -75,13 +78,24 @@ def enqueue_defaults(
     """
     have, first = Counter(_list_families(study).values()), list_first_trials(space)
     room = max(0, trials - have.total())
-    missing = sorted((family for family in first if not have[family]), key=lambda family: family not in instead)
+    missing = sorted((family for family in first if not have[family]), key=lambda name: name not in first_families)
     last = max(0, (min(room, 2) if is_limited else room) - 1)
     if trials > 1 and (present := space.present.family) in missing[last + 1 :]:
         missing.remove(present)
         missing.insert(last, present)
     for family in missing[:room]:
-        study.enqueue_trial(instead.get(family, first[family][0]))
+        study.enqueue_trial(first[family][0])
+
+
+def count_possible_trials(space: SearchSpace, trials: int) -> int:
+    """Return how many of `trials` a search can have: one for each loss where none has a parameter to search."""
+    return min(trials, len(space.families)) if space.is_named else trials
+
+
+def count_floor(space: SearchSpace, trials: int) -> dict[str, int]:
+    """Return the number of trials of each family in the first generation."""
+    least = count_floor_trials(space, trials)
+    return {family.family: least if family.is_searched else min(1, least) for family in space.families}
 
 
 def _list_families(study: optuna.Study) -> dict[int, str]:
@@ -104,6 +118,7 @@ class LossSearch(WorkSource, SamplerGuide):
         *,
         imbalance: float,
         trials: int,
+        rates: StudyRates,
         recorder: Observer,
         checkpoints: Path,
         admit: Callable[[int], bool] = lambda _: True,
@@ -116,25 +131,25 @@ class LossSearch(WorkSource, SamplerGuide):
 
         Trials that wait in `study` are taken over, with their checkpoints. `imbalance` is as in `suggest_choice`;
         `admit` takes a number of steps, and returns whether such a training may still begin. A trial that equals one of
-        the `reusable` trainings is not trained again. The search ends at `trials` counted trials; with `gain` where the
-        last ones raised the best complete value by no more; if `strict`, after the floors where no training clearly
+        the `reusable` trainings is not trained again. The search ends at `trials` counted trials; with `gain` where a
+        generation raised the best complete value by no more; if `strict`, after the first one where no training clearly
         beats a constant answer. No trial is stopped before the step `earliest`.
         """
         super().__init__(recorder)
         self._study, self._space, self._conditions = study, space, conditions
         self._first = list_first_trials(space)
-        self._imbalance, self._trials, self._admit = imbalance, trials, admit
+        self._imbalance, self._rates, self._admit = imbalance, rates, admit
+        self._trials = count_possible_trials(space, trials)
         self._checkpoints = checkpoints
         self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
-        self._floor = count_floor_trials(space, trials)
-        self._field = SuccessiveHalving(self._rungs, least=self._floor, present=space.present.family)
+        self._floor = count_floor(space, trials)
+        self._field = SuccessiveHalving(self._rungs, present=space.present.family)
         self._before, self._gain, self._strict = list(reusable), gain, strict
         self._known = index_completed(self._before)
         self._ended: list[TrialResult] = list(search_results(study))
-        self._fit = fit_common_rate(self._ended, space)
         study.sampler = KeyedTPESampler(conditions.seed, self)  # storage opens studies without one
         self._waiting = {result.spec.number: result for result in list_waiting_results(study)}
-        self._promoted: dict[int, int] = {}  # by number, the step at which a trial was promoted
+        self._batch: list[TrialSpec] = []  # what is trained to its next rung before anything else is decided
         self._cut: set[int] = set()  # begun and interrupted; queued again, before all others
         self._queued = 0  # other queued trials
         self._done = 0
@@ -150,104 +165,104 @@ class LossSearch(WorkSource, SamplerGuide):
                 self._field.record(trial.number, trial.user_attrs[FAMILY], step, value)
 
     def _begin_training(self) -> TrialSpec | None:
-        """Return an interrupted trial, one that may be promoted, or a new one.
-
-        An interrupted trial comes before any promotion, as it had begun before: so an interrupted search continues as
-        it would have without the interruption.
-        """
-        self._end_hopeless()
-        more = self._may_start_trial()
-        steps_left = {n: result.spec.steps - result.evaluations[-1].step for n, result in self._waiting.items()}
-        ready = self._field.sort_by_promotion(number for number, steps in steps_left.items() if self._admit(steps))
-        chosen = next(filter(self._was_promoted, ready), None)
-        if chosen is not None:  # its checkpoint may be of the next rung, where its promotion is decided
-            self._drop_checkpoint(self._waiting[chosen].spec)
-        elif not (self._cut and more):
-            chosen = next(filter(self._field.may_continue, ready), None)
-        if chosen is None and not more:
-            chosen = next(filter(self._is_needed_as_finalist, ready), None)
-        if chosen is not None:
-            result = self._waiting.pop(chosen)
-            self._promoted[chosen] = result.evaluations[-1].step
-            self._note_begun(result.spec, TrainingResumed(result.spec, result), result.evaluations[-1].step)
-            return result.spec
-        if more:
-            spec = self._ask_trial()
+        """Return the next training of the batch; None if the others must reach their rung first, or none is left."""
+        while True:
+            if not self._batch:
+                if self._running:
+                    return None
+                self._batch = self._plan_batch()
+            if not self._batch:
+                self.end_waiting_trials()  # no future result could promote one
+                return None
+            spec = self._batch.pop(0)
+            if spec.number in self._waiting:
+                result = self._waiting.pop(spec.number)
+                self._note_begun(spec, TrainingResumed(spec, result), result.evaluations[-1].step)
+                return spec
+            if not self._has_time_to_begin():
+                self._put_in_queue(spec)
+                continue
             self._note_begun(spec, TrainingStarted(spec))
             if (reused := self._known.pop(spec.key, None)) is None:
                 return spec
             self.take_answer(JobResult(reused.model_copy(update={"spec": spec, "run_id": None})))
-            return self._begin_training()
-        if not self._running:  # no future result could promote one
-            self.end_waiting_trials()
-        return None
+
+    def _plan_batch(self) -> list[TrialSpec]:
+        """Return an unfinished generation; else the trials that may continue from the lowest rung; else a new one.
+
+        An interrupted search thus continues as it would have without the interruption.
+        """
+        begun = self._done + len(self._waiting)
+        asked = begun + len(self._cut)
+        end = max(asked, self._find_end_of_generation(asked))
+        may_start = self._may_start_trial()
+        if begun < end and asked and may_start:
+            return [self._ask_trial() for _ in range(end - begun)]
+        if promoted := self._list_promoted():
+            return promoted
+        self._end_hopeless()
+        if may_start:
+            end = self._find_end_of_generation(begun + 1)
+            return [self._ask_trial() for _ in range(end - begun)]
+        return []
+
+    def _find_end_of_generation(self, begun: int) -> int:
+        """Return the number of trials after which the generation of trial number `begun` − 1 ends."""
+        floors = sum(self._floor.values())
+        later = max(0, math.ceil((begun - floors) / GENERATION))
+        return min(self._trials, floors + later * GENERATION)
+
+    def _list_promoted(self) -> list[TrialSpec]:
+        """Return the trials that may continue from the lowest rung at which there are such."""
+        ready = self._field.sort_by_promotion(self._waiting)
+        promoted = [self._waiting[n] for n in ready if self._was_promoted(n) or self._field.may_continue(n)]
+        in_time = [result for result in promoted if self._admit(result.spec.steps - result.evaluations[-1].step)]
+        lowest = min((result.evaluations[-1].step for result in in_time), default=0)
+        return [result.spec for result in in_time if result.evaluations[-1].step == lowest]
 
     # --- How many trials, and of which families ---------------------------------------------------------------
 
-    def _count_trials_left(self) -> int:
-        return self._trials - self._done - len(self._running) - len(self._waiting)
+    def _has_time_to_begin(self) -> bool:
+        """Return whether there is time for another trial; the first few begin whatever time is left."""
+        begun = self._done + len(self._running) + len(self._waiting)
+        return begun < LEAST_TRIALS or self._admit(self._rungs[-1])
 
     def _may_start_trial(self) -> bool:
         """Return whether new trials may begin."""
-        left = self._count_trials_left()
-        has_time = self._trials - left < LEAST_TRIALS or self._admit(self._rungs[-1])
-        if left <= 0 or not has_time:
+        if self._done + len(self._waiting) >= self._trials or not self._has_time_to_begin():
             return False
-        return bool(self._cut) or not (self.is_settled or self._has_learned_nothing())
+        if self._cut:
+            return True
+        if self.is_settled or self._has_learned_nothing():
+            return False
+        return bool(self._queued) or len(self.list_excluded_families()) < len(self._first)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the search ends because the last trials brought no gain."""
-        floors = len(self._space.families) * self._floor
+        """Whether the search ends because the last generation brought no gain."""
+        floors = sum(self._floor.values())
         return self._gain is not None and has_search_settled(self._ended, floors, self._gain, waiting=self._waiting)
 
     def _has_learned_nothing(self) -> bool:
-        """Return whether, after the floors, no training beats a constant answer by more than luck."""
-        floors = max(1, len(self._space.families) * self._floor)
-        over = not self._running and self._done + len(self._waiting) >= floors
+        """Return whether, after the first generation, no training beats a constant answer by more than luck."""
+        over = self._done + len(self._waiting) >= max(1, sum(self._floor.values()))
         return self._strict and over and has_learned_nothing(self._ended, self._before, strict=True)
 
     def _find_required_trial(self) -> dict[str, Any] | None:
-        """Return what the next trial must be; None if the sampler may choose.
-
-        Families that lack trials of their floor come first. Then, once the remaining trials are needed for it, leaders
-        that would have fewer than `FLOOR` complete trials.
-        """
+        """Return what the next trial must be while families lack trials of their floor; then None: TPE chooses."""
         begun = Counter(self._families.values())
-        if short := [name for name in self._first if begun[name] < self._floor]:
-            return self._find_start_of_family(min(short, key=lambda name: begun[name]), begun)
-        lacking = {f.family: FLOOR - begun[f.family] for f in self._list_leading() if begun[f.family] < FLOOR}
-        if not lacking or self._count_trials_left() > sum(lacking.values()):
+        short = [name for name in self._first if begun[name] < self._floor[name]]
+        if not short:
             return None
-        return self._find_start_of_family(next(iter(lacking)), begun)
-
-    def _list_leading(self) -> list[Finalist]:
-        """Return the finalists by the trials that ended."""
-        return select_finalist_families(self._ended, self._space)
-
-    def _find_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
-        """Return the next of a family's first trials; after these, only the family."""
+        family = min(short, key=lambda name: begun[name])
         first = self._first[family]
         return first[begun[family]] if begun[family] < len(first) else {LOSS: family}
 
-    def _is_needed_as_finalist(self, number: int) -> bool:
-        """Return whether a trial continues because a finalist's family lacks `FLOOR` complete trials."""
-        family = self._waiting[number].spec.family
-        if family not in {f.family for f in self._list_leading()}:
-            return False
-        complete = sum(t.spec.family == family and t.state == "complete" for t in self._ended)
-        return complete + sum(spec.family == family for spec in self._running.values()) < FLOOR
-
     def list_excluded_families(self) -> set[str]:
-        """Return the families that get no more trials: too far behind at the middle rung."""
-        return self._field.list_trailing_families()
-
-    def suggest_rate(self, number: int, family: str) -> float | None:
-        """Return the learning rate of this trial of `family`, from the fit to all trials; None without a fit."""
-        if self._fit is None:
-            return None
-        place = sum(family == other_family for other, other_family in self._families.items() if other < number)
-        return choose_search_rate(self._fit, self._space.lr, place, curve=len(self._first[family]) == 1)
+        """Return the families that get no more trials: too far behind at the middle rung, or with nothing to search."""
+        begun = set(self._families.values())
+        once = {name for name, family in self._space.by_name.items() if not family.is_searched and name in begun}
+        return self._field.list_trailing_families() | once
 
     # --- Asking -----------------------------------------------------------------------------------------------
 
@@ -273,8 +288,10 @@ class LossSearch(WorkSource, SamplerGuide):
         return self._make_spec(trial.number, choice)
 
     def _make_spec(self, number: int, choice: TrialChoice) -> TrialSpec:
-        seed, steps = self._conditions.seed, self._rungs[-1]
-        return TrialSpec(purpose="search", number=number, seed=seed, steps=steps, **dict(choice))
+        seed, steps, lr = self._conditions.seed, self._rungs[-1], self._rates.by_family[choice.family]
+        return TrialSpec(
+            purpose="search", number=number, seed=seed, steps=steps, lr=lr, family=choice.family, params=choice.params
+        )
 
     def _report_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         if evaluation.step in self._rungs and evaluation.step not in self._field.list_reached_steps(spec.number):
@@ -283,11 +300,8 @@ class LossSearch(WorkSource, SamplerGuide):
         super()._report_evaluation(spec, evaluation)
 
     def _pause_at_rung(self, spec: TrialSpec, result: TrialResult) -> bool:
-        """Pause a trial that is not among the best at its rung, or end it if it can never continue."""
-        step = result.evaluations[-1].step
-        decided = max(self._promoted.get(spec.number, 0), *self._field.list_reached_steps(spec.number)[:-1], 0)
-        on_its_way = step not in self._rungs or step <= decided  # it was promoted there before
-        if on_its_way or self._field.may_continue(spec.number):
+        """Pause a trial at a rung until the others of its batch are there, or end it if it can never continue."""
+        if result.evaluations[-1].step not in self._rungs:
             return False
         if self._field.cannot_be_promoted(spec.number, self._trials):
             self.store_result(spec, result)
@@ -333,8 +347,6 @@ class LossSearch(WorkSource, SamplerGuide):
         self._drop_old_checkpoints()
         self._done += 1
         self._ended.append(result)
-        if result.state == "complete":
-            self._fit = fit_common_rate(self._ended, self._space)
         self._recorder.notify(ResultStored(result))
 
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
@@ -356,6 +368,10 @@ class LossSearch(WorkSource, SamplerGuide):
         self._going = []
         for spec in list(self._running.values()):
             self._put_back(spec, reason, died=False)
+        for spec in self._batch:
+            if spec.number not in self._waiting:
+                self._put_in_queue(spec)
+        self._batch = []
 
     def _put_back(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         del self._running[spec.number]
@@ -363,9 +379,13 @@ class LossSearch(WorkSource, SamplerGuide):
         if WAITS in trial.user_attrs:
             self._waiting[spec.number] = read_waiting_result(trial)
         else:
-            requeue_trial(self._study, spec.number)
-            self._cut.add(spec.number)
+            self._put_in_queue(spec)
         self._recorder.notify(TrainingDropped(spec, reason, died))
+
+    def _put_in_queue(self, spec: TrialSpec) -> None:
+        """Queue a trial that has begun for Optuna, but has no result, before all others."""
+        requeue_trial(self._study, spec.number)
+        self._cut.add(spec.number)
 
     def _drop_old_checkpoints(self) -> None:
         """Delete checkpoints of ended trials; a worker may write one when it becomes idle or changes trainings."""
@@ -380,10 +400,8 @@ class LossSearch(WorkSource, SamplerGuide):
 
 
 def _format_params(choice: TrialChoice) -> str:
-    """Format a choice as in `pos_weight 7.81, lr 0.003`; Optuna's own parameters are exponents of the imbalance."""
-    return ", ".join(
-        f"{name} {format_significant(value)}" for name, value in {**choice.params, "lr": choice.lr}.items()
-    )
+    """Format a choice as in `pos_weight 7.81, mix 0.2`; Optuna's own parameters are exponents of the imbalance."""
+    return ", ".join(f"{name} {format_significant(value)}" for name, value in choice.params.items())
 
 
 def _require_finite(result: TrialResult) -> TrialResult:
@@ -394,20 +412,21 @@ def _require_finite(result: TrialResult) -> TrialResult:
     return result.model_copy(update={"state": "failed", "value": None, "reason": reason})
 
 
-PATIENCE = 8
-"""Trials beyond the floors that must bring no gain."""
+GENERATION = 8
+"""Trials that are drawn at once, from the results of those before; a generation without a gain ends the search."""
 LEAST_TRIALS = 2
 """Trials that begin whatever time is left: with fewer, nothing is compared. The ladder has often trained them."""
 
 
 def has_search_settled(trials: Sequence[TrialResult], floors: int, gain: float, *, waiting: Iterable[int] = ()) -> bool:
-    """Return whether the last trials beyond the floors raised the best complete value by no more than `gain`.
+    """Return whether the last whole generation raised the best complete value by no more than `gain`.
 
-    `trials` have ended, those of the numbers `waiting` wait at a rung; the first `floors` are the families' floors.
+    `trials` have ended, those of the numbers `waiting` wait at a rung; the first `floors` are the first generation.
     """
-    decided = sorted([*(trial.spec.number for trial in trials), *waiting])
-    last = set(decided[floors:][-PATIENCE:])
-    if len(last) < PATIENCE:
+    decided = sorted([*(trial.spec.number for trial in trials), *waiting])[floors:]
+    whole = len(decided) - len(decided) % GENERATION
+    last = set(decided[whole - GENERATION : whole])
+    if not last:
         return False
     values = {t.spec.number: t.score for t in trials if t.state == "complete"}
     best = max(values.values(), default=0.0)

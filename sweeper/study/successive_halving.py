@@ -1,10 +1,10 @@
 """Successive halving, families first: which trials continue from a rung, wait, or can never continue.
 
-Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning") promotes a
-trial as soon as it is in the best share of those that reached its rung. The others wait, so that no worker is ever idle
-and a trial can still be promoted later. Here the first trials of each family, then its best trial, are promoted before
-all others, up to the middle rung: a training's score at a quarter of its steps says little about its final score
-(docs/performance.md). Beyond the middle a family far behind the leader loses this privilege.
+After each generation of trials the best share of all that reached a rung continues (Jamieson and Talwalkar 2016,
+"Non-stochastic Best Arm Identification and Hyperparameter Optimization"). The others wait, as a trial can still be
+promoted later. Here each family's best trial is promoted before all others, up to the middle rung: a training's score
+at a quarter of its steps says little about its final score (docs/performance.md). Beyond the middle a family far behind
+the leader loses this privilege.
 
 Everything is a function of the values seen so far, in any order.
 """
@@ -16,9 +16,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from sweeper.space import FLOOR
-
-SHARES: tuple[float, ...] = (1 / 6, 1 / 4)
+SHARES: tuple[float, ...] = (1 / 8, 1 / 3)
 """Shares of the trials at the first and the second rung that continue; from a third rung on all do."""
 
 MAX_LAG = 0.08
@@ -34,18 +32,15 @@ Order = tuple[float, int]
 class SuccessiveHalving:
     """State of the trials at their rungs: which may continue."""
 
-    def __init__(
-        self, rungs: Sequence[int], *, least: int = FLOOR, shares: Sequence[float] = SHARES, present: str = ""
-    ) -> None:
+    def __init__(self, rungs: Sequence[int], *, shares: Sequence[float] = SHARES, present: str = "") -> None:
         """Create it without trials.
 
         Args:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
-            least: number of a family's first trials that pass the first rung whatever they score there.
             shares: share of the trials at the first rung, the second … that continue; 1 for the others.
             present: the family that the others are compared with: its best is trained to the end whatever its rank.
         """
-        self._rungs, self._least, self._present = tuple(rungs), least, present
+        self._rungs, self._present = tuple(rungs), present
         self._middle_rung = (len(rungs) - 1) // 2
         # The last rung has a share, too: a resume decides there about a trial that was interrupted after it.
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
@@ -73,17 +68,13 @@ class SuccessiveHalving:
         """Return whether a trial may train beyond the last rung it reached."""
         rung = self._get_rung(number)
         by_rank = self._is_among_best(number, rung, len(self._ranked[rung]))
-        return by_rank or self._is_first(number, rung) or self._leads_family(number, rung)
+        return by_rank or self._leads_family(number, rung)
 
     def cannot_be_promoted(self, number: int, total: int) -> bool:
-        """Return whether a waiting trial can never continue, even if all others of `total` trials are worse.
-
-        The best `FLOOR` trials of a family may always continue, as it completes them if it becomes a finalist.
-        """
+        """Return whether a waiting trial can never continue, even if all others of `total` trials are worse."""
         rung = self._get_rung(number)
-        spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
-        by_rank = self._is_among_best(number, rung, max(total, len(self._ranked[rung])))
-        return not (spare or by_rank or self._is_first(number, rung))
+        is_best = self._of[rung][self._families[number]][0] == self._reached[number][rung]
+        return not (is_best or self._is_among_best(number, rung, max(total, len(self._ranked[rung]))))
 
     def list_trailing_families(self) -> set[str]:
         """Return the families whose best value at the middle rung is more than `MAX_LAG` below the best there."""
@@ -102,11 +93,6 @@ class SuccessiveHalving:
         """Return whether the trial would be among those that continue, with this many trials at the rung."""
         allowed = math.floor(self._shares[rung] * trials + 1e-9)
         return bisect_left(self._ranked[rung], self._reached[number][rung]) < allowed
-
-    def _is_first(self, number: int, rung: int) -> bool:
-        """Return whether the trial is at the first rung, and one of the first `least` trials of its family."""
-        family_values = self._of[0][self._families[number]]
-        return rung == 0 and sum(other < number for _, other in family_values) < self._least
 
     def _leads_family(self, number: int, rung: int) -> bool:
         """Return whether the trial leads its family; beyond the middle rung the family must still be pursued."""

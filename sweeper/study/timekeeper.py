@@ -10,7 +10,7 @@ from sweeper.core.records import TrialResult
 
 SEARCH_SHARE = 0.6
 """Share of the time by which ladder and search must end; the rest is left for the confirmation."""
-RECHECK_SHARE = 0.7
+REPLICATION_SHARE = 0.7
 REPORT_SHARE, REPORT_SECONDS = 0.1, 15.0
 """Time kept for evidence and report: a share of the limit or a number of seconds, whichever is less."""
 REMEMBERED = 8

@@ -31,9 +31,10 @@ EXPERIMENT_NOTE_LIMIT = 5000
 TAG_LIMIT = 5000
 USED_FOR = {
     "search": "search",
-    "recheck": "recheck",
     "probe": "budget",
+    "rate": "learning rate",
     "first": "first look",
+    "replicate": "replication",
     "confirm": "confirmation",
     "longer": "longer training",
 }
@@ -93,7 +94,8 @@ class RunValues:
         """Return the name of a training's run, the family first, because MLflow's table cuts the end of names."""
         return {
             "search": f"{spec.family} #{spec.number}",
-            "recheck": f"{spec.family} recheck {spec.number}",
+            "rate": f"{spec.family} lr {spec.lr:.3g}",
+            "replicate": f"{spec.family} replication {spec.number}",
             "probe": f"{spec.family} probe {spec.steps} steps",
             "first": f"{spec.family} first look seed {spec.seed}",
             "confirm": f"{spec.family} {spec.seed_name}",

@@ -1,10 +1,11 @@
 """Choice of the trials, losses and seeds that fit into a given time.
 
 Where steps are costly, there are fewer trials, down to one for each loss, then for three losses, the first of the
-advice among them. The longer look has priority over breadth, as it shows whether the gain lasts; and so has the first
-look, which answers early, where both fit. The last resort is the ladder's pair, one of which is the present loss,
-without these looks: an answer about one other loss is worth more than none. The user's losses always have a trial.
-Each finalist has three seeds, as fewer establish no gain, and a fourth if these leave it open. A resume tries the rest.
+advice among them. The longer look has priority over breadth, as it shows whether the gain lasts. The first look is the
+last thing that short time drops: it answers early, and the confirmation counts its trainings. The last resort is the
+ladder's pair, one of which is the present loss: an answer about one other loss is worth more than none. The user's
+losses always have a trial. Each finalist has three seeds, as fewer establish no gain, and a fourth if these leave it
+open. A resume tries the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sweeper.core.records import Breadth, SearchSpace, TrialResult
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, FIRST_LOOK
 from sweeper.space import FLOOR
 from sweeper.study.budget_ladder import choose_ladder_pair
-from sweeper.study.search import PATIENCE
+from sweeper.study.finalist import REPLICATIONS
+from sweeper.study.search import GENERATION
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.forecast import TRAINED
 from sweeper.workflow.options import StudyRequest
@@ -26,6 +28,8 @@ MIN_LOSSES = 3
 """Smallest number of losses to compare, but for the last resort."""
 SLACK = 1.1
 """Factor on a confirmation's time per step, as it is also scored on the test images."""
+RATE_TRAININGS = 4
+"""Most trainings that find the learning rate."""
 MOST_SEEDS = 8
 """Largest number of seeds of a finalist, unless the user gave one."""
 
@@ -66,11 +70,12 @@ def find_broadest(
         return _forecast_seconds(breadth, losses, request, pace, steps=steps)
 
     every = [*_list_comparisons(losses, least, request, steps)]
-    longer = {"has_longer": request.longer is not None}
-    looks: tuple[dict[str, bool], ...] = ({**longer, "has_first": request.looks_first}, longer, {})
+    first = {"has_first": request.looks_first}
+    looks: tuple[dict[str, bool], ...] = ({**first, "has_longer": request.longer is not None}, first)
     wanted = [breadth.model_copy(update=update) for update in looks for breadth in every]
     if request.settles:
-        wanted.append(every[-1].model_copy(update={"trials": least}))
+        smallest = every[-1].model_copy(update={"trials": least})
+        wanted += [smallest.model_copy(update=first), smallest]
     found = next((one for one in wanted if forecast(one) <= limit), min(wanted, key=forecast))
     seconds, (fewest, most) = forecast(found), found.seeds
     if request.seeds is None:
@@ -97,17 +102,18 @@ def _list_comparisons(losses: int, least: int, request: StudyRequest, steps: int
 
 def _count_settling_trials(families: int) -> int:
     """Return the number of trials after which a search usually ends by itself."""
-    return families * FLOOR + PATIENCE
+    return families * FLOOR + GENERATION
 
 
 def _forecast_seconds(breadth: Breadth, losses: int, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report, with the start of the workers."""
     trials = min(breadth.trials, _count_settling_trials(losses)) if request.settles else breadth.trials
     finalists = min(request.finalists, losses, trials)
-    reused = 1 + (trials < 2 * losses)  # with one trial each, the ladder trained both of its losses
-    search = max(finalists, TRAINED * trials) - reused
-    confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK
-    first = math.ceil(2 * FIRST_LOOK.seeds / pace.workers) * breadth.confirm_steps * SLACK if breadth.has_first else 0
+    search = steps * max(0.0, max(finalists, TRAINED * trials) - 2)  # the ladder trained the first trial of two losses
+    shared = 2 * FIRST_LOOK.seeds if breadth.has_first else 0
+    near = 2 * REPLICATIONS if trials >= 2 * losses else 0
+    compared = shared + near + max(0, finalists * breadth.seeds[0] - shared)
     longer = request.longer * breadth.confirm_steps if breadth.has_longer and request.longer is not None else 0
-    trained = max(0.0, search) / pace.workers * steps + first + confirm + longer * math.ceil(2 / pace.workers)
+    trained = (RATE_TRAININGS * steps + search) / pace.workers
+    trained += math.ceil(compared / pace.workers) * breadth.confirm_steps * SLACK + longer * math.ceil(2 / pace.workers)
     return pace.spent + trained * pace.seconds + 2 * REPORT_SECONDS

@@ -45,8 +45,13 @@ from sweeper.evidence.other_metrics import measure_finalists
 from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
-from sweeper.study.finalist import Finalist, choose_finalists, choose_first_pair, fit_common_rate, select_confirmed
-from sweeper.study.same_loss import relabel_equivalent_trials
+from sweeper.study.finalist import (
+    Finalist,
+    choose_finalists,
+    choose_first_pair,
+    collect_configurations,
+    select_confirmed,
+)
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups
 from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
 
@@ -76,13 +81,16 @@ class Conclusion(NamedTuple):
 def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     """Draw the conclusion from a study's record; pure, except for the registry of losses."""
     conditions, order = sweep.conditions, list(FAMILIES)
-    trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
-    fit = sweep.rate_fit or fit_common_rate(trials, sweep.space)
-    finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions, same=sweep.same_losses)
-    trained = sweep.confirmations if sweep.is_confirmed else ()
+    finalists = []
+    if sweep.rates is not None:
+        tried = collect_configurations(
+            sweep.trials, sweep.before, sweep.rates, sweep.space, conditions, same=sweep.same_losses
+        )
+        finalists = choose_finalists(tried, sweep.space)
+    trained = sweep.compared if sweep.is_confirmed else ()
     usable = select_confirmed(trained, finalists, conditions, _count_analysed_seeds(sweep))
     confirmed = evidence = _compute_evidence(sweep, usable, finalists, sweep.analyses_planned)
-    pair = choose_first_pair(sweep.probes, sweep.space, conditions)
+    pair = choose_first_pair(sweep.probes, sweep.space, conditions, sweep.rates)
     looked = select_confirmed(sweep.first, pair, conditions, None)
     first = None
     if len(looked) == len(pair) * FIRST_LOOK.seeds:
@@ -212,7 +220,7 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
 def _count_words(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:
     """Count how often each family's trainings, of search and confirmation, have each word."""
     counters: dict[str, Counter[str]] = {}
-    for trial in (*sweep.trials, *sweep.confirmations):
+    for trial in (*sweep.trials, *sweep.compared):
         if word := words(trial):
             counters.setdefault(trial.spec.family, Counter()).update(word)
     return {family: dict(counts) for family, counts in counters.items()}
@@ -223,9 +231,7 @@ def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
 
     More may have been trained: by idle workers, for a plan with another maximum, or in a round that was cut off.
     """
-    if sweep.analyses_taken and sweep.analyses_taken[-1].within is not None:
-        return sweep.analyses_taken[-1].within
-    return sweep.analyses_planned[-1].seeds if sweep.analyses_planned else None
+    return sweep.analyses_taken[-1].within if sweep.analyses_taken else None
 
 
 def report_study(

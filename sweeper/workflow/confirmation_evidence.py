@@ -85,7 +85,7 @@ def _read_search_facts(finalist: Finalist, conditions: Conditions, space: Search
         "trials_tried": finalist.tried,
         "trials_completed": finalist.completed,
         "lr": finalist.lr,
-        "rates": finalist.drawn,
+        "rates": finalist.rates if finalist.rates.low < finalist.rates.high else None,
         "lr_at_edge": find_range_edge(finalist.lr, space) is not None,
     }
 

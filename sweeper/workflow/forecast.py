@@ -13,9 +13,11 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.text import format_count, format_duration, format_parallel_trainings, join_words
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.longer_look import MOST_SEEDS
+from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import FACTORS
-from sweeper.study.finalist import count_finalists
+from sweeper.study.finalist import REPLICATED, REPLICATIONS, count_finalists
 from sweeper.study.learning_rates import is_one_rate
+from sweeper.study.search import count_possible_trials
 from sweeper.study.timekeeper import REPORT_SECONDS, Timekeeper
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NOT_KNOWN
@@ -24,7 +26,7 @@ from sweeper.workflow.study_state import StudyState
 
 TRAINED = 0.8
 """Share of the search's steps that is trained at most, as trials stop at their rungs (docs/performance.md)."""
-PHASES = ("probe", "first", "search", "recheck", "confirm", "longer")
+PHASES = ("probe", "rate", "first", "search", "replicate", "confirm", "longer")
 
 
 class PlannedTrainings(Record):
@@ -46,36 +48,46 @@ def count_trainings_left(
     """
     if state.finished:
         return {}
-    trials, done, analyses = request.trials, state.trials, request.analyses
-    recipe, families = plan.conditions.recipe, len(plan.space.families)
-    finalists = min(count_finalists(plan.space), families, trials)
+    recipe, space, analyses = plan.conditions.recipe, plan.space, request.analyses
+    trials, families = count_possible_trials(space, request.trials), len(space.families)
+    finalists = min(count_finalists(space), families, trials)
     rotation = plan.conditions.folds or 1
-    to_search = 0 if state.searched else max(0, trials - done)
-    first, last = (analyses[end].seeds * rotation for end in (0, -1))
-    confirmed = state.confirm.complete
-    rechecks = 0 if is_one_rate(plan.space.lr) or confirmed else finalists
-    of_these = 0 if to_search else confirmed  # further trials may change the finalists
+    looks = request.looks_first and families > 1 and not state.search.done
+    to_search = 0 if state.searched else max(0, trials - state.trials)
+    to_look = 2 * FIRST_LOOK.seeds - state.first.complete if looks else 0
+    shared = min(2, finalists) * (state.first.complete + to_look) // 2
+    confirmed = 0 if to_search else state.confirm.complete  # further trials may change the finalists
+    rates = 0 if state.has_rates or is_one_rate(space.lr) else count_rate_trainings(plan, request)
+    is_chosen = count_floor_trials(space, trials) <= 1 or state.confirm.done > 0
+    near = 0 if is_chosen else (1 + REPLICATED) * REPLICATIONS - state.replicate.done
+    first, last = (max(0, analyses[end].seeds * rotation * finalists - shared - confirmed) for end in (0, -1))
 
-    pair = 2 * FIRST_LOOK.seeds if request.looks_first and families > 1 and not state.search.done else 0
-    to_look = max(0, pair - state.first.complete)
+    def plan_trainings(most: int, steps: int, first: int) -> PlannedTrainings:
+        return PlannedTrainings(most=max(0, most), first=max(0, first), steps=steps)
+
+    steps, more_steps = recipe.steps, recipe.confirm_steps
     by_phase = {
-        "first": PlannedTrainings(most=to_look, first=to_look, steps=recipe.confirm_steps),
-        "search": PlannedTrainings(most=to_search, first=to_search, steps=recipe.steps),
-        "recheck": PlannedTrainings(most=rechecks, first=rechecks, steps=recipe.steps),
-        "confirm": PlannedTrainings(
-            most=max(0, last * finalists - of_these),
-            first=max(0, first * finalists - of_these),
-            steps=recipe.confirm_steps,
-        ),
+        "rate": plan_trainings(rates, steps, rates),
+        "first": plan_trainings(to_look, more_steps, to_look),
+        "search": plan_trainings(to_search, steps, to_search),
+        "replicate": plan_trainings(near, more_steps, near),
+        "confirm": plan_trainings(last, more_steps, first),
     }
     if request.longer is not None and not state.looked and finalists > 1:
         most = 2 * MOST_SEEDS - state.longer.complete
-        steps = request.longer * recipe.confirm_steps
-        by_phase["longer"] = PlannedTrainings(most=max(0, most), first=0, steps=steps)
-    if pair:  # its answer is the first
-        by_phase |= {name: each.model_copy(update={"first": 0}) for name, each in by_phase.items() if name != "first"}
+        by_phase["longer"] = plan_trainings(most, request.longer * more_steps, 0)
+    if looks:  # its answer is the first
+        later = {name: each for name, each in by_phase.items() if name not in ("rate", "first")}
+        by_phase |= {name: each.model_copy(update={"first": 0}) for name, each in later.items()}
     phases = ["longer"] if state.confirmed else list(by_phase)
     return {name: trainings for name, trainings in by_phase.items() if trainings.most and name in phases}
+
+
+def count_rate_trainings(plan: studies.StudyPlan, request: StudyRequest) -> int:
+    """Count the most trainings that find the learning rates, without the ladder's, which has those at the middle."""
+    families = len(plan.space.families)
+    tried = families if plan.conditions.recipe.command else min(2, families)
+    return (3 - request.finds_steps) * tried
 
 
 def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
@@ -94,9 +106,10 @@ def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
 def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
     """Describe the planned trainings as part of a sentence; empty if there are none."""
     phrases = {
+        "rate": "{n} of {steps} to find the learning rate",
         "first": "{n} of {steps} for a first look",
         "search": "{n} of {steps}",
-        "recheck": "{n} for the finalists' learning rates",
+        "replicate": "{n} of {steps} to find the finalists",
         "confirm": "{n} of {steps} to confirm them",
         "longer": "{n} of {steps} for the longer look",
     }

@@ -37,7 +37,7 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
         return
     analyses = read_analyses(study.user_attrs).analyses
     within = analyses[-1].within if analyses else None
-    usable = select_confirmed(studies.list_extra_results(study, "confirm"), finalists, conditions, within)
+    usable = select_confirmed(studies.list_compared_results(study), finalists, conditions, within)
     evidence = compute_confirmation_evidence(
         usable, finalists, conditions, plan.space, margin=request.margin, analyses=request.analyses
     )

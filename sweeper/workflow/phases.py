@@ -1,32 +1,34 @@
-"""Phases of a sweep, in order: budget probe, first look, search, finalists, confirmation, longer look."""
+"""Phases of a sweep, in order: ladder, learning rates, first look, search, replication, confirmation, longer look."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
-from sweeper.core.records import AnalysisTaken, BudgetProbe, InterimAnalysis, RateFit, SameLoss, TrialResult
+from sweeper.core.records import AnalysisTaken, BudgetProbe, InterimAnalysis, SameLoss, StudyRates, TrialSpec
 from sweeper.core.text import format_count, format_significant
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.phrases import format_stop
-from sweeper.space import count_floor_trials, list_first_trials
-from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
+from sweeper.space import count_floor_trials
+from sweeper.study.budget_ladder import choose_ladder_pair, find_rates, list_rate_trainings
 from sweeper.study.finalist import (
+    REPLICATIONS,
     Finalist,
+    TriedConfigurations,
     choose_finalists,
     choose_first_pair,
-    find_pending_rechecks,
-    fit_common_rate,
+    collect_configurations,
+    derive_confirmation_seed,
+    list_replications,
     make_confirmation_specs,
 )
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.loop import TrainingList
 from sweeper.study.race import Race, settle_analyses
-from sweeper.study.same_loss import find_equivalent_losses, relabel_equivalent_trials
-from sweeper.study.search import PATIENCE, LossSearch, enqueue_defaults
-from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE
+from sweeper.study.same_loss import find_equivalent_losses
+from sweeper.study.search import GENERATION, LossSearch, count_possible_trials, enqueue_defaults
+from sweeper.study.timekeeper import REPLICATION_SHARE, SEARCH_SHARE
 from sweeper.workflow.budget import find_budget
 from sweeper.workflow.confirmation_evidence import make_round_judge
 from sweeper.workflow.longer_look import look_at_longer
@@ -43,57 +45,89 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
     if context.request.finds_steps and not find_budget(context):
         return
     on_plan_final(context.plan)
-    look_first(context)
-    if not run_search(context):
+    rates = try_rates(context)
+    look_first(context, rates)
+    if not run_search(context, rates):
         if not context.study.user_attrs[studies.CUT]:
             context.record_time_cut("all of the time was gone before the confirmation")
     elif _has_learned_something(context):
         context.publish_answer()
-        confirmed = choose_tuned_finalists(context)
+        confirmed = replicate_best(context, rates)
         confirm_finalists(context, confirmed)
         look_at_longer(context, confirmed)
+
+
+def _train_list(context: RunContext, specs: Sequence[TrialSpec], *, share: float) -> bool:
+    """Train what is missing of these trainings of one phase; return whether all have ended."""
+    admit = context.time.make_admission(share)
+    batch = TrainingList(context.study, specs, recorder=context.recorder, admit=admit)
+    if not len(batch):
+        return True
+    context.show_phase(specs[0].purpose, missing=len(batch))
+    context.run_work(batch)
+    return batch.is_complete
+
+
+# --- The learning rates -------------------------------------------------------------------------------------
+
+
+def try_rates(context: RunContext) -> StudyRates:
+    """Find the learning rates of the losses, unless they were found, and store them."""
+    study, plan = context.study, context.plan
+    if (stored := studies.read_rates(study.user_attrs)) is not None:
+        return stored
+    trained = [r for purpose in ("probe", "rate") for r in studies.list_extra_results(study, purpose)]
+    while specs := list_rate_trainings(trained, plan.space, plan.conditions, plan.imbalance):
+        if not _train_list(context, specs, share=SEARCH_SHARE):
+            context.record_time_cut("there was no time to try all learning rates")
+            break
+        trained = [r for purpose in ("probe", "rate") for r in studies.list_extra_results(study, purpose)]
+    rates = find_rates(trained, plan.space, plan.conditions, plan.imbalance)
+    study.set_user_attr(studies.RATES, studies.pack(rates))
+    return rates
 
 
 # --- The first look -----------------------------------------------------------------------------------------
 
 
-def look_first(context: RunContext) -> None:
-    """Compare the ladder's pair at the confirmation's steps, before anything is tuned, unless it was compared."""
+def look_first(context: RunContext, rates: StudyRates) -> None:
+    """Compare the ladder's pair at the confirmation's steps, before anything is searched, unless it was compared."""
     study, conditions = context.study, context.plan.conditions
-    pair = choose_first_pair(studies.list_extra_results(study, "probe"), context.plan.space, conditions)
-    if not context.request.looks_first or studies.search_results(study):
+    trained = [r for purpose in ("probe", "rate") for r in studies.list_extra_results(study, purpose)]
+    pair = choose_first_pair(trained, context.plan.space, conditions, rates)
+    if not pair or not context.request.looks_first or studies.search_results(study):
         return
-    admit = context.time.make_admission(SEARCH_SHARE)
+    names = " and ".join(finalist.family for finalist in pair)
     specs = make_confirmation_specs(pair, conditions, FIRST_LOOK.seeds, purpose="first")
-    batch = TrainingList(study, specs, recorder=context.recorder, admit=admit)
-    if len(batch):
-        names = " and ".join(finalist.family for finalist in pair)
-        context.display.log(f"first look: {FIRST_LOOK.seeds} seeds of {names}, {specs[0].steps:,} steps each")
-        context.show_phase("first", missing=len(batch))
-        context.run_work(batch)
+    context.display.log(f"first look: {FIRST_LOOK.seeds} seeds of {names}, {specs[0].steps:,} steps each")
+    _train_list(context, specs, share=1.0)
     context.publish_answer()
 
 
 # --- The search ---------------------------------------------------------------------------------------------
 
 
-def run_search(context: RunContext) -> bool:
+def run_search(context: RunContext, rates: StudyRates) -> bool:
     """Search up to the total, or within its share of the time; return False when the whole time is up."""
-    plan, total = context.plan, context.request.trials
-    is_limited = context.request.time is not None
-    enqueue_defaults(context.study, plan.space, total, _read_ladder_start(context), is_limited=is_limited)
-    probe = studies.read_budget_probe(context.study.user_attrs)
+    plan, study = context.plan, context.study
+    total = count_possible_trials(plan.space, context.request.trials)
+    first = [loss.name for loss in plan.conditions.losses]
+    if count_floor_trials(plan.space, total) <= 1:  # where not all losses may be tried, the ladder's are there
+        first = [*choose_ladder_pair(plan.space)[1:], *first]
+    enqueue_defaults(study, plan.space, total, first, is_limited=context.request.time is not None)
+    probe = studies.read_budget_probe(study.user_attrs)
     context.show_phase("search", total=total)
     work = LossSearch(
-        context.study,
+        study,
         plan.space,
         plan.conditions,
         imbalance=plan.imbalance,
         trials=total,
+        rates=rates,
         recorder=context.recorder,
         checkpoints=context.checkpoints,
         admit=context.time.make_admission(SEARCH_SHARE),
-        reusable=studies.list_extra_results(context.study, "probe"),
+        reusable=[r for purpose in ("probe", "rate") for r in studies.list_extra_results(study, purpose)],
         gain=context.request.margin if context.request.settles else None,
         strict=context.request.finds_steps,
         earliest=probe.earliest if probe is not None else 0,
@@ -101,25 +135,15 @@ def run_search(context: RunContext) -> bool:
     in_time = context.run_work(work)
     if not in_time:
         work.end_waiting_trials()
-    if (done := len(studies.search_results(context.study))) < total:
+    if (done := len(studies.search_results(study))) < total:
         if not in_time or not context.time.make_admission(SEARCH_SHARE)(plan.conditions.recipe.steps):
             context.record_time_cut(f"the search ended after {done} of {total} trials")
         elif work.is_settled:
             context.display.log(
-                f"the search ended after {done} trials: the last {PATIENCE} raised the best value by no more than "
+                f"the search ended after {done} trials: the last {GENERATION} raised the best value by no more than "
                 f"{context.request.margin:g}"
             )
     return in_time
-
-
-def _read_ladder_start(context: RunContext) -> dict[str, dict[str, Any]]:
-    """Return the defaults that come first where a family has a single trial: the ladder's, then the user's losses."""
-    space, probe = context.plan.space, studies.read_budget_probe(context.study.user_attrs)
-    if probe is None or probe.breadth is None or count_floor_trials(space, context.request.trials) > 1:
-        return {}
-    starts = {name: make_weighted_start(space.by_name[name], space) for name in choose_ladder_pair(space)[1:]}
-    first = list_first_trials(space)
-    return starts | {loss.name: first[loss.name][0] for loss in context.plan.conditions.losses if loss.name in first}
 
 
 def _has_learned_something(context: RunContext) -> bool:
@@ -138,47 +162,40 @@ def _has_learned_something(context: RunContext) -> bool:
 # --- The finalists ------------------------------------------------------------------------------------------
 
 
-def choose_tuned_finalists(context: RunContext) -> list[Finalist]:
-    """Choose the finalists, and find the learning rates of their confirmation."""
+def replicate_best(context: RunContext, rates: StudyRates) -> list[Finalist]:
+    """Train what may be the best on further seeds, and return the finalists."""
     study, plan = context.study, context.plan
-    trials, same = _relabel_trials(context, studies.search_results(study))
-    fit = _resolve_common_rate(context, trials)
-    specs = find_pending_rechecks(trials, studies.list_extra_results(study, "recheck"), fit, plan.space)
-    if fit is not None and specs:
+    same = _find_same_losses(context)
+
+    def collect(rounds: int) -> TriedConfigurations:
+        """Collect what was trained up to so many rounds: a resume must decide each as it was decided before."""
+        trials, end = studies.search_results(study), derive_confirmation_seed(plan.conditions.seed, rounds)
+        others = [r for purpose in studies.BEFORE for r in studies.list_extra_results(study, purpose)]
+        others = [r for r in others if r.spec.purpose != "replicate" or r.spec.seed < end]
+        return collect_configurations(trials, others, rates, plan.space, plan.conditions, same=same)
+
+    has_several = count_floor_trials(plan.space, context.request.trials) > 1
+    for number in range(REPLICATIONS if has_several else 0):
+        specs = list_replications(collect(number), plan.space, plan.conditions, number)
         names = ", ".join(spec.family for spec in specs)
-        why = f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}"
-        batch = TrainingList(study, specs, recorder=context.recorder, admit=context.time.make_admission(RECHECK_SHARE))
-        context.display.log(why)
-        context.show_phase("recheck", missing=len(batch))
-        context.run_work(batch)
-        if not batch.is_complete:
-            context.record_time_cut(f"there was no time for all of these trainings: {why}")
-    rechecks = studies.list_extra_results(study, "recheck")
-    return choose_finalists(trials, rechecks, fit, plan.space, plan.conditions, same=same)
+        if specs:
+            context.display.log(f"may be the best, so trained on another seed: {names}")
+        if specs and not _train_list(context, specs, share=REPLICATION_SHARE):
+            context.record_time_cut(f"there was no time to train what may be the best again: {names}")
+            break
+    return choose_finalists(collect(REPLICATIONS), plan.space)
 
 
-def _resolve_common_rate(context: RunContext, trials: Sequence[TrialResult]) -> RateFit | None:
-    """Return the common learning rate of the confirmation, which stays the same once that has begun."""
-    study = context.study
-    stored = studies.read_common_rate(study.user_attrs)
-    if stored is not None and studies.list_extra_results(study, "confirm"):
-        return stored
-    fit = fit_common_rate(trials, context.plan.space)
-    if fit is not None and fit != stored:
-        study.set_user_attr(studies.RATES, studies.pack(fit))
-    return fit
-
-
-def _relabel_trials(context: RunContext, trials: list[TrialResult]) -> tuple[list[TrialResult], tuple[SameLoss, ...]]:
-    """Return the trials, relabelled where they equal a simpler loss, and the equivalences, which are stored."""
-    study, plan = context.study, context.plan
+def _find_same_losses(context: RunContext) -> tuple[SameLoss, ...]:
+    """Return which trials are another name for a simpler loss, and store it."""
+    study, plan, trials = context.study, context.plan, studies.search_results(context.study)
     equivalences = studies.read_equivalent_losses(study.user_attrs)
     if equivalences is None or equivalences.trials != len(trials):
         try:
             equivalences = find_equivalent_losses(trials, plan.space, plan.conditions, context.measure)
         except SweeperError as error:
             context.display.warn(f"could not check for equivalent losses ({error}); treating all as distinct")
-            return trials, ()
+            return ()
         study.set_user_attr(studies.SAME, studies.pack(equivalences))
     for same in equivalences.found:
         params = ", ".join(f"{name} {format_significant(value)}" for name, value in same.params.items())
@@ -186,7 +203,7 @@ def _relabel_trials(context: RunContext, trials: list[TrialResult]) -> tuple[lis
             f"trial {same.trial} ({same.family} {params}) is equivalent to {same.is_family} on these data and counts "
             f"as {same.is_family}"
         )
-    return relabel_equivalent_trials(trials, equivalences.found), equivalences.found
+    return equivalences.found
 
 
 # --- The confirmation ---------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def prepare_study(
     if old is not None:
         plan = _plan_resume(old, given, space, imbalance, sources, name=str(settings.study))
     else:
-        conditions = Conditions(**given, rates="drawn")
+        conditions = Conditions(**given)
         if is_measured:
             times = get_step_times_file(settings.cache)
             conditions = choose_measured_precision(conditions, backend, times, messages.log)

@@ -28,7 +28,7 @@ class Display(MessageSink, Observer, Protocol):
     """Display of the sweep for the user."""
 
     def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
-        """Begin a phase (probe, first, search, recheck, confirm, longer) of `total` trainings, some finished already.
+        """Begin a phase of `total` trainings, some of which have ended; its name is the purpose of the trainings.
 
         A confirmation begins again with each interim analysis, as the number of analyses is not known before.
         """

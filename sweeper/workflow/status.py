@@ -55,8 +55,8 @@ class SweepLife(Record):
     """The command of sweeper that runs it."""
     state: State
     phase: str = ""
-    """`probe`, `first`, `search`, `recheck`, `confirm`, `longer` or `report`, of a comparison `tune` or `confirm`; ""
-    before the first."""
+    """`probe`, `rate`, `first`, `search`, `replicate`, `confirm`, `longer` or `report`, of a comparison `tune` or
+    `confirm`; "" before the first."""
     done: int = 0
     total: int = 0
     """Trainings of the phase; the report has none."""

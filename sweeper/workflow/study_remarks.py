@@ -32,7 +32,7 @@ from sweeper.study.budget_ladder import find_unlearned_classes
 from sweeper.study.finalist import Finalist
 
 FEW_TRIALS = 3
-"""A family with fewer completed trials was hardly tuned."""
+"""A family with fewer trials was hardly tuned."""
 LONGER_TIMES = 4
 """Multiple of the steps of the longer look that is suggested."""
 
@@ -82,11 +82,9 @@ def _remark_on_search(sweep: SweepRecord, evidence: Evidence | None, finalists: 
     for row in judged:
         if row.lr_at_edge and (edge := find_range_edge(row.lr, sweep.space)) is not None:
             yield make_remark("EDGE", loss=row.family, rate=row.lr, edge=edge)
-    done = Counter(trial.spec.family for trial in sweep.trials if trial.state == "complete")
-    done |= Counter({f.family: f.trials_completed for f in judged})  # with those of the same function by another name
-    # of others only the learning rate is tuned, with that of all losses
-    tuned = [name for name, family in sweep.space.by_name.items() if family.is_searched]
-    if few := tuple(name for name in tuned if done[name] < FEW_TRIALS and sweep.trials):
+    tried = Counter(trial.spec.family for trial in sweep.trials if trial.state != "failed")
+    searched = [name for name, family in sweep.space.by_name.items() if family.is_searched]
+    if few := tuple(name for name in searched if tried[name] < FEW_TRIALS and sweep.trials):
         yield make_remark("HARDLY_TUNED", losses=few, needed=FEW_TRIALS)
 
 

@@ -12,10 +12,9 @@ from sweeper.core.base import Record
 from sweeper.core.records import Outcome, Sure, SweepRecord
 from sweeper.core.text import format_count
 from sweeper.evidence.phrases import format_headline, format_remark
-from sweeper.space import count_floor_trials
 from sweeper.storage.results import read_analyses
 from sweeper.study.learning_check import has_learned_nothing
-from sweeper.study.search import has_search_settled
+from sweeper.study.search import count_floor, count_possible_trials, has_search_settled
 from sweeper.workflow.conclude import Conclusion, draw_conclusion
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NO_TRAININGS, PhaseCounts
@@ -44,8 +43,11 @@ class StudyState(NamedTuple):
     """Total number of trials; after a search that ended by itself, those that it has."""
     first: PhaseCounts = NO_TRAININGS
     search: PhaseCounts = NO_TRAININGS
+    replicate: PhaseCounts = NO_TRAININGS
     confirm: PhaseCounts = NO_TRAININGS
     longer: PhaseCounts = NO_TRAININGS
+    has_rates: bool = False
+    """Whether the learning rates were found."""
     confirmed: bool = False
     """Whether the confirmation has ended."""
     looked: bool = False
@@ -63,25 +65,28 @@ class StudyState(NamedTuple):
 def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, request: StudyRequest) -> StudyState:
     """Return how far a study is on its request; `study` is None before it is begun."""
     if study is None:
-        return StudyState(total=request.trials)
-    phases = ("first", "search", "recheck", "confirm", "longer")
-    first, search, recheck, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
+        return StudyState(total=count_possible_trials(plan.space, request.trials))
+    phases = ("first", "search", "replicate", "confirm", "longer")
+    first, search, replicate, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
     again, probes = len(studies.list_failed_trials(study)), studies.list_extra_results(study, "probe")
-    floors = len(plan.space.families) * count_floor_trials(plan.space, request.trials)
+    asked = count_possible_trials(plan.space, request.trials)
+    floors = sum(count_floor(plan.space, asked).values())
     learned = not has_learned_nothing(search.ended, probes, strict=request.finds_steps)
     settled = request.settles and has_search_settled(search.ended, floors, request.margin)
     ended = settled or (request.finds_steps and not learned)
     trials = len(search.ended) - again
-    failed = again + sum(held.done - held.complete for held in (recheck, confirm, longer))
-    searched = trials >= request.trials or ended
+    failed = again + sum(held.done - held.complete for held in (replicate, confirm, longer))
+    searched = trials >= asked or ended
     confirmed = searched and not failed and _is_confirmed(study, plan, request)
     looked = has_looked_longer(study, plan, request)
     return StudyState(
-        total=search.done if ended else request.trials,
+        total=search.done if ended else asked,
         first=first,
         search=search,
+        replicate=replicate,
         confirm=confirm,
         longer=longer,
+        has_rates=studies.read_rates(study.user_attrs) is not None,
         confirmed=confirmed,
         looked=looked,
         trials=trials,

@@ -116,7 +116,8 @@ def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tm
     dry = ("run", *QUICK, "--workers", "0", "--dry-run")
     status, out, err = sweeper(*dry, "--trials", "9", "--precision", "auto")
     assert status == 0, err
-    assert "plan: at most 9 trials of 4 steps" in out and "nothing was trained or written" in out
+    assert "6 trainings of 4 steps to find the learning rate, 9 trials of 4 steps" in out
+    assert "nothing was trained or written" in out
     assert "6 trainings of 8 steps to confirm them" in out
     assert re.search(r"recipe: .*(float32|bfloat16) \(measured; --precision \1 repeats it\)", out)
     assert "device: CPU" in err and "recipe: " not in err  # each is said once
@@ -126,7 +127,7 @@ def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tm
     assert not document["is_precision_measured"]
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
     assert [analysis["seeds"] for analysis in document["analyses"]] == [3, 4, 5]
-    assert set(document["trainings"]) == {"search", "recheck", "confirm", "longer"}
+    assert set(document["trainings"]) == {"rate", "search", "replicate", "confirm", "longer"}
     assert document["trainings"]["longer"]["steps"] == 16 * 16
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
         status, out, err = sweeper(*dry, *wrong)

@@ -73,8 +73,7 @@ def load_study(folder: Path) -> SweepRecord:
 
 def list_results(sweep: SweepRecord) -> list[TrialResult]:
     """Return all results, without their runs in MLflow: another store has others."""
-    results = [*sweep.trials, *sweep.probes, *sweep.rechecks, *sweep.confirmations]
-    return [result.model_copy(update={"run_id": None}) for result in results]
+    return [result.model_copy(update={"run_id": None}) for result in sweep.trainings]
 
 
 @pytest.mark.slow

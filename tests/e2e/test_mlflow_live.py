@@ -22,11 +22,10 @@ def list_evaluations(folder: Path, study: str) -> dict[str, list[int]]:
     """Return what the study's own storage says was evaluated: the steps of each counted training."""
     sweep = load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), study)
     kinds = {"search": "trial"}
-    everything = [*sweep.trials, *sweep.rechecks, *sweep.confirmations]
-    assert all(result.run_id for result in everything)  # also of those that ended meanwhile
+    assert all(result.run_id for result in sweep.trainings)  # also of those that ended meanwhile
     return {
         f"{kinds.get(r.spec.purpose, r.spec.purpose)}/{r.spec.number:05d}": [e.step for e in r.evaluations]
-        for r in everything
+        for r in sweep.trainings
     }
 
 

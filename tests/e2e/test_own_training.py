@@ -192,7 +192,7 @@ def test_a_killed_comparison_resumes_to_the_same_answer(
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "and at most 1, got '2'"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "none", "--rate-share", "1/2"), "leave one out"),
         (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "greater than or equal to 3"),
-        (("--study", "none", "--resume"), "plan.json: No such file or directory; leave --resume out"),
+        (("--study", "none", "--resume"), "begin one without --resume"),
         (("no-study", "--command", "python x.py"), "sweeper.db"),
     ],
 )
@@ -287,7 +287,7 @@ def test_a_search_by_a_script_that_is_killed_resumes_to_the_same_result(
     killed = [str(word) for word in [*list_run_words(tmp_path, script, "cut"), *more]]
     process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)
     trainings = get_checkpoints_dir(Path(".sweeper/cache").resolve(), "cut")
-    wait_until(lambda: [*trainings.glob("*/search-00001/results.jsonl")], 600, process)
+    wait_until(lambda: [*trainings.glob("*/rate-00001/results.jsonl")], 600, process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     where = killed[killed.index("--storage") : len(killed) - len(more)]

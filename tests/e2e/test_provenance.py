@@ -58,7 +58,7 @@ def make_mixed_trials() -> tuple[object, ...]:
 
 
 def test_every_output_attributes_trainings_to_device_and_versions() -> None:
-    sweep = builders.sweep(trials=make_mixed_trials(), confirmations=(), rechecks=(), probes=(), versions=OLD)
+    sweep = builders.sweep(trials=make_mixed_trials(), confirmations=(), probes=(), versions=OLD)
     assert [(t.device, dict(t.versions), t.trainings, t.partly) for t in list_trainers(sweep)] == [
         ("cpu, 1 thread", OLD, ("search/00000", "search/00001", "search/00003"), ("search/00003",)),
         ("cpu, 2 threads", NEW, ("search/00002",), ()),

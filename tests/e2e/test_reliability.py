@@ -116,7 +116,7 @@ def test_random_kills_lose_and_repeat_no_training(tmp_path: Path, kills: int) ->
             attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
             assert all(attributes[key] == value for key, value in extra.items())
             stored_before = stored
-            extra = {k: v for k, v in attributes.items() if k.startswith(("recheck/", "confirm/"))}
+            extra = {k: v for k, v in attributes.items() if k.startswith(("rate/", "confirm/"))}
         done += 1
     assert stored_before
     process.kill()
@@ -132,9 +132,7 @@ def test_random_kills_lose_and_repeat_no_training(tmp_path: Path, kills: int) ->
     configurations = [tuple(sorted(t.params.items())) for t in present if is_counted(t)]
     assert len(set(configurations)) == len(configurations)  # none was trained to its end twice
     attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
-    specs = [
-        v["spec"] for k, v in attributes.items() if k.startswith(("recheck/", "confirm/")) and v["state"] != "failed"
-    ]
+    specs = [v["spec"] for k, v in attributes.items() if k.startswith(("rate/", "confirm/")) and v["state"] != "failed"]
     trained = [(s["purpose"], s["family"], str(s["params"]), s["lr"], s["seed"], s["steps"]) for s in specs]
     assert len(set(trained)) == len(trained)
 

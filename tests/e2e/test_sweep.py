@@ -56,14 +56,14 @@ def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: ReportedStud
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     kinds = [r.data.tags["sweeper.kind"] for r in runs]
     sweep = outcome.sweep
-    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("recheck")) == (1, 8, len(sweep.rechecks))
+    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("rate")) == (1, 8, len(sweep.at_rates))
     finalists = outcome.conclusion.evidence.finalists
     assert kinds.count("confirm") == len(sweep.confirmations) == 2 * len(finalists)
     assert {r.info.status for r in runs} == {"FINISHED"}
     children = [r for r in runs if r.data.tags["sweeper.kind"] != "sweep"]
     assert all("val/miou" in r.data.metrics for r in children)
     assert all(r.data.tags["mlflow.parentRunId"] == sweep.parent_run_id for r in children)
-    stored = {t.run_id for t in (*sweep.trials, *sweep.rechecks, *sweep.confirmations)}
+    stored = {t.run_id for t in sweep.trainings}
     assert stored == {r.info.run_id for r in children}
     listed = {a.path for a in client.list_artifacts(sweep.parent_run_id, "report")}
     files = ("report.md", "recommendation.json", "trials.csv", "split.csv", "figures")
@@ -92,7 +92,7 @@ def test_the_files_of_the_report_agree_with_the_outcome(outcome: ReportedStudy) 
     assert [analysis["seeds"] for analysis in document["analyses"]] == [2]
     assert document["analyses"][-1]["outcome"] == document["outcome"]
     table = pd.read_csv(outcome.paths.trials)
-    assert len(table) == 8 + len(outcome.sweep.confirmations) + len(outcome.sweep.rechecks)
+    assert len(table) == len(outcome.sweep.trainings)
     assert (outcome.paths.figures / "predictions.svg").stat().st_size > 5000
     exec(use.snippet, {})  # what it computes: tests/losses/test_snippet.py
 
@@ -111,7 +111,7 @@ def test_the_report_can_be_rewritten_from_the_storage(outcome: ReportedStudy, fo
 def test_no_search_trial_sees_the_test_split(outcome: ReportedStudy) -> None:
     dataset = outcome.sweep.conditions.dataset
     locked = set(divide_images(dataset, test_seed=0, seed=0).test)
-    for trial in (*outcome.sweep.trials, *outcome.sweep.rechecks):
+    for trial in (*outcome.sweep.trials, *outcome.sweep.at_rates):
         assert trial.test is None and trial.predictions is None
         assert trial.val is None or not locked & set(trial.val.images)
     for result in outcome.sweep.confirmations:
@@ -209,7 +209,7 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --tracking-uri"
     command = rf"{re.escape(words)} \S+ --out \S+"
     with pytest.raises(NothingConfirmedError, match=command) as caught:
-        limit = {"time": "60", "timer": lambda: 61.0 if display.results else 0.0}
+        limit = {"time": "60", "timer": lambda: 61.0 * any(r.spec.purpose == "search" for r in display.results)}
         run_small_sweep(tmp_path, display, trials=4, space=TWO_LOSSES, **limit)
     assert caught.value.exit_status == 1
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")

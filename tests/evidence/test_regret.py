@@ -12,6 +12,7 @@ from sweeper.evidence import regret
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.regret import compute_regrets, draw_posterior
 from tests.evidence.weighing import simulate, weigh
+from tests.support.builders import CONFIRM_SEEDS
 
 FOUR = {"dice": 0.62, "dice_ce": 0.615, "cross_entropy": 0.6, "focal": 0.5}
 
@@ -101,7 +102,7 @@ def test_equal_finalists_are_shrunk_together_but_not_an_outlier() -> None:
 def test_a_regret_needs_two_losses_two_seeds_and_two_images() -> None:
     dice_runs = [r for r in simulate(FOUR) if r.spec.family == "dice"]
     assert compute_regrets(weigh(dice_runs)) is None and weigh(dice_runs).finalists[0].regret is None
-    assert compute_regrets(weigh([r for r in simulate(FOUR) if r.spec.seed == 101])) is None
+    assert compute_regrets(weigh([r for r in simulate(FOUR) if r.spec.seed == CONFIRM_SEEDS[0]])) is None
     one_image = simulate(FOUR, images=1)
     assert {f.regret for f in weigh(one_image).finalists} == {None}
 
@@ -109,7 +110,7 @@ def test_a_regret_needs_two_losses_two_seeds_and_two_images() -> None:
 def test_two_seeds_that_agree_by_chance_do_not_narrow_the_posterior() -> None:
     """Without the prior of 3 degrees of freedom their posterior would be as narrow as their luck."""
     runs = simulate({"dice": 0.6, "focal": 0.59}, seed_sd=1e-6, interaction_sd=1e-3, images=400)
-    two_seeds = weigh([r for r in runs if r.spec.seed != 103])
+    two_seeds = weigh([r for r in runs if r.spec.seed != CONFIRM_SEEDS[2]])
     means, weights = draw_posterior(two_seeds)
     gap = two_seeds.comparisons[0].difference
     spread = means[:, 0] - means[:, 1]

@@ -130,9 +130,10 @@ def make_two_finalists(first: npt.ArrayLike, second: npt.ArrayLike, mask_count: 
     """Return two finalists with these foreground IoU (seeds, images), with so many masks of the first seed."""
     runs = []
     for family, levels in (("dice_focal", np.asarray(first)), ("cross_entropy", np.asarray(second))):
-        for seed, ious in zip((101, 102, 103), levels, strict=False):
+        for seed, ious in zip(builders.CONFIRM_SEEDS, levels, strict=False):
             masks = tuple(np.zeros((20, 20), np.uint8) for _ in range(mask_count))
-            predictions = Predictions(images=tuple(range(mask_count)), masks=masks) if seed == 101 else None
+            is_first = seed == builders.CONFIRM_SEEDS[0]
+            predictions = Predictions(images=tuple(range(mask_count)), masks=masks) if is_first else None
             run = builders.confirmation(family, seed, builders.counts_from_iou(ious), len(runs))
             runs.append(run.model_copy(update={"predictions": predictions}))
     return make_facts({"dice_focal": 0.71, "cross_entropy": 0.65}, pixels, confirmations=runs)

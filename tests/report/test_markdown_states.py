@@ -63,15 +63,15 @@ def draw_studies(draw: st.DrawFn) -> SweepRecord:
     families = sorted({t.spec.family for t in trials if t.state == "complete"})
     chosen = [f for f in families if draw(st.booleans())][:4]
     seeds = draw(st.integers(1, 3))
-    runs = [draw(draw_confirmations(f, 101 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
-    rechecks = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "recheck"})}) for t in trials[:2]]
+    runs = [draw(draw_confirmations(f, 1000 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
+    at_rates = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "rate"})}) for t in trials[:2]]
     analyses = draw(st.sampled_from([(), builders.ANALYSES]))
     analyses_taken = draw(st.sampled_from([(), builders.ANALYSES_TAKEN]))
     return builders.sweep(
         trials,
         runs,
         DATA,
-        rechecks=draw(st.sampled_from([(), tuple(rechecks)])),
+        at_rates=draw(st.sampled_from([(), tuple(at_rates)])),
         analyses_planned=analyses,
         analyses_taken=analyses_taken,
         experiment_id=draw(st.sampled_from([None, "1"])),

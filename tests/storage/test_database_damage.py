@@ -26,7 +26,7 @@ def make_url(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished study with a search, rechecks and confirmations, closed so that its file is complete."""
+    """Return a finished study with trainings of all phases, closed so that its file is complete."""
     folder = tmp_path_factory.mktemp("whole")
     storage = studies.open_storage(make_url(folder))
     study = studies.create_study(storage, NAME, new_plan())

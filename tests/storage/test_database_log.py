@@ -40,7 +40,7 @@ def load_copy(folder: Path) -> SweepRecord:
 
 
 def list_results(sweep: SweepRecord) -> list[TrialResult]:
-    return [*sweep.trials, *sweep.probes, *sweep.rechecks, *sweep.confirmations]
+    return list(sweep.trainings)
 
 
 def test_a_copy_of_the_file_has_the_study_and_each_stored_result(tmp_path: Path) -> None:

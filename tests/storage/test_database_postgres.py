@@ -192,7 +192,7 @@ def test_a_sweep_with_both_stores_on_the_server_writes_no_password(postgres: Ser
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len(runs) == 1 + len(outcome.sweep.trials) + len(outcome.sweep.rechecks) + len(outcome.sweep.confirmations)
+    assert len(runs) == 1 + len(outcome.sweep.trainings)
     written = [path.read_text("utf-8", "ignore") for path in outcome.paths.folder.rglob("*.*") if path.is_file()]
     params = [value for run in runs for value in (*run.data.params.values(), *run.data.tags.values())]
     listed = CliRunner().invoke(cli, ["studies", "--storage", storage], catch_exceptions=False).output

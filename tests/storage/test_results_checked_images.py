@@ -55,8 +55,8 @@ def copy_finished(finished_folder: Path, folder: Path) -> optuna.Study:
 
 @pytest.mark.parametrize(
     ("checked", "after"),
-    [(None, 4), (3, None), (9, 4), (14, None)],
-    ids=["never", "early in the search", "late in the search", "in the confirmation"],
+    [(None, 4), (3, None), (12, None), (30, 4), (38, None)],
+    ids=["never", "amid the rates", "early in the search", "late in the search", "in the confirmation"],
 )
 @pytest.mark.slow
 def test_trainings_since_the_last_check_are_repeated_with_the_same_results(

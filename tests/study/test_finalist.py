@@ -8,12 +8,18 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.events import Reply, WorkerLost
-from sweeper.core.records import Collapse, Conditions, Coordinate, RateRange, Rates, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Conditions, Coordinate, StudyRates, TrialResult, TrialSpec
 from sweeper.space import load_named_losses, load_space
-from sweeper.study.finalist import choose_finalists, select_finalist_families
-from sweeper.study.learning_rates import draw_rate
-from sweeper.study.same_loss import EquivalenceQuestion, relabel_equivalent_trials
+from sweeper.study.finalist import (
+    Finalist,
+    TriedConfigurations,
+    choose_finalists,
+    collect_configurations,
+    list_replications,
+    make_confirmation_specs,
+)
+from sweeper.study.learning_rates import choose_drawn_range, draw_rate
+from sweeper.study.same_loss import EquivalenceQuestion
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
 from tests.support.faking import DATA, LEVELS, FakeExecutor, fake_result, new_plan, new_study, record_sweep, train
@@ -22,9 +28,21 @@ from tests.support.sweeping import Recorder
 SPACE = load_space("binary", "binary")
 
 
-def make_plan(rates: Rates = "drawn") -> studies.StudyPlan:
-    conditions = builders.conditions(DATA).model_copy(update={"rates": rates})
-    return new_plan(load_space("binary", "binary"), conditions)
+RATE = 1e-3
+RATES = StudyRates(by_family=dict.fromkeys(SPACE.by_name, RATE))
+
+
+def make_plan() -> studies.StudyPlan:
+    return new_plan(load_space("binary", "binary"), builders.conditions(DATA))
+
+
+def collect(trials: Sequence[TrialResult], others: Sequence[TrialResult] = ()) -> TriedConfigurations:
+    at_rate = [t.model_copy(update={"spec": t.spec.model_copy(update={"lr": RATE})}) for t in trials]
+    return collect_configurations(at_rate, others, RATES, SPACE, builders.conditions(DATA))
+
+
+def select(trials: Sequence[TrialResult]) -> list[Finalist]:
+    return choose_finalists(collect(trials), SPACE)
 
 
 def train_peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], TrialResult]:
@@ -43,85 +61,45 @@ def train_peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], Trial
 # --- learning rates ---
 
 
-def list_places(rates: Sequence[float], rate_range: RateRange) -> list[float]:
-    return [math.log(lr / rate_range.low) / math.log(rate_range.high / rate_range.low) for lr in rates]
-
-
-def test_all_finalists_of_a_seed_share_a_rate_near_the_common_optimum() -> None:
+def test_all_trainings_of_a_seed_share_a_rate_near_the_optimum() -> None:
     study, plan = new_study(), make_plan()
     train(study, FakeExecutor(train_peaked(2e-3, 0.5)), trials=28, plan=plan)
+    rates = studies.read_rates(study.user_attrs)
+    assert rates is not None and len({*rates.by_family.values()}) == 1
+    (rate,) = {*rates.by_family.values()}
+    assert {r.spec.lr for r in studies.search_results(study)} == {rate} and 1.4e-3 < rate < 2.9e-3
     by_seed: dict[int, set[float]] = {}
-    for result in studies.list_extra_results(study, "confirm"):
+    for result in studies.list_compared_results(study):
         by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)
-    assert all(len(rates) == 1 for rates in by_seed.values())
+    assert all(len(drawn) == 1 for drawn in by_seed.values())
     assert len(set.union(*by_seed.values())) == len(by_seed)  # but each seed another
     evidence = draw_conclusion(record_sweep(study, plan)).evidence
     for finalist in evidence.finalists:
-        assert finalist.rates is not None and finalist.rates.shared
-        assert finalist.rates.low <= 2e-3 <= finalist.rates.high
+        assert finalist.rates is not None and finalist.rates.low <= rate <= finalist.rates.high
         assert finalist.lr == finalist.seed_lrs[0] and not finalist.lr_at_edge
         assert finalist.seed_lrs == tuple(draw_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
 
 
-def test_a_loss_with_another_best_rate_draws_from_a_separate_range() -> None:
+def test_the_rate_is_found_once() -> None:
+    study, plan = new_study(), make_plan()
+    train(study, FakeExecutor(train_peaked(2e-3)), trials=9, plan=plan)
+    before, tried = studies.read_rates(study.user_attrs), studies.list_extra_results(study, "rate")
+    assert {r.spec.family for r in tried} == {"cross_entropy", "dice_ce"} and len(tried) in (4, 6)
+    train(study, FakeExecutor(train_peaked(4e-4)), trials=20, plan=plan)
+    assert studies.read_rates(study.user_attrs) == before and studies.list_extra_results(study, "rate") == tried
+
+
+def test_the_rate_is_found_though_all_of_its_trainings_fail() -> None:
     def train_one(spec: TrialSpec) -> TrialResult:
-        return train_peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
-
-    study, display, plan = new_study(), Recorder(), make_plan()
-    train(study, FakeExecutor(train_one), display, trials=28, plan=plan)
-    fit = studies.read_common_rate(study.user_attrs)
-    rechecks = studies.list_extra_results(study, "recheck")
-    assert fit is not None and {(r.spec.family, r.spec.lr) for r in rechecks} >= {("dice", fit.best)}
-    assert any("another learning rate than the common" in line and "dice" in line for line in display.lines)
-    evidence = draw_conclusion(record_sweep(study, plan)).evidence
-    by_family = {f.family: f for f in evidence.finalists}
-    assert by_family["dice"].rates is not None and not by_family["dice"].rates.shared
-    assert max(by_family["dice"].seed_lrs) < min(min(f.seed_lrs) for name, f in by_family.items() if name != "dice")
-    other = next(f for name, f in by_family.items() if name != "dice")
-    places = [list_places(f.seed_lrs, f.rates) for f in (by_family["dice"], other) if f.rates is not None]
-    assert places[0] == pytest.approx(places[1], abs=0.02)  # the same quantiles of its own range
-
-
-def test_a_rate_that_scores_better_by_luck_is_not_used() -> None:
-    def train_one(spec: TrialSpec) -> TrialResult:
-        result = train_peaked(2e-3, 0.8)(spec)
-        lucky = spec.family == "dice" and spec.purpose == "search" and spec.lr < 7e-4
-        return result.model_copy(update={"value": (result.value or 0.0) + 0.04 * lucky})
+        result = train_peaked(2e-3)(spec)
+        changes = {"state": "failed", "value": None, "reason": "OSError: no room"}
+        return result.model_copy(update=changes) if spec.purpose == "rate" else result
 
     study, plan = new_study(), make_plan()
-    train(study, FakeExecutor(train_one), trials=28, plan=plan)
-    evidence = draw_conclusion(record_sweep(study, plan)).evidence
-    assert all(f.rates is not None and f.rates.shared for f in evidence.finalists)
-
-
-def test_the_common_rate_is_used_if_a_recheck_fails() -> None:
-    def train_one(spec: TrialSpec) -> TrialResult | Reply:
-        if spec.purpose == "recheck":
-            return WorkerLost(spec, "worker killed by signal 9")
-        return train_peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
-
-    study, plan = new_study(), make_plan()
-    train(study, FakeExecutor(train_one), trials=28, plan=plan)
-    assert {r.state for r in studies.list_extra_results(study, "recheck")} == {"failed"}
+    train(study, FakeExecutor(train_one), trials=9, plan=plan)
+    rates = studies.read_rates(study.user_attrs)
+    assert rates is not None and [*rates.by_family.values()] == pytest.approx([1e-3] * len(SPACE.families))
     assert {r.state for r in studies.list_extra_results(study, "confirm")} == {"complete"}
-
-
-def test_the_common_rate_is_fixed_once_the_confirmation_has_begun() -> None:
-    study, plan = new_study(), make_plan()
-    train(study, FakeExecutor(train_peaked(2e-3)), trials=21, plan=plan)
-    before, confirmed = studies.read_common_rate(study.user_attrs), studies.list_extra_results(study, "confirm")
-    train(study, FakeExecutor(train_peaked(2e-3)), trials=30, plan=plan)
-    assert studies.read_common_rate(study.user_attrs) == before
-    assert studies.list_extra_results(study, "confirm")[: len(confirmed)] == confirmed
-
-
-def test_a_fixed_rate_is_the_common_optimum() -> None:
-    study, plan = new_study(), make_plan("best")
-    train(study, FakeExecutor(train_peaked(2e-3)), trials=21, plan=plan)
-    fit = studies.read_common_rate(study.user_attrs)
-    assert fit is not None and {r.spec.lr for r in studies.list_extra_results(study, "confirm")} == {fit.best}
-    evidence = draw_conclusion(record_sweep(study, plan)).evidence
-    assert all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
 
 
 def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
@@ -130,7 +108,9 @@ def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
     study, plan = new_study(), plan.model_copy(update={"space": fixed})
     train(study, trials=14, plan=plan)
     assert {r.spec.lr for r in studies.list_all_results(study)} == {2e-3}
-    assert studies.read_common_rate(study.user_attrs) is None and not studies.list_extra_results(study, "recheck")
+    assert not studies.list_extra_results(study, "rate")
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
+    assert all(finalist.rates is None for finalist in evidence.finalists)
 
 
 # --- who enters ---
@@ -149,7 +129,7 @@ def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
 )
 def test_cross_entropy_and_the_two_best_others_are_confirmed(values: dict[str, float], expected: list[str]) -> None:
     trials = [builders.trial(family, value, n) for n, (family, value) in enumerate(values.items())]
-    assert [finalist.family for finalist in select_finalist_families(trials, SPACE)] == expected
+    assert [finalist.family for finalist in select(trials)] == expected
 
 
 def test_every_loss_is_confirmed_where_losses_are_named() -> None:
@@ -160,20 +140,73 @@ def test_every_loss_is_confirmed_where_losses_are_named() -> None:
     evidence = draw_conclusion(record_sweep(study, plan)).evidence
     assert {finalist.family for finalist in evidence.finalists} == {*named.by_name}
     tried = {(r.spec.family, tuple(r.spec.params.items())) for r in studies.search_results(study)}
-    assert len(tried) == len(named.families)  # only the rate is searched
+    assert len(tried) == len(named.families) == len(studies.search_results(study))  # nothing is searched
 
 
 def test_stopped_and_diverged_trials_are_not_finalists() -> None:
     trials = [
         builders.trial("cross_entropy", 0.50, 0),
-        builders.trial("dice", 0.60, 1),
-        builders.trial("dice", 0.70, 2),
+        builders.trial("tversky", 0.60, 1, spec=builders.spec("tversky", 1, params={"fn_weight": 0.6})),
+        builders.trial("tversky", 0.70, 2),
         builders.trial("focal", 0.65, 3),
         builders.trial("dice_ce", 0.66, 4),
         builders.trial("weighted_ce", 0.99, 5, state="pruned"),
         builders.trial("dice_focal", 0.9, 6, collapse=Collapse.DIVERGED),
     ]
-    assert [finalist.trial.spec.number for finalist in select_finalist_families(trials, SPACE)] == [2, 4, 0]
+    assert [finalist.trial.spec.number for finalist in select(trials)] == [2, 4, 0]
+
+
+# --- no evidence is forgotten ---
+
+
+def replicate(trial: TrialResult, values: Sequence[float], purpose: str = "first") -> list[TrialResult]:
+    """Return trainings of a configuration on the confirmation's seeds with these values."""
+    finalist = Finalist(trial, choose_drawn_range(RATE, SPACE.lr))
+    specs = make_confirmation_specs([finalist], builders.conditions(DATA), len(values), purpose=purpose)
+    return [
+        builders.trial(spec.family, value, spec=spec, evaluations=()) for spec, value in zip(specs, values, strict=True)
+    ]
+
+
+def make_mix(mix: float, value: float, number: int) -> TrialResult:
+    spec = builders.spec("dice_ce", number, params={"mix": mix, "pos_weight": 1.0}, lr=RATE)
+    return builders.trial("dice_ce", value, number, spec=spec)
+
+
+def test_a_lucky_trial_does_not_replace_what_was_trained_four_times() -> None:
+    trials = [builders.trial("cross_entropy", 0.60, 0), make_mix(0.2, 0.63, 1), make_mix(0.5, 0.635, 2)]
+    assert [f.trial.spec.number for f in select(trials)] == [2, 0]
+    first = [*replicate(collect(trials).trials[0], [0.61, 0.60, 0.62, 0.61])]
+    first += replicate(trials[1], [0.66, 0.65, 0.68, 0.66])
+    finalists = choose_finalists(collect(trials, first), SPACE)
+    assert [f.trial.spec.number for f in finalists] == [1, 0]
+    far_better = [*trials, make_mix(0.8, 0.75, 3)]
+    assert choose_finalists(collect(far_better, first), SPACE)[0].trial.spec.number == 3
+
+
+def test_what_may_be_the_best_is_replicated_on_the_confirmations_seeds() -> None:
+    conditions = builders.conditions(DATA)
+    near = [builders.trial("cross_entropy", 0.50, 0), make_mix(0.2, 0.63, 1), make_mix(0.5, 0.625, 2)]
+    specs = list_replications(collect(near), SPACE, conditions, 0)
+    assert [spec.params["mix"] for spec in specs] == [0.2, 0.5]  # the present loss takes no part
+    assert {(spec.purpose, spec.seed, spec.steps) for spec in specs} == {("replicate", 1000, 200)}
+    done = [builders.trial("dice_ce", 0.6, spec=spec, evaluations=()) for spec in specs]
+    assert not list_replications(collect(near, done), SPACE, conditions, 0)
+    assert {spec.seed for spec in list_replications(collect(near, done), SPACE, conditions, 1)} == {1001}
+    far = [*near[:2], make_mix(0.5, 0.50, 2)]
+    assert not list_replications(collect(far), SPACE, conditions, 0)
+
+
+def test_a_confirmation_counts_what_was_trained_before() -> None:
+    study, plan = new_study(), make_plan()
+    train(study, trials=20, plan=plan, finds_steps=True, looks_first=True)
+    first = studies.list_extra_results(study, "first")
+    compared = studies.list_compared_results(study)
+    assert len(first) == 8 and len({r.spec.key for r in compared}) == len(compared)
+    evidence = draw_conclusion(record_sweep(study, plan)).evidence
+    present = evidence.finalists[evidence.baseline]
+    assert len(present.seeds) >= 3
+    assert not [r for r in studies.list_extra_results(study, "confirm") if r.spec.family == "cross_entropy"][4:]
 
 
 # --- nothing is compared with itself ---
@@ -183,7 +216,7 @@ def train_equivalent(spec: TrialSpec) -> TrialResult:
     """`weighted_ce` is cross-entropy here: the same value at the same seed and rate. In the search it was lucky."""
     simpler = spec.model_copy(update={"family": "cross_entropy"}) if spec.family == "weighted_ce" else spec
     result = train_peaked(1e-3, 2.0)(simpler)
-    lucky = spec.purpose == "search" and spec.family == "weighted_ce" and spec.lr < 1e-3
+    lucky = spec.purpose == "search" and spec.family == "weighted_ce"
     value = (result.value or 0.0) + (0.3 if lucky else 0.0)
     evaluations = tuple(e.model_copy(update={"value": value}) for e in result.evaluations)
     return result.model_copy(update={"spec": spec, "value": value, "evaluations": evaluations})
@@ -201,17 +234,18 @@ def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
     assert any("is equivalent to cross_entropy on these data" in line for line in display.lines)
     evidence = draw_conclusion(record_sweep(study, plan)).evidence
     baseline = evidence.finalists[evidence.baseline]
-    assert baseline.found_as is not None and baseline.found_as.family == "weighted_ce"
+    assert baseline.search_trial == 0 and baseline.found_as is None  # it was tried under its own name, too
 
 
 def test_a_resume_uses_the_stored_equivalent_losses() -> None:
     study, plan = new_study(), make_plan()
     train(study, FakeExecutor(train_equivalent), trials=28, plan=plan, measure=measure_equivalent)
     sweep = record_sweep(study, plan)
-    trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
-    finalists = choose_finalists(trials, sweep.rechecks, sweep.rate_fit, plan.space, plan.conditions)
-    for finalist in finalists:
-        assert [r for r in sweep.confirmations if r.spec.loss == finalist.trial.spec.loss]
+    tried = collect_configurations(
+        sweep.trials, sweep.before, sweep.rates, plan.space, plan.conditions, same=sweep.same_losses
+    )
+    for finalist in choose_finalists(tried, plan.space):
+        assert [r for r in sweep.compared if r.spec.loss == finalist.trial.spec.loss]
 
     def fail_to_measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         raise AssertionError("a resume reads what was found")

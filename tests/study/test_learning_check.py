@@ -111,7 +111,7 @@ def test_a_study_that_has_begun_is_not_probed() -> None:
 def test_nothing_is_confirmed_if_no_trial_learned() -> None:
     study, executor, display = new_study(), FakeExecutor(learn_from(10_000)), Recorder()
     train(study, executor, display, trials=7)
-    assert {spec.purpose for spec in executor.specs} == {"search"}
+    assert {spec.purpose for spec in executor.specs} == {"rate", "search"}
     assert any("so that nothing was confirmed" in line for line in display.warnings)
     trials, probe = tuple(studies.search_results(study)), studies.read_budget_probe(study.user_attrs)
     sweep = builders.sweep(trials=trials, confirmations=(), budget=probe.sentence, learned=probe.learned)

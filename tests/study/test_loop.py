@@ -132,7 +132,7 @@ def test_an_executor_error_leaves_no_trial_running() -> None:
 
 
 def test_failures_in_a_row_are_counted_across_phases() -> None:
-    """The two probes are too few: they would not reach the limit, nor would the search without them."""
+    """Probes and trainings for the rates are too few: they would not reach the limit, nor would the search alone."""
 
     def fail(spec: TrialSpec) -> TrialResult:
         return builders.failed_trial(spec.family, spec.number, spec=spec)
@@ -140,4 +140,5 @@ def test_failures_in_a_row_are_counted_across_phases() -> None:
     study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
         train(study, FakeExecutor(fail), trials=14, finds_steps=True)
-    assert len(studies.list_extra_results(study, "probe")) == 2 and len(studies.search_results(study)) == 7
+    before = sum(len(studies.list_extra_results(study, purpose)) for purpose in ("probe", "rate"))
+    assert before == 6 and len(studies.search_results(study)) == 3

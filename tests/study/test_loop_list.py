@@ -8,10 +8,11 @@ import optuna
 
 from sweeper import storage as studies
 from sweeper.core.events import WorkerLost
-from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.core.records import StudyRates, TrialResult, TrialSpec
 from sweeper.study.finalist import (
     Finalist,
     choose_finalists,
+    collect_configurations,
     derive_confirmation_seed,
     make_confirmation_specs,
     select_confirmed,
@@ -24,13 +25,14 @@ from tests.support.sweeping import Recorder
 
 def make_complete(number: int, family: str, value: float, **changes: Any) -> TrialResult:
     spec = TrialSpec(
-        purpose="search", number=number, family=family, params={}, lr=1e-3 * (number + 1), seed=0, steps=100
+        purpose="search", number=number, family=family, params={"mix": float(number)}, lr=1e-3, seed=0, steps=100
     )
     return fake_result(spec).model_copy(update={"value": value, **changes})
 
 
 def choose(*trials: TrialResult) -> list[Finalist]:
-    return choose_finalists(trials, [], None, SPACE, builders.conditions())
+    rates = StudyRates(by_family=dict.fromkeys(SPACE.by_name, 1e-3))
+    return choose_finalists(collect_configurations(trials, [], rates, SPACE, builders.conditions()), SPACE)
 
 
 def make_batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recorder | None = None) -> TrainingList:
@@ -65,7 +67,9 @@ def test_a_batch_uses_the_free_numbers() -> None:
     assert list_specs(make_batch(study, *two, seeds=3))[:3] == [
         specs[1],
         specs[3],
-        specs[0].model_copy(update={"number": 4, "seed": derive_confirmation_seed(0, 2), "keep_predictions": 0}),
+        specs[0].model_copy(
+            update={"number": 4, "seed": derive_confirmation_seed(0, 2), "keep_predictions": 0, "lr": 1.29e-3}
+        ),
     ]
 
 

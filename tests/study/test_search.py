@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,12 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.events import Reply, WorkerLost
 from sweeper.core.records import Collapse, FamilyStart, TrialResult, TrialSpec
-from sweeper.space import make_default_choice
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RESULT, RETRY_OF
 from sweeper.storage.results import is_counted, list_present_trials, read_result
 from sweeper.study.budget_ladder import make_probe_specs
-from sweeper.study.finalist import select_finalist_families
 from sweeper.study.learning_check import SINGLE_SKILL, SKILL, compute_skill, is_task_learned
 from sweeper.study.loop import run_work
-from sweeper.study.search import PATIENCE, enqueue_defaults, has_search_settled
+from sweeper.study.search import GENERATION, enqueue_defaults, has_search_settled
 from sweeper.study.successive_halving import MAX_LAG
 from tests.support import builders
 from tests.support.faking import (
@@ -43,7 +41,8 @@ from tests.support.sweeping import Recorder
 
 FAMILIES = [family.family for family in SPACE.families]
 
-FLOORS = 3 * len(FAMILIES)
+FLOORS = sum(3 if family.is_searched else 1 for family in SPACE.families)
+"""Trials of the first generation: a family without a parameter to search has one."""
 
 
 def make_executor(**levels: float) -> FakeExecutor:
@@ -64,8 +63,6 @@ def make_executor(**levels: float) -> FakeExecutor:
 def test_probe_trainings_become_trials_and_are_not_repeated() -> None:
     study, executor = new_study(), FakeExecutor()
     probes = [fake_result(spec) for spec in make_probe_specs(SPACE, builders.conditions(), 60.0, 100)]
-    plain = make_default_choice(SPACE.families[FAMILIES.index("dice_ce")], SPACE, 60.0)
-    probes[1] = fake_result(probes[1].spec.model_copy(update={"params": plain.params}))
     numbers = [FAMILIES.index(result.spec.family) for result in probes]
     enqueue_defaults(study, SPACE, 9)
     assert run_work(executor, new_search(study, 9, reusable=probes), lambda: None)
@@ -75,7 +72,7 @@ def test_probe_trainings_become_trials_and_are_not_repeated() -> None:
         assert sorted(study.trials[trial.spec.number].intermediate_values) == [e.step for e in before.evaluations]
 
 
-# --- floors and learning rates ---
+# --- floors ---
 
 
 def test_every_family_gets_its_defaults_and_minimum_of_trials() -> None:
@@ -83,15 +80,10 @@ def test_every_family_gets_its_defaults_and_minimum_of_trials() -> None:
     train(study, executor, trials=30)
     trials = [r.spec for r in studies.search_results(study)]
     assert [spec.family for spec in trials[: len(FAMILIES)]] == FAMILIES
-    assert all(Counter(spec.family for spec in trials[:FLOORS])[family] == 3 for family in FAMILIES)
-    rates = defaultdict(list)
-    for spec in trials:
-        rates[spec.family].append(spec.lr)
-    middle = math.sqrt(SPACE.lr.low * SPACE.lr.high)
-    for first, second, third, *rest in rates.values():
-        assert first == pytest.approx(middle) and second > middle > third
-        assert len({first, second, third, *rest}) == 3 + len(rest)
-    assert max(max(row) / min(row) for row in zip(*(rates[f][:3] for f in FAMILIES), strict=True)) < 1.6
+    tried = Counter(spec.family for spec in trials[:FLOORS])
+    assert tried == {family.family: 3 if family.is_searched else 1 for family in SPACE.families}
+    assert len({spec.lr for spec in trials}) == 1
+    assert len({spec.loss for spec in trials}) == len(trials)  # none is trained twice
 
 
 def test_families_begin_in_the_order_of_the_starts() -> None:
@@ -103,33 +95,18 @@ def test_families_begin_in_the_order_of_the_starts() -> None:
     train(study, FakeExecutor(), trials=30, plan=new_plan(space))
     trials = sorted(study.trials, key=lambda trial: trial.number)[:FLOORS]
     order = ["dice_ce", "dice", *(family for family in FAMILIES if family not in ("dice_ce", "dice"))]
-    assert [trial.params["loss"] for trial in trials] == order * 3
+    assert [trial.params["loss"] for trial in trials[: len(order)]] == order
     tried = [trial.params for trial in trials if trial.params["loss"] == "dice_ce"]
-    assert [{name: value for name, value in params.items() if name in default} for params in tried] == [default, *mixes]
-    assert len({params["dice_ce.lr"] for params in tried}) == 3
-
-
-def test_rates_follow_the_best_rate_of_complete_trials() -> None:
-    def train_peaked(spec: TrialSpec) -> TrialResult:
-        value = LEVELS[spec.family] - 0.15 * math.log10(spec.lr / 5e-4) ** 2
-        result = fake_result(spec)
-        evaluations = tuple(
-            e.model_copy(update={"value": value * (0.9 + 0.1 * e.step / 100)}) for e in result.evaluations
-        )
-        return result.model_copy(update={"value": value, "evaluations": evaluations})
-
-    study = new_study()
-    train(study, FakeExecutor(train_peaked), trials=40)
-    late = [r.spec.lr for r in studies.search_results(study)[FLOORS:]]
-    assert max(late) < 1.6e-3 and min(late) >= SPACE.lr.low
+    shown = [{name: value for name, value in params.items() if name in default} for params in tried]
+    assert shown == [mixes[0], default, mixes[1]]
 
 
 def test_a_family_far_behind_gets_only_its_minimum_of_trials() -> None:
     study = new_study()
     train(study, make_executor(focal=LEVELS["dice"] - 3 * MAX_LAG, weighted_ce=LEVELS["dice"] - 3 * MAX_LAG), trials=45)
     tried = Counter(r.spec.family for r in studies.search_results(study))
-    assert (tried["focal"], tried["weighted_ce"]) == (3, 3)
-    assert tried["dice"] + tried["dice_ce"] + tried["tversky"] > 9
+    assert (tried["focal"], tried["weighted_ce"], tried["dice"]) == (3, 3, 1)
+    assert tried["dice_ce"] + tried["tversky"] > 9
 
 
 # --- its end ---
@@ -151,8 +128,8 @@ def test_a_search_has_settled_without_a_gain_in_the_last_trials() -> None:
 def test_a_search_ends_when_settled_or_at_its_total() -> None:
     study, display, fifty = new_study(), Recorder(), new_study()
     train(study, make_executor(), display, trials=50, settles=True)
-    assert len(studies.search_results(study)) == FLOORS + PATIENCE
-    assert any(f"ended after {FLOORS + PATIENCE} trials" in line for line in display.lines)
+    assert len(studies.search_results(study)) == FLOORS + GENERATION
+    assert any(f"ended after {FLOORS + GENERATION} trials" in line for line in display.lines)
     assert study.user_attrs[studies.CUT] == []
     train(fifty, make_executor(), trials=50)
     assert len(studies.search_results(fifty)) == 50
@@ -166,36 +143,7 @@ def test_an_interrupted_search_ends_like_an_uninterrupted_one(after: int) -> Non
     with pytest.raises(CrashError):
         train(study, executor, trials=50, settles=True)
     train(study, make_executor(), trials=50, settles=True)
-    assert len(studies.search_results(study)) == FLOORS + PATIENCE
-
-
-# --- equal tuning ---
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None:
-    study = new_study()
-    executor = make_executor()
-    executor.workers = workers
-    train(study, executor, trials=50, settles=True)
-    complete = Counter(r.spec.family for r in studies.search_results(study) if r.state == "complete")
-    finalists = [f.family for f in select_finalist_families(studies.search_results(study), SPACE)]
-    assert finalists == ["dice", "dice_ce", "cross_entropy"]
-    assert all(complete[family] >= 3 for family in finalists)
-    assert min(complete[family] for family in FAMILIES) == 1  # the others are not completed for nothing
-    for finalist in select_finalist_families(studies.search_results(study), SPACE):
-        assert (finalist.tried, finalist.completed) == (
-            sum(r.spec.family == finalist.family for r in studies.search_results(study)),
-            complete[finalist.family],
-        )
-
-
-def test_the_leading_losses_get_the_last_trials_of_a_small_search() -> None:
-    study = new_study()
-    train(study, make_executor(), trials=11)  # seven defaults, and four for the three that lack two each
-    tried = Counter(r.spec.family for r in studies.search_results(study))
-    assert {family for family, number in tried.items() if number > 1} <= {"dice", "dice_ce", "cross_entropy"}
-    assert sum(tried.values()) == 11
+    assert len(studies.search_results(study)) == FLOORS + GENERATION
 
 
 # --- nothing learned ---
@@ -393,18 +341,18 @@ def test_a_result_missing_in_optuna_is_reported_at_the_next_start() -> None:
     job = work.next()
     study._storage.set_trial_user_attr(study.trials[0]._trial_id, RESULT, studies.pack(fake_result(job.spec)))
     work.next()
-    assert studies.reconcile_study(study) == 2
+    assert studies.reconcile_study(study) == 3  # the generation was asked for
     assert study.trials[0].state == TrialState.COMPLETE
-    assert study.trials[1].state == TrialState.WAITING and len(study.trials) == 2
+    assert {trial.state for trial in study.trials[1:]} == {TrialState.WAITING} and len(study.trials) == 3
 
 
 def test_a_trial_stores_the_parameters_that_it_is_trained_with() -> None:
     """Optuna's own parameter of the weight is an exponent of the imbalance."""
     study = new_study()
-    study.enqueue_trial({"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 0.003})
+    study.enqueue_trial({"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5})
     job = new_search(study, 9).next()
     assert job.spec.params["pos_weight"] == pytest.approx(60**0.5)
-    assert study.trials[0].user_attrs[PARAMETERS] == "pos_weight 7.75, lr 0.003"
+    assert study.trials[0].user_attrs[PARAMETERS] == "pos_weight 7.75"
 
 
 # --- many trials: what grows with their number, counted and not timed (bench/overhead.py times it) ---

@@ -18,13 +18,14 @@ from sweeper.core.records import (
     Coordinate,
     InterimAnalysis,
     SearchSpace,
+    StudyRates,
     SweepRecord,
     TrialResult,
     TrialSpec,
 )
 from sweeper.core.text import format_resume_command
 from sweeper.data import divide_images
-from sweeper.space import load_space
+from sweeper.space import get_middle_rate, load_space
 from sweeper.storage.results import read_analyses, read_planned_analyses
 from sweeper.study.same_loss import EquivalenceQuestion, Measure
 from sweeper.study.sampler import KeyedTPESampler
@@ -65,7 +66,7 @@ def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialR
     images = divide_images(DATA, test_seed=0, seed=0).test
     test = (
         builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(images)), 0.05, 0.95))
-        if spec.purpose in ("first", "confirm", "longer")
+        if spec.is_confirmation or spec.purpose == "longer"
         else None
     )
     changes: dict[str, Any] = {"test": test, "predictions": None, "run_id": None, "seconds": 1.0, "spec": spec}
@@ -99,6 +100,8 @@ class FakeExecutor:
         self._made: dict[str, TrialResult | WorkerLost] = {}
         """The answers of trainings that can continue."""
         self.specs: list[TrialSpec] = []
+        self.ended = 0
+        """Trainings that ended or were left at a rung."""
 
     def free(self) -> int:
         return self.workers - len(self._jobs)
@@ -127,10 +130,9 @@ class FakeExecutor:
             completed += 1
         else:
             self._between.add(key)
-        if self._left is not None:
-            self._left -= completed
-            if self._left < 0:
-                raise CrashError
+        self.ended += completed
+        if self._left is not None and self.ended > self._left:
+            raise CrashError
         return [answer]
 
 
@@ -157,8 +159,10 @@ def new_search(
     **more: Any,
 ) -> LossSearch:
     """Return a search for the small literal data set of the builders."""
-    places = {"recorder": recorder or Recorder(), "checkpoints": checkpoints}
-    return LossSearch(study, space, builders.conditions(), imbalance=60.0, trials=trials, **places, **more)
+    places: dict[str, Any] = {"recorder": recorder or Recorder(), "checkpoints": checkpoints}
+    rates = StudyRates(by_family=dict.fromkeys(space.by_name, get_middle_rate(space.lr)))
+    conditions = builders.conditions()
+    return LossSearch(study, space, conditions, imbalance=60.0, trials=trials, rates=rates, **places, **more)
 
 
 def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.StudyPlan:
@@ -171,6 +175,10 @@ def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -
         imbalance=60.0,
         versions={"sweeper": "0"},
     )
+
+
+ONE_RATE = new_plan(SPACE.model_copy(update={"lr": Coordinate(kind="fixed", low=2e-3, high=2e-3)}))
+"""A plan without rates to try."""
 
 
 def measure_no_equivalence(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
@@ -235,12 +243,13 @@ def record_sweep(study: optuna.Study, plan: studies.StudyPlan | None = None, **c
         confirmations=studies.list_extra_results(study, "confirm"),
         conditions=plan.conditions,
         space=plan.space,
-        rechecks=tuple(studies.list_extra_results(study, "recheck")),
         probes=tuple(studies.list_extra_results(study, "probe")),
+        at_rates=tuple(studies.list_extra_results(study, "rate")),
+        replications=tuple(studies.list_extra_results(study, "replicate")),
         first=tuple(studies.list_extra_results(study, "first")),
         longer=tuple(studies.list_extra_results(study, "longer")),
         same_losses=() if same is None else same.found,
-        rate_fit=studies.read_common_rate(attributes),
+        rates=studies.read_rates(attributes),
         analyses_planned=read_planned_analyses(attributes),
         analyses_taken=read_analyses(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),

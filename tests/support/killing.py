@@ -2,8 +2,8 @@
 
     python -m tests.support.killing FOLDER KIND FIRST STEP
 
-Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases, in which each
-family is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait
+Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases but the
+longer look; `search` has few families and trials enough for the sampler to model them, and for trials to wait
 and continue. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL
 right before it, and another process continues to the end; for K = FIRST, FIRST + STEP, … The result is compared with
 a study that was not killed. Printed as JSON are the `writes` of that study, how often one was `killed`, and the
@@ -21,6 +21,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -45,7 +46,7 @@ def make_crossing_result(spec: TrialSpec) -> TrialResult:
     if spec.purpose != "search":
         return result
     value = result.value or 0.0
-    bend = (spec.lr * 1e6) % 7 / 7 - 0.5
+    bend = crc32(str(spec.loss).encode()) % 7 / 7 - 0.5
     evaluations = tuple(
         e.model_copy(update={"value": min(0.99, max(0.01, value * (0.6 + 0.1 * part + bend * 0.1 * (4 - part))))})
         for part, e in enumerate(result.evaluations, 1)
@@ -86,7 +87,7 @@ def run_session(folder: Path, kind: str, kill_at: int | None = None) -> int:
     except MissingStudyError:
         study = studies.create_study(storage, NAME, plan)
     if kind == "sweep":
-        train(study, FakeExecutor(make_crossing_result), display, trials=9)
+        train(study, FakeExecutor(make_crossing_result), display, trials=14, finds_steps=True, looks_first=True)
     else:
         studies.reconcile_study(study)
         enqueue_defaults(study, plan.space, 18)

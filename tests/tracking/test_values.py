@@ -90,7 +90,7 @@ def test_values_of_a_part_of_the_images_have_separate_names(uri: str) -> None:
     assert diverged_values["val/value"] == diverged_values["val/miou"] == [(25, 0.0)]
 
 
-@pytest.mark.parametrize("purpose", ["confirm", "recheck", "probe"])
+@pytest.mark.parametrize("purpose", ["confirm", "replicate", "rate", "probe"])
 def test_other_trainings_have_another_kind_than_a_trial_of_the_same_number(uri: str, purpose: str) -> None:
     tracker = begin_tracking(uri, f"kind-{purpose}")
     trial, other = builders.trial("dice", 0.6, 0), builders.confirmation("dice", 1999)

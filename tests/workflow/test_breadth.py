@@ -74,8 +74,8 @@ def test_a_longer_look_is_preferred_to_breadth_where_a_gain_can_be_established()
     assert not least.has_longer and all(breadth.has_longer for breadth in breadths[breadths.index(first) :])
     assert first.trials < LOSSES and first.seeds == (3, 4)
     early = next(breadth for breadth in breadths if breadth.has_first)  # another 8 trainings, before the search
-    assert not first.has_first and all(breadth.has_first for breadth in breadths[breadths.index(early) :])
-    assert early.has_longer and early.trials < LOSSES
+    assert all(breadth.has_first for breadth in breadths[breadths.index(early) :])
+    assert early.trials == least.trials == 2 and not early.has_longer, "it is the last thing that short time drops"
     assert most.seeds == (3, 8) and most.trials == 50
     two = find_breadth(1000, ANY._replace(longer=4, seeds=(2, 2)))  # as few as the user wants
     assert two.has_longer and two.seeds == (2, 2)

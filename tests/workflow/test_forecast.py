@@ -15,7 +15,7 @@ from tests.support import builders
 
 TO_COME = {
     "search": PlannedTrainings(most=4, first=4, steps=100),
-    "recheck": PlannedTrainings(most=4, first=4, steps=100),
+    "replicate": PlannedTrainings(most=4, first=4, steps=100),
     "confirm": PlannedTrainings(most=8, first=6, steps=200),
 }
 

@@ -57,7 +57,7 @@ def test_a_stopped_sweep_leaves_its_answer_so_far(tmp_path: Path) -> None:
     # Something must be learned for a loss to be confirmed.
     blobs: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "seeds": "2..4"}
     with pytest.raises(InterruptedSweepError) as caught:
-        run_small_sweep(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
+        run_small_sweep(tmp_path, cut := Recorder(stop_after=11), trials=4, steps=16, confirm_steps=16, **blobs)
     page = next((tmp_path / "reports").glob("*/report.md"))
     life = read_life(get_status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
     assert life.answer and f"so far: {life.answer}" in cut.lines

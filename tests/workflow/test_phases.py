@@ -14,11 +14,25 @@ from sweeper.core.errors import InterruptedSweepError, LostStudyError
 from sweeper.core.events import Reply, WorkerLost
 from sweeper.core.records import InterimAnalysis, Outcome, Sure, TrialResult, TrialSpec
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
-from sweeper.storage.results import read_analyses, read_planned_analyses
+from sweeper.storage.results import EXTRAS, read_analyses, read_planned_analyses
 from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.study.race import RoundDecision
+from sweeper.study.search import LossSearch
 from sweeper.workflow.conclude import draw_conclusion
-from tests.support.faking import ANALYSES, LEVELS, CrashError, FakeExecutor, fake_result, new_study, record_sweep, train
+from tests.support.faking import (
+    ANALYSES,
+    LEVELS,
+    ONE_RATE,
+    SPACE,
+    CrashError,
+    FakeExecutor,
+    fake_result,
+    new_plan,
+    new_study,
+    record_sweep,
+    train,
+)
+from tests.support.killing import make_crossing_result
 from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 
@@ -28,9 +42,9 @@ THREE = tuple(InterimAnalysis(seeds=seeds, error=error) for seeds, error in ((1,
 def read_outcome(study: optuna.Study) -> dict[str, Any]:
     """Return everything that a report is made of, except how often a search trial was begun."""
     attributes = study.user_attrs
-    extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
+    extra = {k: v for k, v in attributes.items() if k.split("/")[0] in EXTRAS}
     searched = {r.spec.key: (r.state, r.value) for r in studies.search_results(study)}
-    names = (TAKEN, PLANNED, studies.CUT, studies.PROBED)
+    names = (TAKEN, PLANNED, studies.CUT, studies.PROBED, studies.RATES)
     return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
 
 
@@ -44,8 +58,8 @@ def list_purposes(executor: FakeExecutor) -> list[str]:
 def test_search_and_confirmation_end_with_the_conclusion_of_the_last_interim_analysis() -> None:
     study, executor, display = new_study(), FakeExecutor(), Recorder()
     train(study, executor, display, trials=7)
-    assert list_purposes(executor) == ["search", "confirm"]
-    assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
+    assert list_purposes(executor) == ["rate", "search", "confirm"]
+    assert [name for name, _, _ in display.phases][:3] == ["rate", "search", "confirm"]
     sweep = record_sweep(study)
     assert sweep.analyses_taken[-1].outcome == draw_conclusion(sweep).answer.outcome
     evidence = draw_conclusion(sweep).evidence
@@ -90,13 +104,20 @@ def test_a_training_ahead_of_the_plan_ends_early_if_its_finalist_is_dropped(monk
     )
 
 
-WHOLE = new_study()
-EXECUTED = FakeExecutor()
-train(WHOLE, EXECUTED, trials=7)
+EVERY: dict[str, Any] = {"trials": 14, "finds_steps": True, "looks_first": True}
+"""A sweep with all phases but the longer look."""
+EVERY["analyses"] = tuple(InterimAnalysis(seeds=seeds, error=0.02) for seeds in (2, 5))
+WHOLE, EXECUTED = new_study(), FakeExecutor(make_crossing_result)
+train(WHOLE, EXECUTED, **EVERY)
 TOTAL = len(EXECUTED.specs)
+WAYS = [(after, ("signal", "crash")[(after + turn) % 2]) for turn in (0, 1) for after in range(1, EXECUTED.ended)]
+WAYS = [(after, how) for after, how in WAYS if how == "crash" or after < TOTAL]
 
 
-WAYS = [(after, ("signal", "crash")[(after + turn) % 2]) for turn in (0, 1) for after in range(1, TOTAL)]
+def list_reached(study: optuna.Study) -> dict[object, int]:
+    """Return the step at which each stored training ended or waits."""
+    stored = [*studies.list_all_results(study), *studies.list_waiting_results(study)]
+    return {(r.spec.purpose, r.spec.key): r.evaluations[-1].step for r in stored}
 
 
 @pytest.mark.parametrize(("after", "how"), rest_slow(WAYS, TOTAL - 1, 0))
@@ -105,25 +126,50 @@ def test_a_sweep_interrupted_anywhere_resumes_to_the_same_result(after: int, how
     workers = 1 + after % 3
     if how == "signal":
         with pytest.raises(InterruptedSweepError):
-            train(study, FakeExecutor(workers=workers), Recorder(stop_after=after), trials=7)
+            train(
+                study, first := FakeExecutor(make_crossing_result, workers=workers), Recorder(stop_after=after), **EVERY
+            )
     else:
         with pytest.raises(CrashError):
-            train(study, FakeExecutor(workers=workers, crash_after=after), trials=7)
-    done = len(studies.list_all_results(study))
-    assert after <= done < TOTAL
-    resumed = FakeExecutor()
-    train(study, resumed, trials=7)
+            train(study, first := FakeExecutor(make_crossing_result, workers=workers, crash_after=after), **EVERY)
+    reached, whole = list_reached(study), list_reached(WHOLE)
+    begun = {(spec.purpose, spec.key) for spec in first.specs}
+    assert len(begun - reached.keys()) <= workers  # only what was running is lost
+    resumed = FakeExecutor(make_crossing_result)
+    train(study, resumed, **EVERY)
     assert read_outcome(study) == read_outcome(WHOLE)
-    assert len(resumed.specs) == TOTAL - done  # nothing that was finished is trained twice
+    left = [key for spec in EXECUTED.specs if reached.get(key := (spec.purpose, spec.key), 0) < whole[key]]
+    assert Counter((spec.purpose, spec.key) for spec in resumed.specs) == Counter(left)  # nothing is trained twice
+
+
+def test_a_sweep_interrupted_while_it_asks_for_a_generation_resumes_to_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, study, asked = new_study(), new_study(), list[None]()
+    plan = new_plan(SPACE.model_copy(update={"families": SPACE.families[:3]}))
+    train(whole, FakeExecutor(make_crossing_result), trials=15, plan=plan)
+    ask = LossSearch._ask_trial
+
+    def crash_at_last(search: LossSearch) -> TrialSpec:
+        asked.append(None)
+        if len(asked) == 13:  # amid the second, which is drawn at random, as too few have ended for TPE
+            raise CrashError
+        return ask(search)
+
+    with monkeypatch.context() as patched, pytest.raises(CrashError):
+        patched.setattr(LossSearch, "_ask_trial", crash_at_last)
+        train(study, FakeExecutor(make_crossing_result), trials=15, plan=plan)
+    train(study, FakeExecutor(make_crossing_result), trials=15, plan=plan)
+    assert read_outcome(study) == read_outcome(whole)
 
 
 def test_a_leader_that_lost_the_study_begins_no_training_and_leaves_the_running_ones() -> None:
     study, display = new_study(), Recorder()
     with pytest.raises(LostStudyError, match="another process runs it now"):
-        train(study, FakeExecutor(workers=2), display, lost=lambda: len(display.results) >= 3)
+        train(study, FakeExecutor(workers=2), display, lost=lambda: len(studies.search_results(study)) >= 3)
     states = Counter(trial.state for trial in study.trials)
     assert states[TrialState.RUNNING] > 0  # as the other found it
-    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == len(display.results)
+    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == len(studies.search_results(study)) >= 3
 
 
 # --- interim analyses ---
@@ -229,7 +275,7 @@ def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_agai
     assert draw_conclusion(record_sweep(study)).answer.find("MISSING") is None
     assert "dice" in {f.family for f in evidence.finalists}
     analysis = read_analyses(study.user_attrs).stored[0]
-    used = [r for r in studies.list_extra_results(study, "confirm") if r.spec.number in analysis.used]
+    used = [r for r in studies.list_extra_results(study, "confirm") if r.spec.name in analysis.used]
     assert "dice" in {r.spec.family for r in used}
 
 
@@ -238,8 +284,8 @@ def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_agai
 
 def test_a_single_trial_is_confirmed_without_a_claim() -> None:
     study = new_study()
-    train(study, trials=1)
-    answer = draw_conclusion(record_sweep(study)).answer
+    train(study, trials=1, plan=ONE_RATE)
+    answer = draw_conclusion(record_sweep(study, ONE_RATE)).answer
     assert answer.sure is Sure.OPEN and answer.gain is None and answer.cost is None and answer.find("ALONE")
     assert len(read_analyses(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
@@ -286,7 +332,7 @@ def test_each_phase_keeps_to_its_share_of_the_time() -> None:
 
 def test_a_confirmation_cut_by_the_time_limit_reports_it_and_is_resumed() -> None:
     study, time, display = new_study(), Time(), Recorder()
-    train(study, time.executor(), display, trials=7, time=200, clock=time)
+    train(study, time.executor(), display, trials=7, time=280, clock=time)
     cut = record_sweep(study)
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
     assert cut.analyses_taken[-1].code == "CUT"
@@ -313,4 +359,5 @@ def test_a_confirmation_beyond_the_time_limit_is_dropped_and_trained_by_the_next
     assert analyses.stored == () and analyses.cut.seeds == 1
     time.now = 0.0
     train(study, FakeExecutor(), trials=7, time=5000, clock=time)
-    assert read_outcome(study) == read_outcome(WHOLE)
+    train(whole := new_study(), trials=7)
+    assert read_outcome(study) == read_outcome(whole)

@@ -31,7 +31,7 @@ from sweeper.workflow.status import (
 )
 from sweeper.workflow.studies import list_study_rows
 from tests.support import builders
-from tests.support.faking import FakeExecutor, new_plan, new_study, train
+from tests.support.faking import ONE_RATE, FakeExecutor, new_plan, new_study, train
 from tests.support.postgres_server import Server
 
 
@@ -143,14 +143,14 @@ def test_the_phases_of_a_sweep_reach_the_status_file(tmp_path: Path) -> None:
         states.append(read_state(path))
         return builders.failed_trial(spec.family, spec.number, spec=spec)
 
-    train(study, FakeExecutor(fail), trials=4, heartbeat=heartbeat)
+    train(study, FakeExecutor(fail), trials=4, heartbeat=heartbeat, plan=ONE_RATE)
     assert states[0].phase == "search" and states[0].total == 4
     assert [state.failures for state in states] == [0, 1, 2, 3] and read_state(path).failures == 4
     phases: list[str] = []
     train(
         new_study(), FakeExecutor(began=lambda _: phases.append(read_state(path).phase)), trials=9, heartbeat=heartbeat
     )
-    assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and read_state(path).failures == 0
+    assert list(dict.fromkeys(phases)) == ["rate", "search", "confirm"] and read_state(path).failures == 0
 
 
 def test_a_misspelt_study_is_answered_with_the_similar_name(tmp_path: Path) -> None:

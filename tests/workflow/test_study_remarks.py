@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from sweeper.core.records import Answer, Remark, SweepRecord
 from sweeper.evidence.answer import make_answer
 from sweeper.evidence.phrases import REMARKS, STEPS, format_remark
@@ -37,7 +39,9 @@ def test_remarks_follow_from_the_study() -> None:
     plain = {remark.code for remark in list_remarks()}
     assert "SYNTHETIC" in plain and not plain & {"AGAIN", "EDGE", "CUT", "UNFINISHED", "VERSIONS", "DATA"}
     assert find("AGAIN", list_remarks(builders.sweep(conclusions=3))) == {"times": 3}
-    edge = list_remarks(finalists={"dice_focal": {"lr": 0.0099, "lr_at_edge": True}})
+    edge = list_remarks(
+        builders.sweep(space=builders.space()), finalists={"dice_focal": {"lr": 0.0099, "lr_at_edge": True}}
+    )
     assert find("EDGE", edge) == {"loss": "dice_focal", "rate": 0.0099, "edge": "high"}
     real = list_remarks(builders.sweep(data=builders.dataset(synthetic=False, warnings=("masks of a.png are small.",))))
     assert find("SYNTHETIC", real) is None and find("DATA", real) == {"text": "Masks of a.png are small"}
@@ -63,20 +67,14 @@ def test_trainings_on_two_machines_are_a_remark() -> None:
     assert find("VERSIONS", list_remarks(builders.sweep(trials))) == {"n": 2}
 
 
-def test_losses_with_few_complete_trials_are_listed() -> None:
-    trials = [builders.trial("dice_focal", 0.7, 0)]
-    trials += [builders.trial("dice_focal", 0.5, 1 + i, state="pruned") for i in range(4)]
-    trials += [builders.trial("cross_entropy", 0.6, 5)]  # nothing but a learning rate, which all trials tune
-    trials += [builders.trial("focal", 0.5, 6 + i) for i in range(3)]
-    for completed, is_listed in ((2, True), (3, False)):
-        # Those of the same function by another name count.
-        finalists = {"dice_focal": {"trials_completed": completed}}
-        hardly = find("HARDLY_TUNED", list_remarks(builders.sweep(trials), finalists=finalists))
-        assert hardly is not None and ("dice_focal" in hardly["losses"]) == is_listed
-        assert "focal" not in hardly["losses"] and "cross_entropy" not in hardly["losses"]
-    first_look = {"focal": {"trials_completed": 0}}  # its finalists are from before the search
-    hardly = find("HARDLY_TUNED", list_remarks(builders.sweep(trials), finalists=first_look))
-    assert hardly is not None and "focal" not in hardly["losses"]
+@pytest.mark.parametrize(("state", "is_listed"), [("complete", False), ("pruned", False), ("failed", True)])
+def test_losses_with_few_trials_are_listed(state: str, is_listed: bool) -> None:
+    trials = [builders.trial("dice_focal", 0.7, 0), builders.trial("dice_focal", 0.6, 1)]
+    trials += [builders.trial("dice_focal", 0.5, 2, state=state)]
+    trials += [builders.trial("cross_entropy", 0.6, 3)]  # has nothing to tune
+    hardly = find("HARDLY_TUNED", list_remarks(builders.sweep(trials)))
+    assert hardly is not None and ("dice_focal" in hardly["losses"]) == is_listed
+    assert "focal" in hardly["losses"] and "cross_entropy" not in hardly["losses"]
 
 
 def test_where_nothing_is_tested_the_best_guess_is_said_apart_from_the_answer() -> None:

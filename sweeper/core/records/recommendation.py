@@ -12,7 +12,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records.answer import Outcome
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
 from sweeper.core.records.evidence import InterimAnalysis
-from sweeper.core.records.training import Conditions, RateFit, Rung, SameLoss, TrialResult
+from sweeper.core.records.training import Conditions, Rung, SameLoss, StudyRates, TrialResult
 from sweeper.core.text import format_resume_command, replace_options
 
 
@@ -58,12 +58,14 @@ class SweepRecord(Record):
     abandoned: int
     """Attempts cut off by a dead worker; not counted as trials."""
     confirmations: tuple[TrialResult, ...]
-    rechecks: tuple[TrialResult, ...] = ()
-    """Finalists at the common learning rate, where their own was another."""
     probes: tuple[TrialResult, ...] = ()
-    """Default losses before the search, to find the budget."""
+    """Two losses before the search, to find the budget."""
+    at_rates: tuple[TrialResult, ...] = ()
+    """Losses at other learning rates, before the search."""
     first: tuple[TrialResult, ...] = ()
     """The first look: the ladder's two losses as they start, on seeds of their own."""
+    replications: tuple[TrialResult, ...] = ()
+    """What may be the best after the search, on seeds of the confirmation."""
     longer: tuple[TrialResult, ...] = ()
     """Longer trainings of what the verdict compares, at several times the confirmation's steps."""
     budget: str = ""
@@ -74,9 +76,8 @@ class SweepRecord(Record):
     """The budgets that were tried before the search."""
     minutes: int | None = None
     """If nothing was searched: minutes (`--time`) that would give an answer; None = more time would not."""
-    rate_fit: RateFit | None = None
-    """The common learning rate of the confirmation, as found before it; None before, and where a single rate is
-    searched."""
+    rates: StudyRates | None = None
+    """Learning rates of its losses; None before they were found."""
     same_losses: tuple[SameLoss, ...] = ()
     """Search trials whose loss is another name for a simpler one, which they count as."""
     analyses_planned: tuple[InterimAnalysis, ...] = ()
@@ -103,6 +104,21 @@ class SweepRecord(Record):
     """Versions of the session that made the study; each training has its own (`TrialResult.versions`)."""
 
     @property
+    def before(self) -> tuple[TrialResult, ...]:
+        """Trainings before the confirmation that are no trials of the search."""
+        return (*self.probes, *self.at_rates, *self.first, *self.replications)
+
+    @property
+    def trainings(self) -> tuple[TrialResult, ...]:
+        """All trainings, the search's trials first."""
+        return (*self.trials, *self.before, *self.confirmations, *self.longer)
+
+    @property
+    def compared(self) -> tuple[TrialResult, ...]:
+        """Trainings on the confirmation's seeds, whatever they were begun for."""
+        return (*self.first, *self.replications, *self.confirmations)
+
+    @property
     def is_precision_measured(self) -> bool:
         """Whether the precision was chosen by a time measurement, which may differ the next time."""
         return self.machine.get("device") == "cpu" and "--precision" not in self.command
@@ -116,8 +132,8 @@ class SweepRecord(Record):
     def rerun(self) -> str:
         """The command that repeats its numbers, with all that was measured or found on this machine.
 
-        They are the same to the last digit if one training ran at a time, no time limit cut one, and versions and
-        processor are the same.
+        They are the same to the last digit, with any number of workers, if no time limit cut a training, and versions,
+        processor and threads of each worker are the same.
         """
         conditions, machine = self.conditions, self.machine
         recipe, names = conditions.recipe, ["workers"]
@@ -134,7 +150,7 @@ class SweepRecord(Record):
     @property
     def is_confirmed(self) -> bool:
         """Whether confirmations count: at the end, or from the first interim analysis on."""
-        return bool(self.confirmations) and (self.concluded or bool(self.analyses_taken))
+        return bool(self.analyses_taken) or (self.concluded and bool(self.confirmations))
 
 
 class TrainerRow(Record):
@@ -151,7 +167,7 @@ class TrainerRow(Record):
 def list_trainers(sweep: SweepRecord) -> list[TrainerRow]:
     """List every combination of device and versions that trained something, the first one first."""
     trainers: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
-    for result in (*sweep.probes, *sweep.first, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):
+    for result in sweep.trainings:
         name = result.spec.name
         earlier: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
         for device, versions in (*earlier, (result.device, result.versions)):

@@ -45,7 +45,6 @@ Points = Annotated[
 """Operating points of some counts; the sets above are stored in JSON by name (`thresholds`, `few_thresholds`,
 `taus`)."""
 
-Rates = Literal["best", "drawn"]
 TrainedOn = Literal["train", "train+val", "all"]
 """Images of a final training: those of the search's training split, all but the test split, or all."""
 
@@ -59,42 +58,32 @@ class Conditions(Record):
     """Seed of the study: fixes the test split, and the search's train/validation division."""
     folds: int | None = Field(None, ge=2)
     """Number of folds that the confirmation rotates over; nothing is held out from the search. None = a test split."""
-    rates: Rates = "drawn"
-    """Learning rates of the confirmation. `drawn`: each seed draws one from a range around the losses' common optimum;
-    `best`, in older studies: all seeds use that optimum."""
     losses: tuple[UserLoss, ...] = ()
     """The user's losses, which are searched with the others."""
 
 
-class RateFit(Record):
-    """Optimum of the learning rate that the losses of a study share, estimated from its complete trials."""
+class StudyRates(Record):
+    """Learning rates of a study, found once, before its losses are compared."""
 
-    best: float = Field(gt=0)
-    spread: float = Field(ge=0)
-    """Posterior standard deviation of its logarithm, in decades."""
-    trainings: int = Field(ge=0)
-    """Number of complete trials that it was fitted to."""
+    by_family: dict[str, float]
+    """Rate of each family: with sweeper's trainer the same for all, in the user's script each family's own."""
 
 
 class RateRange(Record):
-    """Learning rates of a finalist's confirmation, all above 0."""
+    """Learning rates that fresh seeds draw from, all above 0."""
 
-    best: float
-    """The common optimum, or the finalist's own best rate if that is clearly better."""
     low: float
     high: float
-    shared: bool = False
-    """Whether it is the range of the common optimum, so that the finalist draws the same rates as others."""
 
 
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
-    purpose: Literal["search", "recheck", "confirm", "probe", "first", "longer", "final"]
-    """`recheck`: a finalist at the common learning rate, where its own is another; `probe`: a default loss before the
-    search, to find the budget; `first`: one of the two losses of the first look; `longer`: a compared finalist at
-    several times the confirmation's steps; `final`: the recommended configuration, trained to the end (`sweeper
-    train`), which is no part of the study."""
+    purpose: Literal["probe", "rate", "first", "search", "replicate", "confirm", "longer", "final"]
+    """`probe`: a loss of the ladder, to find the budget; `rate`: the same at another learning rate; `first`: one of the
+    two losses of the first look; `replicate`: a configuration that may be a finalist, on the confirmation's seeds;
+    `longer`: a compared finalist at several times the confirmation's steps; `final`: the recommended configuration,
+    trained to the end (`sweeper train`), which is no part of the study."""
     number: int = Field(ge=0)
     """Optuna's trial number, or the running number of a training of another purpose."""
     family: str
@@ -117,7 +106,7 @@ class TrialSpec(Record):
     @property
     def is_confirmation(self) -> bool:
         """Whether it is scored on the test images to compare its loss with others."""
-        return self.purpose in ("first", "confirm")
+        return self.purpose in ("first", "replicate", "confirm")
 
     @property
     def configuration(self) -> tuple[object, ...]:
