@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from sweeper.evidence.interim_analyses import ERROR_AFTER_LOOK, FIRST_LOOK, plan
 from sweeper.evidence.intervals import LEVEL, compute_half_width
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.verdict_predicates import get_difference
+from sweeper.study.finalist import REPLICATIONS
 
 MARGIN = 0.01
 ANALYSES = plan_analyses(2, simulation.SEEDS)
@@ -324,16 +326,29 @@ def list_look_rows(
         yield f"| {task.scenario.name} | {task.gap:g} | {' | '.join(cells)} |"
 
 
+CANDIDATES = 4
+"""Losses besides the present one of which the table `looks` chooses the finalists."""
+
+
 def count_looks(task: Task) -> Tally:
-    """Count the changes of the first look, which has seeds of its own on the same images, and of the confirmation."""
+    """Count the changes of the first look, and of the confirmation that goes on with its trainings.
+
+    The finalists are chosen by validation images that share the luck of each seed with the test images: the first
+    look's loss by its four seeds, the others by the two of the replication, which all belong to the confirmation.
+    """
     rng, search, tally = np.random.default_rng(task.stream), simulation.make_search_trials(task.losses), Tally()
-    seeds = simulation.SEEDS + FIRST_LOOK.seeds
+    images = task.scenario.images
+    both = replace(task.scenario, groups=2 * task.scenario.groups)
     for _ in range(task.studies):
-        gaps = np.array([0.0, task.gap, *[0.0] * (task.losses - 2)])
-        counts, collapsed = simulation.draw_counts(task.scenario, task.losses, rng, gaps=gaps, seeds=seeds)
-        runs = simulation.make_results(counts, collapsed)
-        of_pair = [run for loss in runs[:2] for run in loss[simulation.SEEDS :]]
-        first = choose(weigh_results(of_pair, search, task.scenario, (FIRST_LOOK,)), ORDER).outcome
+        gaps = np.array([0.0, task.gap, *[0.0] * (CANDIDATES - 1)])
+        drawn, collapsed = simulation.draw_counts(both, 1 + CANDIDATES, rng, gaps=gaps, images=2 * images)
+        scores, counts = simulation.compute_miou(drawn[:, :, images:]), drawn[:, :, :images]
+        leads = scores - scores[0]
+        levels = [leads[k, : FIRST_LOOK.seeds if k == 1 else REPLICATIONS].mean() for k in range(len(gaps))]
+        best = sorted(range(1, len(gaps)), key=lambda k: -levels[k])[: task.losses - 1]
+        pair = simulation.make_results(counts[:2, : FIRST_LOOK.seeds], collapsed[:2, : FIRST_LOOK.seeds])
+        first = choose(weigh_results([*chain(*pair)], search, task.scenario, (FIRST_LOOK,)), ORDER).outcome
+        runs = simulation.make_results(counts[[0, *best]], collapsed[[0, *best]])
         last = play_confirmation(runs, search, scenario=task.scenario, analyses=AFTER_LOOK).choice.outcome
         changes = {"first look": first is Outcome.CHANGE, "confirmation": last is Outcome.CHANGE}
         tally.counts.update(["studies", *(name for name, is_change in changes.items() if is_change)])

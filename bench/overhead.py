@@ -26,7 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sweeper import storage as studies
 from sweeper.core.events import Observers, ResultStored, SweepEvent
-from sweeper.core.records import ImageCounts, TrialResult, TrialSpec
+from sweeper.core.records import ImageCounts, StudyRates, TrialResult, TrialSpec
+from sweeper.space import get_middle_rate
 from sweeper.study.loop import run_work
 from sweeper.study.search import LossSearch, enqueue_defaults
 from sweeper.tracking import MlflowTracker
@@ -77,6 +78,7 @@ def main() -> None:
             plan.conditions,
             imbalance=60.0,
             trials=arguments.trials,
+            rates=StudyRates(by_family=dict.fromkeys(SPACE.by_name, get_middle_rate(SPACE.lr))),
             recorder=Observers((display,) if tracker is None else (tracker, display)),
             checkpoints=folder,
         )

@@ -9,7 +9,7 @@ their learning rates; the others are drawn from 0.001 to 0.004, as in a search t
 not depend on a rule. CURVES.jsonl gets a line for each training, which takes some 10 s on one core. If you interrupt
 the command, run it again to continue.
 
-`replay` lets each rule see the curves as a search by one worker would, in seconds. It prints, for each file, Kendall's
+`replay` lets each rule see the curves as a search in generations would, in seconds. It prints, for each file, Kendall's
 τ of the values at each rung with the final values, and for each rule the share of steps that it trains, the regret
 (mean and largest over seeds) and the number of trials that it trains to the end. The regret is the best final value of
 all trials minus that of the best trial that the rule trains to the end.
@@ -34,17 +34,17 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide_images, load_dataset
 from sweeper.fingerprint.imbalance import measure_imbalance, profile_dataset
-from sweeper.space import FLOOR, count_floor_trials, list_first_trials, load_space, suggest_choice
+from sweeper.space import count_floor_trials, list_first_trials, load_space, suggest_choice
+from sweeper.study.search import GENERATION
 from sweeper.study.successive_halving import SHARES, SuccessiveHalving
 from sweeper.workflow.advice import add_advice
 from sweeper.workflow.settings import CPU_SIZE, CPU_WIDTH
 
 RUNGS = (25, 50, 75, 100)
-RULES: list[tuple[int, *tuple[float, ...]]] = sorted(
-    {(FLOOR, *SHARES), (0, *SHARES), *((0, first, 1 / 2) for first in (1 / 6, 1 / 3, 1 / 2, 1.0)), (0, 1.0, 1 / 4)}
+RULES: list[tuple[float, ...]] = sorted(
+    {SHARES, (1 / 6, 1 / 4), *((first, 1 / 2) for first in (1 / 6, 1 / 3, 1 / 2, 1.0)), (1.0, 1 / 4)}
 )
-"""First trials of a family that pass the first rung whatever they score; shares of the trials that continue from it
-and, if there are two, from the second rung."""
+"""Shares of the trials that continue from the first and from the second rung."""
 RATES = (1e-3, 4e-3)
 """Lowest and highest learning rate of the draws."""
 
@@ -124,10 +124,10 @@ def replay(arguments: argparse.Namespace) -> None:
                 for trials in by_seed.values()
             ]
             print(f"  step {step}: τ with the last {', '.join(f'{tau:.2f}' for tau in taus)}")
-        for least, *shares in RULES:
-            searches = [replay_search(trials, least, shares, rule_type) for trials in by_seed.values()]
+        for shares in RULES:
+            searches = [replay_search(trials, shares, rule_type) for trials in by_seed.values()]
             spent, regret, complete = zip(*searches, strict=True)
-            rule = f"{least} first, {' and '.join(f'{share:.0%}' for share in shares)}"
+            rule = " and ".join(f"{share:.0%}" for share in shares)
             print(
                 f"  {rule:21} continue: {mean(spent):4.0%} of the steps, "
                 f"regret {mean(regret):.4f} (at most {max(regret):.4f}), {mean(complete):.1f} trials complete"
@@ -143,29 +143,26 @@ class EveryFamily(SuccessiveHalving):
 
 
 def replay_search(
-    trials: list[dict[str, Any]], least: int, shares: Sequence[float], rule_type: type[SuccessiveHalving]
+    trials: list[dict[str, Any]], shares: Sequence[float], rule_type: type[SuccessiveHalving]
 ) -> tuple[float, float, int]:
-    """Simulate a search by one worker; return the share of all steps that it trains, regret and complete trials."""
-    rule = rule_type(RUNGS, least=least, shares=shares, present=BASELINE)
+    """Simulate a search in generations; return the share of all steps that it trains, regret and complete trials."""
+    rule = rule_type(RUNGS, shares=shares, present=BASELINE)
     by_number = {trial["number"]: trial for trial in trials}
-    reached = dict.fromkeys(by_number, 0)
-    queue, waiting = list(by_number), set[int]()
-    while True:
-        number = next(filter(rule.may_continue, rule.sort_by_promotion(waiting)), None)
-        if number is None and not queue:
-            break
-        number = queue.pop(0) if number is None else number
-        waiting.discard(number)
-        trial = by_number[number]
-        while True:
-            rung = reached[number]
-            rule.record(number, trial["family"], RUNGS[rung], trial["curve"][rung])
-            reached[number] += 1
-            if reached[number] == len(RUNGS):
-                break
-            if not rule.may_continue(number):
-                waiting.add(number)
-                break
+    reached, queue = dict.fromkeys(by_number, 0), list(by_number)
+
+    def train(number: int) -> None:
+        rung, trial = reached[number], by_number[number]
+        rule.record(number, trial["family"], RUNGS[rung], trial["curve"][rung])
+        reached[number] += 1
+
+    while queue:
+        for number in queue[:GENERATION]:
+            train(number)
+        del queue[:GENERATION]
+        for rung in range(1, len(RUNGS)):
+            waiting = [number for number, count in reached.items() if count == rung]
+            for number in [number for number in waiting if rule.may_continue(number)]:
+                train(number)
     complete = [number for number, count in reached.items() if count == len(RUNGS)]
     best = max(trial["curve"][-1] for trial in trials)
     steps = sum(RUNGS[count - 1] for count in reached.values())
