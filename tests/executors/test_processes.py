@@ -19,11 +19,21 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
-from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
+from sweeper.core.records import (
+    Collapse,
+    Conditions,
+    Coordinate,
+    Dataset,
+    FamilySpace,
+    SearchSpace,
+    StudyRates,
+    TrialSpec,
+)
 from sweeper.executors import processes
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Watchdog
+from sweeper.space import TrialChoice
 from sweeper.storage.record_format import ABANDONED
 from sweeper.storage.results import is_counted, read_result
 from sweeper.study.loop import run_work
@@ -177,11 +187,24 @@ def test_a_failed_training_gets_its_worker_replaced(
     assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
+class SearchOfRates(LossSearch):
+    """A search whose trials have their `mix` as the learning rate, by which a worker knows its fault."""
+
+    def _make_spec(self, number: int, choice: TrialChoice) -> TrialSpec:
+        return super()._make_spec(number, choice).model_copy(update={"lr": choice.params["mix"]})
+
+
 def make_search(study: optuna.Study, plan: studies.StudyPlan, folder: Path) -> LossSearch:
     """Return the search of all that is queued in the study."""
-    trials = len(study.get_trials())
-    return LossSearch(
-        study, plan.space, plan.conditions, imbalance=60.0, trials=trials, recorder=Recorder(), checkpoints=folder
+    return SearchOfRates(
+        study,
+        plan.space,
+        plan.conditions,
+        imbalance=60.0,
+        trials=len(study.get_trials()),
+        rates=StudyRates(by_family={"dice_ce": 1e-3}),
+        recorder=Recorder(),
+        checkpoints=folder,
     )
 
 
@@ -193,14 +216,15 @@ def open_search(
 
 
 def create_study_of_rates(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.StudyPlan]:
-    """Return a study of `dice` at these learning rates, one evaluation each."""
-    lr = Coordinate(kind="log", low=1e-4, high=1e-1)
-    space = SearchSpace(name="one", task="binary", lr=lr, families=(FamilySpace(family="dice", coordinates={}),))
+    """Return a study of `dice_ce` at these learning rates, which are its `mix`, one evaluation each."""
+    lr, mix = Coordinate(kind="log", low=1e-4, high=1e-1), Coordinate(kind="uniform", low=0.0, high=1.0)
+    family = FamilySpace(family="dice_ce", coordinates={"mix": mix})
+    space = SearchSpace(name="one", task="binary", lr=lr, families=(family,))
     conditions = Conditions(dataset=dataset, recipe=SMALL.model_copy(update={"evaluations": 1}), seed=0)
     plan = new_plan(space, conditions).model_copy(update={"profile": builders.profile(dataset)})
     study = studies.create_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s", plan)
     for rate in rates:
-        study.enqueue_trial({"loss": "dice", "dice.lr": rate})
+        study.enqueue_trial({"loss": "dice_ce", "dice_ce.mix": rate})
     return study, plan
 
 
@@ -237,7 +261,7 @@ def test_thirteen_trials_with_every_fault_complete_or_fail_with_their_reason(
     with closing(backend):
         assert run_work(*open_search(study, plan, backend, tmp_path), lambda: None)
     trials = [t for t in study.get_trials() if is_counted(t)]
-    by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
+    by_rate = {round(t.params["dice_ce.mix"], 6): t for t in trials}
     assert len(trials) == len(by_rate) == 13
     states = {rate: t.state for rate, t in by_rate.items()}
     failing = [f for f in faulty.FAULTS if states[faulty.get_rate(f)] == TrialState.FAIL]
@@ -259,7 +283,7 @@ def test_thirteen_trials_with_every_fault_complete_or_fail_with_their_reason(
         assert words in reasons[fault]
         assert ("on each of 2 attempts" in reasons[fault]) == (fault in {"memory", "hangs", "segfault", "full"})
     abandoned = [t for t in study.get_trials() if ABANDONED in t.user_attrs]
-    rates = sorted(round(t.params["dice.lr"], 6) for t in abandoned)
+    rates = sorted(round(t.params["dice_ce.mix"], 6) for t in abandoned)
     assert rates == [faulty.get_rate(f) for f in ("memory", "hangs", "segfault", "full")]
     assert not [t for t in study.get_trials() if t.state in {TrialState.RUNNING, TrialState.WAITING}]
 

@@ -120,7 +120,7 @@ def test_a_crash_or_hang_of_an_actor_of_a_local_cluster_costs_an_attempt(
         assert list_listening(set(psutil.Process().children(recursive=True)) - before) == {"127.0.0.1"}
         assert run_work(executor, make_search(study, plan, tmp_path / "checkpoints"), lambda: None)
         assert executor.workers == 2
-    trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if is_counted(t)}
+    trials = {round(t.params["dice_ce.mix"], 6): t for t in study.get_trials() if is_counted(t)}
     assert trials[0.002].state == TrialState.COMPLETE
     reasons = {fault: read_result(trials[faulty.get_rate(fault)]).reason or "" for fault in faults}
     assert "worker hung" in reasons["hangs"] and "each of 2 attempts" in reasons["hangs"]
