@@ -19,7 +19,6 @@ from sweeper.losses.family_records import CLASS_WEIGHT_POWER, FN_WEIGHT, GAMMA, 
 from sweeper.losses.other_losses import LossBatch
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.space import get_default_params, load_space, suggest_choice
-from sweeper.study.budget_ladder import POWER, make_weighted_start
 from sweeper.study.same_loss import EquivalenceQuestion, find_equivalent_losses
 from sweeper.workflow import advice
 from tests.support import builders
@@ -136,14 +135,13 @@ def test_the_same_loss_is_found_by_roles_and_neutral_values() -> None:
 @pytest.mark.parametrize(
     ("task", "name"), [("binary", "odd.oomph_power"), ("multiclass", "odd.oomph")], ids=["binary", "multiclass"]
 )
-def test_ladder_and_advice_set_the_weight_of_rare_classes(
+def test_advice_sets_the_weight_of_rare_classes(
     task: Task, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     content = {"oomph": {"power_of_imbalance": [0, 1]} if task == "binary" else {"uniform": [0, 1]}}
     text = {"version": 1, "task": task, "nuisance": {"lr": 0.01}, "losses": {"odd": content}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(text))
     space = load_space(str(tmp_path / "mine.yaml"), task)
-    assert make_weighted_start(space.families[0], space)[name] == POWER
     profile = builders.profile()
     row = {"generator": "g", "task": task, "family": "odd", "lr": 0.01, "steps": 9, "params": "power=0.25"}
     row |= {"score": 0.5, "gain": 0.1, "low": 0.1, "high": 0.1}
