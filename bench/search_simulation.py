@@ -63,6 +63,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "noisy rungs": {"early": 0.06},
     "wide": {"spread": 0.06, "bad": 3},
     "sensitive": {"miss": 0.15, "spread": 0.01, "bad": 0},
+    "alike": {"spread": 0.02, "bad": 0},
 }
 """Kind of simulated data → arguments of `SimulatedData` that are not the defaults."""
 

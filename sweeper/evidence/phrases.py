@@ -205,7 +205,7 @@ GLOSSARY: dict[str, str] = {
 
 PARTS: dict[str, str] = {
     "GAIN": "{estimate:signed} [{low:signed}, {high:signed}] {unit} over {present:code} ({level:percent})",
-    "COST": "{cost:bound} {unit} against the best of the {losses} {kind}s ({level:percent})",
+    "COST": "{cost:bound} {unit} against the best of the {losses:count {kind}} ({level:percent})",
     "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}] from {seeds:count seed}; "
     "{before:signed} before",
     "SCORE": "{estimate:number} [{low:number}, {high:number}]",

@@ -93,11 +93,8 @@ def collect_configurations(
     ranges = {name: choose_drawn_range(rate, space.lr) for name, rate in rates.by_family.items()}
     trials, others = (tuple(relabel_equivalent_trials(results, same)) for results in (trials, others))
 
-    def is_at_rate(result: TrialResult) -> bool:
-        drawn = ranges[result.spec.family]
-        return drawn.low <= result.spec.lr <= drawn.high
-
-    complete = [result for result in (*trials, *others) if result.state == "complete" and is_at_rate(result)]
+    complete = [result for result in (*trials, *others) if result.state == "complete"]
+    complete = [result for result in complete if result.spec.lr in ranges[result.spec.family]]
     levels = estimate_levels(complete, conditions.recipe.confirm_steps)
     tried = Counter(trial.spec.family for trial in trials)
     done = Counter(trial.spec.family for trial in trials if trial.state == "complete")

@@ -8,7 +8,7 @@ at `FACTOR` times it, and at a `FACTOR`-th of it unless both were better at the 
 
 with a_family ~ N(m, (10 u)²) and noise of Student's t with a scale of 2 u, u = 0.01 mIoU. A diverged training has no
 value; it indicates that c (x − o)² is large. o and c are integrated over a grid, with a_family at its mode and m at the
-families' mean. The rate is the mean of o, or a tried one nearby, whose trainings the search then need not repeat.
+families' mean. The rate is the mean of o.
 
 All trials of the search have this rate. Fresh seeds draw from it ± `RATE_DECADES`, all losses the same rate at the same
 seed; the rate's share of the variance is in every interval. In the user's script, whose optimiser may not be invariant,
@@ -33,8 +33,6 @@ FACTOR = 3.0
 """Factor between the rates that are tried."""
 RATE_DECADES = 0.22
 """Decades on either side of the rate that fresh seeds draw from: what a user would call the same rate."""
-NEAR_DECADES = 0.1
-"""Decades from the optimum within which a tried rate is used: less than its uncertainty, and than the draws' range."""
 UNIT = 0.01
 """mIoU, the usual region of practical equivalence. Not the study's own, which may change after rates were drawn."""
 LEVELS, NOISE, TAILS = 10 * UNIT, 2 * UNIT, 3.0
@@ -91,9 +89,7 @@ def fit_rate(tried: Sequence[TrialResult], searched: Coordinate) -> float:
         log_weight += log_ndtr((c * (math.log10(diverged.spec.lr) - o) ** 2 - DIVERGES) / NOISE)
     log_weight += _compute_log_likelihood([one for one in tried if one.has_score], o, c)
     weight = np.exp(log_weight - log_weight.max())
-    best = 10 ** float(weight @ o / weight.sum())
-    near = min((one.spec.lr for one in tried), key=lambda rate: (abs(math.log10(rate / best)), rate))
-    return near if abs(math.log10(near / best)) <= NEAR_DECADES else round_rate(best)
+    return round_rate(10 ** float(weight @ o / weight.sum()))
 
 
 def choose_best_rate(tried: Iterable[TrialResult], searched: Coordinate) -> float:

@@ -55,8 +55,10 @@ from sweeper.storage.results import (
     search_results,
     store_result,
 )
+from sweeper.study.finalist import count_finalists
 from sweeper.study.learning_check import has_learned_nothing
-from sweeper.study.loop import ATTEMPTS, WorkSource, index_completed
+from sweeper.study.learning_rates import choose_drawn_range
+from sweeper.study.loop import ATTEMPTS, WorkSource
 from sweeper.study.sampler import LOSS, KeyedTPESampler, SamplerGuide
 from sweeper.study.successive_halving import SuccessiveHalving
 from sweeper.system.machine import keep_within_room
@@ -130,10 +132,11 @@ class LossSearch(WorkSource, SamplerGuide):
         """Create the work of a study.
 
         Trials that wait in `study` are taken over, with their checkpoints. `imbalance` is as in `suggest_choice`;
-        `admit` takes a number of steps, and returns whether such a training may still begin. A trial that equals one of
-        the `reusable` trainings is not trained again. The search ends at `trials` counted trials; with `gain` where a
-        generation raised the best complete value by no more; if `strict`, after the first one where no training clearly
-        beats a constant answer. No trial is stopped before the step `earliest`.
+        `admit` takes a number of steps, and returns whether such a training may still begin. Where one of the
+        `reusable` trainings has a trial's loss and steps, at a rate that fresh seeds draw from, too, it is the trial's.
+        The search ends at `trials` counted trials; with `gain` where a generation raised the best complete value by no
+        more; if `strict`, after the first one where no training clearly beats a constant answer. No trial is stopped
+        before the step `earliest`.
         """
         super().__init__(recorder)
         self._study, self._space, self._conditions = study, space, conditions
@@ -143,9 +146,9 @@ class LossSearch(WorkSource, SamplerGuide):
         self._checkpoints = checkpoints
         self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
         self._floor = count_floor(space, trials)
-        self._field = SuccessiveHalving(self._rungs, present=space.present.family)
+        self._field = SuccessiveHalving(self._rungs, present=space.present.family, pursued=count_finalists(space))
         self._before, self._gain, self._strict = list(reusable), gain, strict
-        self._known = index_completed(self._before)
+        self._known = self._index_reusable()
         self._ended: list[TrialResult] = list(search_results(study))
         study.sampler = KeyedTPESampler(conditions.seed, self)  # storage opens studies without one
         self._waiting = {result.spec.number: result for result in list_waiting_results(study)}
@@ -183,9 +186,21 @@ class LossSearch(WorkSource, SamplerGuide):
                 self._put_in_queue(spec)
                 continue
             self._note_begun(spec, TrainingStarted(spec))
-            if (reused := self._known.pop(spec.key, None)) is None:
+            reused = self._known.pop((spec.loss, spec.steps), None)
+            if reused is None:
                 return spec
-            self.take_answer(JobResult(reused.model_copy(update={"spec": spec, "run_id": None})))
+            trained = spec.model_copy(update={"lr": reused.spec.lr})
+            self.take_answer(JobResult(reused.model_copy(update={"spec": trained, "run_id": None})))
+
+    def _index_reusable(self) -> dict[object, TrialResult]:
+        """Index by loss and steps the complete trainings at a rate that fresh seeds draw from."""
+        reusable = dict[object, TrialResult]()
+        for result in self._before:
+            spec = result.spec
+            drawn = choose_drawn_range(self._rates.by_family[spec.family], self._space.lr)
+            if result.state == "complete" and spec.seed == self._conditions.seed and spec.lr in drawn:
+                reusable[spec.loss, spec.steps] = result
+        return reusable
 
     def _plan_batch(self) -> list[TrialSpec]:
         """Return an unfinished generation; else the trials that may continue from the lowest rung; else a new one.

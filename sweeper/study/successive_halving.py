@@ -3,8 +3,8 @@
 After each generation of trials the best share of all that reached a rung continues (Jamieson and Talwalkar 2016,
 "Non-stochastic Best Arm Identification and Hyperparameter Optimization"). The others wait, as a trial can still be
 promoted later. Here each family's best trial is promoted before all others, up to the middle rung: a training's score
-at a quarter of its steps says little about its final score (docs/performance.md). Beyond the middle a family far behind
-the leader loses this privilege.
+at a quarter of its steps says little about its final score (docs/performance.md). Beyond the middle only the best
+families keep this privilege: few of the others' trainings would decide anything.
 
 Everything is a function of the values seen so far, in any order.
 """
@@ -16,31 +16,41 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-SHARES: tuple[float, ...] = (1 / 8, 1 / 3)
-"""Shares of the trials at the first and the second rung that continue; from a third rung on all do."""
+SHARES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2)
+"""Shares of the trials at the first, second and third rung that continue; from a fourth rung on all do."""
 
 MAX_LAG = 0.08
-"""A family whose best value at the middle rung is further below the leader's is not pursued: it gets no trials beyond
-its floor, and its best trial no special promotion."""
-PURSUED = 2
-"""The best families at the middle rung are pursued whatever their values: a single one could not be compared."""
+"""A family whose best value at the middle rung is further below the leader's gets no trials beyond its floor, unless it
+is one of those that are pursued."""
+
+EARLY, LATER = 0.8, 0.3
+"""Share of its steps that a trial is trained in the mean, of a family's first trial and of the others."""
 
 Order = tuple[float, int]
 """Minus the value, and the number: better first, earlier first among equals."""
 
 
+def estimate_trained_share(trials: int, families: int) -> float:
+    """Estimate the share of all steps of so many trials that is trained, as most stop (bench/search_simulation.py)."""
+    first = min(trials, families)
+    return (EARLY * first + LATER * (trials - first)) / max(1, trials)
+
+
 class SuccessiveHalving:
     """State of the trials at their rungs: which may continue."""
 
-    def __init__(self, rungs: Sequence[int], *, shares: Sequence[float] = SHARES, present: str = "") -> None:
+    def __init__(
+        self, rungs: Sequence[int], *, shares: Sequence[float] = SHARES, present: str = "", pursued: int = 3
+    ) -> None:
         """Create it without trials.
 
         Args:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
             shares: share of the trials at the first rung, the second … that continue; 1 for the others.
             present: the family that the others are compared with: its best is trained to the end whatever its rank.
+            pursued: number of the best families at the middle rung whose best is trained to the end, too.
         """
-        self._rungs, self._present = tuple(rungs), present
+        self._rungs, self._present, self._pursued = tuple(rungs), present, pursued
         self._middle_rung = (len(rungs) - 1) // 2
         # The last rung has a share, too: a resume decides there about a trial that was interrupted after it.
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
@@ -77,10 +87,19 @@ class SuccessiveHalving:
         return not (is_best or self._is_among_best(number, rung, max(total, len(self._ranked[rung]))))
 
     def list_trailing_families(self) -> set[str]:
-        """Return the families whose best value at the middle rung is more than `MAX_LAG` below the best there."""
-        best = {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
-        pursued = sorted(best, key=lambda family: best[family])[:PURSUED]
-        return {family for family in best if family not in pursued and best[family][0] > best[pursued[0]][0] + MAX_LAG}
+        """Return the families that are not pursued, and more than `MAX_LAG` below the best at the middle rung."""
+        best = self._rank_families()
+        lowest = min(best.values(), default=(0.0, 0))[0] + MAX_LAG
+        return {family for family, order in best.items() if order[0] > lowest} - self._list_pursued()
+
+    def _list_pursued(self) -> set[str]:
+        """Return the best families at the middle rung."""
+        best = self._rank_families()
+        return set(sorted(best, key=lambda family: best[family])[: self._pursued])
+
+    def _rank_families(self) -> dict[str, Order]:
+        """Return the rank of each family's best trial at the middle rung."""
+        return {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
 
     def sort_by_promotion(self, waiting: Iterable[int]) -> list[int]:
         """Return the waiting trials in the order of their promotion: from the highest rung down, the best first."""
@@ -95,7 +114,8 @@ class SuccessiveHalving:
         return bisect_left(self._ranked[rung], self._reached[number][rung]) < allowed
 
     def _leads_family(self, number: int, rung: int) -> bool:
-        """Return whether the trial leads its family; beyond the middle rung the family must still be pursued."""
+        """Return whether the trial leads its family; beyond the middle rung the family must be pursued."""
         family = self._families[number]
-        pursued = rung < self._middle_rung or family == self._present or family not in self.list_trailing_families()
-        return pursued and self._of[rung][family][0] == self._reached[number][rung]
+        pursued = {self._present, *self._list_pursued()}
+        is_favoured = rung < self._middle_rung or family in pursued
+        return is_favoured and self._of[rung][family][0] == self._reached[number][rung]

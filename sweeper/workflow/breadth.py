@@ -20,8 +20,8 @@ from sweeper.space import FLOOR
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.finalist import REPLICATIONS
 from sweeper.study.search import GENERATION
+from sweeper.study.successive_halving import estimate_trained_share
 from sweeper.study.timekeeper import REPORT_SECONDS
-from sweeper.workflow.forecast import TRAINED
 from sweeper.workflow.options import StudyRequest
 
 MIN_LOSSES = 3
@@ -109,7 +109,8 @@ def _forecast_seconds(breadth: Breadth, losses: int, request: StudyRequest, pace
     """Return the seconds from the ladder's beginning to the report, with the start of the workers."""
     trials = min(breadth.trials, _count_settling_trials(losses)) if request.settles else breadth.trials
     finalists = min(request.finalists, losses, trials)
-    search = steps * max(0.0, max(finalists, TRAINED * trials) - 2)  # the ladder trained the first trial of two losses
+    trained_trials = max(finalists, estimate_trained_share(trials, losses) * trials)
+    search = steps * max(0.0, trained_trials - 2)  # the ladder trained the first trial of two losses
     shared = 2 * FIRST_LOOK.seeds if breadth.has_first else 0
     near = 2 * REPLICATIONS if trials >= 2 * losses else 0
     compared = shared + near + max(0, finalists * breadth.seeds[0] - shared)

@@ -18,14 +18,13 @@ from sweeper.study.budget_ladder import FACTORS
 from sweeper.study.finalist import REPLICATED, REPLICATIONS, count_finalists
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.search import count_possible_trials
+from sweeper.study.successive_halving import estimate_trained_share
 from sweeper.study.timekeeper import REPORT_SECONDS, Timekeeper
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.phase_progress import NOT_KNOWN
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState
 
-TRAINED = 0.8
-"""Share of the search's steps that is trained at most, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "rate", "first", "search", "replicate", "confirm", "longer")
 
 
@@ -37,6 +36,8 @@ class PlannedTrainings(Record):
     """Those that come before the first tested answer."""
     steps: int
     """Steps of each."""
+    share: float = 1.0
+    """Share of these steps that is trained: most trials stop early."""
 
 
 def count_trainings_left(
@@ -69,7 +70,9 @@ def count_trainings_left(
     by_phase = {
         "rate": plan_trainings(rates, steps, rates),
         "first": plan_trainings(to_look, more_steps, to_look),
-        "search": plan_trainings(to_search, steps, to_search),
+        "search": plan_trainings(to_search, steps, to_search).model_copy(
+            update={"share": estimate_trained_share(trials, families)}
+        ),
         "replicate": plan_trainings(near, more_steps, near),
         "confirm": plan_trainings(last, more_steps, first),
     }
@@ -158,7 +161,7 @@ class Forecast:
         ends = [0.0, 0.0]
         for phase in PHASES[PHASES.index(self._phase) :]:
             if (each := self.trainings.get(phase)) is not None:
-                seconds = pace * each.steps * (TRAINED if phase == "search" else 1.0) / max(1, self._workers())
+                seconds = pace * each.steps * each.share / max(1, self._workers())
                 for end, number in enumerate((each.first, each.most)):
                     ends[end] += seconds * max(0, number - self._ended[phase])
         left, (first_answer, most) = self._time.compute_seconds_left(), (end + REPORT_SECONDS for end in ends)

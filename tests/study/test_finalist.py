@@ -67,7 +67,8 @@ def test_all_trainings_of_a_seed_share_a_rate_near_the_optimum() -> None:
     rates = studies.read_rates(study.user_attrs)
     assert rates is not None and len({*rates.by_family.values()}) == 1
     (rate,) = {*rates.by_family.values()}
-    assert {r.spec.lr for r in studies.search_results(study)} == {rate} and 1.4e-3 < rate < 2.9e-3
+    drawn = choose_drawn_range(rate, plan.space.lr)
+    assert all(r.spec.lr in drawn for r in studies.search_results(study)) and 1.4e-3 < rate < 2.9e-3
     by_seed: dict[int, set[float]] = {}
     for result in studies.list_compared_results(study):
         by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)

@@ -51,14 +51,6 @@ def test_families_of_different_levels_are_fitted_together(best: float) -> None:
     assert abs(math.log10(fit_rate(tried, SEARCHED) / best)) < 0.12
 
 
-def test_a_tried_rate_near_the_optimum_is_used() -> None:
-    rates = list_tried_rates(SEARCHED)
-    tried = [one for family in ("dice", "focal") for one in make_curve(family, 0.6, 1.1e-3, rates=rates)]
-    assert fit_rate(tried, SEARCHED) == rates[0]
-    between = [one for family in ("dice", "focal") for one in make_curve(family, 0.6, 1.8e-3, 0.3, rates)]
-    assert rates[0] < fit_rate(between, SEARCHED) < rates[1]
-
-
 def test_the_lower_rate_is_tried_unless_both_losses_gain_at_the_higher() -> None:
     rates = list_tried_rates(SEARCHED)[:2]
     rising = [*make_curve("dice", 0.7, 4e-3, rates=rates), *make_curve("focal", 0.6, 4e-3, rates=rates)]

@@ -21,6 +21,7 @@ from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RES
 from sweeper.storage.results import is_counted, list_present_trials, read_result
 from sweeper.study.budget_ladder import make_probe_specs
 from sweeper.study.learning_check import SINGLE_SKILL, SKILL, compute_skill, is_task_learned
+from sweeper.study.learning_rates import choose_drawn_range
 from sweeper.study.loop import run_work
 from sweeper.study.search import GENERATION, enqueue_defaults, has_search_settled
 from sweeper.study.successive_halving import MAX_LAG
@@ -82,7 +83,10 @@ def test_every_family_gets_its_defaults_and_minimum_of_trials() -> None:
     assert [spec.family for spec in trials[: len(FAMILIES)]] == FAMILIES
     tried = Counter(spec.family for spec in trials[:FLOORS])
     assert tried == {family.family: 3 if family.is_searched else 1 for family in SPACE.families}
-    assert len({spec.lr for spec in trials}) == 1
+    rates = studies.read_rates(study.user_attrs)
+    assert rates is not None
+    drawn = choose_drawn_range(rates.by_family["dice"], SPACE.lr)
+    assert all(spec.lr in drawn for spec in trials)
     assert len({spec.loss for spec in trials}) == len(trials)  # none is trained twice
 
 
@@ -302,16 +306,16 @@ def test_a_resume_repeats_failed_trials_with_their_parameters() -> None:
 
     study, uninterrupted = new_study(), new_study()
     run_search(uninterrupted, 9)
-    run_search(study, 6, {1: fail, 4: fail, 5: train_out_of_range})
+    run_search(study, 6, {3: fail, 4: fail, 5: train_out_of_range})
     assert studies.reconcile_study(study) == 0
     repeated = studies.retry_failed(study)
-    assert [(r.spec.number, r.reason) for r in repeated] == [(1, "OSError: no room"), (4, "OSError: no room")]
+    assert [(r.spec.number, r.reason) for r in repeated] == [(3, "OSError: no room"), (4, "OSError: no room")]
     assert studies.retry_failed(study) == []  # they are in the queue already
     run_search(study, 9, {6: fail})
     retried = {t.user_attrs[RETRY_OF]: t for t in study.trials if RETRY_OF in t.user_attrs}
     assert {number: study.trials[number].params for number in retried} == {n: t.params for n, t in retried.items()}
     results = {r.spec.number: r for r in studies.search_results(study)}
-    assert len(results) == 9 and results.keys() == {0, 2, 3, 5, 6, 7, 8, 9, 10}
+    assert len(results) == 9 and results.keys() == {0, 1, 2, 5, 6, 7, 8, 9, 10}
     assert [n for n, r in results.items() if r.state == "failed"] == [5, 6]
     assert [r.spec.number for r in studies.retry_failed(study)] == [6]  # and again by the next resume
     assert study.trials[8].params == uninterrupted.trials[6].params

@@ -59,25 +59,25 @@ def test_every_trial_continues_from_the_third_rung_to_its_end() -> None:
     assert halving.sort_by_promotion([3, 2]) == [2, 3]
 
 
-def test_a_family_far_behind_stops_at_the_middle_unless_it_is_the_baseline() -> None:
-    halving = SuccessiveHalving(RUNGS, shares=(0.0, 0.0), present="cross_entropy")
-    values = {"dice": 0.6, "tversky": 0.6 - MAX_LAG + 0.01, "focal": 0.6 - MAX_LAG - 0.01, "cross_entropy": 0.1}
+def test_beyond_the_middle_only_the_best_families_and_the_present_one_keep_their_privilege() -> None:
+    halving = SuccessiveHalving(RUNGS, shares=(0.0, 0.0, 0.0), present="cross_entropy")
+    values = {"dice": 0.6, "tversky": 0.3, "focal": 0.2, "jaccard": 0.19, "cross_entropy": 0.1}
     for number, (family, value) in enumerate(values.items()):
         halving.record(number, family, 25, value)
-    assert all(halving.may_continue(number) for number in range(4))
+    assert all(halving.may_continue(number) for number in range(5))
     for number, (family, value) in enumerate(values.items()):
         halving.record(number, family, 50, value)
-    assert halving.list_trailing_families() == {"focal", "cross_entropy"}
-    assert [halving.may_continue(number) for number in range(4)] == [True, True, False, True]
+    assert [halving.may_continue(number) for number in range(5)] == [True, True, True, False, True]
+    assert halving.list_trailing_families() == {"jaccard", "cross_entropy"}
 
 
-def test_the_two_best_families_continue_however_far_apart() -> None:
-    halving = SuccessiveHalving(RUNGS, shares=(0.0, 0.0))
-    for number, (family, value) in enumerate({"dice": 0.6, "tversky": 0.3, "focal": 0.2}.items()):
-        halving.record(number, family, 25, value)
-        halving.record(number, family, 50, value)
-    assert halving.list_trailing_families() == {"focal"}
-    assert [halving.may_continue(number) for number in range(3)] == [True, True, False]
+def test_a_family_trails_by_its_lag_and_is_never_one_of_the_pursued() -> None:
+    halving = SuccessiveHalving(RUNGS)
+    lags = {"dice": 0.0, "tversky": 0.3, "focal": 0.3, "jaccard": MAX_LAG - 0.01, "lovasz": MAX_LAG + 0.01}
+    for number, (family, lag) in enumerate(lags.items()):
+        halving.record(number, family, 25, 0.6 - lag)
+        halving.record(number, family, 50, 0.6 - lag)
+    assert halving.list_trailing_families() == {"tversky", "focal"}
 
 
 def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:

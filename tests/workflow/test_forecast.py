@@ -9,12 +9,12 @@ import pytest
 from sweeper.core.events import Observers, ResultStored, TrainingEvaluated, TrainingStarted
 from sweeper.core.text import format_duration, format_duration_range
 from sweeper.study.timekeeper import REPORT_SECONDS, Timekeeper
-from sweeper.workflow.forecast import TRAINED, Forecast, PlannedTrainings
+from sweeper.workflow.forecast import Forecast, PlannedTrainings
 from sweeper.workflow.phase_progress import NOT_KNOWN
 from tests.support import builders
 
 TO_COME = {
-    "search": PlannedTrainings(most=4, first=4, steps=100),
+    "search": PlannedTrainings(most=4, first=4, steps=100, share=0.5),
     "replicate": PlannedTrainings(most=4, first=4, steps=100),
     "confirm": PlannedTrainings(most=8, first=6, steps=200),
 }
@@ -50,7 +50,7 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     assert forecast.estimate_seconds_left() is None and forecast.format_times() == NOT_KNOWN
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
     observers.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
-    search = 400 * TRAINED
+    search = 400 * 0.5
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (400 + 1200, 400 + 1600)]
     assert forecast.estimate_seconds_left() == pytest.approx(tuple(expected))
     assert lines == [

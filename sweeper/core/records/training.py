@@ -75,6 +75,10 @@ class RateRange(Record):
     low: float
     high: float
 
+    def __contains__(self, rate: float) -> bool:
+        """Return whether fresh seeds draw from rates up to this one."""
+        return self.low <= rate <= self.high
+
 
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
