@@ -28,6 +28,10 @@ from sweeper.workflow.study_state import StudyState
 PHASES = ("probe", "rate", "first", "search", "replicate", "confirm", "longer")
 
 
+BUSY = 2.0
+"""Factor on a step's measured time from which other programs are said to slow the trainings down."""
+
+
 class PlannedTrainings(Record):
     """Largest number, and length, of the trainings of one kind."""
 
@@ -134,13 +138,15 @@ class Forecast:
         log: Callable[[str], None] = lambda _: None,
         *,
         step: str = "a step",
+        usual: float | None = None,
         condition: str = "",
     ) -> None:
         """Create the forecast of a session with this time and pace, and `workers` trainings at a time.
 
-        `log` receives the total time once it is known, with the `condition` under which it holds.
+        `log` receives the total time once it is known, with the `condition` under which it holds. `usual` are the
+        seconds of a step as measured on this machine; None = not known.
         """
-        self._time, self._workers, self._log, self._step = time, workers, log, step
+        self._time, self._workers, self._log, self._step, self._usual = time, workers, log, step, usual
         self.use_trainings(trainings, condition)
         self._ended = Counter[str]()
         """Trainings of this session that have ended, by phase."""
@@ -190,5 +196,14 @@ class Forecast:
             self._log(
                 f"time{self._condition}: {self.format_times()}, as {self._step} takes "
                 f"{format_duration(self._time.pace)}, evaluations included, and "
-                f"{format_parallel_trainings(self._workers())}"
+                f"{format_parallel_trainings(self._workers())}{self._explain_pace(self._time.pace)}"
             )
+
+    def _explain_pace(self, pace: float) -> str:
+        """Return why a step takes several times what it took before; "" if it does not."""
+        if self._usual is None or pace < BUSY * self._usual:
+            return ""
+        return (
+            f". It took {format_duration(self._usual)} when this machine was measured: other programs slow it down, "
+            "and what is trained fits the time that is left"
+        )

@@ -247,8 +247,10 @@ def _announce_forecast(session: StudySession, request: StudyRequest, keeper: Tim
     recipe = plan.conditions.recipe
     step = "a step" if recipe.command is None else "1 % of a training"
     condition = f" with {recipe.format_steps(recipe.steps)}" if steps else ""
-    executor = session.prepared.executor
-    forecast = Forecast(to_come, keeper, lambda: executor.workers, display.log, step=step, condition=condition)
+    executor, usual = session.prepared.executor, session.prepared.step_seconds
+    forecast = Forecast(
+        to_come, keeper, lambda: executor.workers, display.log, step=step, usual=usual, condition=condition
+    )
     display.set_forecast(forecast.format_times)
     return forecast
 

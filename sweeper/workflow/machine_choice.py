@@ -60,16 +60,27 @@ def _format_layout(layout: WorkerLayout) -> str:
     return f"{format_count(layout.workers, 'worker')} of {format_count(layout.threads, 'thread')}"
 
 
-def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> dict[Precision, float]:
-    """Return the stored step times, else new ones; {} if neither is possible."""
+def read_step_seconds(conditions: Conditions, backend: Backend, file: Path) -> float | None:
+    """Return the seconds of the recipe's step that were measured on this machine; None if it was not measured."""
+    kept = _read_kept_times(file).get(_make_key(conditions, backend), {})
+    return kept.get(conditions.recipe.precision)
+
+
+def _make_key(conditions: Conditions, backend: Backend) -> str:
+    """Return the key of the step times: all that they depend on."""
     recipe, dataset = conditions.recipe, conditions.dataset
     network = f"{recipe.arch}/{recipe.encoder}" if recipe.model is None else f"{recipe.arch} {recipe.model.digest[:12]}"
-    key = (
+    return (
         f"{backend.get_hardware().processor}; torch {read_versions()['torch']}; {network} "
         f"depth {recipe.encoder_depth}, decoder {recipe.decoder_channels}, {dataset.channels} channels, "
         f"{format_count(len(dataset.classes), 'class')}, {recipe.size}² × {recipe.batch_size}, {recipe.augmentation}; "
         f"{_format_layout(backend.layout)}"
     )
+
+
+def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> dict[Precision, float]:
+    """Return the stored step times, else new ones; {} if neither is possible."""
+    key = _make_key(conditions, backend)
     kept = _read_kept_times(file).get(key, {})
     if all(kept.get(p, 0.0) > 0 for p in PRECISIONS):
         return kept

@@ -31,7 +31,7 @@ from sweeper.study.finalist import derive_confirmation_seed, list_fold_numbers
 from sweeper.version import read_versions
 from sweeper.workflow.advice import add_advice, add_present_loss
 from sweeper.workflow.encoder_weights import choose_weights
-from sweeper.workflow.machine_choice import choose_measured_precision
+from sweeper.workflow.machine_choice import choose_measured_precision, read_step_seconds
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
 from sweeper.workflow.own_script import adapt_space, divide_by_script, make_script_recipe, resolve_sources
@@ -70,6 +70,8 @@ class PreparedStudy(NamedTuple):
     """Settings of the machine with `auto` resolved, which a resume takes over."""
     is_precision_measured: bool
     """Whether the precision was measured now."""
+    step_seconds: float | None
+    """Seconds of the recipe's step as measured on this machine; None = not measured."""
     is_changed: bool
     """Whether the decoded images of a resumed study changed since they were last checked."""
 
@@ -102,7 +104,7 @@ def prepare_study(
     user_losses = _load_user_losses(settings, old)
     imbalance = measure_imbalance(dataset, split.train)
     space = _resolve_space(settings, old, dataset, imbalance, messages, losses=user_losses)
-    hardware = backend.get_hardware()
+    hardware, times = backend.get_hardware(), get_step_times_file(settings.cache)
     recipe = _resolve_recipe(settings, old, dataset, hardware, messages)
     given = {"dataset": dataset, "recipe": recipe, "seed": seed, "folds": folds, "losses": user_losses}
     is_measured = recipe.command is None and old is None and settings.precision is None and hardware.device == "cpu"
@@ -111,7 +113,6 @@ def prepare_study(
     else:
         conditions = Conditions(**given)
         if is_measured:
-            times = get_step_times_file(settings.cache)
             conditions = choose_measured_precision(conditions, backend, times, messages.log)
         messages.log(f"device: {hardware.name}")
         profile = profile_dataset(dataset)
@@ -133,8 +134,9 @@ def prepare_study(
     folder = get_checkpoints_dir(settings.cache, name)
     if sources is not None:  # a later study of the same name must not find a script's own files
         folder /= make_slug(plan.created)
+    step_seconds = read_step_seconds(plan.conditions, backend, times)
     executor = backend.open(plan.conditions, folder)
-    return PreparedStudy(name, plan, old, executor, machine, is_measured, damaged)
+    return PreparedStudy(name, plan, old, executor, machine, is_measured, step_seconds, damaged)
 
 
 def _resolve_space(

@@ -54,7 +54,7 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (400 + 1200, 400 + 1600)]
     assert forecast.estimate_seconds_left() == pytest.approx(tuple(expected))
     assert lines == [
-        "time: first tested answer within 1.9 min, last within 2.2 min, as a step takes 100 ms, "
+        "time: first tested answer within 1.8 min, last within 2.1 min, as a step takes 100 ms, "
         "evaluations included, and 2 trainings run at a time"
     ]
     observers.notify(ResultStored(one.model_copy(update={"seconds": 20.0})))  # 0.2 s a step
@@ -65,6 +65,16 @@ def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
     left = forecast.estimate_seconds_left()
     assert left is not None and left[0] == pytest.approx(5 * 200 * 0.2 / 2 + REPORT_SECONDS)
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(("usual", "is_said"), [(None, False), (0.06, False), (0.04, True)])
+def test_a_step_that_takes_several_times_its_usual_time_is_explained(usual: float | None, is_said: bool) -> None:
+    lines: list[str] = []
+    time = Timekeeper(inf, lambda: 0.0)
+    observers = Observers((time, Forecast(TO_COME, time, lambda: 2, lines.append, usual=usual)))
+    one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
+    observers.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
+    assert [("took 40 ms when this machine was measured" in line) for line in lines] == [is_said]
 
 
 def test_nothing_is_promised_while_the_ladder_tries_more_steps_than_planned() -> None:

@@ -13,7 +13,7 @@ from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
 from sweeper.workflow import machine_choice
-from sweeper.workflow.machine_choice import choose_measured_precision, choose_precision
+from sweeper.workflow.machine_choice import choose_measured_precision, choose_precision, read_step_seconds
 
 CPU = WorkerHardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
 
@@ -112,3 +112,12 @@ def test_a_failed_measurement_or_file_does_not_end_the_run(conditions: Condition
     assert choose(conditions, Machine({}), tmp_path)[:2] == ("bfloat16", [])  # as the processor's flags say
     (tmp_path / "t.json").mkdir()
     assert choose(conditions, Machine(INTEL), tmp_path)[0] == "float32"
+
+
+def test_what_a_step_took_is_read_for_the_same_recipe_alone(conditions: Conditions, tmp_path: Path) -> None:
+    machine, file = Machine(AMD), tmp_path / "t.json"
+    assert read_step_seconds(conditions, machine, file) is None
+    choose(conditions, machine, tmp_path)
+    assert read_step_seconds(conditions, machine, file) == AMD["bfloat16"]
+    larger = conditions.recipe.model_copy(update={"size": 64})
+    assert read_step_seconds(conditions.model_copy(update={"recipe": larger}), machine, file) is None
