@@ -193,10 +193,14 @@ class Race(TrainingList):
         self._report(number, stored.found)
 
     def _begin_round(self) -> None:
-        """Queue the trainings that the next interim analysis lacks; for idle workers those of the one after it."""
-        seeds = [analysis.seeds for analysis in self._analyses[self._number : self._number + 2]]
-        self._planned |= {finalist.family: seeds[0] for finalist in self._active}
-        specs, ahead = (make_confirmation_specs(self._active, self._conditions, n) for n in (seeds[0], seeds[-1]))
+        """Queue the trainings that the next interim analysis lacks; for idle workers those of the one after it.
+
+        Before the first analysis nothing is trained ahead: it drops the most.
+        """
+        ahead_number = min(self._number + 1, len(self._analyses) - 1) if self._number else 0
+        seeds, most = (self._analyses[number].seeds for number in (self._number, ahead_number))
+        self._planned |= {finalist.family: seeds for finalist in self._active}
+        specs, ahead = (make_confirmation_specs(self._active, self._conditions, n) for n in (seeds, most))
         have = index_completed(list_compared_results(self._study))
         used_numbers = {result.spec.number for result in list_extra_results(self._study, "confirm")}
         running = {spec.key for spec in self._running.values()}
