@@ -52,12 +52,10 @@ def list_configurations(report: dict[str, Any]) -> Iterator[tuple[str, dict[str,
         kind = "recommended" if loss["loss"] == report["use"]["loss"] else "finalist"
         yield kind, {"family": loss["loss"], "params": loss["params"], "lr": loss["lr"]}
     with (report["folder"] / "trials.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["purpose"] == "first"]
-    for row in rows:
-        if row["family"] != report["present"] and row["number"] == rows[0]["number"]:
-            params = {name[7:]: float(text) for name, text in row.items() if name.startswith("params.") and text}
-            yield "first look", {"family": row["family"], "params": params, "lr": float(row["lr"])}
-            return
+        rows = [row for row in csv.DictReader(file) if row["purpose"] == "first" and row["family"] != report["present"]]
+    for row in rows[:1]:  # of the first seed, whose rate is the study's
+        params = {name[7:]: float(text) for name, text in row.items() if name.startswith("params.") and text}
+        yield "first look", {"family": row["family"], "params": params, "lr": float(row["lr"])}
 
 
 def make_key(name: str, configuration: dict[str, Any]) -> str:

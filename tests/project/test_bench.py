@@ -105,26 +105,41 @@ def test_the_table_of_recipes_is_printed_for_a_single_data_set(
     assert capsys.readouterr().out.splitlines()[-1] == "| 8/64/8 | 2.0 | 0.33 | 0.200 | 0.2000 |"
 
 
+def write_report(folder: Path, *, use: str | None, scores: dict[str, float], rows: Path) -> None:
+    """Write a report of a study, with a first look of dice, and a row for each loss that was trained again."""
+    folder.mkdir()
+    losses = [{"loss": name, "params": {"mix": 0.2}, "lr": 1e-3} for name in scores]
+    document = {"study": folder.name, "present": "focal", "losses": losses, "dataset": {"name": "s"}}
+    document["use"] = None if use is None else {"loss": use}
+    (folder / "recommendation.json").write_text(json.dumps(document))
+    first = "purpose,number,family,params.mix,params.gamma,lr\nfirst,0,focal,0.2,,0.001\nfirst,1,dice,0.2,,0.001\n"
+    (folder / "trials.csv").write_text(first + "first,2,dice,0.2,,0.002\n")
+    for loss, score in zip(losses, scores.values(), strict=True):
+        append_row(rows, {"set": "s", "family": loss["loss"], "params": loss["params"], "lr": 1e-3, "test": score})
+
+
 def test_reports_without_a_recommendation_are_left_out(tmp_path: Path) -> None:
-    for name, use in (("a", {"loss": "dice"}), ("b", None)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "recommendation.json").write_text(json.dumps({"study": name, "use": use}))
+    for name, use in (("a", "dice"), ("b", None)):
+        write_report(tmp_path / name, use=use, scores={}, rows=tmp_path / "rows")
     assert [report["study"] for report in retraining.read_reports([str(tmp_path)])] == ["a"]
     assert transfer.read_reports is retraining.read_reports
 
 
-def test_a_study_whose_recommended_loss_is_not_trained_yet_has_no_row(
+def test_a_study_is_compared_with_all_studies_with_itself_and_with_its_first_look(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for study, family, test, is_recommended in (
-        ("first", "dice", 0.5, True),
-        ("first", "focal", 0.6, False),
-        ("second", "focal", 0.7, False),
-    ):
-        row = {"set": "s", "study": study, "family": family, "test": test, "named": is_recommended}
-        append_row(tmp_path / "rows", row)
-    retraining.print_table(Namespace(out=tmp_path / "rows"))
-    assert capsys.readouterr().out.splitlines()[2:] == ["| s | first | dice | 0.500 | 0.200 | 0.100 |"]
+    rows = tmp_path / "rows"
+    write_report(tmp_path / "first", use="focal", scores={"focal": 0.5, "dice": 0.6}, rows=rows)
+    write_report(tmp_path / "second", use="lovasz", scores={"lovasz": 0.7}, rows=rows)
+    write_report(tmp_path / "third", use="lovasz", scores={}, rows=rows)
+    report = {"losses": [{"loss": "lovasz", "params": {"mix": 0.9}, "lr": 1e-3}], "use": {"loss": "lovasz"}}
+    changed = {**json.loads((tmp_path / "third" / "recommendation.json").read_text()), **report}
+    (tmp_path / "third" / "recommendation.json").write_text(json.dumps(changed))
+    retraining.print_table(Namespace(out=rows, reports=[str(tmp_path)]))
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| s | first | focal | 0.500 | 0.200 | 0.100 | 0.100 |",
+        "| s | second | lovasz | 0.700 | 0.000 | 0.000 | -0.100 |",
+    ]
 
 
 def test_the_plan_of_the_ledger_times_only_a_training(
