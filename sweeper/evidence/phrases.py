@@ -5,7 +5,8 @@ A sentence is a template whose numbers are fields of the record that it describe
     {gain:signed}   +0.060         {low:least}     +0.06, rounded down      {gain:gain}    +0.06; two decimals from 0.1
     {cost:bound}    0.004, up      {x:number}      0.639                    {rate:short}   0.00249
     {loss:code}     `dice`         {names:codes}   `dice` and `focal`       {names:list}   sign, person and 3 others
-    {n:count image} 3 images       {x:percent}     62 %                     {x}            as it is
+    {n:count image} 3 images       {x:percent}     62 %                     {x:share}      0.0474 %
+    {x:ratio}       1,431:1        {x}             as it is
 
 Losses are in back quotes; `sweeper.report.formatting` escapes the rest for markdown, a terminal drops the quotes. Codes
 can be cited: docs/report.md lists all of them.
@@ -19,7 +20,15 @@ from string import Formatter
 from typing import Any, Literal, NamedTuple
 
 from sweeper.core.records import Answer, Outcome, Remark, Scale, Sure
-from sweeper.core.text import format_count, format_significant, format_upper_bound, join_words, replace_minus
+from sweeper.core.text import (
+    format_count,
+    format_ratio,
+    format_share,
+    format_significant,
+    format_upper_bound,
+    join_words,
+    replace_minus,
+)
 
 Place = Literal["head", "text", "fold"]
 """Where a remark stands: after the headline, among the caveats, or folded."""
@@ -74,13 +83,19 @@ REMARKS: dict[str, Phrase] = {
         "{constant:number}",
         "head",
     ),
+    "IMBALANCE": Phrase("The classes are imbalanced {ratio:ratio}: {rarest} has {share:share} of the pixels", "head"),
+    "RAREST": Phrase(
+        "The test IoU of {rarest} is {after:number} with {loss:code}, {before:number} with {other:code}", "head"
+    ),
+    "RISES": Phrase("With {loss:code} the IoU of {classes:list} rises", "head"),
+    "FALLS": Phrase("With {loss:code} the IoU of {classes:list} falls", "head"),
     "UNLEARNED": Phrase("Not learned by any {kind}: {classes:classes}", "head"),
     "GUESS": Phrase(
         "Not tested here, a guess: on {sets} similar data sets {loss:code} ({params}) gained {gain:signed} mIoU on "
         "average",
         "head",
     ),
-    "LUCKY": Phrase("{n} of {trainings:count training} of {loss:code} never predict {classes:classes}", "head"),
+    "LUCKY": Phrase("Not learned in {n} of {trainings:count training} of {loss:code}: {classes:classes}", "head"),
     "ALONE": Phrase("Nothing was compared: {use:code} alone was trained", "head"),
     "ONE_FUNCTION": Phrase("On these data {names:codes} are {use:code} under other names", "head"),
     "NETWORKS": Phrase(
@@ -103,6 +118,10 @@ REMARKS: dict[str, Phrase] = {
     ),
     "BEFORE_TUNING": Phrase(
         "Before tuning, {loss:code} gained {estimate:gain} (at least {low:least}): tune {present:code} as here", "head"
+    ),
+    "KNOWN": Phrase(
+        "On the {sets} most similar measured sets (imbalance {least:ratio} to {most:ratio}) {loss:code} gained "
+        "{gain:signed} mIoU on average, {lowest:signed} to {highest:signed}; here {here:signed}, {place} that"
     ),
     # What weakens the answer, or asks for something.
     "FAILED_PRESENT": Phrase("{present:code} learned nothing or collapsed: there is no gain over it"),
@@ -205,7 +224,6 @@ GLOSSARY: dict[str, str] = {
 
 PARTS: dict[str, str] = {
     "GAIN": "{estimate:signed} [{low:signed}, {high:signed}] {unit} over {present:code} ({level:percent})",
-    "COST": "{cost:bound} {unit} against the best of the {losses} {kind}s ({level:percent})",
     "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}] from {seeds:count seed}; "
     "{before:signed} before",
     "SCORE": "{estimate:number} [{low:number}, {high:number}]",
@@ -309,6 +327,8 @@ class _PhraseFormatter(Formatter):
             "bound": lambda value: format_upper_bound(value, margin, digits),
             "percent": lambda value: f"{100 * value:.0f} %",
             "short": format_significant,
+            "ratio": format_ratio,
+            "share": format_share,
             "code": lambda name: f"`{name}`",
             "codes": lambda names: join_words([f"`{name}`" for name in names]),
             "list": _list_names,

@@ -63,11 +63,10 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str]) 
 def format_note(document: AnswerDocument) -> str:
     """Format the answer in markdown, with its code, or without one with what to do next: the note of an MLflow run."""
     head = [f"**{escape_prose(format_headline(document))}**", *map(escape_prose, list_remarks(document, "head"))]
-    has_code = document.use is not None and bool(document.use.snippet)
-    code = make_fence(document.use.snippet, "python") if document.use is not None and has_code else ""
-    return join_unbroken(
-        "\n\n".join(filter(None, [" ".join(head), _format_rows(document), code or _format_steps(document)]))
-    )
+    snippet = "" if document.use is None else document.use.snippet
+    end = make_fence(snippet, "python") if snippet else _format_steps(document)
+    parts = [" ".join(head), _format_rows(document), sections.make_classes_table(document), end]
+    return join_unbroken("\n\n".join(filter(None, parts)))
 
 
 def _format_rows(document: AnswerDocument) -> str:

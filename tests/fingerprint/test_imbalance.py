@@ -10,9 +10,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from sweeper.core.errors import UsageError
-from sweeper.core.records import IGNORE
+from sweeper.core.records import IGNORE, ImbalanceProfile
 from sweeper.data import load_dataset
-from sweeper.fingerprint.imbalance import compute_imbalance, explain_consequences, profile_dataset, profile_masks
+from sweeper.fingerprint.imbalance import (
+    compute_imbalance,
+    explain_consequences,
+    find_rarest_class,
+    profile_dataset,
+    profile_masks,
+)
 
 TWO = ("background", "crack")
 
@@ -85,19 +91,26 @@ def test_imbalance_has_a_direction_for_two_classes_and_none_for_more():
             compute_imbalance(counts)
 
 
-def test_consequences_state_the_numbers_and_whether_classes_are_balanced():
-    def explain(cracked: slice) -> str:
+def test_consequences_state_the_numbers_and_the_rarest_class():
+    def profile(cracked: slice) -> ImbalanceProfile:
         mask = make_mask(100, 100)
         mask[cracked] = 1
-        return " ".join(explain_consequences(profile_masks([mask], TWO)))
+        return profile_masks([mask], TWO)
 
-    thin, mostly = explain(slice(50, 51)), explain(slice(1, 100))
-    assert "Predicting only background would score 99.0 % pixel accuracy and 0.495 mIoU" in thin
-    assert "One pixel of crack stands against 99.0 of background" in thin
-    assert "100 % of the pixels of crack lie within 2 pixels" in thin
-    assert "nearly balanced" in explain(slice(50)) and "stands against" not in explain(slice(50))
-    assert "only crack would score 99.0 %" in mostly
-    assert "One pixel of background stands against 99.0 of crack" in mostly
+    thin, mostly = profile(slice(50, 51)), profile(slice(1, 100))
+    words = " ".join(explain_consequences(thin))
+    assert "Predicting only background would score 99.0 % pixel accuracy and 0.495 mIoU." in words
+    assert "100 % of the pixels of crack lie within 2 pixels" in words
+    assert "only crack would score 99.0 %" in " ".join(explain_consequences(mostly))
+    assert find_rarest_class(thin) == ("crack", 0.01, pytest.approx(99))
+    assert find_rarest_class(mostly) == ("background", 0.01, pytest.approx(99))
+
+
+def test_a_rare_class_that_overlaps_is_compared_with_its_own_background():
+    mask = make_mask(10, 10)
+    mask[:5], mask[0, :4] = 1, 3
+    profile = profile_masks([mask.astype(np.uint16)], TWO, has_planes=True)
+    assert find_rarest_class(profile) == ("crack", 0.04, pytest.approx(24))
 
 
 @pytest.mark.real_data
