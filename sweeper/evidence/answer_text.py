@@ -114,13 +114,12 @@ def format_answer(document: AnswerDocument, width: int, *, places: Sequence[str]
 def _format_losses(document: AnswerDocument) -> list[str]:
     """Return a line for each loss: name, score with its interval, number of seeds."""
     longest = max(len(row.loss) for row in document.losses)
-    used = None if document.use is None else document.use.loss
     head = f"  {document.scale.score}, {100 * document.level:g} % interval"
     way = "" if document.higher_is_better else ", lower is better"
     return [
         f"{head}{way}",
         *(
-            f"{'→' if row.loss == used else ' '} {row.loss:{longest}}  {format_score(row, document)}  "
+            f"{'→' if row.loss == document.used else ' '} {row.loss:{longest}}  {format_score(row, document)}  "
             f"({format_count(row.seeds, 'seed' if document.kind == 'loss' else 'run')})"
             for row in document.losses
         ),

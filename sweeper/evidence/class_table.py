@@ -10,7 +10,7 @@ from sweeper.evidence.document import ClassEffect, ClassScore, ClassTable
 from sweeper.evidence.verdict_predicates import is_measured
 
 
-def make_class_table(evidence: Evidence | None, profile: ImbalanceProfile, use: str | None) -> ClassTable | None:
+def make_class_table(evidence: Evidence | None, profile: ImbalanceProfile, use: str) -> ClassTable | None:
     """Return the classes of the data, the rarest first, with the present loss and the used one, `use`.
 
     Where these are the same, or one is missing, the best of the others takes its place. None where no class was scored.

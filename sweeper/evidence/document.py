@@ -241,8 +241,7 @@ def make_loss_rows(evidence: Evidence | None, answer: Answer) -> tuple[LossRow, 
 
 def set_cost(rows: Sequence[LossRow], answer: Answer) -> tuple[LossRow, ...]:
     """Return the rows with the answer's cost in that of the used loss, so that one bound is printed."""
-    used = None if answer.use is None else answer.use.loss
-    return tuple(row.model_copy(update={"cost": answer.cost}) if row.loss == used else row for row in rows)
+    return tuple(row.model_copy(update={"cost": answer.cost}) if row.loss == answer.used else row for row in rows)
 
 
 def _make_loss_row(evidence: Evidence, finalist: FinalistEvidence) -> LossRow:

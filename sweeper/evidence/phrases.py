@@ -286,11 +286,10 @@ def format_head(answer: Answer) -> str:
 def _list_values(answer: Answer) -> dict[str, Any]:
     """Return the values that every sentence of an answer may name."""
     gain = {} if answer.gain is None else answer.gain.model_dump()
-    use = "" if answer.use is None else answer.use.loss
     return {
         **gain,
         **answer.model_dump(exclude={"gain", "use"}),
-        "use": use,
+        "use": answer.used,
         "unit": answer.scale.score,
         "at": answer.scale,
     }

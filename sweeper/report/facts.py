@@ -91,8 +91,7 @@ def collect_facts(
     """Determine the used loss, the present one and the used loss's rival."""
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
-    used = None if document.use is None else document.use.loss
-    chosen = next((f for f in finalists if f.family == used), None)
+    chosen = next((f for f in finalists if f.family == document.used), None)
     rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
     return ReportFacts(sweep, document, evidence, finalists, chosen, baseline, rival, pixels)
 

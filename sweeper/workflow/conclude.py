@@ -124,7 +124,7 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
 
 
 def _make_table(sweep: SweepRecord, evidence: Evidence | None, answer: Answer) -> ClassTable | None:
-    return make_class_table(evidence, sweep.profile, None if answer.use is None else answer.use.loss)
+    return make_class_table(evidence, sweep.profile, answer.used)
 
 
 def _remark_on_first_look(

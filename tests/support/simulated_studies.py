@@ -40,7 +40,7 @@ SNIPPET = 'from sweeper.losses import build_loss\n\nloss = build_loss("dice", ta
 def conclude(sweep: SweepRecord, evidence: Evidence | None, look: LongerLook | None = None) -> AnswerDocument:
     """Return the document of a study with this evidence, whatever its trainings."""
     answer, _ = make_answer(evidence, builders.ORDER, present="cross_entropy", look=look, resume=sweep.resume_command)
-    table = make_class_table(evidence, sweep.profile, None if answer.use is None else answer.use.loss)
+    table = make_class_table(evidence, sweep.profile, answer.used)
     if answer.use is not None:
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": SNIPPET})})
     remarks = (*list_study_remarks(sweep, evidence, table, ()), *answer.remarks)
