@@ -51,12 +51,6 @@ def format_cost(cost: float | None, document: AnswerDocument) -> str:
     return MISSING if cost is None else format_upper_bound(cost, document.margin, document.scale.digits)
 
 
-def explain_finalists(facts: ReportFacts) -> str:
-    """Explain how the losses were scored and compared."""
-    point = f"the {facts.rules.point_name} that each training chose on its validation images"
-    return f"Means over the seeds at {point}; differences are paired by seeds and images."
-
-
 def _name_loss(facts: ReportFacts, finalist: FinalistEvidence) -> str:
     name = format_code(finalist.family)
     return f"**{name}**" if finalist is facts.chosen else name
