@@ -194,6 +194,7 @@ STEPS: dict[str, Phrase] = {
     "RETRY": Phrase("fix the cause of the failed trainings; they are tried again"),
     "CHECK": Phrase("check that images and labels belong together"),
     "CONFIRM": Phrase("whether it holds in your own training script: {least} to {most} trainings"),
+    "PRESENT": Phrase("whether another gains over {method:code}, which most people have"),
     "TRAIN": Phrase("a network, trained to its end"),
     "PREDICT": Phrase("masks of new images"),
     "EXPORT": Phrase("loss and network as files, with the code that loads them"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,8 +57,8 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     answer, choice = make_answer(contest, order, present=request.present, kind=kind)
     claim = [] if request.claim is None else [check_claim(request.claim, methods, request.level)]
     remarks = (*claim, *_list_remarks(scores, table, contest, is_about_networks=is_about_networks), *answer.remarks)
-    step = NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS}, command=scores.confirm)
-    more = [step] if is_about_networks else []
+    step = NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS})
+    more = [*_propose_present(scores, request), *([step, *scores.confirm] if is_about_networks else [])]
     document = AnswerDocument(
         **dict(answer.model_copy(update={"remarks": remarks, "next": (*more, *answer.next)})),
         study=scores.source,
@@ -70,6 +71,18 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         constant_miou=contest.constant_miou,
     )
     return Judgement(table, contest, choice, document)
+
+
+def _propose_present(scores: ScoreRows, request: ScoreRequest) -> Iterator[NextStep]:
+    """Yield the command that compares with the method that people have, where no present one was named."""
+    if request.present is None:
+        for method in scores.usual:
+            words = ["sweeper", "judge", scores.source, "--present", method]
+            for name, value in request.model_dump(
+                exclude_defaults=True, exclude={"columns", "where", "ignore"}
+            ).items():
+                words += [f"--{name.replace('_', '-')}", *[str(value)] * (value is not True)]
+            yield NextStep(code="PRESENT", values={"method": method}, command=shlex.join(words))
 
 
 def _make_row(table: ScoreTable, each: MethodEvidence) -> LossRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,10 +26,10 @@ from sweeper.data.split_warnings import list_missing_classes
 from sweeper.evidence.answer import make_remark
 from sweeper.evidence.class_table import list_class_remarks
 from sweeper.evidence.document import ClassTable
+from sweeper.evidence.settling import count_confirm_trainings
 from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.fingerprint.imbalance import find_rarest_class
 from sweeper.fingerprint.ledger import BASELINE, compute_features, make_weight_parameters, rank_losses, read_ledger
-from sweeper.scripts.comparison_plan import SEEDS, count_trainings
 from sweeper.space import find_range_edge
 from sweeper.study.budget_ladder import find_unlearned_classes
 from sweeper.study.finalist import Finalist
@@ -194,7 +193,7 @@ def _list_uses(sweep: SweepRecord, answer: Answer, evidence: Evidence | None) ->
         yield make_step("EXPORT_LOSS", export)
         return
     losses = len({answer.use.loss, answer.present} | {f.family for f in (evidence.finalists if evidence else ())})
-    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in SEEDS)
+    least, most = count_confirm_trainings(losses)
     yield make_step("TRAIN", train)
     yield make_step("PREDICT", f"{predict} new_images/ --out answers")
     yield make_step("EXPORT", export)

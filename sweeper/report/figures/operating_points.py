@@ -97,9 +97,9 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
             axes.fill_between(x, low, high, color=colour, alpha=BAND, lw=0)
         marker = "o" if rules.is_exclusive else None
         axes.plot(x, swept.values.mean(axis=0), color=colour, label=escape_figure_text(name), marker=marker, ms=4,
-                  lw=1.6 if main else 1.0, zorder=order)  # fmt: skip
+                  lw=1.4, zorder=order)  # fmt: skip
         places = [x[swept.find_nearest(float(np.mean(point)))] for point in swept.chosen]
-        axes.plot(places, swept.own, "D", color=colour, mew=0, ms=6.5 if main else 4.5, zorder=order + 1)
+        axes.plot(places, swept.own, "D", color=colour, mew=0, ms=6, zorder=order + 1)
         if main:
             default = float(swept.values[:, swept.find_nearest(rules.plain_point)].mean())
             sentences.append(
