@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from sweeper.core.records import Gain, Kind, NextStep, Remark
 from sweeper.core.text import get_width
@@ -75,13 +76,11 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
 
 def _propose_present(scores: ScoreRows, request: ScoreRequest) -> Iterator[NextStep]:
     """Yield the command that compares with the method that people have, where no present one was named."""
-    if request.present is None:
-        for method in scores.usual:
-            words = ["sweeper", "judge", scores.source, "--present", method]
-            for name, value in request.model_dump(
-                exclude_defaults=True, exclude={"columns", "where", "ignore"}
-            ).items():
-                words += [f"--{name.replace('_', '-')}", *[str(value)] * (value is not True)]
+    given = request.model_dump(exclude_defaults=True, exclude={"columns", "where", "ignore"})
+    options = [[f"--{name.replace('_', '-')}", *[str(value)] * (value is not True)] for name, value in given.items()]
+    for method in scores.usual:
+        if request.present is None:
+            words = ["sweeper", "judge", scores.source, "--present", method, *chain.from_iterable(options)]
             yield NextStep(code="PRESENT", values={"method": method}, command=shlex.join(words))
 
 

@@ -120,17 +120,22 @@ def test_the_figure_of_the_classes_has_each_with_both_losses_their_intervals_and
     sign = builders.class_evidence("sign", (0.5, 0.3, 0.1), gains=(0.4, 0.2, 0.0))
     road = builders.class_evidence("road", (0.9, 0.9, 0.95), gains=(-0.05, -0.05, 0.0))
     levels = {"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}
-    sweep = builders.sweep(data=builders.dataset(("road", "animal", "sign")))
-    evidence = builders.evidence(levels, classes=("road", "animal", "sign"), per_class=(road, sign))
+    classes = ("road", "日本語", "sign")
+    third = builders.class_evidence(classes[1], (0.5, 0.5, 0.5), gains=(0.0, 0.0, 0.0))
+    sweep = builders.sweep(data=builders.dataset(classes))
+    evidence = builders.evidence(levels, classes=classes, per_class=(road, third, sign))
     facts = collect_facts(sweep, conclude(sweep, evidence), evidence)
     drawn = draw("classes", facts)
     (axes,) = drawn.figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["sign  0.500 %", "road  94.5 %"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        *("sign  0.500 %", "class 1  5.00 %", "road  94.5 %")
+    ]
     dots = {line.get_label(): line for line in axes.lines if line.get_linestyle() == "None"}
-    assert [*dots["cross_entropy"].get_xdata()] == [0.1, 0.95] and [*dots["dice_focal"].get_xdata()] == [0.5, 0.9]
+    assert [*dots["cross_entropy"].get_xdata()] == [0.1, 0.5, 0.95]
+    assert [*dots["dice_focal"].get_xdata()] == [0.5, 0.5, 0.9]
     spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
     assert [0.08, 0.12] in spans and [0.48, 0.52] in spans
-    assert drawn.alt == "2 of 3 classes, the rarest at the top" and "`cross_entropy` and `dice_focal`" in drawn.caption
+    assert drawn.alt == "3 of 3 classes, the rarest at the top" and "`cross_entropy` and `dice_focal`" in drawn.caption
     assert isinstance(FIGURES["classes"].draw(make_facts({"cross_entropy": 0.65})), str)
 
 

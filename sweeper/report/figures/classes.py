@@ -13,6 +13,7 @@ from sweeper.report.figures.style import (
     clean_axes,
     draw_legend,
     escape_figure_text,
+    format_class_label,
     make_figure,
 )
 from sweeper.report.formatting import MOST_CLASSES, format_code
@@ -37,7 +38,11 @@ def draw_classes(facts: ReportFacts) -> DrawnFigure | str:
             axes.plot(ends, [place + shift] * len(ends), color=colours[loss], lw=1.6, zorder=2)
         axes.plot([row.scores[number].estimate for row in rows], [place + shift for place in range(len(rows))],
                   MARKERS[number], ls="", color=colours[loss], ms=6.5, label=names[number], zorder=3)  # fmt: skip
-    labels = [f"{escape_figure_text(row.name, 18)}  {format_share(row.share)}" for row in rows]
+    numbers = [facts.classes.index(row.name) for row in rows]
+    labels = [
+        f"{format_class_label(facts.classes, number)}  {format_share(row.share)}"
+        for number, row in zip(numbers, rows, strict=True)
+    ]
     axes.set_yticks(range(len(rows)), labels=labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
