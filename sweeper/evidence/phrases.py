@@ -218,6 +218,7 @@ GLOSSARY: dict[str, str] = {
     "threshold": "the foreground's probability from which a pixel counts as foreground; each training chose its own",
     "τ": "the class of the highest logit less τ times the log of its share of pixels is predicted; 0 = plain argmax",
     "seed": "a training with its own initial weights, batches and learning rate; all losses have the same seeds",
+    "learned": "of a class: a training's test IoU is above 0.05 and above the class's share of the pixels",
     "collapsed": "the network gave the same answer everywhere, or diverged",
 }
 

@@ -119,7 +119,6 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
     draw_legend(axes)
     text = f"Diamonds: each seed at the {rules.point_name} chosen on validation. Dashed: {rules.plain_point:g}. "
     text += f"{'; '.join(sentences)}. " if sentences else ""
-    text += "The flatter the curve, the less its choice matters. "
     shown = max(swept_finalists, key=lambda swept: swept.finalist is facts.chosen)  # else the first
     text += _draw_recall_and_precision(shares, facts, shown.finalist)
     title = f"Test {facts.metric}, recall and precision against the {rules.point_name}"
