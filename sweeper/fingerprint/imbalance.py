@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -127,19 +127,24 @@ def compute_imbalance(class_pixels: Sequence[float] | npt.NDArray[np.int64]) -> 
 class RarestClass(NamedTuple):
     """The rarest class that occurs."""
 
-    name: str
+    rarest: str
+    """Its name."""
     share: float
     """Of the labelled pixels, 0–1."""
     ratio: float
     """Pixels of the most common class, or of its own background if classes overlap, for one of its own."""
 
 
-def find_rarest_class(profile: ImbalanceProfile) -> RarestClass:
-    """Find the rarest class that occurs."""
-    occurring = [c for c in profile.classes if c.pixel_share > 0]
-    rare = min(occurring, key=lambda c: c.pixel_share)
-    most = max(c.pixel_share for c in occurring) if profile.overlap is None else 1 - rare.pixel_share
-    return RarestClass(rare.name, rare.pixel_share, most / rare.pixel_share)
+def find_rarest_class(pixels: Mapping[str, float], labelled: float | None = None) -> RarestClass:
+    """Find the rarest of the classes that occur, by pixels or shares; one at least must.
+
+    `labelled` are all labelled pixels where classes overlap.
+    """
+    occurring = {name: number for name, number in pixels.items() if number > 0}
+    rarest, number = min(occurring.items(), key=lambda one: one[1])
+    others = (sum(occurring.values()), max(occurring.values()))
+    whole, most = others if labelled is None else (labelled, labelled - number)
+    return RarestClass(rarest, number / whole, most / number)
 
 
 def explain_consequences(profile: ImbalanceProfile) -> tuple[str, ...]:

@@ -48,8 +48,9 @@ def list_study_remarks(
         trained = sum(run.state == "complete" for run in sweep.confirmations)
         values = {"trials": len(sweep.trials), "total": sweep.trials_asked, "trainings": trained}
         yield make_remark("UNFINISHED", **values)
-    rarest = find_rarest_class(sweep.profile)
-    yield make_remark("IMBALANCE", rarest=rarest.name, share=rarest.share, ratio=rarest.ratio)
+    shares = {one.name: one.pixel_share for one in sweep.profile.classes}
+    labelled = None if sweep.profile.overlap is None else 1.0
+    yield make_remark("IMBALANCE", **find_rarest_class(shares, labelled)._asdict())
     if evidence is not None and table is not None:
         yield from list_class_remarks(evidence, table)
     elif names := find_unlearned_classes(sweep.trials or sweep.probes, sweep.conditions):
