@@ -148,7 +148,7 @@ def format_view_links(experiment: str) -> str:
     search, finalists = place("search", charts=True), place("finalists", charts=True)
     return (
         f"[All trainings]({place()}) · [finalists]({place('finalists')}) · charts of [the search]({search}) and [the "
-        f"finalists]({finalists})\n\n"
+        f"finalists]({finalists})"
     )
 
 

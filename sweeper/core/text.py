@@ -226,6 +226,20 @@ def format_significant(value: float | None, digits: int = 3) -> str:
     return f"−{text[1:]}" if value < 0 else text  # the exponent keeps its hyphen: 1e-05 can be pasted
 
 
+def format_share(share: float | None) -> str:
+    """Format a share in 0–1 as per cent with three significant digits.
+
+    For example 99.0 %, 0.994 %; 1 − 10⁻⁶ does not become 100 %.
+    """
+    if share is None or not isfinite(share):
+        return "–"
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    if share > 0.999:
+        return "> 99.9 %"
+    return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
+
+
 def format_ratio(ratio: float) -> str:
     """Format a ratio: 61.5:1, 3,580:1; three digits below a thousand, whole above."""
     return f"{format_significant(ratio)}:1"

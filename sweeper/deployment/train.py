@@ -12,7 +12,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError, get_cause
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, MetricScores, OperatingPoint, Split, Task, TrainedOn, TrialSpec
-from sweeper.core.tasks import format_point
+from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import format_count, format_study_command
 from sweeper.core.training_files import (
     get_checkpoint_path,
@@ -202,11 +202,31 @@ def _register_network(made: TrainingDocument, options: TrainOptions) -> Training
     if options.register_as is None:
         return made
     from sweeper.tracking import register_network
+    from sweeper.tracking.values import TAG_LIMIT, format_parameter
     from sweeper.training.network_formats import MaskNetwork
 
-    weights = Path(made.weights)
-    network = MaskNetwork(weights, read_record(weights))
-    address = register_network(options.tracking_uri, made.study, options.register_as, network, network.example)
+    record = read_record(Path(made.weights))
+    network = MaskNetwork(Path(made.weights), record)
+    score = {} if made.test is None else {"sweeper.test_miou": f"{made.test.miou:.4f}"}
+    tags = {
+        "sweeper.study": made.study,
+        "sweeper.family": made.family,
+        **{f"loss.{name}": format_parameter(value) for name, value in made.params.items()},
+        "sweeper.classes": ", ".join(record.classes)[:TAG_LIMIT],
+        f"sweeper.{RULES[made.task].point_key}": format_point(made.point),
+        **score,
+        "sweeper.trained_on": made.on,
+        "sweeper.data": record.digest,
+    }
+    address = register_network(
+        options.tracking_uri,
+        made.study,
+        options.register_as,
+        network,
+        network.example,
+        description=f"Trained for {made.steps:,} steps with {made.family}, which study {made.study} recommends.",
+        tags=tags,
+    )
     return made.model_copy(update={"registered": address})
 
 

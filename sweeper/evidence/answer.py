@@ -172,12 +172,7 @@ def _remark_on_skill(contest: Contest) -> Iterator[Remark]:
 
 
 def _remark_on_trainings(evidence: Evidence, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:
-    """Yield what the trainings did not learn, and how often they collapsed."""
-    for finalist in evidence.finalists:
-        counts, values = finalist.missed_classes, {"loss": finalist.family, "trainings": finalist.trainings}
-        for n in sorted({*counts.values()} - {0, finalist.trainings - finalist.collapses}, reverse=True):
-            names = tuple(name for name, times in counts.items() if times == n)
-            yield make_remark("LUCKY", n=n, classes=names, **values)
+    """Yield how often the trainings collapsed, and whether the present loss still gained."""
     for finalist in evidence.finalists:
         if n := finalist.collapses + finalist.collapses_in_search:
             low, high = compute_collapse_rate(finalist)

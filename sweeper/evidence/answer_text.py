@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Gain
 from sweeper.core.tasks import RULES, format_point
-from sweeper.core.text import fill_words, format_count, format_count_range, format_significant
+from sweeper.core.text import fill_words, format_count, format_count_range, format_share, format_significant, shorten
 from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.evidence.phrases import STEPS, format_head, format_phrase, format_remark, list_remarks
 
-MOST_REMARKS, MOST_STEPS = 4, 6
-"""Remarks and next steps that a terminal shows; the report has all."""
+MOST_CLASSES, MOST_REMARKS, MOST_STEPS = 8, 4, 6
+"""Classes, remarks and next steps that a terminal shows; the report has all."""
+LONGEST = 26
+"""Characters of a cell on a terminal; a longer name is shortened."""
 _ARCHITECTURES = {"unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "deeplabv3plus": "DeepLabV3+"}
 _ENCODERS = {"resnet": "ResNet-", "tu-tf_efficientnet_lite": "EfficientNet-Lite"}
 
@@ -42,11 +44,9 @@ def _list_use(document: AnswerDocument) -> Iterator[tuple[str, str]]:
 
 
 def _list_numbers(document: AnswerDocument) -> Iterator[tuple[str, str]]:
-    """Yield the gain, the cost, and the gaps in longer trainings."""
+    """Yield the gain, and the gaps in longer trainings."""
     if document.gain is not None:
         yield "Gain", format_phrase("GAIN", document)
-    if document.cost is not None and len(document.losses) > 1:
-        yield "Costs at most", format_phrase("COST", document, losses=len(document.losses))
     if document.longer is not None:
         gaps = [
             format_phrase(
@@ -101,7 +101,7 @@ def format_answer(document: AnswerDocument, width: int, *, places: Sequence[str]
     """Format the answer for a terminal: headline, rows, losses, remarks, next steps, before which are `places`."""
     lines = [fill_words(format_head(document), width)]
     lines += [fill_words(f"{label}: {text}", width, rest="  ") for label, text in list_rows(document)]
-    lines += ["", *_format_losses(document), ""] if document.losses else []
+    lines += ["", *_format_losses(document), *_format_classes(document), ""] if document.losses else []
     lines += [fill_words(text, width, first="- ", rest="  ") for text in list_remarks(document, "text")[:MOST_REMARKS]]
     lines += places
     for step in document.next[:MOST_STEPS]:
@@ -114,13 +114,12 @@ def format_answer(document: AnswerDocument, width: int, *, places: Sequence[str]
 def _format_losses(document: AnswerDocument) -> list[str]:
     """Return a line for each loss: name, score with its interval, number of seeds."""
     longest = max(len(row.loss) for row in document.losses)
-    used = None if document.use is None else document.use.loss
     head = f"  {document.scale.score}, {100 * document.level:g} % interval"
     way = "" if document.higher_is_better else ", lower is better"
     return [
         f"{head}{way}",
         *(
-            f"{'→' if row.loss == used else ' '} {row.loss:{longest}}  {format_score(row, document)}  "
+            f"{'→' if row.loss == document.used else ' '} {row.loss:{longest}}  {format_score(row, document)}  "
             f"({format_count(row.seeds, 'seed' if document.kind == 'loss' else 'run')})"
             for row in document.losses
         ),
@@ -131,3 +130,34 @@ def format_score(row: LossRow, document: AnswerDocument) -> str:
     """Format a loss's score with its interval: `0.710 [0.690, 0.730]`; without brackets where it has none."""
     score = row.score or Gain(estimate=row.mean, low=row.mean, high=row.mean)
     return format_phrase("SCORE" if row.score else "MEAN", document, **score.model_dump())
+
+
+# --- The classes ----------------------------------------------------------------------------------------------
+
+
+def list_class_cells(document: AnswerDocument) -> list[list[str]]:
+    """Return the table of the classes, the rarest first, below its headings; [] where none was scored.
+
+    Its columns are the class, its share of the pixels, the test IoU with each loss, and the gain.
+    """
+    if document.classes is None:
+        return []
+    losses = document.classes.losses
+    head = ["class", "of the pixels", *(f"IoU `{loss}`" for loss in losses), *["gain [95 %]"] * (len(losses) > 1)]
+    cells = [head]
+    for row in document.classes.rows:
+        scores = [format_phrase("MEAN", document, estimate=score.estimate) for score in row.scores]
+        gains = [] if row.gain is None else [format_phrase("LEAD", document, **row.gain.model_dump())]
+        measured = [row.name, format_share(row.share), *scores, *gains]
+        cells.append([*measured, *["–"] * (len(head) - len(measured))])
+    return cells
+
+
+def _format_classes(document: AnswerDocument) -> list[str]:
+    """Return a line for each of the rarest classes."""
+    cells = [[shorten(cell, LONGEST).replace("`", "") for cell in row] for row in list_class_cells(document)]
+    shown = cells[: MOST_CLASSES + 1]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    more = [f"  and {format_count(len(cells) - len(shown), 'more common class')}"] * (len(cells) > len(shown))
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in shown]
+    return [""] * bool(cells) + [*(f"  {line}".rstrip() for line in lines), *more]

@@ -44,7 +44,7 @@ class DatasetRow(Record):
     images: int
     """Number of images."""
     imbalance: float
-    """Of the training pixels: background to foreground, or the most common class to the rarest."""
+    """Of all labelled pixels: background to foreground, or the most common class to the rarest."""
     synthetic: bool = False
     profile: ImbalanceProfile
 
@@ -71,6 +71,38 @@ class TestRow(Record):
     at_plain: float
     """Score at a threshold of 0.5, or τ = 0."""
     per_class: tuple[ClassRow, ...]
+
+
+class ClassScore(Record):
+    """Test IoU of a class with one loss, 0–1, mean over the seeds, with its 95 % interval."""
+
+    estimate: float
+    low: float | None = None
+    """Null where it has no interval: one seed, or one image."""
+    high: float | None = None
+
+
+class ClassEffect(Record):
+    """What two losses do for one class."""
+
+    name: str
+    share: float
+    """Of the labelled pixels, 0–1."""
+    scores: tuple[ClassScore, ...] = ()
+    """With each loss of the table; () where the test images do not show it."""
+    gain: Gain | None = None
+    """Of the second loss over the first, if that is the present one."""
+    established: bool = False
+    """Whether the gain's interval is above or below 0 also where those of all classes hold together (95 %)."""
+
+
+class ClassTable(Record):
+    """What the loss does for each class."""
+
+    losses: tuple[str, ...]
+    """At most two: the present loss and the used one; where these are the same, or one is missing, the best other."""
+    rows: tuple[ClassEffect, ...]
+    """The rarest class first."""
 
 
 class LossRow(Record):
@@ -163,6 +195,8 @@ class AnswerDocument(Document, Answer):
     """Whether a higher score is better; differences are above 0 where the first is better, whatever this says."""
     losses: tuple[LossRow, ...]
     differences: tuple[DifferenceRow, ...]
+    classes: ClassTable | None = None
+    """Null where no class was scored."""
     longer: LongerLook | None = None
     scope: Scope = "both"
     """What the answer generalises to: other trainings and other images, or one of them."""
@@ -207,8 +241,7 @@ def make_loss_rows(evidence: Evidence | None, answer: Answer) -> tuple[LossRow, 
 
 def set_cost(rows: Sequence[LossRow], answer: Answer) -> tuple[LossRow, ...]:
     """Return the rows with the answer's cost in that of the used loss, so that one bound is printed."""
-    used = None if answer.use is None else answer.use.loss
-    return tuple(row.model_copy(update={"cost": answer.cost}) if row.loss == used else row for row in rows)
+    return tuple(row.model_copy(update={"cost": answer.cost}) if row.loss == answer.used else row for row in rows)
 
 
 def _make_loss_row(evidence: Evidence, finalist: FinalistEvidence) -> LossRow:

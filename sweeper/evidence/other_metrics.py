@@ -1,4 +1,4 @@
-"""The confirmed finalists by other measures than the one that the verdict compares.
+"""The confirmed finalists by other measures than the one that the verdict compares, and by the IoU of each class.
 
 Every measure comes from counts summed over the test images, at each training's own operating point. Its intervals are
 formed as the verdict's, with a seed part and an image part (`sweeper.evidence.intervals`), for each finalist alone and
@@ -15,10 +15,11 @@ import numpy as np
 
 from sweeper.core import metrics
 from sweeper.core.metrics import compute_cldice, find_classes_with_centreline, find_classes_with_contour
-from sweeper.core.records import Evidence, OtherMeasure, TrialResult
+from sweeper.core.records import ClassEvidence, Evidence, OtherMeasure, TrialResult
 from sweeper.core.tasks import RULES
-from sweeper.evidence.intervals import Counts, Floats
+from sweeper.evidence.intervals import LEVEL, Counts, Floats, compute_paired_interval
 from sweeper.evidence.replicates import (
+    Replicate,
     ReplicateRows,
     Table,
     arrange_rows,
@@ -42,10 +43,7 @@ def measure_finalists(
     `confirmations` and `groups` are those that the evidence was computed from. Of two classes only the foreground is
     measured; of several the mean over those that occur. Contours and centre lines need runs that counted them.
     """
-    complete = [run for run in confirmations if run.state == "complete"]
-    replicates = [group_by_seed(run for run in complete if run.spec.family == f.family) for f in evidence.finalists]
-    rows = arrange_rows(replicates, groups)
-    images = list_scored_images(rows.rows)
+    rows, images = _arrange_finalists(confirmations, evidence, groups)
     if not images:
         return ()
     counts = stack_rows(rows.rows, images, get_own_point, "miou")
@@ -69,8 +67,67 @@ def measure_finalists(
         if thin.any():
             measures["clDice"] = lines, _average(compute_cldice, thin)
     return tuple(
-        OtherMeasure(name=name, scores=rows.score_finalists(table, score)) for name, (table, score) in measures.items()
+        OtherMeasure(name=name, scores=rows.score_finalists(rows.make_table(table, score)))
+        for name, (table, score) in measures.items()
     )
+
+
+def measure_classes(
+    confirmations: Sequence[TrialResult], evidence: Evidence, floors: Floats, groups: Sequence[str | None] | None = None
+) -> tuple[ClassEvidence, ...]:
+    """Measure the finalists by the IoU of each class that occurs in the test images.
+
+    `floors` (C,) are the IoU above which a class counts as learned; the others are as in `measure_finalists`.
+    """
+    rows, images = _arrange_finalists(confirmations, evidence, groups)
+    if not images:
+        return ()
+    counts = stack_rows(rows.rows, images, get_own_point, "miou")
+    present = np.flatnonzero(metrics.find_present_classes(counts.reshape(-1, *counts.shape[2:])))
+    level, base = 1 - (1 - LEVEL) / len(present), evidence.baseline
+    ends = np.array([_count_ends([rows.rows[row] for row in at.values()], floors) for at in rows.at])
+    measured = []
+    for c in present:
+        table = rows.make_table(counts[..., c, :], lambda summed: np.nan_to_num(metrics.compute_iou(summed)))
+        pairs = [] if base is None else [rows.pair(table, i, base) for i in range(len(rows.at))]
+        joint = [compute_paired_interval(pair, (-1.0, 1.0), level, strict=True) for pair in pairs]
+        learned, missed = ends[:, :, c].T.tolist()
+        measured.append(
+            ClassEvidence(
+                name=evidence.classes[c],
+                scores=rows.score_finalists(table),
+                gains=tuple(compute_paired_interval(pair, (-1.0, 1.0)) for pair in pairs),
+                established=tuple(gain.low * gain.high > 0 for gain in joint),
+                learned=learned,
+                missed=missed,
+            )
+        )
+    return tuple(measured)
+
+
+def _arrange_finalists(
+    confirmations: Sequence[TrialResult], evidence: Evidence, groups: Sequence[str | None] | None
+) -> tuple[ReplicateRows, tuple[int, ...]]:
+    """Return the finalists' completed trainings as rows, and the images that any of them was scored on."""
+    complete = [run for run in confirmations if run.state == "complete"]
+    replicates = [group_by_seed(run for run in complete if run.spec.family == f.family) for f in evidence.finalists]
+    rows = arrange_rows(replicates, groups)
+    return rows, list_scored_images(rows.rows)
+
+
+def _count_ends(seeds: Sequence[Replicate], floors: Floats) -> Counts:
+    """Count the trainings that learned each class, and those without a collapse that did not: (2, C).
+
+    A training counts only for the classes that its own test images show.
+    """
+    ends = np.zeros((2, len(floors)), dtype=np.int64)
+    for run in (run for replicate in seeds for run in replicate.runs_with_counts):
+        assert run.test is not None
+        counts = metrics.count_at_point(run.test, get_own_point(run))
+        occurs = metrics.find_present_classes(counts)
+        is_learned = np.nan_to_num(metrics.compute_iou(counts.sum(axis=0))) > floors
+        ends += occurs & np.stack([is_learned, ~is_learned & (not run.has_collapsed)])
+    return ends
 
 
 def _average(measure: Callable[[Counts], Floats], classes: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Score:

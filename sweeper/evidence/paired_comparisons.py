@@ -182,7 +182,6 @@ def _make_finalist(
         recall=recall,
         collapses=sum(run.has_collapsed for run in runs),
         still_rising=float(np.mean(gains)) if gains else 0.0,
-        missed_classes=Counter(name for run in runs if not run.has_collapsed for name in run.missing_classes),
         vs_plain=_compute_default_gain(bench, at[spec.family], present),
     )
 

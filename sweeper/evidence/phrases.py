@@ -5,7 +5,8 @@ A sentence is a template whose numbers are fields of the record that it describe
     {gain:signed}   +0.060         {low:least}     +0.06, rounded down      {gain:gain}    +0.06; two decimals from 0.1
     {cost:bound}    0.004, up      {x:number}      0.639                    {rate:short}   0.00249
     {loss:code}     `dice`         {names:codes}   `dice` and `focal`       {names:list}   sign, person and 3 others
-    {n:count image} 3 images       {x:percent}     62 %                     {x}            as it is
+    {n:count image} 3 images       {x:percent}     62 %                     {x:share}      0.0474 %
+    {x:ratio}       1,431:1        {x}             as it is
 
 Losses are in back quotes; `sweeper.report.formatting` escapes the rest for markdown, a terminal drops the quotes. Codes
 can be cited: docs/report.md lists all of them.
@@ -19,7 +20,15 @@ from string import Formatter
 from typing import Any, Literal, NamedTuple
 
 from sweeper.core.records import Answer, Outcome, Remark, Scale, Sure
-from sweeper.core.text import format_count, format_significant, format_upper_bound, join_words, replace_minus
+from sweeper.core.text import (
+    format_count,
+    format_ratio,
+    format_share,
+    format_significant,
+    format_upper_bound,
+    join_words,
+    replace_minus,
+)
 
 Place = Literal["head", "text", "fold"]
 """Where a remark stands: after the headline, among the caveats, or folded."""
@@ -74,13 +83,19 @@ REMARKS: dict[str, Phrase] = {
         "{constant:number}",
         "head",
     ),
+    "IMBALANCE": Phrase("The classes are imbalanced {ratio:ratio}: {rarest} has {share:share} of the pixels", "head"),
+    "RAREST": Phrase(
+        "The test IoU of {rarest} is {after:number} with {loss:code}, {before:number} with {other:code}", "head"
+    ),
+    "RISES": Phrase("With {loss:code} the IoU of {classes:list} rises", "head"),
+    "FALLS": Phrase("With {loss:code} the IoU of {classes:list} falls", "head"),
     "UNLEARNED": Phrase("Not learned by any {kind}: {classes:classes}", "head"),
     "GUESS": Phrase(
         "Not tested here, a guess: on {sets} similar data sets {loss:code} ({params}) gained {gain:signed} mIoU on "
         "average",
         "head",
     ),
-    "LUCKY": Phrase("{n} of {trainings:count training} of {loss:code} never predict {classes:classes}", "head"),
+    "LUCKY": Phrase("Not learned in {n} of {trainings:count training} of {loss:code}: {classes:classes}", "head"),
     "ALONE": Phrase("Nothing was compared: {use:code} alone was trained", "head"),
     "ONE_FUNCTION": Phrase("On these data {names:codes} are {use:code} under other names", "head"),
     "NETWORKS": Phrase(
@@ -103,6 +118,10 @@ REMARKS: dict[str, Phrase] = {
     ),
     "BEFORE_TUNING": Phrase(
         "Before tuning, {loss:code} gained {estimate:gain} (at least {low:least}): tune {present:code} as here", "head"
+    ),
+    "KNOWN": Phrase(
+        "On the {sets} most similar measured sets (imbalance {least:ratio} to {most:ratio}) {loss:code} gained "
+        "{gain:signed} mIoU on average, {lowest:signed} to {highest:signed}; here {here:signed}, {place} that"
     ),
     # What weakens the answer, or asks for something.
     "FAILED_PRESENT": Phrase("{present:code} learned nothing or collapsed: there is no gain over it"),
@@ -175,6 +194,7 @@ STEPS: dict[str, Phrase] = {
     "RETRY": Phrase("fix the cause of the failed trainings; they are tried again"),
     "CHECK": Phrase("check that images and labels belong together"),
     "CONFIRM": Phrase("whether it holds in your own training script: {least} to {most} trainings"),
+    "PRESENT": Phrase("whether another gains over {method:code}, which most people have"),
     "TRAIN": Phrase("a network, trained to its end"),
     "PREDICT": Phrase("masks of new images"),
     "EXPORT": Phrase("loss and network as files, with the code that loads them"),
@@ -198,6 +218,7 @@ GLOSSARY: dict[str, str] = {
     "threshold": "the foreground's probability from which a pixel counts as foreground; each training chose its own",
     "τ": "the class of the highest logit less τ times the log of its share of pixels is predicted; 0 = plain argmax",
     "seed": "a training with its own initial weights, batches and learning rate; all losses have the same seeds",
+    "learned": "of a class: a training's test IoU is above 0.05 and above the class's share of the pixels",
     "collapsed": "the network gave the same answer everywhere, or diverged",
 }
 
@@ -205,9 +226,13 @@ GLOSSARY: dict[str, str] = {
 
 PARTS: dict[str, str] = {
     "GAIN": "{estimate:signed} [{low:signed}, {high:signed}] {unit} over {present:code} ({level:percent})",
-    "COST": "{cost:bound} {unit} against the best of the {losses:count {kind}} ({level:percent})",
     "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}] from {seeds:count seed}; "
     "{before:signed} before",
+    "METHODS": "Losses were compared by test {unit} ({scope}). All had the same initial weights, batches and tuning of "
+    "the learning rate. The search, {trials:count trial} scored on validation images, {saw} the test images. Scores "
+    "are means over the seeds at {point} that each training chose on its validation images; differences are paired by "
+    "seeds and images, and their intervals hold at {level:percent} over all interim analyses.",
+    "CITE": "sweeper {version} (CITATION.cff)",
     "SCORE": "{estimate:number} [{low:number}, {high:number}]",
     "MEAN": "{estimate:number}",
     "LEAD": "{estimate:signed} [{low:signed}, {high:signed}]",
@@ -268,11 +293,10 @@ def format_head(answer: Answer) -> str:
 def _list_values(answer: Answer) -> dict[str, Any]:
     """Return the values that every sentence of an answer may name."""
     gain = {} if answer.gain is None else answer.gain.model_dump()
-    use = "" if answer.use is None else answer.use.loss
     return {
         **gain,
         **answer.model_dump(exclude={"gain", "use"}),
-        "use": use,
+        "use": answer.used,
         "unit": answer.scale.score,
         "at": answer.scale,
     }
@@ -309,6 +333,8 @@ class _PhraseFormatter(Formatter):
             "bound": lambda value: format_upper_bound(value, margin, digits),
             "percent": lambda value: f"{100 * value:.0f} %",
             "short": format_significant,
+            "ratio": format_ratio,
+            "share": format_share,
             "code": lambda name: f"`{name}`",
             "codes": lambda names: join_words([f"`{name}`" for name in names]),
             "list": _list_names,

@@ -167,14 +167,17 @@ class ReplicateRows:
     units: npt.NDArray[np.intp] | None
     """(n,) the unit of each counted test image, by ascending index; None where each is its own."""
 
-    def score_finalists(self, counts: Table, score: Callable[[Any], Floats]) -> tuple[Interval, ...]:
-        """Return the mean score of each finalist's rows, 0 to 1, with its interval.
+    def make_table(self, counts: Table, score: Callable[[Any], Floats]) -> ImageTable:
+        """Return the scores of all rows, 0 to 1.
 
         `score` turns the counts (R, n, …) summed over images into a number; a row without any answer scores 0.
         """
         lost = np.array([row.has_no_counts for row in self.rows])
         summed = metrics.sum_by_unit(counts, self.units, "miou")
-        table = make_image_table(summed, lambda s: np.where(lost, 0.0, score(s)), count_folds(self.rows))
+        return make_image_table(summed, lambda s: np.where(lost, 0.0, score(s)), count_folds(self.rows))
+
+    def score_finalists(self, table: ImageTable) -> tuple[Interval, ...]:
+        """Return the mean score of each finalist's rows, 0 to 1, with its interval."""
         return tuple(compute_paired_interval(table.select_rows(list(rows.values())), (0.0, 1.0)) for rows in self.at)
 
     def pair(self, table: ImageTable, first: int, second: int) -> ImageTable:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import ceil, isfinite
 from typing import NamedTuple
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval, Outcome, Sure
@@ -31,6 +31,9 @@ from sweeper.evidence.verdict_predicates import (
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
 MOST_IMAGES = 1_000_000
+CONFIRM_SEEDS, RATES, RATE_SHARE = (DECIDING_SEEDS, 5), (1 / 3, 1.0, 3.0), 0.25
+"""Defaults of a comparison in the user's script: fewest and most seeds; factors on the script's learning rate, and the
+share of its length at which they are tried."""
 
 
 class SettlingPlan(NamedTuple):
@@ -183,3 +186,14 @@ def _round_up(count: int) -> int:
     """Round a count up to two significant digits: a planning figure has no higher precision."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit
+
+
+def count_trainings(losses: int, each: int, rates: int = len(RATES), share: float = RATE_SHARE) -> float:
+    """Count the whole trainings of a comparison of `losses` losses, each with `each` trainings after the tuning."""
+    return losses * (each + (rates * share if rates > 1 else 0.0))
+
+
+def count_confirm_trainings(losses: int, folds: int = 1) -> tuple[int, int]:
+    """Return the fewest and most whole trainings of such a comparison by its defaults."""
+    least, most = (ceil(count_trainings(losses, seeds * folds)) for seeds in CONFIRM_SEEDS)
+    return least, most

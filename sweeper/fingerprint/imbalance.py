@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -123,27 +124,37 @@ def compute_imbalance(class_pixels: Sequence[float] | npt.NDArray[np.int64]) -> 
     return float(pixels[0] / pixels[1] if len(pixels) == 2 else occurring.max() / occurring.min())
 
 
+class RarestClass(NamedTuple):
+    """The rarest class that occurs."""
+
+    rarest: str
+    """Its name."""
+    share: float
+    """Of the labelled pixels, 0–1."""
+    ratio: float
+    """Pixels of the most common class, or of its own background if classes overlap, for one of its own."""
+
+
+def find_rarest_class(pixels: Mapping[str, float], labelled: float | None = None) -> RarestClass:
+    """Find the rarest of the classes that occur, by pixels or shares; one at least must.
+
+    `labelled` are all labelled pixels where classes overlap.
+    """
+    occurring = {name: number for name, number in pixels.items() if number > 0}
+    rarest, number = min(occurring.items(), key=lambda one: one[1])
+    others = (sum(occurring.values()), max(occurring.values()))
+    whole, most = others if labelled is None else (labelled, labelled - number)
+    return RarestClass(rarest, number / whole, most / number)
+
+
 def explain_consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
     """Explain the imbalance's consequences in sentences with numbers."""
     occurring = [c for c in profile.classes if c.pixel_share > 0]
     common = max(occurring, key=lambda c: c.pixel_share)
-    rare = min(occurring, key=lambda c: c.pixel_share)
-    name, share, score, most = common.name, common.pixel_share, common.pixel_share / len(occurring), common.pixel_share
+    name, share, score = common.name, common.pixel_share, common.pixel_share / len(occurring)
     if profile.overlap is not None:  # each class has a background of its own
         name, share, score = "background", 1 - fmean(c.pixel_share for c in occurring), 0.0
-        most = 1 - rare.pixel_share
-    sentences = [
-        f"Predicting only {name} would score {100 * share:.1f} % pixel accuracy and {score:.3f} mIoU"
-        + (": pixel accuracy says little here." if share >= 0.6 else ".")
-    ]
-    ratio = most / rare.pixel_share
-    if ratio >= 3:
-        sentences.append(
-            f"One pixel of {rare.name} stands against {ratio:.1f} of {name}: in an unweighted "
-            f"cross-entropy {name} decides most of the loss."
-        )
-    else:
-        sentences.append("The classes are nearly balanced.")
+    sentences = [f"Predicting only {name} would score {100 * share:.1f} % pixel accuracy and {score:.3f} mIoU."]
     foreground = [c for c in profile.classes[int(profile.overlap is None) :] if c.pixel_share > 0]
     thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
     if (thinnest.thinness or 0.0) >= 0.8:

@@ -21,7 +21,7 @@ import numpy as np
 
 from sweeper.core.base import Record
 from sweeper.core.records import ImbalanceProfile, Task
-from sweeper.core.text import format_signed
+from sweeper.core.text import format_ratio, format_signed
 from sweeper.losses.families import FAMILIES
 from sweeper.system.whole_files import read_json
 
@@ -100,6 +100,9 @@ class AdvisedLoss(Record):
     that is on fewer than half of the sets."""
     sets: int
     """Number of data sets that gain and rank come from; not all of them need be similar."""
+    least: float
+    """Least and most imbalance of these sets, as a ratio ≥ 1."""
+    most: float
 
 
 class LedgerAdvice(Record):
@@ -241,6 +244,8 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
             highest=max(gains) if is_similar else None,
             gain_longer=fmean(gains) + fmean(changes) if has_longer else None,
             sets=len(family_rows),
+            least=10 ** min(row.log_imbalance for row in family_rows),
+            most=10 ** max(row.log_imbalance for row in family_rows),
         )
         losses.append((fmean(gains), advised))
     return tuple(advised for _, advised in sorted(losses, key=lambda one: -one[0]))
@@ -253,12 +258,13 @@ def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[Ledger
     if first.gain is None or first.lowest is None or first.highest is None:
         return f"{near.unlike} Which loss helps is not known: `sweeper run` finds out."
     sets = min(NEIGHBOURS, len(near.points))
-    where = f"On the {sets} nearest measured sets ({near.similar} of them similar)"
+    ratios = f"imbalance {format_ratio(first.least)} to {format_ratio(first.most)}"
+    where = f"On the {sets} nearest measured sets ({near.similar} of them similar; {ratios})"
     gained = f"{first.family} gains {format_signed(first.gain)} test mIoU over cross-entropy in the mean"
     if first.gain < SMALL_GAIN:
         return f"{where} the loss hardly matters: {gained}. Tune the threshold first."
     ends = f"{format_signed(first.lowest)} to {format_signed(first.highest)}"
-    text = f"{where} the loss matters: {gained}, {ends}{'; check it' if first.lowest < 0 else ''}."
+    text = f"{where} the loss matters: {gained}, {ends}."
     if first.gain_longer is None:
         return text
     return f"{text} At {LONGER_TIMES} times the steps {format_signed(first.gain_longer)} of it is left in the mean."

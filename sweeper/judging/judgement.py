@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from sweeper.core.records import Gain, Kind, NextStep, Remark
 from sweeper.core.text import get_width
@@ -56,8 +58,8 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     answer, choice = make_answer(contest, order, present=request.present, kind=kind)
     claim = [] if request.claim is None else [check_claim(request.claim, methods, request.level)]
     remarks = (*claim, *_list_remarks(scores, table, contest, is_about_networks=is_about_networks), *answer.remarks)
-    step = NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS}, command=scores.confirm)
-    more = [step] if is_about_networks else []
+    step = NextStep(code="TRAIN_MORE", values={"seeds": DECIDING_SEEDS})
+    more = [*_propose_present(scores, request), *([step, *scores.confirm] if is_about_networks else [])]
     document = AnswerDocument(
         **dict(answer.model_copy(update={"remarks": remarks, "next": (*more, *answer.next)})),
         study=scores.source,
@@ -70,6 +72,16 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         constant_miou=contest.constant_miou,
     )
     return Judgement(table, contest, choice, document)
+
+
+def _propose_present(scores: ScoreRows, request: ScoreRequest) -> Iterator[NextStep]:
+    """Yield the command that compares with the method that people have, where no present one was named."""
+    given = request.model_dump(exclude_defaults=True, exclude={"columns", "where", "ignore"})
+    options = [[f"--{name.replace('_', '-')}", *[str(value)] * (value is not True)] for name, value in given.items()]
+    for method in scores.usual:
+        if request.present is None:
+            words = ["sweeper", "judge", scores.source, "--present", method, *chain.from_iterable(options)]
+            yield NextStep(code="PRESENT", values={"method": method}, command=shlex.join(words))
 
 
 def _make_row(table: ScoreTable, each: MethodEvidence) -> LossRow:

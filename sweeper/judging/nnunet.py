@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sweeper.core.paths import open_regular_file
+from sweeper.core.records import NextStep
 from sweeper.core.text import format_count, join_words
+from sweeper.evidence.settling import count_confirm_trainings
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|bmp|npz)$")
@@ -45,6 +47,10 @@ _CONFIRM = (
     '"python -m sweeper.adapters.nnunet {data} {configuration} {fold} -p {plans}"{folds}'
 )
 """Command that compares losses in the training itself, of version 2."""
+_COMPARED = 3
+"""Losses of that command."""
+_USUAL = ("nnUNetTrainer", "nnUNetTrainerV2")
+"""Trainers that people have unless they name another, of version 2 and 1."""
 _PRESENT = {"nnUNetTrainerCELoss": "cross_entropy", "nnUNetTrainerDiceLoss": "dice"}
 """Trainer → its loss; all others have nnU-Net's own."""
 
@@ -79,11 +85,11 @@ def read_tree(root: Path, request: ScoreRequest) -> ScoreRows:
     """
     metric, problems, notes, tables = request.metric or "Dice", list[str](), list[str](), list[pd.DataFrame]()
     summaries = list(_find_summaries(root, notes))
-    results: dict[str, list[Path]] = {}
+    results: dict[str, dict[Path, str]] = {}
     for summary in summaries:
         method = summary.name_method(root)
-        folders = results.setdefault(method, [])
-        folders += [] if summary.model in folders else [summary.model]
+        folder = results.setdefault(method, {})
+        seed = folder.setdefault(summary.model, str(len(folder) + 1))
         try:
             cases = pd.DataFrame(_read_cases(summary.path, metric), columns=["image", "class", metric])
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -92,7 +98,7 @@ def read_tree(root: Path, request: ScoreRequest) -> ScoreRows:
                 "); evaluate its folder again, or remove it"
             )
             continue
-        tables.append(cases.assign(method=method, seed=str(folders.index(summary.model) + 1), fold=summary.fold))
+        tables.append(cases.assign(method=method, seed=seed, fold=summary.fold))
     if not summaries:
         problems.append(
             "a folder must have nnU-Net's `summary.json` files, got none; of other results make a table "
@@ -116,9 +122,10 @@ def read_tree(root: Path, request: ScoreRequest) -> ScoreRows:
     if table["fold"].isna().any():
         table = table.drop(columns="fold")
     together = min(summary.folds for summary in summaries)
+    by_trainer = {name.split("__")[0]: name for name in results}
     return ScoreRows(
         table, str(root), notes=tuple(notes), metric=metric, undefined=True, folds=together,
-        confirm=next(iter(_list_confirmations(summaries)), ""),
+        confirm=tuple(_list_confirmations(summaries)[:1]), usual=tuple(filter(None, map(by_trainer.get, _USUAL))),
     )  # fmt: skip
 
 
@@ -153,7 +160,11 @@ def _find_missing_folds(summaries: list[_Summary], root: Path) -> Iterator[str]:
             train = command.format(
                 fold=min(folds[model], default="0"), trainer=trainers[trainer == trainers[0]], **words
             )
-            own = "".join(f"; or compare losses in this training: {line}" for line in _list_confirmations(summaries))
+            own = "".join(
+                f"; or compare losses in this training, {step.values['least']} to {step.values['most']} trainings: "
+                f"{step.command}"
+                for step in _list_confirmations(summaries)
+            )
             yield f"at least 2 methods must be compared, got {model.name}; train another one on its folds: {train}{own}"
         elif lacking := folds[model] and sorted(set.union(*folds.values()) - folds[model]):
             yield (
@@ -162,24 +173,26 @@ def _find_missing_folds(summaries: list[_Summary], root: Path) -> Iterator[str]:
             )
 
 
-def _list_confirmations(summaries: list[_Summary]) -> list[str]:
+def _list_confirmations(summaries: list[_Summary]) -> list[NextStep]:
     """Return the commands that compare losses in the trainings themselves, of models of version 2."""
     folds: dict[Path, list[str]] = {}
     for summary in filter(lambda each: each.model.resolve().parent.name.startswith("Dataset"), summaries):
         folds.setdefault(summary.model.resolve(), []).extend(filter(None, [summary.fold]))
-    names = {model: model.name.split("__") for model in folds}
-    return [
-        _CONFIRM.format(
-            data=model.parent.name,
-            configuration=words[-1],
-            plans=words[1],
-            present=_PRESENT.get(words[0], "dice_ce:mix=0.5"),
-            fold=min(folds[model], default="0"),
-            folds=f" --folds {len(folds[model])}" * (len(folds[model]) > 1),
-        )
-        for model, words in names.items()
-        if len(words) == 3
-    ]
+    steps = []
+    for model, trained in folds.items():
+        trainer, *words = model.name.split("__")
+        if len(words) == 2:
+            command = _CONFIRM.format(
+                data=model.parent.name,
+                configuration=words[1],
+                plans=words[0],
+                present=_PRESENT.get(trainer, "dice_ce:mix=0.5"),
+                fold=min(trained, default="0"),
+                folds=f" --folds {len(trained)}" * (len(trained) > 1),
+            )
+            least, most = count_confirm_trainings(_COMPARED, max(1, len(trained)))
+            steps.append(NextStep(code="CONFIRM", values={"least": least, "most": most}, command=command))
+    return steps
 
 
 def _read_cases(path: Path, metric: str) -> Iterator[tuple[str, str, float]]:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from sweeper.core.base import Record
 from sweeper.core.errors import ProblemListError
 from sweeper.core.paths import TRACKING
-from sweeper.core.records import InterimAnalysis
+from sweeper.core.records import InterimAnalysis, NextStep
 from sweeper.core.text import abbreviate_names, suggest_correction
 from sweeper.judging.direction import find_lower_word
 from sweeper.judging.steps import StepChoice, choose_steps, parse_choice
@@ -64,8 +64,10 @@ class ScoreRows:
     """Planned interim analyses, which together keep the level; () = this one."""
     constant_miou: float = 0.0
     """mIoU of the best constant answer where classes overlap, as counts do not have it."""
-    confirm: str = ""
+    confirm: tuple[NextStep, ...] = ()
     """Command that compares losses in the trainings themselves, if they are known."""
+    usual: tuple[str, ...] = ()
+    """Method that people have unless they name another, if it is known."""
     run_names: Sequence[str] = ()
     """Name of each row's run in MLflow; () = rows are called by their numbers, from 1 on."""
 

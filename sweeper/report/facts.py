@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, number_units
 from sweeper.core.own_metric import resolve_verdict_metric
-from sweeper.core.records import Evidence, FinalistEvidence, Interval, SweepRecord, TrialResult
+from sweeper.core.records import Evidence, FinalistEvidence, SweepRecord, TrialResult
 from sweeper.core.tasks import RULES, TaskRules
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.replicates import Replicate, group_by_seed, list_scored_images
-from sweeper.evidence.verdict_predicates import get_difference as paired_difference
+from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.report.formatting import MISSING, format_interval, format_signed_number
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
@@ -67,16 +67,12 @@ class ReportFacts:
 
     def format_gain_over_present(self, finalist: FinalistEvidence) -> str:
         """Format a finalist's gain over the present loss, as the cell of a table."""
-        gain = find_difference(self, finalist, self.baseline)
         if finalist is self.baseline:
             return "present"
-        seeds = self.count_common_seeds(finalist, self.baseline)
-        return MISSING if gain is None else format_interval(gain, seeds, format_signed_number)
-
-    def count_common_seeds(self, *finalists: FinalistEvidence | None) -> int:
-        """Return the number of seeds common to these finalists."""
-        seeds = [set(f.seeds) for f in finalists if f is not None]
-        return len(set.intersection(*seeds)) if seeds else 0
+        if self.evidence is None or self.baseline is None:
+            return MISSING
+        gain = get_difference(self.evidence, *map(self.finalists.index, (finalist, self.baseline)))
+        return format_interval(gain, len({*finalist.seeds} & {*self.baseline.seeds}), format_signed_number)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -95,19 +91,9 @@ def collect_facts(
     """Determine the used loss, the present one and the used loss's rival."""
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
-    used = None if document.use is None else document.use.loss
-    chosen = next((f for f in finalists if f.family == used), None)
+    chosen = next((f for f in finalists if f.family == document.used), None)
     rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
     return ReportFacts(sweep, document, evidence, finalists, chosen, baseline, rival, pixels)
-
-
-def find_difference(
-    facts: ReportFacts, first: FinalistEvidence | None, second: FinalistEvidence | None
-) -> Interval | None:
-    """Return the paired difference in the test score, first minus second; None if not measured."""
-    if facts.evidence is None or first is None or second is None or first is second:
-        return None
-    return paired_difference(facts.evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
 # --- The confirmation trainings behind a finalist ------------------------------------------------------------

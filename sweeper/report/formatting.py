@@ -14,6 +14,8 @@ from sweeper.core.text import format_significant
 Row = TypeVar("Row")
 MISSING = "–"
 """Placeholder for a missing number."""
+MOST_CLASSES = 12
+"""Rarest classes that table and figure show; recommendation.json has all."""
 
 # Text that can act as markup: always; at the start of a block or (a closing #) the end of a heading; in addresses that
 # GitHub links automatically.
@@ -53,20 +55,6 @@ def format_interval(value: Interval, seeds: int, format_one: Callable[[float], s
     """Format an interval: `0.710 [0.690, 0.730]`; a single seed has none."""
     estimate, low, high = map(format_one, (value.estimate, value.low, value.high))
     return f"{estimate} [{low}, {high}]" if seeds > 1 else f"{estimate} (one seed)"
-
-
-def format_share(share: float | None) -> str:
-    """Format a share in 0–1 as per cent with three significant digits.
-
-    For example 99.0 %, 0.994 %; 1 − 10⁻⁶ does not become 100 %.
-    """
-    if share is None or not math.isfinite(share):
-        return MISSING
-    if share in (0, 1):
-        return f"{share:.0%}".replace("%", " %")
-    if share > 0.999:
-        return "> 99.9 %"
-    return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
 
 
 def format_elapsed(seconds: float | None) -> str:

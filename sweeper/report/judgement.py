@@ -58,10 +58,9 @@ def write_judgement(
 
 
 def _make_losses_table(document: AnswerDocument) -> str:
-    used = "" if document.use is None else document.use.loss
 
     def name_loss(row: LossRow) -> str:
-        return f"**{format_code(row.loss)}**" if row.loss == used else format_code(row.loss)
+        return f"**{format_code(row.loss)}**" if row.loss == document.used else format_code(row.loss)
 
     way = "" if document.higher_is_better else ", lower is better"
     columns: dict[str, Callable[[LossRow], str]] = {

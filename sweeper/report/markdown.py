@@ -13,7 +13,7 @@ from sweeper.core.text import format_count
 from sweeper.evidence.answer_text import list_rows
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.phrases import GLOSSARY, STEPS, format_headline, format_remark, list_remarks
-from sweeper.report import sections
+from sweeper.report import paper, sections
 from sweeper.report.facts import ReportFacts
 from sweeper.report.figures import FIGURES, DrawnFigure
 from sweeper.report.formatting import escape_md, escape_prose, join_unbroken, make_fence, make_one_line, make_table
@@ -38,6 +38,8 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str]) 
         open=lambda summary: f"<details>\n<summary>{escape(summary, quote=False)}</summary>",
         close="</details>",
         sections=sections,
+        paper=paper,
+        fence=make_fence,
     )
     environment.filters.update(md=escape_md, prose=escape_prose)
     document = facts.document
@@ -49,7 +51,6 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str]) 
         "head": " ".join(list_remarks(document, "head")),
         "rows": _format_rows(document),
         "steps": _format_steps(document),
-        "code": make_fence(document.use.snippet, "python") if document.use else "",
         "remarks": list_remarks(document, "text"),
         "folded": list_remarks(document, "fold"),
         "search": _summarise_search(facts),
@@ -63,11 +64,10 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str]) 
 def format_note(document: AnswerDocument) -> str:
     """Format the answer in markdown, with its code, or without one with what to do next: the note of an MLflow run."""
     head = [f"**{escape_prose(format_headline(document))}**", *map(escape_prose, list_remarks(document, "head"))]
-    has_code = document.use is not None and bool(document.use.snippet)
-    code = make_fence(document.use.snippet, "python") if document.use is not None and has_code else ""
-    return join_unbroken(
-        "\n\n".join(filter(None, [" ".join(head), _format_rows(document), code or _format_steps(document)]))
-    )
+    snippet = "" if document.use is None else document.use.snippet
+    end = make_fence(snippet, "python") if snippet else _format_steps(document)
+    parts = [" ".join(head), _format_rows(document), sections.make_classes_table(document), end]
+    return join_unbroken("\n\n".join(filter(None, parts)))
 
 
 def _format_rows(document: AnswerDocument) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sweeper.core.document import format_json
 from sweeper.core.label_planes import list_layers
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.core.text import format_count, format_ratio, format_significant
+from sweeper.core.text import format_count, format_ratio, format_share, format_significant
 from sweeper.data.split import select_stratified_subset
 from sweeper.data.store import open_store
 from sweeper.fingerprint.label_checks import Finding, Severity, format_totals
@@ -31,7 +31,7 @@ from sweeper.report.figures.style import (
     save_all,
     steady_style,
 )
-from sweeper.report.formatting import MISSING, escape_md, escape_prose, format_code, format_share, tabulate
+from sweeper.report.formatting import MISSING, escape_md, escape_prose, format_code, tabulate
 from sweeper.report.html import write_page
 from sweeper.report.prediction_files import make_display_image, make_overlay, thin_mask
 

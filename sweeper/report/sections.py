@@ -10,10 +10,12 @@ from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import FinalistEvidence, OtherMeasure, TrialResult
 from sweeper.core.tasks import compute_median_point, list_values
 from sweeper.core.text import format_significant, format_upper_bound
-from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.answer_text import list_class_cells
+from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.report.facts import ReportFacts
 from sweeper.report.formatting import (
     MISSING,
+    MOST_CLASSES,
     escape_md,
     escape_prose,
     format_code,
@@ -21,7 +23,6 @@ from sweeper.report.formatting import (
     format_interval,
     format_number,
     format_params,
-    format_share,
     format_signed_number,
     make_table,
     tabulate,
@@ -31,8 +32,7 @@ from sweeper.report.formatting import (
 
 
 def make_finalists_table(facts: ReportFacts) -> str:
-    """Return the losses by test score, with the paired difference to the present one and the largest cost of each."""
-    costs = {row.loss: row.cost for row in facts.document.losses}
+    """Return the losses by test score, with the paired difference to the present one."""
     rate = f"{'× your ' * (facts.sweep.conditions.recipe.command is not None)}learning rate"
     columns: dict[str, Callable[[FinalistEvidence], str]] = {
         "loss": partial(_name_loss, facts),
@@ -41,7 +41,6 @@ def make_finalists_table(facts: ReportFacts) -> str:
         f"test {facts.metric} [95 %]": lambda f: format_interval(f.score, len(f.seeds)),
         f"over {format_code(facts.present)} [95 %]": facts.format_gain_over_present,
         facts.rules.at_plain: lambda f: format_number(f.score_at_default),
-        "costs at most": lambda f: format_cost(costs[f.family], facts.document),
         "seeds": lambda f: str(len(f.seeds)),
     }
     return tabulate(facts.finalists, columns, left=2)
@@ -52,39 +51,35 @@ def format_cost(cost: float | None, document: AnswerDocument) -> str:
     return MISSING if cost is None else format_upper_bound(cost, document.margin, document.scale.digits)
 
 
-def explain_finalists(facts: ReportFacts) -> str:
-    """Explain how the losses were scored and compared."""
-    point = f"the {facts.rules.point_name} that each training chose on its validation images"
-    return f"Means over the seeds at {point}; differences are paired by seeds and images."
-
-
 def _name_loss(facts: ReportFacts, finalist: FinalistEvidence) -> str:
     name = format_code(finalist.family)
     return f"**{name}**" if finalist is facts.chosen else name
 
 
-def make_classes_table(facts: ReportFacts) -> str:
-    """Return each class's share of the pixels, and its test IoU, precision and recall by two losses.
+def make_classes_table(document: AnswerDocument) -> str:
+    """Return what two losses do for the rarest classes, the rarest first."""
+    cells = [[escape_md(name), *rest] for name, *rest in list_class_cells(document)[: MOST_CLASSES + 1]]
+    return make_table(cells[0], cells[1:]) if cells else ""
+
+
+def make_class_details(facts: ReportFacts) -> str:
+    """Return the test IoU of each class, its precision and recall by two losses.
 
     Classes that overlap have a threshold each, the median over a loss's trainings.
     """
     pair = [f for f in (facts.chosen, facts.rival) if f is not None]
-    shares = {row.name: row.pixel_share for row in facts.sweep.profile.classes}
     names = {"iou": "IoU", "precision": "precision", "recall": "recall"}
 
     def score(field: str, finalist: FinalistEvidence, i: int) -> str:
         return format_number(getattr(finalist, field)[i])
 
-    columns: dict[str, Callable[[int], str]] = {
-        "class": lambda i: escape_md(facts.classes[i]),
-        "of the pixels": lambda i: format_share(shares.get(facts.classes[i])),
-    }
+    columns: dict[str, Callable[[int], str]] = {"class": lambda i: escape_md(facts.classes[i])}
     for field, title in names.items():
         columns |= {f"{title} {format_code(f.family)}": partial(score, field, f) for f in pair}
     for f in pair * facts.rules.has_planes:
         thresholds = list_values(compute_median_point(f.points))
         columns[f"threshold {format_code(f.family)}"] = partial(_format_item, thresholds)
-    return tabulate(range(len(facts.classes)), columns) if pair else ""
+    return tabulate(range(len(facts.classes)), columns)
 
 
 def _format_item(values: Sequence[float], i: int) -> str:
@@ -102,6 +97,15 @@ def make_measures_table(facts: ReportFacts) -> str:
     columns: dict[str, Callable[[OtherMeasure], str]] = {"measure [95 %]": lambda other: other.name}
     columns |= {format_code(finalist.family): partial(score, i) for i, finalist in enumerate(facts.finalists)}
     return tabulate(facts.evidence.others, columns)
+
+
+def make_costs_table(facts: ReportFacts) -> str:
+    """Return the largest cost of each loss against the best of them."""
+    columns: dict[str, Callable[[LossRow], str]] = {
+        "loss": lambda row: format_code(row.loss),
+        f"costs at most, {escape_md(facts.metric)} (95 %)": lambda row: format_cost(row.cost, facts.document),
+    }
+    return tabulate(facts.document.losses, columns)
 
 
 # --- The search ---------------------------------------------------------------------------------------------

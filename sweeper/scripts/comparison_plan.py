@@ -16,7 +16,8 @@ from sweeper.core.errors import RequestError, UsageError, get_cause
 from sweeper.core.records import InterimAnalysis, Task, UserLoss
 from sweeper.core.tasks import guess_task
 from sweeper.core.text import format_count, format_duration_range, join_words
-from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
+from sweeper.evidence.interim_analyses import plan_analyses
+from sweeper.evidence.settling import CONFIRM_SEEDS, RATE_SHARE, RATES, count_trainings
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses.families import FAMILIES, PRESENT, parse_loss
 from sweeper.scripts.contract import ENDED
@@ -27,9 +28,6 @@ from sweeper.scripts.trainings import ScriptLoss
 from sweeper.space import fill_parameters
 from sweeper.system.whole_files import load_record, remove_path, save_record
 
-SEEDS, RATES, RATE_SHARE = (DECIDING_SEEDS, 5), (1 / 3, 1.0, 3.0), 0.25
-"""Defaults of a comparison: fewest and most seeds; factors on the script's learning rate, and the share of its
-length at which they are tried."""
 USUAL_SPREAD = 0.01
 """Standard deviation of a score between trainings of one method that the forecast assumes."""
 PLAN, ANSWER = "plan.json", "answer.json"
@@ -48,7 +46,7 @@ class ConfirmationPlan(Record):
     """Name of the loss that the others are compared with."""
     own: tuple[UserLoss, ...] = ()
     """The user's losses among them."""
-    seeds: tuple[int, int] = SEEDS
+    seeds: tuple[int, int] = CONFIRM_SEEDS
     """Fewest and most seeds of the confirmation."""
     rates: tuple[float, ...] = RATES
     """Factors on the script's learning rate that are tried for each loss; (1,) = no tuning."""
@@ -99,11 +97,6 @@ class ConfirmationPlan(Record):
         share = self.rate_share if self.probe.may_shorten else 1.0
         every = count_trainings(len(self.losses), seeds * len(self.fold_numbers), len(self.rates), share)
         return max(0.0, every - ended.get("tune", 0) * share - ended.get("confirm", 0))
-
-
-def count_trainings(losses: int, each: int, rates: int = len(RATES), share: float = RATE_SHARE) -> float:
-    """Count the whole trainings of a comparison of `losses` losses, each with `each` trainings after the tuning."""
-    return losses * (each + (rates * share if rates > 1 else 0.0))
 
 
 def parse_losses(text: str, present: str = PRESENT) -> tuple[ScriptLoss, ...]:

@@ -24,6 +24,7 @@ from sweeper.evidence.answer import make_remark
 from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.evidence.settling import may_gain
 from sweeper.evidence.verdict_predicates import has_beaten
+from sweeper.fingerprint.imbalance import find_rarest_class
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import COUNTS, ScoreRequest, ScoreRows
 from sweeper.judging.table_evidence import MethodContest
@@ -256,6 +257,9 @@ def is_settled(contest: MethodContest) -> bool:
 def _list_remarks(result: Confirmation) -> Iterator[Remark]:
     """Yield what the script's trainings add to the answer of their scores."""
     plan, kind = result.plan, result.plan.probe.scores["test"]
+    if any(plan.probe.class_pixels.values()):
+        rarest = find_rarest_class(plan.probe.class_pixels, plan.probe.labelled_pixels)
+        yield make_remark("IMBALANCE", **rarest._asdict())
     if kind != "logits":
         yield make_remark("OWN_RULE" if kind == "counts" else "OWN_SCORE")
     for note in plan.probe.notes:

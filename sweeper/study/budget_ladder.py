@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from optuna.trial import FixedTrial
 
-from sweeper.core.metrics import compute_scores, count_at_point
+from sweeper.core.metrics import Floats, compute_scores, count_at_point
 from sweeper.core.records import Conditions, Rung, SearchSpace, StudyRates, TrialResult, TrialSpec
 from sweeper.core.tasks import RULES
 from sweeper.core.text import join_words
@@ -116,14 +116,19 @@ def find_unlearned_classes(results: Iterable[TrialResult], conditions: Condition
     seen = [_find_best_ious(result) for result in results if result.state == "complete" and result.evaluations]
     if not seen:
         return ()
+    best = np.nanmax(np.array(seen, dtype=np.float64), axis=0, initial=-1.0)
+    is_unlearned = (best >= 0) & (best <= compute_learning_floors(conditions))
+    return tuple(conditions.dataset.classes[i] for i in np.flatnonzero(is_unlearned))
+
+
+def compute_learning_floors(conditions: Conditions) -> Floats:
+    """Return the IoU (C,) above which each class counts as learned, from the pixels of the training images."""
     rules, dataset = RULES[conditions.dataset.task], conditions.dataset
     pixels, labelled = rules.count_pixels(dataset, get_split(conditions, conditions.seed).train)
     floors = np.maximum(SKILL, pixels / max(1, labelled))
     if not rules.has_planes:  # the rest is not a class
         floors[pixels.argmax()] = SKILL
-    best = np.nanmax(np.array(seen, dtype=np.float64), axis=0, initial=-1.0)
-    scored = best >= 0
-    return tuple(dataset.classes[i] for i in np.flatnonzero(scored & (best <= floors)))
+    return np.asarray(floors)
 
 
 def _find_best_ious(result: TrialResult) -> tuple[float | None, ...]:

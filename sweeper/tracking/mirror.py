@@ -19,7 +19,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.validation import _validate_model_name
 
 from sweeper.core.errors import UsageError, get_cause
-from sweeper.core.paths import make_folder_name, make_slug
+from sweeper.core.paths import format_view_links, make_folder_name, make_slug
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_address_word, format_count
 from sweeper.system.locks import get_sqlite_path
@@ -29,7 +29,7 @@ from sweeper.tracking.mlflow_connection import (
     get_artifacts_address,
     has_files_elsewhere,
 )
-from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
+from sweeper.tracking.values import AT_WORK, MARKER, NOTE, PAUSED, STATE, DesiredRun, MetricPoint
 
 SWEEP = "sweep"
 """Internal name of the sweep's run; trainings have names like `search/00012`."""
@@ -99,7 +99,8 @@ class MlflowMirror:
             # A server chooses the files' location itself.
             place = None if self._path is None else get_artifacts_address(self._path, study)
             self.experiment_id = named or self.client.create_experiment(study, artifact_location=place)
-            self.parent_run_id = self._create_run(sweep._replace(tags=sweep.tags | {MARK: mark})).run_id
+            tags = sweep.tags | {MARK: mark, NOTE: format_view_links(self.experiment_id)}
+            self.parent_run_id = self._create_run(sweep._replace(tags=tags)).run_id
         self.write_run(SWEEP, sweep)
 
     def check_experiment(self, study: str) -> None:
@@ -184,6 +185,10 @@ class MlflowMirror:
     def set_tag(self, key: str, value: str) -> None:
         """Set a tag of the experiment."""
         self.client.set_experiment_tag(self.experiment_id, key, value)
+
+    def mark_run(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag of a run."""
+        self.client.set_tag(run_id, key, value)
 
     def _find_runs(self) -> dict[str, ActualRun]:
         """Return the existing runs of this sweep; the experiment may have runs of others."""

@@ -16,7 +16,7 @@ import socket
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +46,8 @@ from sweeper.system.machine import explain_machine_limit
 from sweeper.system.postgres import is_postgres, make_named_url, make_read_only_engine
 from sweeper.tracking.prepared_views import TAG
 
+ALIAS = "candidate"
+"""Alias of the version that was registered last."""
 SLOWEST_LINE = 16 * 1024
 """Bytes per second."""
 LONGEST = 256 * 2**20
@@ -249,8 +251,19 @@ def list_prepared_studies(uri: str) -> dict[str, str]:
     return {e.name: str(e.experiment_id) for e in experiments if f"{TAG}sweep" in e.tags}
 
 
-def register_network(uri: str, study: str, name: str, network: Any, images: npt.NDArray[np.float32]) -> str:
+def register_network(
+    uri: str,
+    study: str,
+    name: str,
+    network: Any,
+    images: npt.NDArray[np.float32],
+    *,
+    description: str,
+    tags: Mapping[str, str],
+) -> str:
     """Log a network in a run of the study's experiment, register it, and return its address `models:/NAME/VERSION`.
+
+    The version is the model's `candidate`.
 
     It is stored as torch's graph, which needs neither sweeper nor the network's library, and runs no code when loaded.
 
@@ -260,6 +273,8 @@ def register_network(uri: str, study: str, name: str, network: Any, images: npt.
         name: name of the registered model.
         network: torch module from images (N, C, H, W) to masks (N, H, W).
         images: example of its input, at least 2.
+        description: of the version, in markdown.
+        tags: of the version.
 
     Raises:
         UsageError: if the store does not answer, or torch cannot make a graph of the network.
@@ -286,11 +301,16 @@ def register_network(uri: str, study: str, name: str, network: Any, images: npt.
                     pip_requirements=[f"{package}=={version(package)}" for package in ("torch", "numpy")],
                     serialization_format="pt2",
                 )
+            number = str(made.registered_model_version)
+            client.update_model_version(name, number, description)
+            for key, value in tags.items():
+                client.set_model_version_tag(name, number, key, value)
+            client.set_registered_model_alias(name, ALIAS, number)
     finally:
         mlflow.set_tracking_uri(before)
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         os.environ.update(variable)
-    return f"models:/{name}/{made.registered_model_version}"
+    return f"models:/{name}/{number}"
 
 
 def get_artifacts_address(store: Path, study: str) -> str:

@@ -25,13 +25,20 @@ SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 """Coordinates of the first columns; the space's others follow."""
 
 
-def make_prepared_views(free: Collection[str], metric: str = "miou", *, tried: str = "trial") -> dict[str, str]:
+def make_prepared_views(
+    free: Collection[str],
+    metric: str = "miou",
+    *,
+    tried: str = "trial",
+    compared: str = "tags.`sweeper.kind` = 'confirm'",
+) -> dict[str, str]:
     """Make the tags of the experiment, one per view.
 
     Args:
         free: coordinates of the searched or compared losses.
         metric: metric of the comparison.
         tried: value of the tag `sweeper.kind` for the trainings that chose parameters and rates.
+        compared: filter of the trainings whose means compare the finalists.
 
     Returns:
         Tag name → view in MLflow's own format: JSON, compressed by zlib, in base64.
@@ -48,7 +55,7 @@ def make_prepared_views(free: Collection[str], metric: str = "miou", *, tried: s
         **_make_charts("Search", [searches[0], curves, *searches[1:]], columns=1),
     }
     finalists = {
-        **_make_view(coordinates, score, order=f"test/{score}", filtered="tags.`sweeper.kind` = 'confirm'"),
+        **_make_view(coordinates, score, order=f"test/{score}", filtered=compared),
         **_make_charts("Finalists", [{"type": "BAR", "metricKey": f"test/{score}"}, curves]),
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "loss.family"}]},
     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,10 @@ END_PATIENCE = 30.0
 """Seconds without progress at the end, enough for a restart of the server."""
 MOST_SECONDS = 300.0
 """Longest wait for a store that makes slow progress."""
+COMPARED = "sweeper.compared"
+"""Tag of a training on the test images: yes, or no where the answer does not count it, such as a surplus seed."""
+ON_TEST = ("confirm/", "first/", "replicate/")
+"""Beginnings of the names of these trainings."""
 LAST_SECONDS = 2.0
 """Longest wait in seconds after a request to stop, and time after which a longer wait is reported."""
 
@@ -65,12 +69,16 @@ class SweepSummary(NamedTuple):
     """Summary of the outcome for the sweep's run."""
 
     note: str
-    """Description of the run and the experiment, in markdown."""
+    """Description of the run, in markdown."""
     tags: Mapping[str, str]
     values: Mapping[str, float]
     """Metrics."""
     folder: Path
     """Folder of the report's files."""
+    head: str = ""
+    """Description of the experiment: plain text, as MLflow's list of experiments shows it."""
+    compared: Collection[str] = ()
+    """Ids of the runs that the answer counts; () = not known."""
 
 
 class MlflowWriter:
@@ -109,6 +117,8 @@ class MlflowWriter:
         self.failure: Exception | None = None
         """Error that ended the last pass; None = none."""
         self._closed = False
+        self._views_at_end: Mapping[str, str] = {}
+        """Prepared views of runs that are marked as compared."""
         self._woken, self._awaited = threading.Event(), threading.Event()
 
     # --- The sweep --------------------------------------------------------------------------------------------
@@ -127,25 +137,45 @@ class MlflowWriter:
         with explain_store_errors(self._uri, self._advice):
             self.mirror.begin_sweep(name, run, mark)
 
-    def _start_writing(self, views: Mapping[str, str]) -> None:
+    def _start_writing(self, tags: Mapping[str, str]) -> None:
         """Begin to write what is pending, and these tags of the experiment."""
-        for key, text in {NOTE: format_view_links(self.mirror.experiment_id), **views}.items():
-            self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
+        self._put_tags(tags)
         threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
+
+    def _put_tags(self, tags: Mapping[str, str]) -> None:
+        for key, text in tags.items():
+            self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
+
+    def _describe(self, note: str, head: str) -> dict[str, str]:
+        """Describe the experiment by `head`, and return the run's tag: the note, and links to the prepared views."""
+        self._put_tags({NOTE: head.replace("`", "")[:EXPERIMENT_NOTE_LIMIT]})
+        links = format_view_links(self.mirror.experiment_id)
+        room = NOTE_LIMIT - len(links) - 2
+        return {NOTE: f"{note if len(note) <= room else f'{note[: room - 1]}…'}\n\n{links}"}
 
     def conclude_sweep(self, status: str, summary: SweepSummary | None = None) -> None:
         """End the sweep with MLflow's status `status`."""
         now = int(time.time() * 1000)
         if summary is not None:
-            note = _cut_note(format_view_links(self.mirror.experiment_id) + summary.note)
-            self._update_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
+            described = self._describe(summary.note, summary.head)
+            self._update_sweep(tags=self._sweep.tags | dict(summary.tags) | described)
             self._update_sweep(last=MetricPoint(dict(summary.values), 0, now))
-            self._put_task("tag", NOTE, partial(self.mirror.set_tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))
+            self._mark_compared(summary.compared)
             folder = summary.folder.resolve()
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 self._put_task("file", str(path), partial(self.mirror.send_file, folder, path))
         if self._sweep.status != status:
             self._update_sweep(status=status, end=now)
+
+    def _mark_compared(self, compared: Collection[str]) -> None:
+        """Tag each training on the test images by whether the answer counts it, and show only those as finalists."""
+        if not compared:
+            return
+        self._put_tags(self._views_at_end)
+        for name, run_id in {**self.mirror.run_ids}.items():
+            if name.startswith(ON_TEST):
+                said = "yes" if run_id in compared else "no"
+                self._put_task("tag", name, partial(self.mirror.mark_run, run_id, COMPARED, said))
 
     def end_sweep(
         self, status: str, summary: SweepSummary | None = None, *, report_alive: Callable[[], None] = lambda: None
@@ -332,17 +362,18 @@ class MlflowTracker(MlflowWriter):
         free = {name for family in plan.space.families for name in family.coordinates}
         for training in trainings:
             self._put_training(training)
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        self._start_writing(kind | make_prepared_views(free, plan.conditions.recipe.metric))
+        kind, metric = {"mlflow.experimentKind": "custom_model_development"}, plan.conditions.recipe.metric
+        self._views_at_end = make_prepared_views(free, metric, compared=f"tags.`{COMPARED}` = 'yes'")
+        self._start_writing(kind | make_prepared_views(free, metric))
 
     def update_plan(self, conditions: Conditions) -> None:
         """Use a changed recipe from now on, and write it to the sweep's run."""
         self._values = RunValues(conditions)
         self._update_sweep(params=self._values.make_recipe_params() | self._sweep.params)
 
-    def set_description(self, note: str) -> None:
-        """Set the description of the sweep's run to `note`, in markdown."""
-        self._update_sweep(tags=self._sweep.tags | {NOTE: _cut_note(note)})
+    def set_description(self, note: str, head: str = "") -> None:
+        """Set the description of the sweep's run to `note`, in markdown, and the experiment's to `head`, plain."""
+        self._update_sweep(tags=self._sweep.tags | self._describe(note, head))
         self._note_runs()
         self._log_warnings()
 
@@ -386,7 +417,3 @@ class MlflowTracker(MlflowWriter):
     def _note_runs(self) -> None:
         """Store the ids of the trainings' runs with the study."""
         studies.note_runs(self._study, self.mirror.run_ids)
-
-
-def _cut_note(note: str) -> str:
-    return note if len(note) <= NOTE_LIMIT else note[: NOTE_LIMIT - 1] + "…"

@@ -31,9 +31,11 @@ from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
 from sweeper.evidence.answer import make_answer, make_remark
 from sweeper.evidence.choice import choose
+from sweeper.evidence.class_table import make_class_table
 from sweeper.evidence.document import (
     AnalysisRow,
     AnswerDocument,
+    ClassTable,
     DatasetRow,
     SearchRow,
     copy_fields,
@@ -41,10 +43,11 @@ from sweeper.evidence.document import (
     make_loss_rows,
 )
 from sweeper.evidence.interim_analyses import FIRST_LOOK
-from sweeper.evidence.other_metrics import measure_finalists
+from sweeper.evidence.other_metrics import measure_classes, measure_finalists
 from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
+from sweeper.study.budget_ladder import compute_learning_floors
 from sweeper.study.finalist import (
     Finalist,
     choose_finalists,
@@ -102,9 +105,10 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     if evidence is not None and use is not None and sweep.longer:
         look = compute_longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=use)
     answer, _ = make_answer(evidence, order, present=sweep.space.present.family, look=look, resume=sweep.resume_command)
+    table = _make_table(sweep, evidence, answer)
     remarks = (
         *_remark_on_first_look(answer, evidence, first, order),
-        *list_study_remarks(sweep, evidence, usable, finalists),
+        *list_study_remarks(sweep, evidence, table, finalists),
         *answer.remarks,
     )
     remarks = tuple(sorted(remarks, key=lambda remark: remark.code != "UNFINISHED"))
@@ -117,6 +121,10 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
         answer = answer.model_copy(update={"next": make_answer(ended, order, resume=sweep.resume_command)[0].next})
     steps = list_study_steps(sweep, answer, evidence, look)
     return Conclusion(answer.model_copy(update={"next": steps}), evidence, look)
+
+
+def _make_table(sweep: SweepRecord, evidence: Evidence | None, answer: Answer) -> ClassTable | None:
+    return make_class_table(evidence, sweep.profile, answer.used)
 
 
 def _remark_on_first_look(
@@ -148,8 +156,9 @@ def _compute_evidence(
         return None
     same_by_trial: dict[int | None, SameLoss] = {same.trial: same for same in sweep.same_losses}
     rows = tuple(row.model_copy(update={"found_as": same_by_trial.get(row.search_trial)}) for row in evidence.finalists)
-    others = measure_finalists(usable, evidence, list_test_groups(sweep.conditions, usable))
-    return evidence.model_copy(update={"finalists": rows, "others": others})
+    groups, floors = list_test_groups(sweep.conditions, usable), compute_learning_floors(sweep.conditions)
+    others, per_class = measure_finalists(usable, evidence, groups), measure_classes(usable, evidence, floors, groups)
+    return evidence.model_copy(update={"finalists": rows, "others": others, "per_class": per_class})
 
 
 def _format_paste(sweep: SweepRecord, use: Use) -> str:
@@ -184,6 +193,7 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
         study=sweep.study,
         losses=make_loss_rows(evidence, conclusion.answer),
         differences=make_difference_rows(evidence),
+        classes=_make_table(sweep, evidence, conclusion.answer),
         longer=conclusion.longer,
         images=0 if evidence is None else evidence.test_images,
         groups=None if evidence is None else evidence.test_groups,
@@ -193,7 +203,7 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
         dataset=DatasetRow(
             **copy_fields(data, DatasetRow, "name", "source", "digest", "task", "classes", "synthetic"),
             images=len(data.images),
-            imbalance=sweep.imbalance,
+            imbalance=sweep.profile.imbalance,
             profile=sweep.profile,
         ),
         recipe=conditions.recipe,

@@ -263,7 +263,7 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
     def publish(sweep: SweepRecord, sentence: str) -> None:
         session.display.log(f"so far: {sentence}")
         text = f"**Not finished.** So far: {sentence}\n\n{_format_interim_note(sweep)}"
-        session.tracker.set_description(text)
+        session.tracker.set_description(text, f"Not finished. So far: {sentence}")
         if not paths.recommendation.exists():  # an earlier report stays until the next one is complete
             with suppress(OSError):
                 paths.folder.mkdir(parents=True, exist_ok=True)

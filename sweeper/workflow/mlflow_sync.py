@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
+from sweeper.core.records import Gain, Outcome
+from sweeper.evidence.phrases import format_head, format_headline
 from sweeper.workflow.conclude import ReportedStudy, report_study
 
 if TYPE_CHECKING:
@@ -33,17 +35,27 @@ def summarise_answer(document: AnswerDocument, folder: Path, *, scores: Sequence
     """Return the summary of an answer for MLflow; `scores` are the names of the used loss's score on the test."""
     from sweeper.report.markdown import format_note
     from sweeper.tracking import SweepSummary
+    from sweeper.tracking.values import drop_missing
 
-    tags, values = {"sweeper.outcome": document.outcome.value, "sweeper.sure": document.sure.value}, dict[str, float]()
+    tags = {"sweeper.outcome": document.outcome.value, "sweeper.sure": document.sure.value}
+    tags |= {"sweeper.answer": format_headline(document).replace("`", "")}
+    values: dict[str, float | None] = {"cost": document.cost}
+    if document.outcome in (Outcome.CHANGE, Outcome.KEEP):  # who keeps the present loss gains nothing over it
+        values |= _list_ends("gain", document.gain or Gain(estimate=0.0, low=0.0, high=0.0))
     for row in document.losses:
-        if document.use is not None and row.loss == document.use.loss:
+        if row.loss == document.used:
             tags["sweeper.use"] = row.loss
-            gain = row.score if row.test is None else row.test.miou
-            values = {f"test/{name}": row.mean for name in scores}
-            if gain is not None:
-                ends = {"": gain.estimate, "_ci_low": gain.low, "_ci_high": gain.high}
-                values = {f"test/{name}{end}": value for end, value in ends.items() for name in scores}
-    return SweepSummary(format_note(document), tags, values, folder)
+            values |= {f"test/{name}": row.mean for name in scores}
+            score = row.score if row.test is None else row.test.miou
+            if score is not None:
+                values |= {key: end for name in scores for key, end in _list_ends(f"test/{name}", score).items()}
+    compared = {run_id for row in document.losses for run_id in row.mlflow_run_ids}
+    head = format_head(document)
+    return SweepSummary(format_note(document), tags, drop_missing(values), folder, head, compared)
+
+
+def _list_ends(name: str, gain: Gain) -> dict[str, float]:
+    return {name: gain.estimate, f"{name}_ci_low": gain.low, f"{name}_ci_high": gain.high}
 
 
 def sync_mlflow(

@@ -109,13 +109,12 @@ def _make_comparison_row(folder: Path) -> StudyRow:
 
 def write_comparison_answer(folder: Path, document: AnswerDocument) -> None:
     """Write the answer of a comparison into its folder, for the list of studies."""
-    scores: dict[str | None, float] = {row.loss: row.mean for row in document.losses}
-    used = None if document.use is None else document.use.loss
+    scores = {row.loss: row.mean for row in document.losses}
     answer = InterimAnswer(
         outcome=document.outcome,
         sure=document.sure,
-        loss=used,
-        score=scores.get(used),
+        loss=document.used or None,
+        score=scores.get(document.used),
         on="test",
         answer=format_headline(document),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,9 @@ from sweeper.core.records import (
     NextStep,
     Outcome,
     Remark,
+    Scale,
     Sure,
     SweepRecord,
-    TrialResult,
     Value,
     list_trainers,
 )
@@ -25,8 +24,12 @@ from sweeper.core.text import capitalise, format_confirm_command, format_study_c
 from sweeper.data.folds import get_split
 from sweeper.data.split_warnings import list_missing_classes
 from sweeper.evidence.answer import make_remark
-from sweeper.fingerprint.ledger import compute_features, make_weight_parameters, rank_losses, read_ledger
-from sweeper.scripts.comparison_plan import SEEDS, count_trainings
+from sweeper.evidence.class_table import list_class_remarks
+from sweeper.evidence.document import ClassTable
+from sweeper.evidence.settling import count_confirm_trainings
+from sweeper.evidence.verdict_predicates import get_difference
+from sweeper.fingerprint.imbalance import find_rarest_class
+from sweeper.fingerprint.ledger import BASELINE, compute_features, make_weight_parameters, rank_losses, read_ledger
 from sweeper.space import find_range_edge
 from sweeper.study.budget_ladder import find_unlearned_classes
 from sweeper.study.finalist import Finalist
@@ -38,17 +41,21 @@ LONGER_TIMES = 4
 
 
 def list_study_remarks(
-    sweep: SweepRecord, evidence: Evidence | None, usable: Sequence[TrialResult], finalists: Sequence[Finalist]
+    sweep: SweepRecord, evidence: Evidence | None, table: ClassTable | None, finalists: Sequence[Finalist]
 ) -> Iterator[Remark]:
-    """Yield what to mind about a study, the most important first; `usable` are the confirmations of the evidence."""
+    """Yield what to mind about a study, the most important first; `table` is that of the classes."""
     if not sweep.concluded:
         trained = sum(run.state == "complete" for run in sweep.confirmations)
         values = {"trials": len(sweep.trials), "total": sweep.trials_asked, "trainings": trained}
         yield make_remark("UNFINISHED", **values)
-    if names := find_unlearned_classes(usable or sweep.trials or sweep.probes, sweep.conditions):
+    shares = {one.name: one.pixel_share for one in sweep.profile.classes}
+    labelled = None if sweep.profile.overlap is None else 1.0
+    yield make_remark("IMBALANCE", **find_rarest_class(shares, labelled)._asdict())
+    if evidence is not None and table is not None:
+        yield from list_class_remarks(evidence, table)
+    elif names := find_unlearned_classes(sweep.trials or sweep.probes, sweep.conditions):
         yield make_remark("UNLEARNED", classes=names)
-    if evidence is None:
-        yield from _guess_loss(sweep)
+    yield from _remark_on_similar_sets(sweep, evidence)
     yield from _remark_on_search(sweep, evidence, finalists)
     if sweep.cut:
         yield make_remark("CUT", parts="; ".join(sweep.cut))
@@ -62,15 +69,25 @@ def list_study_remarks(
     yield from _remark_on_data(sweep)
 
 
-def _guess_loss(sweep: SweepRecord) -> Iterator[Remark]:
-    """Yield what to train first where nothing was tested: what gained most on similar data sets."""
+def _remark_on_similar_sets(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[Remark]:
+    """Yield what gained on similar data sets: where nothing was tested a guess, else whether this study agrees."""
     task = sweep.conditions.dataset.task
-    advised = rank_losses(task, tuple(compute_features(sweep.profile).values()), read_ledger())[0]
-    if advised.gain is None:
+    ranked = rank_losses(task, tuple(compute_features(sweep.profile).values()), read_ledger())
+    known = {advised.family: advised for advised in ranked if advised.gain is not None}
+    if evidence is None:
+        for advised in [*known.values()][:1]:
+            params = make_weight_parameters(advised, task, sweep.imbalance)
+            words = ", ".join(f"{name} {value:g}" for name, value in params.items()) or "its defaults"
+            yield make_remark("GUESS", loss=advised.family, params=words, gain=advised.gain, sets=advised.sets)
         return
-    params = make_weight_parameters(advised, task, sweep.imbalance)
-    words = ", ".join(f"{name} {value:g}" for name, value in params.items()) or "its defaults"
-    yield make_remark("GUESS", loss=advised.family, params=words, gain=advised.gain, sets=advised.sets)
+    names = [finalist.family for finalist in evidence.finalists]
+    if BASELINE not in names or evidence.scale != Scale():
+        return
+    for name in [name for name in known if name in {*names} - {BASELINE}][:1]:
+        here = get_difference(evidence, names.index(name), names.index(BASELINE)).estimate
+        values = known[name].model_dump(include={"sets", "least", "most", "gain", "lowest", "highest"})
+        place = ("below", "within", "above")[(here >= values["lowest"]) + (here > values["highest"])]
+        yield make_remark("KNOWN", loss=name, here=here, place=place, **values)
 
 
 def _remark_on_search(sweep: SweepRecord, evidence: Evidence | None, finalists: Sequence[Finalist]) -> Iterator[Remark]:
@@ -177,7 +194,7 @@ def _list_uses(sweep: SweepRecord, answer: Answer, evidence: Evidence | None) ->
         yield make_step("EXPORT_LOSS", export)
         return
     losses = len({answer.use.loss, answer.present} | {f.family for f in (evidence.finalists if evidence else ())})
-    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in SEEDS)
+    least, most = count_confirm_trainings(losses)
     yield make_step("TRAIN", train)
     yield make_step("PREDICT", f"{predict} new_images/ --out answers")
     yield make_step("EXPORT", export)

@@ -180,12 +180,12 @@ def test_a_report_compares_finalists_by_an_own_metric_if_its_code_exists(module:
     for finalist in evidence.finalists:
         assert finalist.fg_iou is not None and finalist.score.estimate == pytest.approx(finalist.fg_iou.estimate)
     assert "test last_iou" in render_text(sweep, evidence)
-    assert "OTHER_METRIC" not in {remark.code for remark in list_study_remarks(sweep, evidence, [], [])}
+    assert "OTHER_METRIC" not in {remark.code for remark in list_study_remarks(sweep, evidence, None, [])}
     (tmp_path / "own_metrics_here.py").unlink()
     unregister_metrics()
     own_metric.register_metric(sweep.conditions.recipe.own_metric)
     assert own_metric.resolve_verdict_metric(name) == "miou"
-    (remark,) = (one for one in list_study_remarks(sweep, before, [], []) if one.code == "OTHER_METRIC")
+    (remark,) = (one for one in list_study_remarks(sweep, before, None, []) if one.code == "OTHER_METRIC")
     assert remark.values == {"metric": name}
 
 

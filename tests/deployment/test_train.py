@@ -14,6 +14,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
 from sweeper import storage as studies
@@ -224,6 +225,13 @@ def test_a_registered_network_gives_the_same_masks(
         made = trained(study, tmp_path, steps=8, register_as="cracks", tracking_uri=uri)
     assert made.test is not None and (made.seconds, made.test_images) == (0, len(tiny.images) // 5)
     assert made.registered == "models:/cracks/1" and mlflow.get_tracking_uri() != uri
+    listed = MlflowClient(uri).get_model_version_by_alias("cracks", "candidate")
+    assert str(listed.version) == "1" and made.family in listed.description and "study s" in listed.description
+    expected = {"study": "s", "family": made.family, "classes": ", ".join(tiny.classes), "data": tiny.digest}
+    assert {name: listed.tags[f"sweeper.{name}"] for name in expected} == expected
+    assert float(listed.tags["sweeper.test_miou"]) == pytest.approx(made.test.miou, abs=1e-4)
+    assert float(listed.tags["sweeper.threshold"]) == pytest.approx(made.point, rel=1e-2)
+    assert {name for name in listed.tags if name.startswith("loss.")} == {f"loss.{name}" for name in made.params}
     before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)

@@ -143,14 +143,7 @@ def test_without_a_usable_present_loss_the_answer_says_so() -> None:
     assert "WINS" in codes(answer(evidence({"dice": 0.75, "focal": 0.7})))
 
 
-def test_trainings_that_miss_classes_collapse_or_still_improve_are_remarks() -> None:
-    name = evidence(PAIR).classes[1]
-    lucky = answer(evidence(PAIR, finalists={"cross_entropy": {"missed_classes": {name: 1}}}))
-    assert f"1 of 3 trainings of `cross_entropy` never predict class {name}." in format_head(lucky)
-    assert "LUCKY" not in codes(answer(evidence(PAIR, finalists={"cross_entropy": {"missed_classes": {name: 3}}})))
-    missed = {"sign": 2, "person": 1, "car": 2, "sky": 0}
-    several = answer(evidence(PAIR, finalists={"dice": {"missed_classes": missed}}))
-    assert [r.values["classes"] for r in several.remarks if r.code == "LUCKY"] == [("sign", "car"), ("person",)]
+def test_trainings_that_collapse_or_still_improve_are_remarks() -> None:
     at_end = answer(evidence(PAIR, finalists={"dice": {"points": (0.4, THRESHOLDS[-1], 0.5)}})).find("POINT_END")
     assert at_end is not None and at_end.values == {"losses": ("dice",)}
     rising = evidence(PAIR, finalists={"cross_entropy": {"still_rising": 0.03}})
@@ -251,7 +244,6 @@ def draw_evidence(draw: st.DrawFn) -> tuple[Evidence, LongerLook | None]:
             "vs_plain": draw(
                 st.none() | st.builds(interval, st.floats(-0.02, 0.1, **FINITE), st.floats(0, 0.05, **FINITE))
             ),
-            "missed_classes": draw(st.sampled_from([{}, {}, {"crack": 1}])),
             "lr_at_edge": draw(st.booleans()),
         }
         for name in names

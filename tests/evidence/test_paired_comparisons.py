@@ -166,15 +166,6 @@ def test_every_collapse_that_makes_a_run_useless_is_counted() -> None:
 # --- Groups of images -------------------------------------------------------------------------------------
 
 
-def test_classes_that_trainings_without_a_collapse_never_predict_are_counted() -> None:
-    kinds = (Collapse.NONE, Collapse.CLASS_NEVER_PREDICTED, Collapse.DIVERGED)
-    runs = [
-        confirmation("dice", s, number=i, collapse=k) for i, (s, k) in enumerate(zip((1, 2, 3), kinds, strict=True))
-    ]
-    runs[1:] = [run.model_copy(update={"never_predicted": ("crack",)}) for run in runs[1:]]
-    assert weigh(runs).finalists[0].missed_classes == {"crack": 1}
-
-
 def double_images(runs: list[TrialResult]) -> list[TrialResult]:
     """Return every test image twice: as many images again, and not one bit more to know."""
     return change_tests(runs, lambda test: {"images": tuple(range(48)), "data": np.concatenate([test.data, test.data])})

@@ -10,9 +10,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from sweeper.core.errors import UsageError
-from sweeper.core.records import IGNORE
+from sweeper.core.records import IGNORE, ImbalanceProfile
 from sweeper.data import load_dataset
-from sweeper.fingerprint.imbalance import compute_imbalance, explain_consequences, profile_dataset, profile_masks
+from sweeper.fingerprint.imbalance import (
+    compute_imbalance,
+    explain_consequences,
+    find_rarest_class,
+    profile_dataset,
+    profile_masks,
+)
 
 TWO = ("background", "crack")
 
@@ -85,19 +91,30 @@ def test_imbalance_has_a_direction_for_two_classes_and_none_for_more():
             compute_imbalance(counts)
 
 
-def test_consequences_state_the_numbers_and_whether_classes_are_balanced():
-    def explain(cracked: slice) -> str:
+def test_consequences_state_the_numbers():
+    def profile(cracked: slice) -> ImbalanceProfile:
         mask = make_mask(100, 100)
         mask[cracked] = 1
-        return " ".join(explain_consequences(profile_masks([mask], TWO)))
+        return profile_masks([mask], TWO)
 
-    thin, mostly = explain(slice(50, 51)), explain(slice(1, 100))
-    assert "Predicting only background would score 99.0 % pixel accuracy and 0.495 mIoU" in thin
-    assert "One pixel of crack stands against 99.0 of background" in thin
-    assert "100 % of the pixels of crack lie within 2 pixels" in thin
-    assert "nearly balanced" in explain(slice(50)) and "stands against" not in explain(slice(50))
-    assert "only crack would score 99.0 %" in mostly
-    assert "One pixel of background stands against 99.0 of crack" in mostly
+    thin, mostly = profile(slice(50, 51)), profile(slice(1, 100))
+    words = " ".join(explain_consequences(thin))
+    assert "Predicting only background would score 99.0 % pixel accuracy and 0.495 mIoU." in words
+    assert "100 % of the pixels of crack lie within 2 pixels" in words
+    assert "only crack would score 99.0 %" in " ".join(explain_consequences(mostly))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labelled", "rarest"),
+    [
+        ({"background": 990, "crack": 10}, None, ("crack", 0.01, 99)),
+        ({"background": 10, "crack": 990}, None, ("background", 0.01, 99)),
+        ({"road": 0.5, "car": 0.3, "sign": 0.2, "absent": 0}, None, ("sign", 0.2, 2.5)),
+        ({"nucleus": 40, "cell": 500}, 1000, ("nucleus", 0.04, 24)),  # each has a background of its own
+    ],
+)
+def test_the_rarest_class_is_compared_with_the_most_common_or_its_own_background(pixels, labelled, rarest):
+    assert find_rarest_class(pixels, labelled) == (rarest[0], *map(pytest.approx, rarest[1:]))
 
 
 @pytest.mark.real_data

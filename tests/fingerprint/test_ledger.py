@@ -105,10 +105,11 @@ def test_one_sentence_states_how_much_the_loss_matters() -> None:
     for rows, words in (
         (LEDGER, "the loss matters: dice gains +0.100 test mIoU over cross-entropy in the mean, +0.100 to +0.100."),
         (little, "the loss hardly matters: dice gains +0.005"),
-        (worse, "−0.200 to +0.100; check it."),
+        (worse, "−0.200 to +0.100."),
     ):
         text = explain_stake("binary", MIDDLE, rows)
-        assert text.startswith("On the 9 nearest measured sets (3 of them similar)") and words in text
+        where = "On the 9 nearest measured sets (3 of them similar; imbalance 1:1 to 100,000,000:1)"
+        assert text.startswith(where) and words in text
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -118,7 +119,11 @@ def test_starting_values_are_coordinates_of_their_family(task: Any) -> None:
         params = make_weight_parameters(loss, task, 50.0)
         assert set(params) <= set(FAMILIES[loss.family].coordinates[task])
     loss = AdvisedLoss(
-        family="dice_ce", params={"power": 0.5, "mix": 0.2}, lr=1.0, gain=None, lowest=None, highest=None, sets=1
+        family="dice_ce",
+        params={"power": 0.5, "mix": 0.2},
+        lr=1.0,
+        **dict.fromkeys(("gain", "lowest", "highest")),
+        **dict.fromkeys(("sets", "least", "most"), 1),
     )
     assert make_weight_parameters(loss, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
 

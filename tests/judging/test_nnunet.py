@@ -17,7 +17,7 @@ import pytest
 
 import sweeper
 from sweeper.cli.main import cli
-from sweeper.evidence.phrases import format_headline
+from sweeper.evidence.phrases import STEPS, format_headline, format_remark
 from sweeper.judging.rows import ScoresError
 from sweeper.scripts.comparison_plan import parse_losses
 
@@ -103,8 +103,29 @@ def test_where_the_folds_are_missing_their_common_summary_is_one_training(tmp_pa
         path.unlink()
     answer = sweeper.judge(tmp_path).answer
     assert (answer.images, answer.kind, answer.use.loss) == (30, "network", MODELS[1])
-    assert answer.next[0].command.startswith("sweeper confirm --losses ")
+    steps = {step.code: step for step in answer.next}
+    assert [*steps][:3] == ["PRESENT", "TRAIN_MORE", "CONFIRM"]
+    assert steps["CONFIRM"].command.startswith("sweeper confirm --losses ")
+    words = "Whether it holds in your own training script: 12 to 18 trainings."
+    assert format_remark(steps["CONFIRM"], answer, STEPS) == words
     assert {row.loss: row.mean for row in answer.losses} == pytest.approx({name: means[name] for name in MODELS})
+
+
+def test_the_trainer_that_people_have_is_proposed_as_the_present_one(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    first = sweeper.judge(tmp_path, metric="IoU", common=True).answer.next[0]
+    assert (first.code, first.values) == ("PRESENT", {"method": MODELS[0]})
+    program, name, *words = shlex.split(first.command)
+    command = cli.get_command(click.Context(cli), name)
+    assert program == "sweeper" and command is not None
+    given = command.make_context(name, words).params
+    assert (given["scores"], given["present"]) == (str(tmp_path), MODELS[0])
+    assert (given["metric"], given["common"]) == ("IoU", True)
+    judged = sweeper.judge(tmp_path, present=MODELS[0]).answer
+    assert judged.present == MODELS[0] and "PRESENT" not in {step.code for step in judged.next}
+    for model in tmp_path.glob(f"*/{MODELS[0]}"):
+        model.rename(model.with_name("nnUNetTrainerCELoss__nnUNetPlans__2d"))
+    assert "PRESENT" not in {step.code for step in sweeper.judge(tmp_path).answer.next}
 
 
 def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
@@ -174,7 +195,10 @@ def test_missing_folds_and_a_missing_rival_lead_to_the_command_that_trains_them(
     assert sweeper.judge(tmp_path, common=True).answer.find("LEFT_OUT").values == {"images": 18}
     with pytest.raises(ScoresError) as error:
         sweeper.judge(tmp_path / "Dataset001_X" / MODELS[0])
-    train, _, confirm = error.value.problems[0].partition("; or compare losses in this training: ")
+    train, cost, confirm = error.value.problems[0].partition(
+        "; or compare losses in this training, 48 to 78 trainings: "
+    )
+    assert cost
     assert train.endswith("Dataset001_X 2d 0 -tr nnUNetTrainerCELoss -p nnUNetPlans")
     script = "python -m sweeper.adapters.nnunet Dataset001_X 2d 0 -p nnUNetPlans"
     _, *words = shlex.split(confirm)

@@ -151,5 +151,6 @@ def test_advice_sets_the_weight_of_rare_classes(
     )
     monkeypatch.setattr(advice, "read_ledger", lambda: rows)
     assert [start.params for start in advice.add_advice(space, profile, 16.0).starts] == [{name: 0.25}]
-    advised = AdvisedLoss(family="odd", params={"power": 0.25}, lr=0.01, gain=None, lowest=None, highest=None, sets=1)
+    unknown = dict.fromkeys(("gain", "lowest", "highest"))
+    advised = AdvisedLoss(family="odd", params={"power": 0.25}, lr=0.01, sets=1, least=1.0, most=1.0, **unknown)
     assert make_weight_parameters(advised, task, 16.0) == {"oomph": 2.0 if task == "binary" else 0.25}

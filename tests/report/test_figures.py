@@ -18,7 +18,7 @@ from sweeper.core.records import Predictions
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
-from sweeper.report.figures.confirmation import _list_swept
+from sweeper.report.figures.operating_points import _list_swept
 from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
 from tests.support import builders
 from tests.support.simulated_studies import Study, conclude, cracks, street
@@ -91,8 +91,8 @@ def test_every_colour_is_visible_on_light_and_dark_backgrounds(figures: Figures,
 
 
 def test_the_same_study_gives_the_same_bytes(figures: Figures, tmp_path: Path) -> None:
-    save_figure(draw("curves", figures.facts), tmp_path / "curves.svg")
-    assert (tmp_path / "curves.svg").read_bytes() == (figures.folder / "curves.svg").read_bytes()
+    save_figure(draw("classes", figures.facts), tmp_path / "classes.svg")
+    assert (tmp_path / "classes.svg").read_bytes() == (figures.folder / "classes.svg").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,27 @@ def test_a_users_matplotlibrc_changes_no_figure(figures: Figures, tmp_path: Path
 # --- What they show -----------------------------------------------------------------------------------------
 
 
-def test_the_gain_figure_has_every_rival_its_interval_and_the_margin() -> None:
-    drawn = draw("gain", make_facts({"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}))
+def test_the_figure_of_the_classes_has_each_with_both_losses_their_intervals_and_its_share() -> None:
+    sign = builders.class_evidence("sign", (0.5, 0.3, 0.1), gains=(0.4, 0.2, 0.0))
+    road = builders.class_evidence("road", (0.9, 0.9, 0.95), gains=(-0.05, -0.05, 0.0))
+    levels = {"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}
+    classes = ("road", "日本語", "sign")
+    third = builders.class_evidence(classes[1], (0.5, 0.5, 0.5), gains=(0.0, 0.0, 0.0))
+    sweep = builders.sweep(data=builders.dataset(classes))
+    evidence = builders.evidence(levels, classes=classes, per_class=(road, third, sign))
+    facts = collect_facts(sweep, conclude(sweep, evidence), evidence)
+    drawn = draw("classes", facts)
     (axes,) = drawn.figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["dice_focal", "dice_ce"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        *("sign  0.500 %", "class 1  5.00 %", "road  94.5 %")
+    ]
+    dots = {line.get_label(): line for line in axes.lines if line.get_linestyle() == "None"}
+    assert [*dots["cross_entropy"].get_xdata()] == [0.1, 0.5, 0.95]
+    assert [*dots["dice_focal"].get_xdata()] == [0.5, 0.5, 0.9]
     spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
-    assert [0.04, 0.08] in spans and [-0.01, 0.03] in spans
-    assert "(± 0.01)" in drawn.caption
-    assert isinstance(FIGURES["gain"].draw(make_facts({"cross_entropy": 0.65})), str)
+    assert [0.08, 0.12] in spans and [0.48, 0.52] in spans
+    assert drawn.alt == "3 of 3 classes, the rarest at the top" and "`cross_entropy` and `dice_focal`" in drawn.caption
+    assert isinstance(FIGURES["classes"].draw(make_facts({"cross_entropy": 0.65})), str)
 
 
 def make_two_finalists(first: npt.ArrayLike, second: npt.ArrayLike, mask_count: int, pixels: Pixels) -> ReportFacts:

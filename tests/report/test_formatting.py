@@ -63,7 +63,7 @@ def test_missing_numbers_are_dashes_and_no_number_has_many_digits() -> None:
         words.format_number,
         words.format_signed_number,
         words.format_significant,
-        words.format_share,
+        text.format_share,
         words.format_elapsed,
     ):
         assert write(None) == write(float("nan")) == write(float("inf")) == "–"
@@ -81,9 +81,9 @@ def test_missing_numbers_are_dashes_and_no_number_has_many_digits() -> None:
         (words.format_significant(12345.6), "12,346"),
         (words.format_significant(999.6), "1,000"),
         (words.format_significant(-0.25), "−0.25"),
-        (words.format_share(0.0161234), "1.61 %"),
-        (words.format_share(0.99999), "> 99.9 %"),
-        (words.format_share(0.00994), "0.994 %"),
+        (text.format_share(0.0161234), "1.61 %"),
+        (text.format_share(0.99999), "> 99.9 %"),
+        (text.format_share(0.00994), "0.994 %"),
         (words.format_elapsed(241), "4 min 1 s"),
         (words.format_elapsed(7500), "2 h 5 min"),
         (text.join_words(["a", "b", "c"]), "a, b and c"),

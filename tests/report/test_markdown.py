@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 from bench.report_words import count_words
 from sweeper.core.records import Evidence, Remark, SweepRecord
+from sweeper.core.text import format_share
 from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.phrases import GLOSSARY, format_headline
@@ -57,7 +58,36 @@ def test_report_terminal_and_note_say_the_same() -> None:
     assert "+0.060 [+0.040, +0.080] mIoU over `cross_entropy` (95 %)" in text
     for step in document.next:
         assert step.command in text and step.command in terminal
+    assert document.classes is None and "of the pixels |" not in note
     assert terminal.count("→") == 1 and "→ dice_focal     0.710 [0.690, 0.730]  (3 seeds)" in terminal
+
+
+def test_report_terminal_note_and_document_agree_on_each_class(tmp_path: Path) -> None:
+    study = street()
+    document, text = study.document, render_text(study.sweep, study.evidence, study.document)
+    note, terminal = format_note(document).replace("\u00a0", " "), format_answer(document, 500)
+    assert document.classes is not None and [row.name for row in document.classes.rows][-1] == "road"
+    stored = write_report(study.sweep, document, study.evidence, tmp_path).recommendation
+    assert json.loads(stored.read_text("utf-8"))["classes"] == json.loads(document.classes.model_dump_json())
+    for row in document.classes.rows:
+        gain = row.gain
+        assert gain is not None
+        cells = [row.name, format_share(row.share), *(f"{score.estimate:.3f}" for score in row.scores)]
+        cells.append(f"{gain.estimate:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]".replace("-", "−"))
+        assert f"| {' | '.join(cells)} |" in text and f"| {' | '.join(cells)} |" in note
+        assert re.search(r"\s+".join(map(re.escape, cells)) + "$", terminal, re.MULTILINE)
+    rare = document.classes.rows[0]
+    assert f"{rare.name} has {format_share(rare.share)} of the pixels" in get_head(text)
+    assert not [part for part in (drop_folded(text), note, terminal) if "osts at most" in part]
+
+
+def test_a_terminal_shows_the_eight_rarest_classes() -> None:
+    names = ["road", *(f"thing {n}" for n in range(11))]
+    sweep = builders.sweep(data=builders.dataset(names, side=2000))
+    classes = tuple(builders.class_evidence(name, (0.5, 0.4, 0.3), gains=(0.2, 0.1, 0.0)) for name in names)
+    lines = format_answer(conclude(sweep, builders.evidence(CLEAR, classes=names, per_class=classes)), 200).splitlines()
+    shown = [line.split("  ")[1] for line in lines if re.search(r"%  +0\.300  +0\.500", line)]
+    assert len(shown) == 8 and "road" not in shown and "  and 4 more common classes" in lines
 
 
 def test_the_head_says_why_there_is_no_answer() -> None:
@@ -119,7 +149,7 @@ def test_the_report_is_short_and_explains_its_words(make: Any, tmp_path: Path) -
     study = make()
     text = write_report(study.sweep, study.document, study.evidence, tmp_path, pixels=study.pixels).markdown.read_text()
     counts = count_words(text)
-    assert counts.unfolded <= 600 and counts.total <= 1800
+    assert counts.unfolded <= 650 and counts.total <= 1800
     assert "127.0.0.1" not in text
     assert set(GLOSSARY) <= set(re.findall(r"^- \*\*(.+?)\*\*: ", text, re.MULTILINE))
 
@@ -175,7 +205,8 @@ def name_everything(names: tuple[str, str], text: str) -> tuple[SweepRecord, Ans
         versions={text: text},
         study="study " + text,
     )
-    evidence = builders.evidence(CLEAR, classes=names, scarce=(names[1],))
+    classes = tuple(builders.class_evidence(name, (0.5, 0.4, 0.3), gains=(0.2, 0.1, 0.0)) for name in names)
+    evidence = builders.evidence(CLEAR, classes=names, scarce=(names[1],), per_class=classes)
     document = conclude(sweep, evidence)
     remarks = (Remark(code="UNLEARNED", values={"classes": names}), *document.remarks)
     return sweep, document.model_copy(update={"remarks": remarks}), evidence

@@ -85,6 +85,8 @@ def test_any_study_is_concluded_and_reported(sweep: SweepRecord) -> None:
     conclusion = draw_conclusion(sweep)
     document = make_document(sweep, conclusion)
     text = render_report(collect_facts(sweep, document, conclusion.evidence), NO_FIGURES)
+    tested = conclusion.evidence is not None and conclusion.evidence.test_images > 0
+    assert (document.classes is not None) == tested and "The classes are imbalanced 19:1" in get_head(text)
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     assert not re.search(r"\b(nan|None(?! of)|inf)\b", re.sub(r"`[^`]*`", "", prose))
     words = {Outcome.NONE: "No loss can", Outcome.CHANGE: "Change to", Outcome.KEEP: "Keep", Outcome.TAKE: "Take"}

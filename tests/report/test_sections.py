@@ -35,10 +35,11 @@ def split_rows(table: str) -> list[list[str]]:
 # --- The losses ---------------------------------------------------------------------------------------------
 
 
-def test_losses_are_listed_with_gain_cost_and_score_at_the_plain_point() -> None:
+def test_losses_are_listed_with_gain_and_score_at_the_plain_point_and_their_costs_apart() -> None:
     regret = Regret(expected=0.001, bound=0.0042, best=0.973)
     changes = {"dice_focal": {"regret": regret, "score_at_default": 0.6}, "dice_ce": {"seeds": (101,)}}
-    rows = split_rows(sections.make_finalists_table(make_facts(finalists=changes)))
+    facts = make_facts(finalists=changes)
+    rows = split_rows(sections.make_finalists_table(facts))
     cells = [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
     assert [row["loss"] for row in cells] == ["**`dice_focal`**", "`dice_ce`", "`cross_entropy`"]
     assert [row["over `cross_entropy` [95 %]"] for row in cells] == [
@@ -46,15 +47,30 @@ def test_losses_are_listed_with_gain_cost_and_score_at_the_plain_point() -> None
         "+0.020 (one seed)",
         "present",
     ]
-    assert (cells[0]["costs at most"], cells[1]["costs at most"], cells[0]["at 0.5"]) == ("0.005", "–", "0.600")
+    costs = split_rows(sections.make_costs_table(facts))
+    assert costs[0] == ["loss", "costs at most, mIoU (95 %)"]
+    assert [row[1] for row in costs[2:]] == ["0.005", "–", "–"] and cells[0]["at 0.5"] == "0.600"
     assert cells[1]["test mIoU [95 %]"] == "0.670 (one seed)"
 
 
-def test_classes_have_their_share_of_the_pixels_and_scores_of_two_losses() -> None:
+def test_classes_have_their_share_of_the_pixels_and_the_iou_of_two_losses() -> None:
+    crack = builders.class_evidence("crack", (0.5, 0.4, 0.2), gains=(0.3, 0.2, 0.0))
+    rows = split_rows(sections.make_classes_table(make_facts(per_class=(crack,)).document))
+    assert rows[0] == ["class", "of the pixels", "IoU `cross_entropy`", "IoU `dice_focal`", "gain [95 %]"]
+    assert rows[2] == ["crack", "5.00 %", "0.200", "0.500", "+0.300 [+0.280, +0.320]"]
+    assert rows[3] == ["background", "95.0 %", "–", "–", "–"]  # no test image shows it
+    many = [f"c{n}" for n in range(30)]
+    sweep = builders.sweep(data=builders.dataset(many))
+    evidence = builders.evidence(CLEAR, classes=many, per_class=[builders.class_evidence(n, (0.5,) * 3) for n in many])
+    assert len(split_rows(sections.make_classes_table(make_facts(sweep, evidence).document))) == 2 + 12
+    assert sections.make_classes_table(make_facts().document) == ""
+
+
+def test_each_class_has_its_precision_and_recall_by_two_losses() -> None:
     changes = {"dice_focal": {"iou": (0.9, 0.5)}, "cross_entropy": {"iou": (0.9, None)}}
-    rows = split_rows(sections.make_classes_table(make_facts(finalists=changes)))
-    assert rows[0][:4] == ["class", "of the pixels", "IoU `dice_focal`", "IoU `cross_entropy`"]
-    assert rows[3][0] == "crack" and rows[3][1].endswith("%") and rows[3][2:4] == ["0.500", "–"]
+    rows = split_rows(sections.make_class_details(make_facts(finalists=changes)))
+    assert rows[0][:4] == ["class", "IoU `dice_focal`", "IoU `cross_entropy`", "precision `dice_focal`"]
+    assert rows[3][:3] == ["crack", "0.500", "–"]
 
 
 def test_other_measures_have_a_row_each_with_one_interval_and_no_advice() -> None:

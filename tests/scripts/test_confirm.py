@@ -399,6 +399,7 @@ def test_no_loss_is_recommended_where_counts_show_that_all_answer_alike(compare:
         ("none", None, ()) if is_known else ("keep", "cross_entropy", ())
     )
     assert {answer.find(code) is not None for code in ("UNLEARNED", "WEAK")} == {is_known}
+    assert answer.find("IMBALANCE").values == {"rarest": "class1", "share": 0.1, "ratio": 9.0}
     write_confirmation(made, Path("report"))
     assert Path("report", "loss.py").exists() is not is_known
     assert answer.find("UNTUNED").values == {"losses": ("cross_entropy", "dice", "jaccard")}

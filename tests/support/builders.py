@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     AnalysisTaken,
+    ClassEvidence,
     ClassProfile,
     Collapse,
     Comparison,
@@ -372,6 +373,20 @@ def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> F
     return FinalistEvidence(**values | changes)
 
 
+def class_evidence(name: str, scores: Sequence[float], half: float = 0.02, **changes: Any) -> ClassEvidence:
+    """Return a class with these IoUs of the finalists, all of whose trainings learned it; `gains` are numbers."""
+    gains = [interval(gain, half) for gain in changes.pop("gains", ())]
+    values: dict[str, Any] = {
+        "name": name,
+        "scores": tuple(interval(score, half) for score in scores),
+        "gains": tuple(gains),
+        "established": tuple(gain.low * gain.high > 0 for gain in gains),
+        "learned": (len(CONFIRM_SEEDS),) * len(scores),
+        "missed": (0,) * len(scores),
+    }
+    return ClassEvidence(**values | changes)
+
+
 def evidence(
     levels: dict[str, float],
     half: float = 0.02,
@@ -384,15 +399,16 @@ def evidence(
 
     `halves` sets the half-width of single pairs (either order); `finalists` changes fields of single finalists.
     """
-    names = sorted(levels, key=lambda f: -levels[f])
+    names, several = sorted(levels, key=lambda f: -levels[f]), len(changes.get("classes", BINARY))
     halves, finalists = halves or {}, finalists or {}
+    of_classes: dict[str, Any] = {} if several == 2 else dict.fromkeys(("iou", "precision", "recall"), (0.5,) * several)
 
     def width(f: str, g: str) -> float:
         return halves.get((f, g), halves.get((g, f), half))
 
     values: dict[str, Any] = {
         "classes": BINARY,
-        "finalists": tuple(finalist(f, levels[f], **finalists.get(f, {})) for f in names),
+        "finalists": tuple(finalist(f, levels[f], **of_classes | finalists.get(f, {})) for f in names),
         "comparisons": tuple(
             Comparison(first=i, second=j, difference=interval(levels[f] - levels[g], width(f, g)))
             for i, f in enumerate(names)

@@ -12,7 +12,9 @@ from sweeper.core import point_choice
 from sweeper.core.records import Collapse, Evidence, ImageCounts, LongerLook, Predictions, SweepRecord
 from sweeper.core.records.training import BINS, THRESHOLDS
 from sweeper.evidence.answer import make_answer
+from sweeper.evidence.class_table import make_class_table
 from sweeper.evidence.document import AnswerDocument
+from sweeper.evidence.other_metrics import measure_classes
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.workflow.conclude import Conclusion, make_document
 from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
@@ -38,9 +40,10 @@ SNIPPET = 'from sweeper.losses import build_loss\n\nloss = build_loss("dice", ta
 def conclude(sweep: SweepRecord, evidence: Evidence | None, look: LongerLook | None = None) -> AnswerDocument:
     """Return the document of a study with this evidence, whatever its trainings."""
     answer, _ = make_answer(evidence, builders.ORDER, present="cross_entropy", look=look, resume=sweep.resume_command)
+    table = make_class_table(evidence, sweep.profile, answer.used)
     if answer.use is not None:
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": SNIPPET})})
-    remarks = (*list_study_remarks(sweep, evidence, (), ()), *answer.remarks)
+    remarks = (*list_study_remarks(sweep, evidence, table, ()), *answer.remarks)
     answer = answer.model_copy(update={"remarks": remarks})
     answer = answer.model_copy(update={"next": list_study_steps(sweep, answer, evidence, look)})
     return make_document(sweep, Conclusion(answer, evidence, look))
@@ -112,6 +115,8 @@ def study(
             confirmed.append(run.model_copy(update={"predictions": predictions}))
     origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
     evidence = compute_evidence(confirmed, origins, classes=data.classes, margin=0.01)
+    per_class = measure_classes(confirmed, evidence, np.full(len(classes), 0.05))
+    evidence = evidence.model_copy(update={"per_class": per_class})
     gaps = [builders.longer_gap(family) for family in levels if family != "cross_entropy"][:2]
     look, sweep = builders.longer_look(*gaps), builders.sweep(search, confirmed, data)
     return Study(sweep, evidence, conclude(sweep, evidence, look), read)

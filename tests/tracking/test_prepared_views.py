@@ -115,14 +115,16 @@ def test_a_missing_study_is_refused_with_the_commands_that_write_it(monkeypatch:
     assert str(caught.value).endswith(f"To write a comparison: {command}")
 
 
-# --- The description of the experiment ---
+# --- The description of the sweep ---
 
 
 def test_the_description_links_to_the_tables_from_the_first_moment(store: tuple[Server, dict[str, str]]) -> None:
     client, ids = MlflowClient(store[0].store), store[1]
     for experiment in ids.values():
-        note = client.get_experiment(experiment).tags[NOTE]
+        (run,) = client.search_runs([experiment], "tags.`sweeper.kind` = 'sweep'")
+        note = run.data.tags[NOTE]
         assert note.startswith(f"[All trainings]({get_view_place(experiment)})")
+        assert NOTE not in client.get_experiment(experiment).tags  # a list of experiments shows markdown as it is
         assert f"[the search]({get_view_place(experiment, 'search', charts=True)})" in note.splitlines()[0]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.core.records import Answer, Remark, SweepRecord
+from sweeper.core.records import Answer, Remark, Scale, SweepRecord
 from sweeper.evidence.answer import make_answer
 from sweeper.evidence.phrases import REMARKS, STEPS, format_remark
 from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
@@ -19,7 +19,7 @@ def list_remarks(
     sweep: SweepRecord | None = None, levels: dict[str, float] | None = None, **changes: Any
 ) -> list[Remark]:
     evidence = builders.evidence(levels or CLEAR, **changes)
-    return [*list_study_remarks(sweep or builders.sweep(), evidence, (), ())]
+    return [*list_study_remarks(sweep or builders.sweep(), evidence, None, ())]
 
 
 def find(code: str, remarks: list[Remark]) -> dict[str, Any] | None:
@@ -83,18 +83,39 @@ def test_where_nothing_is_tested_the_best_guess_is_said_apart_from_the_answer() 
     crack = profile.classes[1].model_copy(update={"component_pixels": (50.0, 112.0, 300.0)})
     like_measured = profile.model_copy(update={"classes": (profile.classes[0], crack)})
     sweep = builders.sweep([builders.trial("dice", 0.4, 0)], [], profile=like_measured)
-    guess = next(remark for remark in list_study_remarks(sweep, None, (), ()) if remark.code == "GUESS")
+    guess = next(remark for remark in list_study_remarks(sweep, None, None, ()) if remark.code == "GUESS")
     sentence = format_remark(guess, Answer(outcome="none"))
     assert sentence.startswith("Not tested here, a guess: on ") and f"`{guess.values['loss']}`" in sentence
     assert find("GUESS", list_remarks()) is None
     unlike = builders.sweep([builders.trial("dice", 0.4, 0)], [])
-    assert find("GUESS", [*list_study_remarks(unlike, None, (), ())]) is None
+    assert find("GUESS", [*list_study_remarks(unlike, None, None, ())]) is None
+
+
+@pytest.mark.parametrize(("gap", "place"), [(-0.2, "below"), (0.003, "within"), (0.3, "above")])
+def test_whether_the_study_agrees_with_similar_sets_is_said(gap: float, place: str) -> None:
+    """Ground: the report had not one word of what is known for data as imbalanced as these."""
+    profile = builders.profile()
+    crack = profile.classes[1].model_copy(update={"component_pixels": (50.0, 112.0, 300.0)})
+    sweep = builders.sweep(profile=profile.model_copy(update={"classes": (profile.classes[0], crack)}))
+    known = find("KNOWN", list_remarks(sweep, {"dice_focal": 0.6 + gap, "cross_entropy": 0.6}))
+    assert known is not None and (known["loss"], known["place"]) == ("dice_focal", place)
+    assert known["here"] == pytest.approx(gap) and known["lowest"] < known["gain"] < known["highest"]
+    assert 1 <= known["least"] <= known["most"]
+    assert find("KNOWN", list_remarks(sweep, {"dice_focal": 0.6, "focal": 0.5})) is None  # known over cross-entropy
+    assert find("KNOWN", list_remarks(sweep, CLEAR, scale=Scale(score="mean Dice"))) is None
+    assert find("KNOWN", list_remarks()) is None  # unlike any measured set
+
+
+def test_the_imbalance_is_said_with_the_rarest_class() -> None:
+    data = builders.dataset(builders.STREET)
+    known = find("IMBALANCE", list_remarks(builders.sweep([], [], data)))
+    assert known == {"rarest": "sign", "share": 0.005, "ratio": pytest.approx(189)}
 
 
 def test_every_remark_of_a_study_has_a_phrase() -> None:
     sweep = builders.sweep(concluded=False, conclusions=2, cut=("x",))
     answer, _ = make_answer(builders.evidence(CLEAR), builders.ORDER, present="cross_entropy")
-    for remark in list_study_remarks(sweep, builders.evidence(CLEAR), (), ()):
+    for remark in list_study_remarks(sweep, builders.evidence(CLEAR), None, ()):
         assert remark.code in REMARKS and format_remark(remark, answer).endswith(".")
 
 

@@ -89,7 +89,9 @@ def test_each_training_is_a_run_below_that_of_the_comparison(track: Track, tmp_p
     assert scores["test/miou"] == scores["test/value"] > 0.5 and scores["seconds"] == 1.5
     assert {"val/miou", "val/threshold"} <= scores.keys()
     assert confirmed.data.tags["sweeper.own_run.wandb"] == "team/cracks/1a"
-    assert parent.data.tags[NOTE].startswith("[All trainings](#/") and "**Change to `dice`" in parent.data.tags[NOTE]
+    note, experiment = parent.data.tags[NOTE], MlflowClient(get_address(tmp_path)).get_experiment_by_name("own")
+    assert note.startswith("**Change to `dice`") and "\n\n[All trainings](#/" in note
+    assert experiment is not None and experiment.tags[NOTE].startswith("Change to dice: at least ")
     assert parent.data.tags["sweeper.use"] == "dice"
     ends = [parent.data.metrics[f"test/miou{end}"] for end in ("_ci_low", "", "_ci_high")]
     assert ends == sorted(ends)

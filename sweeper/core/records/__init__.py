@@ -29,6 +29,7 @@ from sweeper.core.records.data import (
     UserLoss,
 )
 from sweeper.core.records.evidence import (
+    ClassEvidence,
     Comparison,
     Contender,
     Contest,

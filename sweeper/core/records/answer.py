@@ -104,6 +104,11 @@ class Answer(Record):
     remarks: tuple[Remark, ...] = ()
     next: tuple[NextStep, ...] = ()
 
+    @property
+    def used(self) -> str:
+        """Name of the loss to use; "" if there is none."""
+        return "" if self.use is None else self.use.loss
+
     def find(self, code: str) -> Remark | None:
         """Return the first remark of this code."""
         return next((remark for remark in self.remarks if remark.code == code), None)

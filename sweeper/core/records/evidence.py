@@ -138,8 +138,6 @@ class FinalistEvidence(Contender):
     """Whether its parameters are the literature's defaults, or it has none."""
     still_rising: float
     """Gain of the objective on validation over the last quarter of the steps, mean over seeds."""
-    missed_classes: dict[str, int] = Field(default_factory=dict)
-    """Class → number of its confirmation trainings without a collapse that never predict it at their end."""
     vs_plain: Interval | None = None
     """Its test score at its own operating points less that of the present loss at 0.5 (τ = 0), on common seeds, at
     95 %: the gain over it as usually used. None where that was not confirmed."""
@@ -189,6 +187,22 @@ class OtherMeasure(Record):
     name: str
     scores: tuple[Interval, ...]
     """Per finalist, in the order of `Evidence.finalists`; at 95 %."""
+
+
+class ClassEvidence(Record):
+    """The finalists by the test IoU of one class; every field has one value per finalist, in their order."""
+
+    name: str
+    scores: tuple[Interval, ...]
+    """Each at 95 %, of this class by itself."""
+    gains: tuple[Interval, ...] = ()
+    """Over the present loss on common seeds, likewise; () where that was not confirmed."""
+    established: tuple[bool, ...] = ()
+    """Whether the interval is above or below 0 also at the level at which those of all classes hold together (95 %)."""
+    learned: tuple[int, ...]
+    """Trainings that learned it: its IoU is above 0.05 and above its share of the pixels."""
+    missed: tuple[int, ...]
+    """Trainings without a collapse that did not."""
 
 
 class Contest(Record):
@@ -265,5 +279,7 @@ class Evidence(Contest):
     test split that the search never saw."""
     constant_miou: float
     others: tuple[OtherMeasure, ...] = ()
+    per_class: tuple[ClassEvidence, ...] = ()
+    """The classes that occur in the test images."""
     at_plain: tuple[Comparison, ...] = ()
     """Pairs of `comparisons` for the same trainings at 0.5 (τ = 0); () if no operating point was tuned."""

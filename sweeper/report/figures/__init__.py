@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sweeper.report.facts import ReportFacts
-from sweeper.report.figures.confirmation import draw_curves, draw_gain, draw_threshold
+from sweeper.report.figures.classes import draw_classes
 from sweeper.report.figures.images import draw_predictions
+from sweeper.report.figures.operating_points import draw_threshold
 from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 
 Section = Literal["answer", "finalists", "detail"]
@@ -27,9 +28,8 @@ class ReportFigure(NamedTuple):
 
 
 FIGURES: dict[str, ReportFigure] = {
-    "gain": ReportFigure(draw_gain, "answer"),
+    "classes": ReportFigure(draw_classes, "answer"),
     "predictions": ReportFigure(draw_predictions, "finalists"),
-    "curves": ReportFigure(draw_curves, "detail"),
     "threshold": ReportFigure(draw_threshold, "detail"),
 }
 """Name of the file → the figure."""

@@ -1,4 +1,4 @@
-"""Figures of the confirmation: gains with intervals, learning curves, operating points, longer trainings."""
+"""The figure of the operating points: the test score, and recall and precision, against them."""
 
 from __future__ import annotations
 
@@ -18,90 +18,23 @@ from sweeper.core.metrics import (
     select_metric_counts,
 )
 from sweeper.core.point_choice import score_all_points
-from sweeper.core.records import FinalistEvidence, OperatingPoint, Scale, TrialResult
+from sweeper.core.records import FinalistEvidence, OperatingPoint, Scale
 from sweeper.core.tasks import TaskRules, compute_median_point
-from sweeper.core.text import format_count_range, join_words
+from sweeper.core.text import join_words
 from sweeper.evidence.replicates import get_own_point
-from sweeper.report.facts import ReportFacts, find_difference, group_confirmations, group_replicates, list_seed_scores
+from sweeper.report.facts import ReportFacts, group_replicates, list_seed_scores
 from sweeper.report.figures.style import (
     BAND,
     CHOSEN,
     INK,
-    MARKERS,
     DrawnFigure,
-    GapRow,
     assign_finalist_colours,
     clean_axes,
-    draw_forest,
     draw_legend,
     escape_figure_text,
     make_figure,
 )
-from sweeper.report.formatting import escape_md, format_code, format_number, format_signed_number
-
-
-def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
-    """Draw each finalist's paired difference to the present loss with its interval, and the margin."""
-    baseline = facts.baseline
-    if not facts.finalists:
-        return f"no configuration was confirmed on {facts.tested_on}"
-    if baseline is None:
-        return "the present loss was not confirmed"
-    colours = assign_finalist_colours(facts)
-    gains = [(f, gap) for f in facts.finalists if (gap := find_difference(facts, f, baseline)) is not None]
-    if not gains:
-        return "nothing but the present loss was confirmed"
-    margin = facts.sweep.margin
-    gaps = [GapRow(f.family, colours[f.family], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
-    figure = draw_forest(gaps, margin, f"test {facts.metric} gained over {escape_figure_text(facts.present)}")
-    text = (
-        "Dots: differences on the same images and seeds. Lines: 95 % intervals over all interim analyses. Within the "
-        f"grey band (± {margin:g}) a difference does not matter."
-    )
-    return DrawnFigure(figure, text, f"Gain over {facts.present} in test {facts.metric}")
-
-
-def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
-    """Draw the validation objective of the confirmation trainings by step: mean over the seeds, range as a band."""
-    lines = [(f, *_make_curve(group_confirmations(facts, f))) for f in facts.finalists]
-    lines = [line for line in lines if len(line[1])]
-    if not lines:
-        return "no confirmation training was evaluated"
-    if all(len(steps) == 1 for _, steps, _ in lines):
-        return "each training was evaluated once, at its end"
-    figure = make_figure(2.9)
-    axes = clean_axes(figure.add_subplot(), "both")
-    colours = assign_finalist_colours(facts)
-    for i, (finalist, steps, values) in enumerate(lines):
-        colour = colours[finalist.family]
-        if finalist in (facts.chosen, facts.rival):  # more than two bands cannot be distinguished
-            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=BAND, lw=0)
-        label = escape_figure_text(finalist.family)
-        axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
-                  zorder=4 if finalist is facts.chosen else 3 if finalist is facts.rival else 2)  # fmt: skip
-    axes.set_xlabel("training step")
-    axes.set_ylabel(f"validation {facts.objective}")
-    draw_legend(axes)
-    rising = [f"{format_code(f.family)} {format_signed_number(f.still_rising)}" for f, *_ in lines]
-    seeds = [len(values) for *_, values in lines]
-    pair = (facts.chosen, facts.rival) if max(seeds) > 1 else ()
-    banded = [format_code(f.family) for f, *_ in lines if f in pair]
-    band = f", for {join_words(banded)} with a band from the lowest to the highest seed" if banded else ""
-    text = (
-        f"Validation {facts.objective} of the confirmation trainings: mean over {format_count_range(seeds, 'seed')}"
-        f"{band}. Gained over the last quarter of the steps: {join_words(rising)}."
-    )
-    return DrawnFigure(figure, text, "Learning curves of the confirmation trainings")
-
-
-def _make_curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
-    """Return steps (S,) and the objective (seeds, S), at the steps common to all evaluated trainings."""
-    values = [{e.step: e.part_value for e in trial.evaluations} for trial in trials if trial.evaluations]
-    shared = sorted(set.intersection(*(set(k) for k in values))) if values else []
-    return np.array(shared), np.array([[k[step] for step in shared] for k in values])
-
-
-# --- The score against the operating point -------------------------------------------------------------------
+from sweeper.report.formatting import escape_md, format_code, format_number
 
 
 @dataclass(frozen=True)
@@ -164,9 +97,9 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
             axes.fill_between(x, low, high, color=colour, alpha=BAND, lw=0)
         marker = "o" if rules.is_exclusive else None
         axes.plot(x, swept.values.mean(axis=0), color=colour, label=escape_figure_text(name), marker=marker, ms=4,
-                  lw=1.6 if main else 1.0, zorder=order)  # fmt: skip
+                  lw=1.4, zorder=order)  # fmt: skip
         places = [x[swept.find_nearest(float(np.mean(point)))] for point in swept.chosen]
-        axes.plot(places, swept.own, "D", color=colour, mew=0, ms=6.5 if main else 4.5, zorder=order + 1)
+        axes.plot(places, swept.own, "D", color=colour, mew=0, ms=6, zorder=order + 1)
         if main:
             default = float(swept.values[:, swept.find_nearest(rules.plain_point)].mean())
             sentences.append(
@@ -186,7 +119,6 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
     draw_legend(axes)
     text = f"Diamonds: each seed at the {rules.point_name} chosen on validation. Dashed: {rules.plain_point:g}. "
     text += f"{'; '.join(sentences)}. " if sentences else ""
-    text += "The flatter the curve, the less its choice matters. "
     shown = max(swept_finalists, key=lambda swept: swept.finalist is facts.chosen)  # else the first
     text += _draw_recall_and_precision(shares, facts, shown.finalist)
     title = f"Test {facts.metric}, recall and precision against the {rules.point_name}"
