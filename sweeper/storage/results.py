@@ -37,7 +37,7 @@ from sweeper.storage.record_format import (
     EXPERIMENT,
     LOOKED,
     MACHINE,
-    MARGIN_KEY,
+    MARGIN,
     OVER,
     PARENT,
     PLANNED,
@@ -337,7 +337,7 @@ def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
         imbalance=plan.imbalance,
         trials_asked=int(unpack_value(attributes, "trials", 0)),
         settles=bool(attributes.get(SETTLES, False)),
-        margin=float(unpack_value(attributes, MARGIN_KEY, 0.01)),
+        margin=float(unpack_value(attributes, MARGIN, 0.01)),
         trials=link_runs(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
         confirmations=link_runs(parse_extra_results(attributes, "confirm"), attributes),
@@ -433,8 +433,7 @@ def read_analyses(attributes: Mapping[str, Any]) -> StoredAnalyses:
 
 def read_planned_analyses(attributes: Mapping[str, Any]) -> tuple[InterimAnalysis, ...]:
     """Read the planned interim analyses; () before they are planned."""
-    plans = unpack_value(attributes, PLANNED, [[]])  # one plan; older studies keep all, of which the last applies
-    return tuple(InterimAnalysis.model_validate(analysis) for analysis in plans[-1])
+    return tuple(map(InterimAnalysis.model_validate, unpack_value(attributes, PLANNED, [])))
 
 
 def note_session(study: optuna.Study) -> None:

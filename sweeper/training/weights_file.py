@@ -112,14 +112,14 @@ def check_weights_file(path: Path) -> Path:
 
 
 def read_record(path: Path) -> WeightsRecord:
-    """Read the record of a file of weights, after `check_weights_file`, without fields that this version lacks.
+    """Read the record of a file of weights, after `check_weights_file`.
 
     Raises:
         UsageError: as `check_weights_file`, or if the record is of another version.
     """
     try:
         with safe_open(check_weights_file(path), framework="numpy") as file:
-            return WeightsRecord.model_validate_json(file.metadata()[HEADER], extra="ignore")
+            return WeightsRecord.model_validate_json(file.metadata()[HEADER])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _explain_unfit_file(path, error) from error
 
@@ -154,7 +154,7 @@ def _find_seal(file: BinaryIO) -> int:
     length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
     before, match, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
     if not match:
-        raise ValueError("it has no checksum: another program wrote it, or an early version of sweeper")
+        raise ValueError("it has no checksum: another program wrote it")
     file.seek(0)
     return 8 + len(before) + len(match)
 

@@ -353,5 +353,5 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int) -> Stu
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)
     store_request(study, request)
-    study.set_user_attr(studies.MARGIN_KEY, studies.pack_value(request.margin))
+    study.set_user_attr(studies.MARGIN, studies.pack_value(request.margin))
     return request

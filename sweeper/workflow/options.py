@@ -91,7 +91,7 @@ def resolve_request(
     now. The study has `held` trials, of which a smaller total removes none, and these interim analyses and first look.
     """
     times = "none" if "folds" in options else options.get("longer", "none" if "command" in options else LONGER)
-    finds_steps = not {"steps", "epochs", "command"} & options.keys()  # epochs: of older studies
+    finds_steps = not {"steps", "command"} & options.keys()
     request = StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
