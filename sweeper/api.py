@@ -316,12 +316,8 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     """Check the options.
 
     Raises:
-        UsageError: if one was replaced, or with every option that is unknown or has a wrong value.
+        UsageError: with every option that is unknown or has a wrong value.
     """
-    from sweeper.cli.slips import refuse_replaced
-
-    for name in options:
-        refuse_replaced(f"--{name.replace('_', '-')}")
     options |= {
         name: str(options[name])
         for name in ("data", "space", "images", "masks")

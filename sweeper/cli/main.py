@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from sweeper.cli.signals import end_like_ctrl_c
-from sweeper.cli.slips import explain_option, explain_place, refuse_replaced
+from sweeper.cli.slips import explain_option, explain_place
 from sweeper.cli.terminal import echo_lines
 from sweeper.core.errors import OutputError, SweeperError, get_cause
 from sweeper.core.redact import redact
@@ -81,10 +81,8 @@ class LazyGroup(click.Group):
 
         Raises:
             click.UsageError: if it does not exist, with a similar name.
-            UsageError: if it was replaced, with what to use now.
         """
         if args[0] not in COMMANDS:
-            refuse_replaced(f"sweeper {args[0]}")
             ctx.fail(f"no such command, {args[0]!r}{self._explain(args[0], ctx)}")
         return super().resolve_command(ctx, args)
 

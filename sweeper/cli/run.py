@@ -9,10 +9,11 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from sweeper.cli.options import QUOTED_PATTERNS, add_json_option
+from sweeper.cli.options import add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, add_options, format_option_name
 from sweeper.cli.signals import StopRequest
+from sweeper.cli.slips import QUOTED_PATTERNS
 from sweeper.cli.terminal import echo_result, format_ending
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
