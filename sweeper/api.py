@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
+from sweeper.core.options import make_options
 from sweeper.core.paths import CACHE, REPORTS, STORAGE, ReportPaths
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import fill_words
 from sweeper.evidence.document import AnswerDocument
-from sweeper.judging.rows import ScoreRequest
+from sweeper.judging.request import ScoreRequest
 from sweeper.system.streams import make_streams_tolerant
-from sweeper.workflow.settings import ConfirmOptions, PredictOptions, Settings, TrainOptions, make_options
+from sweeper.workflow.settings import ConfirmOptions, PredictOptions, Settings, TrainOptions
 
 if TYPE_CHECKING:
     import pandas as pd

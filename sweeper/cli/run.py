@@ -16,8 +16,9 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.slips import QUOTED_PATTERNS
 from sweeper.cli.terminal import echo_result, format_ending
 from sweeper.core.errors import OutputError
+from sweeper.core.options import make_options
 from sweeper.system.streams import check_output
-from sweeper.workflow.settings import OF_SWEEPER, Settings, make_options
+from sweeper.workflow.settings import OF_SWEEPER, Settings
 
 
 @click.command(cls=RunCommand)

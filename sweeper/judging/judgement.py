@@ -15,7 +15,8 @@ from sweeper.evidence.document import AnswerDocument, LossRow, make_difference_r
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.intervals import negate_interval
 from sweeper.judging.claim import check_claim
-from sweeper.judging.rows import ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
 from sweeper.judging.table_evidence import MethodContest, MethodEvidence, compute_table_evidence
 

@@ -1,4 +1,4 @@
-"""The rows of a table of scores: the request, the rows as a frame of keys and numbers, and what is wrong with them."""
+"""The rows of a table of scores, as a frame of keys and numbers, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import ConfigDict
 
-from sweeper.core.base import Record
 from sweeper.core.errors import ProblemListError
-from sweeper.core.paths import TRACKING
 from sweeper.core.records import InterimAnalysis
 from sweeper.core.text import abbreviate_names, suggest_correction
 from sweeper.judging.direction import find_lower_word
+from sweeper.judging.request import KEYS, ScoreRequest
 from sweeper.judging.steps import StepChoice, choose_steps, parse_choice
 
-KEYS = ("method", "image", "seed", "group", "class", "fold", "step")
-"""Columns that say what a score is of; only `method` is required."""
 CELL = ["method", "seed", "image", "class"]
 """Keys of a score."""
 COUNTS = ("tp", "fp", "fn")
@@ -70,43 +66,6 @@ class ScoreRows:
     """Name of each row's run in MLflow; () = rows are called by their numbers, from 1 on."""
 
 
-class ScoreRequest(Record):
-    """Settings of a judgement, in addition to the table's rows."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    metric: str | None = None
-    """Column of the scores, metric of the runs in MLflow, or `miou` or `dice`, computed from tp, fp and fn; None =
-    `score`."""
-    present: str | None = None
-    """Method that is used now, kept unless another beats it."""
-    margin: float | None = None
-    """Largest difference that does not matter, in the metric's unit; None = 0.01 if all scores are within 0 to 1."""
-    lower_is_better: bool | None = None
-    """Whether lower scores are better; None = higher is, and refused unless the metric's name says so (IoU, Dice, F1,
-    accuracy)."""
-    paired_seeds: bool = False
-    """Whether a seed is the same condition for all methods; else each method has its own trainings."""
-    common: bool = False
-    """Whether images without a score in some run are left out, instead of being a problem."""
-    level: float = 0.95
-    """Confidence level of the intervals."""
-    claim: str | None = None
-    """Claim to check in addition, such as `B > A by 0.005`; `Judgement.answer` has the outcome."""
-    at: str | None = None
-    """Step that is compared: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images; None = the last,
-    which must be the same for all trainings."""
-    columns: Mapping[str, str] = {}
-    """Other names for the columns `method`, `seed`, `image`, `group`, `class`, `fold` or `step`; in MLflow of the
-    parameter or tag."""
-    ignore: Sequence[str] = ()
-    """Columns that say nothing about what a score is of; in MLflow parameters."""
-    tracking_uri: str = TRACKING
-    """MLflow store."""
-    where: Mapping[str, str] = {}
-    """Parameter, tag or `status` of the runs in MLflow to use, with its value."""
-
-
 class Rows:
     """The rows that have the score of a run, as a frame of keys and numbers, and their problems."""
 
@@ -120,7 +79,7 @@ class Rows:
         self.is_trusted = scores.design is not None
         """Whether sweeper trained the runs."""
         choice = parse_choice(request.at, request.metric)
-        names = {key: request.columns.get(key, key) for key in KEYS}
+        names = {key: request.column.get(key, key) for key in KEYS}
         wanted = [*names.values(), *COUNTS, "score", *filter(None, (request.metric, scores.metric)), *choice.names]
         found = {name: title for name in wanted if (title := _find_column(table, name)) is not None}
         self.titles = {key: found[name] for key, name in names.items() if name in found}
@@ -164,7 +123,7 @@ class Rows:
                 "a row must have one score, got a chart of Weights & Biases; pandas lines in docs/judge.md convert it"
             )
             return
-        needed = {name: key for key, name in names.items() if key in ("method", *request.columns)}
+        needed = {name: key for key, name in names.items() if key in ("method", *request.column)}
         needed |= dict.fromkeys(choice.names, "step") | ({names["step"]: "step"} if request.at is not None else {})
         for name in [name for name in needed if name not in found]:
             self.problems.append(

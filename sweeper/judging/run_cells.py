@@ -11,7 +11,8 @@ import pandas as pd
 from sweeper.core.text import abbreviate, abbreviate_names, format_count, join_words, suggest_or_list
 from sweeper.data.groups import find_groups
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
-from sweeper.judging.rows import CELL, Rows, ScoreRequest
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import CELL, Rows
 
 MOST_METHODS = 300
 """All pairs are compared, which takes half a minute."""
@@ -74,8 +75,6 @@ class RunCells:
         if request.present not in (None, *self.methods):
             near = suggest_or_list(str(request.present), self.methods)
             self.rows.problems.append(f"--present must be one of the methods, got {request.present!r}{near}")
-        if not 0.5 <= request.level < 1:
-            self.rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
 
     def _check_common_seeds(self, frame: pd.DataFrame) -> None:
         """Check that methods whose runs are compared pair by pair have seeds in common."""

@@ -27,7 +27,8 @@ from sweeper.core.text import abbreviate_names
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.evidence.verdict_predicates import LEARNED_IOU, Skill, measure_skill
 from sweeper.judging.direction import check_direction
-from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRows
 from sweeper.judging.run_cells import RunCells
 from sweeper.judging.table_traps import find_traps, note_background, note_seeds_in_names
 

@@ -25,7 +25,8 @@ from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.evidence.settling import may_gain
 from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.rows import COUNTS, ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import COUNTS, ScoreRows
 from sweeper.judging.table_evidence import MethodContest
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.contract import SplitScores
