@@ -113,8 +113,6 @@ class LedgerAdvice(Record):
     """Number of the ledger's nearest sets that are similar; 0 = the data are unlike all measured ones."""
     stake: str
     """How much depends on the choice of the loss, in a sentence."""
-    own_studies: int
-    """Finished studies of this folder that joined the ledger."""
 
 
 class LedgerDistances(NamedTuple):
@@ -276,7 +274,6 @@ def advise_losses(task: Task, profile: ImbalanceProfile, user_rows: Sequence[Led
         ),
         similar=measure_nearness(*measured).similar,
         stake=explain_stake(*measured),
-        own_studies=len({row.point for row in user_rows}),
     )
 
 
