@@ -245,13 +245,16 @@ CALLED_ELSEWHERE = {
     **{"space": "learning_rate lr lr0", "command": "optimizer optimiser scheduler weight_decay"},
     **{"out": "dir output project", "study": "experiment name run_name", "seed": "random_state"},
     **{"time": "budget hours timeout", "trials": "evaluations", "folds": "cv kfold splits"},
-    **{"present": "baseline", "margin": "rope tolerance", "threshold": "conf point"},
+    **{"present": "baseline", "margin": "rope tolerance", "threshold": "conf point", "class_map": "classes nc"},
+    **{"groups": "patient patients split"},
 }
 """Our commands, options and values, with the words of other tools for them."""
 CONVERSIONS = {
     "steps": " (epochs × images / batch size)",
     "space": " (a file with one `lr`; else one is found for all losses)",
     "command": " (your script; else the optimiser is the same for all losses)",
+    "class_map": " (else the classes are those of the data)",
+    "groups": " (else the split is that of folders train, val, test or of split.csv, or drawn)",
 }
 """What to know of ours where another tool's word means it only in part."""
 

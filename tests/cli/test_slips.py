@@ -51,6 +51,8 @@ run cracks --imgsz 512             | did you mean `--size`?
 run cracks --image-size 512        | did you mean `--size`?
 run cracks --backbone resnet18     | did you mean `--encoder`?
 run cracks --num_workers 2         | did you mean `--workers`?
+run cracks --num-classes 3         | did you mean `--class-map` (else the classes are those of the data)?
+run cracks --val-split 0.2         | did you mean `--groups` (else the split is that of folders train, val, test or of
 run cracks --work-dir out          | did you mean `sweeper run DATA` or `--out`?
 run cracks --data-dir out          | did you mean `sweeper run DATA`?
 run --data cracks                  | ; DATA is given without it
