@@ -87,7 +87,8 @@ KNOWN_FILES = (
 
 def find_broken_link(place: DataSource) -> Path | None:
     """Return the first file that is a link to nothing; None without one."""
-    return next((path for path in place.files if path.is_symlink() and not path.exists()), None)
+    links = filter(Path.is_symlink, place.files)
+    return next((path for path in links if not path.exists()), None)
 
 
 def recognise_file(place: DataSource) -> str | None:
@@ -112,7 +113,8 @@ def explain_unread(place: DataSource) -> str:
     if problem := recognise_file(place):
         return problem
     has_only_images = place.list_candidates("") == place.list_candidates(*IMAGE_SUFFIXES) != []
-    return (NO_MASKS if has_only_images else UNREAD).format(place.entry or place.title, list_contents(place))
+    text = NO_MASKS if has_only_images else UNREAD
+    return text.format(place.entry or place.title, list_contents(place))
 
 
 def list_contents(place: DataSource) -> str:
