@@ -64,7 +64,8 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     requested = [run for run in every if request.where.items() <= run.fields.items()]
     parents = {run.tags.get(PARENT) for run in every}  # without a method or score of their own they only group others
     own = {names["method"], request.metric} - {None}
-    runs = [run for run in requested if run.id not in parents or own <= run.fields.keys() | run.metrics]
+    grouping = {run.id for run in requested if not own <= run.fields.keys() | run.metrics} & parents
+    runs = [run for run in requested if run.id not in grouping]
     metrics = sorted({name for run in runs for name in run.metrics})
     if request.metric is None and len(metrics) == 1:
         return read_runs(experiment, request.model_copy(update={"metric": metrics[0]}))
@@ -110,7 +111,8 @@ def _find_unfit_runs(runs: Sequence[TrackedRun], identity: Sequence[str]) -> Ite
     """Yield the problems of runs that have not ended well, and of several with one method and seed."""
     if not runs:
         yield "at least one run is needed, got none that --where asks for"
-    if unfinished := [f"{run.name} {run.tags[STATUS]}" for run in runs if run.tags[STATUS] != "FINISHED"]:
+    unfinished = [f"{run.name} {run.tags[STATUS]}" for run in runs if run.tags[STATUS] != "FINISHED"]
+    if unfinished:
         yield (
             f"each run must be finished, got {abbreviate_names(unfinished)}; wait, or leave them out with --where "
             f"{STATUS}=FINISHED; a run that failed for what its method is counts with the score that it is worth"

@@ -81,11 +81,15 @@ class Rows:
         choice = parse_choice(request.at, request.metric)
         names = {key: request.column.get(key, key) for key in KEYS}
         wanted = [*names.values(), *COUNTS, "score", *filter(None, (request.metric, scores.metric)), *choice.names]
-        found = {name: title for name in wanted if (title := _find_column(table, name)) is not None}
+        every = {name: _find_column(table, name) for name in wanted}
+        found = {name: title for name, title in every.items() if title is not None}
         self.titles = {key: found[name] for key, name in names.items() if name in found}
         """Key → its column in the input."""
         has_counts = found.keys() >= set(COUNTS)
-        self.metric = request.metric or scores.metric or ("miou" if has_counts and "score" not in found else "score")
+        has_only_counts = has_counts and "score" not in found
+        usual = "miou" if has_only_counts else "score"
+        named = request.metric or scores.metric
+        self.metric = named or usual
         self.of_counts = has_counts and self.metric not in found
         self.title = OF_COUNTS.get(self.metric, self.metric) if self.of_counts else self.metric
         self.score_names = list(COUNTS) if self.of_counts else [self.metric]
@@ -131,19 +135,22 @@ class Rows:
                 f"{suggest_correction(name, titles)}; --column {needed[name]}=NAME names it"
             )
         unknown = [title for title in titles if title not in {*found.values(), *request.ignore}]
-        if self.of_counts and (self.metric not in OF_COUNTS or request.lower_is_better):
+        is_of_no_counts = self.metric not in OF_COUNTS or request.lower_is_better
+        if self.of_counts and is_of_no_counts:
             self.problems.append(
                 f"of tp, fp and fn --metric must be miou or dice, of which higher is better, got {self.metric!r}"
             )
         if not self.of_counts and self.metric not in found:
             melt = _suggest_melt(table, unknown, self.titles, request.metric)
-            near = suggest_correction(self.metric, titles) if "method" in self.titles else ""
+            near = suggest_correction(self.metric, titles)
+            steps = (near, melt) if "method" in self.titles else (melt, near)
             self.problems.append(
                 f"a column {self.metric!r} must have the scores (--metric names another), or tp, fp and fn, got none"
-                f"{near or melt or suggest_correction(self.metric, titles)}"
+                f"{next(filter(None, steps), '')}"
             )
         if unknown:
-            free = [key for key in KEYS if key not in self.titles] or ["KEY"]
+            left = [key for key in KEYS if key not in self.titles]
+            free = left or ["KEY"]
             column, ignored = (shlex.quote(text) for text in (f"{free[0]}={unknown[0]}", unknown[0]))
             self.problems.append(
                 f"each column must be known, got {abbreviate_names(unknown, most=8)}; for each of them add --column "
@@ -221,7 +228,9 @@ def _make_table(scores: ScoreRows) -> pd.DataFrame:
 def _find_column(table: pd.DataFrame, name: str) -> str | None:
     """Return the column of this name, or the only one that differs from it by case or surrounding blanks."""
     alike = [title for title in table.columns.tolist() if title.strip().casefold() == name.strip().casefold()]
-    return name if name in alike else alike[0] if len(alike) == 1 else None
+    if name in alike:
+        return name
+    return alike[0] if len(alike) == 1 else None
 
 
 def _suggest_melt(table: pd.DataFrame, unknown: Iterable[str], keys: Mapping[str, str], metric: str | None) -> str:
@@ -230,11 +239,11 @@ def _suggest_melt(table: pd.DataFrame, unknown: Iterable[str], keys: Mapping[str
     if len(wide) < 2:
         return ""
     words = " ".join(wide).casefold()
-    key = next(
-        (key for key in ("seed", "fold", "image", "class") if key in words), "class" if "seed" in keys else "seed"
-    )
+    usual = "class" if "seed" in keys else "seed"
+    key = next((key for key in ("seed", "fold", "image", "class") if key in words), usual)
     key = key if "method" in keys else "method"
-    score = metric or find_lower_word(words) or "score"
+    name = metric or find_lower_word(words)
+    score = name or "score"
     return (
         f"; if several columns have it, each of one {key} (or fold, image, class), pandas makes a row of each score: "
         f"`table = table.melt({[*keys.values()]!r}, {wide!r}, {key!r}, {score!r}).dropna(subset=[{score!r}])`, for "
