@@ -285,7 +285,9 @@ class Settings(Record):
     @property
     def executor(self) -> Literal["processes", "inline", "ray"]:
         """Place where trainings run: worker processes, this process, or a Ray cluster."""
-        return "inline" if self.workers == 0 else "ray" if RAY_ADDRESS in os.environ else "processes"
+        if self.workers == 0:
+            return "inline"
+        return "ray" if RAY_ADDRESS in os.environ else "processes"
 
     @property
     def places(self) -> str:
