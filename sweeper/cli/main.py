@@ -116,7 +116,8 @@ def _end_with_error(
 ) -> NoReturn:
     """Print an error, or `shown` in its place, and exit; with `--json` also print the schema `sweeper.error/1`."""
     echo_lines(redact(shown or f"sweeper: {message}"), err=True)
-    if as_json and ("--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE):
+    asks_json = "--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE
+    if as_json and asks_json:
         from sweeper.core.document import ErrorDocument, ErrorRow
 
         error = ErrorRow(kind=kind, message=redact(message), problems=tuple(map(redact, problems)))

@@ -75,7 +75,9 @@ def command(
     if made.unreadable:
         listed = "".join(f"\n  - {row.image}: {row.reason}" for row in made.unreadable)
         display.warn(f"{format_count(len(made.unreadable), 'image')} could not be read:{listed}")
-    return 0 if not made.unreadable else 1 if made.images else 2
+    if not made.unreadable:
+        return 0
+    return 1 if made.images else 2
 
 
 def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -> str:

@@ -36,7 +36,8 @@ class RunCommand(SweeperCommand):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the settings by section, then the other options."""
         settings, every = list_options(Settings), bool(ctx.meta.get("help-all"))
-        lines = {p.name: line for p in self.get_params(ctx) if (line := p.get_help_record(ctx)) is not None}
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        lines = {name: line for name, line in records.items() if line is not None}
         shown = {name: option.section for name, option in settings.items() if every or option.often}
         for title in dict.fromkeys(shown.values()):
             with formatter.section(title):

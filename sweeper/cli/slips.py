@@ -70,7 +70,7 @@ def explain_extra(word: str, ctx: click.Context, given: Sequence[str]) -> str:
     data, options = ctx.params.get("data"), list_option_names(ctx.command)
     if {"--images", "--masks"} & {*given}:
         return f". {QUOTED_PATTERNS}"
-    folders = [shlex.quote(one) for one in (data, word) if one and Path(one).is_dir()]
+    folders = [shlex.quote(one) for one in filter(None, (data, word)) if Path(one).is_dir()]
     if "--masks" in options and len(folders) > 1:
         return f", did you mean `sweeper {ctx.command.name} --images {folders[0]} --masks {folders[1]}`?"
     name, equals, _ = word.partition("=")

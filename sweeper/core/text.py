@@ -91,7 +91,8 @@ def format_option(name: str, value: str, default: str) -> str:
 def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
     """Format the address of option `name` as a word of a command; `driver` adds psycopg to PostgreSQL's scheme."""
     scheme, mark, rest = value.partition("://")
-    postgres = driver and mark and scheme.partition("+")[0] in {"postgres", "postgresql"}
+    is_postgres = bool(mark) and scheme.partition("+")[0] in {"postgres", "postgresql"}
+    postgres = driver and is_postgres
     if hide_address_secrets(value) != value:
         variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
         if name == "--tracking-uri" and os.environ.get("MLFLOW_TRACKING_URI") == value:
@@ -173,7 +174,9 @@ def format_count(n: int, one: str, more: str = "") -> str:
     """Format a count with its noun: `1 trial`, `1,200 trials`; with both forms `1 image has`, `3 images have`."""
     if n == 1:
         return f"1 {one}"
-    plural = f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("s") else f"{one}s"
+    plural = f"{one}es" if one.endswith("s") else f"{one}s"
+    if one.endswith("y"):
+        plural = f"{one[:-1]}ies"
     return f"{n:,} {more or plural}"
 
 

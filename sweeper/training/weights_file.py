@@ -160,7 +160,9 @@ def _find_seal(file: BinaryIO) -> int:
 
 
 def _explain_unfit_file(path: Path, error: Exception) -> UsageError:
-    why = f"it cannot be read ({error.strerror or error})" if isinstance(error, OSError) else get_cause(error)
+    why = get_cause(error)
+    if isinstance(error, OSError):
+        why = f"it cannot be read ({error.strerror or error})"
     return UsageError(
         f"the weights {path} must be a file that sweeper wrote, every byte as it was written: "
         f"{why}. Delete it or move it away; `sweeper train STUDY` trains a network, and "
