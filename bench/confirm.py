@@ -34,7 +34,8 @@ import numpy as np
 
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.judging.judgement import judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows
 from sweeper.losses.families import PRESENT
 from sweeper.scripts.confirm import is_settled
 from sweeper.scripts.scores import ScriptTask

@@ -51,7 +51,8 @@ from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.evidence.intervals import ImageTable, compute_nested_interval
 from sweeper.evidence.paired_comparisons import compare_pairs
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows
 
 Floats = npt.NDArray[np.float64]
 BATCH = 250

@@ -172,13 +172,13 @@ def judge(
     lower_is_better: bool | None = None,
     paired_seeds: bool = False,
     common: bool = False,
-    level: float = 0.95,
-    claim: str | None = None,
-    at: str | None = None,
-    columns: Mapping[str, str] = ...,
+    column: Mapping[str, str] | Sequence[str] = ...,
     ignore: Sequence[str] = (),
     tracking_uri: str = 'sqlite:///mlflow.db',
-    where: Mapping[str, str] = ...,
+    where: Mapping[str, str] | Sequence[str] = ...,
+    at: str | None = None,
+    level: float = 0.95,
+    claim: str | None = None,
 ) -> Judgement:
     """Judge which method is better, from scores of runs that were trained elsewhere, like `sweeper judge`.
 
@@ -188,24 +188,21 @@ def judge(
         scores: table with the columns `method` and `score` (or `tp`, `fp`, `fn`), and if known `seed`, `image`,
             `group`, `class`, `fold`, `step`; or the name of a CSV or parquet file, of a folder of nnU-Net's results, or
             `mlflow:EXPERIMENT`.
-        metric: Column of the scores, metric of the runs in MLflow, or `miou` or `dice`, computed from tp, fp and
-            fn; None = `score`.
-        present: Method that is used now, kept unless another beats it.
-        margin: Largest difference that does not matter, in the metric's unit; None = 0.01 if all scores are within
-            0 to 1.
-        lower_is_better: Whether lower scores are better; None = higher is, and refused unless the metric's name
-            says so (IoU, Dice, F1, accuracy).
-        paired_seeds: Whether a seed is the same condition for all methods; else each method has its own trainings.
-        common: Whether images without a score in some run are left out, instead of being a problem.
-        level: Confidence level of the intervals.
-        claim: Claim to check in addition, such as `B > A by 0.005`; `Judgement.answer` has the outcome.
-        at: Step that is compared: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images; None = the
-            last, which must be the same for all trainings.
-        columns: Other names for the columns `method`, `seed`, `image`, `group`, `class`, `fold` or `step`; in
-            MLflow of the parameter or tag.
-        ignore: Columns that say nothing about what a score is of; in MLflow parameters.
-        tracking_uri: MLflow store.
-        where: Parameter, tag or `status` of the runs in MLflow to use, with its value.
+        metric: Column of the scores, metric of MLflow's runs, or miou or dice, computed from tp, fp and fn.
+        present: Method that you use now, to compare the others with and to keep if good enough.
+        margin: Difference that does not matter, in the score's unit.
+        lower_is_better: Direction of the score; required unless its name says that higher is better (IoU, Dice,
+            F1).
+        paired_seeds: A seed means the same initial weights and batches for all methods.
+        common: Leave out the images that some run did not score.
+        column: Other name of the column of method, seed, image, group, class, fold or step: method=model.
+        ignore: Column that is of no influence on the scores.
+        tracking_uri: MLflow store of mlflow:EXPERIMENT.
+        where: Only MLflow's runs with this parameter, tag or status.
+        at: Step of each training to compare: the last, a step (5000, epoch=50), or the one where a validation
+            metric is highest (best:NAME) or lowest (lowest:NAME).
+        level: Level of the intervals.
+        claim: Check a claim: exit with 0 if it holds, 4 if it is not shown, 5 if it is contradicted.
 
     Raises:
         sweeper.core.errors.UsageError: with every fault of the scores."""

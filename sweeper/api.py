@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
+from sweeper.core.options import make_options
 from sweeper.core.paths import CACHE, REPORTS, STORAGE, ReportPaths
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import fill_words
 from sweeper.evidence.document import AnswerDocument
-from sweeper.judging.rows import ScoreRequest
+from sweeper.judging.request import ScoreRequest
 from sweeper.system.streams import make_streams_tolerant
-from sweeper.workflow.settings import ConfirmOptions, PredictOptions, Settings, TrainOptions, make_options
+from sweeper.workflow.settings import ConfirmOptions, PredictOptions, Settings, TrainOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -316,12 +317,8 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     """Check the options.
 
     Raises:
-        UsageError: if one was replaced, or with every option that is unknown or has a wrong value.
+        UsageError: with every option that is unknown or has a wrong value.
     """
-    from sweeper.cli.slips import refuse_replaced
-
-    for name in options:
-        refuse_replaced(f"--{name.replace('_', '-')}")
     options |= {
         name: str(options[name])
         for name in ("data", "space", "images", "masks")

@@ -13,7 +13,8 @@ from sweeper.cli.run import run_with
 from sweeper.cli.settings_options import add_options, format_option_name
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
-from sweeper.workflow.settings import ConfirmOptions, Settings, make_options
+from sweeper.core.options import make_options
+from sweeper.workflow.settings import ConfirmOptions, Settings
 
 
 @click.command(cls=SweeperCommand)

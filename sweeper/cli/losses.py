@@ -47,7 +47,8 @@ def _select_families(names: tuple[str, ...]) -> list[LossFamily]:
         if name not in FAMILIES:
             near = suggest_correction(name, FAMILIES)
             raise UsageError(f"NAME must be a loss family, got {name!r}{near}; `sweeper losses` lists them")
-    return [family for name, family in FAMILIES.items() if not names or name in names]
+    chosen = names or tuple(FAMILIES)
+    return [family for name, family in FAMILIES.items() if name in chosen]
 
 
 def _format_overview() -> str:

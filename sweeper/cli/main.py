@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from sweeper.cli.signals import end_like_ctrl_c
-from sweeper.cli.slips import explain_option, explain_place, refuse_replaced
+from sweeper.cli.slips import explain_option, explain_place
 from sweeper.cli.terminal import echo_lines
 from sweeper.core.errors import OutputError, SweeperError, get_cause
 from sweeper.core.redact import redact
@@ -81,10 +81,8 @@ class LazyGroup(click.Group):
 
         Raises:
             click.UsageError: if it does not exist, with a similar name.
-            UsageError: if it was replaced, with what to use now.
         """
         if args[0] not in COMMANDS:
-            refuse_replaced(f"sweeper {args[0]}")
             ctx.fail(f"no such command, {args[0]!r}{self._explain(args[0], ctx)}")
         return super().resolve_command(ctx, args)
 
@@ -118,7 +116,8 @@ def _end_with_error(
 ) -> NoReturn:
     """Print an error, or `shown` in its place, and exit; with `--json` also print the schema `sweeper.error/1`."""
     echo_lines(redact(shown or f"sweeper: {message}"), err=True)
-    if as_json and ("--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE):
+    asks_json = "--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE
+    if as_json and asks_json:
         from sweeper.core.document import ErrorDocument, ErrorRow
 
         error = ErrorRow(kind=kind, message=redact(message), problems=tuple(map(redact, problems)))

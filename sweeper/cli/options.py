@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sweeper.cli.slips import explain_option, explain_refusal, explain_value, refuse_replaced
+from sweeper.cli.slips import explain_option, explain_refusal, explain_value
 from sweeper.core.errors import MissingStudyError, UsageError
 from sweeper.core.paths import STORAGE, expand_user
 from sweeper.core.redact import hide_command_secrets
@@ -20,11 +20,8 @@ from sweeper.core.redact import hide_command_secrets
 _EMPTY_OPTION = re.compile(r"--[\w-]+=")
 
 
-QUOTED_PATTERNS = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
-
-
 class SweeperCommand(click.Command):
-    """A command that refuses empty values, and options that it had before.
+    """A command that refuses empty values, and explains what it refuses.
 
     An empty value is a mistake, such as an unset variable in a script: `--study "$NAME"` would otherwise mean the
     default.
@@ -39,7 +36,6 @@ class SweeperCommand(click.Command):
 
         Raises:
             click.UsageError: with all of them.
-            UsageError: if an option was replaced, with what to use now.
         """
         hide_command_secrets(shlex.join(args))  # remembers them
         given = [str(ctx.info_name), *args]
@@ -47,16 +43,12 @@ class SweeperCommand(click.Command):
         try:
             rest = super().parse_args(ctx, [*args])
         except click.NoSuchOption as error:
-            refuse_replaced(f"{self.name} {error.option_name}")
-            refuse_replaced(error.option_name)
             word = next((word for word in args if word.startswith(error.option_name)), error.option_name)
             word = word.partition("=")[0]
             raise click.UsageError(f"no such option, {word}{explain_option(word, self)}", ctx) from error
         except click.UsageError as error:
             text = error.format_message().removesuffix(".") + explain_value(error, given)
-            if text.startswith("Got unexpected extra argument") and {"--images", "--masks"} & {*given}:
-                text += f". {QUOTED_PATTERNS}"
-            elif text.startswith(("Missing argument 'STUDY", "Missing argument '[STUDY]")):
+            if text.startswith(("Missing argument 'STUDY", "Missing argument '[STUDY]")):
                 text += "; `sweeper studies` lists the studies"
             raise click.UsageError(text, ctx) from error
         empty = [shlex.join(words) for words in pairwise(given) if not words[1]]

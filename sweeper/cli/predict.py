@@ -14,12 +14,13 @@ from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import add_options, format_option_name, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
+from sweeper.core.options import make_options
 from sweeper.core.paths import CACHE
 from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import format_count
 from sweeper.deployment.predict import PredictionsDocument, load_from_file, load_from_study, predict_images
 from sweeper.deployment.recommended_network import KeptNetwork
-from sweeper.workflow.settings import PredictOptions, make_options
+from sweeper.workflow.settings import PredictOptions
 
 
 @click.command(cls=SweeperCommand)
@@ -74,7 +75,9 @@ def command(
     if made.unreadable:
         listed = "".join(f"\n  - {row.image}: {row.reason}" for row in made.unreadable)
         display.warn(f"{format_count(len(made.unreadable), 'image')} could not be read:{listed}")
-    return 0 if not made.unreadable else 1 if made.images else 2
+    if not made.unreadable:
+        return 0
+    return 1 if made.images else 2
 
 
 def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -> str:

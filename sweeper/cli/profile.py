@@ -22,6 +22,9 @@ from sweeper.fingerprint.label_checks import Finding, examine_labels, format_tot
 from sweeper.fingerprint.ledger import LONGER_TIMES, AdvisedLoss, LedgerAdvice, advise_losses, read_user_rows
 from sweeper.system.machine import count_available_cores
 
+FATAL = {"error": ("error",), "warning": ("error", "warning")}
+"""Value of `--fail-on` → severities with which the command fails."""
+
 
 class ProfiledDataset(DatasetSummary):
     """A data set without its images, with the format of its annotations."""
@@ -62,7 +65,7 @@ class ProfileDocument(Document):
 )
 @click.option(
     "--fail-on",
-    type=click.Choice(["error", "warning"]),
+    type=click.Choice([*FATAL]),
     help="Exit with status 1 if the label doctor finds an error, or an error or a warning.  [default: status 0]",
 )
 def command(*, as_json: bool, out: Path | None, fail_on: str | None, **options: Any) -> int:
@@ -99,8 +102,8 @@ def command(*, as_json: bool, out: Path | None, fail_on: str | None, **options: 
             document=document.document,
         )
         echo_lines(f"page: {page}", err=True)
-    severities = {finding.severity for finding in document.findings} | ({"warning"} if dataset.warnings else set())
-    return int(("error" in severities and fail_on is not None) or ("warning" in severities and fail_on == "warning"))
+    severities = [finding.severity for finding in document.findings] + ["warning"] * bool(dataset.warnings)
+    return int(any(severity in FATAL.get(str(fail_on), ()) for severity in severities))
 
 
 def make_profile(dataset: Dataset, progress: Callable[[int, int], None]) -> ProfileDocument:

@@ -9,14 +9,16 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from sweeper.cli.options import QUOTED_PATTERNS, add_json_option
+from sweeper.cli.options import add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, add_options, format_option_name
 from sweeper.cli.signals import StopRequest
+from sweeper.cli.slips import QUOTED_PATTERNS
 from sweeper.cli.terminal import echo_result, format_ending
 from sweeper.core.errors import OutputError
+from sweeper.core.options import make_options
 from sweeper.system.streams import check_output
-from sweeper.workflow.settings import OF_SWEEPER, Settings, make_options
+from sweeper.workflow.settings import OF_SWEEPER, Settings
 
 
 @click.command(cls=RunCommand)
@@ -45,7 +47,9 @@ def command(*, data: str | None, dry_run: bool, as_json: bool, verbose: bool, qu
     if options["command"] is not None:  # the environment may set options of sweeper's own training for other runs
         by_default |= {name for name in OF_SWEEPER if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT}
     if data is not None:
-        if (options["images"] or options["masks"]) and Path(data).is_file() and not data.endswith(".zip"):
+        has_patterns = options["images"] or options["masks"]
+        is_one_of_many = has_patterns and Path(data).is_file()
+        if is_one_of_many and not data.endswith(".zip"):
             raise click.UsageError(f"Got unexpected extra argument ({data}). {QUOTED_PATTERNS}")
         options["data"] = data
     given = {name: value for name, value in options.items() if name not in by_default}
@@ -64,8 +68,10 @@ def run_with(settings: Settings, *, dry_run: bool, as_json: bool, verbose: bool 
     from sweeper.workflow.executor_choice import start_sweep
 
     console = Console(stderr=True)
-    is_live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: no redraws
-    display = LiveDisplay(console) if is_live else PlainDisplay(1 if verbose else -1 if quiet else 0)
+    level = 1 if verbose else -int(quiet)
+    can_redraw = console.is_terminal and not console.is_dumb_terminal
+    is_live = can_redraw and level == 0
+    display = LiveDisplay(console) if is_live else PlainDisplay(level)
     try:
         with StopRequest(display.warn, whole=True) as stop:
             outcome = start_sweep(settings, display, stop)

@@ -1,4 +1,4 @@
-"""The options of run, train and predict, generated from the fields of their records, their only declaration."""
+"""The options of the commands, generated from the fields of their records, their only declaration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 
 from sweeper.cli.options import Decorator, HomePath, SweeperCommand
 from sweeper.core.base import Record
-from sweeper.workflow.settings import AUTO, Option, Settings, list_options, make_options
+from sweeper.core.options import AUTO, Option, list_options, make_options
+from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     from sweeper.core.records import Dataset
@@ -34,8 +35,9 @@ class RunCommand(SweeperCommand):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the settings by section, then the other options."""
-        settings, every = list_options(), bool(ctx.meta.get("help-all"))
-        lines = {p.name: line for p in self.get_params(ctx) if (line := p.get_help_record(ctx)) is not None}
+        settings, every = list_options(Settings), bool(ctx.meta.get("help-all"))
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        lines = {name: line for name, line in records.items() if line is not None}
         shown = {name: option.section for name, option in settings.items() if every or option.often}
         for title in dict.fromkeys(shown.values()):
             with formatter.section(title):
@@ -74,13 +76,14 @@ def make_setting_option(
     value = "auto" if AUTO in field.metadata else field.default
     words = default or option.default
     text = " ".join(str(text or field.description).split()) + (f"  [default: {words}]" if words else "")
-    if value is False:
-        return click.option(format_option_name(name), is_flag=True, help=text)
+    if value is False or option.opposite:
+        names = "/".join(filter(None, [format_option_name(name), option.opposite]))
+        return click.option(names, is_flag=True, default=value, help=text)
     return click.option(
         format_option_name(name),
         type=_get_type(field, option),
         default=value,
-        multiple=isinstance(value, tuple),
+        multiple=isinstance(value, tuple | dict),
         show_default=bool(value),
         metavar=option.metavar,
         envvar=option.variables,

@@ -95,7 +95,8 @@ class StopRequest:
                     self._end = threading.Timer(END_SECONDS, os._exit, (128 + got[0],))
                     self._end.daemon = True
                     self._end.start()
-                if got[0] in STOPPING and self._deferred and not warned:
+                may_warn = self._deferred and not warned
+                if may_warn and got[0] in STOPPING:
                     warned = True
                     with suppress(Exception):  # the caller's own stream may be closed
                         self._log("stopping: what is finished is kept (Ctrl-C again to abort at once)")
@@ -125,7 +126,8 @@ def end_like_ctrl_c() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise EndedBySignal(number)
 
-    handled = [n for n in STOPPING if n != signal.SIGINT and signal.getsignal(n) is signal.SIG_DFL]
+    others = [n for n in STOPPING if n != signal.SIGINT]
+    handled = [n for n in others if signal.getsignal(n) is signal.SIG_DFL]
     for number in handled:
         signal.signal(number, end)
     try:

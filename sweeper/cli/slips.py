@@ -1,4 +1,4 @@
-"""What a refused word may mean: a former command or option, or a name that is nearly right or stands elsewhere."""
+"""What a refused word may mean: a name that is nearly right, stands elsewhere, or is another tool's."""
 
 from __future__ import annotations
 
@@ -18,60 +18,13 @@ from sweeper.core.text import (
     format_resume_command,
     format_study_command,
     join_words,
+    suggest_correction,
     suggest_meaning,
     suggest_or_list,
     suggest_path,
 )
 
-REPLACED = {
-    "sweeper status": "is `sweeper studies show` now",
-    "sweeper backup": "is `sweeper studies backup` now",
-    "sweeper mlflow": "is `sweeper studies sync` now",
-    "sweeper advise": "is a section of `sweeper profile DATA` now",
-    "sweeper cache": "is gone: the folder `.sweeper/cache` may be deleted while no sweep runs",
-    "sweeper spaces": "is gone: an unknown `--space` lists the shipped names, and search_spaces/ has their files",
-    "--epochs": "is gone: give `--steps`, the images times the epochs divided by `--batch-size`",
-    "--huggingface": "is gone: `load().save_pretrained(FOLDER)` of the exported model.py writes that folder",
-    "--ray-address": "is the variable `RAY_ADDRESS` now",
-    "run --threshold": "is gone: each training is scored at the operating point that its validation images choose",
-    "--threads": "is the variable `OMP_NUM_THREADS` now",
-    "--baseline": "is `--present` now",
-    "--deterministic": "is `--engine deterministic` now",
-    "--exclude": "is gone: move the images out of the folder, or out of the file with the annotations",
-    "--executor": "is gone: `--workers 0` trains in this process, and the variable RAY_ADDRESS names a Ray cluster",
-    "--config": "is gone: give the options, or variables such as SWEEPER_TRIALS=20",
-    "--name": "is `--study` now",
-    "--plan": "is gone: an open answer of `sweeper judge` says how many seeds or images would settle it",
-    "--point": "is `--threshold` now",
-    "--rope": "is `--margin` now",
-    "--timeout": "is `--time` now",
-    "run --families": "is `--space dice_ce,tversky`, which names the losses to compare",
-    "run --losses": "is of `sweeper confirm`; here `--space dice_ce,tversky` names the losses to compare",
-    "run --data": "is the argument DATA now",
-    "run --time-limit": "is gone: `--time` also ends a training that hangs",
-    "run --lr": "is found once for all losses; a `--space` file with one `lr` fixes it",
-}
-"""The end of a sentence that begins with the former option, if other commands have it with the command (`run --data`),
-or with the former command (`sweeper advise`)."""
-
-
-def explain_replaced(name: str) -> str:
-    """Return the sentence about a former option or command, with what to use now; "" about any other."""
-    return f"`{name}` {REPLACED[name]}" if name in REPLACED else ""
-
-
-def refuse_replaced(name: str) -> None:
-    """Refuse a former option or command.
-
-    Raises:
-        UsageError: if it is one, with what to use now.
-    """
-    if words := explain_replaced(name):
-        raise UsageError(words)
-
-
-# --- Slips ---
-
+QUOTED_PATTERNS = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
 READERS = ("run", "profile", "judge", "predict", "synth")
 """Commands that read data or scores, and suggest similar files themselves."""
 OF_STUDY = ("report", "export", "train", "predict", "ui", "studies show")
@@ -84,11 +37,16 @@ def explain_option(word: str, command: click.Command) -> str:
     """
     from sweeper.cli.main import COMMANDS, cli
 
-    if (name := word.strip("-")) in {param.name for param in command.params if isinstance(param, click.Argument)}:
+    arguments = [str(param.name) for param in command.params if isinstance(param, click.Argument)]
+    if (name := word.strip("-")) in arguments:
         return f"; {name.upper()} is given without it"
     commands = {one: cli.get_command(click.Context(cli), one) for one in COMMANDS}
     owners = [f"`sweeper {one}`" for one, other in commands.items() if word in list_option_names(other)]
-    return f"; it is an option of {join_words(owners)}" if owners else suggest_or_list(word, list_option_names(command))
+    if owners:
+        return f"; it is an option of {join_words(owners)}"
+    options = list_option_names(command)
+    meanings = {name: f"sweeper {command.name} {name.upper()}" for name in arguments} | {one: one for one in options}
+    return suggest_meaning(word, meanings) or suggest_or_list("", options)
 
 
 def list_option_names(command: click.Command | None) -> list[str]:
@@ -101,8 +59,22 @@ def explain_value(error: click.UsageError, given: Sequence[str]) -> str:
     param, quoted = getattr(error, "param", None), re.search("['(]([^-'(].*?)[')]", error.message)
     if quoted is None:
         return f": {param.help}" if isinstance(param, click.Option) else ""
+    if error.message.startswith("Got unexpected extra argument") and error.ctx is not None:
+        return explain_extra(quoted[1], error.ctx, given)
     choices = getattr(getattr(param, "type", None), "choices", ())
     return suggest_path(Path(quoted[1])) or explain_place(quoted[1], given, choices=choices)
+
+
+def explain_extra(word: str, ctx: click.Context, given: Sequence[str]) -> str:
+    """Return what an argument too many may mean: a folder of masks, an option as NAME=VALUE, or another place."""
+    data, options = ctx.params.get("data"), list_option_names(ctx.command)
+    if {"--images", "--masks"} & {*given}:
+        return f". {QUOTED_PATTERNS}"
+    folders = [shlex.quote(one) for one in filter(None, (data, word)) if Path(one).is_dir()]
+    if "--masks" in options and len(folders) > 1:
+        return f", did you mean `sweeper {ctx.command.name} --images {folders[0]} --masks {folders[1]}`?"
+    name, equals, _ = word.partition("=")
+    return suggest_correction(name, options) if equals else explain_place(word, given)
 
 
 def explain_place(

@@ -29,7 +29,8 @@ class StudiesGroup(SweeperCommand, click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert `list` if no action is given."""
-        has_action = args and (args[0] in HELP or not args[0].startswith("-"))
+        first = args[0] if args else "-"
+        has_action = first in HELP or not first.startswith("-")
         return super().parse_args(ctx, args if has_action else ["list", *args])
 
     def resolve_command(
@@ -101,10 +102,12 @@ def _show_status(study: str | None, *, storage: str, as_json: bool) -> int:
 def _format_status(row: StatusRow) -> str:
     counts = f" {row.done}/{row.total}" if row.total else ""
     stalled, silent = format_duration(row.stalled_seconds), format_duration(row.silent_seconds)
+    answer = row.answer or "none yet"
+    health = "ok" if row.ok else "PROBLEM"
     lines = [
-        f"{'ok' if row.ok else 'PROBLEM':7}  {row.study}: {row.state}, {row.phase or 'preparing'}{counts}, last "
+        f"{health:7}  {row.study}: {row.state}, {row.phase or 'preparing'}{counts}, last "
         f"progress {stalled} ago, last sign of life {silent} ago (process {row.pid} on {row.host})",
-        f"answer: {row.answer or 'none yet'}",
+        f"answer: {answer}",
         *(f"→ {problem}" for problem in row.problems),
     ]
     return "\n         ".join(lines)

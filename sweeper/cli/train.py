@@ -13,11 +13,12 @@ from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import add_options, format_option_name, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
+from sweeper.core.options import make_options
 from sweeper.core.records import MetricScores
 from sweeper.core.tasks import RULES, format_point
 from sweeper.core.text import fill_words, format_count, format_study_command
 from sweeper.deployment.train import TrainingDocument, train_recommended
-from sweeper.workflow.settings import TrainOptions, make_options
+from sweeper.workflow.settings import TrainOptions
 
 
 @click.command(cls=SweeperCommand)

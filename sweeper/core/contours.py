@@ -115,10 +115,8 @@ def compute_skeleton(inside: Marks) -> Marks:
 @cache
 def _half_disc_offsets(pixels: int) -> tuple[tuple[int, int], ...]:
     """Return half of the disc, so that each pair of pixels is compared once."""
-    span = range(-pixels, pixels + 1)
-    return tuple(
-        (dy, dx) for dy in range(pixels + 1) for dx in span if 0 < dy * dy + dx * dx <= pixels**2 and (dy > 0 or dx > 0)
-    )
+    half = [(dy, dx) for dy in range(pixels + 1) for dx in range(-pixels, pixels + 1) if (dy, dx) > (0, 0)]
+    return tuple((dy, dx) for dy, dx in half if dy * dy + dx * dx <= pixels**2)
 
 
 @cache
@@ -131,8 +129,8 @@ def _is_deletable() -> tuple[Marks, Marks]:
         first = sum(x[i] or x[i + 1] for i in range(0, 8, 2))
         second = sum(x[i + 1] or x[(i + 2) % 8] for i in range(0, 8, 2))
         if crossings == 1 and 2 <= min(first, second) <= 3:
-            tables[0, code] = not ((x[1] or x[2] or not x[7]) and x[0])
-            tables[1, code] = not ((x[5] or x[6] or not x[3]) and x[4])
+            tables[0, code] = not (x[0] and any((x[1], x[2], not x[7])))
+            tables[1, code] = not (x[4] and any((x[5], x[6], not x[3])))
     return tables[0], tables[1]
 
 

@@ -205,7 +205,8 @@ def get_cause(error: BaseException, longest: int = 300) -> str:
     words = redact(_STATEMENT.sub("", " ".join(str(raised).split())).strip())
     if len(words) > longest:
         head, tail = words[: longest // 2 - 1], words[2 - longest // 2 :]
-        words = f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}"
+        begin, end = head.rpartition(" ")[0] or head, tail.partition(" ")[2]
+        words = f"{begin} … {end or tail}"
     return words or type(raised).__name__
 
 

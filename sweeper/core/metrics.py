@@ -206,7 +206,9 @@ def find_scored_classes(counts: ImageCounts, metric: str) -> npt.NDArray[np.bool
 def number_units(groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
     """Return the unit (n,) of each image, its group or itself, numbered from 0; None if each is its own."""
     numbers: dict[object, int] = {}
-    units = [numbers.setdefault(i if group is None else group, len(numbers)) for i, group in enumerate(groups or ())]
+    given = groups or ()
+    named = [i if group is None else group for i, group in enumerate(given)]
+    units = [numbers.setdefault(name, len(numbers)) for name in named]
     return np.array(units, np.intp) if len(numbers) < len(units) else None
 
 
@@ -275,9 +277,10 @@ def compute_scores(class_counts: Counts, task: Task | None = None) -> MetricScor
     def known(values: Floats) -> tuple[float | None, ...]:
         return tuple(float(v) if ok else None for v, ok in zip(np.nan_to_num(values), classes, strict=True))
 
+    has_background = RULES[task or guess_task(len(per_class))].first_channel > 0
     return MetricScores(
         miou=float(compute_objective(summed, classes)),
-        fg_iou=float(np.nan_to_num(per_class[1])) if RULES[task or guess_task(len(per_class))].first_channel else None,
+        fg_iou=float(np.nan_to_num(per_class[1])) if has_background else None,
         dice=float(compute_objective(summed, classes, "dice")),
         iou=known(per_class),
         precision=known(compute_precision(summed)),

@@ -102,7 +102,8 @@ def make_folder_name(name: str) -> str:
     """
     plain = make_slug(name)
     # Generated study names contain the capital T of a time stamp, the only exception.
-    if plain == name and (name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)):
+    is_lower = name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)
+    if plain == name and is_lower:
         return plain
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 

@@ -155,7 +155,8 @@ def _split_secrets(address: str) -> tuple[str, tuple[str, ...]]:
     scheme, login, place, query, fragment = parts.groups(default="")
     user, _, password = login[:-1].partition(":")
     is_database = scheme.partition("+")[0].lower() in _DATABASES
-    secrets = [password if is_database else password or user]
+    token = password or user  # a token may stand alone, in place of the user
+    secrets = [password if is_database else token]
     if secrets[0]:
         login = f"{user}:{HIDDEN}@" if is_database else f"{HIDDEN}@"
     fields = query[1:].split("&")
@@ -199,7 +200,8 @@ def _make_patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str],
 
 def _is_telling(secret: str) -> bool:
     """Return whether the secret is recognisable in a text: a short word (`test`) also occurs elsewhere."""
-    return len(secret) >= 6 or (len(secret) >= 3 and not secret.isalpha())
+    least = 6 if secret.isalpha() else 3
+    return len(secret) >= least
 
 
 def _list_spellings(secret: str) -> Iterator[str]:

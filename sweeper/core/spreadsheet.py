@@ -33,8 +33,10 @@ def decode_text(raw: bytes, errors: str = "strict") -> str:
         UnicodeDecodeError: if it is neither.
     """
     two = raw[:2]
-    wide = "utf-16-le" if two == b"\xff\xfe" or two[1:] == b"\0" else "utf-16-be"
-    is_wide = len(raw) > 2 and (two in (b"\xff\xfe", b"\xfe\xff") or b"\0" in two)
+    is_little = two == b"\xff\xfe" or two[1:] == b"\0"
+    wide = "utf-16-le" if is_little else "utf-16-be"
+    is_marked = two in (b"\xff\xfe", b"\xfe\xff") or b"\0" in two
+    is_wide = len(raw) > 2 and is_marked
     return raw.decode(wide if is_wide else "utf-8", errors).removeprefix("\ufeff")
 
 
@@ -52,20 +54,23 @@ def parse_table(text: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     rows: list[tuple[int, tuple[str, ...]]] = []
     try:
-        lines = [(reader.line_num + before, cells) for row in reader if any(cells := tuple(map(str.strip, row)))]
+        every = [(reader.line_num + before, tuple(map(str.strip, row))) for row in reader]
+        lines = [(line, cells) for line, cells in every if any(cells)]
     except csv.Error as error:
         raise TableError(
             f"line {reader.line_num + before}: must be comma-separated text, or with semicolons or tabs ({error})"
         ) from error
     header = lines[0][1] if lines else ()
-    if twice := [name for name in header if name and header.count(name) > 1]:
+    names = tuple(filter(None, header))
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
         raise TableError(f"column {twice[0]!r} must occur once")
     for line, cells in lines[1:]:
         if any(cells[len(header) :]):
             raise TableError(f"line {line} must have {len(header)} entries like the header, found {len(cells)}")
         padded = (*cells, *[""] * (len(header) - len(cells)))
         rows.append((line, tuple(cell for cell, name in zip(padded, header, strict=False) if name)))
-    return Table(tuple(filter(None, header)), rows, separator)
+    return Table(names, rows, separator)
 
 
 def replace_decimal_commas(cells: Sequence[str], separator: str) -> Sequence[str]:
@@ -75,6 +80,8 @@ def replace_decimal_commas(cells: Sequence[str], separator: str) -> Sequence[str
     """
     commas = [cell for cell in cells if "," in cell]
     unclear = separator == "," and all(_THOUSANDS.fullmatch(cell) for cell in commas)
-    if not commas or unclear or any("." in cell or not _NUMBER.fullmatch(cell) for cell in cells):
+    if not commas or unclear:
+        return cells
+    if any("." in cell or not _NUMBER.fullmatch(cell) for cell in cells):
         return cells
     return [cell.replace(",", ".") for cell in cells]

@@ -20,8 +20,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet takes for a formula; such texts get an apostrophe."""
 
 
-NEAR = 0.55
-"""Least likeness of two names, by `difflib`, for one to be taken for a slip of the other."""
+NEAR, VERY_NEAR = 0.55, 0.8
+"""Least likeness of two names, by `difflib`, for one to be a slip of the other: possibly, and most likely."""
 
 
 def escape_for_display(text: object) -> str:
@@ -91,7 +91,8 @@ def format_option(name: str, value: str, default: str) -> str:
 def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
     """Format the address of option `name` as a word of a command; `driver` adds psycopg to PostgreSQL's scheme."""
     scheme, mark, rest = value.partition("://")
-    postgres = driver and mark and scheme.partition("+")[0] in {"postgres", "postgresql"}
+    is_postgres = bool(mark) and scheme.partition("+")[0] in {"postgres", "postgresql"}
+    postgres = driver and is_postgres
     if hide_address_secrets(value) != value:
         variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
         if name == "--tracking-uri" and os.environ.get("MLFLOW_TRACKING_URI") == value:
@@ -173,7 +174,9 @@ def format_count(n: int, one: str, more: str = "") -> str:
     """Format a count with its noun: `1 trial`, `1,200 trials`; with both forms `1 image has`, `3 images have`."""
     if n == 1:
         return f"1 {one}"
-    plural = f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("s") else f"{one}s"
+    plural = f"{one}es" if one.endswith("s") else f"{one}s"
+    if one.endswith("y"):
+        plural = f"{one[:-1]}ies"
     return f"{n:,} {more or plural}"
 
 
@@ -245,19 +248,60 @@ def format_ratio(ratio: float) -> str:
     return f"{format_significant(ratio)}:1"
 
 
-SYNONYMS = {
-    **{"ce": "cross_entropy", "bce": "cross_entropy", "wce": "weighted_ce", "iou": "jaccard", "gpu": "cuda"},
-    **{"fp32": "float32", "bf16": "bfloat16", "fp16": "bfloat16"},
+CALLED_ELSEWHERE = {
+    **{"cross_entropy": "ce bce", "weighted_ce": "wce", "jaccard": "iou", "miou": "iou"},
+    **{"cuda": "gpu gpus 0", "float32": "fp32 32", "bfloat16": "bf16 fp16 16 half"},
+    **{"run": "tune optimize optimise search sweep", "train": "fit", "predict": "infer inference"},
+    **{"confirm": "compare", "judge": "compare evaluate test val validate", "export": "convert deploy"},
+    **{"profile": "analyze inspect plan preprocess stats", "ui": "dashboard mlflow", "doctor": "check env info"},
+    **{"show": "status", "list": "ls ps", "delete": "remove rm", "resume": "continue", "dry_run": "fast_dev_run"},
+    **{"data": "dataset dir folder input source", "images": "image img", "masks": "annotations label labels mask"},
+    **{"device": "accelerator cuda gpu gpus", "workers": "devices gpus jobs", "precision": "amp"},
+    **{"size": "imgsz resolution", "batch_size": "batch bs", "steps": "epochs iterations iters"},
+    **{"encoder": "backbone", "encoder_weights": "pretrained", "loss": "criterion", "augment": "transforms"},
+    **{"space": "learning_rate lr lr0", "command": "optimizer optimiser scheduler weight_decay"},
+    **{"out": "dir output project", "study": "experiment name run_name", "seed": "random_state"},
+    **{"time": "budget hours timeout", "trials": "evaluations", "folds": "cv kfold splits"},
+    **{"present": "baseline", "margin": "rope tolerance", "threshold": "conf point", "class_map": "classes nc"},
+    **{"groups": "patient patients split"},
 }
-"""Name by what people call it for short."""
+"""Our commands, options and values, with the words of other tools for them."""
+CONVERSIONS = {
+    "steps": " (epochs × images / batch size)",
+    "space": " (a file with one `lr`; else one is found for all losses)",
+    "command": " (your script; else the optimiser is the same for all losses)",
+    "class_map": " (else the classes are those of the data)",
+    "groups": " (else the split is that of folders train, val, test or of split.csv, or drawn)",
+}
+"""What to know of ours where another tool's word means it only in part."""
 
 
 def suggest_meaning(word: str, meanings: Mapping[str, str], otherwise: str = "") -> str:
-    """Return `, did you mean …?` with the meaning of the name that is nearest to a word, if near, else `otherwise`."""
-    plain = {_make_plain(name): meaning for name, meaning in meanings.items()}
-    words = (SYNONYMS.get(_make_plain(word), ""), _make_plain(word))
-    close = [name for one in words for name in difflib.get_close_matches(one, plain, n=1, cutoff=NEAR)]
-    return f", did you mean `{plain[close[0]]}`?" if close else otherwise
+    """Return `, did you mean …?` with what a word means here, else `otherwise`.
+
+    It may be the word of another tool, a slip of one of the names, or a name with something before or after it.
+    """
+    name, plain = _make_plain(word), {_make_plain(name): f"`{meaning}`" for name, meaning in meanings.items()}
+    parts = name.split("_")
+    readings = (
+        _translate(name, plain),
+        _find_nearest(name, plain, VERY_NEAR),
+        *([plain[part]] for part in parts if part in plain),
+        *(_translate(part, plain) for part in parts),
+        _find_nearest(name, plain, NEAR),
+    )
+    found = next(filter(None, readings), [])
+    return f", did you mean {' or '.join(found)}?" if found else otherwise
+
+
+def _translate(word: str, meanings: Mapping[str, str]) -> list[str]:
+    """List the meanings that other tools have this word for."""
+    names = [ours for ours, theirs in CALLED_ELSEWHERE.items() if word in theirs.split()]
+    return [meanings[name] + CONVERSIONS.get(name, "") for name in names if name in meanings]
+
+
+def _find_nearest(word: str, meanings: Mapping[str, str], least: float) -> list[str]:
+    return [meanings[name] for name in difflib.get_close_matches(word, meanings, n=1, cutoff=least)]
 
 
 def _make_plain(word: str) -> str:

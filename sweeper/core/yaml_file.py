@@ -87,7 +87,8 @@ def _read_node(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: li
 
 def format_key(name: str) -> str:
     """Format a key for a message: unchanged if it is a word, else escaped and cut."""
-    return name if name.isidentifier() and len(name) <= 60 else format_value(name)
+    is_word = name.isidentifier() and len(name) <= 60
+    return name if is_word else format_value(name)
 
 
 def format_value(value: object) -> str:

@@ -92,7 +92,8 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
         is_valid = all(first <= last for first, last in spans)
         is_named = all([name, name.isprintable(), not are_numbers, texts, *texts])
         name = "ignore" if is_ignored(name) else name
-        if name in classes or not (is_valid and is_named):
+        is_sound = is_valid and is_named
+        if name in classes or not is_sound:
             problems.append(
                 f"{name[:60] or '(empty)'}: must be the printable name of one class, and labels or names of classes, "
                 f"like `road: [3, car]`, got {shown_value(key)}: {shown_value(labels)}; correct it"
@@ -117,12 +118,15 @@ def _normalise_label(text: str) -> str:
 def _parse_span(text: str) -> tuple[int, int] | None:
     """Return the first and last label of a label or a range; None for a name."""
     match = _SPAN.fullmatch(text)
-    return (int(match[1]), int(match[2] or match[1])) if match else None
+    if match is None:
+        return None
+    return int(match[1]), int(match[2] or match[1])
 
 
 def list_spans(class_map: ClassMap) -> list[tuple[int, int]]:
     """Return first and last of each label and range in a class map, without `any`."""
-    return [span for texts in class_map.values() for text in texts if (span := _parse_span(text)) is not None]
+    spans = [_parse_span(text) for texts in class_map.values() for text in texts]
+    return [span for span in spans if span is not None]
 
 
 def take_overlap(class_map: ClassMap) -> tuple[ClassMap, str | None]:
@@ -179,7 +183,8 @@ def map_classes(
     used = {int(label) for label in np.flatnonzero(counts.any(axis=0))}
     occurs = used | {*range(len(declared))}
     existing = occurs - {IGNORE}
-    names = declared or ((_BACKGROUND, "foreground") if max(existing, default=0) <= 1 else ())
+    usual = (_BACKGROUND, "foreground") if max(existing, default=0) <= 1 else ()
+    names = declared or usual
     large = label_large_ranges(class_map)
     groups = {
         name: [*dict.fromkeys(_resolve_labels(name, texts, names, large, problems))]
@@ -194,7 +199,8 @@ def map_classes(
         for label in labels:
             owners[label].append(name)
     for name, labels in groups.items():
-        if name != "ignore" and labels and occurs.isdisjoint(labels):
+        lacks_all = bool(labels) and occurs.isdisjoint(labels)
+        if lacks_all and name != "ignore":
             problems.append(
                 f"--class-map: {name}: must take labels that there are, found none of them; there "
                 f"are {abbreviate([str(label) for label in sorted(occurs)], 12)}"
@@ -255,7 +261,8 @@ def _apply_map(
     first = taken.get(0, [])
     of_first = {label for label, owned in taken.items() if {*first} & {*owned}}
     # The label 0 is the background, which is no class, if one class has it that has nothing else, or is called so.
-    ground = "".join(first) if has_planes and len(first) == 1 else ""
+    is_one_plane = has_planes and len(first) == 1
+    ground = "".join(first) if is_one_plane else ""
     ground *= of_first == {0} or is_background(ground)
     names = tuple(name for _, name in order if name != ground)
     codes = {name: 1 << min(i, MOST_CLASSES) if has_planes else i for i, name in enumerate(names)}

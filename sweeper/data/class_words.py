@@ -100,7 +100,8 @@ def list_unnamed_labels(
     """Yield the problem of each mask with labels, (n, 256), that are beyond the names and not mapped."""
     known = {*range(len(names)), IGNORE, *mapped}
     for row, file in zip(counts, files, strict=True):
-        if wrong := [str(label) for label in np.flatnonzero(row) if label not in known]:
+        wrong = [str(label) for label in np.flatnonzero(row) if label not in known]
+        if wrong:
             yield (
                 f"{file}: labels must be below {len(names)} (the classes in classes.txt), 255 (ignore) or in the class "
                 f"map, found {abbreviate(wrong)}; correct the mask or add the class"

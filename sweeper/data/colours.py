@@ -71,7 +71,8 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
             faults.append(f"line {number}: a colour names one class, found {rgb} again for {name!r}; change one")
     found = [name for name in dict.fromkeys(entries.values()) if not is_ignored(name)]
     names = declared or tuple(found)
-    if unknown := [name for name in found if name not in names]:
+    unknown = [name for name in found if name not in names]
+    if unknown:
         faults.append(f"names must be those of classes.txt, found {unknown[0]!r}; correct one of the files")
     if not 2 <= len(names) <= MAX_CLASSES:
         faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one `name:r,g,b::` a line")
@@ -85,7 +86,8 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
 def is_colour_table(path: Path) -> bool:
     """Return whether a CSV has columns for a name and a colour, as `class_dict.csv` has: name,r,g,b."""
     names = read_header(path) if path.suffix.lower() == ".csv" else ()
-    return len(names) > 3 and sorted(name[0] for name in names if name in _RGB) == ["b", "g", "r"]
+    channels = sorted(name[0] for name in names if name in _RGB)
+    return len(names) > 3 and channels == ["b", "g", "r"]
 
 
 def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:

@@ -70,9 +70,9 @@ def read_image_kind(source: Source) -> ImageKind:
         _check_deep(tiff)
         return ImageKind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize, tiff.orientation)
     with open_image(source, IMAGE_FORMATS, tiff) as image:
-        bits = 16 if image.mode in DEEP_GREY or is_deep_png(image) else 8
+        is_deep = image.mode in DEEP_GREY or is_deep_png(image)
         channels = 1 if image.mode in _GREY + DEEP_GREY else 3
-        return ImageKind(image.height, image.width, channels, bits, read_orientation(image))
+        return ImageKind(image.height, image.width, channels, 16 if is_deep else 8, read_orientation(image))
 
 
 def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8) -> ImagePixels:
@@ -214,7 +214,8 @@ def read_mask(
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
     labels = convert_to_labels(values, tiff.no_data, note, large)
     upright = turn_upright(labels, turn)
-    if turn == 1 or (size is not None and upright.shape != size == labels.shape):
+    fits_unturned = size is not None and upright.shape != size == labels.shape
+    if turn == 1 or fits_unturned:
         return labels
     note("with an EXIF orientation of their own, turned by it")
     return upright
@@ -249,7 +250,8 @@ def convert_to_labels(
         UnreadableFileError: there are other numbers.
     """
     is_byte = values.dtype.itemsize == 1
-    if is_byte and values.dtype.kind != "i" and no_data is None:
+    is_unsigned = is_byte and values.dtype.kind != "i"
+    if is_unsigned and no_data is None:
         return values.astype(np.uint8, copy=False)
     if no_data == 0:
         note("whose tag says that 0 is no data: 0 is class 0 all the same (a class map with `ignore: 0` ignores it)")
@@ -296,8 +298,10 @@ def _read_labels(
     palette = _list_used_colours(image) if image.mode == "P" else {}
     is_numbered = image.format != "GIF"  # its writer ordered the palette, so that the index has no meaning
     has_bytes = image.mode in ("RGB", "RGBA")
-    if colours is not None and (has_bytes or (palette and _is_mapped(palette, colours, is_numbered))):
-        return translate_colours(read_bytes(image), colours)
+    if colours is not None:
+        is_mapped = _is_mapped(palette, colours, is_numbered) if palette else has_bytes
+        if is_mapped:
+            return translate_colours(read_bytes(image), colours)
     if palette and is_numbered:
         note_palette(palette)
     elif palette or has_bytes:
@@ -315,11 +319,13 @@ def _read_labels(
 
 def _check_storage(image: Image.Image, tile: Any, *, is_mapped: bool) -> None:
     """Refuse a file that does not hold the colours or numbers of its mask."""
-    is_lossy = image.format in LOSSY_FORMATS
-    if is_lossy and (is_mapped or (np.ptp(read_bytes(image), axis=2) >= _LEAST_COLOUR).any()):
-        rule = "masks must be lossless where they are coloured"
-        raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
-    if image.mode == "RGB" and (most := _find_maximum(image, tile)) > 255:  # Pillow keeps only bytes
+    if image.format in LOSSY_FORMATS:
+        is_coloured = (np.ptp(read_bytes(image), axis=2) >= _LEAST_COLOUR).any()
+        if is_mapped or is_coloured:
+            rule = "masks must be lossless where they are coloured"
+            raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
+    most = _find_maximum(image, tile) if image.mode == "RGB" else 0
+    if most > 255:  # Pillow keeps only bytes
         raise UnreadableFileError(f"coloured masks must store numbers up to 255, found {most}; save it as PNG")
 
 
@@ -338,15 +344,18 @@ def _read_numbers(image: Image.Image, tile: Any) -> npt.NDArray[Any]:
     raw = _RAW.match(str(getattr(tile, "args", "")))
     if raw is None or mode not in ("1", "L"):
         return values
-    most = 1 if mode == "1" else 2 ** int(raw[1] or 8) - 1  # few bits are scaled to 0–255, and inverted if 0 is white
+    bits = int(raw[1] or 8)
+    most = 1 if mode == "1" else 2**bits - 1  # few bits are scaled to 0–255, and inverted if 0 is white
     values = values.astype(np.uint8) // (1 if mode == "1" else 255 // most)
     return most - values if raw[2] else values
 
 
 def _is_palette_inverted(image: Image.Image) -> bool:
     """Return whether a palette shows 0 as white, and 1 or 255 as black."""
-    palette = image.getpalette("RGB") if image.mode == "P" and image.format != "GIF" else None
-    return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
+    if image.mode != "P" or image.format == "GIF":
+        return False
+    palette = image.getpalette("RGB") or []
+    return palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
 
 
 def _list_used_colours(image: Image.Image) -> dict[int, Colour]:
@@ -364,7 +373,8 @@ def _is_mapped(palette: dict[int, Colour], colours: ColourMap, is_numbered: bool
     """
     missing = [colour for colour in palette.values() if colour not in colours.labels]
     wrong = [colour for number, colour in palette.items() if colours.labels.get(colour, number) != number]
-    if is_numbered and missing and wrong:
+    is_of_both = bool(missing) and bool(wrong)
+    if is_numbered and is_of_both:
         raise UnreadableFileError(
             f"all colours of a palette must be in the map of colours, found {missing[0]}, which is not, and "
             f"{wrong[0]}, whose number is not that of the map; add {missing[0]} to the map"

@@ -76,7 +76,8 @@ def assign_images(place: DataSource, reading: ReadResult) -> tuple[dict[str, Spl
         place.tally.add("table", "with a column split, which is not read: that of split.csv is", *unread)
         listed = _read_split_lists(place, reading.samples)
         sides = {stem: side._replace(split=listed.get(stem)) for stem, side in sides.items()}
-    if len(splits := {side.split for side in sides.values()}) == 1 and splits <= {"val", "test"}:
+    splits = {side.split for side in sides.values()}
+    if len(splits) == 1 and splits <= {"val", "test"}:
         place.notes.append(f"All images are of the split {splits.pop()}, by their folder: they are divided again.")
         sides = {stem: side._replace(split=None) for stem, side in sides.items()}
     by = "the annotations" if any(side.group for side in sides.values()) else None
@@ -140,7 +141,8 @@ def _find_list_split(path: Path) -> SplitName | None:
         return None
     words = {*re.split(r"[\W_]+", path.stem.lower())}
     splits = {SPLITS[word] for word in words & SPLITS.keys()}
-    return splits.pop() if len(splits) == 1 and words <= {*SPLITS, *_LIST_WORDS} else None
+    is_list_of_one = len(splits) == 1 and words <= {*SPLITS, *_LIST_WORDS}
+    return splits.pop() if is_list_of_one else None
 
 
 def _list_ends(path: str) -> list[str]:
@@ -207,8 +209,10 @@ def find_groups(paths: _Paths) -> FoundGroups:
         return FoundGroups(by_stem, FOLDER)
     if by_stem := _divide_by_level(paths, _get_ids):
         return FoundGroups(by_stem, "name")
-    two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
-    names = kinds or two or {*_divide_by_level(paths, _split_words).values()}
+    of_folders, of_ids = (_divide_by_level(paths, divide, 2) for divide in (_get_folders, _get_ids))
+    two = {*of_folders.values()} or {*of_ids.values()}
+    known = kinds or two
+    names = known or {*_divide_by_level(paths, _split_words).values()}
     return FoundGroups({}, FOLDER if kinds else None, sorted(names))
 
 
@@ -226,7 +230,7 @@ def _divide_by_level(
         if len(sizes) >= fewest:
             several = sum(size > 1 for size in sizes.values()) > MIN_GROUPS - fewest
             single = {stem for stem, group in by_stem.items() if sizes[group] == 1 and group == chains[stem][-1]}
-            return {stem: by_stem[stem] for stem in by_stem if several and stem not in single}
+            return {stem: by_stem[stem] for stem in by_stem if stem not in single} if several else {}
     return {}
 
 
@@ -241,7 +245,8 @@ def _get_ids(stem: str, _: PurePosixPath) -> list[str]:
     begins = [name[: match.start()] for match in re.finditer(r"[\W_]+", name)]
     begins += [name] * (name != whole)
     begins += _JOINED.findall(name)
-    ids = [text for text in begins if re.search(r"\d", text) and not _YEAR.fullmatch(text)]
+    numbered = [text for text in begins if re.search(r"\d", text)]
+    ids = [text for text in numbered if not _YEAR.fullmatch(text)]
     return [*(text for text in ids if not _is_meaningless(re.split(r"[\W_]+", text)[-1])), stem]
 
 
@@ -254,7 +259,8 @@ def _split_words(stem: str, _: PurePosixPath) -> list[str]:
 def _is_meaningless(text: str) -> bool:
     """Return whether a name is made of words for splits and images, like `train2017` or `images`."""
     words = {*re.split(r"[\W\d_]+", text.lower())} - {""}
-    return bool(words) and words <= (SPLITS.keys() if re.search(r"\d", text) else _WORDS)
+    known = SPLITS.keys() if re.search(r"\d", text) else _WORDS
+    return bool(words) and words <= known
 
 
 def _match_expression(place: DataSource, paths: _Paths, pattern: str) -> dict[str, str]:
@@ -263,7 +269,8 @@ def _match_expression(place: DataSource, paths: _Paths, pattern: str) -> dict[st
     for stem, path in paths.items():
         matches = re.finditer(pattern, str(path.with_suffix("")))
         groups[stem] = next((text for one in matches for text in (*one.groups(), one[0]) if text), "")
-    if missing := [str(path) for stem, path in paths.items() if not groups[stem]]:
+    missing = [str(path) for stem, path in paths.items() if not groups[stem]]
+    if missing:
         place.problems.append(
             f"--groups {pattern}: must match the path of every image, found no match in {abbreviate(missing, 3)}; "
             f"--groups '{pattern}|([^/]+)$' makes each of them a group of its own"

@@ -96,13 +96,14 @@ def _infer_numbers(
 ) -> Pixels | None:
     """Return the label of each number in masks, (256,); None, and a problem, if it has none."""
     is_known = reading.indices or place.tally.has_warning("mask", NO_DATA)
+    is_named = bool(reading.classes or place.class_map)
     meaning = infer_meaning(
         MaskNumbers(
             counts,
             files,
             sorted(place.lossy),
             is_known=is_known or (IGNORE, IGNORE) in list_spans(place.class_map),
-            is_named=bool(reading.classes or place.class_map),
+            is_named=is_named,
             may_be_binary=len(reading.classes) <= 2,
         )
     )

@@ -86,15 +86,18 @@ class MaskNumbers:
         """Pixels of each number, (256,)."""
         self.used = np.flatnonzero(self.total)
         """Numbers that occur, ascending."""
-        self.peaks = find_levels(self.total) if self.lossy or (self.used >= 128).sum() > 2 else []
+        is_bright = bool(self.lossy) or (self.used >= 128).sum() > 2
+        self.peaks = find_levels(self.total) if is_bright else []
         """Numbers around which pixels gather, if the masks may have been compressed or resized smoothly."""
         is_smeared = bool(self.lossy) or len(self.used) >= 3 * len(self.peaks) > 3
-        self.may_be_halves = is_smeared and self.may_be_binary and not self.is_known
+        is_open = self.may_be_binary and not self.is_known
+        self.may_be_halves = is_smeared and is_open
         """Whether there may be two classes, and numbers between them, as after compression or smooth resizing."""
         is_spread = len(self.used) <= MAX_LINES and bool((np.diff(self.used) >= _APART).all())
         self.last = IGNORE - 1 + bool(self.total[IGNORE] if is_spread else is_smeared or self.total[IGNORE - 1])
         """Highest number of a class: 255 if that is a level like the others, as where few are spaced (0, 128, 255)."""
-        self._are_few = is_spread or ((self.used <= self.last).sum() <= MAX_LINES and not is_smeared)
+        has_few = (self.used <= self.last).sum() <= MAX_LINES and not is_smeared
+        self._are_few = is_spread or has_few
 
     def list_class_levels(self) -> list[int]:
         """Return numbers that may be classes, ascending: the only ones, or those around which pixels gather."""
@@ -133,15 +136,17 @@ def infer_meaning(numbers: MaskNumbers) -> Meaning:
 
 def _weigh_storage(numbers: MaskNumbers) -> Meaning:
     """Return whether class indices could have been stored so: without loss, and unlike two levels that were smeared."""
-    is_sound = not numbers.used.any() or not (numbers.lossy or numbers.may_be_halves)
+    is_doubtful = bool(numbers.lossy) or numbers.may_be_halves
+    is_sound = not is_doubtful or not numbers.used.any()
     may_be = not numbers.lossy and len(numbers.used) <= MAX_UNNAMED
-    between = numbers.find_holders(numbers.counts[:, _BETWEEN].sum(axis=1) > 0)
+    holders = numbers.find_holders(numbers.counts[:, _BETWEEN].sum(axis=1) > 0) or abbreviate(numbers.files)
+    score = 1.0 if is_sound else READ * may_be
     return Meaning(
-        1.0 if is_sound else READ * may_be,
+        score,
         AS_STORED,
         "masks of more than two classes must be lossless, found numbers that gather near "
         f"{abbreviate([*map(str, numbers.peaks)], 8)} in "
-        f"{abbreviate(numbers.lossy) or between or abbreviate(numbers.files)}; save class indices as PNG",
+        f"{abbreviate(numbers.lossy) or holders}; save class indices as PNG",
     )
 
 
@@ -166,7 +171,9 @@ def _weigh_gaps(numbers: MaskNumbers) -> Meaning:
     """Return whether numbers without names count classes: by the share of those up to the highest that occur."""
     used = numbers.used[numbers.used < IGNORE]
     size = int(used.max(initial=0)) + 1
-    score = 1.0 if numbers.is_named or size <= 2 else len(used) / size if size <= MAX_UNNAMED else 0.0
+    score = len(used) / size if size <= MAX_UNNAMED else 0.0
+    if numbers.is_named or size <= 2:
+        score = 1.0
     shown = numbers.used[numbers.used <= numbers.last]
     highest = shown.max(initial=0)
     return Meaning(
@@ -274,15 +281,18 @@ def number_objects(counts: Counts, store: PixelStore) -> int:
         return 0
     *look, large, down, right = (_follows(np.array(labels), values) for values in np.concatenate(looks).T)
     # Numbers often follow the rows, or the columns; only classes follow both. Numbers may also rank by size.
-    large &= bool(np.mean(ranked) < _MOST or highest.max() < MIN_OBJECT_NUMBERS or np.ptp(number[some]) == 0)
-    return 0 if any(look) or large or (down and right) else int(highest.max())
+    is_ranked = np.mean(ranked) >= _MOST and highest.max() >= MIN_OBJECT_NUMBERS
+    large &= bool(not is_ranked or np.ptp(number[some]) == 0)
+    follows_both = down and right
+    return 0 if any((*look, large, follows_both)) else int(highest.max())
 
 
 def _follows(labels: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> bool:
     """Return whether labels explain a good share of the variance of the values' ranks (Kruskal-Wallis, η²)."""
     from scipy.stats import kruskal
 
-    groups = [group for label in np.unique(labels) if len(group := values[labels == label]) > 1]
+    groups = [values[labels == label] for label in np.unique(labels)]
+    groups = [group for group in groups if len(group) > 1]
     if len(groups) < 2 or np.ptp(values) < 1e-6:
         return len(groups) > 1
     test, free = kruskal(*groups), sum(map(len, groups)) - len(groups)

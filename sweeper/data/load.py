@@ -91,7 +91,8 @@ def load_dataset(
             "--class-map": class_map,
             "--groups": None if groups in (AUTO, NONE) else groups,
         }
-        if option := next((name for name, value in options.items() if value is not None), None):
+        option = next((name for name, value in options.items() if value is not None), None)
+        if option:
             raise UsageError(f"{option} is for files, and {source} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", compute_scene_fingerprint(scene)
@@ -144,11 +145,15 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick) ->
     log(f"reading {escape_for_display(place.title)}, {line}")
     if (path := place.find_file(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
-    elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*read_header(path)}]:
+    else:
+        numbered = [path for path in place.files if path.name == NUMBERED]
+        tables = [path for path in numbered if {*_NUMBERED} <= {*read_header(path)}]
         of_tables = (read_table_rows(path, place.format_name(path), _NUMBERED, place.problems) for path in tables)
         pairs = [(row[_NUMBERED[0]], row[_NUMBERED[1]]) for rows in of_tables for _, row in rows]
-        place.classes = check_numbered_names(NUMBERED, pairs, place.problems)
-    maps = [path for name in COLOUR_FILES if (path := place.find_file(place.root / name)) is not None]
+        if tables:
+            place.classes = check_numbered_names(NUMBERED, pairs, place.problems)
+    found = [place.find_file(place.root / name) for name in COLOUR_FILES]
+    maps = [path for path in found if path is not None]
     maps += [path for path in place.tables if is_colour_table(path)]
     if maps:
         place.colours = read_colours(maps[0], place.classes, place.problems)
@@ -190,7 +195,8 @@ def unpack_archive(archive: Path, cache: Path) -> Iterator[Path]:
                     info.filename = info.filename.replace("\\", "/")  # as older programs for Windows write it
                 names = Counter(info.filename for info in content.infolist() if not info.is_dir())
                 # The second of equal names would replace the first.
-                if repeated := [name for name, number in names.items() if number > 1]:
+                repeated = [name for name, number in names.items() if number > 1]
+                if repeated:
                     problem = "is in the archive more than once; keep one, or rename the other"
                     raise DataError(str(archive), group_problems([f"{name}: {problem}" for name in repeated]))
                 check_room("the unpacked archive", cache, sum(info.file_size for info in content.infolist()))

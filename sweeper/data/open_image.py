@@ -142,7 +142,8 @@ def open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader = NO_T
             raise UnreadableFileError(f"must be a single image, found {frames} pages; {WRITE_PAGES}")
         if image.format == "BMP" and image.mode in ("1", "L"):
             file.seek(28)
-            if (bits := file.read(1)[0]) != (1 if image.mode == "1" else 8):
+            bits, usual = file.read(1)[0], 1 if image.mode == "1" else 8
+            if bits != usual:
                 rule = "a grey BMP must have 1 or 8 bits for its colours"
                 raise UnreadableFileError(f"{rule}, found {bits}; save it as PNG")
         yield image
@@ -228,7 +229,8 @@ def read_stored(source: Source) -> npt.NDArray[Any]:
         for page in source_of_pixels.pages if is_series else [tiff.pages[header.page]]:
             _check_segments(tiff, page)
         pixels: npt.NDArray[Any] = np.moveaxis(np.atleast_3d(source_of_pixels.asarray(maxworkers=1)), axis, -1)
-        return pixels[:, :, [i for i in range(pixels.shape[2]) if i not in alphas]] if alphas else pixels
+        colours = [i for i in range(pixels.shape[2]) if i not in alphas]
+        return pixels[:, :, colours] if alphas else pixels
 
 
 def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
@@ -257,9 +259,9 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
 def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[int, ...]]:
     """Return the header, the source of the pixels, the axis of the channels, and the indices of alpha channels."""
     pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
-    full = [
-        (i, page) for i, page in pages if not int(page.subfiletype) & (FILETYPE.REDUCEDIMAGE | FILETYPE.MASK)
-    ] or pages
+    derived = FILETYPE.REDUCEDIMAGE | FILETYPE.MASK
+    whole = [(i, page) for i, page in pages if not int(page.subfiletype) & derived]
+    full = whole or pages
     place, page = full[0]
     source: Any = tiff.series[0] if len(full) == len(pages) else page  # else the overviews would count
     samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
@@ -308,13 +310,13 @@ def _is_deep(tiff: tifffile.TiffFile, page: Any, channels: int, pages: int) -> b
 def _is_stored(page: Any) -> bool:
     """Return whether tifffile returns the stored numbers of a page, one for each pixel."""
     name = getattr(page.dtype, "name", "")  # without a type none
+    if not name or int(page.bitspersample) not in (1, 8, 16, 32, 64):
+        return False
+    photometrics = (0, 1) if name == "uint8" else (0, 1, PHOTOMETRIC.RGB)
+    if int(page.photometric) not in photometrics:
+        return False
     is_wide = name in ("float16", "float64", "int64", "uint64")
-    return (
-        bool(name)
-        and int(page.photometric) in (0, 1, *[PHOTOMETRIC.RGB] * (name != "uint8"))
-        and (is_wide or int(page.compression) in (COMPRESSION.NONE, *_DEFLATE))
-        and int(page.bitspersample) in (1, 8, 16, 32, 64)
-    )
+    return is_wide or int(page.compression) in (COMPRESSION.NONE, *_DEFLATE)
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:

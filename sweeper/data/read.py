@@ -62,8 +62,9 @@ def read_dataset(
         used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
         check_masks(place, reading)
         classes: MappedClasses | None = None
-        # Else the first fault would cause a second one.
-        if used and not names_are_wrong and (reading.classes or len(used) == len(samples)):
+        has_labels = bool(used) and not names_are_wrong
+        are_complete = bool(reading.classes) or len(used) == len(samples)
+        if has_labels and are_complete:  # else the first fault would cause a second one
             classes = infer_classes(place, reading, counts, [sample.mask_name for sample in used], writer)
         if sound < MIN_IMAGES:
             _report_too_few(place, reading, sound)
@@ -135,11 +136,12 @@ def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind], place: D
         place.tally.add("image", "with 16 bits per pixel, unlike the others, reduced to the high byte", *deep)
     are_plain = bands.keys() <= {1, 3}
     channels = max(bands, default=3) if are_plain else bands.most_common(1)[0][0]
+    fitting = (1, 3) if are_plain else (channels,)
     place.problems.extend(
         f"{sample.name}: images must have the same number of channels, found {kind.channels} where "
         f"{bands[channels]} have {channels}; export them alike"
         for sample, kind in readable
-        if kind.channels not in ((1, 3) if are_plain else (channels,))
+        if kind.channels not in fitting
     )
     return channels, np.uint16 if all_deep else np.uint8
 
@@ -218,7 +220,8 @@ def _fit_label(place: DataSource, sample: Sample, mask: LabelMap, size: Size, tu
         rule = f"must have its image's size {width}×{height} (upright by EXIF)"
         raise UnreadableFileError(f"{rule}, found {mask.shape[1]}×{mask.shape[0]}; {step}")
     may_be_turned = turn < 5 or width == height
-    if turn <= 1 or (sample.is_sized and not may_be_turned):
+    is_upright = sample.is_sized and not may_be_turned
+    if turn <= 1 or is_upright:
         return mask
     if may_be_turned:
         place.open_turns[sample.stem] = turn

@@ -147,11 +147,13 @@ def check_name_list(
 ) -> tuple[str, ...] | None:
     """Return class names in index order; None, and problems of `where`, if they are invalid or more than `most`."""
     names = [normalise_text(line.strip()) for line in lines]
-    faults = [
-        f"line {number}: names must be printable and different, and no comments, found {name!r}; correct it"
-        for number, name in enumerate(names, 1)
-        if not name or not name.isprintable() or name.startswith("#") or name in names[: number - 1]
-    ]
+    faults = []
+    for number, name in enumerate(names, 1):
+        is_text = bool(name) and name.isprintable()
+        is_repeated = name in names[: number - 1]
+        if not is_text or is_repeated or name.startswith("#"):
+            rule = "names must be printable and different, and no comments"
+            faults.append(f"line {number}: {rule}, found {name!r}; correct it")
     fewest = most + 2 - MAX_CLASSES  # a list of one class less is without the background
     if not fewest <= len(names) <= most:
         faults.append(f"must name {fewest} to {most} classes, found {len(names)}; write one name per line from index 0")

@@ -135,7 +135,8 @@ def _remove_earlier(folder: Path) -> None:
         inside = folder / where
         for name in names:
             (inside / name).unlink(missing_ok=True)
-        if inside != folder and inside.is_dir() and not any(inside.iterdir()):
+        is_empty = inside.is_dir() and not any(inside.iterdir())
+        if is_empty and inside != folder:
             inside.rmdir()
 
 

@@ -96,8 +96,9 @@ def make_model_code(record: WeightsRecord) -> str:
     imports += ["import torch", "from safetensors.torch import load_file"]
     if code is not None:
         imports += ["", f"from {code.module} import {code.function}"]
+    function = "" if code is None else code.function
     network = network.format(
-        function="" if code is None else code.function,
+        function=function,
         arch=record.arch,
         encoder=record.encoder,
         depth=record.encoder_depth,

@@ -50,7 +50,8 @@ def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink)
     """
     is_asked = (options.data, options.images, options.masks) != (None, None, None)
     is_kept = is_intact(Path(stored.store))
-    if not is_asked and is_kept and not Path(stored.source).exists():
+    is_alone = is_kept and not Path(stored.source).exists()
+    if is_alone and not is_asked:
         return stored
     format_ = stored.format if (options.images, options.masks) == (None, None) else None
     settings = Settings(
@@ -74,12 +75,13 @@ def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink)
 def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions) -> TrialSpec:
     """Make the spec of the final training."""
     chosen = answer.chosen
+    seed = conditions.seed if options.seed is None else options.seed
     return TrialSpec(
         purpose="final",
         number=NUMBERS[options.on],
         family=chosen.loss,
         params=chosen.params,
         lr=answer.rate,
-        seed=conditions.seed if options.seed is None else options.seed,
+        seed=seed,
         steps=options.steps or LONGER * conditions.recipe.confirm_steps,
     )

@@ -53,7 +53,8 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
         for path, place in _resolve_argument(argument, problems):
             real = Path(os.path.realpath(path))  # a link to itself stays one, and cannot be read later
             names = {os.path.abspath(path), (real, place)}  # noqa: PTH100 (a link has a prediction of its own)
-            if not names & seen and (aside is None or not real.is_relative_to(aside)):
+            is_aside = aside is not None and real.is_relative_to(aside)
+            if not is_aside and not names & seen:
                 seen |= names
                 images.append((path, place))
     if not images and not problems:
@@ -96,7 +97,8 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
             f"{argument} must be an image, a folder of images or a pattern; there is none{suggest_path(path)}, check it"
         )
         return
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir()]
+    named = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in named if not file.is_dir()]
     if not images:
         problems.append(f"{argument} selects no image; known are {', '.join(IMAGE_SUFFIXES)}")
     for image in images:

@@ -205,8 +205,8 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
     """
     if (out / "predictions.json").is_file():
         return
-    masks = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
-    others = sorted(set(masks) - targets)
+    masks = filter(Path.is_file, (out / "masks").rglob("*"))
+    others = sorted(path for path in set(masks) - targets if not path.name.startswith("."))
     if others:
         raise UsageError(
             f"--out {out} must not hold masks that are no predictions, found {format_count(len(others), 'file')} of "

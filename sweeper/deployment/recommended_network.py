@@ -84,15 +84,18 @@ def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | 
         UsageError: if a file in the folder is damaged, because it might be the wanted one.
     """
     steps, digest = answer.sweep.conditions.recipe.confirm_steps, answer.sweep.conditions.dataset.digest
+    wanted = (answer.configuration, digest)
     kept = [
         KeptNetwork(path, record, answer.sweep.study)
         for path, record in list_kept_weights(folder)
-        if record.spec.configuration == answer.configuration and record.digest == digest
+        if (record.spec.configuration, record.digest) == wanted
     ]
-    final = [n for n in kept if n.record.spec.purpose == "final" and n.record.collapse.learned]
+    learned = [n for n in kept if n.record.collapse.learned]
+    final = [n for n in learned if n.record.spec.purpose == "final"]
     if final:
         return max(final, key=lambda network: (network.path.stat().st_mtime_ns, network.path.name))
-    confirmed = [n for n in kept if n.record.spec.is_confirmation and n.record.spec.steps == steps]
+    as_long = [n for n in kept if n.record.spec.steps == steps]
+    confirmed = [n for n in as_long if n.record.spec.is_confirmation]
     if not confirmed:
         return None
     record = confirmed[-1].record.model_copy(update={"point": answer.point})

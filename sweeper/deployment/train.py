@@ -118,7 +118,8 @@ def train_recommended(
     hardware = probe_device(options.device)
     # A failing recording of steps would end this process.
     is_bfloat16 = hardware.device == "cpu" and hardware.precision == "bfloat16"
-    precision = options.precision or (conditions.recipe.precision if is_bfloat16 else hardware.precision)
+    usual = conditions.recipe.precision if is_bfloat16 else hardware.precision
+    precision = options.precision or usual
     recipe, is_deterministic = conditions.recipe, conditions.recipe.engine == "deterministic"
     recipe = recipe.model_copy(update={"precision": precision, "engine": "eager"})
     conditions = conditions.model_copy(update={"recipe": recipe})
@@ -140,6 +141,7 @@ def train_recommended(
         left_out = val if test is None else test
         point = answer.point if left_out is None else left_out.point
         collapse = Collapse.NONE if left_out is None else left_out.collapse
+        on_val, on_test = (None if one is None else one.scores for one in (val, test))
         made = TrainingDocument(
             study=name,
             family=spec.family,
@@ -155,8 +157,8 @@ def train_recommended(
             weights=str(target),
             point=point,
             point_from=source,
-            val=None if val is None else val.scores,
-            test=None if test is None else test.scores,
+            val=on_val,
+            test=on_test,
             test_images=0 if test is None else len(split.test),
             collapse=collapse,
         )

@@ -65,7 +65,8 @@ def describe_scope(document: AnswerDocument) -> str:
     text = f"{describe_network(recipe)}, {recipe.format_steps(recipe.confirm_steps)}"
     if not document.losses:
         return text
-    kind = "synthetic " if document.dataset is not None and document.dataset.synthetic else ""
+    is_synthetic = document.dataset is not None and document.dataset.synthetic
+    kind = "synthetic " if is_synthetic else ""
     images = format_count(document.images, f"{kind}test image")
     if document.folds is not None:
         images = f"{format_count(document.images, f'{kind}image')} in {document.folds} folds"
@@ -116,11 +117,12 @@ def _format_losses(document: AnswerDocument) -> list[str]:
     longest = max(len(row.loss) for row in document.losses)
     head = f"  {document.scale.score}, {100 * document.level:g} % interval"
     way = "" if document.higher_is_better else ", lower is better"
+    noun = "seed" if document.kind == "loss" else "run"
     return [
         f"{head}{way}",
         *(
             f"{'→' if row.loss == document.used else ' '} {row.loss:{longest}}  {format_score(row, document)}  "
-            f"({format_count(row.seeds, 'seed' if document.kind == 'loss' else 'run')})"
+            f"({format_count(row.seeds, noun)})"
             for row in document.losses
         ),
     ]

@@ -64,14 +64,17 @@ def decide_next_step(evidence: Evidence, choice: Choice) -> StoppingDecision:
         return _decide_while_kept(evidence, choice, to_come)
     assert choice.best is not None and choice.use is not None  # else `_find_end` found one
     chance = _compute_chance_of_beating(evidence, choice.best, choice.unbeaten, to_come)
-    if _is_enough(choice) and chance < LIKELY:
+    if chance >= LIKELY:
+        on = {choice.best, choice.use, *choice.unbeaten}
+        return StoppingDecision("WINNER_LIKELY", tuple(sorted(on)), chance)
+    if _is_enough(choice):
         return StoppingDecision("ENOUGH", chance=chance)
-    if evidence.few_groups and chance < LIKELY:
+    if evidence.few_groups:
         return StoppingDecision("FEW_GROUPS", chance=chance)
-    everyone = chance >= LIKELY
-    contenders = (i for i in choice.unbeaten if everyone or i == evidence.baseline or _may_be_best(evidence, i))
-    on = tuple(sorted({choice.best, choice.use, *contenders}))
-    return StoppingDecision("WINNER_LIKELY" if everyone else "COST_OPEN", on, chance)
+    contenders = {i for i in choice.unbeaten if _may_be_best(evidence, i)}
+    if evidence.baseline in choice.unbeaten:
+        contenders.add(evidence.baseline)
+    return StoppingDecision("COST_OPEN", tuple(sorted({choice.best, choice.use, *contenders})), chance)
 
 
 def _find_end(evidence: Evidence, choice: Choice, to_come: Sequence[InterimAnalysis]) -> str:
@@ -96,10 +99,10 @@ def _decide_while_kept(evidence: Evidence, choice: Choice, to_come: Sequence[Int
     """Return the next step while the present loss is kept: more seeds for losses whose gain may be established."""
     base, seeds = choice.use, max(len(f.seeds) for f in evidence.finalists)
     assert base is not None and choice.best is not None
+    rivals = [i for i in (choice.best, *choice.unbeaten) if i != base]
     chances = {
         i: _compute_chance_of_beating(evidence, i, [base], to_come) if is_measured(evidence, i, base) else 1.0
-        for i in (choice.best, *choice.unbeaten)
-        if i != base
+        for i in rivals
     }
     chance = max(chances.values(), default=0.0)
     is_few = evidence.few_groups is not None and chance < LIKELY
@@ -107,10 +110,12 @@ def _decide_while_kept(evidence: Evidence, choice: Choice, to_come: Sequence[Int
     is_far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.margin
     if _is_enough(choice) and chance < LIKELY:
         return StoppingDecision("ENOUGH", chance=chance)
-    if is_few or (is_far and chance < UNLIKELY):
+    is_futile = is_far and chance < UNLIKELY
+    if is_few or is_futile:
         return StoppingDecision("FEW_GROUPS" if is_few else "FUTILE", chance=chance)
     leading = max(chances, key=lambda i: get_difference(evidence, i, base).estimate, default=base)
-    gaining = (i for i, c in chances.items() if c >= UNLIKELY and _may_be_best(evidence, i))
+    likely = [i for i, c in chances.items() if c >= UNLIKELY]
+    gaining = [i for i in likely if _may_be_best(evidence, i)]
     on = tuple(sorted({base, leading, *gaining}))
     return StoppingDecision("GAIN_POSSIBLE" if chance >= UNLIKELY else "COST_OPEN", on, chance)
 

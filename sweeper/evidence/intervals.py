@@ -291,7 +291,8 @@ def compute_nested_interval(
         v_image = first.moderate_image_part(max(0.0, over_images - both))
     v_seed = sum(v_seeds)
     of_all = [*zip(v_seeds, (n - 1 for n in runs), strict=True), (v_image, first.image_degrees)]
-    half = _combine_parts(of_all, level, strict=strict or (scope == "both" and first.image_degrees < max(runs) - 1))
+    has_few_images = scope == "both" and first.image_degrees < max(runs) - 1
+    half = _combine_parts(of_all, level, strict=strict or has_few_images)
     freedom = sum((n - 1) * v for n, v in zip(runs, v_seeds, strict=True)) / v_seed if v_seed > 0 else least - 1
     borrowed = max(0.0, freedom - (least - 1))
     return _make_interval(estimate, half, VarianceParts(v_seed, v_image, both), (-bound, bound), borrowed)

@@ -95,7 +95,7 @@ def compute_evidence(
     bench = make_paired_scores(replicates, len(classes), units, metric)
     at = dict(zip(finalists, arranged.at, strict=True))  # `at[family][seed]` is the row of that replicate in `bench`
     tests = max(([run.test for run in r.runs if run.test is not None] for r in replicates), key=len, default=[])
-    constant = metrics.compute_constant_miou(*tests) if tests else 0.0
+    task, constant = (tests[0].task, metrics.compute_constant_miou(*tests)) if tests else (None, 0.0)
     rows = [
         _make_finalist(seeds, search[name], at, bench, present=at.get(present, {}), constant=constant)
         for name, seeds in finalists.items()
@@ -111,24 +111,27 @@ def compute_evidence(
         table = replace(table, prior=PRIOR_DEVIATION if few_groups else 0.0)
         return tuple(compare_pairs(places, table, analyses, margin, bound, baseline=baseline, found=bench.found))
 
+    counted = [run for r in replicates for run in r.runs_with_counts]
+    is_tuned = any(get_own_point(run) != get_default_point(run) for run in counted)
+    at_plain = compare(bench.score_at_default) if is_tuned else ()
+    has_groups = units is not None and bool(replicates)
+    folds = next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None)
     evidence = Evidence(
         classes=tuple(classes),
-        task=tests[0].task if tests else None,
+        task=task,
         finalists=tuple(rows),
         comparisons=compare(bench.metric_scores),
-        at_plain=compare(bench.score_at_default)
-        if any(get_own_point(run) != get_default_point(run) for r in replicates for run in r.runs_with_counts)
-        else (),
+        at_plain=at_plain,
         baseline=baseline,
         margin=margin,
         scale=Scale(score=metrics.METRICS[metric].title),
         analyses=tuple(analyses),
         analysis_index=find_analysis(analyses, max((len(f.seeds) for f in rows), default=0)),
         test_images=len(list_scored_images(replicates)),
-        test_groups=None if units is None or not replicates else bench.images,
+        test_groups=bench.images if has_groups else None,
         few_groups=few_groups,
         scarce=_list_scarce_classes(bench, classes),
-        folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
+        folds=folds,
         constant_miou=constant,
     )
     return add_regrets(evidence)
@@ -153,29 +156,34 @@ def _make_finalist(
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
+    lr = float(np.exp(np.median([np.log(run.spec.lr) for run in runs]))) if len(rates) > 1 else spec.lr
     rows = list(at[spec.family].values())
     iou, precision, recall = bench.compute_class_means(rows)
     gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
-    tasks = [run.test.task for run in runs if run.test is not None] or [guess_task(len(iou))]
-    has_background = RULES[tasks[0]].first_channel > 0
+    tested = [run.test.task for run in runs if run.test is not None]
+    rules = RULES[tested[0] if tested else guess_task(len(iou))]
+    fg_iou: Interval | None = None
+    if rules.first_channel > 0:
+        fg_iou = compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0))
+    run_ids = tuple(run.run_id for run in runs if run.run_id is not None)
     found = (origin.spec.number, origin.value) if origin.spec.purpose != "probe" else (None, None)
     miou = compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0))
-    summed, is_exclusive = bench.counts[rows].sum(axis=1), not RULES[tasks[0]].has_planes
+    summed, is_exclusive = bench.counts[rows].sum(axis=1), not rules.has_planes
     return FinalistEvidence(
         family=spec.family,
         params=spec.params,
-        lr=float(np.exp(np.median([np.log(run.spec.lr) for run in runs]))) if len(rates) > 1 else spec.lr,
+        lr=lr,
         seed_lrs=tuple(replicate.runs[0].spec.lr for replicate in seeds.values()),
         search_trial=found[0],
         search_value=found[1],
         seeds=tuple(seeds),
-        run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
+        run_ids=run_ids,
         points=tuple(get_own_point(run) for run in runs),
         **measure_skill(summed, miou.estimate, constant, is_exclusive=is_exclusive)._asdict(),
         miou=miou,
         score=compute_paired_interval(bench.metric_scores.select_rows(rows), (get_metric_floor(bench), 1.0)),
         score_at_default=float(bench.score_at_default.scores[rows].mean()),
-        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if has_background else None,
+        fg_iou=fg_iou,
         dice=float(bench.dice[rows].mean()),
         iou=iou,
         precision=precision,
@@ -291,7 +299,8 @@ def compare_pairs(
                 one_sided[way] = min(one_sided.get(way, bound), once[way].high)
                 if is_win(intervals[way], margin):
                     leads.add(way)
-                    won |= {way} if shared[way].low > 0 or baseline not in (None, way[1]) else set()
+                    if shared[way].low > 0 or baseline not in (None, way[1]):
+                        won.add(way)
     if baseline is None:
         beaten = Counter(first for first, _ in leads)
         won |= {way for way in leads if beaten[way[0]] == rivals}

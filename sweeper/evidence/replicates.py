@@ -116,7 +116,8 @@ def stack_measurements(
         unanswered: turns another replicate's values for some images into those of a run without an answer for them.
     """
     place = {image: n for n, image in enumerate(images)}
-    parts = [[part for run in r.runs if (part := read(run)) is not None] for r in replicates]
+    every = [[read(run) for run in r.runs] for r in replicates]
+    parts = [[part for part in of_seed if part is not None] for of_seed in every]
     like = next(values for replicate in parts for _, values in replicate)
     kind = np.float64 if like.dtype.kind == "f" else np.int64
     table: Table = np.zeros((len(replicates), len(images), *like.shape[1:]), dtype=kind)
@@ -146,7 +147,9 @@ def count_few_groups(groups: Sequence[str | None] | None) -> int | None:
 
 def find_few_groups(count: int | None) -> int | None:
     """Return the number of groups if they are too few to represent others; else, or without groups, None."""
-    return count if count is not None and count < FEW_GROUPS else None
+    if count is None or count >= FEW_GROUPS:
+        return None
+    return count
 
 
 def count_folds(replicates: Sequence[Replicate]) -> int:

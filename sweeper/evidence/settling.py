@@ -51,9 +51,11 @@ class SettlingPlan(NamedTuple):
 
 def plan_settling(contest: Contest, choice: Choice) -> SettlingPlan | None:
     """Plan what would settle the answer; None where nothing is open."""
-    if choice.use is None or choice.best is None or choice.faded is not None:
+    if choice.use is None or choice.best is None:
         return None
-    if choice.sure is Sure.ESTABLISHED and not (choice.outcome is Outcome.CHANGE and is_costly(contest, choice.use)):
+    is_costly_change = choice.outcome is Outcome.CHANGE and is_costly(contest, choice.use)
+    is_closed = choice.sure is Sure.ESTABLISHED and not is_costly_change
+    if is_closed or choice.faded is not None:
         return None
     is_kept = choice.outcome is Outcome.KEEP
     pivot = choice.use if is_kept else choice.best  # the question: can another gain, or which is best
@@ -77,24 +79,20 @@ def plan_settling(contest: Contest, choice: Choice) -> SettlingPlan | None:
         for i, target in targets.items()
     ]
     seeds, images = ([n for n in counts if n is not None] for counts in zip(*needed, strict=True))
-    return SettlingPlan(
-        tuple(rivals),
-        now,
-        max(seeds) if len(seeds) == len(rivals) else None,
-        _round_up(max(images)) if len(images) == len(rivals) else None,
-    )
+    most_seeds = max(seeds) if len(seeds) == len(rivals) else None
+    most_images = _round_up(max(images)) if len(images) == len(rivals) else None
+    return SettlingPlan(tuple(rivals), now, most_seeds, most_images)
 
 
 def _list_open_pairs(contest: Contest, choice: Choice) -> list[int]:
     """Return the finalists that may be better than the best, or as good, without being shown to be."""
-    best = choice.best or 0
-    return [
-        i
-        for i in choice.unbeaten
-        if not is_equivalent(contest, best, i)
-        and not has_beaten(contest, i, best)
-        and not (contest.baseline is not None and was_dropped(contest, best, i))
-    ]
+    best, pairs = choice.best or 0, []
+    for i in choice.unbeaten:
+        is_shown = is_equivalent(contest, best, i) or has_beaten(contest, i, best)
+        is_out = contest.baseline is not None and was_dropped(contest, best, i)
+        if not (is_shown or is_out):
+            pairs.append(i)
+    return pairs
 
 
 def may_gain(contest: Contest, i: int, base: int) -> bool:
@@ -108,14 +106,13 @@ def list_open_rivals(contest: Contest, base: int) -> list[int]:
     It is the one with the highest gain if that is at least the margin, as one established gain is enough; else all that
     may gain more. Those that the race gave too few seeds for an interval can hardly change the answer.
     """
-    rivals = [
-        i
-        for i in range(len(contest.finalists))
-        if i != base and may_gain(contest, i, base) and not was_dropped(contest, base, i)
-    ]
+    others = [i for i in range(len(contest.finalists)) if i != base]
+    trained = [i for i in others if not was_dropped(contest, base, i)]
+    rivals = [i for i in trained if may_gain(contest, i, base)]
     gains = {i: get_difference(contest, i, base).estimate for i in rivals}
     best = max(rivals, key=gains.__getitem__, default=base)
-    return [best] if rivals and gains[best] >= contest.margin else rivals
+    is_enough = bool(rivals) and gains[best] >= contest.margin
+    return [best] if is_enough else rivals
 
 
 def find_best_other(contest: Contest) -> int | None:

@@ -73,11 +73,8 @@ def has_beaten(evidence: Contest, best: int, rival: int) -> bool:
 def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
     """Return whether all interim analyses so far together put the difference within ± margin."""
     comparison = get_comparison(evidence, i, j)
-    return (
-        has_enough_seeds(evidence, i, j)
-        and -evidence.margin <= comparison.floor
-        and comparison.ceiling <= evidence.margin
-    )
+    is_within = -evidence.margin <= comparison.floor and comparison.ceiling <= evidence.margin
+    return is_within and has_enough_seeds(evidence, i, j)
 
 
 def is_sound(evidence: Contest, i: int) -> bool:
@@ -94,13 +91,10 @@ def is_safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bo
     """
     rivals = [g for g in {best, *unbeaten} if g != i]
     near = i == best or get_difference(evidence, best, i).estimate <= evidence.margin / 2
-    return (
-        near
-        and is_sound(evidence, i)
-        and all(
-            has_enough_seeds(evidence, g, i) and get_comparison(evidence, g, i).one_sided <= evidence.margin
-            for g in rivals
-        )
+    if not near or not is_sound(evidence, i):
+        return False
+    return all(
+        has_enough_seeds(evidence, g, i) and get_comparison(evidence, g, i).one_sided <= evidence.margin for g in rivals
     )
 
 
@@ -110,7 +104,9 @@ def is_probably_safe(evidence: Contest, i: int) -> bool:
     Always False where the test images come from too few groups to represent others: their variance is hardly known.
     """
     regret = evidence.finalists[i].regret
-    return regret is not None and evidence.few_groups is None and regret.bound <= evidence.margin + 1e-9
+    if regret is None or evidence.few_groups is not None:
+        return False
+    return regret.bound <= evidence.margin + 1e-9
 
 
 def is_costly(evidence: Contest, i: int) -> bool:
@@ -125,7 +121,9 @@ def has_learned(evidence: Contest, i: int) -> bool:
     Where only scores are known, and no counts, it counts as learned.
     """
     finalist = evidence.finalists[i]
-    return finalist.skill is None or (finalist.learns_class and finalist.skill > LEARNED_MARGIN)
+    if finalist.skill is None:
+        return True
+    return finalist.learns_class and finalist.skill > LEARNED_MARGIN
 
 
 class Skill(NamedTuple):
@@ -162,13 +160,15 @@ def choose_preferred(evidence: Contest, among: Sequence[int], order: Sequence[st
     near = evidence.margin if change else REGRET_TIE * evidence.scale.hundredth
     candidates = list(among)
     for keep in _STEPS:
-        candidates = [i for i in candidates if keep(evidence, i, candidates, near)] or candidates
+        kept = [i for i in candidates if keep(evidence, i, candidates, near)]
+        candidates = kept or candidates
     plain = rank_plainness if change else lambda *_: ()
     return min(candidates, key=lambda i: (*plain(evidence, i), *rank_simplicity(evidence, i, order)))
 
 
 def _keep_least_regret(evidence: Contest, i: int, candidates: Sequence[int], near: float) -> bool:
-    regrets = {k: regret for k in candidates if (regret := evidence.finalists[k].regret) is not None}
+    every = {k: evidence.finalists[k].regret for k in candidates}
+    regrets = {k: regret for k, regret in every.items() if regret is not None}
     if len(regrets) < len(candidates):
         return all(get_difference(evidence, k, i).estimate <= evidence.margin + 1e-9 for k in candidates if k != i)
     return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + near

@@ -277,7 +277,8 @@ class ProcessBackend:
         """Kill the workers that hang, and return their losses."""
         answers: list[Reply] = []
         for worker in list(self._workers):
-            if (reason := self._watchdog.explain_hang(worker)) is not None and not worker.pipe.poll():
+            reason = self._watchdog.explain_hang(worker)
+            if reason is not None and not worker.pipe.poll():
                 answers.append(self._replace_lost(worker, reason))
         return answers
 
@@ -287,7 +288,8 @@ class ProcessBackend:
         self._watchdog.forget_worker(worker)
         self._workers.remove(worker)
         self._failures[worker.number] += 1
-        if self._workers and (failures := self._failures[worker.number]) >= FAILURES:
+        failures = self._failures[worker.number]
+        if self._workers and failures >= FAILURES:
             worker.end_process()
             left = format_count(len(self._workers), "worker")
             self._log(f"{reason}, the last of {failures} failures in a row; continuing with {left}")

@@ -238,7 +238,8 @@ class RayBackend:
     @property
     def layout(self) -> WorkerLayout:
         """The requested number of actors, else as many as there is room for; and the threads of each."""
-        count = self._count or self._gpus or max(1, min(_get_total("CPU") // self._threads, MOST))
+        room = self._gpus or max(1, min(_get_total("CPU") // self._threads, MOST))
+        count = self._count or room
         return WorkerLayout(count, self._threads)
 
     def measure_step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:

@@ -116,7 +116,8 @@ class LaunchedProcess:
         self.process.join(END_SECONDS)
         code = self.process.exitcode
         if code is not None and code < 0:
-            words = GUESSES.get(-code) or (signal.strsignal(-code) or "unknown").lower()
+            name = signal.strsignal(-code) or "unknown"
+            words = GUESSES.get(-code, name.lower())
             return f"worker killed by signal {-code} ({words})"
         return f"worker ended with status {code}"
 

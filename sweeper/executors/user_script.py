@@ -160,13 +160,14 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
     evaluation = Evaluation(
         **dict(scored), step=spec.steps, train_loss=None, lr=spec.lr, val_images=len(val.images), seconds=seconds
     )
+    kept = val if spec.is_confirmation else val.summed
     return TrialResult(
         spec=spec,
         state="complete",
         evaluations=(evaluation,),
         value=scored.value,
         **end._asdict(),
-        val=None if diverged else val if spec.is_confirmation else val.summed,
+        val=None if diverged else kept,
         test=test,
         own_runs=start.own_runs,
         seconds=seconds,

@@ -69,7 +69,8 @@ def profile_masks(masks: Iterable[LabelMap], classes: Sequence[str], *, has_plan
     weights, overlap = compute_frequency_weights(pixels.tolist(), 1), None
     if has_planes:
         weights, overlap = tuple((labelled - int(n)) / max(1, int(n)) for n in pixels), shared / max(1, covered)
-    binary = len(classes) + has_planes == 2
+    pos_weight = imbalance if len(classes) + has_planes == 2 else None
+    alpha = None if pos_weight is None else pos_weight / (1 + pos_weight)
     return ImbalanceProfile(
         images=images,
         labelled_pixels=labelled,
@@ -88,8 +89,8 @@ def profile_masks(masks: Iterable[LabelMap], classes: Sequence[str], *, has_plan
             for i, name in enumerate(classes)
         ),
         imbalance=imbalance,
-        pos_weight=imbalance if binary else None,
-        alpha=imbalance / (1 + imbalance) if binary else None,
+        pos_weight=pos_weight,
+        alpha=alpha,
         class_weights=weights,
     )
 

@@ -116,8 +116,6 @@ class LedgerAdvice(Record):
     """Number of the ledger's nearest sets that are similar; 0 = the data are unlike all measured ones."""
     stake: str
     """How much depends on the choice of the loss, in a sentence."""
-    own_studies: int
-    """Finished studies of this folder that joined the ledger."""
 
 
 class LedgerDistances(NamedTuple):
@@ -162,9 +160,8 @@ def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
 
     Logarithms are to base 10, that of the classes to base 2.
     """
-    occurring = [row for row in profile.classes[int(profile.overlap is None) :] if row.pixel_share > 0] or list(
-        profile.classes
-    )
+    objects = [row for row in profile.classes[int(profile.overlap is None) :] if row.pixel_share > 0]
+    occurring = objects or list(profile.classes)
     rarest = min(occurring, key=lambda row: row.pixel_share)
     medians = [row.component_pixels[1] for row in occurring if row.component_pixels]
     values = (
@@ -199,7 +196,8 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
     if not points:
         raise ValueError(f"the ledger must have data sets of the task {task}, found none; give it others")
     coordinates = np.array(list(points.values()))
-    measured = np.array(list({row.point: row.features for row in rows if row.generator != OWN}.values()) or coordinates)
+    shipped = {row.point: row.features for row in rows if row.generator != OWN}
+    measured = np.array(list(shipped.values())) if shipped else coordinates
     spread = measured.std(axis=0)
     spread[spread == 0] = 1.0
     between = np.linalg.norm((measured[:, None] - measured) / spread, axis=2)
@@ -225,8 +223,9 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
     is_similar = near.similar > 0
     chosen = set(near.points[:NEIGHBOURS] if is_similar else near.points)
     losses = []
-    for family in dict.fromkeys(row.family for row in rows if row.point in chosen):
-        family_rows = [row for row in rows if row.family == family and row.point in chosen]
+    chosen_rows = [row for row in rows if row.point in chosen]
+    for family in dict.fromkeys(row.family for row in chosen_rows):
+        family_rows = [row for row in chosen_rows if row.family == family]
         gains = [row.gain for row in family_rows]
         changes = [row.gain_longer - row.gain for row in family_rows if row.gain_longer is not None]
         has_longer = is_similar and 2 * len(changes) >= len(gains)
@@ -234,14 +233,16 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
         starts = best if is_similar else [{}]
         if (task, family) == RULE:
             starts = [RULE_PARAMS, *(params for params in starts if params not in ({}, RULE_PARAMS))]
+        claims = (fmean(gains), min(gains), max(gains))
+        gain, lowest, highest = claims if is_similar else (None, None, None)
         advised = AdvisedLoss(
             family=family,
             params=starts[0],
             others=tuple(starts[1:]),
             lr=float(f"{geometric_mean(row.lr for row in family_rows):.2g}"),
-            gain=fmean(gains) if is_similar else None,
-            lowest=min(gains) if is_similar else None,
-            highest=max(gains) if is_similar else None,
+            gain=gain,
+            lowest=lowest,
+            highest=highest,
             gain_longer=fmean(gains) + fmean(changes) if has_longer else None,
             sets=len(family_rows),
             least=10 ** min(row.log_imbalance for row in family_rows),
@@ -282,7 +283,6 @@ def advise_losses(task: Task, profile: ImbalanceProfile, user_rows: Sequence[Led
         ),
         similar=measure_nearness(*measured).similar,
         stake=explain_stake(*measured),
-        own_studies=len({row.point for row in user_rows}),
     )
 
 
@@ -326,7 +326,9 @@ def _read_rows(study: dict[str, Any]) -> list[LedgerRow]:
             gains[gap["first"]] = (gap["estimate"], gap["low"], gap["high"])
         elif gap["first"] == BASELINE:
             gains[gap["second"]] = (-gap["estimate"], -gap["high"], -gap["low"])
-    gaps = look["gaps"] if look and look["times"] == LONGER_TIMES else []
+    gaps = []
+    if look and look["times"] == LONGER_TIMES:
+        gaps = look["gaps"]
     longer = {gap["first"]: gap["after"]["estimate"] for gap in gaps if gap["second"] == BASELINE}
     rows = []
     for one in losses:

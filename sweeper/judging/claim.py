@@ -28,7 +28,10 @@ def check_claim(text: str, contest: Contest, level: float) -> Remark:
     i, j = names.index(better), names.index(worse)
     gap, code = get_difference(contest, i, j), CLAIM_CODES[1]
     if has_enough_seeds(contest, i, j):
-        code = CLAIM_CODES[0] if gap.low > by else CLAIM_CODES[2] if gap.high < by else CLAIM_CODES[1]
+        if gap.low > by:
+            code = CLAIM_CODES[0]
+        elif gap.high < by:
+            code = CLAIM_CODES[2]
     values = {"better": better, "worse": worse, "by": by, "level": level, "estimate": gap.estimate}
     ends = {"low": gap.low, "high": gap.high} if is_measured(contest, i, j) else {}
     return make_remark(code if ends else "CLAIM_UNKNOWN", **values, **ends)

@@ -17,7 +17,8 @@ from sweeper.evidence.document import AnswerDocument, LossRow, make_difference_r
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.intervals import negate_interval
 from sweeper.judging.claim import check_claim
-from sweeper.judging.rows import ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
 from sweeper.judging.table_evidence import MethodContest, MethodEvidence, compute_table_evidence
 
@@ -52,7 +53,9 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     methods = compute_table_evidence(table, request, "both" if table.images else "trainings")
     is_about_networks = table.images > 1 and min(len(runs) for runs in table.runs) < DECIDING_SEEDS
     contest = compute_table_evidence(table, request, "images") if is_about_networks else methods
-    kind: Kind = "network" if is_about_networks else "method" if scores.design is None else "loss"
+    kind: Kind = "method" if scores.design is None else "loss"
+    if is_about_networks:
+        kind = "network"
     order = [each.family for each in contest.finalists]
     order.sort(key=lambda name: name != request.present)  # of equal ones the present one is used
     answer, choice = make_answer(contest, order, present=request.present, kind=kind)
@@ -86,11 +89,12 @@ def _propose_present(scores: ScoreRows, request: ScoreRequest) -> Iterator[NextS
 
 def _make_row(table: ScoreTable, each: MethodEvidence) -> LossRow:
     score = each.score if table.higher_is_better else negate_interval(each.score)
+    shown = Gain(estimate=score.estimate, low=score.low, high=score.high) if math.isfinite(score.low) else None
     return LossRow(
         loss=each.family,
         seeds=len(each.runs),
         runs=each.runs,
-        score=Gain(estimate=score.estimate, low=score.low, high=score.high) if math.isfinite(score.low) else None,
+        score=shown,
         mean=score.estimate,
         cost=None if each.regret is None else each.regret.bound,
     )

@@ -18,7 +18,8 @@ import pandas as pd
 from sweeper.core.errors import UsageError, check_address, get_cause
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import abbreviate_names, format_count, suggest_or_list
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows, ScoresError
 from sweeper.judging.steps import parse_choice
 from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
 
@@ -59,15 +60,16 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     """
     wanted = [request.metric or "none", *parse_choice(request.at, request.metric).names]
     every = list_runs(experiment, request.tracking_uri, wanted)
-    names = {key: request.columns.get(key, key) for key in ("method", "seed", "step")}
+    names = {key: request.column.get(key, key) for key in ("method", "seed", "step")}
     requested = [run for run in every if request.where.items() <= run.fields.items()]
     parents = {run.tags.get(PARENT) for run in every}  # without a method or score of their own they only group others
     own = {names["method"], request.metric} - {None}
-    runs = [run for run in requested if run.id not in parents or own <= run.fields.keys() | run.metrics]
+    grouping = {run.id for run in requested if not own <= run.fields.keys() | run.metrics} & parents
+    runs = [run for run in requested if run.id not in grouping]
     metrics = sorted({name for run in runs for name in run.metrics})
     if request.metric is None and len(metrics) == 1:
         return read_runs(experiment, request.model_copy(update={"metric": metrics[0]}))
-    has_seeds = "seed" in request.columns or any(names["seed"] in run.fields for run in runs)
+    has_seeds = "seed" in request.column or any(names["seed"] in run.fields for run in runs)
     identity = ["method", "seed"] if has_seeds else ["method"]
     fields = sorted({name for run in every for name in run.fields if not name.startswith("mlflow.")})
     asked = [("--where", name, fields) for name in request.where]
@@ -109,7 +111,8 @@ def _find_unfit_runs(runs: Sequence[TrackedRun], identity: Sequence[str]) -> Ite
     """Yield the problems of runs that have not ended well, and of several with one method and seed."""
     if not runs:
         yield "at least one run is needed, got none that --where asks for"
-    if unfinished := [f"{run.name} {run.tags[STATUS]}" for run in runs if run.tags[STATUS] != "FINISHED"]:
+    unfinished = [f"{run.name} {run.tags[STATUS]}" for run in runs if run.tags[STATUS] != "FINISHED"]
+    if unfinished:
         yield (
             f"each run must be finished, got {abbreviate_names(unfinished)}; wait, or leave them out with --where "
             f"{STATUS}=FINISHED; a run that failed for what its method is counts with the score that it is worth"

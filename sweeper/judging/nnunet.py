@@ -24,7 +24,8 @@ from sweeper.core.paths import open_regular_file
 from sweeper.core.records import NextStep
 from sweeper.core.text import format_count, join_words
 from sweeper.evidence.settling import count_confirm_trainings
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows, ScoresError
 
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|bmp|npz)$")
 _TOGETHER = re.compile(r"(crossval_results|cv_niftis)(_folds)?(?P<folds>(_\d+)*).*")

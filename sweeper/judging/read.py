@@ -9,7 +9,8 @@ import pandas as pd
 from sweeper.core.errors import UsageError
 from sweeper.core.spreadsheet import TableError, decode_text, parse_table, replace_decimal_commas
 from sweeper.core.text import suggest_path
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows, ScoresError
 
 MLFLOW = "mlflow:"
 """Prefix of the name of an experiment."""

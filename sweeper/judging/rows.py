@@ -1,4 +1,4 @@
-"""The rows of a table of scores: the request, the rows as a frame of keys and numbers, and what is wrong with them."""
+"""The rows of a table of scores, as a frame of keys and numbers, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import ConfigDict
 
-from sweeper.core.base import Record
 from sweeper.core.errors import ProblemListError
-from sweeper.core.paths import TRACKING
 from sweeper.core.records import InterimAnalysis, NextStep
 from sweeper.core.text import abbreviate_names, suggest_correction
 from sweeper.judging.direction import find_lower_word
+from sweeper.judging.request import KEYS, ScoreRequest
 from sweeper.judging.steps import StepChoice, choose_steps, parse_choice
 
-KEYS = ("method", "image", "seed", "group", "class", "fold", "step")
-"""Columns that say what a score is of; only `method` is required."""
 CELL = ["method", "seed", "image", "class"]
 """Keys of a score."""
 COUNTS = ("tp", "fp", "fn")
@@ -72,43 +68,6 @@ class ScoreRows:
     """Name of each row's run in MLflow; () = rows are called by their numbers, from 1 on."""
 
 
-class ScoreRequest(Record):
-    """Settings of a judgement, in addition to the table's rows."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    metric: str | None = None
-    """Column of the scores, metric of the runs in MLflow, or `miou` or `dice`, computed from tp, fp and fn; None =
-    `score`."""
-    present: str | None = None
-    """Method that is used now, kept unless another beats it."""
-    margin: float | None = None
-    """Largest difference that does not matter, in the metric's unit; None = 0.01 if all scores are within 0 to 1."""
-    lower_is_better: bool | None = None
-    """Whether lower scores are better; None = higher is, and refused unless the metric's name says so (IoU, Dice, F1,
-    accuracy)."""
-    paired_seeds: bool = False
-    """Whether a seed is the same condition for all methods; else each method has its own trainings."""
-    common: bool = False
-    """Whether images without a score in some run are left out, instead of being a problem."""
-    level: float = 0.95
-    """Confidence level of the intervals."""
-    claim: str | None = None
-    """Claim to check in addition, such as `B > A by 0.005`; `Judgement.answer` has the outcome."""
-    at: str | None = None
-    """Step that is compared: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images; None = the last,
-    which must be the same for all trainings."""
-    columns: Mapping[str, str] = {}
-    """Other names for the columns `method`, `seed`, `image`, `group`, `class`, `fold` or `step`; in MLflow of the
-    parameter or tag."""
-    ignore: Sequence[str] = ()
-    """Columns that say nothing about what a score is of; in MLflow parameters."""
-    tracking_uri: str = TRACKING
-    """MLflow store."""
-    where: Mapping[str, str] = {}
-    """Parameter, tag or `status` of the runs in MLflow to use, with its value."""
-
-
 class Rows:
     """The rows that have the score of a run, as a frame of keys and numbers, and their problems."""
 
@@ -122,13 +81,17 @@ class Rows:
         self.is_trusted = scores.design is not None
         """Whether sweeper trained the runs."""
         choice = parse_choice(request.at, request.metric)
-        names = {key: request.columns.get(key, key) for key in KEYS}
+        names = {key: request.column.get(key, key) for key in KEYS}
         wanted = [*names.values(), *COUNTS, "score", *filter(None, (request.metric, scores.metric)), *choice.names]
-        found = {name: title for name in wanted if (title := _find_column(table, name)) is not None}
+        every = {name: _find_column(table, name) for name in wanted}
+        found = {name: title for name, title in every.items() if title is not None}
         self.titles = {key: found[name] for key, name in names.items() if name in found}
         """Key → its column in the input."""
         has_counts = found.keys() >= set(COUNTS)
-        self.metric = request.metric or scores.metric or ("miou" if has_counts and "score" not in found else "score")
+        has_only_counts = has_counts and "score" not in found
+        usual = "miou" if has_only_counts else "score"
+        named = request.metric or scores.metric
+        self.metric = named or usual
         self.of_counts = has_counts and self.metric not in found
         self.title = OF_COUNTS.get(self.metric, self.metric) if self.of_counts else self.metric
         self.score_names = list(COUNTS) if self.of_counts else [self.metric]
@@ -166,7 +129,7 @@ class Rows:
                 "a row must have one score, got a chart of Weights & Biases; pandas lines in docs/judge.md convert it"
             )
             return
-        needed = {name: key for key, name in names.items() if key in ("method", *request.columns)}
+        needed = {name: key for key, name in names.items() if key in ("method", *request.column)}
         needed |= dict.fromkeys(choice.names, "step") | ({names["step"]: "step"} if request.at is not None else {})
         for name in [name for name in needed if name not in found]:
             self.problems.append(
@@ -174,19 +137,22 @@ class Rows:
                 f"{suggest_correction(name, titles)}; --column {needed[name]}=NAME names it"
             )
         unknown = [title for title in titles if title not in {*found.values(), *request.ignore}]
-        if self.of_counts and (self.metric not in OF_COUNTS or request.lower_is_better):
+        is_of_no_counts = self.metric not in OF_COUNTS or request.lower_is_better
+        if self.of_counts and is_of_no_counts:
             self.problems.append(
                 f"of tp, fp and fn --metric must be miou or dice, of which higher is better, got {self.metric!r}"
             )
         if not self.of_counts and self.metric not in found:
             melt = _suggest_melt(table, unknown, self.titles, request.metric)
-            near = suggest_correction(self.metric, titles) if "method" in self.titles else ""
+            near = suggest_correction(self.metric, titles)
+            steps = (near, melt) if "method" in self.titles else (melt, near)
             self.problems.append(
                 f"a column {self.metric!r} must have the scores (--metric names another), or tp, fp and fn, got none"
-                f"{near or melt or suggest_correction(self.metric, titles)}"
+                f"{next(filter(None, steps), '')}"
             )
         if unknown:
-            free = [key for key in KEYS if key not in self.titles] or ["KEY"]
+            left = [key for key in KEYS if key not in self.titles]
+            free = left or ["KEY"]
             column, ignored = (shlex.quote(text) for text in (f"{free[0]}={unknown[0]}", unknown[0]))
             self.problems.append(
                 f"each column must be known, got {abbreviate_names(unknown, most=8)}; for each of them add --column "
@@ -264,7 +230,9 @@ def _make_table(scores: ScoreRows) -> pd.DataFrame:
 def _find_column(table: pd.DataFrame, name: str) -> str | None:
     """Return the column of this name, or the only one that differs from it by case or surrounding blanks."""
     alike = [title for title in table.columns.tolist() if title.strip().casefold() == name.strip().casefold()]
-    return name if name in alike else alike[0] if len(alike) == 1 else None
+    if name in alike:
+        return name
+    return alike[0] if len(alike) == 1 else None
 
 
 def _suggest_melt(table: pd.DataFrame, unknown: Iterable[str], keys: Mapping[str, str], metric: str | None) -> str:
@@ -273,11 +241,11 @@ def _suggest_melt(table: pd.DataFrame, unknown: Iterable[str], keys: Mapping[str
     if len(wide) < 2:
         return ""
     words = " ".join(wide).casefold()
-    key = next(
-        (key for key in ("seed", "fold", "image", "class") if key in words), "class" if "seed" in keys else "seed"
-    )
+    usual = "class" if "seed" in keys else "seed"
+    key = next((key for key in ("seed", "fold", "image", "class") if key in words), usual)
     key = key if "method" in keys else "method"
-    score = metric or find_lower_word(words) or "score"
+    name = metric or find_lower_word(words)
+    score = name or "score"
     return (
         f"; if several columns have it, each of one {key} (or fold, image, class), pandas makes a row of each score: "
         f"`table = table.melt({[*keys.values()]!r}, {wide!r}, {key!r}, {score!r}).dropna(subset=[{score!r}])`, for "

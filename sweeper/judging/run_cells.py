@@ -11,7 +11,8 @@ import pandas as pd
 from sweeper.core.text import abbreviate, abbreviate_names, format_count, join_words, suggest_or_list
 from sweeper.data.groups import find_groups
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
-from sweeper.judging.rows import CELL, Rows, ScoreRequest
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import CELL, Rows
 
 MOST_METHODS = 300
 """All pairs are compared, which takes half a minute."""
@@ -46,7 +47,8 @@ class RunCells:
         frame = self._find_missing(frame, leave_out=request.common)
         if rows.of_counts:
             self._check_labels(frame)
-        if "fold" in frame and not (self.is_by_fold or rows.is_trusted) and _has_few_rotations(frame):
+        may_be_folds = "fold" in frame and not (self.is_by_fold or rows.is_trusted)
+        if may_be_folds and _has_few_rotations(frame):
             self.is_by_fold, frame = True, _name_folds(frame)
         if self.is_by_fold or request.paired_seeds:
             self._check_common_seeds(frame)
@@ -56,10 +58,12 @@ class RunCells:
         self.unit = frame["image"]
         """Image of each row, or its group, which counts as one image."""
         self.groups: int | None = None
-        if "group" in frame and (frame["group"] != "").any() and not self.is_by_fold:
+        has_groups = "group" in frame and (frame["group"] != "").any()
+        if has_groups and not self.is_by_fold:
             self.unit = ("group " + frame["group"]).where(frame["group"] != "", "image " + frame["image"])
             self.groups = self.unit.nunique()
-        self.images = 0 if self.is_by_fold or self.unit.nunique() < 2 else frame["image"].nunique()
+        are_one = self.is_by_fold or self.unit.nunique() < 2
+        self.images = 0 if are_one else frame["image"].nunique()
         """Number of images; 0 = nothing says how others would rank the methods."""
         self._note_folds()
 
@@ -74,8 +78,6 @@ class RunCells:
         if request.present not in (None, *self.methods):
             near = suggest_or_list(str(request.present), self.methods)
             self.rows.problems.append(f"--present must be one of the methods, got {request.present!r}{near}")
-        if not 0.5 <= request.level < 1:
-            self.rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
 
     def _check_common_seeds(self, frame: pd.DataFrame) -> None:
         """Check that methods whose runs are compared pair by pair have seeds in common."""
@@ -191,7 +193,8 @@ class RunCells:
                 "would change is there by an approximation: of K folds the images' part is multiplied by K/(K − 1), "
                 f"here K = {self.folds}."
             )
-        if "image" in self.keys and self.unit.nunique() < 2 and not self.is_by_fold:
+        has_one_unit = "image" in self.keys and self.unit.nunique() < 2
+        if has_one_unit and not self.is_by_fold:
             note = "All scores are of one image or group: nothing shows how others would rank the methods."
             self.rows.notes.append(note)
 

@@ -27,7 +27,8 @@ from sweeper.core.text import abbreviate_names
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.evidence.verdict_predicates import LEARNED_IOU, Skill, measure_skill
 from sweeper.judging.direction import check_direction
-from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import MAX_SCORE, Rows, ScoreRows
 from sweeper.judging.run_cells import RunCells
 from sweeper.judging.table_traps import find_traps, note_background, note_seeds_in_names
 
@@ -108,6 +109,8 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     if not rows.is_trusted:  # else sweeper made the table, and says it elsewhere
         rows.notes += [*note_background(rows), *note_seeds_in_names(rows)]
     margin = USUAL_MARGIN if request.margin is None else request.margin
+    bound = 1.0 if rows.of_counts else math.inf
+    groups = cells.groups if cells.images else None
     seeds, folds = cells.runs["seed"].to_numpy(), max(1, cells.folds * cells.is_by_fold)
     return ScoreTable(
         methods=tuple(cells.methods),
@@ -121,9 +124,9 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         ),
         margin=margin,
         higher_is_better=not request.lower_is_better,
-        bound=1.0 if rows.of_counts else math.inf,
+        bound=bound,
         images=cells.images,
-        groups=cells.groups if cells.images else None,
+        groups=groups,
         left_out=cells.left_out,
         notes=(*rows.notes, *scores.notes),
         folds=folds if cells.is_by_fold else None,
@@ -208,12 +211,13 @@ def _check_margin(rows: Rows, margin: float | None) -> None:
     """Check the given margin for these scores, or the default 0.01."""
     least, most = (0.0, 1.0) if rows.of_counts else (rows.frame[rows.metric].min(), rows.frame[rows.metric].max())
     share = least >= 0 and most <= 1
+    limit = 1 if share else MAX_SCORE
     if margin is None and not share:
         rows.problems.append(
             f"the scores reach from {least:g} to {most:g}, so that the usual margin of 0.01 may not be one; say with "
             "--margin which difference does not matter, in the score's own unit (1 for per cent)"
         )
-    elif margin is not None and not 1 / MAX_SCORE <= margin < (1 if share else MAX_SCORE):
+    elif margin is not None and not 1 / MAX_SCORE <= margin < limit:
         rows.problems.append(
             f"--margin must be above 0, and below 1 where scores lie within 0 to 1, got {margin:g}; it is in the "
             f"score's own unit: {margin:g} per cent is {margin / 100:g}"
@@ -223,11 +227,8 @@ def _check_margin(rows: Rows, margin: float | None) -> None:
 def _check_variance(cells: RunCells, values: ImageTable, rows_by_method: Sequence[npt.NDArray[np.intp]]) -> None:
     """Find methods whose runs are all equal, unless runs are known to be trainings."""
     several = [rows for rows in rows_by_method if len(rows) > 1]
-    equal = [
-        rows[0]
-        for rows in several
-        if np.ptp(values.scores[rows]) == 0 and np.ptp(values.shares[rows], axis=0).max(initial=0.0) < 1e-12
-    ]
+    level = [rows for rows in several if np.ptp(values.scores[rows]) == 0]
+    equal = [rows[0] for rows in level if np.ptp(values.shares[rows], axis=0).max(initial=0.0) < 1e-12]
     if not values.images and not several:
         cells.rows.problems.append(
             "one number for each method says nothing about chance, got no column `image` and one run each; give the "

@@ -22,7 +22,7 @@ from sweeper.evidence.intervals import (
 from sweeper.evidence.paired_comparisons import Measure, compare_pairs, fit_levels
 from sweeper.evidence.regret import add_regrets
 from sweeper.evidence.replicates import find_few_groups
-from sweeper.judging.rows import ScoreRequest
+from sweeper.judging.request import ScoreRequest
 from sweeper.judging.score_table import ScoreTable
 
 

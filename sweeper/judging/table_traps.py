@@ -48,7 +48,8 @@ def _find_alike(rows: Rows, key: str) -> None:
     alike = names[plain.duplicated(keep=False)]
     if key == "image" and len(alike):
         code = rows.frame["image"].map(dict(zip(names, plain, strict=True)))
-        by = [rows.frame[other] for other in CELL if other in rows.frame and other != "image"]
+        others = [other for other in CELL if other != "image"]
+        by = [rows.frame[other] for other in others if other in rows.frame]
         in_run = rows.frame.groupby([*by, code])["image"].transform("nunique")
         alike = alike[~plain[alike.index].isin(code[in_run > 1])]
     if len(alike):
@@ -102,7 +103,8 @@ def _find_mixed_units(rows: Rows) -> None:
     largest = scores.groupby(by).transform("max")
     above, between = scores[scores > 1], scores[(scores > 0) & (scores <= 1)]
     is_share = (largest <= 1) & (200 * largest >= scores[largest > 1].median())
-    if not is_share.any() and 100 * between.min() >= above.min() and 100 * between.max() <= above.max():
+    is_hundredth = 100 * between.min() >= above.min() and 100 * between.max() <= above.max()
+    if is_hundredth and not is_share.any():
         is_share = scores.le(1) & scores.gt(0)
     if is_share.any():
         rows.refuse(
@@ -128,7 +130,8 @@ def note_seeds_in_names(rows: Rows) -> list[str]:
     """Return a note if the methods look like several trainings of fewer methods, `ce_s0` and `ce_s1`."""
     names = pd.Series(rows.frame["method"].unique())
     methods = names.str.extract(_SEED_IN_NAME)[0]
-    if "seed" in rows.frame or methods.isna().any() or not methods.duplicated().any():
+    end_in_seeds = not methods.isna().any() and methods.duplicated().any()
+    if "seed" in rows.frame or not end_in_seeds:
         return []
     several = [repr(name) for name in names[methods.duplicated(keep=False)]]
     return [

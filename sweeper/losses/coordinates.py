@@ -62,7 +62,8 @@ def check_coordinates(
     values = {name: _check_value(name, one, coordinates.get(name, one.default)) for name, one in free.items()}
     by_role = FAMILIES[family].map_roles(task, values)
     check_tversky_weights(by_role.get("fn_weight"), by_role.get("fp_weight"))
-    needs = [name for name, one in free.items() if one.frequencies == "needed" and one.is_on(values[name])]
+    on = [(name, one) for name, one in free.items() if one.is_on(values[name])]
+    needs = [name for name, one in on if one.frequencies == "needed"]
     if needs and class_frequencies is None:
         raise LossError(
             f"`{needs[0]}` needs `class_frequencies`; give the training pixels of each class, as counts or shares"

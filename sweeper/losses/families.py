@@ -367,7 +367,8 @@ PRESENT = "cross_entropy"
 
 def is_own_loss(text: str) -> bool:
     """Return whether a text names a loss of the user's, `module:function`, and none with parameters."""
-    return ":" in text and "=" not in text and text.partition(":")[0] not in FAMILIES
+    is_place = ":" in text and "=" not in text
+    return is_place and text.partition(":")[0] not in FAMILIES
 
 
 def parse_loss(text: str, where: str = "") -> tuple[str, dict[str, float]]:

@@ -40,8 +40,11 @@ class ValueLimits(NamedTuple):
 
     def is_allowed(self, value: float) -> bool:
         """Return whether a value is finite and within the limits."""
-        is_open = value == self.low if self.open_low else self.open_high and value == self.high
-        return math.isfinite(value) and self.low <= value <= self.high and not is_open
+        if value == self.low and self.open_low:
+            return False
+        if value == self.high and self.open_high:
+            return False
+        return math.isfinite(value) and self.low <= value <= self.high
 
     @property
     def text(self) -> str:
@@ -110,7 +113,8 @@ class LossFamily(Record):
     def map_roles(self, task: Task, values: Mapping[str, Mapped]) -> dict[str, Mapped]:
         """Return the values of the coordinates that have a role, by role."""
         free = self.coordinates[task]
-        return {role: value for name, value in values.items() if (role := free[name].role) is not None}
+        by_role = {free[name].role: value for name, value in values.items()}
+        return {role: value for role, value in by_role.items() if role is not None}
 
     @property
     def call_signature(self) -> str | None:

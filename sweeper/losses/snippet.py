@@ -146,7 +146,8 @@ def make_snippet(
     priors = class_frequencies or [1.0] * len(classes)
     title, name = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
     planes = RULES[task].list_planes(len(classes))
-    values = np.broadcast_to(plain if point is None else point, planes or 1).tolist()
+    chosen = plain if point is None else point
+    values = np.broadcast_to(chosen, planes or 1).tolist()
     numbers = ", ".join(f"{value:.3g}" if value < 0.99 else f"{value:.9g}" for value in values)
     answer = predict.format(
         shares=", ".join(repr(round_significant(max(1.0, f) / sum(priors))) for f in priors),

@@ -26,7 +26,8 @@ from sweeper.evidence.settling import may_gain
 from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.fingerprint.imbalance import find_rarest_class
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.rows import COUNTS, ScoreRequest, ScoreRows
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import COUNTS, ScoreRows
 from sweeper.judging.table_evidence import MethodContest
 from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.contract import SplitScores
@@ -247,11 +248,9 @@ def _name_used(judgement: Judgement) -> str:
 def is_settled(contest: MethodContest) -> bool:
     """Return whether each loss has beaten the present one, was beaten by it, or gains at most the margin over it."""
     base = contest.baseline or 0
-    return all(
-        has_beaten(contest, i, base) or has_beaten(contest, base, i) or not may_gain(contest, i, base)
-        for i in range(len(contest.finalists))
-        if i != base
-    )
+    others = [i for i in range(len(contest.finalists)) if i != base]
+    rivals = [i for i in others if may_gain(contest, i, base)]
+    return all(has_beaten(contest, i, base) or has_beaten(contest, base, i) for i in rivals)
 
 
 def _list_remarks(result: Confirmation) -> Iterator[Remark]:
@@ -264,10 +263,12 @@ def _list_remarks(result: Confirmation) -> Iterator[Remark]:
         yield make_remark("OWN_RULE" if kind == "counts" else "OWN_SCORE")
     for note in plan.probe.notes:
         yield make_remark("DATA", text=capitalise(note))
-    if bad := [row for row in result.trainings if row.state != "trained"]:
+    bad = [row for row in result.trainings if row.state != "trained"]
+    if bad:
         titles = [f"{row.loss} (seed {row.seed}, {row.lr_factor:.3g} × the rate) {row.state}" for row in bad]
         yield make_remark("BAD_TRAININGS", text="; ".join(titles))
-    if lost := [row for row in result.rows if row.lost > MOST_LOST]:
+    lost = [row for row in result.rows if row.lost > MOST_LOST]
+    if lost:
         titles = [f"{row.loss}, seed {row.seed} ({row.lost:.2f})" for row in lost]
         yield make_remark("POINT_FAILS", trainings=tuple(titles))
     vals: dict[str, list[float | None]] = {}
@@ -276,7 +277,8 @@ def _list_remarks(result: Confirmation) -> Iterator[Remark]:
     yield from _name_losses("UNTUNED", [loss for loss, scores in vals.items() if len(scores) > len({*scores}) == 1])
     for end in (plan.rates[0], plan.rates[-1]):  # in ascending order
         yield from _name_losses("RATE_END", [loss for loss in vals if result.factors[loss] == end], rate=end)
-    yield from _name_losses("POINT_END", [row.loss for row in result.rows if is_end_point(row.point or ())])
+    points = [(row.loss, row.point or ()) for row in result.rows]
+    yield from _name_losses("POINT_END", [loss for loss, point in points if is_end_point(point)])
     if (plain := _name_used(result.plain)) != _name_used(result.judgement):
         yield make_remark("POINT_HANGS", point=RULES[plan.task.task].plain_words, loss=plain)
 

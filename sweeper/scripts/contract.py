@@ -220,7 +220,8 @@ def write_helper(words: Sequence[str]) -> Path:
     Raises:
         UsageError: if another file of that name exists.
     """
-    script = next((Path(word) for word in words if word.endswith(".py") and Path(word).is_file()), Path("x"))
+    named = [Path(word) for word in words if word.endswith(".py")]
+    script = next(filter(Path.is_file, named), Path("x"))
     path, text = script.parent / HELPER.name, HELPER.read_bytes()
     if path.exists() and path.read_bytes()[:60] != text[:60]:
         raise UsageError(f"{path} is there and is not sweeper's; rename it, or copy {HELPER} yourself")
@@ -272,7 +273,8 @@ def read_split_scores(folder: Path, split: Split, what: What, classes: int, *, o
             parts = values_by_name.setdefault(name, [])
             if not any(_is_same(row, total, *other) for other in parts):
                 parts.append((row, total))
-    if not image and (twice := [name for name, parts in values_by_name.items() if len(parts) > 1]):
+    twice = [name for name, parts in values_by_name.items() if len(parts) > 1]
+    if twice and not image:
         rule = "one rank must give the number for all images, got several"
         if twice[0]:
             rule = f"an image must have one score, got two of {twice[0]!r}"
@@ -328,14 +330,17 @@ def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDA
             file = np.load(opened, allow_pickle=False)
             names, data = file["names"], file["data"]
             sums = file["sums"] if "sums" in file else np.zeros(len(names))
-        is_table = names.ndim == 1 and names.size and data.shape == (*names.shape, *image) and sums.shape == names.shape
-        if names.dtype.kind != "U" or not is_table:
+        is_list = names.dtype.kind == "U" and names.ndim == 1
+        is_table = names.size > 0 and (data.shape, sums.shape) == ((*names.shape, *image), names.shape)
+        if not is_list or not is_table:
             raise ValueError(
                 f"names {names.shape}, data {data.shape} and sums {sums.shape} do not fit {image} an image"
             )
-        if image and (data.dtype != np.int64 or data.min() < 0 or data.max() > MOST_PIXELS):
+        are_counts = data.dtype == np.int64 and 0 <= data.min() <= data.max() <= MOST_PIXELS
+        if image and not are_counts:
             raise ValueError(f"counts must be whole numbers (int64) from 0 to {MOST_PIXELS:,}")
-        if data.dtype.kind not in "if" or not np.isfinite(data).all() or not np.isfinite(sums).all():
+        is_finite = data.dtype.kind in "if" and np.isfinite(data).all()
+        if not is_finite or not np.isfinite(sums).all():
             raise ValueError("its numbers must be finite")
     except MemoryError:  # the file may be intact
         raise

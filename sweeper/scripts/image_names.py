@@ -24,12 +24,14 @@ def match_images(names: Sequence[str], dataset: Dataset, what: str) -> list[int]
     for number, image in enumerate(dataset.images):
         for key in _list_endings(image.stem):
             # A shorter ending that several images share is ambiguous.
-            index_of[key] = number if key not in index_of or key == image.stem else None
+            is_clear = key not in index_of or key == image.stem
+            index_of[key] = number if is_clear else None
     name_of: dict[int, str] = {}
     unknown: list[str] = []
     indices = []
     for name in names:
-        index = next((i for key in _list_keys(name) if (i := index_of.get(key)) is not None), None)
+        found = map(index_of.get, _list_keys(name))
+        index = next((i for i in found if i is not None), None)
         if index is None:
             unknown.append(name)
             continue
@@ -68,7 +70,8 @@ def _assign_sides(dataset: Dataset, sides: Sequence[SplitName]) -> Dataset:
     before = list_parted_groups(dataset.images)  # warnings about the split that came with the data, which is not used
     images = [image.model_copy(update={"split": side}) for image, side in zip(dataset.images, sides, strict=True)]
     warnings = [*(text for text in dataset.warnings if text not in before), *list_parted_groups(images)]
-    if other := [one.stem for one, side in zip(dataset.images, sides, strict=True) if one.split == "train" != side]:
+    other = [one.stem for one, side in zip(dataset.images, sides, strict=True) if one.split == "train" != side]
+    if other:
         warnings.append(
             f"the script scores {format_count(len(other), 'image')} that the split of the data has for training: "
             f"{abbreviate(other, 3)}. If the script also trains on them, their scores are too high."

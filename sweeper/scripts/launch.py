@@ -71,7 +71,8 @@ def split_command(command: str) -> list[str]:
     except ValueError as error:
         raise UsageError(f"--command must be words as a shell takes them, got {shown}: {error}") from error
     needs_shell = any(word and not word.strip(SHELL) for word in words)
-    if not words or needs_shell or _ASSIGNMENT.match(words[0]):
+    begins_program = bool(words) and not _ASSIGNMENT.match(words[0])
+    if needs_shell or not begins_program:
         raise UsageError(
             f"--command must be one program with its arguments, got {shown!r}; for more, give a file to run, as "
             "--command 'bash train.sh'"
@@ -147,11 +148,15 @@ def run_script(
 
     def is_over() -> bool:
         nonlocal done_at
-        done_at = time.monotonic() if done_at is None and is_done() else done_at
+        if done_at is None and is_done():
+            done_at = time.monotonic()
         return done_at is not None and time.monotonic() - done_at > grace
 
     try:
-        while process.poll() is None and not (is_late := time.monotonic() - begun > seconds) and not is_over():
+        while process.poll() is None:
+            is_late = time.monotonic() - begun > seconds
+            if is_late or is_over():
+                break
             time.sleep(0.02)
         took = time.monotonic() - begun
         if process.poll() is not None:

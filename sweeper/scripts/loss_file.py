@@ -132,19 +132,12 @@ def make_loss_text(
             last += "" if RULES[one].is_exclusive else ".view(2, -1, 1, 1)"
         calls[one] = f"{name}(logits, target, {settings!r}, {ignore_index}, {last})"
         roots |= {name, "KernelSettings"}
-    body = _collect_sources(roots)
-    return (
-        HEAD.format(title=entry.title, more=more)
-        + body.replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
-        + weights
-        + (PLANES if task == "multilabel" else CRITERION).format(
-            ignore=ignore_index,
-            volumes="" if entry.images_only else VOLUMES,
-            planes="" if task else EITHER_PLANES.format(**calls),
-            **BATCHES.get(task, {}),
-            **calls,
-        )
-    )
+    body = _collect_sources(roots).replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
+    criterion = PLANES if task == "multilabel" else CRITERION
+    volumes = "" if entry.images_only else VOLUMES
+    planes = "" if task else EITHER_PLANES.format(**calls)
+    parts = {"volumes": volumes, "planes": planes, **BATCHES.get(task, {}), **calls}
+    return HEAD.format(title=entry.title, more=more) + body + weights + criterion.format(ignore=ignore_index, **parts)
 
 
 @cache

@@ -88,7 +88,8 @@ class ProbeDocument(Document):
     @property
     def text(self) -> str:
         """The answer as text."""
-        total = self.labelled_pixels or sum(self.class_pixels.values()) or 1
+        counted = sum(self.class_pixels.values()) or 1
+        total = self.labelled_pixels or counted
         shares = ", ".join(f"{name} {pixels / total:.3%}" for name, pixels in self.class_pixels.items())
         scores = "; ".join(
             f"{s}: {what} of {'all images' if what == 'number' else format_count(self.images[s], 'image')}"
@@ -176,7 +177,8 @@ class _Probe:
         trial = TrialDocument(kind="probe", family="cross_entropy", params={}, seed=1, calls=calls)
         trial = trial.model_copy(update=change)
         start = _begin_start(self._words, trial, self._base / f"start-{self._number}", self._seconds)
-        if self._number == 1 and start.ended.status == 0 and len(start.calls) < calls:
+        ended_early = start.ended.status == 0 and len(start.calls) < calls
+        if self._number == 1 and ended_early:
             start = _limit_calls(start, max(LEAST_CALLS, len(start.calls)))
         self._log(f"start {self._number} of {STARTS}: {start.name}: {format_duration(start.ended.seconds)}")
         self._check(start)
@@ -258,7 +260,9 @@ def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
     if max(call, 1) > min(len(one.calls), len(two.calls)):
         return inf
     a, b = one.calls[call - 1], two.calls[call - 1]
-    if a.target != b.target or a.logits is None or b.logits is None:
+    if a.logits is None or b.logits is None:
+        return inf
+    if a.target != b.target:
         return inf
     apart = max(abs(x - y) for x, y in zip(a.logits, b.logits, strict=True))
     return apart / max(a.logits[1], b.logits[1], 1e-12)
@@ -273,12 +277,12 @@ def _find_other_data(one: ScriptStart, two: ScriptStart, *, may_draw: Sequence[S
 
 def _list_equal_splits(one: ScriptStart, two: ScriptStart) -> list[Split]:
     """Return the splits whose images, labels and scores are equal in two trainings."""
-    second = two.read_scores()
-    return [
-        split
-        for split, scores in one.read_scores().items()
-        if not [*find_other_data(split, scores, second[split])] and scores.is_equal(second[split])
-    ]
+    second, equal = two.read_scores(), []
+    for split, scores in one.read_scores().items():
+        has_other_data = any(True for _ in find_other_data(split, scores, second[split]))
+        if not has_other_data and scores.is_equal(second[split]):
+            equal.append(split)
+    return equal
 
 
 # --- The document of a script that can be compared ---
@@ -317,14 +321,16 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         "t.loss": [call for start in done for call in start.calls],
         "s.add": [event for start in done for event in start.list_events(SplitScored)],
     }
-    if bounded := [name for name, events in inputs.items() if all(event.bounded for event in events)]:
+    bounded = [name for name, events in inputs.items() if all(event.bounded for event in events)]
+    if bounded:
         notes.append(
             f"all logits in {join_words(bounded)} lie within 0 and 1, as after a sigmoid, softmax or argmax; give the "
             "output before it, because losses and thresholds need logits"
         )
     if final.length is None and "{share}" not in command:
         notes.append("t.length is never called, so that no training can be made shorter")
-    if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
+    empty = [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]
+    if empty:
         notes.append(f"no pixel of {join_words(empty)} was in {format_count(final.calls, 'batch', 'batches')}")
     if final.lone:
         background = join_words([repr(begun.classes[n]) for n in final.lone])
@@ -332,7 +338,8 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
             f"mIoU counts the background as a class: {background}; where classes overlap leave its channel out of "
             "classes, logits and targets, and where each pixel has one class leave out overlap=True"
         )
-    if lone := [split for split, split_scores in scores.items() if split_scores.what == "number"]:
+    lone = [split for split, split_scores in scores.items() if split_scores.what == "number"]
+    if lone:
         notes.append(
             f"one number for all images came of {join_words(lone)}, which serves a verdict over trainings only"
         )

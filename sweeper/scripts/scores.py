@@ -104,7 +104,8 @@ def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_nam
 
     `all_names`: whether both must have the same images; else only the same labels where they share an image.
     """
-    if all_names and (apart := {*one.names} ^ {*two.names}):
+    apart = {*one.names} ^ {*two.names}
+    if all_names and apart:
         yield (
             f"images of {split} must be the same in each training, and {min(apart)!r} is in one of two; divide the "
             "data with a fixed seed in place of t.seed, or keep the split in a file"
@@ -114,7 +115,10 @@ def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_nam
         return
     before = dict(zip(one.names, one.label_pixels, strict=True))
     for name, pixels in zip(two.names, two.label_pixels, strict=True):
-        if name in before and (classes := np.flatnonzero(before[name] != pixels)).size:
+        if name not in before:
+            continue
+        classes = np.flatnonzero(before[name] != pixels)
+        if classes.size:
             n = int(classes[-1])
             yield (
                 f"labels of an image must be the same in each training, and {name!r} of {split} has "
@@ -131,8 +135,11 @@ DataKey = tuple[Split, int | None, int | None]
 def _find_shared_images(key: DataKey, one: SplitScores, other_key: DataKey, two: SplitScores) -> Iterator[str]:
     """Find test images that two folds share."""
     (split, fold, drawn), (_, other_fold, other_drawn) = key, other_key
+    if split != "test" or drawn != other_drawn:
+        return
+    are_folds = fold != other_fold and None not in (fold, other_fold)
     both = {*one.names} & {*two.names} - {""}
-    if both and split == "test" and fold != other_fold and None not in (fold, other_fold) and drawn == other_drawn:
+    if both and are_folds:
         yield (
             f"each image must be tested in one fold, and {format_count(len(both), 'image is', 'images are')} in two, "
             f"such as {min(both)!r}; leave out fold number t.fold for the test, or give no --folds"

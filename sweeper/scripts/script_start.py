@@ -54,7 +54,8 @@ class ScriptStart(NamedTuple):
     def pixels(self) -> tuple[int, ...]:
         """Pixels of each class in its batches, and last the ignored ones."""
         (began,), progress = self.list_events(TrialBegan)[:1], self.list_events(SplitScored)
-        return (progress and progress[-1].pixels) or (0,) * (len(began.classes) + 1)
+        pixels = progress[-1].pixels if progress else ()
+        return pixels or (0,) * (len(began.classes) + 1)
 
     @property
     def labelled(self) -> int | None:
@@ -101,6 +102,8 @@ def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
     bad = next((call for call in start.calls if call.logits is None), None)
     is_high = trial.kind == "probe" and trial.lr_factor != 1  # it may diverge, and the script may stop it
     is_done, where = trial.ends and start.is_whole, _describe_end(start)
+    may_diverge = is_high and bool(start.calls)
+    may_fail = is_done or may_diverge
     if problem := next(iter(start.list_events(ScriptProblem)), None):
         yield problem.text
     elif begun and begun[0].version != HELPER_VERSION:
@@ -117,7 +120,7 @@ def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
         limit = format_duration(seconds)
         text = f"it must end within {limit}, and did not, {where}; look where it waits, or raise --time-limit"
         yield text + _get_last_lines(start)
-    elif ended.status != 0 and not is_done and not (is_high and start.calls):
+    elif ended.status != 0 and not may_fail:
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
         lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
         step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
@@ -164,14 +167,17 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
             "test, after the last change. If best weights are restored, log.txt may name keys that are not"
         )
     names = [{*scores.names} - {""} for scores in start.read_scores().values()]
-    if both := set.intersection(*names) if len(names) > 1 else set():
+    both = set.intersection(*names) if len(names) > 1 else set()
+    if both:
         yield (
             f"validation and test must share no image, and {format_count(len(both), 'image is', 'images are')} in "
             "both, such "
             f"as {min(both)!r}; take each out of one, or name each by its path"
         )
     classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
-    if len(classes) == 2 and start.labelled is None and not pixels[1] and pixels[2]:
+    is_binary = len(classes) == 2 and start.labelled is None
+    lacks_object = is_binary and pixels[1] == 0
+    if lacks_object and pixels[2]:
         yield (
             f"targets must have pixels of {classes[1]!r}, and have none but {format_count(pixels[2], 'pixel')} that do "
             "not count; for masks of 0 and 255 give (mask > 0).long()"

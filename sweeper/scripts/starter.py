@@ -138,7 +138,7 @@ def _list_gpus() -> list[str]:
     if visible is not None:
         return [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")]
     listed = read_output("nvidia-smi", "-L") or ""
-    return [match[1] for line in listed.splitlines() if (match := re.match(r"GPU (\d+):", line))]
+    return re.findall(r"^GPU (\d+):", listed, re.MULTILINE)
 
 
 def _find_free_port() -> int:

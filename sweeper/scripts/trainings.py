@@ -133,7 +133,8 @@ class ScriptTrainings:
                 self._on_progress(jobs[0].purpose, len(jobs) - len(left), len(jobs))
         if self._failure is not None:
             raise self._failure
-        return [row for future in started if (row := future.result()) is not None]
+        rows = [future.result() for future in started]
+        return [row for row in rows if row is not None]
 
     def _run_job(self, job: ScriptJob) -> TrainingRow | None:
         """Return the row of a training; None where it, or an earlier one, failed."""
@@ -192,7 +193,8 @@ class ScriptTrainings:
         )
         if problems and job.purpose == "tune" and not is_transient_failure(start.ended):
             return make_row(state="failed", problem=problems[0])
-        if problems := problems or self._data_check.find_problems(start.folder, start.trial):
+        problems = problems or self._data_check.find_problems(start.folder, start.trial)
+        if problems:
             raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
         diverged, test, lost = start.has_diverged, None, 0.0
         val_scores = self._task.read_scores(start.folder, "val")

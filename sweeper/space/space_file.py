@@ -89,8 +89,11 @@ def read_space_file(name_or_path: str) -> SpaceFile:
 def list_named_losses(text: str) -> tuple[str, ...]:
     """Return the losses of `dice_ce,tversky:fn_weight=0.7`; () for the name of a shipped space or a file."""
     words = tuple(filter(None, (word.strip() for word in text.split(","))))
-    is_list = len(words) > 1 or text.partition(":")[0] in FAMILIES or is_own_loss(text)
-    return words if is_list and not Path(text).is_file() else ()
+    is_loss = text.partition(":")[0] in FAMILIES or is_own_loss(text)
+    is_list = len(words) > 1 or is_loss
+    if not is_list or Path(text).is_file():
+        return ()
+    return words
 
 
 def fill_parameters(name: str, given: Mapping[str, float], task: Task, imbalance: float) -> dict[str, float]:
@@ -171,10 +174,11 @@ def _read_family(key: str, name: str, file: SpaceFile, problems: list[str]) -> F
         for key, one in free.items()
         if key in content
     }
+    needed = [key for key, one in free.items() if one.default is None and not one.optional]
     problems += [
         f"{path}.{key}: missing, and it has no default; add {key}: {{power_of_imbalance: [0, 1.1]}}"
-        for key, one in free.items()
-        if one.default is None and not one.optional and key not in content
+        for key in needed
+        if key not in content
     ]
     by_role = FAMILIES[name].map_roles(task, coordinates)
     ends = [[getattr(by_role.get(role), end, None) for end in ("low", "high")] for role in ("fn_weight", "fp_weight")]
@@ -335,4 +339,6 @@ def find_range_edge(lr: float, space: SearchSpace) -> Literal["low", "high"] | N
     if not 0 < low < high:
         return None
     place = math.log(lr / low) / math.log(high / low)
-    return "low" if place < 0.05 else "high" if place > 0.95 else None
+    if place < 0.05:
+        return "low"
+    return "high" if place > 0.95 else None

@@ -23,7 +23,7 @@ from sweeper.storage.record_format import (
     DROPPED,
     LOOKED,
     MACHINE,
-    MARGIN_KEY,
+    MARGIN,
     OPTIONS,
     PROBED,
     RATES,

@@ -113,11 +113,8 @@ class ReplayedTrial(optuna.Trial):
     """
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        drawn = not (
-            self._is_fixed_param(name, distribution)
-            or distribution.single()
-            or self._is_relative_param(name, distribution)
-        )
+        is_fixed = self._is_fixed_param(name, distribution) or distribution.single()
+        drawn = not (is_fixed or self._is_relative_param(name, distribution))
         trial = self._get_latest_trial()
         if drawn and name in trial.distributions:
             self.study.sampler.sample_independent(self.study, trial, name, distribution)

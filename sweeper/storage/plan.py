@@ -39,7 +39,8 @@ def check_name(name: str) -> None:
     Raises:
         StudyError: if the name is empty, longer than 200 characters, or has control characters.
     """
-    if not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
+    is_text = bool(name.strip()) and name.isprintable()
+    if not is_text or len(name) > NAME_LIMIT:
         raise StudyError(
             f"--study must be 1 to {NAME_LIMIT} printable characters, got {len(name)}: {shorten(name, 40)!r}; choose a "
             "shorter, plainer name"

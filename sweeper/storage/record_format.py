@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from packaging.version import Version
 from pydantic import ValidationError
 
 from sweeper.core.base import Record
@@ -41,8 +40,8 @@ OPTIONS = "options"
 """Study attribute: options given on the command line in all sessions."""
 MACHINE = "machine"
 """Study attribute: the last session's device, executor, workers and threads."""
-MARGIN_KEY = "rope"
-"""Study attribute: the margin, under the name that studies have stored it by from the beginning."""
+MARGIN = "margin"
+"""Study attribute: the margin."""
 CONCLUDED = "conclusions"
 """Study attribute: number of confirmations, interim analyses and margin of each conclusion that changed one of them."""
 SESSION = "session"
@@ -50,7 +49,7 @@ SESSION = "session"
 OVER = "over"
 """Study attribute: whether the last session was concluded, with or without confirmations."""
 PLANNED = "analyses_planned"
-"""Study attribute: the plan of the interim analyses, in a list."""
+"""Study attribute: the planned interim analyses."""
 TAKEN = "analyses_taken"
 """Study attribute: the `StoredAnalyses` of the current confirmation."""
 SAME = "same_losses"
@@ -95,7 +94,7 @@ def pack(record: Record) -> Document:
 
 
 def unpack(kind: type[Kind], document: object, what: str) -> Kind:
-    """Return the record of a document, without the fields that this version no longer has.
+    """Return the record of a document.
 
     Raises:
         DamagedError: if the document was changed since it was written, or cannot be read.
@@ -118,8 +117,7 @@ def unpack(kind: type[Kind], document: object, what: str) -> Kind:
     if compute_checksum(content) != mark.get("sha256"):
         raise DamagedError(what, "its checksum does not fit")
     try:
-        is_newer = Version(str(mark.get("by"))) > Version(__version__)
-        return kind.model_validate(content, extra="forbid" if is_newer else "ignore")
+        return kind.model_validate(content)
     except (ValidationError, ValueError, TypeError, KeyError) as error:
         raise StudyError(
             f"{made}, which cannot read it: {_format_first_problem(error)}. Use the version that made it, or a newer "

@@ -110,7 +110,8 @@ class RetryingStorage(RDBStorage):
         Raises:
             SweeperError: if a file was deleted or replaced, or the log was truncated and its writes are lost.
         """
-        faults = [f"{watched.path} {fault}" for watched in self._files if (fault := watched.find_fault()) is not None]
+        found = [(watched.path, watched.find_fault()) for watched in self._files]
+        faults = [f"{path} {fault}" for path, fault in found if fault is not None]
         faults += [f"{watched.path} was truncated" for watched in self._files[1:2] if self._has_lost_log(watched.path)]
         if not faults:
             return

@@ -37,7 +37,7 @@ from sweeper.storage.record_format import (
     EXPERIMENT,
     LOOKED,
     MACHINE,
-    MARGIN_KEY,
+    MARGIN,
     OVER,
     PARENT,
     PLANNED,
@@ -76,7 +76,8 @@ def list_present_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the study's trials by number, without lost attempts and failed trials that are trained again."""
     trials = study.get_trials(deepcopy=False)
     replaced = {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}
-    return [t for t in trials if t.number not in replaced and ABANDONED not in t.user_attrs]
+    ended = [t for t in trials if ABANDONED not in t.user_attrs]
+    return [t for t in ended if t.number not in replaced]
 
 
 def count_trials(study: optuna.Study) -> int:
@@ -215,7 +216,8 @@ def list_failed_trials(study: optuna.Study) -> list[TrialResult]:
 
     A value out of range is excluded: the same training would give it again.
     """
-    return [r for r in search_results(study) if r.state == "failed" and not (r.reason or "").startswith(NOT_A_SHARE)]
+    failed = [r for r in search_results(study) if r.state == "failed"]
+    return [r for r in failed if not str(r.reason).startswith(NOT_A_SHARE)]
 
 
 def retry_failed(study: optuna.Study) -> list[TrialResult]:
@@ -258,7 +260,7 @@ def measure_progress(study: optuna.Study) -> dict[str, int]:
         f"search/{trial.number:05d}": len(trial.intermediate_values) + (RESULT in trial.user_attrs)
         for trial in study.get_trials(deepcopy=False)
     }
-    others = (name for name in study.user_attrs if name.partition("/")[0] in EXTRAS and "/" in name)
+    others = [name for name in study.user_attrs if name.startswith(tuple(f"{extra}/" for extra in EXTRAS))]
     return {**trials, **dict.fromkeys(others, 1)}
 
 
@@ -271,7 +273,8 @@ def check_rows(study: optuna.Study) -> None:
     progress = measure_progress(study)
     numbers = range(max((trial.number for trial in study.get_trials(deepcopy=False)), default=-1))
     wanted = {f"search/{n:05d}": 0 for n in numbers} | unpack_value(study.user_attrs, CHECKED, {})
-    if gone := sorted(name for name, seen in wanted.items() if progress.get(name, -1) < seen):
+    gone = sorted(name for name, seen in wanted.items() if progress.get(name, -1) < seen)
+    if gone:
         missing = format_count(
             len(gone), "training is missing, or a part of it", "trainings are missing, or parts of them"
         )
@@ -294,12 +297,9 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
     numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
     has_used_rates = any(name.startswith(("first/", "search/")) for name in checked)
     follows = [SAME, TAKEN, LOOKED, *([] if has_used_rates else [RATES])]
-    reset_trials(
-        study,
-        queued={number for name, number in numbers.items() if name in checked},
-        deleted={number for name, number in numbers.items() if name not in checked},
-        attributes=[*(name for name in gone if name not in numbers), *follows],
-    )
+    queued = {number for name, number in numbers.items() if name in checked}
+    others = [name for name in gone if name not in numbers]
+    reset_trials(study, queued=queued, deleted={*numbers.values()} - queued, attributes=[*others, *follows])
     if (probe := read_budget_probe(study.user_attrs)) is not None:
         study.set_user_attr(PROBED, pack(BudgetProbe(first=probe.first)))
     dropped = [name for name in gone if progress[name]]
@@ -337,7 +337,7 @@ def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
         imbalance=plan.imbalance,
         trials_asked=int(unpack_value(attributes, "trials", 0)),
         settles=bool(attributes.get(SETTLES, False)),
-        margin=float(unpack_value(attributes, MARGIN_KEY, 0.01)),
+        margin=float(unpack_value(attributes, MARGIN, 0.01)),
         trials=link_runs(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
         confirmations=link_runs(parse_extra_results(attributes, "confirm"), attributes),
@@ -433,8 +433,7 @@ def read_analyses(attributes: Mapping[str, Any]) -> StoredAnalyses:
 
 def read_planned_analyses(attributes: Mapping[str, Any]) -> tuple[InterimAnalysis, ...]:
     """Read the planned interim analyses; () before they are planned."""
-    plans = unpack_value(attributes, PLANNED, [[]])  # one plan; older studies keep all, of which the last applies
-    return tuple(InterimAnalysis.model_validate(analysis) for analysis in plans[-1])
+    return tuple(map(InterimAnalysis.model_validate, unpack_value(attributes, PLANNED, [])))
 
 
 def note_session(study: optuna.Study) -> None:

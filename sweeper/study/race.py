@@ -53,7 +53,7 @@ def settle_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) ->
     before = read_planned_analyses(study.user_attrs)
     if before == tuple(analyses):
         return None
-    study.set_user_attr(PLANNED, pack_value([[analysis.model_dump(mode="json") for analysis in analyses]]))
+    study.set_user_attr(PLANNED, pack_value([analysis.model_dump(mode="json") for analysis in analyses]))
     return before or None
 
 

@@ -99,8 +99,10 @@ def _remove_database(database: Path) -> None:
 def get_sqlite_path(url: str) -> Path | None:
     """Return the file of a `sqlite:///FILE` address; None for memory, an address with options, and any other."""
     name = url.removeprefix("sqlite:///")
-    is_file = name not in ("", url) and ":memory:" not in name and not set("?#") & set(name)
-    return Path(name) if is_file else None
+    is_plain = ":memory:" not in name and not set("?#") & set(name)
+    if not is_plain or name in ("", url):
+        return None
+    return Path(name)
 
 
 def require_database_file(url: str) -> Path:

@@ -23,7 +23,9 @@ _PROCESSOR = Path("/proc/cpuinfo")
 
 def count_available_cores() -> int:
     """Return the cores allowed by affinity and by the control group's quota (containers, jobs); at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
     quota = read_cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
@@ -69,7 +71,8 @@ def get_processor_name(cpuinfo: Path = _PROCESSOR) -> str:
 def read_requested_threads() -> int | None:
     """Return the first number of `OMP_NUM_THREADS`; None if there is none."""
     match = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
-    return int(match[1]) or None if match else None
+    number = int(match[1]) if match else 0
+    return number or None
 
 
 @contextmanager
@@ -127,7 +130,8 @@ def get_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | No
 def warn_unsafe_for_sqlite(storage: str) -> str | None:
     """Return a warning if an address's SQLite file is on a file system with unsafe locks; else None."""
     path = get_sqlite_path(storage)
-    if path is None or (kind := get_file_system(path)) not in NETWORK:
+    kind = None if path is None else get_file_system(path)
+    if kind not in NETWORK:
         return None
     return (
         f"--storage {storage} is on a network file system ({kind}), where SQLite's locks and write-ahead log are "

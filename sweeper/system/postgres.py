@@ -80,7 +80,9 @@ def make_named_url(url: str, purpose: str) -> str:
 
 def is_same_database(one: str, other: str) -> bool:
     """Return whether two addresses, compared as text, are of one PostgreSQL database."""
-    return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
+    if not is_postgres(one) or not is_postgres(other):
+        return False
+    return one.split("://", 1)[1] == other.split("://", 1)[1]
 
 
 def make_engine_options() -> dict[str, Any]:

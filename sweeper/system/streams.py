@@ -82,10 +82,11 @@ def check_output() -> None:
 
 
 def _make_tolerant(before: TextIO | None, descriptor: int, *, write_through: bool = False) -> TextIO:
+    is_buffered = before is not None and bool(getattr(before, "line_buffering", False))
     return io.TextIOWrapper(
         cast(BinaryIO, TolerantDescriptor(descriptor)),
         encoding="utf-8" if before is None else before.encoding,
         errors="backslashreplace",
-        line_buffering=before is not None and bool(getattr(before, "line_buffering", False)),
+        line_buffering=is_buffered,
         write_through=write_through,
     )

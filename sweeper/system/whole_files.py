@@ -113,7 +113,8 @@ class WatchedFile:
         try:
             now = self.path.stat()
             if os.path.samestat(now, self._first):
-                return None if now.st_size or self.path.name.endswith("-wal") else "was emptied"
+                may_be_empty = self.path.name.endswith("-wal")
+                return None if now.st_size or may_be_empty else "was emptied"
         except (FileNotFoundError, NotADirectoryError):
             return "was deleted, or its folder was renamed"
         except OSError:  # an unreachable disk or network is no deletion

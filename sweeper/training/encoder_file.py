@@ -83,13 +83,11 @@ def load_encoder(encoder: nn.Module, name: str, path: str) -> None:
     start, names = _align_names(state, wanted)
     fitting = {target: _fit_first_layer(state[source], wanted[target]) for target, source in names.items()}
     # Batch counters, missing in files of early versions, have no effect.
-    unfit = [
-        target
-        for target, tensor in wanted.items()
-        if not target.endswith("num_batches_tracked") and fitting.get(target, BLANK).shape != tensor.shape
-    ]
+    needed = [target for target in wanted if not target.endswith("num_batches_tracked")]
+    unfit = [target for target in needed if fitting.get(target, BLANK).shape != wanted[target].shape]
     used = set(names.values())
-    others = [one.removeprefix(start) for one in state if one.startswith(start) and one not in used]
+    unused = [one for one in state if one not in used]
+    others = [one.removeprefix(start) for one in unused if one.startswith(start)]
     why = ""
     if unfit:
         why = f"{len(unfit)} of its {len(wanted)} tensors are missing or have another shape, {unfit[0]} among them"

@@ -167,7 +167,8 @@ class StudyTraining(NetworkInTraining):
         end = judge_end(self._last_counts, last.point, self._conditions, diverged=self._has_diverged)
         test, detail, predictions = None, None, None
         is_tested = self._spec.is_confirmation or self._spec.purpose == "longer"
-        if is_tested and state == "complete" and not self._has_diverged:
+        is_whole = state == "complete" and not self._has_diverged
+        if is_tested and is_whole:
             test, detail, predictions = self._evaluator.measure_test_images(
                 self._steps.average.model,
                 self._split.test,

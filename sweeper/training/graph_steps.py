@@ -46,7 +46,8 @@ RECORDING_DEVICES = {"cuda"}
 
 def choose_steps_class(engine: Engine, device: torch.device) -> type[TrainingSteps]:
     """Return the class of a training's steps by the recipe's engine: plain, or recorded if the device can."""
-    return GraphSteps if engine == "graph" and device.type in RECORDING_DEVICES else TrainingSteps
+    is_recorded = engine == "graph" and device.type in RECORDING_DEVICES
+    return GraphSteps if is_recorded else TrainingSteps
 
 
 def record_graph(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:

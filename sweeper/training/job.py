@@ -57,7 +57,8 @@ class WorkerTrainings:
             _, training = self._last
             while training.step < job.until and not training.is_finished:
                 training.advance()
-            if (reason := training.graph_fallback_reason) is not None and reason not in self._reported:
+            reason = training.graph_fallback_reason
+            if reason is not None and reason not in self._reported:
                 self._reported.add(reason)
                 note = f"{note}; " * bool(note) + f"steps of {job.spec.family} are taken one by one, as {reason}"
             if not training.is_finished:
@@ -111,7 +112,8 @@ class WorkerTrainings:
 
     def _finish_training(self, spec: TrialSpec, training: StudyTraining, result: TrialResult) -> None:
         """Write a complete training's weights if wanted, delete its checkpoint, and free its memory."""
-        if spec.keep_predictions and not spec.fold and result.collapse != Collapse.DIVERGED:
+        is_kept = spec.keep_predictions and not spec.fold
+        if is_kept and result.collapse != Collapse.DIVERGED:
             path = get_weights_path(get_weights_dir_of(self._checkpoints), spec)
             _try_to_write(lambda: training.save_weights(path))  # the result is what matters
         _try_to_write(lambda: get_checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True))

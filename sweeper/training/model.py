@@ -96,7 +96,8 @@ def _build_library_network(described: Recipe | WeightsRecord, channels: int, out
     if imagenet and get_timm_name(described.encoder) is not None:
         logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # timm logs the unused head's tensors
         weights, source = True, find_imagenet_source(described.encoder)
-        if source is not None and (file := source.find_cached(WEIGHTS)) is not None:  # else timm queries the hub
+        file = None if source is None else source.find_cached(WEIGHTS)
+        if file is not None:  # else timm queries the hub
             settings["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": False}
     model: nn.Module = smp.create_model(
         described.arch,

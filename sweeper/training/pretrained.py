@@ -96,7 +96,8 @@ def get_encoder_inputs(encoder: str) -> EncoderInputs:
     config: Any = None if name is None else _read_timm_config(name)
     if config is not None:
         return EncoderInputs(tuple(config.mean), tuple(config.std))
-    if source is not None and (file := source.find_cached("config.json")) is not None:
+    file = None if source is None else source.find_cached("config.json")
+    if file is not None:
         content = json.loads(file.read_text("utf-8"))
         top = content.get("input_range", [0, 1])[1]
         mean, std = (tuple(value / top for value in content[key]) for key in ("mean", "std"))
@@ -148,7 +149,8 @@ def _fetch_missing(pipe: Connection, source: WeightsSource | None) -> str | None
 
     if source is None:
         return "its library offers none"
-    cached = [path for file in source.files if (path := source.find_cached(file)) is not None]
+    found = [source.find_cached(file) for file in source.files]
+    cached = [path for path in found if path is not None]
     is_there = len(cached) == len(source.files)
     if is_there and _is_whole(cached[-1]):
         return None

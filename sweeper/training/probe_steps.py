@@ -96,7 +96,8 @@ def _time_step(conditions: Conditions, precisions: Sequence[Precision]) -> dict[
             steps_of_it.take_steps(done, done + 1)
             seconds[precision].append(perf_counter() - start)
         ratios = [min(b / a for a, b in zip(seconds[precisions[0]], times, strict=True)) for times in seconds.values()]
-        if perf_counter() - began > LONG or (done > 1 and max(ratios) > HOPELESS):
+        is_hopeless = done > 1 and max(ratios) > HOPELESS
+        if is_hopeless or perf_counter() - began > LONG:
             break
     return time_steps_in_pairs(seconds)
 

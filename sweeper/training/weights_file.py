@@ -112,14 +112,14 @@ def check_weights_file(path: Path) -> Path:
 
 
 def read_record(path: Path) -> WeightsRecord:
-    """Read the record of a file of weights, after `check_weights_file`, without fields that this version lacks.
+    """Read the record of a file of weights, after `check_weights_file`.
 
     Raises:
         UsageError: as `check_weights_file`, or if the record is of another version.
     """
     try:
         with safe_open(check_weights_file(path), framework="numpy") as file:
-            return WeightsRecord.model_validate_json(file.metadata()[HEADER], extra="ignore")
+            return WeightsRecord.model_validate_json(file.metadata()[HEADER])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _explain_unfit_file(path, error) from error
 
@@ -154,13 +154,15 @@ def _find_seal(file: BinaryIO) -> int:
     length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
     before, match, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
     if not match:
-        raise ValueError("it has no checksum: another program wrote it, or an early version of sweeper")
+        raise ValueError("it has no checksum: another program wrote it")
     file.seek(0)
     return 8 + len(before) + len(match)
 
 
 def _explain_unfit_file(path: Path, error: Exception) -> UsageError:
-    why = f"it cannot be read ({error.strerror or error})" if isinstance(error, OSError) else get_cause(error)
+    why = get_cause(error)
+    if isinstance(error, OSError):
+        why = f"it cannot be read ({error.strerror or error})"
     return UsageError(
         f"the weights {path} must be a file that sweeper wrote, every byte as it was written: "
         f"{why}. Delete it or move it away; `sweeper train STUDY` trains a network, and "

@@ -139,8 +139,9 @@ def make_comparison_name(study: str | None, script: str | None) -> str:
     """Return the default name of a comparison: the study's, or the script's file."""
     if study is not None:
         return f"own-{study}"
-    words = [Path(word).stem for word in shlex.split(script or "") if word.endswith((".py", ".sh"))]
-    return f"{words[0] if words else 'own'}-losses"
+    words = shlex.split(script or "")
+    names = [Path(word).stem for word in words if word.endswith((".py", ".sh"))]
+    return f"{names[0] if names else 'own'}-losses"
 
 
 def _begin_plan(
@@ -160,12 +161,13 @@ def _begin_plan(
 
         store = options.tracking_uri
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
+    own = tuple(OWN[loss.family] for loss in losses if loss.family in OWN)
     plan = ConfirmationPlan(
         name=name,
         command=script,
         losses=losses,
         present=present,
-        own=tuple(OWN[loss.family] for loss in losses if loss.family in OWN),
+        own=own,
         sources=sources,
         probe=probe_script(script, seconds=options.time_limit or START_SECONDS, log=log),
         created=datetime.now(UTC).isoformat(),
@@ -217,7 +219,8 @@ def resume_plan(
     wanted = options.model_dump(include={"command", "present", *PLANNED} - {"seeds", "margin"}, exclude_none=True)
     if study is not None or options.losses is not None:
         wanted["losses"] = comparison_plan.fill_losses(_list_losses(study, options, log)[0], plan.task)
-    if is_own_loss(options.present or "") and plan.present == parse_loss(str(options.present))[0]:
+    present = options.present or ""
+    if is_own_loss(present) and plan.present == parse_loss(present)[0]:
         del wanted["present"]  # by the name that it has in the study
     problems = [
         f"{name.replace('_', '-')} was {getattr(plan, name)}, and is now {value}"

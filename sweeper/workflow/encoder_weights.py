@@ -50,7 +50,8 @@ def choose_weights(
         UsageError: if `imagenet` is not available.
     """
     requested = requested or "auto"
-    if requested == "none" or (synthetic and requested == "auto"):
+    has_nothing_to_use = synthetic and requested == "auto"
+    if requested == "none" or has_nothing_to_use:
         return NOTHING
     if requested not in {"auto", "imagenet"}:
         inputs = get_encoder_inputs(encoder)

@@ -72,7 +72,9 @@ class InterimReporter:
     def notify(self, event: SweepEvent) -> None:
         """Add a stored result of the search."""
         sweep = self._sweep
-        if not isinstance(event, ResultStored) or event.result.spec.purpose != "search" or sweep is None:
+        if not isinstance(event, ResultStored) or sweep is None:
+            return
+        if event.result.spec.purpose != "search":
             return
         self._sweep = sweep = sweep.model_copy(update={"trials": (*sweep.trials, event.result)})
         self._note(read_interim_answer(sweep).answer)
@@ -239,7 +241,8 @@ def _announce_forecast(session: StudySession, request: StudyRequest, keeper: Tim
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = count_trainings_left(plan, request, read_study_state(study, plan, request))
     probe = studies.read_budget_probe(study.user_attrs)
-    steps = format_steps(plan, request) if probe is None or probe.steps is None else ""
+    is_found = probe is not None and probe.steps is not None
+    steps = "" if is_found else format_steps(plan, request)
     if to_come:
         display.log(f"plan: {plan_text(to_come, plan.conditions.recipe)}")
     if to_come and steps:
@@ -331,7 +334,8 @@ def _require_answer(outcome: ReportedStudy) -> None:
     """
     sweep, document = outcome.sweep, outcome.document
     has_trial = any(trial.state == "complete" for trial in sweep.trials)
-    is_open = has_trial and not sweep.confirmations and not sweep.cut
+    was_ended = bool(sweep.confirmations or sweep.cut)
+    is_open = has_trial and not was_ended
     if is_open or outcome.conclusion.evidence is not None:
         return
     failed = sorted({run.reason for run in (*sweep.trials, *sweep.confirmations) if run.reason})
@@ -355,5 +359,5 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int) -> Stu
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)
     store_request(study, request)
-    study.set_user_attr(studies.MARGIN_KEY, studies.pack_value(request.margin))
+    study.set_user_attr(studies.MARGIN, studies.pack_value(request.margin))
     return request

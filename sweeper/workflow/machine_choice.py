@@ -44,7 +44,10 @@ def choose_measured_precision(
 
     On a GPU, and where no measurement is possible, the recipe's precision stays. New measurements are added to `file`.
     """
-    if backend.get_hardware().device != "cpu" or not (times := _measure_or_read(conditions, backend, file)):
+    if backend.get_hardware().device != "cpu":
+        return conditions
+    times = _measure_or_read(conditions, backend, file)
+    if not times:
         return conditions
     precision = choose_precision(times)
     shown = " and ".join(f"{1000 * times[p]:.0f} ms in {p}" for p in PRECISIONS)

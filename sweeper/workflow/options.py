@@ -90,8 +90,12 @@ def resolve_request(
     `options` are as `list_stored_options` returns them, for a resume those of earlier sessions, updated by those given
     now. The study has `held` trials, of which a smaller total removes none, and these interim analyses and first look.
     """
-    times = "none" if "folds" in options else options.get("longer", "none" if "command" in options else LONGER)
-    finds_steps = not {"steps", "epochs", "command"} & options.keys()  # epochs: of older studies
+    usual = "none" if "command" in options else LONGER
+    times = "none" if "folds" in options else options.get("longer", usual)
+    time = parse_duration(options["time"]) if "time" in options else None
+    seeds = parse_seed_range(options["seeds"]) if "seeds" in options else None
+    longer = None if times == "none" else int(times)
+    finds_steps = not {"steps", "command"} & options.keys()
     request = StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
@@ -100,10 +104,10 @@ def resolve_request(
         finds_steps=finds_steps,
         confirm_steps=options.get("confirm_steps"),
         looks_first=finds_steps and "folds" not in options,
-        longer=None if times == "none" else int(times),
+        longer=longer,
         longer_given="longer" in options,
-        time=parse_duration(options["time"]) if "time" in options else None,
-        seeds=parse_seed_range(options["seeds"]) if "seeds" in options else None,
+        time=time,
+        seeds=seeds,
         made=made,
         has_looked=has_looked,
     )
@@ -126,14 +130,16 @@ def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequ
     if probed is None or probed.breadth is None:
         return request
     trials = probed.breadth.trials if request.settles else request.trials
-    longer = request.longer if request.longer_given or probed.breadth.has_longer else None
+    keeps_longer = request.longer_given or probed.breadth.has_longer
+    longer = request.longer if keeps_longer else None
     first = request.looks_first and probed.breadth.has_first
     return _plan_analyses(request._replace(trials=trials, longer=longer, looks_first=first), probed.breadth.seeds)
 
 
 def _plan_analyses(request: StudyRequest, seeds: tuple[int, int]) -> StudyRequest:
     """Return the request with its plan of interim analyses, of these seeds unless others were given."""
-    error = ERROR_AFTER_LOOK if request.looks_first or request.has_looked else ERROR
+    has_look = request.looks_first or request.has_looked
+    error = ERROR_AFTER_LOOK if has_look else ERROR
     return request._replace(analyses=plan_analyses(*(request.seeds or seeds), error=error, made=request.made))
 
 

@@ -50,7 +50,8 @@ def read_declaration(code: UserCode) -> UserLoss:
     problems: list[str] = []
     if code.function in FAMILIES and code.function not in OWN:
         problems.append(f"{code.function} is the name of a loss of sweeper's; give it another one")
-    if not (inspect.isclass(made) or inspect.isroutine(made) or isinstance(made, partial)):
+    is_maker = inspect.isclass(made) or inspect.isroutine(made)
+    if not is_maker and not isinstance(made, partial):
         problems.append(f"it must make a loss, found one that is made ({type(made).__name__}); name its class")
     parameters = inspect.signature(made).parameters
     table = getattr(made, "search", {})
@@ -70,14 +71,9 @@ def read_declaration(code: UserCode) -> UserLoss:
         except ValueError as error:
             problems.append(f"search.{name}: {error}")
     unknown = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    open_ones = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.kind not in unknown
-        and parameter.default is parameter.empty
-        and name not in table
-        and name not in OFFERED_ARGUMENTS
-    ]
+    named = [one for one in parameters.values() if one.kind not in unknown]
+    needed = [one.name for one in named if one.default is one.empty]
+    open_ones = [name for name in needed if name not in {*table, *OFFERED_ARGUMENTS}]
     if inspect.isfunction(made) and len(open_ones) == len(("logits", "target")):
         problems.append(
             f"it must make a loss, and seems to be one that takes {' and '.join(open_ones)}; name a function that "

@@ -48,7 +48,8 @@ def check_script_options(settings: Settings) -> None:
             f"--metric {settings.metric} needs label maps or your own code, and a script gives counts of pixels; use "
             f"{join_words(usable)}"
         )
-    if settings.data is None and settings.images is None and not settings.resume:
+    has_data = settings.data is not None or settings.images is not None
+    if not has_data and not settings.resume:
         problems.append("the data that the script trains on must be named; give its folder, sweeper run FOLDER")
     RequestError.refuse("a run with --command", problems)
 
@@ -63,14 +64,16 @@ def hash_sources(command: str) -> dict[str, str]:
     Raises:
         UsageError: if the command is invalid.
     """
-    named = [path for word in split_command(command) if (path := Path(word)).suffix in SOURCES and path.is_file()]
+    sources = [path for path in map(Path, split_command(command)) if path.suffix in SOURCES]
+    named = [*filter(Path.is_file, sources)]
     tracked = read_output("git", "ls-files", "-z")
     if tracked is None:
         folders = {path.parent for path in named} or {Path()}
         paths = [p for folder in folders for pattern in ("*", "*/*") for p in folder.glob(pattern)]
     else:
         paths = [Path(name) for name in tracked.split("\0") if name]
-    sources = sorted({p for p in [*named, *paths] if p.suffix in SOURCES and p.is_file()})[:MOST_SOURCES]
+    candidates = {path for path in (*named, *paths) if path.suffix in SOURCES}
+    sources = sorted(filter(Path.is_file, candidates))[:MOST_SOURCES]
     hashes = {}
     for path in sources:
         with suppress(OSError):
@@ -104,7 +107,9 @@ def resolve_sources(command: str | None, old: StudyPlan | None) -> dict[str, str
 
 def warn_of_changed_script(command: str | None, sources: Mapping[str, str] | None, warn: Callable[[str], None]) -> None:
     """Warn if files of the script changed while it trained."""
-    if command is not None and sources is not None and (changed := name_changed_sources(sources, command)):
+    if command is None or sources is None:
+        return
+    if changed := name_changed_sources(sources, command):
         warn(f"later trainings may be of another script: {changed} changed meanwhile")
 
 
@@ -139,7 +144,8 @@ def divide_by_script(
             "fixed seed in place of t.seed, or keep the split in a file"
         )
     names = tuple(probe.class_pixels)
-    if len(names) != len(dataset.classes) or ({*names} == {*dataset.classes} and names != dataset.classes):
+    is_reordered = {*names} == {*dataset.classes} and names != dataset.classes
+    if is_reordered or len(names) != len(dataset.classes):
         problems.append(
             f"the script's classes must be those of the data in their order ({', '.join(dataset.classes)}), got "
             f"{', '.join(names)}; name them so in trial(classes=[…]), or map the data's by --class-map"
@@ -160,7 +166,8 @@ def divide_by_script(
 def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:
     """Return the space with factors on the script's rate, and without losses that need more than logits and labels."""
     families = tuple(f for f in space.families if FAMILIES[f.family].needs_map is None)
-    if left := [f.family for f in space.families if f not in families]:
+    left = [f.family for f in space.families if f not in families]
+    if left:
         log(f"left out, as they need more than logits and labels: {join_words(left)}")
     lr = Coordinate(kind="log", low=FACTORS[0], high=FACTORS[1])
     return space.model_copy(update={"families": families, "lr": lr})
@@ -168,12 +175,6 @@ def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:
 
 def make_script_recipe(settings: Settings, command: str) -> Recipe:
     """Return the recipe of a new study: the script's command, without secrets, and the requested settings."""
-    return Recipe(
-        command=command,
-        arch="script",
-        encoder="",
-        evaluations=1,
-        steps=settings.steps or SEARCH_STEPS,
-        confirm_steps=settings.confirm_steps or CONFIRM_STEPS,
-        metric=settings.metric or "miou",
-    )
+    options = {"steps": SEARCH_STEPS, "confirm_steps": CONFIRM_STEPS, "metric": "miou"}
+    options |= settings.model_dump(include={*options}, exclude_none=True)
+    return Recipe(command=command, arch="script", encoder="", evaluations=1, **options)

@@ -107,7 +107,9 @@ def prepare_study(
     hardware, times = backend.get_hardware(), get_step_times_file(settings.cache)
     recipe = _resolve_recipe(settings, old, dataset, hardware, messages)
     given = {"dataset": dataset, "recipe": recipe, "seed": seed, "folds": folds, "losses": user_losses}
-    is_measured = recipe.command is None and old is None and settings.precision is None and hardware.device == "cpu"
+    is_new = old is None and recipe.command is None
+    is_open = settings.precision is None and hardware.device == "cpu"
+    is_measured = is_new and is_open
     if old is not None:
         plan = _plan_resume(old, given, space, imbalance, sources, name=str(settings.study))
     else:
@@ -149,9 +151,10 @@ def _resolve_space(
     losses: tuple[UserLoss, ...],
 ) -> SearchSpace:
     """Return the requested space, else the study's, with the present loss."""
+    words = list_named_losses(settings.space or "")
     if old and settings.space is None:
         space = old.space
-    elif words := list_named_losses(settings.space or ""):
+    elif words:
         space = load_named_losses(words, dataset.task, imbalance)
     else:
         space = add_user_losses(load_space(settings.space or dataset.task, dataset.task), losses)
@@ -229,7 +232,8 @@ def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: M
     If the images have moved, the study's patterns of names still count, unless another format is requested.
     """
     patterns_folder, patterns = get_requested_patterns(settings.data, settings.images, settings.masks)
-    source = patterns_folder or (old.source if old else DATA)
+    before = old.source if old else DATA
+    source = patterns_folder or before
     format_ = settings.format
     if patterns is None and old is not None and format_ in (None, PATTERNS):
         patterns = old.patterns
@@ -237,7 +241,8 @@ def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: M
     class_map = old.class_map if old else None
     if settings.class_map is not None:
         class_map = read_class_map(settings.class_map)
-    groups = settings.groups or (old.groups if old else AUTO)
+    usual = old.groups if old else AUTO
+    groups = settings.groups or usual
     dataset = load_dataset(
         source,
         settings.cache,
@@ -248,7 +253,8 @@ def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: M
         groups=groups,
         tick=partial(messages.progress, "decoding"),
     )
-    short_side = settings.resize or (old.resized if old else None)
+    resized = old.resized if old else None
+    short_side = settings.resize or resized
     return (
         dataset
         if short_side is None

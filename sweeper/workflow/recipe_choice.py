@@ -83,8 +83,9 @@ def make_recipe(
             f"--size must be a multiple of {2**depth}, the network's stride, got {size}; give "
             f"{size - size % 2**depth + 2**depth}"
         )
+    network = {} if user_model is None else {"model": user_model, "arch": user_model.name}
     defaults = {
-        **({} if user_model is None else {"model": user_model, "arch": user_model.name}),
+        **network,
         "own_metric": own_metric,
         "encoder": encoder,
         "encoder_depth": depth,
@@ -110,7 +111,8 @@ def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: C
     Raises:
         UsageError: with what does not fit.
     """
-    requested = settings.encoder_weights or ("auto" if stored is None else stored.encoder_weights)
+    usual = "auto" if stored is None else stored.encoder_weights
+    requested = settings.encoder_weights or usual
     if requested in {"auto", "imagenet", "none"} or settings.model is not None:
         return
     from sweeper.training.encoder_file import check_file  # torch takes seconds
@@ -149,14 +151,8 @@ def describe_recipe(recipe: Recipe) -> str:
     return ", ".join([describe_network(recipe), lengths, *([own] if recipe.command is None else [])])
 
 
-RECIPE_OPTIONS = {
-    "augment": "augmentation",
-    **{
-        name: name
-        for name in Settings.model_fields
-        if name in Recipe.model_fields and name not in {"encoder_weights", "model", "command"}
-    },
-}
+_UNCHANGED = Recipe.model_fields.keys() - {"encoder_weights", "model", "command"}
+RECIPE_OPTIONS = {"augment": "augmentation", **{name: name for name in Settings.model_fields if name in _UNCHANGED}}
 """Option of `sweeper run` → field of the recipe that takes its value unchanged. Initial weights and the user's network
 also need the local cache or their source."""
 
@@ -213,7 +209,8 @@ def check_exclusive_options(settings: Settings, stored: Recipe | None = None) ->
         UsageError: with the options.
     """
     before = stored or Recipe()
-    name = settings.model or (before.model and before.model.name)
+    own = before.model and before.model.name
+    name = settings.model or own
     others = ("arch", "encoder", "encoder_weights")
     options = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
     if name and options:

@@ -120,7 +120,8 @@ def _add_present_loss(settings: Settings, words: tuple[str, ...]) -> Settings:
     families, present = {parse_loss(word, "--space: ")[0] for word in words}, settings.present or PRESENT
     if {*words} == {present}:
         raise UsageError(f"one loss or more must be compared with {present}, got none")
-    if present in words or (settings.present is None and present in families):
+    is_usual = settings.present is None and present in families
+    if present in words or is_usual:
         return settings
     return settings.model_copy(update={"space": ",".join((present, *words))})
 

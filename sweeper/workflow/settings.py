@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 
 from sweeper.core import paths
 from sweeper.core.base import Record
-from sweeper.core.errors import RequestError
 from sweeper.core.metrics import BUILT_IN
+from sweeper.core.options import AUTO, make_setting
 from sweeper.core.recipe import CPU_PRETRAINED, Architecture, Augmentation, Engine, Precision
 from sweeper.core.records import TrainedOn
-from sweeper.core.text import format_option, format_places, suggest_correction
+from sweeper.core.text import format_option, format_places
 from sweeper.losses.families import is_own_loss
 
 DATA = "synthetic:street"
@@ -50,8 +48,6 @@ OF_SWEEPER = (
     *("augment", "device", "precision", "engine"),
 )
 """Options of sweeper's own training."""
-Options = TypeVar("Options", bound=Record)
-"""Record with the options of a command."""
 _RESUMED = "with --resume the study's"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -123,8 +119,6 @@ def _check_range(value: object) -> str:
     return str(least) if least == most else f"{least}..{most}"
 
 
-AUTO = BeforeValidator(lambda value: None if value == "auto" else value, json_schema_input_type=Literal["auto"])
-"""Accepts `auto` for None."""
 _TO_TUPLE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=str)
 _TO_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value, json_schema_input_type=int)
 
@@ -132,30 +126,6 @@ _TO_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, int) el
 def _check_duration(value: object) -> str:
     parse_duration(value)
     return str(value).strip()
-
-
-@dataclass(frozen=True)
-class Option:
-    """Form of a setting on the command line, in addition to its name, type, limits and default."""
-
-    section: str
-    """Section of `sweeper run --help-all`."""
-    default: str = ""
-    """Default in words; "" = no value, or the field's own default."""
-    often: bool = False
-    """Whether `--help` lists it, too, as a common option."""
-    metavar: str | None = None
-    """FILE = an existing file, DIRECTORY = a folder; any other text is only the placeholder in the help."""
-    variables: tuple[str, ...] = ()
-    """Environment variables that set it, in addition to SWEEPER_NAME."""
-
-
-def _make_setting(section: str, value: object = None, **more: Any) -> Any:
-    """Return a field of `Settings`; `more` has fields of `Option` and pydantic's limits. Its docstring is its help."""
-    form = {name: more.pop(name) for name in [*more] if name in Option.__dataclass_fields__}
-    field = Field(value, **more)
-    field.metadata.append(Option(section, **form))
-    return field
 
 
 class Settings(Record):
@@ -168,47 +138,47 @@ class Settings(Record):
 
     data: str | None = Field(None, min_length=1)
     """Folder, zip or annotation file, or synthetic:NAME?key=value; the argument of `sweeper run`."""
-    images: str | None = _make_setting(
+    images: str | None = make_setting(
         "Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1
     )
     """Pattern of the images' names, in quotes: 'img/**/*.jpg'; relative to DATA, if given."""
-    masks: str | None = _make_setting(
+    masks: str | None = make_setting(
         "Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1
     )
     """Pattern of the masks' names; {stem} is the image's name without extension: 'labels/{stem}_mask.png'."""
-    format: str | None = _make_setting("Data", default="what is found there", min_length=1)
+    format: str | None = make_setting("Data", default="what is found there", min_length=1)
     """Format of DATA (folder, labelme, coco, …)."""
-    class_map: Path | None = _make_setting("Data", default=f"all as they are; {_RESUMED}", metavar="FILE")
+    class_map: Path | None = make_setting("Data", default=f"all as they are; {_RESUMED}", metavar="FILE")
     """YAML file of classes to merge, rename or ignore (road: [3, 4], ignore: [255, car])."""
-    groups: Annotated[str, AfterValidator(_check_groups)] | None = _make_setting(
+    groups: Annotated[str, AfterValidator(_check_groups)] | None = make_setting(
         "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN"
     )
     """Images that stay on one side of a split: those in a folder, or whose path has the same (…) of a regular
     expression, '(P[0-9]+)_'. auto: as split.csv says, else folders, else ids in their names."""
-    resize: int | None = _make_setting(
+    resize: int | None = make_setting(
         "Data", default=f"native; {_RESUMED}", metavar="SHORT_SIDE", ge=16, le=MOST_PIXELS
     )
     """Shrink larger images to this shorter side in pixels; scores hold at that resolution."""
 
-    trials: int | None = _make_setting(
+    trials: int | None = make_setting(
         "Search", metavar="N", default=f"until they bring no gain, {TRIALS} at most", often=True, ge=1, le=MOST_TRIALS
     )
     """Trials of the search."""
-    space: str | None = _make_setting("Search", min_length=1)
+    space: str | None = make_setting("Search", min_length=1)
     """Search space: binary, multiclass, multilabel, full, full_multiclass, full_multilabel, a YAML file; or
     the losses to compare, of which only the learning rate is searched: dice_ce,tversky:fn_weight=0.7."""
-    loss: Annotated[tuple[str, ...], _TO_TUPLE] = _make_setting("Search", (), metavar=OWN)
+    loss: Annotated[tuple[str, ...], _TO_TUPLE] = make_setting("Search", (), metavar=OWN)
     """Your own loss, searched with the others; may be repeated. function(…) returns loss(logits, target), and its
     attribute `search` has the ranges; see docs/how-to/own-code.md."""
-    present: str | None = _make_setting("Search", default="cross_entropy", often=True, metavar="LOSS", min_length=1)
+    present: str | None = make_setting("Search", default="cross_entropy", often=True, metavar="LOSS", min_length=1)
     """Loss that you use now, which the others must beat: dice_ce, dice_ce:mix=0.5;pos_weight=3, or your own,
     MODULE:FUNCTION. It is tuned as all others."""
-    metric: str | None = _make_setting("Search", default="miou", often=True, metavar="|".join((*BUILT_IN, OWN)))
+    metric: str | None = make_setting("Search", default="miou", often=True, metavar="|".join((*BUILT_IN, OWN)))
     """Metric to maximise and compare (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
-    seed: int | None = _make_setting("Search", metavar="N", default="0", ge=0, le=MOST_SEED)
+    seed: int | None = make_setting("Search", metavar="N", default="0", ge=0, le=MOST_SEED)
     """Seed of splits, weights, batches and the search."""
-    time: Annotated[str, BeforeValidator(_check_duration, json_schema_input_type=float)] | None = _make_setting(
+    time: Annotated[str, BeforeValidator(_check_duration, json_schema_input_type=float)] | None = make_setting(
         "Search",
         default="no end, and 5m is planned, GPU 20m; up to 30m, 60m, if classes need it",
         often=True,
@@ -216,7 +186,7 @@ class Settings(Record):
     )
     """Plan for this time (5400, 90m, 1h30m) and end within it, with the results so far; the search gets 60 % of it."""
 
-    steps: int | None = _make_setting(
+    steps: int | None = make_setting(
         "Training",
         metavar="N",
         default="100, GPU 1000; up to 16 times that, as the classes need and --time allows",
@@ -225,78 +195,78 @@ class Settings(Record):
         le=MOST_STEPS,
     )
     """Optimiser steps of a trial."""
-    size: int | None = _make_setting(
+    size: int | None = make_setting(
         "Training", metavar="N", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
     )
     """Side of the training crop in pixels."""
-    batch_size: int | None = _make_setting("Training", metavar="N", default="8; GPU 16", ge=2, le=MOST_PIXELS)
+    batch_size: int | None = make_setting("Training", metavar="N", default="8; GPU 16", ge=2, le=MOST_PIXELS)
     """Crops in a batch."""
-    augment: Augmentation | None = _make_setting("Training", default="light")
+    augment: Augmentation | None = make_setting("Training", default="light")
     """Augmentation of the training crops: light flips and changes contrast and brightness; full also rotates, zooms
     and adds noise."""
-    command: str | None = _make_setting("Training", default="sweeper's own training", often=True, min_length=1)
+    command: str | None = make_setting("Training", default="sweeper's own training", often=True, min_length=1)
     """Your training script with its arguments, "python train.py": it trains instead of sweeper, on DATA and its own
     split. --steps and --confirm-steps are then per cent of its length (25, 100); see docs/how-to/your-training.md."""
-    model: str | None = _make_setting("Training", metavar=OWN, min_length=1)
+    model: str | None = make_setting("Training", metavar=OWN, min_length=1)
     """Your own network: function(in_channels, classes) returns it; see docs/how-to/own-code.md."""
-    arch: Architecture | None = _make_setting("Training", default="unet")
+    arch: Architecture | None = make_setting("Training", default="unet")
     """Architecture."""
-    encoder: str | None = _make_setting(
+    encoder: str | None = make_setting(
         "Training", default=f"{CPU_PRETRAINED[0]}, or resnet18 at random; GPU resnet34", often=True, min_length=1
     )
     """Encoder of segmentation-models-pytorch, on a CPU cut to a depth of 3 or 4 of its 5 stages."""
-    encoder_weights: str | None = _make_setting(
+    encoder_weights: str | None = make_setting(
         "Training", default="auto", metavar="auto|imagenet|none|FILE", min_length=1
     )
     """Initial weights of the encoder."""
 
-    seeds: Annotated[str, BeforeValidator(_check_range, json_schema_input_type=int)] | None = _make_setting(
+    seeds: Annotated[str, BeforeValidator(_check_range, json_schema_input_type=int)] | None = make_setting(
         "Confirmation and verdict", default=DEFAULT_SEEDS, metavar="MIN..MAX|N"
     )
     """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
-    confirm_steps: int | None = _make_setting(
+    confirm_steps: int | None = make_setting(
         "Confirmation and verdict", metavar="N", default="2 × --steps", ge=4, le=MOST_STEPS
     )
     """Steps of a confirmation."""
-    longer: Annotated[Literal["4", "16", "none"] | None, _TO_TEXT] = _make_setting(
+    longer: Annotated[Literal["4", "16", "none"] | None, _TO_TEXT] = make_setting(
         "Confirmation and verdict", default=f"{LONGER}; with --folds none"
     )
     """Train the recommended loss and the present one once more at this multiple of the confirmation's steps: does the
     gain last?"""
-    folds: int | None = _make_setting(
+    folds: int | None = make_setting(
         "Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS
     )
     """For sets too small for a test split: the search sees every image, and each seed of a finalist is K trainings that
     test all images in turn. The result is not held out."""
-    margin: float | None = _make_setting(
+    margin: float | None = make_setting(
         "Confirmation and verdict", metavar="X", default=f"{DEFAULT_MARGIN}", ge=0, le=1, allow_inf_nan=False
     )
     """Differences in mIoU below this do not matter."""
 
-    study: str | None = _make_setting("Resuming a study", default="the data's name and the time", often=True)
+    study: str | None = make_setting("Resuming a study", default="the data's name and the time", often=True)
     """Name of the study."""
-    resume: bool = _make_setting("Resuming a study", False, often=True)
+    resume: bool = make_setting("Resuming a study", False, often=True)
     """Continue the study up to the total of --trials, with its device and workers."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto")
+    device: Literal["auto", "cpu", "cuda", "mps"] = make_setting("Machine", "auto")
     """Device that trains."""
-    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine")
+    precision: Annotated[Precision | None, AUTO] = make_setting("Machine")
     """Precision of the forward pass. auto: bfloat16, on a CPU if it is measured to save a fifth, on a GPU if the GPU
     has it."""
-    engine: Annotated[Engine | None, AUTO] = _make_setting("Machine")
+    engine: Annotated[Engine | None, AUTO] = make_setting("Machine")
     """How steps are run: one by one (eager), or recorded as a CUDA graph; deterministic: one by one, on a GPU with the
     same numbers each time, by slower algorithms. auto: recorded on an NVIDIA GPU."""
-    workers: Annotated[int | None, AUTO] = _make_setting("Machine", metavar="auto|N", ge=0, le=MOST_WORKERS)
+    workers: Annotated[int | None, AUTO] = make_setting("Machine", metavar="auto|N", ge=0, le=MOST_WORKERS)
     """Number of processes that train, here or on the Ray cluster of RAY_ADDRESS; 0: only this one. On a CPU each has an
     equal share of the cores, or OMP_NUM_THREADS threads."""
 
-    storage: str = _make_setting("Where things go", paths.STORAGE)
+    storage: str = make_setting("Where things go", paths.STORAGE)
     """Optuna's storage: sqlite:///FILE or postgresql://…"""
-    tracking_uri: str = _make_setting(
+    tracking_uri: str = make_setting(
         "Where things go", paths.TRACKING, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI")
     )
     """MLflow's store: sqlite:///FILE or a server's address."""
-    out: Path = _make_setting("Where things go", paths.REPORTS, metavar="DIRECTORY")
+    out: Path = make_setting("Where things go", paths.REPORTS, metavar="DIRECTORY")
     """Folder of the reports."""
     cache: Path = paths.CACHE
     """Folder of the decoded images, next to checkpoints and weights; commands use the usual one."""
@@ -315,7 +285,9 @@ class Settings(Record):
     @property
     def executor(self) -> Literal["processes", "inline", "ray"]:
         """Place where trainings run: worker processes, this process, or a Ray cluster."""
-        return "inline" if self.workers == 0 else "ray" if RAY_ADDRESS in os.environ else "processes"
+        if self.workers == 0:
+            return "inline"
+        return "ray" if RAY_ADDRESS in os.environ else "processes"
 
     @property
     def places(self) -> str:
@@ -334,43 +306,43 @@ class ConfirmOptions(Record):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    command: str | None = _make_setting("", metavar="COMMAND", min_length=1)
+    command: str | None = make_setting("", metavar="COMMAND", min_length=1)
     """Command that starts the script, such as 'python train.py'."""
-    losses: str | None = _make_setting("", metavar="LOSSES", min_length=1)
+    losses: str | None = make_setting("", metavar="LOSSES", min_length=1)
     """Losses to compare instead of a study's finalists: dice_ce,tversky:fn_weight=0.7, your own MODULE:FUNCTION."""
-    present: str | None = _make_setting("", default="the study's, or cross_entropy", metavar="LOSS", min_length=1)
+    present: str | None = make_setting("", default="the study's, or cross_entropy", metavar="LOSS", min_length=1)
     """Loss that you use now, which the others must beat."""
-    seeds: SeedRange | None = _make_setting("", default="3..5", metavar="MIN..MAX|N")
+    seeds: SeedRange | None = make_setting("", default="3..5", metavar="MIN..MAX|N")
     """Number of fresh seeds of each loss; more than MIN while the answer is open."""
     rates: Annotated[tuple[float, ...], BeforeValidator(_parse_rates, json_schema_input_type=str)] | None = (
-        _make_setting("", default="1/3,1,3", metavar="FACTORS")
+        make_setting("", default="1/3,1,3", metavar="FACTORS")
     )
     """Factors of the script's learning rate that each loss tries first, or none."""
     rate_share: (
         Annotated[float, BeforeValidator(partial(_parse_factor, most=1.0), json_schema_input_type=str)] | None
-    ) = _make_setting("", default="1/4", metavar="SHARE")
+    ) = make_setting("", default="1/4", metavar="SHARE")
     """Share of the script's length for trying these factors."""
-    folds: int | None = _make_setting("", metavar="K", ge=2, le=50)
+    folds: int | None = make_setting("", metavar="K", ge=2, le=50)
     """Train each seed once for each fold (t.fold)."""
-    metric: Literal["miou", "dice"] | None = _make_setting("", default="miou")
+    metric: Literal["miou", "dice"] | None = make_setting("", default="miou")
     """Metric computed from logits and counts."""
-    margin: float | None = _make_setting("", default="0.01 within 0 to 1", metavar="X", allow_inf_nan=False)
+    margin: float | None = make_setting("", default="0.01 within 0 to 1", metavar="X", allow_inf_nan=False)
     """Difference that does not matter, in the score's unit."""
-    workers: int = _make_setting("", 1, metavar="N", ge=1, le=1000)
+    workers: int = make_setting("", 1, metavar="N", ge=1, le=1000)
     """Number of trainings at a time."""
-    time_limit: Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)] | None = _make_setting(
+    time_limit: Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)] | None = make_setting(
         "", default="no limit", metavar="DURATION"
     )
     """Longest time of one training (5400, 90m, 1h30m)."""
-    study: str | None = _make_setting("", default="the script's", min_length=1)
+    study: str | None = make_setting("", default="the script's", min_length=1)
     """Name of the comparison."""
-    resume: bool = _make_setting("", False)
+    resume: bool = make_setting("", False)
     """Continue the comparison --study, or begin it."""
-    out: Path = _make_setting("", paths.REPORTS, metavar="DIRECTORY")
+    out: Path = make_setting("", paths.REPORTS, metavar="DIRECTORY")
     """Folder of the reports."""
-    storage: str = _make_setting("", paths.STORAGE)
+    storage: str = make_setting("", paths.STORAGE)
     """Optuna's storage: sqlite:///FILE or postgresql://…"""
-    tracking_uri: str = _make_setting("", paths.TRACKING, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"))
+    tracking_uri: str = make_setting("", paths.TRACKING, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"))
     """MLflow's store: sqlite:///FILE or a server's address."""
 
     @property
@@ -395,23 +367,23 @@ class TrainOptions(Record):
 
     storage: str = paths.STORAGE
     cache: Path = paths.CACHE
-    on: TrainedOn = _make_setting("Training", "train+val")
+    on: TrainedOn = make_setting("Training", "train+val")
     """Images to train on: the search's training split, all except the test split, or all."""
-    steps: int | None = _make_setting("Training", metavar="N", default="4 × the confirmation's", ge=4, le=MOST_STEPS)
+    steps: int | None = make_setting("Training", metavar="N", default="4 × the confirmation's", ge=4, le=MOST_STEPS)
     """Optimiser steps."""
-    seed: int | None = _make_setting("Training", metavar="N", default="the study's", ge=0, le=MOST_SEED)
+    seed: int | None = make_setting("Training", metavar="N", default="the study's", ge=0, le=MOST_SEED)
     """Seed of weights, batches and crops."""
-    data: str | None = _make_setting("Data", default="where the study read them, else its decoded copy")
+    data: str | None = make_setting("Data", default="where the study read them, else its decoded copy")
     """Current place of the study's images."""
-    images: str | None = _make_setting("Data", default="as the study read them", metavar="PATTERN")
+    images: str | None = make_setting("Data", default="as the study read them", metavar="PATTERN")
     """Current pattern of the images' names."""
-    masks: str | None = _make_setting("Data", default="as the study read them", metavar="PATTERN")
+    masks: str | None = make_setting("Data", default="as the study read them", metavar="PATTERN")
     """Current pattern of the masks' names."""
     device: str = "auto"
     """Device that trains: auto, cpu, cuda or mps."""
-    precision: Annotated[Precision | None, AUTO] = _make_setting("Machine")
+    precision: Annotated[Precision | None, AUTO] = make_setting("Machine")
     """Precision of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that."""
-    overwrite: bool = _make_setting("Training", False)
+    overwrite: bool = make_setting("Training", False)
     """Train again even if the same network was trained before."""
     register_as: str | None = Field(None, min_length=1)
     """Name to register the network under in MLflow's model registry."""
@@ -428,41 +400,9 @@ class PredictOptions(Record):
     """Folder for masks/, overlays/, classes.txt and predictions.json."""
     device: str = "auto"
     """Device that predicts: auto, cpu, cuda or mps."""
-    threshold: float | None = _make_setting("", default="the recommended one", metavar="X", ge=-100, le=100)
+    threshold: float | None = make_setting("", default="the recommended one", metavar="X", ge=-100, le=100)
     """Threshold (two classes) or τ (more)."""
-    probabilities: bool = _make_setting("", False)
+    probabilities: bool = make_setting("", False)
     """Also write probabilities: a 16-bit PNG for two classes, else a file for numpy."""
-    overwrite: bool = _make_setting("", False)
+    overwrite: bool = make_setting("", False)
     """Replace existing files."""
-
-
-def make_options(
-    kind: type[Options], options: Mapping[str, Any], what: str, format_name: Callable[[str], str] = str
-) -> Options:
-    """Return the record of this kind with these values, the options of `what`.
-
-    `format_name` formats the name of an option in messages.
-
-    Raises:
-        RequestError: with every option that is unknown or has a wrong value.
-    """
-    try:
-        return kind(**options)
-    except ValidationError as error:
-        messages: dict[str, str] = {}  # an option of two types has two messages
-        for one in error.errors():
-            name, text = str(one["loc"][0]), one["msg"].removeprefix("Value error, ")
-            if one["type"] == "extra_forbidden":
-                text = f"no option that can be given here{suggest_correction(name, kind.model_fields)}"
-            messages[name] = f"{messages[name]}; or {text}" if name in messages else f"{format_name(name)}: {text}"
-        problems = [
-            text if ", got " in text else f"{text}; got {options.get(name)!r}" for name, text in messages.items()
-        ]
-        raise RequestError(what, problems) from error
-
-
-def list_options(kind: type[Record] = Settings) -> dict[str, Option]:
-    """Return the options of the command line by the setting's name."""
-    return {
-        name: part for name, field in kind.model_fields.items() for part in field.metadata if isinstance(part, Option)
-    }

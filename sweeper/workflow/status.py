@@ -247,10 +247,14 @@ def diagnose_studies(storage: str, study: str | None) -> tuple[StatusRow, ...]:
     for life in lives:
         if study in {None, life.study}:
             row = diagnose_sweep(life, time.time(), storage)
-            if not row.ok and is_postgres(storage) and life.command == "run":
+            is_in_doubt = not row.ok and life.command == "run"
+            if is_in_doubt and is_postgres(storage):
                 row = diagnose_sweep(life, time.time(), storage, read_last_session(storage, life.study))
             rows.append(row)
-    if not (any(row.command == "run" for row in rows) if study is None and storage != STORAGE else rows):
+    found = rows
+    if study is None and storage != STORAGE:
+        found = [row for row in rows if row.command == "run"]
+    if not found:
         near = suggest_correction(study or "", [life.study for life in lives])
         raise UsageError(
             f"nothing is known of {study or 'any study'} in {folder}{near}; name the --storage of the run, in the "

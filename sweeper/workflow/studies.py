@@ -67,11 +67,13 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     except (SweeperError, ValueError) as error:  # one damaged study must not hide the others
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
     life, session = read_life(get_status_file(url, name)), str(study.user_attrs.get(studies.SESSION, ""))
-    is_known = life is not None and life.study == name
+    activity = "unknown"
+    if life is not None and life.study == name:
+        activity = diagnose_sweep(life, time.time(), url, session).activity
     return StudyRow(
         **dict(answer),
         study=name,
-        state=diagnose_sweep(life, time.time(), url, session).activity if life and is_known else "unknown",
+        state=activity,
         created=sweep.created,
         data=sweep.conditions.dataset.name,
         trials=state.search.done,
@@ -94,11 +96,13 @@ def _make_comparison_row(folder: Path) -> StudyRow:
     answer, life = InterimAnswer(), read_life(folder / COMPARISON_STATUS)
     with suppress(OSError, ValueError):
         answer = load_record(folder / ANSWER, InterimAnswer)
-    ended = count_ended(folder)
+    ended, state = count_ended(folder), "finished" if answer.outcome else "unknown"
+    if life:
+        state = diagnose_sweep(life, time.time()).activity
     return StudyRow(
         **dict(answer),
         study=plan.name,
-        state=diagnose_sweep(life, time.time()).activity if life else "finished" if answer.outcome else "unknown",
+        state=state,
         created=plan.created,
         data=plan.probe.command,
         trials=ended["tune"],

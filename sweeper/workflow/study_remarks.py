@@ -97,11 +97,13 @@ def _remark_on_search(sweep: SweepRecord, evidence: Evidence | None, finalists: 
         if evidence is not None and finalist.family not in {f.family for f in judged}:
             yield make_remark("MISSING", loss=finalist.family)
     for row in judged:
-        if row.lr_at_edge and (edge := find_range_edge(row.lr, sweep.space)) is not None:
+        edge = find_range_edge(row.lr, sweep.space) if row.lr_at_edge else None
+        if edge is not None:
             yield make_remark("EDGE", loss=row.family, rate=row.lr, edge=edge)
     tried = Counter(trial.spec.family for trial in sweep.trials if trial.state != "failed")
     searched = [name for name, family in sweep.space.by_name.items() if family.is_searched]
-    if few := tuple(name for name in searched if tried[name] < FEW_TRIALS and sweep.trials):
+    few = tuple(name for name in searched if tried[name] < FEW_TRIALS)
+    if few and sweep.trials:
         yield make_remark("HARDLY_TUNED", losses=few, needed=FEW_TRIALS)
 
 
@@ -125,8 +127,10 @@ def list_study_steps(
     """Return what to do next, first what would settle an open answer, then how to use it."""
     use, settle = [*_list_uses(sweep, answer, evidence)], [*_list_settling(sweep, answer, evidence, look), *answer.next]
     is_own = sweep.conditions.recipe.command is None and sweep.conditions.folds is None  # a script has its own length
+    may_look = is_own and look is None
+    is_changed = sweep.concluded and answer.outcome is Outcome.CHANGE
     before = []
-    if look is None and is_own and sweep.concluded and answer.outcome is Outcome.CHANGE:
+    if may_look and is_changed:
         before = [make_step("LOOK", f"{sweep.resume_command} --longer {LONGER_TIMES}", times=LONGER_TIMES)]
     is_open = answer.sure is Sure.OPEN or not sweep.concluded
     return (*before, *settle, *use) if is_open else (*before, *use, *settle)
@@ -160,8 +164,10 @@ def _list_remedies(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[Ne
     recipe, dataset = sweep.conditions.recipe, sweep.conditions.dataset
     trained = (*sweep.probes, *sweep.trials, *sweep.confirmations)
     ended = [trial for trial in sweep.trials if trial.state != "failed"]
-    is_unlearned = bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
-    if evidence is None and sweep.learned and not is_unlearned:
+    is_untested = bool(ended) and not sweep.confirmations
+    is_unlearned = is_untested and not any(trial.collapse.learned for trial in ended)
+    has_learned = sweep.learned and not is_unlearned
+    if evidence is None and has_learned:
         yield make_step("MORE_TIME" if sweep.cut else "RETRY", sweep.resume_command)
         return
     yield make_step("CHECK", f"sweeper profile {dataset.source}" if not dataset.synthetic else "")
@@ -173,7 +179,9 @@ def _list_remedies(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[Ne
         steps = min(steps, 100) if recipe.command is not None else steps
         drop = ("--confirm-steps", "--study")
         yield make_step("STEPS", replace_options(command, {"--steps": steps}, drop=drop), steps=steps)
-    if recipe.command is None and recipe.encoder_weights == "none" and recipe.model is None and not dataset.synthetic:
+    is_ours = recipe.command is None and recipe.model is None
+    has_no_weights = recipe.encoder_weights == "none" and not dataset.synthetic
+    if is_ours and has_no_weights:
         drop = ("--confirm-steps", "--study")
         yield make_step("WEIGHTS", replace_options(command, {"--encoder-weights": "imagenet"}, drop=drop))
 

@@ -44,7 +44,12 @@ def test_a_method_without_an_error_is_drawn_and_names_are_escaped(sweeper: Sweep
 
 
 @pytest.mark.parametrize(
-    "words", [("nowhere.csv",), (str(SCORES), "--column", "size=x"), (str(SCORES), "--margin", "-1")]
+    "words",
+    [
+        ("nowhere.csv",),
+        *((str(SCORES), *words) for words in (("--column", "size=x"), ("--column", "seed"), ("--margin", "-1"))),
+        (str(SCORES), "--level", "95"),
+    ],
 )
 def test_invalid_tables_and_options_end_with_status_2(sweeper: Sweeper, words: tuple[str, ...]) -> None:
     status, out, error = sweeper("judge", *words)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sweeper.workflow.settings import Settings, list_options
+from sweeper.core.options import list_options
+from sweeper.workflow.settings import Settings
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
 
 def test_help_all_lists_every_option_once_and_help_the_common_ones(sweeper: Sweeper) -> None:
-    options = list_options()
+    options = list_options(Settings)
     every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
     written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
     others = {"--dry-run", "--json", "--verbose", "--quiet"}

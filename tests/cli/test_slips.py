@@ -1,4 +1,4 @@
-"""A refused word ends with what it may mean; a former option or command with what to use now."""
+"""A refused word ends with what it may mean, also if it is the word of another tool."""
 
 from __future__ import annotations
 
@@ -11,35 +11,22 @@ import pytest
 import sweeper as api
 from sweeper import storage as studies
 from sweeper.cli.main import COMMANDS, cli
-from sweeper.cli.slips import REPLACED
 from sweeper.core.errors import UsageError
+from sweeper.core.metrics import METRICS
+from sweeper.core.text import CALLED_ELSEWHERE, CONVERSIONS
+from sweeper.losses.families import FAMILIES
 from tests.support.faking import new_plan
 
 Sweeper = Callable[..., tuple[int, str, str]]
-WORDS = "`--rope` is `--margin` now"
-
-
-@pytest.mark.parametrize("words", [("--rope", "0.02"), ("--rope=0.02",)])
-def test_a_former_option_ends_with_one_line(sweeper: Sweeper, words: tuple[str, ...]) -> None:
-    assert sweeper("run", *words) == (2, "", f"sweeper: {WORDS}\n")
-    with pytest.raises(UsageError, match=WORDS):
-        api.run("synthetic:blobs", rope=0.02)
-
-
-def test_no_former_option_or_command_exists() -> None:
-    assert not {name.removeprefix("sweeper ") for name in REPLACED} & COMMANDS.keys()
-    context = click.Context(cli)
-    for name in COMMANDS:
-        command = cli.get_command(context, name)
-        assert command is not None
-        assert not {option for param in command.params for option in param.opts} & REPLACED.keys(), name
-
 
 SLIPS = """
 rnu cracks                         | did you mean `run`?
-compare                            | ; there are run, confirm
+compare                            | did you mean `confirm` or `judge`?
+grmblfx                            | ; there are run, confirm
+fit                                | did you mean `train`?
+tune cracks                        | did you mean `run`?
 help run                           | did you mean `sweeper --help`?
-status --of-former-times           | sweeper: `sweeper status` is `sweeper studies show` now
+status                             | did you mean `sweeper studies show`?
 version                            | did you mean `sweeper --version`?
 --trials 3                         | ; it is an option of `sweeper run`
 list                               | did you mean `sweeper studies list`?
@@ -57,9 +44,23 @@ run --resume --study dmeo          | did you mean `demo`?
 run help                           | did you mean `sweeper run --help`?
 run cracks --trails 5              | did you mean `--trials`?
 run cracks -trials 5               | no such option, -trials, did you mean `--trials`?
-run cracks --lr 0.1                | a `--space` file with one `lr` fixes it
-run --data cracks                  | `run --data` is the argument DATA now
-run cracks --losses dice           | is of `sweeper confirm`; here `--space dice_ce,tversky` names
+run cracks --lr 0.1                | did you mean `--space` (a file with one `lr`; else one is found for all losses)?
+run cracks --max_epochs 50         | did you mean `--steps` (epochs × images / batch size)?
+run cracks --gpus 1                | did you mean `--device` or `--workers`?
+run cracks --imgsz 512             | did you mean `--size`?
+run cracks --image-size 512        | did you mean `--size`?
+run cracks --backbone resnet18     | did you mean `--encoder`?
+run cracks --num_workers 2         | did you mean `--workers`?
+run cracks --num-classes 3         | did you mean `--class-map` (else the classes are those of the data)?
+run cracks --val-split 0.2         | did you mean `--groups` (else the split is that of folders train, val, test or of
+run cracks --work-dir out          | did you mean `sweeper run DATA` or `--out`?
+run cracks --data-dir out          | did you mean `sweeper run DATA`?
+run --data cracks                  | ; DATA is given without it
+run cracks imgsz=512               | did you mean `--size`?
+run cracks drawn                   | did you mean `sweeper run --images cracks --masks drawn`?
+profile cracks drawn               | did you mean `sweeper profile --images cracks --masks drawn`?
+run cracks --losses dice           | ; it is an option of `sweeper confirm`
+train demo --epochs 3              | did you mean `--steps` (epochs
 run cracks --loss dise_ce          | did you mean `--space dice_ce`?
 run cracks --space dise_ce,tversky | did you mean `dice_ce`?
 run cracks --space bnary           | did you mean `binary`?
@@ -100,6 +101,7 @@ doctor demo                        | did you mean `sweeper report demo`?
 def test_a_slip_is_answered_with_what_is_nearest(tmp_path: Path, sweeper: Sweeper, line: str) -> None:
     studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "demo", new_plan())
     (tmp_path / "cracks").mkdir()
+    (tmp_path / "drawn").mkdir()
     (tmp_path / "map.yaml").touch()
     words, answer = line.split("|")
     status, out, err = sweeper(*words.split())
@@ -111,3 +113,20 @@ def test_no_hint_comes_from_the_letters_of_a_message(tmp_path: Path, sweeper: Sw
     (tmp_path / "scores").mkdir()
     for words in (("--present", "ce"), ("--ignore", "scores")):
         assert "did you mean" not in sweeper("judge", "t.csv", *words)[2]
+
+
+def test_words_of_other_tools_are_understood_in_python_too() -> None:
+    with pytest.raises(UsageError, match=r"imgsz: no option that can be given here, did you mean `size`\?"):
+        api.run("synthetic:blobs", imgsz=512)
+
+
+def test_each_of_our_names_that_a_word_leads_to_exists() -> None:
+    ours, words = {*COMMANDS, *FAMILIES, *METRICS}, set[str]()
+    commands = [cli.get_command(click.Context(cli), name) for name in COMMANDS]
+    commands += [action for one in commands for action in getattr(one, "commands", {}).values()]
+    for command in filter(None, commands):
+        ours.add(str(command.name))
+        for param in command.params:
+            ours |= {str(param.name), *getattr(param.type, "choices", ())}
+            words |= {option.strip("-").replace("-", "_") for option in param.opts if option.startswith("--")}
+    assert CALLED_ELSEWHERE.keys() | CONVERSIONS.keys() <= ours | words

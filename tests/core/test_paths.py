@@ -12,7 +12,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.paths import open_regular_file
 from sweeper.core.yaml_file import read_yaml
 from sweeper.judging.nnunet import read_tree
-from sweeper.judging.rows import ScoreRequest
+from sweeper.judging.request import ScoreRequest
 from sweeper.scripts.comparison_plan import PLAN, open_plan
 from sweeper.scripts.contract import RESULTS, read_events, read_split_scores
 from sweeper.training.weights_file import check_weights_file

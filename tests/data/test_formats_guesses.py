@@ -404,7 +404,8 @@ def test_folders_of_photographs_are_not_proposed(tmp_path):
     for path in (tmp_path / "data" / at / f"{n}.png" for at in ("left", "right") for n in range(5)):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    assert "must hold images/ and masks/" in find_problem(tmp_path / "data")
+    words = "each image must have a mask, found 10 .png (left/0.png, left/1.png and 8 more) and no masks; put the masks"
+    assert words in find_problem(tmp_path / "data")
 
 
 def test_text_files_in_labels_are_no_masks(tmp_path):

@@ -13,7 +13,8 @@ import pytest
 import sweeper
 from sweeper.evidence.document import AnswerDocument
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.request import ScoreRequest
+from sweeper.judging.rows import ScoreRows, ScoresError
 
 Floats = npt.NDArray[np.float64]
 

@@ -252,7 +252,6 @@ def test_all_problems_are_in_one_list() -> None:
         (lambda f: repeat_methods(2000, f), {}, "compared with each, got m0, m1, m2 and 1997"),
         (lambda f: f, {"margin": 2}, "lie within 0 to 1, got 2; it is in the score's own unit: 2 per cent is 0.02"),
         (lambda f: f.assign(seed=f["seed"] + 3 * (f["method"] == "b")), {"paired_seeds": True}, "no seed in common"),
-        (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
         (lambda f: f, {"present": "B"}, "--present must be one of the methods, got 'B'"),
         (lambda f: f.rename(columns={"method": "loss"}), {}, "got none; --column method=NAME names it"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
@@ -264,9 +263,9 @@ def test_all_problems_are_in_one_list() -> None:
         (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "counts of pixels, and must be ≥ 0"),
         (lambda f: f.query("seed == 0").drop(columns="seed"), {"paired_seeds": True}, "no seed in common of any"),
         (lambda f: f.drop(columns=["seed", "image"]), {}, "and 21 more: one row must be for one method, got several"),
-        (lambda f: f.rename(columns={"seed": "fold"}), {"columns": {"seed": "fold"}}, "give --column fold=fold in its"),
+        (lambda f: f.rename(columns={"seed": "fold"}), {"column": {"seed": "fold"}}, "give --column fold=fold in its"),
         (lambda f: f, {"at": "5"}, "a column 'step' must say the step of each row, got none"),
-        (lambda f: f, {"columns": {"group": "patient"}}, "a column 'patient' must say the group of each row, got none"),
+        (lambda f: f, {"column": {"group": "patient"}}, "a column 'patient' must say the group of each row, got none"),
         (lambda f: f.assign(image=f["method"] + f["image"].astype(str)), {"common": True}, "no image has the scores"),
     ],
 )  # fmt: skip
@@ -399,7 +398,7 @@ def test_a_table_from_a_spreadsheet_gives_the_same_judgement(
 def test_names_of_columns_may_have_another_case_and_a_frame_is_a_table_too() -> None:
     frame = make_table(draw_scores(gap=0.03))
     other = frame.rename(columns={"method": "Model ", "score": "DICE", "image": "Image"})
-    judgement = sweeper.judge(other, metric="dice", columns={"method": "model"})
+    judgement = sweeper.judge(other, metric="dice", column={"method": "model"})
     assert judgement.contest.comparisons == sweeper.judge(frame).contest.comparisons
     problem, unknown = find_problems(frame.rename(columns={"score": "Score"}).assign(SCORE=1))
     assert "must have the scores" in problem and "got Score and SCORE" in unknown

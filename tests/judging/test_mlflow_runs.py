@@ -68,13 +68,13 @@ def find_run(name: str) -> str:
 
 
 def list_problems(**options: object) -> list[str]:
-    return find_problems("mlflow:losses", **{"columns": NAMES, **options})
+    return find_problems("mlflow:losses", **{"column": NAMES, **options})
 
 
 @pytest.mark.parametrize("name", ["loss", "note"])
 def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str, name: str) -> None:
     connect_to_mlflow(uri).log_param(find_run("all of them"), name, "a")  # a parent without a score
-    judgement = package.judge("mlflow:losses", columns=NAMES, tracking_uri=uri, paired_seeds=True)
+    judgement = package.judge("mlflow:losses", column=NAMES, tracking_uri=uri, paired_seeds=True)
     scores = draw_scores(gap=0.05)
     assert (judgement.answer.scale.score, judgement.answer.scope, judgement.answer.sure) == (
         "dice",
@@ -132,11 +132,11 @@ def test_all_problems_of_runs_are_in_one_list(uri: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"columns": {}}, "--column method=NAME must name what the runs have, got method; there are loss, seed and"),
+        ({"column": {}}, "--column method=NAME must name what the runs have, got method; there are loss, seed and"),
         ({"metric": "dicee"}, "got dicee, did you mean `dice`?"),
         ({"where": {"statsu": "FINISHED"}}, "--where must name what the runs have, got statsu, did you mean `status`?"),
         ({"where": {"seed": "7"}}, "at least one run is needed, got none that --where asks for"),
-        ({"columns": {"method": "loss", "seed": "sed"}}, "runs have, got sed, did you mean `seed`?"),
+        ({"column": {"method": "loss", "seed": "sed"}}, "runs have, got sed, did you mean `seed`?"),
     ],
 )  # fmt: skip
 def test_a_request_for_what_no_run_has_is_refused_with_what_they_have(
@@ -157,7 +157,7 @@ def test_a_request_for_what_no_run_has_is_refused_with_what_they_have(
 @pytest.mark.slow
 def test_the_history_of_a_metric_has_the_score_of_a_row(uri: str, at: str, part: float, caveat: str) -> None:
     log_more()
-    judgement = package.judge("mlflow:losses", columns=NAMES, metric="dice", at=at)
+    judgement = package.judge("mlflow:losses", column=NAMES, metric="dice", at=at)
     score = next(row for row in judgement.answer.losses if row.loss == "a").mean
     assert score == pytest.approx(part * draw_scores(gap=0.05)[0].mean())
     assert any(caveat in note for note in list_notes(judgement.answer))
@@ -179,14 +179,14 @@ def test_rows_of_a_history_that_have_no_score_are_refused(uri: str) -> None:
     connect_to_mlflow(uri).log_metric(find_run("a0"), "dice", float("inf"), step=1)
     assert "run a0: a score must be a finite number" in list_problems(metric="dice", at="1")[0]
     with pytest.raises(UsageError, match="choice on the test images"):
-        package.judge("mlflow:losses", columns=NAMES, metric="dice", at="best:dice")
+        package.judge("mlflow:losses", column=NAMES, metric="dice", at="best:dice")
 
 
 def test_without_seeds_each_run_is_a_training(uri: str) -> None:
     client = connect_to_mlflow(uri)
     for name in ("a0", "a1", "a2", "b0", "b1", "b2"):
         client.delete_tag(find_run(name), "seed")
-    judgement = package.judge("mlflow:losses", columns=NAMES)
+    judgement = package.judge("mlflow:losses", column=NAMES)
     assert next(row for row in judgement.answer.losses if row.loss == "a").runs == ("a0", "a1", "a2")
     assert "--paired-seeds compares runs of one seed, got no seed in common" in list_problems(paired_seeds=True)[0]
     client.log_param(find_run("a1"), "lr", "0.1")  # trials of a search are no trainings
@@ -196,14 +196,14 @@ def test_without_seeds_each_run_is_a_training(uri: str) -> None:
         "each column must be known, got lr; for each of them add --column image=lr if it says the image (or group"
         in problem
     )
-    assert package.judge("mlflow:losses", columns=NAMES, ignore=["lr"]).contest == judgement.contest
+    assert package.judge("mlflow:losses", column=NAMES, ignore=["lr"]).contest == judgement.contest
 
 
 def test_runs_that_end_at_different_steps_are_not_compared_by_their_ends(uri: str) -> None:
     connect_to_mlflow(uri).log_metric(find_run("b1"), "dice", 0.9, step=7)
     (problem,) = list_problems()
     assert "got 1 as the last of a, 0 and 7 of b, 1; --at 1 compares them there" in problem
-    same = package.judge("mlflow:losses", columns=NAMES, at="1").answer.losses
+    same = package.judge("mlflow:losses", column=NAMES, at="1").answer.losses
     assert all(0.6 < row.mean < 0.85 for row in same)
 
 
@@ -231,7 +231,7 @@ def test_the_command_judges_runs_and_reports_those_left_out(uri: str, sweeper: S
 )
 def test_an_address_of_no_store_is_refused(uri: str, source: str, tracking_uri: str, words: str) -> None:
     with pytest.raises(UsageError) as error:
-        package.judge(source, tracking_uri=tracking_uri, columns=NAMES, where={"status": "FINISHED"})
+        package.judge(source, tracking_uri=tracking_uri, column=NAMES, where={"status": "FINISHED"})
     assert words in str(error.value)
 
 
@@ -241,7 +241,7 @@ def test_runs_are_read_from_a_server(tmp_path: Path) -> None:
     server.start()
     try:
         fill_store(connect_to_mlflow(server.uri))
-        one = package.judge("mlflow:losses", columns=NAMES, metric="dice", at="1", tracking_uri=server.uri)
+        one = package.judge("mlflow:losses", column=NAMES, metric="dice", at="1", tracking_uri=server.uri)
         assert one.answer.use.loss == "a" and one.answer.scope == "trainings"
     finally:
         server.kill()
@@ -254,5 +254,5 @@ def test_a_logged_loss_is_judged_only_in_the_requested_direction(uri: str) -> No
     (problem,) = list_problems(metric="val_loss")
     assert "--lower-is-better" in problem and "--higher-is-better" in problem
     for lower, best in ((True, "a"), (False, "b")):
-        judgement = package.judge("mlflow:losses", columns=NAMES, metric="val_loss", lower_is_better=lower)
+        judgement = package.judge("mlflow:losses", column=NAMES, metric="val_loss", lower_is_better=lower)
         assert judgement.answer.losses[0].loss == best

@@ -95,7 +95,7 @@ def test_in_rotations_the_part_of_the_images_is_multiplied_by_k_over_k_minus_1()
 
 def test_a_column_of_folds_with_another_name_is_given_by_an_option() -> None:
     frame = make_table(draw_scores(images=20))
-    judgement = sweeper.judge(frame.assign(part=frame["image"] % 4), columns={"fold": "part"})
+    judgement = sweeper.judge(frame.assign(part=frame["image"] % 4), column={"fold": "part"})
     assert judgement.answer.differences == sweeper.judge(frame.assign(fold=frame["image"] % 4)).answer.differences
     assert judgement.answer.differences != sweeper.judge(frame).answer.differences
 
@@ -144,7 +144,7 @@ def test_a_single_rotation_needs_no_column_of_seeds_and_names_its_method() -> No
 @pytest.mark.parametrize(
     ("frame", "options", "problem"),
     [
-        (make_folds(1, 5), {"columns": {"seed": "fold"}}, "give --column fold=fold in its place"),
+        (make_folds(1, 5), {"column": {"seed": "fold"}}, "give --column fold=fold in its place"),
         (make_folds(1, 5).iloc[:-1], {}, "must have all 5 folds, got fewer of b, seed 0"),
         (make_folds(1, 5).assign(split=["train", "test"] * 5), {}, "only images that a method was not trained on"),
         (make_folds(1, 5).assign(split=["val", "Test"] * 5).drop(columns="fold"), {}, "== 'Test'"),

@@ -48,7 +48,7 @@ def test_the_refusal_of_repeated_rows_has_the_option_that_distinguishes_them() -
     pasted = next(word for word in re.findall(r"--column ('group=.*?')", text))
     (word,) = shlex.split(pasted)
     key, _, name = word.partition("=")
-    judged = sweeper.judge(NUMBERED.rename(columns={"group": "patient no"}), columns={key: name})
+    judged = sweeper.judge(NUMBERED.rename(columns={"group": "patient no"}), column={key: name})
     assert judged.contest.comparisons == sweeper.judge(PATIENTS).contest.comparisons
 
 

@@ -13,13 +13,15 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "branches": 5_371,
-    "sentences": 1_532,
+    "branches": 5_323,
+    "sentences": 1_514,
+    "statements with three hidden decisions": 23,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,
 }
-"""What is worth less than what comes is taken away before one of these is raised."""
+"""What is worth less than what comes is taken away before one of these is raised. A statement hides decisions where its
+expressions choose: name the value in between, return early, write the loop."""
 
 
 def list_sentences(tree: ast.Module) -> Iterator[str]:
@@ -44,6 +46,20 @@ def count_branches(tree: ast.Module) -> int:
     return plain + operands + sum(len(node.ifs) for node in nodes if isinstance(node, ast.comprehension))
 
 
+def list_dense(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Yield the statements whose own expressions decide three times or more: if, and, or, := in one statement."""
+    for statement in (node for node in ast.walk(tree) if isinstance(node, ast.stmt)):
+        hidden, parts = 0, list(ast.iter_child_nodes(statement))
+        while parts:
+            part = parts.pop()
+            if not isinstance(part, ast.stmt | ast.ExceptHandler | ast.match_case):
+                hidden += isinstance(part, ast.IfExp | ast.NamedExpr)
+                hidden += len(part.values) - 1 if isinstance(part, ast.BoolOp) else len(getattr(part, "ifs", ()))
+                parts += ast.iter_child_nodes(part)
+        if hidden >= 3:
+            yield statement
+
+
 def measure_project() -> dict[str, int]:
     """Measure what the ceilings are for."""
     texts = [path.read_text("utf-8") for path in (ROOT / "sweeper").rglob("*.py")]
@@ -53,6 +69,7 @@ def measure_project() -> dict[str, int]:
     return {
         "branches": sum(map(count_branches, trees)),
         "sentences": len({text for tree in trees for text in list_sentences(tree)}),
+        "statements with three hidden decisions": sum(1 for tree in trees for _ in list_dense(tree)),
         "commands": len(COMMANDS),
         "options of run": len(options),
         "options in the first help of run": sum(
@@ -81,3 +98,9 @@ match x:
     tree = ast.parse(code)
     assert count_branches(tree) == 7
     assert sorted(list_sentences(tree)) == ["a sentence of four words", "one {} two three four"]
+
+
+def test_a_statement_that_hides_three_decisions_is_found() -> None:
+    plain = "if a and b or c: x = [i for i in y if i] if z else (w := 1)"
+    assert not [*list_dense(ast.parse(plain.replace(" else (w := 1)", " else 1")))]
+    assert [*list_dense(ast.parse(plain))]

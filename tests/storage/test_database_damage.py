@@ -31,7 +31,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = studies.open_storage(make_url(folder))
     study = studies.create_study(storage, NAME, new_plan())
     train(study, trials=9)
-    for key in ("trials", "rope"):
+    for key in ("trials", "margin"):
         study.set_user_attr(key, studies.pack_value(9 if key == "trials" else 0.01))
     storage.engine.dispose()
     back_up_database(make_url(folder), NAME, folder / "copy.db")

@@ -31,10 +31,8 @@ def count_probes(executor: FakeExecutor) -> Counter[int]:
     return Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
 
 
-@pytest.mark.parametrize(("options", "is_probed"), [({}, True), ({"steps": 100}, False), ({"epochs": 3}, False)])
-def test_a_budget_is_probed_only_without_steps_or_an_older_study_s_epochs(
-    options: dict[str, object], is_probed: bool
-) -> None:
+@pytest.mark.parametrize(("options", "is_probed"), [({}, True), ({"steps": 100}, False)])
+def test_a_budget_is_probed_only_without_steps(options: dict[str, object], is_probed: bool) -> None:
     assert resolve_request(options).finds_steps == is_probed
 
 

@@ -19,7 +19,7 @@ from sweeper.deployment.export_code import make_model_code
 from sweeper.deployment.predict import load_from_file, load_from_study
 from sweeper.study.finalist import derive_confirmation_seed
 from sweeper.training.model import load_network
-from sweeper.training.weights_file import BLANK, HEADER, SEAL, read_record, seal_file
+from sweeper.training.weights_file import HEADER, SEAL, read_record
 from tests.deployment.test_export import keep, read_use
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.pasting import run_text
@@ -109,11 +109,3 @@ def test_a_file_without_a_seal_is_refused(network: Path) -> None:
     save_file(load_file(network), network, {HEADER: metadata[HEADER]})
     with pytest.raises(UsageError, match="it has no checksum"):
         read_record(network)
-
-
-def test_a_network_of_an_earlier_version_is_read_without_the_fields_that_went(network: Path) -> None:
-    record = read_record(network)
-    content = json.loads(record.model_dump_json()) | {"misses": None, "calibration": {"slope": 0.6, "bias": -1.2}}
-    save_file(load_file(network), network, {HEADER: json.dumps(content), SEAL: BLANK.decode()})
-    seal_file(network)
-    assert read_record(network) == record

@@ -31,7 +31,7 @@ def test_an_option_is_kept_until_it_is_set_again() -> None:
     assert resolve_request({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain
 
 
-STORED = {"device": "cpu", "executor": "processes", "workers": 2, "threads": 1}  # threads: of older studies
+STORED = {"device": "cpu", "executor": "processes", "workers": 2}
 
 
 def test_a_resume_keeps_workers_and_executor() -> None:

@@ -205,7 +205,7 @@ def test_other_finalists_count_as_conclusions_but_no_seeds_and_margins() -> None
     study, concluded = new_study(), list[int]()
 
     def conclude_again(margin: float = 0.01, **more: Any) -> None:
-        study.set_user_attr(studies.MARGIN_KEY, studies.pack_value(margin))
+        study.set_user_attr(studies.MARGIN, studies.pack_value(margin))
         if more:
             train(study, **{"trials": 7, **more})
         studies.note_conclusion(study)

@@ -269,7 +269,7 @@ class Evidence(Contest):
 
     classes: tuple[str, ...]
     task: Task | None = None
-    """None in older studies: binary if there are two classes, else multi-class."""
+    """None without test scores: binary if there are two classes, else multi-class."""
     finalists: tuple[FinalistEvidence, ...]
     """Best first, by differences on common seeds."""
     scarce: tuple[str, ...] = ()

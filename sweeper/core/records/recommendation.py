@@ -150,7 +150,9 @@ class SweepRecord(Record):
     @property
     def is_confirmed(self) -> bool:
         """Whether confirmations count: at the end, or from the first interim analysis on."""
-        return bool(self.analyses_taken) or (self.concluded and bool(self.confirmations))
+        if self.analyses_taken:
+            return True
+        return self.concluded and bool(self.confirmations)
 
 
 class TrainerRow(Record):

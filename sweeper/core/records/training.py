@@ -335,7 +335,8 @@ class TrialResult(Record):
 
         A training has collapsed if it was trained to its end and gives a constant answer there, or diverged; else NONE.
         """
-        return answer if self.state == "complete" and not answer.learned else Collapse.NONE
+        has_collapsed = self.state == "complete" and not answer.learned
+        return answer if has_collapsed else Collapse.NONE
 
     @property
     def has_collapsed(self) -> bool:
@@ -427,4 +428,6 @@ class BudgetProbe(Record):
     @property
     def earliest(self) -> int:
         """Step before which no trial is stopped: that of the rung below, where some classes were not learned."""
-        return self.steps // 2 if self.rungs and self.steps is not None and self.steps > self.first else 0
+        steps = self.steps or 0
+        is_raised = bool(self.rungs) and steps > self.first
+        return steps // 2 if is_raised else 0

@@ -35,7 +35,7 @@ them; guesses by names come last."""
 _GUESS = "pairs"
 _LEVELS = 5
 """Most nested folders with a single subfolder that are searched."""
-_TEXTS = ("readme", "license", "licence", "copying")
+_TEXTS = (".md", ".pdf", "readme", "license", "licence", "copying")
 
 
 class FormatMatch(NamedTuple):
@@ -63,8 +63,8 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
     if not root.is_dir():
         if root.is_file():
             raise DataError(str(root), [explain_unread(replace(place, root=root.parent, entry=root))])
-        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip") or "; correct the path"
-        rule = f"{root}: must be a folder or a zip file, found nothing there{near}"
+        near = suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip")
+        rule = f"{root}: must be a folder or a zip file, found nothing there{near or '; correct the path'}"
         raise DataError(str(root), [rule], refused=str(root))
     if place.patterns is not None:
         line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
@@ -86,8 +86,10 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
 
 def _detect_formats(place: DataSource, requested: str | None) -> dict[str, FormatLayout]:
     """Return what each reader found, or the requested one; names are guessed only if nothing else is found."""
-    for names in [[requested]] if requested else [[*FORMATS.keys() - {_GUESS}], [_GUESS]]:
-        layouts = {name: one for name in FORMATS if name in names and (one := FORMATS[name].find(place)) is not None}
+    turns = [[requested]] if requested else [[*FORMATS.keys() - {_GUESS}], [_GUESS]]
+    for names in turns:
+        found = {name: FORMATS[name].find(place) for name in FORMATS if name in names}
+        layouts = {name: one for name, one in found.items() if one is not None}
         if layouts:
             return layouts
     return {}
@@ -98,9 +100,10 @@ def _list_only_folders(place: DataSource) -> Iterator[DataSource]:
     for _ in range(_LEVELS + 1):
         yield place
         contents = [place.root / name for name, _ in list_entries(place.root)]
-        folders = [path for path in contents if path.is_dir() and not path.is_symlink()]
-        texts = [path for path in contents if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
-        if place.entry is not None or len(folders) != 1 or len(texts) + 1 != len(contents):
+        folders = [path for path in filter(Path.is_dir, contents) if not path.is_symlink()]
+        texts = [path for path in contents if not {path.suffix.lower(), path.stem.lower()}.isdisjoint(_TEXTS)]
+        is_alone = len(folders) == 1 and len(texts) + 1 == len(contents)
+        if place.entry is not None or not is_alone:
             return
         place = replace(place, root=folders[0], called=place.name_of_set, above=f"{place.above}{folders[0].name}/")
 

@@ -74,7 +74,8 @@ def find_image(place: DataSource, written: str, near: Sequence[Path], source: st
         return exact[0]
     named = ([path for path in place.by_name.get(base.casefold(), ()) if path in place.images] for base in bases)
     alike = {path: normalise_text(path.name) for path in next(filter(None, named), ())}  # as written, if there
-    others = [path for path, name in alike.items() if name in bases] or [*alike]
+    exact = [path for path, name in alike.items() if name in bases]
+    others = exact or [*alike]
     for found in (find_near(bases), others):
         if len(found) == 1:
             place.tally.add(*ELSEWHERE, *bases[: "/" in text])
@@ -99,7 +100,8 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 def make_size(height: Any, width: Any) -> Size | None:
     """Return the size that an annotation file gives; None if it gives none."""
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    is_size = isinstance(height, int) and isinstance(width, int)
+    return (height, width) if is_size else None
 
 
 def format_typed(value: Any) -> str:
@@ -130,7 +132,8 @@ class ClassNames(NamedTuple):
 
 def list_objects(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names, once each, that mean neither the background nor what is ignored."""
-    return tuple(name for name in dict.fromkeys(names) if not is_background(name) and not is_ignored(name))
+    objects = [name for name in dict.fromkeys(names) if not is_background(name)]
+    return tuple(name for name in objects if not is_ignored(name))
 
 
 def number_words(
@@ -174,7 +177,8 @@ def _find_background_index(place: DataSource, names: Sequence[str], labels: Sequ
 
     It is the background class, else the first if no annotation has it, else 255.
     """
-    free = [name if is_background(name) or name not in labels else "" for name in names]
+    used = {name for name in labels if not is_background(name)}
+    free = ["" if name in used else name for name in names]
     if (index := find_background(free)) is not None:
         return index
     if names[0] not in labels:

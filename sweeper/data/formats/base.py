@@ -146,11 +146,8 @@ class DataSource:
                 only here, nothing was opened before.
         """
         root, files = self.root.resolve(), [*walk_files(self.root)]
-        faults = [
-            f"{self.format_name(path)}: {fault}"
-            for path in files
-            if (fault := _find_file_fault(root, path)) is not None
-        ]
+        found = [(path, _find_file_fault(root, path)) for path in files]
+        faults = [f"{self.format_name(path)}: {fault}" for path, fault in found if fault is not None]
         DataError.refuse(self.title, group_problems(faults))
         return tuple((normalise_text(path.relative_to(self.root).as_posix()), path) for path in files)
 
@@ -167,7 +164,8 @@ class DataSource:
     @cached_property
     def tables(self) -> tuple[Path, ...]:
         """The CSVs in the root itself."""
-        return tuple(path for path in self.files if path.parent == self.root and path.suffix.lower() == ".csv")
+        here = [path for path in self.files if path.parent == self.root]
+        return tuple(path for path in here if path.suffix.lower() == ".csv")
 
     def list_candidates(self, *suffixes: str) -> list[Path]:
         """Return the files of these suffixes that may be annotations: the one that the user gave, else all."""
@@ -191,7 +189,8 @@ class DataSource:
     def find_file(self, path: Path) -> Path | None:
         """Return the listed file of this path, if need be in another case; the path itself if a folder; else None."""
         name = normalise_text(os.path.abspath(path))  # noqa: PTH100 (links stay what they are)
-        if (file := self.by_path.get(name)) is not None or path.is_dir():
+        file = self.by_path.get(name)
+        if file is not None or path.is_dir():
             return file or path
         named = self.by_name.get(name.rpartition("/")[2].casefold(), ())
         paths = {normalise_text(os.path.abspath(file)): file for file in named}  # noqa: PTH100
@@ -201,12 +200,14 @@ class DataSource:
     @property
     def names(self) -> tuple[str, ...]:
         """Class names from `classes.txt`, else from the map of colours; none without either."""
-        return self.classes or (self.colours.names if self.colours else ())
+        of_colours = self.colours.names if self.colours else ()
+        return self.classes or of_colours
 
     @property
     def name_of_set(self) -> str:
         """Name of the set, from its folder or archive."""
-        return escape_for_display(self.called or self.root.resolve().name or "data")
+        name = self.called or self.root.resolve().name
+        return escape_for_display(name or "data")
 
     @property
     def title(self) -> str:
@@ -295,7 +296,8 @@ def _find_file_fault(root: Path, path: Path) -> str | None:
 def list_entries(folder: Path) -> list[tuple[str, bool]]:
     """Return the sorted names in a folder without hidden ones, and whether each is a folder."""
     with os.scandir(folder) as entries:
-        seen = [one for one in entries if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
+        shown = [one for one in entries if not one.name.startswith(".")]
+        seen = [one for one in shown if one.name.lower() not in _HIDDEN]
         # Of a link to itself, which cannot be read, only os.path returns False.
         return sorted((one.name, os.path.isdir(one) if one.is_symlink() else one.is_dir()) for one in seen)  # noqa: PTH112
 

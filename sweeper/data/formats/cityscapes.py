@@ -44,8 +44,10 @@ def find_cityscapes(place: DataSource) -> FormatLayout | None:
     files = place.list_candidates("")
     images = sum(path.stem.endswith("_leftImg8bit") for path in files)
     labels = sum(_LABEL.search(path.name) is not None for path in files)
+    if not images or not labels:
+        return None
     line = f"Cityscapes' naming ({images} *_leftImg8bit, {labels} *_gt…_label…Ids)"
-    return FormatLayout(line, partial(_read_cityscapes, place)) if images and labels else None
+    return FormatLayout(line, partial(_read_cityscapes, place))
 
 
 def _read_cityscapes(place: DataSource) -> ReadResult:

@@ -37,7 +37,8 @@ _TASK = re.compile(r"task-(\d+)-annotation-\d+-by-\d+-tag-(.+)-\d+")
 
 def note_tasks(place: DataSource, masks: Matches) -> bool:
     """Return whether masks are named by Label Studio's tasks, not by images, which becomes a problem."""
-    tasks = {one.path: match for one in masks if (match := _TASK.fullmatch(PurePosixPath(one.below).stem))}
+    matches = {one.path: _TASK.fullmatch(PurePosixPath(one.below).stem) for one in masks}
+    tasks = {path: match for path, match in matches.items() if match}
     if tasks:
         path, first = next(iter(tasks.items()))
         meant = [f"{place.format_name(path)} (class {match[2]} of task {match[1]})" for path, match in tasks.items()]
@@ -69,7 +70,8 @@ def choose_join(place: DataSource, every: MaskLists) -> Callable[[Sequence[Path]
     own = [[words[path] for path in masks] for _, masks in every]
     # Objects: images have different numbers of masks, and either words of their names occur with one image only, or
     # masks are numbered without gaps (images would lack some of numbered classes).
-    if len(words) > len(every) and len({*map(len, own)}) > 1 and (_are_names_unique(own) or _are_numbered(own)):
+    may_be_objects = len(words) > len(every) and len({*map(len, own)}) > 1
+    if may_be_objects and (_are_names_unique(own) or _are_numbered(own)):
         _note_objects(place, max(len(masks) for _, masks in every))
         return partial(join_objects, place)
     planes = 0
@@ -83,7 +85,8 @@ def _suggest_one_mask(place: DataSource, every: MaskLists, kinds: Mapping[Path, 
     kind = Counter(kinds[path] for _, masks in every for path in masks).most_common(1)[0][0] if kinds else ""
     wanted = {one.path: [path for path in masks if kinds.get(path, "") == kind][:1] for one, masks in every}
     options = suggest_options(place, {path: of_image for path, of_image in wanted.items() if of_image})
-    return f"to take {f'those of {kind} alone' if kind else 'the first of each'}: {options}" if options else WAY_OUT
+    which = f"those of {kind} alone" if kind else "the first of each"
+    return f"to take {which}: {options}" if options else WAY_OUT
 
 
 def _name_planes(place: DataSource, planes: int) -> Callable[[Sequence[Path], Size | None], LabelMap]:
@@ -100,7 +103,8 @@ def _list_words(place: DataSource, every: MaskLists) -> dict[Path, list[str]]:
     names = {path: (path.relative_to(place.root).as_posix(), one.below) for one, masks in every for path in masks}
     words = {path: [_MASK_WORD.sub("", word) for word in list_own_words(*both)] for path, both in names.items()}
     times = Counter(word for of_mask in words.values() for word in {*of_mask})
-    return {path: [word for word in of_mask if word and times[word] < len(words)] for path, of_mask in words.items()}
+    left_out = {word for word, n in times.items() if n >= len(words)} | {""}
+    return {path: [word for word in of_mask if word not in left_out] for path, of_mask in words.items()}
 
 
 def _find_kinds(every: MaskLists, words: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
@@ -113,8 +117,11 @@ def _find_kinds(every: MaskLists, words: Mapping[Path, Sequence[str]]) -> dict[P
     names = {*kinds.values()}
     plain = {re.sub(r"\d+(?:st|nd|rd|th)?|_", "", name.lower()) for name in names} - {""}
     repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in every)
-    is_clear = len(plain) == len(names) and 2 <= len(names) < MAX_CLASSES and len(kinds) >= 2 * len(names)
-    return kinds if is_clear and not repeated else {}
+    are_distinct = len(plain) == len(names) and not repeated
+    are_few = 2 <= len(names) < MAX_CLASSES and len(kinds) >= 2 * len(names)
+    if are_distinct and are_few:
+        return kinds
+    return {}
 
 
 def _note_objects(place: DataSource, most: int) -> None:

@@ -175,7 +175,8 @@ class CocoFile:
 def find_coco(place: DataSource) -> FormatLayout | None:
     """Find JSON files that look like COCO's; if some are named instances_*, only these."""
     coco_files = find_json(place, _KEYS)
-    files = [path for path in coco_files if path.name.startswith("instances_")] or coco_files
+    instances = [path for path in coco_files if path.name.startswith("instances_")]
+    files = instances or coco_files
     line = f"COCO's JSON ({', '.join(place.format_name(path) for path in files[:3])})"
     return FormatLayout(line, partial(_read_coco, place, files)) if files else None
 
@@ -187,7 +188,8 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
     used = {file.names[number] for file in files for number, _ in file.every if number in file.names}
     supers = {normalise_text(str(one.supercategory).strip()) for file in files for one in file.categories.values()}
     # A category that is only a supercategory of others, as some exporters write it, is no class.
-    ordered = [word for file in files for _, word in sorted(file.names.items()) if word in used or word not in supers]
+    unused = supers.difference(used)
+    ordered = [word for file in files for _, word in sorted(file.names.items()) if word not in unused]
     words = number_words(place, ordered, used, "*.json")
     crowded = _find_crowded(place, files, where)
     drawings = []
@@ -220,8 +222,10 @@ def _find_crowded(place: DataSource, files: Sequence[CocoFile], where: str) -> s
 
 def _name_class(shape: Shape, name: str | None, crowded: set[str]) -> Shape:
     """Return a shape with its class; crowds, and boxes without a segmentation, are ignored."""
-    is_ignored = shape.behind and (shape.kind == "box" or name in crowded)
-    return shape._replace(label=None) if is_ignored else shape._replace(label=name, behind=False)
+    is_crowd = shape.kind == "box" or name in crowded
+    if shape.behind and is_crowd:
+        return shape._replace(label=None)
+    return shape._replace(label=name, behind=False)
 
 
 def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:

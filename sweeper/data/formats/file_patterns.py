@@ -239,7 +239,7 @@ def suggest_options(place: DataSource, wanted: Pairs) -> str:
     images = {below[path] for path in wanted}
     texts = [*product(list_patterns(images), list_patterns(masks))]
     found = {text: {one.below for one in list_pattern_files(place, text)} for text in {*chain.from_iterable(texts)}}
-    exact = [pair for pair in texts if found[pair[1]] == masks and found[pair[0]] - masks == images]
+    exact = [pair for pair in texts if (found[pair[1]], found[pair[0]] - masks) == (masks, images)]
     for pair in sorted(exact, key=lambda pair: not found[pair[0]].isdisjoint(masks))[:1]:
         at, other = (shlex.quote(escape_pattern(place.above) + text) for text in pair)
         return f"--images {at} --masks {other}"

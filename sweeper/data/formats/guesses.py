@@ -42,14 +42,18 @@ def find_folder(place: DataSource) -> FormatLayout | None:
     pictures = list_pictures(place)
     folders = {part.lower() for path in pictures for part in path.split("/")[:-1]}
     sides = [] if folders.isdisjoint(MASK_FOLDERS) else infer_sides(pictures)
-    return _make_layout(place, sides) if sides and sides[0].has_usual_folders else None
+    if not sides or not sides[0].has_usual_folders:
+        return None
+    return _make_layout(place, sides)
 
 
 def find_pairs(place: DataSource) -> FormatLayout | None:
     """Find folders or files that are paired by their names."""
     sides = infer_sides(list_pictures(place))
-    is_clear = sides and sides[0].score >= READ and find_broken_link(place) is None
-    return _make_layout(place, sides) if is_clear else None
+    is_clear = bool(sides) and sides[0].score >= READ
+    if not is_clear or find_broken_link(place) is not None:
+        return None
+    return _make_layout(place, sides)
 
 
 def propose(place: DataSource) -> str:
@@ -64,12 +68,10 @@ def propose(place: DataSource) -> str:
     ranked.sort(key=lambda item: -item[0] * (len(item[1].owners) + len(item[1].matched)))
     lines: dict[Files, str] = {}
     for score, one, numbers in ranked:
+        if score < _LIKE or any(one.masks & others for others in lines):
+            continue
         paired = pair_by_names(place, one.owners)
-        if (
-            score >= _LIKE
-            and not any(one.masks & others for others in lines)
-            and (found := suggest_options(place, paired))
-        ):
+        if found := suggest_options(place, paired):
             what = f"numbers {abbreviate([*map(str, numbers)])}" if numbers else "few colours"
             lines[one.masks] = f"{found} ({len(paired)} of {len(one.images)} images, masks of {what})"
     if not lines:
@@ -80,15 +82,13 @@ def propose(place: DataSource) -> str:
 def _make_layout(place: DataSource, sides: Sequence[Sides]) -> FormatLayout:
     """Return the layout of the best hypothesis."""
     best, *others = sides
-    rivals = [
-        one
-        for one in others
-        if one.score >= READ
-        and (
-            (one.masks.isdisjoint(best.masks) and not one.images.isdisjoint(best.matched))
-            or (one.images.isdisjoint(best.images) and not one.masks.isdisjoint(best.masks))
-        )
-    ]
+    rivals = []
+    for one in (one for one in others if one.score >= READ):
+        has_other_masks = one.masks.isdisjoint(best.masks)
+        is_of_same_images = has_other_masks and not one.images.isdisjoint(best.matched)
+        is_of_same_masks = one.images.isdisjoint(best.images) and not has_other_masks
+        if is_of_same_images or is_of_same_masks:
+            rivals.append(one)
     return FormatLayout(_format_line(best), partial(_read_sides, place, best, rivals))
 
 
@@ -124,14 +124,16 @@ def _read_sides(place: DataSource, sides: Sides, rivals: Sequence[Sides]) -> Rea
     paired = pair_by_names(place, sides.owners)
     images = leave_out_made(place, images, paired)
     folders = {one.path.parent for one in images if one.path in paired}
-    images = [one for one in images if not folders or one.path.parent in folders]
+    folders = folders or {one.path.parent for one in images}
+    images = [one for one in images if one.path.parent in folders]
     result.samples, left = pair_files(place, images, masks, paired, choose_split_rule(place, images))
     for rival in rivals[:1]:
         _report_rival(place, sides, rival)
     known = frozenset[str]().union(*(one.matched | one.masks for one in rivals))
     _report_unread(place, {one.path for one in (*images, *masks)}, known)
     note_naming(place, result.samples, paired)
-    options = (left and suggest_options(place, paired)) or "--images and --masks"
+    found = suggest_options(place, paired) if left else ""
+    options = found or "--images and --masks"
     for path in left:
         place.add_problem(path, f"has no image of its name; add it, remove the mask, or leave it out with {options}")
     result.classes = place.names
@@ -154,12 +156,14 @@ def _report_rival(place: DataSource, best: Sides, rival: Sides) -> None:
 def _report_unread(place: DataSource, used: Collection[Path], known: Files) -> None:
     """Note folders of pictures that are not read, and files of other kinds next to those that are."""
     folders = {path.parent for path in used} - {place.root}
-    rest = [path for below, path in place.listing if path not in used and below not in known and path.is_file()]
+    unread = [path for below, path in place.listing if below not in known]
+    rest = [path for path in filter(Path.is_file, unread) if path not in used]
     pictures = {path for path in rest if path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}}
-    others = [path for path in rest if path.parent in folders and path not in pictures]
+    near = [path for path in rest if path.parent in folders]
+    others = [path for path in near if path not in pictures]
     place.tally.add("file", "of another kind, passed over", *map(place.format_name, others))
-    unread = "of pictures without a mask by name, passed over (--images and --masks can name all)"
-    place.tally.add("folder", unread, *(f"{place.format_name(path.parent)}/" for path in pictures))
+    why = "of pictures without a mask by name, passed over (--images and --masks can name all)"
+    place.tally.add("folder", why, *(f"{place.format_name(path.parent)}/" for path in pictures))
 
 
 class Look(NamedTuple):

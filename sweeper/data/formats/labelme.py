@@ -44,10 +44,12 @@ def find_labelme(place: DataSource) -> FormatLayout | None:
 
 def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
     """Read every JSON that contains shapes."""
-    drawings = [drawing for path in files if (drawing := _parse_file(place, path)) is not None]
+    parsed = [_parse_file(place, path) for path in files]
+    drawings = [drawing for drawing in parsed if drawing is not None]
     occurring = {shape.label for drawing in drawings for shape in drawing.shapes if shape.label is not None}
     own_list = place.read_lines(place.root / "labels.txt") if place.classes is None else []
-    listed = [word for line in own_list if (word := normalise_text(line.strip())) not in ("", IGNORED_LABEL)]
+    own_words = [normalise_text(line.strip()) for line in own_list]
+    listed = [word for word in own_words if word not in ("", IGNORED_LABEL)]
     listed_in = "classes.txt" if place.classes else "labels.txt"
     words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
     return make_shapes_result(place, drawings, words, "*.json", draw_outlines)
@@ -90,7 +92,8 @@ def _parse_file(place: DataSource, path: Path) -> ImageShapes | None:
     """Parse a file; None if it is not LabelMe's, or, with a problem, if it is faulty or its image is missing."""
     try:
         data = load_json(path)
-        if place.entry is None and "shapes" not in (data if isinstance(data, dict) else ()):
+        keys = data if isinstance(data, dict) else ()
+        if place.entry is None and "shapes" not in keys:
             return None
         file = LabelmeFile.model_validate(data)
     except (UnreadableFileError, ValueError) as error:
@@ -104,7 +107,8 @@ def _parse_file(place: DataSource, path: Path) -> ImageShapes | None:
             place.add_problem(path, f"shape {number} {explain_fault(error)}")
     name, here, is_embedded = place.format_name(path), path.parent, bool(file.imageData)
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
-    image = find_image(place, file.imagePath or "", near, name, [] if is_embedded else place.problems)
+    problems = [] if is_embedded else place.problems
+    image = find_image(place, file.imagePath or "", near, name, problems)
     size = make_size(file.imageHeight, file.imageWidth)
     side = SplitAssignment(find_split(path.relative_to(place.root).parts[:-1]))
     if image is not None:

@@ -41,7 +41,9 @@ def find_nnunet(place: DataSource) -> FormatLayout | None:
     """Find the folders imagesTr/ and labelsTr/ with a dataset.json."""
     path = place.find_file(place.root / "dataset.json")
     has_folders = all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
-    if path is None or not has_folders or place.entry not in (None, path):
+    if path is None or not has_folders:
+        return None
+    if place.entry not in (None, path):
         return None
     return FormatLayout("nnU-Net's dataset.json, imagesTr/ and labelsTr/", partial(_read_nnunet, place, path))
 
@@ -62,7 +64,8 @@ def _read_nnunet(place: DataSource, path: Path) -> ReadResult:
             for sample in samples
             if len(sample.sources) < most
         )
-    return ReadResult(drop_repeated(place, samples), place.classes or names or (), indices=True, place="labelsTr/")
+    classes = place.classes or names
+    return ReadResult(drop_repeated(place, samples), classes or (), indices=True, place="labelsTr/")
 
 
 def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
@@ -98,7 +101,8 @@ def _join_regions(regions: ClassMap, class_map: ClassMap) -> ClassMap:
 
 def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
     """Return the cases of a folder: a mask, and the files of its channels in order."""
-    volumes = [name for name, _ in place.listing if name.startswith(f"{images}/") and name.endswith(_VOLUMES)]
+    inside = [name for name, _ in place.listing if name.startswith(f"{images}/")]
+    volumes = [name for name in inside if name.endswith(_VOLUMES)]
     if volumes:
         place.problems.append(f"{images}/: images must be 2-D, found {abbreviate(volumes)}; export their slices")
     files = list_pattern_files(place, f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", IMAGE_SUFFIXES)

@@ -75,11 +75,14 @@ def read_patterns(place: DataSource, given: Patterns) -> ReadResult:
     if not files or note_tasks(place, labels):
         return result
     drawings = {one.path for one in labels}
-    files = [one for one in files if one.path not in drawings] or files  # masks may be next to their images
+    others = [one for one in files if one.path not in drawings]
+    files = others or files  # masks may be next to their images
     paired: Pairs = find_masks(files, labels, masks)
     are_folders = images != given.images and masks != given.masks
     has_one_each = any(one.folders for one in labels) and [*map(len, paired.values())] == [1] * len(files)
-    if is_by_names := are_folders or not (STEM in masks or has_one_each):
+    says_whose = STEM in masks or has_one_each
+    is_by_names = are_folders or not says_whose
+    if is_by_names:
         owners = match_masks([one.below for one in files], [one.below for one in labels], TokenTable())
         paired = pair_by_names(place, owners)
         files = leave_out_made(place, files, paired)
@@ -102,7 +105,8 @@ def choose_split_rule(place: DataSource, files: Matches) -> SplitRule:
     A split by words, as in `ISIC_Training_Data/` and `ISIC_Test_Data/`, is noted; `train_val/` has two, thus no split.
     """
     splits = {one.path.parent: _find_split_word(one.below.split("/")[:-1]) for one in files}
-    if any(map(split_by_folder, files)) or None in splits.values() or len({*splits.values()}) < 2:
+    are_told_apart = None not in splits.values() and len({*splits.values()}) > 1
+    if any(map(split_by_folder, files)) or not are_told_apart:
         return split_by_folder
     sides = [f"{place.format_name(folder)}/ is {split}" for folder, split in sorted(splits.items())]
     place.notes.append(f"Words in the folders' names give the split: {abbreviate(sides, 6)}.")
@@ -127,7 +131,8 @@ def _list_image_files(place: DataSource, text: str) -> list[PatternMatch]:
         place.tally.add("file", "of another kind, passed over", *others)
         return images
     folder = get_fixed_folder(text)
-    examples = abbreviate(others or [below for below, _ in place.listing if below.startswith(folder)], 2)
+    listed = [below for below, _ in place.listing if below.startswith(folder)]
+    examples = abbreviate(others or listed, 2)
     place.problems.append(
         f"--images {text}: must name images ({', '.join(IMAGE_SUFFIXES)}), found "
         f"{examples or 'nothing'}; patterns begin at {place.title}, in quotes"
@@ -151,7 +156,8 @@ def pair_files(
     whether a format defines the names; then samples are named by `{stem}`, else by their files.
     """
     used_masks = {path for of_image in paired.values() for path in of_image}
-    if both := [one for one in images if one.path in paired.get(one.path, ())]:
+    both = [one for one in images if one.path in paired.get(one.path, ())]
+    if both:
         place.problems.append(
             "--masks must name other files than --images, found "
             f"{abbreviate([place.format_name(one.path) for one in both], 2)} as "
@@ -251,7 +257,8 @@ def leave_out_made(place: DataSource, images: Matches, paired: Pairs) -> list[Pa
     with_masks = {one.below for one in images if one.path in paired}
     made = match_masks(with_masks, {one.below for one in images} - with_masks, TokenTable())
     words = {tuple(list_own_words(path, image)) for path, of_path in made.items() for image in of_path}
-    if len(words) != 1 or not any(words) or 2 * len(made) < len(with_masks):
+    is_one_way = len(words) == 1 and any(words)
+    if not is_one_way or 2 * len(made) < len(with_masks):
         return [*images]
     place.tally.add("picture", "made of an image, passed over", *made)
     return [one for one in images if one.below not in made]

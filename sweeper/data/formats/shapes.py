@@ -208,7 +208,8 @@ def find_point_fault(points: Points, size: Size) -> str | None:
     """Return why points cannot be in an image of this (height, width): rule and value found; else None."""
     low, high = points.min(axis=0), points.max(axis=0)
     is_near = np.abs(points).max() <= MAX_SIDES_AWAY * max(size)  # not of NaN
-    if is_near and (low <= size[::-1]).all() and (high >= 0).all():
+    is_inside = (low <= size[::-1]).all() and (high >= 0).all()
+    if is_near and is_inside:
         return None
     (left, top), (right, bottom) = low, high
     found = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
@@ -233,7 +234,8 @@ def draw_areas(ready: Sequence[DrawableShape], size: Size, background: int) -> P
 
     def place_in_order(pair: tuple[DrawableShape, Rle]) -> tuple[bool, float]:
         one, rle = pair
-        return not one.shape.behind, -((one.shape.area if all_written else None) or int(coco.area(rle)))
+        written = one.shape.area if all_written else None
+        return not one.shape.behind, -(written or int(coco.area(rle)))
 
     mask = np.full(size, background, dtype=np.uint8)
     for one, rle in sorted(rles, key=place_in_order):
@@ -319,7 +321,8 @@ def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, i
         part, part_area = decode_pixels(rle), int(coco.area(rle))
         repeated = any(abs(part_area - other) <= 0.01 * other for other in earlier)  # a repeated ring is no hole
         earlier.append(part_area)
-        if part_area and not repeated and int((part & covered).sum()) >= _NESTED * part_area:
+        is_new = bool(part_area) and not repeated
+        if is_new and int((part & covered).sum()) >= _NESTED * part_area:
             covered &= ~part
         else:
             covered |= part

@@ -102,7 +102,8 @@ class Sides(NamedTuple):
 def _get_top_folder(path: str) -> str:
     """Return the outermost folder of a path, in lower case, that is not called like a split."""
     first, *rest = path.lower().split("/")
-    return rest[0] if first in (*SPLITS, *_SEVERAL_SPLITS) and rest else first
+    is_split = bool(rest) and first in (*SPLITS, *_SEVERAL_SPLITS)
+    return rest[0] if is_split else first
 
 
 def list_pictures(place: DataSource) -> tuple[str, ...]:
@@ -130,10 +131,13 @@ def infer_sides(pictures: tuple[str, ...]) -> list[Sides]:
     table = TokenTable()
     usual = [path for path in pictures if _OTHER_WORDS.isdisjoint(table.get_words(path))]
     sides = _rank_sides(frozenset(usual), table)
-    if len(usual) == len(pictures) or (sides and sides[0].score >= READ):
+    is_clear = bool(sides) and sides[0].score >= READ
+    if is_clear or len(usual) == len(pictures):
         return sides
     others = _rank_sides(frozenset(pictures), table)
-    return others if not sides or others[0].score >= READ else sides
+    if not sides:
+        return others
+    return others if others[0].score >= READ else sides
 
 
 def _rank_sides(pictures: Files, table: TokenTable) -> list[Sides]:
@@ -142,7 +146,8 @@ def _rank_sides(pictures: Files, table: TokenTable) -> list[Sides]:
     bonuses: dict[tuple[Files, Files], float] = defaultdict(float)
     for every, masks, bonus in _list_sides(pictures, table):
         images = every & able
-        if images and masks and _RAREST * min(len(images), len(masks)) >= len(pictures):
+        fewest = min(len(images), len(masks))
+        if fewest and _RAREST * fewest >= len(pictures):
             bonuses[images, masks] = max(bonus, bonuses[images, masks])
     weights = {sides: max(bonus, _weigh_names(*sides, table)) for sides, bonus in bonuses.items()}
     found: list[Sides] = []
@@ -250,9 +255,10 @@ def _weigh_names(images: Files, masks: Files, table: TokenTable) -> float:
     kinds = [{path.lower().endswith(LOSSY_SUFFIXES) for path in side} for side in (images, masks)]
     usual = (mask_folders - image_folders) & {*MASK_FOLDERS}
     words = {word for word in own & _MASK_WORDS if not any(word in table.get_words(path) for path in images)}
+    says_masks = bool(usual or words)
     weights = (
-        (1.0, usual or words),
-        (0.6, own & _LIKELY_WORDS and not usual and not words),
+        (1.0, says_masks),
+        (0.6, own & _LIKELY_WORDS and not says_masks),
         (0.1, usual),
         (0.3, "manual" in own),
         (0.2, others & IMAGE_WORDS),

@@ -45,6 +45,9 @@ with ... are yours to fill in, and read by `sweeper profile set`:
             one = one * (255 if folder == "images" and one.max() <= 1 else 1)
             Image.fromarray(one.astype("uint8" if one.max() < 256 else "uint16")).save(f"set/{{folder}}/{{n}}.png")"""
 
+NO_MASKS = """{}: each image must have a mask, found {} and no masks; put the masks into masks/, each called as its \
+image, or name both: --images 'img/*.jpg' --masks 'labels/{{stem}}_m.png'; LabelMe, CVAT and others draw them"""
+
 
 class KnownFile(NamedTuple):
     """A kind of file that is not read, and the step that makes it readable."""
@@ -84,7 +87,8 @@ KNOWN_FILES = (
 
 def find_broken_link(place: DataSource) -> Path | None:
     """Return the first file that is a link to nothing; None without one."""
-    return next((path for path in place.files if path.is_symlink() and not path.exists()), None)
+    links = filter(Path.is_symlink, place.files)
+    return next((path for path in links if not path.exists()), None)
 
 
 def recognise_file(place: DataSource) -> str | None:
@@ -106,7 +110,11 @@ def recognise_file(place: DataSource) -> str | None:
 
 def explain_unread(place: DataSource) -> str:
     """Return the problem of a folder in which nothing is read: what is there, and the step."""
-    return recognise_file(place) or UNREAD.format(place.entry or place.title, list_contents(place))
+    if problem := recognise_file(place):
+        return problem
+    has_only_images = place.list_candidates("") == place.list_candidates(*IMAGE_SUFFIXES) != []
+    text = NO_MASKS if has_only_images else UNREAD
+    return text.format(place.entry or place.title, list_contents(place))
 
 
 def list_contents(place: DataSource) -> str:

@@ -52,10 +52,12 @@ class YoloData(BaseModel):
 
 def find_yolo(place: DataSource) -> FormatLayout | None:
     """Find a data.yaml with names and a split."""
-    usual = [path for name in _NAMES if (path := place.find_file(place.root / name)) is not None]
+    found = [place.find_file(place.root / name) for name in _NAMES]
+    usual = [path for path in found if path is not None]
     for path in place.list_candidates(".yaml", ".yml") if place.entry else usual:
         head = read_beginning(path, MAX_BYTES)
-        if place.entry or (b"names" in head and any(key.encode() + b":" in head for key in _KEYS)):
+        has_keys = b"names" in head and any(key.encode() + b":" in head for key in _KEYS)
+        if place.entry or has_keys:
             return FormatLayout(f"YOLO's {place.format_name(path)}", partial(_read_yolo, place, path))
     return None
 
@@ -118,7 +120,8 @@ def _list_images(place: DataSource, path: Path, base: str, key: str, entries: Se
         else:
             for number, line in enumerate(place.read_lines(target), 1):
                 at, near = f"{place.format_name(target)}: line {number}", (target.parent, place.root)
-                if line.strip() and (image := find_image(place, line.strip(), near, at, place.problems)) is not None:
+                image = find_image(place, line.strip(), near, at, place.problems) if line.strip() else None
+                if image is not None:
                     yield image
 
 
@@ -160,8 +163,8 @@ def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[
         except ValueError:
             values = np.array([np.nan])
         points = values[1:]
-        sound = values[0] in range(len(names)) and len(points) % 2 == 0 and (np.abs(points) <= _BEYOND).all()
-        if not sound:
+        are_pairs = len(points) % 2 == 0 and (np.abs(points) <= _BEYOND).all()
+        if values[0] not in range(len(names)) or not are_pairs:
             rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
             fault = f"{rule}, found {line[:60]!r}; export it again, or add the class to `names`"
             place.add_problem(path, f"line {number}: {fault}")

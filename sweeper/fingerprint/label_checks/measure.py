@@ -54,12 +54,14 @@ def measure_all(
     def measured(index: int) -> ImageFeatures:
         image, mask = store.get_view(index), store.get_mask(index)
         turn, fit = dataset.images[index].open_turn, measure_edge_fit(image, mask)
+        turned = measure_quarter_turn(image, mask, fit) if turn == 1 else None
+        before = measure_edge_fit(image, turn_upright(mask, turn)) if turn > 1 else None
         return ImageFeatures(
             image_digest=compute_pixel_hash(image),
             mask_digest=compute_pixel_hash(mask),
             fit=fit,
-            turn=measure_quarter_turn(image, mask, fit) if turn == 1 else None,
-            before=measure_edge_fit(image, turn_upright(mask, turn)) if turn > 1 else None,
+            turn=turned,
+            before=before,
             thumbnail=make_thumbnail(image),
             flat=bool((image == image[:1, :1]).all()),
         )

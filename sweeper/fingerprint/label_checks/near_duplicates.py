@@ -92,7 +92,8 @@ def find_repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) ->
             continue
         stems = tuple(dataset.images[i].stem for i in members)
         labels = len({features[i].mask_digest for i in members})
-        sides = sorted({side for i in members if (side := dataset.images[i].split) is not None})
+        splits = {dataset.images[i].split for i in members}
+        sides = sorted(side for side in splits if side is not None)
         severity, what = Severity.ERROR, f"but {labels} different masks: keep the right one"
         if labels == 1 and len(sides) > 1:
             what = (

@@ -60,11 +60,12 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
     for members in same.values():
         if len({features[i].image_digest for i in members}) < 2:
             continue
-        values = {i: fit.agreement for i in members if (fit := features[i].fit) is not None}
+        fits = [(i, features[i].fit) for i in members]
+        values = {i: fit.agreement for i, fit in fits if fit is not None}
         # The contour fits its own image far better than another.
         least = max(MISFIT_AGREEMENT, max(values.values(), default=0.0) / 2)
         right = [dataset.images[i].stem for i in members if values.get(i, 0.0) >= least]
-        others = [dataset.images[i].stem for i in members if i in values and values[i] < least]
+        others = [dataset.images[i].stem for i in members if values.get(i, least) < least]
         if right and others:
             carried.append(f"{abbreviate(others)} carries the mask of {abbreviate(right)}")
             wrong += others
@@ -147,22 +148,23 @@ def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained
     if not fits:
         return
     middle = float(np.median([fit.agreement for fit in fits.values()]))
-    shifted = {stem: fit.shift for stem, fit in fits.items() if fit.shift is not None and stem not in explained}
+    shifts = {stem: fit.shift for stem, fit in fits.items() if stem not in explained}
+    shifted = {stem: shift for stem, shift in shifts.items() if shift is not None}
     often = len(shifted) >= COMMON_SHIFT_SHARE * len(fits)
     moves = abbreviate([f"{stem} ({_format_shift(*shift)})" for stem, shift in shifted.items()])
+    severity, step = Severity.WARNING, "Move them."
+    if often:
+        severity, step = Severity.ERROR, "Look for a crop or a scale that one of them has and the other has not."
     yield Finding(
         kind="displaced",
-        severity=Severity.ERROR if often else Severity.WARNING,
-        text=(
-            f"{len(shifted)} of {len(fits)} masks fit their image far better somewhere else: {moves}. "
-            + ("Look for a crop or a scale that one of them has and the other has not." if often else "Move them.")
-        ),
+        severity=severity,
+        text=f"{len(shifted)} of {len(fits)} masks fit their image far better somewhere else: {moves}. {step}",
         images=tuple(shifted),
     )
     if middle < EDGE_AGREEMENT:  # agreement does not separate foreign masks
         return
     worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT_AGREEMENT)
-    misfits = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
+    misfits = [(value, stem) for value, stem in worst if stem not in {*explained, *shifted}]
     named = abbreviate([f"{stem} ({_format_agreement(value)})" for value, stem in misfits])
     yield Finding(
         kind="misfit",
@@ -181,9 +183,8 @@ def _format_agreement(agreement: float) -> str:
 
 def _format_shift(down: int, right: int) -> str:
     """Format a displacement: `3 pixels down and 2 to the left`."""
-    return (
-        f"{abs(down)} pixels {'up' if down < 0 else 'down'} and {abs(right)} to the {'left' if right < 0 else 'right'}"
-    )
+    vertical, side = "up" if down < 0 else "down", "left" if right < 0 else "right"
+    return f"{abs(down)} pixels {vertical} and {abs(right)} to the {side}"
 
 
 def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
@@ -204,7 +205,8 @@ def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
     for index, share in enumerate(shares):
         top, most = int(share.argmax()), 2 * high[share.argmax()]
         usual = len(dataset.classes) == 2 or middle[top] >= USUAL_SHARE
-        if top != common and usual and share[common] < least <= share[top] and share[common] <= most < share[top]:
+        is_swapped = share[common] < least <= share[top] and share[common] <= most < share[top]
+        if usual and is_swapped:
             inverted.append(index)
     if len(inverted) > KIND_SHARE * len(labelled):
         inverted = []
@@ -269,9 +271,9 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
         )
     else:
         text += "Right if there is nothing in them; wrong if nobody has labelled them yet."
-    yield Finding(
-        kind="empty", severity=Severity.WARNING if rare or most else Severity.NOTE, text=text, images=tuple(empty)
-    )
+    is_unusual = rare or most
+    severity = Severity.WARNING if is_unusual else Severity.NOTE
+    yield Finding(kind="empty", severity=severity, text=text, images=tuple(empty))
 
 
 def format_totals(findings: Iterable[Finding]) -> str:
