@@ -441,7 +441,8 @@ def settle_labels(target: Tensor, classes: int, ignore_index: int, error: type[E
     given = target if target.is_floating_point() else labels
     wrong = (labels.clamp(0, classes - 1) != given) & (given != ignore_index)
     for low, high in read_ends(torch.where(wrong, given, 0)):
-        if value := low or high:
+        value = low or high
+        if value:
             way = (
                 "labels between classes, as of mixing, smoothing or several annotators, cannot be used; train without"
                 if value % 1

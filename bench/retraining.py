@@ -69,7 +69,7 @@ def collect(arguments: argparse.Namespace) -> None:
 
     settle_process(threads=1)
     done = {(make_key(row["set"], row), row["seed"]) for row in resume_rows(arguments.out)}
-    runs = {}
+    runs: dict[tuple[str, int], tuple[dict[str, Any], dict[str, Any]]] = {}
     for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
         for report in read_reports(arguments.reports):
             for _, configuration in list_configurations(report):

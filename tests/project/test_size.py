@@ -13,9 +13,9 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "branches": 5_323,
+    "branches": 5_327,
     "sentences": 1_514,
-    "statements with three hidden decisions": 23,
+    "statements with three hidden decisions": 22,
     "commands": 14,
     "options of run": 40,
     "options in the first help of run": 16,
