@@ -73,8 +73,8 @@ def collect(arguments: argparse.Namespace) -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
         for report in read_reports(arguments.reports):
             for _, configuration in list_configurations(report):
-                key = make_key(report["dataset"]["name"], configuration), seed
-                runs.setdefault(key, (report, configuration))
+                run = make_key(report["dataset"]["name"], configuration), seed
+                runs.setdefault(run, (report, configuration))
     for key, seed in select_part(list(runs), arguments.part):
         if (key, seed) in done:
             continue

@@ -36,7 +36,7 @@ def test_readme_quotes_the_head_of_the_example() -> None:
     section = text.split("<!-- example:begin -->")[1].split("<!-- example:end -->")[0]
     quoted = "\n".join(line.removeprefix(">").removeprefix(" ") for line in section.strip().splitlines())
     head = (EXAMPLE / "report.md").read_text("utf-8").split("\n", 1)[1].strip()
-    assert len(quoted.splitlines()) == 6 and head.startswith(quoted + "\n")
+    assert len(quoted.splitlines()) == 5 and head.startswith(quoted + "\n")
 
 
 def test_the_page_on_reports_lists_todays_remarks() -> None:

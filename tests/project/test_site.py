@@ -103,6 +103,6 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     commands_page = (tmp_path / "site/reference/commands.html").read_text("utf-8")
     assert all(f'id="sweeper-{name}"' in commands_page for name in COMMANDS)
-    assert (tmp_path / "site/example/figures/gain.svg").exists()
+    assert (tmp_path / "site/example/figures/classes.svg").exists()
     spaces = (tmp_path / "site/reference/spaces.html").read_text("utf-8")
     assert 'href="../losses.html' in spaces  # links are those of the site
