@@ -12,7 +12,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import DamagedError
 from sweeper.core.records import BudgetProbe
-from tests.support.faking import CrashError, FakeExecutor, new_plan, train
+from tests.support.faking import CrashError, FakeExecutor, new_plan, new_study, train
 
 TRIALS = 10
 
@@ -43,6 +43,13 @@ def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def trainings() -> int:
+    """Return how many trainings end, or are left at a rung, in that study."""
+    train(new_study(), executor := FakeExecutor(), trials=TRIALS)
+    return executor.ended
+
+
 def copy_finished(finished_folder: Path, folder: Path) -> optuna.Study:
     """Return a copy of that study in a folder."""
     with (
@@ -55,21 +62,21 @@ def copy_finished(finished_folder: Path, folder: Path) -> optuna.Study:
 
 @pytest.mark.parametrize(
     ("checked", "after"),
-    [(None, 4), (3, None), (12, None), (30, 4), (38, None)],
+    [(None, 0.2), (0.1, None), (0.3, None), (0.6, 0.2), (0.9, None)],
     ids=["never", "amid the rates", "early in the search", "late in the search", "in the confirmation"],
 )
 @pytest.mark.slow
 def test_trainings_since_the_last_check_are_repeated_with_the_same_results(
-    tmp_path: Path, finished_folder: Path, checked: int | None, after: int | None
+    tmp_path: Path, finished_folder: Path, trainings: int, checked: float | None, after: float | None
 ) -> None:
     study = open_study(tmp_path)
     if checked:
-        train_study(study, checked)
+        train_study(study, int(checked * trainings))
         studies.reconcile_study(study)
     before = list_results(study)
     if checked is not None:
         studies.note_checked(study)
-    train_study(open_study(tmp_path), after)
+    train_study(open_study(tmp_path), after and int(after * trainings))
     trained = list_results(open_study(tmp_path))
     assert len(trained) > len(before)
     study = open_study(tmp_path)
