@@ -272,7 +272,7 @@ def run(
     encoder_weights: str | None = None,
     seeds: str | int | None = None,
     confirm_steps: int | None = None,
-    longer: Literal['4', '16', 'none'] | None | int = None,
+    final: str | None = None,
     folds: int | None = None,
     margin: float | None = None,
     study: str | None = None,
@@ -326,8 +326,8 @@ def run(
         encoder_weights: Initial weights of the encoder.
         seeds: Number of fresh seeds of each finalist; more than MIN while the verdict is open.
         confirm_steps: Steps of a confirmation.
-        longer: Train the recommended loss and the present one once more at this multiple of the confirmation's
-            steps: does the gain last?
+        final: Training that decides: the loss to use and the present one in the network to take home. auto: on a
+            CPU with pretrained weights the whole network, else the same one with 4 times the steps.
         folds: For sets too small for a test split: the search sees every image, and each seed of a finalist is K
             trainings that test all images in turn. The result is not held out.
         margin: Differences in mIoU below this do not matter.

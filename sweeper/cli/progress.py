@@ -79,7 +79,7 @@ def format_spec(spec: TrialSpec) -> str:
         "first": f"{spec.family} seed {spec.seed}",
         "replicate": f"{spec.family} seed {spec.seed}",
         "confirm": f"{spec.family} {spec.seed_name}",
-        "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
+        "final": f"{spec.family} {spec.steps} steps seed {spec.seed}",
     }[spec.purpose]
 
 

@@ -33,6 +33,27 @@ Channels = tuple[float, float, float]
 """A number for each of red, green and blue."""
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+FINAL_TIMES = 4
+"""Multiple of the confirmation's steps that the final training of the same network has."""
+FINAL_STEPS = 500
+"""Least steps of the final training of another network: what docs/transfer.md measured."""
+FINAL_SIZE = 96
+"""Side of its crops, unless the images are smaller or the search's crops larger."""
+FINAL_COST = 2.0
+"""Time of a step of the published network, as a multiple of the cut one's on crops of the same size (1.7 with
+EfficientNet-Lite0, 3.3 with ResNet-18)."""
+
+
+class FinalNetwork(Record):
+    """The network of the final training and its crops, where they are not the search's; fields as in `Recipe`."""
+
+    encoder: str
+    encoder_depth: int = FULL_DEPTH
+    decoder_width: int = PUBLISHED_WIDTH
+    encoder_weights: str
+    input_mean: Channels = IMAGENET_MEAN
+    input_std: Channels = IMAGENET_STD
+    size: int
 
 
 class Recipe(Record):
@@ -89,6 +110,30 @@ class Recipe(Record):
     `module:function` for the user's own."""
     own_metric: UserCode | None = None
     """The user's function that measures it."""
+    final: FinalNetwork | None = None
+    """The network of the final training; None = that of the search."""
+
+    @property
+    def as_final(self) -> Recipe:
+        """The recipe of the final training."""
+        return self if self.final is None else self.model_copy(update={**dict(self.final), "final": None})
+
+    @property
+    def final_steps(self) -> int:
+        """Steps of the final training, unless the user gives them; of a script its own length.
+
+        Another network sees at least as many pixels as a confirmation.
+        """
+        if self.command is not None:
+            return 100
+        if self.final is None:
+            return FINAL_TIMES * self.confirm_steps
+        return max(FINAL_STEPS, round(self.confirm_steps * (self.size / self.final.size) ** 2))
+
+    @property
+    def final_cost(self) -> float:
+        """Time of a step of the final training, about, as a multiple of a step of the search."""
+        return 1.0 if self.final is None else FINAL_COST * (self.final.size / self.size) ** 2
 
     @property
     def decoder_channels(self) -> tuple[int, ...] | None:

@@ -19,7 +19,7 @@ def get_checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
 
     That of a final training has a hash of its spec, as its number is not unique.
     """
-    suffix = f"-{_compute_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
+    suffix = f"-{_compute_short_hash(spec.model_dump_json())}" if spec.purpose == "train" else ""
     return folder / f"{spec.purpose}-{spec.number:05d}{suffix}.pt"
 
 
@@ -41,7 +41,7 @@ def get_weights_path(folder: Path, spec: TrialSpec) -> Path:
 def get_final_weights_path(folder: Path, spec: TrialSpec, on: str, digest: str) -> Path:
     """Return the file of a final training's weights: one for each configuration, budget, seed, images and data set."""
     digest_of_spec = _compute_short_hash(f"{spec.model_dump_json()} {digest}")
-    return folder / f"final-{make_slug(on)}-{spec.steps}-seed{spec.seed}-{digest_of_spec}.safetensors"
+    return folder / f"trained-{make_slug(on)}-{spec.steps}-seed{spec.seed}-{digest_of_spec}.safetensors"
 
 
 def _compute_short_hash(text: str) -> str:

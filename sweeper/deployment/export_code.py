@@ -119,7 +119,7 @@ def make_model_code(record: WeightsRecord) -> str:
         seal=SEAL,
     )
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"
-    trained += ", as scored on the test split" if record.spec.is_confirmation else f", on the images `{record.on}`"
+    trained += ", as scored on the test split" if record.spec.is_tested else f", on the images `{record.on}`"
     head = _HEAD.format(needs=needs, training=trained, classes=classes, imports="\n".join(imports))
     return head + "\n".join(constants) + body
 

@@ -12,8 +12,6 @@ from sweeper.deployment.recommended_network import RecommendedAnswer
 from sweeper.workflow.prepare import MessageSink, resolve_dataset_request
 from sweeper.workflow.settings import Settings, TrainOptions
 
-LONGER = 4
-"""Default factor of the confirmation's steps."""
 NUMBERS: dict[TrainedOn, int] = {"train": 0, "train+val": 1, "all": 2}
 """Training images → number of the training, which distinguishes checkpoints."""
 
@@ -72,16 +70,16 @@ def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink)
     return requested
 
 
-def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions) -> TrialSpec:
-    """Make the spec of the final training."""
+def make_train_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions) -> TrialSpec:
+    """Make the spec of the training."""
     chosen = answer.chosen
     seed = conditions.seed if options.seed is None else options.seed
     return TrialSpec(
-        purpose="final",
+        purpose="train",
         number=NUMBERS[options.on],
         family=chosen.loss,
         params=chosen.params,
         lr=answer.rate,
         seed=seed,
-        steps=options.steps or LONGER * conditions.recipe.confirm_steps,
+        steps=options.steps or conditions.recipe.final_steps,
     )

@@ -103,7 +103,7 @@ class PredictionsDocument(Document):
 def load_from_study(storage: RetryingStorage, name: str, cache: Path) -> KeptNetwork:
     """Return the network that a study recommends, at the recommended operating point.
 
-    A network of `sweeper train` has its own operating point, chosen by that command.
+    A network of `sweeper train` or of the final training has its own operating point.
 
     Raises:
         StudyError: if the study does not exist.

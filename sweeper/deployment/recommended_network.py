@@ -40,9 +40,14 @@ class RecommendedAnswer(NamedTuple):
         return self.chosen.lr
 
     @property
+    def loss(self) -> tuple[object, ...]:
+        """The loss and its coordinates."""
+        return self.chosen.loss, tuple(sorted(self.chosen.params.items()))
+
+    @property
     def configuration(self) -> tuple[object, ...]:
         """The loss, its coordinates and the learning rate."""
-        return self.chosen.loss, tuple(sorted(self.chosen.params.items())), self.rate
+        return *self.loss, self.rate
 
 
 class KeptNetwork(NamedTuple):
@@ -77,25 +82,28 @@ def load_answer(storage: RetryingStorage, name: str, purpose: str) -> Recommende
 def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:
     """Find the kept network of the recommended configuration and the study's data, in the folder of its weights.
 
-    This is the last written final training (`sweeper train`) that has learned (`Collapse.learned`), at its own
-    operating point, else the kept confirmation with the study's own steps, at the recommended one; None without either.
+    This is the last written one of `sweeper train` that has learned (`Collapse.learned`), else that of the study's
+    final training which scored best on validation images, each at its own operating point; else the kept confirmation
+    with the study's own steps, at the recommended one; None without any.
 
     Raises:
         UsageError: if a file in the folder is damaged, because it might be the wanted one.
     """
     steps, digest = answer.sweep.conditions.recipe.confirm_steps, answer.sweep.conditions.dataset.digest
-    wanted = (answer.configuration, digest)
-    kept = [
-        KeptNetwork(path, record, answer.sweep.study)
-        for path, record in list_kept_weights(folder)
-        if (record.spec.configuration, record.digest) == wanted
-    ]
+    every = [KeptNetwork(path, record, answer.sweep.study) for path, record in list_kept_weights(folder)]
+    every = [n for n in every if n.record.digest == digest]
+    kept = [n for n in every if n.record.spec.configuration == answer.configuration]
     learned = [n for n in kept if n.record.collapse.learned]
-    final = [n for n in learned if n.record.spec.purpose == "final"]
-    if final:
-        return max(final, key=lambda network: (network.path.stat().st_mtime_ns, network.path.name))
+    trained = [n for n in learned if n.record.spec.purpose == "train"]
+    if trained:
+        return max(trained, key=lambda network: (network.path.stat().st_mtime_ns, network.path.name))
+    final = [r for r in answer.sweep.final if r.spec.loss == answer.loss and not r.has_collapsed]
+    values = {r.spec.key: r.value or 0.0 for r in final}
+    of_study = [n for n in every if n.record.spec.purpose == "final" and n.record.spec.key in values]
+    if of_study:
+        return max(of_study, key=lambda network: values[network.record.spec.key])
     as_long = [n for n in kept if n.record.spec.steps == steps]
-    confirmed = [n for n in as_long if n.record.spec.is_confirmation]
+    confirmed = [n for n in as_long if n.record.spec.is_tested]
     if not confirmed:
         return None
     record = confirmed[-1].record.model_copy(update={"point": answer.point})

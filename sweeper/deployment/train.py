@@ -20,7 +20,7 @@ from sweeper.core.training_files import (
     get_final_weights_path,
     get_weights_dir,
 )
-from sweeper.deployment.final_spec import make_conditions, make_final_spec
+from sweeper.deployment.final_spec import make_conditions, make_train_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.machine import count_available_cores, read_requested_threads
@@ -106,7 +106,7 @@ def train_recommended(
 
         check_registration(options.tracking_uri, name, options.register_as)
     conditions, images, split = make_conditions(answer, options, messages)
-    spec = make_final_spec(answer, conditions, options)
+    spec = make_train_spec(answer, conditions, options)
     folder = get_weights_dir(options.cache, name)
     for place in (folder, get_checkpoints_dir(options.cache, name)):
         remove_left(place)

@@ -12,17 +12,17 @@ from sweeper.core.records import (
     Contender,
     Contest,
     Evidence,
+    FinalComparison,
     FinalistEvidence,
     Gain,
     Kind,
-    LongerLook,
     NextStep,
     Outcome,
     Remark,
     Use,
 )
 from sweeper.core.tasks import RULES, compute_median_point, guess_task, is_end_point
-from sweeper.evidence.choice import Choice, apply_longer_look, choose
+from sweeper.evidence.choice import Choice, apply_final_training, choose
 from sweeper.evidence.paired_comparisons import SCARCE_IMAGES
 from sweeper.evidence.settling import plan_settling
 from sweeper.evidence.verdict_predicates import count_units, get_difference, get_gain, has_beaten, is_costly, is_win
@@ -39,7 +39,7 @@ def make_answer(
     *,
     present: str | None = None,
     kind: Kind = "loss",
-    look: LongerLook | None = None,
+    final: FinalComparison | None = None,
     resume: str | None = None,
 ) -> tuple[Answer, Choice]:
     """Return the answer that the evidence allows, and the choice behind it.
@@ -49,7 +49,7 @@ def make_answer(
         order: names of losses, simplest first.
         present: the loss that is used now; None = none.
         kind: what is compared.
-        look: trainings for more steps, if there were any.
+        final: the final training, if there was one.
         resume: command that continues the trainings; None where there is none.
     """
     choice = choose(contest, order)
@@ -59,7 +59,7 @@ def make_answer(
     about |= {"kind": kind, "present": present}
     if choice.use is None:
         return Answer(outcome=Outcome.NONE, **about, remarks=tuple(_remark_on_skill(contest))), choice
-    choice = apply_longer_look(contest, choice, look)
+    choice = apply_final_training(contest, choice, final)
     use, base, gain = choice.use or 0, contest.baseline, None
     if choice.outcome is Outcome.CHANGE and base is not None:
         gain = Gain(**get_gain(contest, use, base).ends)
@@ -70,8 +70,8 @@ def make_answer(
         use=_make_use(contest.finalists[use]),
         gain=gain,
         cost=choice.cost,
-        remarks=tuple(_list_remarks(contest, choice, present, look)),
-        next=tuple(_list_steps(contest, choice, look, resume)),
+        remarks=tuple(_list_remarks(contest, choice, present, final)),
+        next=tuple(_list_steps(contest, choice, final, resume)),
     )
     return answer, choice
 
@@ -92,31 +92,32 @@ def make_remark(code: str, **values: Any) -> Remark:
 # --- Remarks ------------------------------------------------------------------------------------------------
 
 
-def _list_remarks(contest: Contest, choice: Choice, present: str | None, look: LongerLook | None) -> Iterator[Remark]:
+def _list_remarks(
+    contest: Contest, choice: Choice, present: str | None, final: FinalComparison | None
+) -> Iterator[Remark]:
     """Yield what to mind, the most important first."""
-    yield from _remark_on_longer_look(contest, choice, look)
+    yield from _remark_on_final_training(contest, choice, final)
     yield from _remark_on_rivals(contest, choice, present)
     yield from _remark_on_skill(contest)
     if isinstance(contest, Evidence):
         yield from _remark_on_point(contest, choice)
-        yield from _remark_on_trainings(contest, choice, look)
+        yield from _remark_on_trainings(contest, choice, final)
     yield from _remark_on_images(contest)
 
 
-def _remark_on_longer_look(contest: Contest, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:
-    """Yield what more steps change: the gain of a change, why there is none, or a gain that only they show."""
-    if look is None or contest.baseline is None:
+def _remark_on_final_training(contest: Contest, choice: Choice, final: FinalComparison | None) -> Iterator[Remark]:
+    """Yield what the final training shows: the gain of a change, why there is none, or a gain that only it shows."""
+    if final is None or contest.baseline is None:
         return
-    gap, used = look.gaps[0], contest.finalists[choice.use or 0].family
-    values = {"loss": gap.first, "seeds": gap.seeds, "times": look.times, "steps": look.steps}
+    used = contest.finalists[choice.use or 0].family
+    values = {"loss": final.first, "seeds": final.seeds, "steps": final.steps}
     if choice.faded is not None:
-        before = {"before": gap.before.estimate, "steps_before": look.steps // look.times}
-        yield make_remark("FADED", **values, **before, after=gap.after.estimate)
-    elif gap.second == contest.finalists[contest.baseline].family:
-        if choice.outcome is Outcome.CHANGE and gap.first == used:
-            yield make_remark("LONGER", **values, **gap.after.ends)
-        elif choice.outcome is Outcome.KEEP and is_win(gap.after, contest.margin):
-            yield make_remark("LATER", **values, **gap.after.ends)
+        yield make_remark("FADED", **values, before=final.before.estimate, **final.after.ends)
+    elif final.second == contest.finalists[contest.baseline].family:
+        if choice.outcome is Outcome.CHANGE and final.first == used:
+            yield make_remark("FINAL", **values, **final.after.ends)
+        elif choice.outcome is Outcome.KEEP and is_win(final.after, contest.margin):
+            yield make_remark("LATER", **values, **final.after.ends)
 
 
 def _remark_on_rivals(contest: Contest, choice: Choice, present: str | None) -> Iterator[Remark]:
@@ -171,14 +172,14 @@ def _remark_on_skill(contest: Contest) -> Iterator[Remark]:
         yield make_remark("WEAK", best=constant + skill, constant=constant)
 
 
-def _remark_on_trainings(evidence: Evidence, choice: Choice, look: LongerLook | None) -> Iterator[Remark]:
+def _remark_on_trainings(evidence: Evidence, choice: Choice, final: FinalComparison | None) -> Iterator[Remark]:
     """Yield how often the trainings collapsed, and whether the present loss still gained."""
     for finalist in evidence.finalists:
         if n := finalist.collapses + finalist.collapses_in_search:
             low, high = compute_collapse_rate(finalist)
             trainings = finalist.trainings + finalist.trainings_in_search
             yield make_remark("COLLAPSED", loss=finalist.family, n=n, trainings=trainings, low=low, high=high)
-    if evidence.baseline is not None and look is None:
+    if evidence.baseline is not None and final is None:
         rising = evidence.finalists[evidence.baseline].still_rising
         if rising > evidence.margin:
             yield make_remark("RISING", gain=rising)
@@ -212,7 +213,9 @@ def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
 # --- What to do next ----------------------------------------------------------------------------------------
 
 
-def _list_steps(contest: Contest, choice: Choice, look: LongerLook | None, resume: str | None) -> Iterator[NextStep]:
+def _list_steps(
+    contest: Contest, choice: Choice, final: FinalComparison | None, resume: str | None
+) -> Iterator[NextStep]:
     """Yield what would settle the answer."""
     plan = plan_settling(contest, choice)
     if plan is None:

@@ -44,25 +44,24 @@ def _list_use(document: AnswerDocument) -> Iterator[tuple[str, str]]:
 
 
 def _list_numbers(document: AnswerDocument) -> Iterator[tuple[str, str]]:
-    """Yield the gain, and the gaps in longer trainings."""
+    """Yield the gain, and the difference in the final training."""
     if document.gain is not None:
         yield "Gain", format_phrase("GAIN", document)
-    if document.longer is not None:
-        gaps = [
-            format_phrase(
-                "GAP", document, first=gap.first, second=gap.second, before=gap.before.estimate, seeds=gap.seeds,
-                **gap.after.ends,
-            )
-            for gap in document.longer.gaps
-        ]  # fmt: skip
-        yield f"At {document.longer.times} times the steps", "; ".join(gaps)
+    if (final := document.final) is not None:
+        values = {"first": final.first, "second": final.second, "seeds": final.seeds, "before": final.before.estimate}
+        text = format_phrase("GAP", document, **values, **final.after.ends)
+        network = "" if document.recipe is None else f", {describe_final_training(document.recipe, final.steps)}"
+        yield "Final training", f"{text}{network}"
 
 
 def describe_scope(document: AnswerDocument) -> str:
     """Describe the recipe, the budget, and the number of images and seeds."""
     recipe = document.recipe
     assert recipe is not None  # scores that were judged have none
-    text = f"{describe_network(recipe)}, {recipe.format_steps(recipe.confirm_steps)}"
+    steps = recipe.confirm_steps
+    if document.in_final and document.final_steps is not None:
+        recipe, steps = recipe.as_final, document.final_steps
+    text = f"{describe_network(recipe)}, {recipe.format_steps(steps)}"
     if not document.losses:
         return text
     is_synthetic = document.dataset is not None and document.dataset.synthetic
@@ -71,6 +70,12 @@ def describe_scope(document: AnswerDocument) -> str:
     if document.folds is not None:
         images = f"{format_count(document.images, f'{kind}image')} in {document.folds} folds"
     return f"{text}; {images}, {format_count_range([row.seeds for row in document.losses], 'seed')}"
+
+
+def describe_final_training(recipe: Recipe, steps: int) -> str:
+    """Describe what distinguishes the final training: `U-Net/EfficientNet-Lite0 on 96² crops, 500 steps`."""
+    length = recipe.format_steps(steps)
+    return length if recipe.final is None else f"{describe_network(recipe.as_final)}, {length}"
 
 
 def describe_network(recipe: Recipe) -> str:

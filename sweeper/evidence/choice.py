@@ -13,8 +13,8 @@ The present loss is the one that is used now: cross-entropy, unless the user giv
 - take: where that fails, or there is no present loss.
 - none: nothing completed, or no eligible finalist is better than a constant answer.
 
-A change whose gain fell below the margin in the longest training that was looked at is no change: the present loss is
-kept, at the cost that this look shows, which is not known unless it trained every finalist.
+A change whose gain is below the margin in the final training, or not shown there on all of its seeds, is no change: the
+present loss is kept, at the cost that the final training shows, which is not known unless it trained every finalist.
 
 How sure it is that the used loss costs at most the margin:
 
@@ -31,7 +31,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from sweeper.core.records import Contest, LongerGap, LongerLook, Outcome, Sure
+from sweeper.core.records import Contest, FinalComparison, Outcome, Sure
+from sweeper.evidence.final_comparison import MOST_SEEDS
 from sweeper.evidence.verdict_predicates import (
     choose_preferred,
     get_comparison,
@@ -42,6 +43,7 @@ from sweeper.evidence.verdict_predicates import (
     is_probably_safe,
     is_safe,
     is_sound,
+    is_win,
     rank_simplicity,
 )
 
@@ -62,8 +64,8 @@ class Choice:
     """The others that `best` does not beat."""
     is_settled: bool = False
     """Whether more seeds would change nothing: best beats every rival, or all that may be the best are equivalent."""
-    faded: LongerGap | None = None
-    """The gain that fell below the margin in longer trainings, so that the present loss is kept."""
+    faded: FinalComparison | None = None
+    """The gain that the final training does not show, so that the present loss is kept."""
 
 
 NOTHING = Choice(Outcome.NONE)
@@ -141,14 +143,15 @@ def _bound_cost(contest: Contest, use: int, rivals: Sequence[int], *, is_safe: b
     return None if regret is None else regret.bound
 
 
-def apply_longer_look(contest: Contest, choice: Choice, look: LongerLook | None) -> Choice:
-    """Return the choice after the longer look: a change whose gain is below the margin there is none."""
+def apply_final_training(contest: Contest, choice: Choice, final: FinalComparison | None) -> Choice:
+    """Return the choice after the final training: a change whose gain it does not show is none."""
     base = contest.baseline
-    if look is None or base is None or choice.use is None or choice.outcome is not Outcome.CHANGE:
+    if final is None or base is None or choice.use is None or choice.outcome is not Outcome.CHANGE:
         return choice
-    gap, names = look.gaps[0], [contest.finalists[i].family for i in (choice.use, base)]
-    if [gap.first, gap.second] != names or gap.after.estimate >= contest.margin:
+    names = [contest.finalists[i].family for i in (choice.use, base)]
+    is_open = final.seeds < MOST_SEEDS and final.after.estimate >= contest.margin
+    if [final.first, final.second] != names or is_open or is_win(final.after, contest.margin):
         return choice
-    cost = max(0.0, gap.after.high) if len(contest.finalists) == 2 else None
+    cost = max(0.0, final.after.high) if len(contest.finalists) == 2 else None
     sure = Sure.PROBABLE if cost is not None and cost <= contest.margin else Sure.OPEN
-    return replace(choice, outcome=Outcome.KEEP, use=base, sure=sure, cost=cost, faded=gap)
+    return replace(choice, outcome=Outcome.KEEP, use=base, sure=sure, cost=cost, faded=final)

@@ -15,10 +15,10 @@ from sweeper.core.records import (
     Answer,
     Contest,
     Evidence,
+    FinalComparison,
     FinalistEvidence,
     Gain,
     ImbalanceProfile,
-    LongerLook,
     OperatingPoint,
     Rung,
     SameLoss,
@@ -197,7 +197,14 @@ class AnswerDocument(Document, Answer):
     differences: tuple[DifferenceRow, ...]
     classes: ClassTable | None = None
     """Null where no class was scored."""
-    longer: LongerLook | None = None
+    final: FinalComparison | None = None
+    """The used loss and the present one in the final training; null where none was made, or nothing before it."""
+    in_final: bool = False
+    """Whether the losses, differences and classes above are of the final training."""
+    final_steps: int | None = None
+    """Steps of the final training; null where there was none."""
+    searched: tuple[LossRow, ...] = ()
+    """The losses in the trainings of the search, where those above are of the final one."""
     scope: Scope = "both"
     """What the answer generalises to: other trainings and other images, or one of them."""
     images: int = 0

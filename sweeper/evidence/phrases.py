@@ -64,12 +64,20 @@ CLAIMED = "{better} − {worse} is {estimate:signed} [{low:signed}, {high:signed
 
 REMARKS: dict[str, Phrase] = {
     # What changes what a reader does: after the headline.
-    "LONGER": Phrase("At {times} times the steps the gain is {estimate:gain} ({seeds:count seed})", "head"),
-    "FADED": Phrase(
-        "The gain of {loss:code}, {before:signed} after {steps_before:,} steps, is {after:signed} after {steps:,}",
+    "IN_FINAL": Phrase(
+        "Shown in the final training, on {seeds:count seed}; in the search's trainings the gain was {before:signed}",
         "head",
     ),
-    "LATER": Phrase("At {times} times the steps {loss:code} gains {estimate:gain} ({seeds:count seed})", "head"),
+    "FINAL_ALONE": Phrase(
+        "From the final training alone, on {seeds:count seed}: the search's network learned too little", "head"
+    ),
+    "FINAL": Phrase("In the final training the gain is {estimate:gain} ({seeds:count seed})", "head"),
+    "FADED": Phrase(
+        "The gain of {loss:code}, {before:signed} in the search's trainings, is {estimate:signed} [{low:signed}, "
+        "{high:signed}] in the final training ({seeds:count seed})",
+        "head",
+    ),
+    "LATER": Phrase("In the final training {loss:code} gains {estimate:gain} ({seeds:count seed})", "head"),
     "MORE": Phrase("{loss:code} may gain more ({estimate:gain}, not established)", "head"),
     "POINT": Phrase(
         "With {point}, {loss:code} is better by {estimate:signed} [{low:signed}, {high:signed}]: take it if that stays",
@@ -185,7 +193,7 @@ STEPS: dict[str, Phrase] = {
     "SEEDS": Phrase("{seeds:count seed} in place of {now} would settle {losses:codes}"),
     "IMAGES": Phrase("about {images:count independent test image} in place of {now} would settle {losses:codes}"),
     "BOTH": Phrase("neither more seeds nor more test images alone would settle {losses:codes}"),
-    "LOOK": Phrase("a gain can vanish with more steps: look at {times} times the steps"),
+    "LOOK": Phrase("whether the gain holds in the network to take home: the final training"),
     "STEPS": Phrase("compare at {steps:,} steps, where more is learned"),
     "TIME": Phrase("compare at more steps, in {minutes:count minute}"),
     "MORE_TIME": Phrase("continue where the time was up"),

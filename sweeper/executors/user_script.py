@@ -160,7 +160,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
     evaluation = Evaluation(
         **dict(scored), step=spec.steps, train_loss=None, lr=spec.lr, val_images=len(val.images), seconds=seconds
     )
-    kept = val if spec.is_confirmation else val.summed
+    kept = val if spec.is_tested else val.summed
     return TrialResult(
         spec=spec,
         state="complete",

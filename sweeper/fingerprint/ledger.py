@@ -320,16 +320,16 @@ def _read_rows(study: dict[str, Any]) -> list[LedgerRow]:
         return []
     profile = ImbalanceProfile.model_validate_json(json.dumps(dataset["profile"]))
     common = {"point": study["study"], "generator": OWN, "task": dataset["task"], **compute_features(profile)}
-    gains, look = {BASELINE: (0.0, 0.0, 0.0)}, study.get("longer")
+    gains, final = {BASELINE: (0.0, 0.0, 0.0)}, study["final"]
     for gap in study["differences"]:
         if gap["second"] == BASELINE:
             gains[gap["first"]] = (gap["estimate"], gap["low"], gap["high"])
         elif gap["first"] == BASELINE:
             gains[gap["second"]] = (-gap["estimate"], -gap["high"], -gap["low"])
-    gaps = []
-    if look and look["times"] == LONGER_TIMES:
-        gaps = look["gaps"]
-    longer = {gap["first"]: gap["after"]["estimate"] for gap in gaps if gap["second"] == BASELINE}
+    longer = dict[str, float]()
+    of_same_network = final if recipe["final"] is None else None
+    if of_same_network and of_same_network["steps"] == LONGER_TIMES * recipe["confirm_steps"]:
+        longer = {final["first"]: final["after"]["estimate"]}
     rows = []
     for one in losses:
         name = one["loss"]
@@ -346,7 +346,7 @@ def _read_rows(study: dict[str, Any]) -> list[LedgerRow]:
             "gain": gain,
             "low": low,
             "high": high,
-            "gain_longer": longer.get(name),
+            "gain_longer": longer.get(name) if final and final["second"] == BASELINE else None,
         }
         rows.append(LedgerRow.model_validate(row, strict=False))
     return rows if any(row.family == BASELINE for row in rows) else []

@@ -105,15 +105,18 @@ def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple
     A study may have other trainings of the configuration: with another budget (`--confirm-steps`), on seeds after its
     last interim analysis, or several on one seed, of which the latest counts.
     """
-    rates = dict(zip(finalist.seeds, finalist.seed_lrs, strict=False))
+    rates, sweep = dict(zip(finalist.seeds, finalist.seed_lrs, strict=False)), facts.sweep
+    pool, steps = sweep.compared, sweep.conditions.recipe.confirm_steps
+    if facts.document.in_final and facts.document.final_steps is not None:
+        pool, steps = sweep.final, facts.document.final_steps
     by_seed = {
         (trial.spec.seed, trial.spec.fold): trial
-        for trial in sorted(facts.sweep.compared, key=lambda trial: trial.spec.seed)
+        for trial in sorted(pool, key=lambda trial: trial.spec.seed)
         if trial.state == "complete"
         and trial.spec.family == finalist.family
         and trial.spec.params == finalist.params
         and math.isclose(trial.spec.lr, rates.get(trial.spec.seed, finalist.lr))
-        and trial.spec.steps == facts.sweep.conditions.recipe.confirm_steps
+        and trial.spec.steps == steps
     }
     folds = facts.sweep.conditions.folds
     keys = [(seed, fold) for seed in sorted(finalist.seeds) for fold in ([None] if folds is None else range(folds))]

@@ -10,7 +10,7 @@ from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import FinalistEvidence, OtherMeasure, TrialResult
 from sweeper.core.tasks import compute_median_point, list_values
 from sweeper.core.text import format_significant, format_upper_bound
-from sweeper.evidence.answer_text import list_class_cells
+from sweeper.evidence.answer_text import format_score, list_class_cells
 from sweeper.evidence.document import AnswerDocument, LossRow
 from sweeper.report.facts import ReportFacts
 from sweeper.report.formatting import (
@@ -44,6 +44,17 @@ def make_finalists_table(facts: ReportFacts) -> str:
         "seeds": lambda f: str(len(f.seeds)),
     }
     return tabulate(facts.finalists, columns, left=2)
+
+
+def make_searched_table(document: AnswerDocument) -> str:
+    """Return the losses in the trainings of the search, where those of the final training are the answer; else ""."""
+    columns: dict[str, Callable[[LossRow], str]] = {
+        "loss": lambda row: format_code(row.loss),
+        "parameters": lambda row: format_params(row.params) or MISSING,
+        f"test {escape_md(document.scale.score)} [95 %]": lambda row: format_score(row, document),
+        "seeds": lambda row: str(row.seeds),
+    }
+    return tabulate(document.searched, columns, left=2) if document.searched else ""
 
 
 def format_cost(cost: float | None, document: AnswerDocument) -> str:

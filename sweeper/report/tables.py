@@ -37,7 +37,7 @@ def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
 
     Columns, always in this order; missing numbers are NaN (empty) and missing texts None:
 
-    - `purpose` search, probe, rate, first, replicate, confirm or longer; `number`; `family`
+    - `purpose` search, probe, rate, first, replicate, confirm or final; `number`; `family`
     - `state` complete, pruned or failed
     - `value`: the last evaluation's objective, on all validation images (0 if diverged); empty for a training that was
       stopped at a rung, where only a part of them is scored
@@ -47,7 +47,7 @@ def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `value_part`, `miou_part`, `miou_at_default_part`, `fg_iou_part`, `dice_part`, `point_part`: of every training's
       last evaluation, on the `part` of the `val_images` that rungs score; complete and stopped search trials are
       comparable by these. Equal to the columns above if `part` is all
-    - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation and longer trainings only
+    - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation and final trainings only
     - `seed`; `fold`: the fold of `test_miou` (from 0), only with folds; `lr`; `params.NAME`: every coordinate of the
       losses, in the order of the search space
     - `collapse`, `collapse_at_default` (at 0.5 or τ = 0): how a complete training collapsed, all_background,

@@ -300,7 +300,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     )
     pixels, scores, first = whole.pixels, whole.read_scores(), whole.calls[0].seconds
     gaps = [after.seconds - before.seconds for before, after in pairwise(whole.calls)]
-    step = sorted(gaps)[len(gaps) // 4]  # the first steps are longer: kernels are chosen or compiled, loaders start
+    step = sorted(gaps)[len(gaps) // 4]  # the first steps are final: kernels are chosen or compiled, loaders start
     training = None
     if epoch is not None and epoch.done > 0 and final.length is not None:
         steady = epoch.seconds - first - sum(gaps) + len(gaps) * step

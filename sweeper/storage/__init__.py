@@ -21,7 +21,7 @@ from sweeper.storage.plan import (
 from sweeper.storage.record_format import (
     CUT,
     DROPPED,
-    LOOKED,
+    FINAL_ENDED,
     MACHINE,
     MARGIN,
     OPTIONS,

@@ -35,7 +35,7 @@ from sweeper.storage.record_format import (
     CUT,
     DROPPED,
     EXPERIMENT,
-    LOOKED,
+    FINAL_ENDED,
     MACHINE,
     MARGIN,
     OVER,
@@ -61,7 +61,7 @@ from sweeper.storage.resilient_storage import RetryingStorage
 
 BEFORE = ("probe", "rate", "first", "replicate")
 """Purposes of trainings before the confirmation and outside the search, from which finalists are chosen."""
-EXTRAS = (*BEFORE, "confirm", "longer")
+EXTRAS = (*BEFORE, "confirm", "final")
 """Purposes of trainings outside the search."""
 NOT_A_SHARE = "the value of a trial must be in [0, 1]"
 """Beginning of the reason for a trial with a value out of range."""
@@ -296,7 +296,7 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
     gone = [name for name, seen in progress.items() if checked.get(name) != seen]
     numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
     has_used_rates = any(name.startswith(("first/", "search/")) for name in checked)
-    follows = [SAME, TAKEN, LOOKED, *([] if has_used_rates else [RATES])]
+    follows = [SAME, TAKEN, FINAL_ENDED, *([] if has_used_rates else [RATES])]
     queued = {number for name, number in numbers.items() if name in checked}
     others = [name for name in gone if name not in numbers]
     reset_trials(study, queued=queued, deleted={*numbers.values()} - queued, attributes=[*others, *follows])
@@ -345,7 +345,7 @@ def load_sweep(storage: RetryingStorage, name: str) -> SweepRecord:
         at_rates=link_runs(parse_extra_results(attributes, "rate"), attributes),
         first=link_runs(parse_extra_results(attributes, "first"), attributes),
         replications=link_runs(parse_extra_results(attributes, "replicate"), attributes),
-        longer=link_runs(parse_extra_results(attributes, "longer"), attributes),
+        final=link_runs(parse_extra_results(attributes, "final"), attributes),
         budget=probe.sentence,
         learned=probe.learned,
         rungs=probe.rungs,

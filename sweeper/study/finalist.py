@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Conditions, RateRange, SameLoss, SearchSpace, StudyRates, TrialResult, TrialSpec
+from sweeper.space import get_middle_rate
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.learning_rates import choose_drawn_range, draw_rate
 from sweeper.study.levels import Levels, Loss, estimate_levels
@@ -137,15 +138,18 @@ def count_finalists(space: SearchSpace) -> int:
 def choose_first_pair(
     probes: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, rates: StudyRates | None
 ) -> list[Finalist]:
-    """Return the ladder's pair as trained at the search's steps, the present loss first; [] if one is lacking."""
-    if rates is None:
-        return []
+    """Return the ladder's pair as trained at the search's steps, the present loss first; [] if one is lacking.
+
+    Where no rates were found, the middle of those that the space allows stands for them.
+    """
     trained = [r for r in probes if r.has_score and r.spec.steps == conditions.recipe.steps]
     by_family = {r.spec.family: r for r in reversed(trained)}
     pair = [name for name in choose_ladder_pair(space) if name in by_family]
     if len(pair) < 2:
         return []
-    return [Finalist(by_family[name], choose_drawn_range(rates.by_family[name], space.lr)) for name in pair]
+    middle = get_middle_rate(space.lr)
+    found = dict.fromkeys(pair, middle) if rates is None else rates.by_family
+    return [Finalist(by_family[name], choose_drawn_range(found[name], space.lr)) for name in pair]
 
 
 # --- Replication --------------------------------------------------------------------------------------------
@@ -183,7 +187,7 @@ def list_replications(
     return [spec for spec in specs if spec.seed == wanted and spec.key not in have]
 
 
-# --- Trainings of the confirmation and of the longer look: what is trained, and which results count ---
+# --- Confirmations and final trainings: what is trained, and which results count ---
 
 KEPT_PREDICTIONS = 48
 """Test images whose predictions are kept from each finalist's first seed, for the report's side-by-side figure."""
@@ -216,14 +220,14 @@ def make_confirmation_specs(
     ]
 
 
-LONGER_FROM = 900
-"""Number of the first seed of the longer trainings, beyond those of any confirmation."""
+FINAL_FROM = 900
+"""Number of the first seed of the final trainings, beyond those of any confirmation."""
 
 
-def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
-    """Return the finalist's training on seed `number` (from 0) of the longer look, at `times` the steps."""
-    steps = times * conditions.recipe.confirm_steps
-    return _make_spec(finalist, conditions, "longer", LONGER_FROM + number, steps)
+def make_final_spec(finalist: Finalist, conditions: Conditions, steps: int, number: int) -> TrialSpec:
+    """Return the finalist's final training on seed `number`, from 0; its network is kept."""
+    kept = KEPT_PREDICTIONS if number == 0 else 1
+    return _make_spec(finalist, conditions, "final", FINAL_FROM + number, steps, keep_predictions=kept)
 
 
 def _make_spec(
@@ -234,12 +238,11 @@ def _make_spec(
     return finalist.trial.spec.model_copy(update={"purpose": purpose, "seed": seed, "lr": lr, "steps": steps, **more})
 
 
-def select_longer_results(
+def select_final_results(
     results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
 ) -> list[TrialResult]:
-    """Return the completed longer trainings of these finalists; only those with the most steps."""
-    steps, matched = conditions.recipe.confirm_steps, _match_finalists(results, finalists, conditions)
-    chosen = [r for r, _, _ in matched if r.spec.steps > steps and r.spec.steps % steps == 0]
+    """Return the completed final trainings of these finalists; only those with the most steps."""
+    chosen = [r for r, _, _ in _match_finalists(results, finalists, conditions)]
     most = max((r.spec.steps for r in chosen), default=0)
     return [r for r in chosen if r.spec.steps == most]
 

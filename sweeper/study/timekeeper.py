@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from statistics import fmean
 
 from sweeper.core.events import ResultStored, SweepEvent, TrainingEvaluated
-from sweeper.core.records import TrialResult
+from sweeper.core.records import TrialResult, TrialSpec
 
 SEARCH_SHARE = 0.6
 """Share of the time by which ladder and search must end; the rest is left for the confirmation."""
@@ -23,12 +23,15 @@ class Timekeeper:
     While no pace is known, a training may begin until its share is over.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float], *, before: Iterable[TrialResult] = ()) -> None:
+    def __init__(
+        self, seconds: float, clock: Callable[[], float], *, before: Iterable[TrialResult] = (), final_cost: float = 1.0
+    ) -> None:
         """Create a timekeeper for a session; `clock` returns the seconds since it began, `seconds` is its limit.
 
-        The results of earlier sessions, `before`, count for their pace.
+        The results of earlier sessions, `before`, count for their pace. A step of the final training takes `final_cost`
+        times as long as one of the search, whose pace this is.
         """
-        self.seconds, self._clock = seconds, clock
+        self.seconds, self._clock, self._final_cost = seconds, clock, final_cost
         self._paces: dict[str, float] = {}
         """Seconds per step, evaluations included, of each training, the latest last."""
         for result in before:
@@ -65,10 +68,10 @@ class Timekeeper:
         """Record the pace of a training that is evaluated or has ended."""
         match event:
             case TrainingEvaluated(spec, evaluation):
-                self._record_pace(spec.name, evaluation.seconds / evaluation.step)
+                self._record_pace(spec, evaluation.seconds / evaluation.step)
             case ResultStored(TrialResult(spec=spec, evaluations=[*_, last], seconds=seconds)) if seconds > 0:
-                self._record_pace(spec.name, seconds / last.step)
+                self._record_pace(spec, seconds / last.step)
 
-    def _record_pace(self, name: str, pace: float) -> None:
-        self._paces.pop(name, None)
-        self._paces[name] = pace
+    def _record_pace(self, spec: TrialSpec, pace: float) -> None:
+        self._paces.pop(spec.name, None)
+        self._paces[spec.name] = pace / (self._final_cost if spec.purpose == "final" else 1.0)

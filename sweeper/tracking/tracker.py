@@ -3,7 +3,7 @@
 The training loop waits for MLflow only at its end. While MLflow is away, unwritten runs stay in memory; after a kill
 they are made from the study.
 
-Experiment = study. Tags: `sweeper.kind` (sweep, trial, probe, rate, first, replicate, confirm, longer),
+Experiment = study. Tags: `sweeper.kind` (sweep, trial, probe, rate, first, replicate, confirm, final),
 `sweeper.family`, `sweeper.trial`, `sweeper.state`, `sweeper.collapse`, and `mlflow.parentRunId`, which makes the tree.
 """
 

@@ -36,7 +36,7 @@ USED_FOR = {
     "first": "first look",
     "replicate": "replication",
     "confirm": "confirmation",
-    "longer": "longer training",
+    "final": "final training",
 }
 """Purpose of a training → its use of the data set."""
 STATE, AT_WORK = "sweeper.state", "running"
@@ -99,7 +99,7 @@ class RunValues:
             "probe": f"{spec.family} probe {spec.steps} steps",
             "first": f"{spec.family} first look seed {spec.seed}",
             "confirm": f"{spec.family} {spec.seed_name}",
-            "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
+            "final": f"{spec.family} {spec.steps} steps seed {spec.seed}",
         }[spec.purpose]
 
     def make_tags(self, spec: TrialSpec) -> dict[str, str]:

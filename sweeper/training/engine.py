@@ -57,10 +57,9 @@ class StudyTraining(NetworkInTraining):
         """
         self._clock, self._started = clock, clock()
         """`_started` is shifted by all pauses."""
-        conditions = context.conditions
-        self._recipe, self._dataset = conditions.recipe, conditions.dataset
-        self._split = get_split(conditions, spec.seed, spec.fold)
+        self._split = get_split(context.conditions, spec.seed, spec.fold)
         super().__init__(spec, context, self._split.train)
+        self._recipe, self._dataset = self._conditions.recipe, self._conditions.dataset
         self._rungs = self._recipe.rungs(spec.steps)
         work = spec.steps * self._recipe.batch_size * self._recipe.size**2
         self._val = select_scored_images(self._dataset, self._split.val, work)
@@ -159,16 +158,15 @@ class StudyTraining(NetworkInTraining):
         self._started += self._clock() - self._left
 
     def make_result(self, state: Literal["complete", "pruned"]) -> TrialResult:
-        """Make the result so far; score a finished confirmation or longer training on the test split."""
+        """Make the result so far; score a finished confirmation or final training on the test split."""
         self._restart_clock()
         last = self.evaluations[-1]
         if self._last_counts is None:  # a checkpoint has the evaluation without its counts
             self._last_counts = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
         end = judge_end(self._last_counts, last.point, self._conditions, diverged=self._has_diverged)
         test, detail, predictions = None, None, None
-        is_tested = self._spec.is_confirmation or self._spec.purpose == "longer"
         is_whole = state == "complete" and not self._has_diverged
-        if is_tested and is_whole:
+        if self._spec.is_tested and is_whole:
             test, detail, predictions = self._evaluator.measure_test_images(
                 self._steps.average.model,
                 self._split.test,
@@ -205,4 +203,4 @@ class StudyTraining(NetworkInTraining):
         last = self._last_counts
         if last is None or not self.is_finished or self._has_diverged:
             return None
-        return last if self._spec.is_confirmation else last.summed
+        return last if self._spec.is_tested else last.summed

@@ -42,6 +42,7 @@ class NetworkInTraining:
 
     def __init__(self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...]) -> None:
         """Create the initial network; `images` are the indices of the training images."""
+        context = context.adapt_to(spec)
         conditions = context.conditions
         self._spec, self._conditions, self._store, self._device = spec, conditions, context.store, context.device
         self._steps = choose_steps_class(conditions.recipe.engine, self._device)(spec, context, images)
@@ -209,7 +210,7 @@ class FinalTraining(NetworkInTraining):
         """Begin, or continue from a checkpoint.
 
         Args:
-            spec: the training's spec, with purpose `final`.
+            spec: the training's spec, with purpose `train`.
             context: the study's conditions, for this device.
             images: indices of the training images.
             checkpoint: file written by `save` of this training.

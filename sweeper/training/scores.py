@@ -31,7 +31,7 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
     recipe, dataset = conditions.recipe, conditions.dataset
     default = RULES[dataset.task].plain_point
     metric, groups = recipe.metric, dataset.list_groups(counts.images)
-    if spec.is_confirmation:
+    if spec.is_tested:
         point = point_choice.choose_point(counts, metric, groups)
     else:
         point = point_choice.find_best_point(counts, metric, groups)[0]

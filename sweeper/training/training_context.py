@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.core.records import IGNORE, Conditions
+from sweeper.core.records import IGNORE, Conditions, TrialSpec
 from sweeper.data.store import PixelStore, open_store
 from sweeper.training.batches import Crop, choose_mask_type, cut_crops
 from sweeper.training.hardware import move_to_device
@@ -24,6 +24,10 @@ class TrainingContext:
     device: torch.device
     resident: ResidentStore | None = None
     """The store's pixels on the device; None = the processor cuts crops."""
+
+    def adapt_to(self, spec: TrialSpec) -> TrainingContext:
+        """Return the context of this training: a final one may have another network."""
+        return replace(self, conditions=self.conditions.select(spec))
 
     def load_crops(self, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
         """Return images and masks like `cut_crops`, on the device; a resident store cuts them there."""

@@ -1,7 +1,7 @@
 """Choice of the trials, losses and seeds that fit into a given time.
 
 Where steps are costly, there are fewer trials, down to one for each loss, then for three losses, the first of the
-advice among them. The longer look has priority over breadth, as it shows whether the gain lasts. The first look is the
+advice among them. The final training has priority over breadth, as it decides. The first look is the
 last thing that short time drops: it answers early, and the confirmation counts its trainings. The last resort is the
 ladder's pair, one of which is the present loss: an answer about one other loss is worth more than none. The user's
 losses always have a trial. Each finalist has three seeds, as fewer establish no gain, and a fourth if these leave it
@@ -14,7 +14,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import Breadth, SearchSpace, TrialResult
+from sweeper.evidence.final_comparison import MOST_SEEDS as FINAL_SEEDS
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, FIRST_LOOK
 from sweeper.space import FLOOR
 from sweeper.study.budget_ladder import choose_ladder_pair
@@ -57,7 +59,14 @@ def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
 
 
 def find_broadest(
-    space: SearchSpace, user_losses: Iterable[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
+    space: SearchSpace,
+    user_losses: Iterable[str],
+    request: StudyRequest,
+    pace: LadderPace,
+    *,
+    recipe: Recipe,
+    steps: int,
+    limit: float,
 ) -> tuple[Breadth, float]:
     """Return the broadest comparison, with trials of `steps` steps, that ends in time, and its seconds.
 
@@ -67,11 +76,11 @@ def find_broadest(
     losses, least = len(space.families), len({*choose_ladder_pair(space), *user_losses} & space.by_name.keys())
 
     def forecast(breadth: Breadth) -> float:
-        return _forecast_seconds(breadth, losses, request, pace, steps=steps)
+        return _forecast_seconds(breadth, losses, request, pace, recipe=recipe, steps=steps)
 
     every = [*_list_comparisons(losses, least, request, steps)]
     first = {"has_first": request.looks_first}
-    looks: tuple[dict[str, bool], ...] = ({**first, "has_longer": request.longer is not None}, first)
+    looks: tuple[dict[str, bool], ...] = ({**first, "has_final": request.final is not None}, first)
     wanted = [breadth.model_copy(update=update) for update in looks for breadth in every]
     if request.settles:
         smallest = every[-1].model_copy(update={"trials": least})
@@ -96,7 +105,7 @@ def _list_comparisons(losses: int, least: int, request: StudyRequest, steps: int
                 trials=trials,
                 confirm_steps=request.confirm_steps or confirm_steps,
                 seeds=request.seeds or (DECIDING_SEEDS, DECIDING_SEEDS + 1),  # where three find other classes
-                has_longer=False,
+                has_final=False,
             )
 
 
@@ -105,7 +114,9 @@ def _count_settling_trials(families: int) -> int:
     return families * FLOOR + GENERATION
 
 
-def _forecast_seconds(breadth: Breadth, losses: int, request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
+def _forecast_seconds(
+    breadth: Breadth, losses: int, request: StudyRequest, pace: LadderPace, *, recipe: Recipe, steps: int
+) -> float:
     """Return the seconds from the ladder's beginning to the report, with the start of the workers."""
     trials = min(breadth.trials, _count_settling_trials(losses)) if request.settles else breadth.trials
     finalists = min(request.finalists, losses, trials)
@@ -114,7 +125,19 @@ def _forecast_seconds(breadth: Breadth, losses: int, request: StudyRequest, pace
     shared = 2 * FIRST_LOOK.seeds if breadth.has_first else 0
     near = 2 * REPLICATIONS if trials >= 2 * losses else 0
     compared = shared + near + max(0, finalists * breadth.seeds[0] - shared)
-    longer = request.longer * breadth.confirm_steps if breadth.has_longer and request.longer is not None else 0
+    recipe = recipe.model_copy(update={"confirm_steps": breadth.confirm_steps})
+    final = count_final_work(recipe, request) if breadth.has_final else 0.0
     trained = (RATE_TRAININGS * steps + search) / pace.workers
-    trained += math.ceil(compared / pace.workers) * breadth.confirm_steps * SLACK + longer * math.ceil(2 / pace.workers)
+    trained += math.ceil(compared / pace.workers) * breadth.confirm_steps * SLACK + final * math.ceil(2 / pace.workers)
     return pace.spent + trained * pace.seconds + 2 * REPORT_SECONDS
+
+
+def count_final_work(recipe: Recipe, request: StudyRequest) -> float:
+    """Return the steps of the search that the final training of a loss takes as much time as, on the fewest seeds.
+
+    Without a time limit a study is planned for the answer before it, where it trains another network.
+    """
+    if request.final is None or (recipe.final is not None and request.time is None):
+        return 0.0
+    seeds = 1 if recipe.final is None else FINAL_SEEDS
+    return seeds * (request.final.steps or recipe.final_steps) * recipe.final_cost

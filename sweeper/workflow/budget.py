@@ -52,7 +52,8 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as time allows, and return the result."""
     study, plan = context.study, context.plan
     request = context.request._replace(finalists=count_finalists(plan.space))
-    broadest = partial(find_broadest, plan.space, [loss.name for loss in plan.conditions.losses], request)
+    losses, recipe = [loss.name for loss in plan.conditions.losses], plan.conditions.recipe
+    broadest = partial(find_broadest, plan.space, losses, request, recipe=recipe)
     while True:
         results = studies.list_extra_results(study, "probe")
         rungs, lacking = climb_ladder(
@@ -85,10 +86,10 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     if rung.steps == first and request.time is None:
         return BudgetProbe(first=first, steps=first, rungs=rungs)
     breadth, seconds = broadest(pace, steps=rung.steps, limit=limit)
-    lacks_look = request.longer is not None and not (breadth.has_longer or request.longer_given)
+    lacks_final = request.final is not None and not (breadth.has_final or request.final_given)
     fits = request.time is None or seconds <= limit
     end = f"in about {format_duration(seconds)}" if fits else "while time lasts"
-    sentence = _format_budget(rungs, rung, breadth, end, len(plan.space.families), lacks_look=lacks_look)
+    sentence = _format_budget(rungs, rung, breadth, end, len(plan.space.families), lacks_final=lacks_final)
     return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
 
 
@@ -104,12 +105,12 @@ def _report_silence(rungs: Sequence[Rung], minutes: int | None) -> BudgetProbe:
 
 
 def _format_budget(
-    rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, end: str, losses: int, *, lacks_look: bool
+    rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, end: str, losses: int, *, lacks_final: bool
 ) -> str:
     """Describe in a sentence what the ladder found, and what will be compared."""
     before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
     ladder = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
     return (
         f"{ladder}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "
-        f"trials of {losses} losses{', without the longer look' if lacks_look else ''}, {end}"
+        f"trials of {losses} losses{', without the final training' if lacks_final else ''}, {end}"
     )

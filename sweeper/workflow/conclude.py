@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
+from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
     Answer,
     Evidence,
+    FinalComparison,
     InterimAnalysis,
-    LongerLook,
     Outcome,
     Remark,
     SameLoss,
@@ -42,9 +43,11 @@ from sweeper.evidence.document import (
     make_difference_rows,
     make_loss_rows,
 )
+from sweeper.evidence.final_comparison import FINAL_ANALYSIS, compare_final
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.other_metrics import measure_classes, measure_finalists
-from sweeper.evidence.verdict_predicates import get_difference
+from sweeper.evidence.settling import find_best_other
+from sweeper.evidence.verdict_predicates import get_difference, get_gain
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.study.budget_ladder import compute_learning_floors
@@ -54,8 +57,9 @@ from sweeper.study.finalist import (
     choose_first_pair,
     collect_configurations,
     select_confirmed,
+    select_final_results,
 )
-from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups
+from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, list_test_groups
 from sweeper.workflow.study_remarks import list_study_remarks, list_study_steps
 
 if TYPE_CHECKING:
@@ -77,14 +81,46 @@ class Conclusion(NamedTuple):
     answer: Answer
     evidence: Evidence | None
     """None where nothing was confirmed."""
-    longer: LongerLook | None
-    """None if there was no longer look."""
+    final: FinalComparison | None
+    """None if there was no final training of two losses that were compared before."""
+    searched: Evidence | None = None
+    """Where the final training decides, the evidence before it; None if there was none, or it decides nothing."""
+    in_final: bool = False
+    """Whether the evidence is that of the final training."""
 
 
-def draw_conclusion(sweep: SweepRecord) -> Conclusion:
-    """Draw the conclusion from a study's record; pure, except for the registry of losses."""
-    conditions, order = sweep.conditions, list(FAMILIES)
-    finalists = []
+class WeighedStudy(NamedTuple):
+    """All evidence of a study."""
+
+    evidence: Evidence | None
+    """That of the confirmation, or of the first look where it decides."""
+    finalists: Sequence[Finalist]
+    """What it compares, or would have."""
+    confirmed: Evidence | None
+    first: Evidence | None
+    pair: Sequence[Finalist]
+    """The two losses of a final training; () without two."""
+    final: FinalComparison | None
+    alone: Evidence | None
+    """That of the final training alone, from as many seeds as may decide."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a change was shown before the final training."""
+        return choose(self.evidence, list(FAMILIES)).outcome is Outcome.CHANGE
+
+    @property
+    def in_final(self) -> bool:
+        """Whether the final training decides: it shows a gain, or nothing could be compared before."""
+        if self.alone is None:
+            return False
+        has_none = choose(self.evidence, list(FAMILIES)).use is None
+        return has_none or choose(self.alone, list(FAMILIES)).outcome is Outcome.CHANGE
+
+
+def weigh_study(sweep: SweepRecord) -> WeighedStudy:
+    """Weigh all that a study has trained; the final training goes on by the same evidence."""
+    conditions, order, finalists = sweep.conditions, list(FAMILIES), list[Finalist]()
     if sweep.rates is not None:
         tried = collect_configurations(
             sweep.trials, sweep.before, sweep.rates, sweep.space, conditions, same=sweep.same_losses
@@ -93,22 +129,71 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     trained = sweep.compared if sweep.is_confirmed else ()
     usable = select_confirmed(trained, finalists, conditions, _count_analysed_seeds(sweep))
     confirmed = evidence = _compute_evidence(sweep, usable, finalists, sweep.analyses_planned)
-    pair = choose_first_pair(sweep.probes, sweep.space, conditions, sweep.rates)
-    looked = select_confirmed(sweep.first, pair, conditions, None)
+    ladder = choose_first_pair(sweep.probes, sweep.space, conditions, sweep.rates)
+    looked = select_confirmed(sweep.first, ladder, conditions, None)
     first = None
-    if len(looked) == len(pair) * FIRST_LOOK.seeds:
-        first = _compute_evidence(sweep, looked, pair, (FIRST_LOOK,))
+    if len(looked) == len(ladder) * FIRST_LOOK.seeds:
+        first = _compute_evidence(sweep, looked, ladder, (FIRST_LOOK,))
     is_claim = choose(first, order).outcome is Outcome.CHANGE
     if first is not None and (evidence is None or (is_claim and choose(evidence, order).sure is Sure.OPEN)):
-        evidence, usable, finalists = first, looked, pair  # what is open takes no claim back
-    use, look = choose(evidence, order).use, None
-    if evidence is not None and use is not None and sweep.longer:
-        look = compute_longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=use)
-    answer, _ = make_answer(evidence, order, present=sweep.space.present.family, look=look, resume=sweep.resume_command)
+        evidence, usable, finalists = first, looked, ladder  # what is open takes no claim back
+    pair = _choose_final_pair(evidence, finalists, ladder)
+    weighed = WeighedStudy(evidence, finalists, confirmed, first, pair, None, None)
+    results = select_final_results(sweep.final, pair, conditions)
+    return _weigh_final(sweep, weighed, results, usable) if results else weighed
+
+
+def _choose_final_pair(
+    evidence: Evidence | None, finalists: Sequence[Finalist], ladder: Sequence[Finalist]
+) -> Sequence[Finalist]:
+    """Return the used loss and the present one, or the best other; the ladder's pair where nothing was compared."""
+    use = choose(evidence, list(FAMILIES)).use
+    if evidence is None or use is None:
+        return tuple(ladder[::-1])
+    other = find_best_other(evidence) if use == evidence.baseline else evidence.baseline
+    by_family = {finalist.family: finalist for finalist in finalists}
+    names = [] if other is None else [evidence.finalists[i].family for i in (use, other)]
+    return tuple(by_family[name] for name in names)
+
+
+def _weigh_final(
+    sweep: SweepRecord, weighed: WeighedStudy, results: Sequence[TrialResult], usable: Sequence[TrialResult]
+) -> WeighedStudy:
+    """Return the evidence with that of the final trainings, which decide from as many seeds as are analysed."""
+    conditions, evidence = sweep.conditions, weighed.evidence
+    final = None
+    if evidence is not None and (use := choose(evidence, list(FAMILIES)).use) is not None:
+        groups, metric = list_test_groups(conditions, usable), resolve_verdict_metric(conditions.recipe.metric)
+        final = compare_final(results, usable, evidence, use, groups=groups, metric=metric)
+    analysis = FINAL_ANALYSIS if weighed.is_shown else FIRST_LOOK
+    by_loss = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in weighed.pair]
+    common = set[int].intersection(*by_loss)
+    alone = None
+    if len(common) >= analysis.seeds:
+        shared = [result for result in results if result.spec.seed in common]
+        alone = _compute_evidence(sweep, shared, weighed.pair, (analysis,))
+    if final is not None and alone is not None:  # one interval, that which decides
+        names = [finalist.family for finalist in alone.finalists]
+        gap = get_gain(alone, names.index(final.first), names.index(final.second))
+        final = final.model_copy(update={"after": gap})
+    return weighed._replace(final=final, alone=alone)
+
+
+def draw_conclusion(sweep: SweepRecord) -> Conclusion:
+    """Draw the conclusion from a study's record; pure, except for the registry of losses."""
+    order, weighed = list(FAMILIES), weigh_study(sweep)
+    evidence, final, first = weighed.evidence, weighed.final, weighed.first
+    present, resume = sweep.space.present.family, sweep.resume_command
+    if weighed.in_final:
+        evidence = weighed.alone
+        answer, _ = make_answer(evidence, order, present=present, resume=resume)
+    else:
+        answer, _ = make_answer(evidence, order, present=present, final=final, resume=resume)
     table = _make_table(sweep, evidence, answer)
     remarks = (
+        *_remark_on_final_training(weighed),
         *_remark_on_first_look(answer, evidence, first, order),
-        *list_study_remarks(sweep, evidence, table, finalists),
+        *list_study_remarks(sweep, evidence, table, weighed.finalists),
         *answer.remarks,
     )
     remarks = tuple(sorted(remarks, key=lambda remark: remark.code != "UNFINISHED"))
@@ -117,10 +202,25 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
         code = _format_paste(sweep, answer.use)
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": code})})
     if evidence is first:  # more of its seeds cannot be asked for, but of a confirmation's that has ended
-        ended = confirmed if sweep.concluded else None
-        answer = answer.model_copy(update={"next": make_answer(ended, order, resume=sweep.resume_command)[0].next})
-    steps = list_study_steps(sweep, answer, evidence, look)
-    return Conclusion(answer.model_copy(update={"next": steps}), evidence, look)
+        ended = weighed.confirmed if sweep.concluded else None
+        answer = answer.model_copy(update={"next": make_answer(ended, order, resume=resume)[0].next})
+    if weighed.in_final:
+        answer = answer.model_copy(update={"next": ()})
+    steps = list_study_steps(sweep, answer, evidence, final)
+    searched = weighed.evidence if weighed.in_final else None
+    answer = answer.model_copy(update={"next": steps})
+    return Conclusion(answer, evidence, final, searched, in_final=weighed.in_final)
+
+
+def _remark_on_final_training(weighed: WeighedStudy) -> Iterator[Remark]:
+    """Yield that the answer is the final training's, and what was found before it."""
+    if not weighed.in_final or weighed.alone is None:
+        return
+    seeds = min(len(finalist.seeds) for finalist in weighed.alone.finalists)
+    if weighed.final is None:
+        yield make_remark("FINAL_ALONE", seeds=seeds)
+    else:
+        yield make_remark("IN_FINAL", seeds=seeds, before=weighed.final.before.estimate)
 
 
 def _make_table(sweep: SweepRecord, evidence: Evidence | None, answer: Answer) -> ClassTable | None:
@@ -194,7 +294,10 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
         losses=make_loss_rows(evidence, conclusion.answer),
         differences=make_difference_rows(evidence),
         classes=_make_table(sweep, evidence, conclusion.answer),
-        longer=conclusion.longer,
+        final=conclusion.final,
+        in_final=conclusion.in_final,
+        final_steps=max((result.spec.steps for result in sweep.final), default=None),
+        searched=make_loss_rows(conclusion.searched, conclusion.answer),
         images=0 if evidence is None else evidence.test_images,
         groups=None if evidence is None else evidence.test_groups,
         constant_miou=None if evidence is None else evidence.constant_miou,

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeper.core.own_metric import resolve_verdict_metric
-from sweeper.core.records import Conditions, Evidence, InterimAnalysis, LongerLook, SearchSpace, TrialResult
+from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult
 from sweeper.data.folds import get_split, list_scored_by_seed
 from sweeper.evidence.choice import choose
 from sweeper.evidence.confirmation_stopping import decide_next_step
-from sweeper.evidence.longer_look import look_longer
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.fingerprint.imbalance import measure_imbalance
 from sweeper.losses import FAMILIES
 from sweeper.space import find_range_edge, make_default_choice
-from sweeper.study.finalist import Finalist, select_longer_results
+from sweeper.study.finalist import Finalist
 from sweeper.study.race import Judge, RoundDecision
 
 
@@ -97,26 +96,6 @@ def _get_literature_defaults(family: str, conditions: Conditions, space: SearchS
         return None if family_space is None else {}
     train = get_split(conditions, conditions.seed).train
     return make_default_choice(family_space, space, measure_imbalance(conditions.dataset, train)).params
-
-
-def compute_longer_look(
-    longer: Sequence[TrialResult],
-    confirmations: Sequence[TrialResult],
-    finalists: Sequence[Finalist],
-    conditions: Conditions,
-    *,
-    evidence: Evidence,
-    recommended: int,
-) -> LongerLook | None:
-    """Compare the longer trainings of these finalists with their confirmations; None if there are none."""
-    return look_longer(
-        select_longer_results(longer, finalists, conditions),
-        confirmations,
-        evidence,
-        recommended,
-        groups=list_test_groups(conditions, confirmations),
-        metric=resolve_verdict_metric(conditions.recipe.metric),
-    )
 
 
 def list_test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:

@@ -64,7 +64,7 @@ class PreviewDocument(Document):
     steps: str
     """How the steps of a trial will be found, if they are not known yet; else empty."""
     trainings: dict[str, PlannedTrainings]
-    """Trainings still to come, by phase: rate, first, search, replicate, confirm, longer."""
+    """Trainings still to come, by phase: rate, first, search, replicate, confirm, final."""
     workers: int
 
 

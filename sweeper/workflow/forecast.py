@@ -11,8 +11,8 @@ from sweeper.core.base import Record
 from sweeper.core.events import ResultStored, SweepEvent
 from sweeper.core.recipe import Recipe
 from sweeper.core.text import format_count, format_duration, format_parallel_trainings, join_words
+from sweeper.evidence.final_comparison import MOST_SEEDS
 from sweeper.evidence.interim_analyses import FIRST_LOOK
-from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import FACTORS
 from sweeper.study.finalist import REPLICATED, REPLICATIONS, count_finalists
@@ -25,7 +25,7 @@ from sweeper.workflow.phase_progress import NOT_KNOWN
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState
 
-PHASES = ("probe", "rate", "first", "search", "replicate", "confirm", "longer")
+PHASES = ("probe", "rate", "first", "search", "replicate", "confirm", "final")
 
 
 BUSY = 2.0
@@ -41,7 +41,7 @@ class PlannedTrainings(Record):
     steps: int
     """Steps of each."""
     share: float = 1.0
-    """Share of these steps that is trained: most trials stop early."""
+    """Share of these steps that is trained: most trials stop early; above 1 where a step takes longer."""
 
 
 def count_trainings_left(
@@ -80,13 +80,15 @@ def count_trainings_left(
         "replicate": plan_trainings(near, more_steps, near),
         "confirm": plan_trainings(last, more_steps, first),
     }
-    if request.longer is not None and not state.looked and finalists > 1:
-        most = 2 * MOST_SEEDS - state.longer.complete
-        by_phase["longer"] = plan_trainings(most, request.longer * more_steps, 0)
+    if request.final is not None and not state.has_final and finalists > 1:
+        most = 2 * MOST_SEEDS - state.final.complete
+        by_phase["final"] = plan_trainings(most, request.final.steps or recipe.final_steps, 0).model_copy(
+            update={"share": recipe.final_cost}
+        )
     if looks:  # its answer is the first
         later = {name: each for name, each in by_phase.items() if name not in ("rate", "first")}
         by_phase |= {name: each.model_copy(update={"first": 0}) for name, each in later.items()}
-    phases = ["longer"] if state.confirmed else list(by_phase)
+    phases = ["final"] if state.confirmed else list(by_phase)
     return {name: trainings for name, trainings in by_phase.items() if trainings.most and name in phases}
 
 
@@ -118,7 +120,7 @@ def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
         "search": "{n} of {steps}",
         "replicate": "{n} of {steps} to find the finalists",
         "confirm": "{n} of {steps} to confirm them",
-        "longer": "{n} of {steps} for the longer look",
+        "final": "{n} of {steps} in the final training",
     }
     parts = []
     for phase, each in trainings.items():

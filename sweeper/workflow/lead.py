@@ -130,7 +130,10 @@ def run_study(session: StudySession) -> ReportedStudy:
     ):
         request = _prepare_queue(session)
         _begin_tracking(session)
-        keeper = Timekeeper(request.time or inf, session.elapsed_seconds, before=studies.list_all_results(study))
+        cost = session.prepared.plan.conditions.recipe.final_cost
+        keeper = Timekeeper(
+            request.time or inf, session.elapsed_seconds, before=studies.list_all_results(study), final_cost=cost
+        )
         forecast = _announce_forecast(session, request, keeper)
         so_far = _make_interim_reporter(session, heartbeat)
         so_far.publish()
@@ -149,6 +152,7 @@ def run_study(session: StudySession) -> ReportedStudy:
             heartbeat=heartbeat,
             publish_answer=lambda: f"So far: {answer} Report: {place}. " if (answer := so_far.publish()) else "",
             resume_command=session.resume_command,
+            read_sweep=lambda: studies.load_sweep(session.storage, name),
         )
         try:
             _train_phases(context, session.tracker, forecast)

@@ -13,10 +13,11 @@ from sweeper.study.finalist import FINALISTS
 from sweeper.workflow.settings import (
     DEFAULT_MARGIN,
     DEFAULT_SEEDS,
-    LONGER,
     TRIALS,
+    FinalOptions,
     Settings,
     parse_duration,
+    parse_final,
     parse_seed_range,
 )
 
@@ -44,10 +45,10 @@ class StudyRequest(NamedTuple):
     """Seconds that a study is planned for, and after which each session ends; None = no end, and the device's plan."""
     seeds: tuple[int, int] | None = None
     """Seeds of a finalist, at least and at most; None where none were given."""
-    longer: int | None = None
-    """Steps of the longer look, as a multiple of the confirmation's; None = no longer look, as with folds."""
-    longer_given: bool = False
-    """Whether the user gave `longer`."""
+    final: FinalOptions | None = None
+    """What is asked of the final training; None = none, as with folds."""
+    final_given: bool = False
+    """Whether the user asked for one."""
     finalists: int = FINALISTS
     """Most losses that are confirmed."""
     settles: bool = False
@@ -90,11 +91,10 @@ def resolve_request(
     `options` are as `list_stored_options` returns them, for a resume those of earlier sessions, updated by those given
     now. The study has `held` trials, of which a smaller total removes none, and these interim analyses and first look.
     """
-    usual = "none" if "command" in options else LONGER
-    times = "none" if "folds" in options else options.get("longer", usual)
+    usual = "none" if "command" in options else "auto"
+    final = parse_final("none" if "folds" in options else options.get("final", usual))
     time = parse_duration(options["time"]) if "time" in options else None
     seeds = parse_seed_range(options["seeds"]) if "seeds" in options else None
-    longer = None if times == "none" else int(times)
     finds_steps = not {"steps", "command"} & options.keys()
     request = StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
@@ -104,8 +104,8 @@ def resolve_request(
         finds_steps=finds_steps,
         confirm_steps=options.get("confirm_steps"),
         looks_first=finds_steps and "folds" not in options,
-        longer=longer,
-        longer_given="longer" in options,
+        final=final,
+        final_given="final" in options,
         time=time,
         seeds=seeds,
         made=made,
@@ -130,10 +130,10 @@ def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequ
     if probed is None or probed.breadth is None:
         return request
     trials = probed.breadth.trials if request.settles else request.trials
-    keeps_longer = request.longer_given or probed.breadth.has_longer
-    longer = request.longer if keeps_longer else None
+    keeps_final = request.final_given or probed.breadth.has_final
+    final = request.final if keeps_final else None
     first = request.looks_first and probed.breadth.has_first
-    return _plan_analyses(request._replace(trials=trials, longer=longer, looks_first=first), probed.breadth.seeds)
+    return _plan_analyses(request._replace(trials=trials, final=final, looks_first=first), probed.breadth.seeds)
 
 
 def _plan_analyses(request: StudyRequest, seeds: tuple[int, int]) -> StudyRequest:

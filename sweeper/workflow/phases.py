@@ -1,4 +1,4 @@
-"""Phases of a sweep, in order: ladder, learning rates, first look, search, replication, confirmation, longer look."""
+"""Phases of a sweep, in order: ladder, rates, first look, search, replication, confirmation, final training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sweeper.study.search import GENERATION, LossSearch, count_possible_trials, 
 from sweeper.study.timekeeper import REPLICATION_SHARE, SEARCH_SHARE
 from sweeper.workflow.budget import find_budget
 from sweeper.workflow.confirmation_evidence import make_round_judge
-from sweeper.workflow.longer_look import look_at_longer
+from sweeper.workflow.final_training import train_final
 from sweeper.workflow.run_context import RunContext
 
 
@@ -42,8 +42,13 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
         InterruptedSweepError: on a signal; the study can be resumed.
     """
     context.study.set_user_attr(studies.CUT, [])
-    if context.request.finds_steps and not find_budget(context):
-        return
+    if not context.request.finds_steps or find_budget(context):
+        _compare_losses(context, on_plan_final)
+    train_final(context)
+
+
+def _compare_losses(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], None]) -> None:
+    """Train all phases but ladder and final training."""
     on_plan_final(context.plan)
     rates = try_rates(context)
     look_first(context, rates)
@@ -52,9 +57,7 @@ def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], 
             context.record_time_cut("all of the time was gone before the confirmation")
     elif _has_learned_something(context):
         context.publish_answer()
-        confirmed = replicate_best(context, rates)
-        confirm_finalists(context, confirmed)
-        look_at_longer(context, confirmed)
+        confirm_finalists(context, replicate_best(context, rates))
 
 
 def _train_list(context: RunContext, specs: Sequence[TrialSpec], *, share: float) -> bool:

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS
 from sweeper.core.own_code import UserCode, find_code, locate_code
 from sweeper.core.own_metric import OPTION, register_metric
-from sweeper.core.recipe import CPU_PRETRAINED, FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
+from sweeper.core.recipe import (
+    CPU_PRETRAINED,
+    FINAL_SIZE,
+    FULL_DEPTH,
+    LEAST_DEPTH,
+    PUBLISHED_WIDTH,
+    FinalNetwork,
+    Recipe,
+)
 from sweeper.core.records import Dataset
 from sweeper.core.redact import hide_command_secrets
 from sweeper.core.tasks import RULES
 from sweeper.core.text import suggest_correction
-from sweeper.evidence.answer_text import describe_network
+from sweeper.evidence.answer_text import describe_final_training, describe_network
+from sweeper.training.pretrained import EncoderInputs
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
-from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
+from sweeper.workflow.settings import (
+    CPU_SIZE,
+    CPU_STEPS,
+    CPU_WIDTH,
+    GPU_SIZE,
+    GPU_STEPS,
+    FinalOptions,
+    Settings,
+    parse_final,
+)
 
 if TYPE_CHECKING:
     from sweeper.core.events import WorkerHardware
@@ -100,7 +119,54 @@ def make_recipe(
         "precision": hardware.precision,
         "engine": "graph" if hardware.device == "cuda" else "eager",
     }
-    return Recipe(**(defaults | _read_recipe_options(settings)))
+    recipe = Recipe(**(defaults | _read_recipe_options(settings)))
+    is_cut = hardware.device == "cpu" and _fits_whole_encoder(recipe)
+    asked = _get_asked_network(settings)  # also where no final training is wanted: a resume may want it
+    return recipe.model_copy(update={"final": choose_final_network(recipe, asked, largest, weights, is_cut=is_cut)})
+
+
+def _get_asked_network(settings: Settings) -> dict[str, Any]:
+    """Return what is asked of the final training's network and crops."""
+    return (parse_final(settings.final or "none") or FinalOptions()).network
+
+
+def _fits_whole_encoder(recipe: Recipe) -> bool:
+    """Return whether the encoder at full depth has pretrained weights: a file may have those of the cut one alone."""
+    if recipe.encoder_weights in ("none", "imagenet"):
+        return recipe.encoder_weights == "imagenet"
+    from sweeper.training.encoder_file import check_file  # torch takes seconds
+
+    with suppress(UsageError):
+        check_file(recipe.encoder, FULL_DEPTH, recipe.encoder_weights)
+        return True
+    return False
+
+
+def choose_final_network(
+    recipe: Recipe, asked: dict[str, Any], largest: int, weights: Callable[[str], EncoderWeights], *, is_cut: bool
+) -> FinalNetwork | None:
+    """Return the network of the final training, for images of at most this side; None = that of the search.
+
+    It is another one where it is asked for, or the search's is a published one that `is_cut`.
+
+    Raises:
+        UsageError: if the size is no multiple of its stride.
+    """
+    if not is_cut and not asked:
+        return None
+    stride = 2**FULL_DEPTH
+    size = asked.get("size") or -(-max(recipe.size, min(FINAL_SIZE, largest)) // stride) * stride
+    if size % stride:
+        raise UsageError(
+            f"--final size=N must be a multiple of {stride}, the stride of the whole network, got {size}; give "
+            f"size={size - size % stride + stride}"
+        )
+    encoder = asked.get("encoder", recipe.encoder)
+    start = EncoderWeights(recipe.encoder_weights, EncoderInputs(recipe.input_mean, recipe.input_std))
+    if encoder != recipe.encoder:
+        start = weights(encoder)
+    mean, std = start.inputs
+    return FinalNetwork(encoder=encoder, encoder_weights=start.name, input_mean=mean, input_std=std, size=size)
 
 
 def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: Callable[[], WorkerHardware]) -> None:
@@ -148,10 +214,13 @@ def describe_recipe(recipe: Recipe) -> str:
     """Describe the recipe in one line."""
     lengths = f"{recipe.format_steps(recipe.steps)} a trial, {recipe.format_steps(recipe.confirm_steps)} to confirm"
     own = f"batch {recipe.batch_size}, {recipe.engine}, {recipe.precision}"
-    return ", ".join([describe_network(recipe), lengths, *([own] if recipe.command is None else [])])
+    words = ", ".join([describe_network(recipe), lengths, *([own] if recipe.command is None else [])])
+    if recipe.final is None:
+        return words
+    return f"{words}; final training: {describe_final_training(recipe, recipe.final_steps)} or more"
 
 
-_UNCHANGED = Recipe.model_fields.keys() - {"encoder_weights", "model", "command"}
+_UNCHANGED = Recipe.model_fields.keys() - {"encoder_weights", "model", "command", "final"}
 RECIPE_OPTIONS = {"augment": "augmentation", **{name: name for name in Settings.model_fields if name in _UNCHANGED}}
 """Option of `sweeper run` → field of the recipe that takes its value unchanged. Initial weights and the user's network
 also need the local cache or their source."""
@@ -183,6 +252,9 @@ def resolve_resumed_recipe(settings: Settings, stored: Recipe, hardware: WorkerH
     elif stored.own_metric is not None:
         changes["own_metric"] = locate_code(stored.own_metric, OPTION)
     register_metric(changes.get("own_metric"))
+    if asked := _get_asked_network(settings):
+        same = {name: getattr(stored, name) for name in FinalNetwork.model_fields}
+        changes["final"] = (stored.final or FinalNetwork(**same)).model_copy(update=asked)
     return stored.model_copy(update=changes)
 
 
@@ -213,6 +285,8 @@ def check_exclusive_options(settings: Settings, stored: Recipe | None = None) ->
     name = settings.model or own
     others = ("arch", "encoder", "encoder_weights")
     options = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
+    if encoder := _get_asked_network(settings).get("encoder"):
+        options.append(f"--final encoder={encoder}")
     if name and options:
         raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(options)}; leave these out")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError
 from sweeper.core.events import Observer
+from sweeper.core.records import SweepRecord
 from sweeper.executors.protocol import Executor
 from sweeper.study.loop import FailureCount, WorkSource, run_work
 from sweeper.study.same_loss import Measure, measure_loss_distances
@@ -62,6 +63,8 @@ class RunContext:
     display: Display
     stop: StopSignal
     time: Timekeeper
+    read_sweep: Callable[[], SweepRecord]
+    """Reads the record of the study."""
     is_taken_over: Callable[[], bool] = lambda: False
     """Whether another process has taken the study over."""
     failures: FailureCount = field(default_factory=FailureCount)

@@ -1,4 +1,4 @@
-"""Options of a sweep, a final training and a prediction, and the limits of their values."""
+"""Options of a sweep, of `sweeper train` and a prediction, and the limits of their values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -40,7 +40,6 @@ MOST_WORKERS = 9999
 MOST_SEED = 2**53 - 1
 """The confirmation's seeds begin at 1000 × (seed + 1), and torch takes 63 bits."""
 DEFAULT_MARGIN = 0.01
-LONGER = "4"
 RAY_ADDRESS = "RAY_ADDRESS"
 """Ray's own variable with the address of a cluster; `local` starts one."""
 OF_SWEEPER = (
@@ -88,6 +87,44 @@ def parse_duration(text: object) -> float:
     return seconds
 
 
+class FinalOptions(NamedTuple):
+    """What the user asks of the final training; None where sweeper chooses."""
+
+    steps: int | None = None
+    size: int | None = None
+    encoder: str | None = None
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What is asked of its network and crops, by field of `FinalNetwork`."""
+        return {name: value for name, value in self._asdict().items() if name != "steps" and value is not None}
+
+
+def parse_final(text: object) -> FinalOptions | None:
+    """Parse `none`, `auto`, or any of `steps=1000,size=128,encoder=resnet34`; None for `none`.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    if text in ("none", "auto"):
+        return None if text == "none" else FinalOptions()
+    options = dict[str, Any]()
+    for part in str(text).split(","):
+        name, _, value = part.strip().partition("=")
+        is_number = bool(re.fullmatch("[1-9][0-9]{0,8}", value))
+        if name not in FinalOptions._fields or not (is_number or (name == "encoder" and value)):
+            raise ValueError(
+                f"must be none, auto, or any of steps=N,size=N,encoder=NAME, got {text!r}; for example 'steps=1000'"
+            )
+        options[name] = value if name == "encoder" else int(value)
+    return FinalOptions(**options)
+
+
+def _check_final(value: object) -> str:
+    parse_final(value)
+    return str(value)
+
+
 def _parse_factor(text: object, most: float = 1e6) -> float:
     try:
         value = float(Fraction(str(text).strip()))
@@ -120,7 +157,6 @@ def _check_range(value: object) -> str:
 
 
 _TO_TUPLE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=str)
-_TO_TEXT = BeforeValidator(lambda value: str(value) if isinstance(value, int) else value, json_schema_input_type=int)
 
 
 def _check_duration(value: object) -> str:
@@ -228,11 +264,13 @@ class Settings(Record):
         "Confirmation and verdict", metavar="N", default="2 × --steps", ge=4, le=MOST_STEPS
     )
     """Steps of a confirmation."""
-    longer: Annotated[Literal["4", "16", "none"] | None, _TO_TEXT] = make_setting(
-        "Confirmation and verdict", default=f"{LONGER}; with --folds none"
+    final: Annotated[str, BeforeValidator(_check_final, json_schema_input_type=str)] | None = make_setting(
+        "Confirmation and verdict",
+        default="auto; with --folds or --command none",
+        metavar="auto|none|steps=N,size=N,encoder=NAME",
     )
-    """Train the recommended loss and the present one once more at this multiple of the confirmation's steps: does the
-    gain last?"""
+    """Training that decides: the loss to use and the present one in the network to take home. auto: on a CPU with
+    pretrained weights the whole network, else the same one with 4 times the steps."""
     folds: int | None = make_setting(
         "Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS
     )
@@ -361,7 +399,7 @@ class ConfirmOptions(Record):
 
 
 class TrainOptions(Record):
-    """Options of a final training."""
+    """Options of `sweeper train`."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -369,7 +407,9 @@ class TrainOptions(Record):
     cache: Path = paths.CACHE
     on: TrainedOn = make_setting("Training", "train+val")
     """Images to train on: the search's training split, all except the test split, or all."""
-    steps: int | None = make_setting("Training", metavar="N", default="4 × the confirmation's", ge=4, le=MOST_STEPS)
+    steps: int | None = make_setting(
+        "Training", metavar="N", default="those of the final training", ge=4, le=MOST_STEPS
+    )
     """Optimiser steps."""
     seed: int | None = make_setting("Training", metavar="N", default="the study's", ge=0, le=MOST_SEED)
     """Seed of weights, batches and crops."""

@@ -55,7 +55,7 @@ class SweepLife(Record):
     """The command of sweeper that runs it."""
     state: State
     phase: str = ""
-    """`probe`, `rate`, `first`, `search`, `replicate`, `confirm`, `longer` or `report`, of a comparison `tune` or
+    """`probe`, `rate`, `first`, `search`, `replicate`, `confirm`, `final` or `report`, of a comparison `tune` or
     `confirm`; "" before the first."""
     done: int = 0
     total: int = 0

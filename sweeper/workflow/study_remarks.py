@@ -10,7 +10,7 @@ from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import (
     Answer,
     Evidence,
-    LongerLook,
+    FinalComparison,
     NextStep,
     Outcome,
     Remark,
@@ -36,8 +36,6 @@ from sweeper.study.finalist import Finalist
 
 FEW_TRIALS = 3
 """A family with fewer trials was hardly tuned."""
-LONGER_TIMES = 4
-"""Multiple of the steps of the longer look that is suggested."""
 
 
 def list_study_remarks(
@@ -122,22 +120,25 @@ def _remark_on_data(sweep: SweepRecord) -> Iterator[Remark]:
 
 
 def list_study_steps(
-    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, look: LongerLook | None
+    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, final: FinalComparison | None
 ) -> tuple[NextStep, ...]:
     """Return what to do next, first what would settle an open answer, then how to use it."""
-    use, settle = [*_list_uses(sweep, answer, evidence)], [*_list_settling(sweep, answer, evidence, look), *answer.next]
+    use, settle = (
+        [*_list_uses(sweep, answer, evidence)],
+        [*_list_settling(sweep, answer, evidence, final), *answer.next],
+    )
     is_own = sweep.conditions.recipe.command is None and sweep.conditions.folds is None  # a script has its own length
-    may_look = is_own and look is None
+    may_look = is_own and not sweep.final
     is_changed = sweep.concluded and answer.outcome is Outcome.CHANGE
     before = []
     if may_look and is_changed:
-        before = [make_step("LOOK", f"{sweep.resume_command} --longer {LONGER_TIMES}", times=LONGER_TIMES)]
+        before = [make_step("LOOK", f"{sweep.resume_command} --final auto")]
     is_open = answer.sure is Sure.OPEN or not sweep.concluded
     return (*before, *settle, *use) if is_open else (*before, *use, *settle)
 
 
 def _list_settling(
-    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, look: LongerLook | None
+    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, final: FinalComparison | None
 ) -> Iterator[NextStep]:
     resume, conditions = sweep.resume_command, sweep.conditions
     if not sweep.concluded:
@@ -155,7 +156,7 @@ def _list_settling(
     elif sweep.cut:
         yield make_step("MORE_TIME", resume)
     if any(answer.find(code) for code in ("FADED", "LUCKY", "RISING")):
-        steps = 2 * conditions.recipe.confirm_steps if look is None else look.steps
+        steps = 2 * conditions.recipe.confirm_steps if final is None else final.steps
         yield make_step("STEPS", f"{resume} --confirm-steps {steps}", steps=steps)
 
 

@@ -45,13 +45,13 @@ class StudyState(NamedTuple):
     search: PhaseCounts = NO_TRAININGS
     replicate: PhaseCounts = NO_TRAININGS
     confirm: PhaseCounts = NO_TRAININGS
-    longer: PhaseCounts = NO_TRAININGS
+    final: PhaseCounts = NO_TRAININGS
     has_rates: bool = False
     """Whether the learning rates were found."""
     confirmed: bool = False
     """Whether the confirmation has ended."""
-    looked: bool = False
-    """Whether the requested longer look, if any, was made."""
+    has_final: bool = False
+    """Whether the requested final training, if any, has ended."""
     trials: int = 0
     """Trials that a run keeps: failed ones are trained again."""
     learned: bool = True
@@ -66,8 +66,8 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     """Return how far a study is on its request; `study` is None before it is begun."""
     if study is None:
         return StudyState(total=count_possible_trials(plan.space, request.trials))
-    phases = ("first", "search", "replicate", "confirm", "longer")
-    first, search, replicate, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
+    phases = ("first", "search", "replicate", "confirm", "final")
+    first, search, replicate, confirm, final = (count_phase_trainings(study, plan, phase) for phase in phases)
     again, probes = len(studies.list_failed_trials(study)), studies.list_extra_results(study, "probe")
     asked = count_possible_trials(plan.space, request.trials)
     floors = sum(count_floor(plan.space, asked).values())
@@ -75,38 +75,38 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     settled = request.settles and has_search_settled(search.ended, floors, request.margin)
     ended = settled or (request.finds_steps and not learned)
     trials = len(search.ended) - again
-    failed = again + sum(held.done - held.complete for held in (replicate, confirm, longer))
+    failed = again + sum(held.done - held.complete for held in (replicate, confirm, final))
     searched = trials >= asked or ended
     confirmed = searched and not failed and _is_confirmed(study, plan, request)
-    looked = has_looked_longer(study, plan, request)
+    has_final = has_trained_final(study, plan, request)
     return StudyState(
         total=search.done if ended else asked,
         first=first,
         search=search,
         replicate=replicate,
         confirm=confirm,
-        longer=longer,
+        final=final,
         has_rates=studies.read_rates(study.user_attrs) is not None,
         confirmed=confirmed,
-        looked=looked,
+        has_final=has_final,
         trials=trials,
         learned=learned,
         searched=searched,
-        finished=(confirmed and looked) or (searched and not failed and not learned),
+        finished=has_final and (confirmed or (searched and not failed and not learned)),
     )
 
 
-def make_longer_look_key(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> list[object]:
-    """Return the key of a longer look: its steps, and the confirmation that it extends."""
+def make_final_key(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> list[object]:
+    """Return the key of a final training: its steps, and the confirmation before it."""
     stored = read_analyses(study.user_attrs).stored
-    steps = plan.conditions.recipe.confirm_steps
-    return [request.longer, steps, list(stored[-1].used) if stored else []]
+    recipe, asked = plan.conditions.recipe, None if request.final is None else request.final.steps
+    return [asked or recipe.final_steps, recipe.confirm_steps, list(stored[-1].used) if stored else []]
 
 
-def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
-    """Return whether the requested longer look, if any, was made."""
-    made = studies.unpack_value(study.user_attrs, studies.LOOKED, None)
-    return request.longer is None or made == make_longer_look_key(study, plan, request)
+def has_trained_final(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
+    """Return whether the requested final training, if any, has ended."""
+    made = studies.unpack_value(study.user_attrs, studies.FINAL_ENDED, None)
+    return request.final is None or made == make_final_key(study, plan, request)
 
 
 def _is_confirmed(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
@@ -139,7 +139,8 @@ def read_interim_answer(sweep: SweepRecord, conclusion: Conclusion | None = None
     """Return a study's answer so far; `conclusion` is its conclusion, if already drawn."""
     if not sweep.is_confirmed and not sweep.first:
         return _read_search_answer(sweep)
-    answer, evidence, _ = conclusion or draw_conclusion(sweep)
+    conclusion = conclusion or draw_conclusion(sweep)
+    answer, evidence = conclusion.answer, conclusion.evidence
     if evidence is None and not sweep.is_confirmed:
         return _read_search_answer(sweep)
     first = answer.find("FIRST_LOOK")

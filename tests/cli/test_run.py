@@ -25,7 +25,7 @@ from tests.support.sweeping import TWO_LOSSES
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
 QUICK = [DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--seeds", "2", "--device", "cpu"]
-QUICK += ["--longer", "none"]
+QUICK += ["--final", "none"]
 SHORT = [*QUICK, "--space", TWO_LOSSES]
 
 
@@ -121,14 +121,26 @@ def test_a_dry_run_prints_the_plan_refuses_as_the_run_does_and_writes_nothing(tm
     assert "6 trainings of 8 steps to confirm them" in out
     assert re.search(r"recipe: .*(float32|bfloat16) \(measured; --precision \1 repeats it\)", out)
     assert "device: CPU" in err and "recipe: " not in err  # each is said once
-    options = ("--steps", "8", "--longer", "16", "--seeds", "2..5", "--precision", "float32", "--time", "1s", "--json")
+    options = (
+        "--steps",
+        "8",
+        "--final",
+        "steps=16",
+        "--seeds",
+        "2..5",
+        "--precision",
+        "float32",
+        "--time",
+        "1s",
+        "--json",
+    )
     status, out, _ = sweeper(*dry, *options)
     document = json.loads(out)
     assert not document["is_precision_measured"]
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
     assert [analysis["seeds"] for analysis in document["analyses"]] == [3, 4, 5]
-    assert set(document["trainings"]) == {"rate", "search", "replicate", "confirm", "longer"}
-    assert document["trainings"]["longer"]["steps"] == 16 * 16
+    assert set(document["trainings"]) == {"rate", "search", "replicate", "confirm", "final"}
+    assert document["trainings"]["final"]["steps"] == 16
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
         status, out, err = sweeper(*dry, *wrong)
         assert status == 2 and words in err and out == ""

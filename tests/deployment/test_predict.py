@@ -172,7 +172,7 @@ def test_tiles_cover_every_size_and_leave_no_seam(
 def make_untrained(folder: Path, dataset: Dataset) -> Path:
     """Return a file of weights that were not trained."""
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
-    trial = spec(purpose="final", lr=0.01)
+    trial = spec(purpose="train", lr=0.01)
     training = FinalTraining(trial, open_context(conditions, "cpu"), (0, 1, 2))
     training.save_network(folder / "model.safetensors", 0.4, "train")
     return folder / "model.safetensors"

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from sweeper import storage as studies
 from sweeper.cli.train import format_training
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.recipe import Recipe
+from sweeper.core.recipe import FinalNetwork, Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, Split, TrialSpec
-from sweeper.core.training_files import get_weights_dir
+from sweeper.core.training_files import get_weights_dir, get_weights_path
 from sweeper.data import divide_images, load_dataset, open_store
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
@@ -31,9 +31,9 @@ from sweeper.deployment.recommended_network import find_kept_network, load_answe
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import network_in_training
 from sweeper.training.predictor import Predictor
-from sweeper.training.training_context import TrainingContext
+from sweeper.training.training_context import TrainingContext, open_context
 from sweeper.training.weights_file import list_kept_weights, read_record
-from sweeper.workflow.settings import TrainOptions
+from sweeper.workflow.settings import FinalOptions, TrainOptions
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.folders import folder, mask
@@ -53,11 +53,13 @@ def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> stu
     return study_of(tmp_path, tiny, SMALL.model_copy(update={"engine": "graph"}), monkeypatch)
 
 
-def study_of(tmp_path: Path, tiny: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> studies.RetryingStorage:
+def study_of(
+    tmp_path: Path, tiny: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> studies.RetryingStorage:
     monkeypatch.setattr(faking, "DATA", tiny)
     plan = new_plan(conditions=Conditions(dataset=tiny, recipe=recipe, seed=0))
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
-    train(studies.create_study(storage, "s", plan), FakeExecutor(fake_result), plan=plan)
+    train(studies.create_study(storage, "s", plan), FakeExecutor(fake_result), plan=plan, **options)
     return storage
 
 
@@ -104,6 +106,29 @@ def test_a_point_between_counted_points_is_reported_as_moved_to_the_nearest(coun
     assert source.startswith(f"{words}recommended by the study (") and test is not None and test.point == counted
 
 
+def test_the_better_network_of_the_study_s_final_training_is_used_until_another_is_trained(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FinalNetwork(encoder="resnet18", encoder_depth=4, encoder_weights="none", size=32)
+    recipe = SMALL.model_copy(update={"final": whole})
+    storage = study_of(tmp_path, tiny, recipe, monkeypatch, final=FinalOptions())
+    answer, folder = load_answer(storage, "s", "test"), get_weights_dir(tmp_path / "cache", "s")
+    of_used = [result for result in answer.sweep.final if result.spec.loss == answer.loss]
+    assert answer.document.in_final and len(of_used) == 4
+    context = open_context(answer.sweep.conditions, "cpu")
+    for result in of_used:
+        network = network_in_training.FinalTraining(result.spec, context, (0, 1))
+        network.save_network(get_weights_path(folder, result.spec), 0.25)
+    kept = find_kept_network(answer, folder)
+    best = max(of_used, key=lambda result: result.value or 0.0)
+    assert kept is not None and kept.record.spec == best.spec and kept.record.point == 0.25
+    assert kept.record.encoder_depth == 4 != recipe.encoder_depth
+    own = best.spec.model_copy(update={"purpose": "train", "lr": answer.rate})
+    network_in_training.FinalTraining(own, context, (0, 1)).save_network(folder / "trained.safetensors", 0.25)
+    kept = find_kept_network(answer, folder)
+    assert kept is not None and kept.record.spec == own and kept.record.encoder_depth == 4
+
+
 @pytest.mark.slow
 def test_a_final_training_uses_the_requested_images_and_scores_the_others(
     study: studies.RetryingStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +164,7 @@ def test_a_final_training_uses_the_requested_images_and_scores_the_others(
     # The last network predicts and is exported.
     network = find_kept_network(answer, get_weights_dir(tmp_path / "cache", "s"))
     assert network is not None and str(network.path) == on_all.weights
-    assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "final")
+    assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "train")
     exported = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
     assert exported.weights is not None and read_record(exported.weights) == network.record
     assert exported.model is not None and "on the images `all`" in exported.model.read_text("utf-8")
@@ -151,7 +176,7 @@ def test_a_final_training_uses_the_requested_images_and_scores_the_others(
 def test_a_stopped_training_continues_bit_for_bit(study: studies.RetryingStorage, tmp_path: Path) -> None:
     uninterrupted = trained(study, tmp_path / "a", steps=9)
     with pytest.raises(
-        InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*final-00001-\w{8}.pt"
+        InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*train-00001-\w{8}.pt"
     ) as caught:
         trained(study, tmp_path / "b", steps=9, stop=StopAfter(1))
     assert caught.value.exit_status == 130

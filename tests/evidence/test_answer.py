@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sweeper
-from sweeper.core.records import Answer, Evidence, LongerLook, Outcome, Regret, Sure
+from sweeper.core.records import Answer, Evidence, FinalComparison, Outcome, Regret, Sure
 from sweeper.core.records.training import THRESHOLDS
 from sweeper.evidence.answer import compute_collapse_rate, make_answer
 from sweeper.evidence.phrases import REMARKS, STEPS, format_head, format_headline, format_remark
 from sweeper.evidence.verdict_predicates import get_difference
 from tests.evidence.weighing import ANALYSES, change_pairs, set_errors
-from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval, longer_gap, longer_look
+from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, final_comparison, interval
 
 RESUME = "sweeper run --study x --resume"
 PAIR = {"dice": 0.753, "cross_entropy": 0.7}
@@ -26,8 +26,8 @@ NEAR = {"dice_ce": 0.709, "dice": 0.704, "cross_entropy": 0.7}
 GAIN = {"dice_ce": 0.88, "tversky": 0.872, "cross_entropy": 0.7}
 
 
-def answer(record: Evidence | None, look: LongerLook | None = None) -> Answer:
-    return make_answer(record, ORDER, present="cross_entropy", look=look, resume=RESUME)[0]
+def answer(record: Evidence | None, look: FinalComparison | None = None) -> Answer:
+    return make_answer(record, ORDER, present="cross_entropy", final=look, resume=RESUME)[0]
 
 
 def codes(made: Answer) -> list[str]:
@@ -63,26 +63,29 @@ def test_the_headline_says_what_to_do_and_what_it_gains_or_costs(
     assert format_headline(answer(evidence(levels, **changes))) == headline
 
 
-def test_the_head_of_a_change_has_the_gain_of_longer_trainings() -> None:
-    made = answer(evidence(PAIR), longer_look(longer_gap("dice", before=0.053, after=0.048)))
+def test_the_head_of_a_change_has_the_gain_in_the_final_training() -> None:
+    made = answer(evidence(PAIR), final_comparison("dice", before=0.053, after=0.048))
     assert format_head(made) == (
-        "Change to `dice`: at least +0.033, about +0.053 mIoU. At 4 times the steps the gain is +0.048 (1 seed)."
+        "Change to `dice`: at least +0.033, about +0.053 mIoU. In the final training the gain is +0.048 (1 seed)."
     )
 
 
-def test_a_faded_gain_is_said_with_both_numbers_of_steps() -> None:
+def test_a_faded_gain_is_said_with_what_it_was() -> None:
     """Ground: a change after 200 steps whose gain was +0.002 after 800 stayed the headline."""
-    faded = longer_gap("dice", before=0.053, after=0.002)
-    made = answer(evidence(PAIR), longer_look(faded, steps=800))
+    faded = final_comparison("dice", before=0.053, after=0.002)
+    made = answer(evidence(PAIR), faded)
     assert (made.outcome, made.use.loss, made.gain) == (Outcome.KEEP, "cross_entropy", None)
-    assert format_head(made).endswith("The gain of `dice`, +0.053 after 200 steps, is +0.002 after 800.")
+    assert format_head(made).endswith(
+        "The gain of `dice`, +0.053 in the search's trainings, is +0.002 [−0.038, +0.042] in the final training "
+        "(1 seed)."
+    )
 
 
-def test_a_gain_that_only_longer_trainings_show_is_said_and_changes_nothing() -> None:
-    kept = answer(evidence(NEAR, half=0.026), longer_look(longer_gap("dice_ce", before=0.009, after=0.06)))
+def test_a_gain_that_only_the_final_training_shows_is_said_and_changes_nothing() -> None:
+    kept = answer(evidence(NEAR, half=0.026), final_comparison("dice_ce", before=0.009, after=0.06))
     assert kept.outcome is Outcome.KEEP
-    assert "At 4 times the steps `dice_ce` gains +0.060 (1 seed)." in format_head(kept)
-    assert "LATER" not in codes(answer(evidence(NEAR, half=0.026), longer_look(longer_gap("dice_ce", after=0.03))))
+    assert "In the final training `dice_ce` gains +0.060 (1 seed)." in format_head(kept)
+    assert "LATER" not in codes(answer(evidence(NEAR, half=0.026), final_comparison("dice_ce", after=0.03)))
 
 
 def test_the_present_loss_gains_by_its_operating_point() -> None:
@@ -147,7 +150,7 @@ def test_trainings_that_collapse_or_still_improve_are_remarks() -> None:
     at_end = answer(evidence(PAIR, finalists={"dice": {"points": (0.4, THRESHOLDS[-1], 0.5)}})).find("POINT_END")
     assert at_end is not None and at_end.values == {"losses": ("dice",)}
     rising = evidence(PAIR, finalists={"cross_entropy": {"still_rising": 0.03}})
-    assert "RISING" in codes(answer(rising)) and "RISING" not in codes(answer(rising, longer_look(longer_gap("dice"))))
+    assert "RISING" in codes(answer(rising)) and "RISING" not in codes(answer(rising, final_comparison("dice")))
     once = answer(evidence(PAIR, finalists={"dice": {"collapses_in_search": 1, "trainings_in_search": 2}}))
     remark = once.find("COLLAPSED")
     assert remark is not None and format_remark(remark, once) == (
@@ -232,8 +235,8 @@ FINITE = {"allow_nan": False, "allow_infinity": False}
 
 
 @st.composite
-def draw_evidence(draw: st.DrawFn) -> tuple[Evidence, LongerLook | None]:
-    """Draw evidence of one to four losses with any gaps, errors, seeds, collapses, and perhaps a longer look."""
+def draw_evidence(draw: st.DrawFn) -> tuple[Evidence, FinalComparison | None]:
+    """Draw evidence of one to four losses with any gaps, errors, seeds, collapses, and perhaps a final training."""
     names = draw(st.lists(st.sampled_from(ORDER), min_size=1, max_size=4, unique=True))
     levels = {name: draw(st.floats(0.45, 0.95, **FINITE)) for name in names}
     finalists = {
@@ -268,7 +271,7 @@ def draw_evidence(draw: st.DrawFn) -> tuple[Evidence, LongerLook | None]:
     look = None
     if "cross_entropy" in names and len(names) > 1 and draw(st.booleans()):
         first = draw(st.sampled_from([name for name in names if name != "cross_entropy"]))
-        look = longer_look(longer_gap(first, before=0.02, after=draw(st.floats(-0.05, 0.2, **FINITE))))
+        look = final_comparison(first, before=0.02, after=draw(st.floats(-0.05, 0.2, **FINITE)))
     return record, look
 
 
@@ -281,9 +284,9 @@ def list_numbers(value: Any) -> list[float]:
 
 @settings(max_examples=400, deadline=None)
 @given(draw_evidence())
-def test_no_answer_contradicts_its_evidence_or_itself(drawn: tuple[Evidence, LongerLook | None]) -> None:
+def test_no_answer_contradicts_its_evidence_or_itself(drawn: tuple[Evidence, FinalComparison | None]) -> None:
     record, look = drawn
-    made, choice = make_answer(record, ORDER, present="cross_entropy", look=look, resume=RESUME)
+    made, choice = make_answer(record, ORDER, present="cross_entropy", final=look, resume=RESUME)
     names = [f.family for f in record.finalists]
     assert (made.use is None) == (made.outcome is Outcome.NONE)
     assert made.cost is None or made.cost >= 0

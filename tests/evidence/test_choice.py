@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sweeper.core.records import Evidence, Outcome, Regret, Sure
-from sweeper.evidence.choice import Choice, apply_longer_look, choose
+from sweeper.evidence.choice import Choice, apply_final_training, choose
 from tests.evidence.weighing import change_pairs
-from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval, longer_gap, longer_look
+from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, final_comparison, interval
 
 CHANGE, KEEP, TAKE, NONE = Outcome
 SHOWN, PROBABLE, OPEN = Sure
@@ -301,8 +301,8 @@ def test_a_change_whose_gain_fades_in_longer_trainings_is_none(
     after: float, half: float, outcome: Outcome, sure: Sure
 ) -> None:
     record = evidence(PAIR)
-    gap = longer_gap("dice", before=0.05, after=after).model_copy(update={"after": interval(after, half)})
-    choice = apply_longer_look(record, choose(record, ORDER), longer_look(gap))
+    gap = final_comparison("dice", before=0.05, after=after).model_copy(update={"after": interval(after, half)})
+    choice = apply_final_training(record, choose(record, ORDER), gap)
     assert (choice.outcome, choice.sure, choice.faded) == (outcome, sure, gap if outcome is KEEP else None)
     assert get_name(record, choice) == ("dice" if outcome is CHANGE else "cross_entropy")
     assert outcome is CHANGE or choice.cost == pytest.approx(max(0.0, after + half))
@@ -310,14 +310,14 @@ def test_a_change_whose_gain_fades_in_longer_trainings_is_none(
 
 def test_the_cost_is_not_known_where_not_every_finalist_was_trained_longer() -> None:
     record = evidence({**PAIR, "focal": 0.5})
-    choice = apply_longer_look(record, choose(record, ORDER), longer_look(longer_gap("dice", before=0.05, after=0.0)))
+    choice = apply_final_training(record, choose(record, ORDER), final_comparison("dice", before=0.05, after=0.0))
     assert (choice.outcome, choice.sure, choice.cost) == (KEEP, OPEN, None)
 
 
-def test_a_longer_look_at_another_pair_changes_nothing() -> None:
+def test_a_final_training_at_another_pair_changes_nothing() -> None:
     record = evidence(PAIR)
     choice = choose(record, ORDER)
-    assert apply_longer_look(record, choice, longer_look(longer_gap("focal", "dice", after=-0.1))) == choice
-    assert apply_longer_look(record, choice, None) == choice
+    assert apply_final_training(record, choice, final_comparison("focal", "dice", after=-0.1)) == choice
+    assert apply_final_training(record, choice, None) == choice
     kept = evidence(CLOSE, half=0.026)
-    assert apply_longer_look(kept, choose(kept, ORDER), longer_look(longer_gap())).outcome is KEEP
+    assert apply_final_training(kept, choose(kept, ORDER), final_comparison()).outcome is KEEP

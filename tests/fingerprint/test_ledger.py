@@ -141,16 +141,16 @@ def test_finished_studies_of_the_user_become_rows_of_the_ledger(tmp_path: Path) 
     assert next(row.gain for row in rows if row.family == BASELINE) == 0
 
 
-def test_the_longer_look_of_a_finished_study_is_added_to_its_rows(tmp_path: Path) -> None:
+def test_the_final_training_of_a_finished_study_is_added_to_its_rows(tmp_path: Path) -> None:
     reports = Path(__file__).parents[2] / "reports"
     example = json.loads((reports / "example" / "recommendation.json").read_text("utf-8"))
-    gap = example["longer"]["gaps"][0]
-    assert (gap["second"], example["longer"]["times"]) == (BASELINE, 4)
+    gap, recipe = example["final"], example["recipe"]
+    assert (gap["second"], gap["steps"]) == (BASELINE, 4 * recipe["confirm_steps"])
     documents = {
         "four": example,
-        "sixteen": {**example, "longer": {**example["longer"], "times": 16}},
-        "none": {**example, "longer": None},
-        "old": {name: value for name, value in example.items() if name != "longer"},
+        "sixteen": {**example, "final": {**gap, "steps": 4 * gap["steps"]}},
+        "another network": {**example, "recipe": {**recipe, "final": {"encoder": "resnet34"}}},
+        "none": {**example, "final": None},
     }
     for name, document in documents.items():
         (tmp_path / name).mkdir()

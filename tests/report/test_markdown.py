@@ -129,9 +129,7 @@ def test_the_next_commands_precede_the_folded_code(changes: dict[str, Any], comm
     sweep = builders.sweep(study="toy", **changes)
     text = render_text(sweep, builders.evidence(CLEAR))
     section = text.split("## What to do next\n")[1].split("\n## ")[0]
-    lines = [
-        line for line in drop_folded(section).splitlines() if line.startswith("sweeper") and "--longer" not in line
-    ]
+    lines = [line for line in drop_folded(section).splitlines() if line.startswith("sweeper") and "--final" not in line]
     assert lines == [f"sweeper {command}" for command in commands]
     assert "```python" in section and "```python" not in drop_folded(text)
     place = {"storage": "sqlite:///other.db", "places": " --tracking-uri http://host"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Evidence, LongerLook, Regret, Rung, SweepRecord
+from sweeper.core.records import Evidence, FinalComparison, Regret, Rung, SweepRecord
 from sweeper.evidence.answer_text import format_answer
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.report.facts import collect_facts
@@ -25,7 +25,7 @@ LESS = r"undecided|clear.winner|safe.choice|equivalent|for now|probabl|\bopen\b|
 
 
 def list_surfaces(
-    evidence: Evidence, look: LongerLook | None = None, sweep: SweepRecord | None = None
+    evidence: Evidence, look: FinalComparison | None = None, sweep: SweepRecord | None = None
 ) -> dict[str, str]:
     """Return all that a study prints, by surface."""
     sweep = sweep or builders.sweep()
@@ -60,11 +60,11 @@ def test_one_bound_of_a_cost_is_printed() -> None:
     assert "0.012" not in "".join(texts.values())
 
 
-def test_a_longer_look_prints_gains_and_no_error_of_a_change() -> None:
+def test_a_final_training_prints_gains_and_no_error_of_a_change() -> None:
     """It was: "−0.017 in place of −0.002 … within its error (± 0.016)"."""
-    gap = builders.longer_gap("dice_focal", before=0.06, after=0.02)
-    text = "".join(list_surfaces(builders.evidence(CLEAR), builders.longer_look(gap)).values())
-    assert "At 4 times the steps the gain is +0.020 (1 seed)." in text
+    gap = builders.final_comparison("dice_focal", before=0.06, after=0.02)
+    text = "".join(list_surfaces(builders.evidence(CLEAR), gap).values())
+    assert "In the final training the gain is +0.020 (1 seed)." in text
     assert not re.search("within its error|in place of|±|shrinks|keeps", text)
 
 
@@ -86,7 +86,7 @@ def test_a_class_is_unlearned_or_it_is_not() -> None:
 
 def test_nothing_is_said_of_the_form_of_curves() -> None:
     """It was: "the typical curve had flattened", and a test of 0.754 at 4 times the steps in place of 0.632."""
-    for text in list_surfaces(builders.evidence(CLEAR), builders.longer_look()).values():
+    for text in list_surfaces(builders.evidence(CLEAR), builders.final_comparison()).values():
         assert not re.search("flatten|converge|plateau", text)
 
 

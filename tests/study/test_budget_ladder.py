@@ -22,6 +22,7 @@ from sweeper.study.budget_ladder import (
 from sweeper.study.timekeeper import REPORT_SECONDS, SEARCH_SHARE
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.run_context import RunContext
+from sweeper.workflow.settings import FinalOptions
 from tests.support import builders
 from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_plan, new_study, record_sweep, train
 from tests.support.sweeping import Recorder
@@ -431,7 +432,7 @@ def test_a_rung_that_takes_too_long_is_skipped_and_its_minutes_reported(
 ) -> None:
     """By default a comparison may take 30 minutes; to 400 steps it takes 36."""
     study, executor = new_study(), FakeExecutor(make_slow(TWO_RARE_CLASSES, 1.0), workers=2)
-    train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN, time=time, longer=4)
+    train(study, executor, trials=50, finds_steps=True, settles=True, plan=PLAN, time=time, final=FinalOptions())
     probe = read_probe(study)
     assert [rung.steps for rung in probe.rungs] == rungs and not probe.learned
     assert f"after {rungs[-1]} steps 2 of 4 classes are not learned by any loss" in probe.sentence

@@ -85,9 +85,9 @@ def test_trainings_of_ended_work_do_not_disturb_the_next(is_lost: bool) -> None:
     assert run_work(executor, EndedList(study, specs, recorder=Recorder()), lambda: None)
     busy = executor.workers - executor.free()
     assert busy
-    longer = [spec.model_copy(update={"purpose": "longer"}) for spec in specs]
+    longer = [spec.model_copy(update={"purpose": "final"}) for spec in specs]
     assert run_work(executor, TrainingList(study, longer, recorder=Recorder()), lambda: None)
-    assert [len(studies.list_extra_results(study, purpose)) for purpose in ("confirm", "longer")] == [1, 3]
+    assert [len(studies.list_extra_results(study, purpose)) for purpose in ("confirm", "final")] == [1, 3]
 
 
 def test_a_backend_is_closed_if_the_request_is_rejected(tmp_path: Path) -> None:

@@ -192,12 +192,12 @@ def test_a_checkpoint_of_an_ended_trial_is_deleted_when_the_next_ends(tmp_path: 
     enqueue_defaults(study, SPACE, 30)
     work = new_search(study, 30, checkpoints=tmp_path)
     leftover, running = tmp_path / "search-09999.pt", tmp_path / "search-00000.pt"
-    for path in (leftover, running, tmp_path / "final-00000.pt"):
+    for path in (leftover, running, tmp_path / "train-00000.pt"):
         path.write_bytes(b"a network")
     work.next()
     second = work.next()
     assert work.take_answer(JobResult(train_crossing(second.spec)))
-    assert {path.name for path in tmp_path.iterdir()} == {running.name, "final-00000.pt"}
+    assert {path.name for path in tmp_path.iterdir()} == {running.name, "train-00000.pt"}
 
 
 def test_a_promoted_trial_of_a_lost_worker_returns_to_the_queue() -> None:

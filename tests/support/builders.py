@@ -25,14 +25,13 @@ from sweeper.core.records import (
     Evaluation,
     Evidence,
     FamilySpace,
+    FinalComparison,
     FinalistEvidence,
     ImageCounts,
     ImageInfo,
     ImbalanceProfile,
     InterimAnalysis,
     Interval,
-    LongerGap,
-    LongerLook,
     MetricScores,
     Outcome,
     PartScores,
@@ -434,17 +433,12 @@ ANALYSES_TAKEN = (
 )
 
 
-def longer_gap(
+def final_comparison(
     first: str = "dice_ce", second: str = "cross_entropy", before: float = 0.1, after: float = 0.09, **changes: Any
-) -> LongerGap:
-    """Return a gap on one longer seed."""
-    values = {"first": first, "second": second, "seeds": 1, "before": interval(before), "after": interval(after, 0.04)}
-    return LongerGap(**values | changes)
-
-
-def longer_look(*gaps: LongerGap, **changes: Any) -> LongerLook:
-    """Return a look at four times the steps."""
-    return LongerLook(**{"times": 4, "steps": 400, "gaps": gaps or (longer_gap(),)} | changes)
+) -> FinalComparison:
+    """Return a final training on one seed."""
+    values = {"first": first, "second": second, "seeds": 1, "steps": 400, "before": interval(before)}
+    return FinalComparison(**{**values, "after": interval(after, 0.04), **changes})
 
 
 # --- A whole study ------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from sweeper.workflow.lead import InterimReporter
 from sweeper.workflow.options import StudyRequest, read_request
 from sweeper.workflow.phases import train_all
 from sweeper.workflow.run_context import RunContext
+from sweeper.workflow.settings import FinalOptions
 from sweeper.workflow.status import Heartbeat
 from tests.support import builders
 from tests.support.sweeping import Recorder
@@ -66,7 +67,7 @@ def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialR
     images = divide_images(DATA, test_seed=0, seed=0).test
     test = (
         builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(images)), 0.05, 0.95))
-        if spec.is_confirmation or spec.purpose == "longer"
+        if spec.is_tested or spec.purpose == "final"
         else None
     )
     changes: dict[str, Any] = {"test": test, "predictions": None, "run_id": None, "seconds": 1.0, "spec": spec}
@@ -202,7 +203,7 @@ def train(
     settles: bool = False,
     lost: Callable[[], bool] = lambda: False,
     so_far: InterimReporter | None = None,
-    longer: int | None = None,
+    final: FinalOptions | None = None,
     looks_first: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> RunContext:
@@ -219,13 +220,23 @@ def train(
         trials, tuple(analyses), margin=0.01, finds_steps=finds_steps, confirm_steps=None, time=time, settles=settles
     )
     seeds = None if settles else (analyses[0].seeds, analyses[-1].seeds)
-    request = request._replace(seeds=seeds, longer=longer, looks_first=looks_first)
+    request = request._replace(seeds=seeds, final=final, looks_first=looks_first)
     if options is not None:
         request = read_request(study, options)
     observers = Observers(tuple(one for one in (keeper, display, heartbeat, so_far) if one is not None))
     context = RunContext(
-        study, plan, request, executor, Path("nowhere"), observers, display, display, keeper, heartbeat=heartbeat
-    )  # type: ignore[arg-type]
+        study,
+        plan,
+        request,
+        executor,
+        Path("nowhere"),
+        observers,
+        display,
+        display,  # type: ignore[arg-type]
+        keeper,
+        read_sweep=lambda: record_sweep(study, context.plan),
+        heartbeat=heartbeat,
+    )
     context.measure, context.is_taken_over = measure, lost
     context.resume_command = format_resume_command(study.study_name)
     if so_far is not None:
@@ -240,14 +251,14 @@ def record_sweep(study: optuna.Study, plan: studies.StudyPlan | None = None, **c
     same = studies.read_equivalent_losses(attributes)
     return builders.sweep(
         trials=studies.search_results(study),
-        confirmations=studies.list_extra_results(study, "confirm"),
+        confirmations=tuple(studies.list_extra_results(study, "confirm")),
         conditions=plan.conditions,
         space=plan.space,
         probes=tuple(studies.list_extra_results(study, "probe")),
         at_rates=tuple(studies.list_extra_results(study, "rate")),
         replications=tuple(studies.list_extra_results(study, "replicate")),
         first=tuple(studies.list_extra_results(study, "first")),
-        longer=tuple(studies.list_extra_results(study, "longer")),
+        final=tuple(studies.list_extra_results(study, "final")),
         same_losses=() if same is None else same.found,
         rates=studies.read_rates(attributes),
         analyses_planned=read_planned_analyses(attributes),

@@ -2,12 +2,12 @@
 
     python -m tests.support.killing FOLDER KIND FIRST STEP
 
-Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases but the
-longer look; `search` has few families and trials enough for the sampler to model them, and for trials to wait
-and continue. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL
-right before it, and another process continues to the end; for K = FIRST, FIRST + STEP, … The result is compared with
-a study that was not killed. Printed as JSON are the `writes` of that study, how often one was `killed`, and the
-`differences`, by K.
+Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases, the
+final training in another network; `search` has few families and trials enough for the sampler to model them, and for
+trials to wait and continue. The K-th commit that changes the study's database is not reached: the process kills itself
+with SIGKILL right before it, and another process continues to the end; for K = FIRST, FIRST + STEP, … The result is
+compared with a study that was not killed. Printed as JSON are the `writes` of that study, how often one was `killed`,
+and the `differences`, by K.
 
 It is a program so that pytest's process, which has threads, is not forked.
 """
@@ -29,12 +29,15 @@ from sqlalchemy.engine import Engine
 from sweeper import storage as studies
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.paths import STORAGE
+from sweeper.core.recipe import FinalNetwork
 from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
 from sweeper.storage.results import read_analyses
 from sweeper.study.loop import run_work
 from sweeper.study.search import enqueue_defaults
 from sweeper.workflow.conclude import draw_conclusion, make_document
-from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, train
+from sweeper.workflow.settings import FinalOptions
+from tests.support import builders
+from tests.support.faking import DATA, SPACE, FakeExecutor, fake_result, new_plan, new_search, train
 from tests.support.sweeping import Recorder
 
 NAME = "s"
@@ -74,7 +77,11 @@ class Writes:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-PLANS = {"sweep": new_plan(), "search": new_plan(SPACE.model_copy(update={"families": SPACE.families[1:3]}))}
+WHOLE = FinalNetwork(encoder="resnet34", encoder_weights="imagenet", size=96)
+PLANS = {
+    "sweep": new_plan(conditions=builders.conditions(DATA, final=WHOLE)),
+    "search": new_plan(SPACE.model_copy(update={"families": SPACE.families[1:3]})),
+}
 
 
 def run_session(folder: Path, kind: str, kill_at: int | None = None) -> int:
@@ -87,7 +94,8 @@ def run_session(folder: Path, kind: str, kill_at: int | None = None) -> int:
     except MissingStudyError:
         study = studies.create_study(storage, NAME, plan)
     if kind == "sweep":
-        train(study, FakeExecutor(make_crossing_result), display, trials=14, finds_steps=True, looks_first=True)
+        options = {"trials": 14, "finds_steps": True, "looks_first": True, "final": FinalOptions()}
+        train(study, FakeExecutor(make_crossing_result), display, plan=plan, **options)
     else:
         studies.reconcile_study(study)
         enqueue_defaults(study, plan.space, 18)

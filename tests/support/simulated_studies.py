@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import point_choice
-from sweeper.core.records import Collapse, Evidence, ImageCounts, LongerLook, Predictions, SweepRecord
+from sweeper.core.records import Collapse, Evidence, FinalComparison, ImageCounts, Predictions, SweepRecord
 from sweeper.core.records.training import BINS, THRESHOLDS
 from sweeper.evidence.answer import make_answer
 from sweeper.evidence.class_table import make_class_table
@@ -37,9 +37,9 @@ class Study:
 SNIPPET = 'from sweeper.losses import build_loss\n\nloss = build_loss("dice", task="binary")\n'
 
 
-def conclude(sweep: SweepRecord, evidence: Evidence | None, look: LongerLook | None = None) -> AnswerDocument:
+def conclude(sweep: SweepRecord, evidence: Evidence | None, look: FinalComparison | None = None) -> AnswerDocument:
     """Return the document of a study with this evidence, whatever its trainings."""
-    answer, _ = make_answer(evidence, builders.ORDER, present="cross_entropy", look=look, resume=sweep.resume_command)
+    answer, _ = make_answer(evidence, builders.ORDER, present="cross_entropy", final=look, resume=sweep.resume_command)
     table = make_class_table(evidence, sweep.profile, answer.used)
     if answer.use is not None:
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": SNIPPET})})
@@ -117,9 +117,9 @@ def study(
     evidence = compute_evidence(confirmed, origins, classes=data.classes, margin=0.01)
     per_class = measure_classes(confirmed, evidence, np.full(len(classes), 0.05))
     evidence = evidence.model_copy(update={"per_class": per_class})
-    gaps = [builders.longer_gap(family) for family in levels if family != "cross_entropy"][:2]
-    look, sweep = builders.longer_look(*gaps), builders.sweep(search, confirmed, data)
-    return Study(sweep, evidence, conclude(sweep, evidence, look), read)
+    first = next(family for family in levels if family != "cross_entropy")
+    sweep = builders.sweep(search, confirmed, data)
+    return Study(sweep, evidence, conclude(sweep, evidence, builders.final_comparison(first)), read)
 
 
 def cracks() -> Study:

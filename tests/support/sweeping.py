@@ -90,7 +90,7 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
         "size": 32,
         "batch_size": 2,
         "seeds": "2",
-        "longer": "none",
+        "final": "none",
         "workers": 0,
         "device": "cpu",
         "precision": "float32",

@@ -11,13 +11,15 @@ import torch
 
 from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
+from sweeper.core.recipe import FinalNetwork
 from sweeper.core.records import Conditions, Dataset
-from sweeper.core.training_files import get_checkpoint_path
+from sweeper.core.training_files import get_checkpoint_path, get_weights_dir_of, get_weights_path
 from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import _build_once
 from sweeper.training.network_in_training import load_checkpoint
 from sweeper.training.training_context import TrainingContext, open_context
+from sweeper.training.weights_file import read_record
 from tests.support.faulty import fail_with_full_disk, raise_launch_failure, raise_out_of_memory
 from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL, format_without_times, spec
@@ -205,3 +207,26 @@ def test_a_result_survives_a_failure_to_write_files(
     assert isinstance(trainings.run_job(TrainingJob(spec(), 1)), JobResult)
     done = trainings.run_job(TrainingJob(last, last.steps))  # the first one cannot be kept
     assert isinstance(done, JobResult) and done.result.state == "complete"
+
+
+def test_a_final_training_has_its_own_network_which_is_kept_and_no_other_training_has_it(
+    tiny: Dataset, tmp_path: Path
+) -> None:
+    whole = FinalNetwork(encoder="resnet18", encoder_depth=5, encoder_weights="none", size=32)
+    trainings = WorkerTrainings(make_context(tiny, final=whole), checkpoints := tmp_path / "checkpoints" / "s")
+    final = spec(purpose="final", steps=8, keep_predictions=1)
+    confirmed = spec(purpose="confirm", steps=8, keep_predictions=1)
+    first, begun = TrainingJob(final, 1), trainings.run_job(TrainingJob(confirmed, 8))
+    trainings.run_job(first)
+    trainings.save_last_training()
+    answer = WorkerTrainings(make_context(tiny, final=whole), checkpoints).run_job(TrainingJob(final, 8))
+    straight = WorkerTrainings(make_context(tiny, final=whole), tmp_path / "others" / "s")
+    assert remove_durations(answer) == remove_durations(straight.run_job(TrainingJob(final, 8)))
+    assert isinstance(answer, JobResult) and isinstance(begun, JobResult) and answer.result.test is not None
+    depths = {}
+    for one in (final, confirmed):
+        record = read_record(get_weights_path(get_weights_dir_of(checkpoints), one))
+        depths[one.purpose] = (record.encoder_depth, record.decoder_channels)
+    assert depths == {"final": (5, (256, 128, 64, 32, 16)), "confirm": (FOUR.encoder_depth, FOUR.decoder_channels)}
+    alone = WorkerTrainings(make_context(tiny), tmp_path / "alone" / "s").run_job(TrainingJob(confirmed, 8))
+    assert remove_durations(begun) == remove_durations(alone), "the search's network is as before"

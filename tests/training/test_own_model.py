@@ -251,7 +251,7 @@ def test_the_recipe_of_an_own_network_excludes_options_of_library_networks(nets:
 def test_an_own_network_is_trained_saved_loaded_and_exported(nets: str, tiny: Dataset, tmp_path: Path) -> None:
     recipe = make_own_recipe()
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-    trial = spec(purpose="final", lr=0.01)
+    trial = spec(purpose="train", lr=0.01)
     training = FinalTraining(trial, open_context(conditions, "cpu"), (0, 1, 2))
     training.advance(2)
     path = tmp_path / "model.safetensors"

@@ -6,25 +6,31 @@ from collections.abc import Iterable
 
 import pytest
 
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import Breadth, BudgetProbe
 from sweeper.workflow.breadth import LadderPace, find_broadest, measure_pace
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
+from sweeper.workflow.settings import FinalOptions
 from tests.support import builders
 from tests.support.faking import SPACE
 
-ANY = resolve_request({"longer": "none"})
+AUTO = FinalOptions()
+ANY = resolve_request({"final": "none"})
 STEPS = 400
 PACE = LadderPace(seconds=0.1, workers=2, spent=100.0)
 LOSSES = len(SPACE.families)
 
 
 def find_breadth(minutes: float, wish: StudyRequest = ANY) -> Breadth:
-    return find_broadest(SPACE, (), wish, PACE, steps=STEPS, limit=60 * minutes)[0]
+    return find_broadest(SPACE, (), wish, PACE, recipe=Recipe(), steps=STEPS, limit=60 * minutes)[0]
 
 
 def list_breadths(minutes: Iterable[float], wish: StudyRequest = ANY) -> list[Breadth]:
     """Return what is compared within each of these limits, where something fits."""
-    found = [(limit, *find_broadest(SPACE, (), wish, PACE, steps=STEPS, limit=60 * limit)) for limit in minutes]
+    found = [
+        (limit, *find_broadest(SPACE, (), wish, PACE, recipe=Recipe(), steps=STEPS, limit=60 * limit))
+        for limit in minutes
+    ]
     return [breadth for limit, breadth, seconds in found if seconds <= 60 * limit]
 
 
@@ -43,9 +49,9 @@ def test_trials_are_reduced_before_steps_down_to_those_of_the_pair() -> None:
 
 
 def test_a_loss_of_the_user_always_has_a_trial() -> None:
-    least, seconds = find_broadest(SPACE, ["focal", "dice"], ANY, PACE, steps=STEPS, limit=0.0)
+    least, seconds = find_broadest(SPACE, ["focal", "dice"], ANY, PACE, recipe=Recipe(), steps=STEPS, limit=0.0)
     assert (least.trials, least.seeds) == (4, (3, 4))
-    again = find_broadest(SPACE, ["focal", "dice"], ANY, PACE, steps=STEPS, limit=seconds)
+    again = find_broadest(SPACE, ["focal", "dice"], ANY, PACE, recipe=Recipe(), steps=STEPS, limit=seconds)
     assert again == (least, seconds)
 
 
@@ -67,26 +73,26 @@ def test_options_of_the_user_are_never_reduced(wish: StudyRequest) -> None:
     assert list_breadths([1000], wish) and not list_breadths([1], wish)
 
 
-def test_a_longer_look_is_preferred_to_breadth_where_a_gain_can_be_established() -> None:
+def test_a_final_training_is_preferred_to_breadth_where_a_gain_can_be_established() -> None:
     """Of the loss and cross-entropy at 4 times 400 or 800 steps, 160 or 320 s at a time."""
-    breadths = list_breadths(range(1, 1000), ANY._replace(longer=4))
-    least, first, most = breadths[0], next(breadth for breadth in breadths if breadth.has_longer), breadths[-1]
-    assert not least.has_longer and all(breadth.has_longer for breadth in breadths[breadths.index(first) :])
+    breadths = list_breadths(range(1, 1000), ANY._replace(final=AUTO))
+    least, first, most = breadths[0], next(breadth for breadth in breadths if breadth.has_final), breadths[-1]
+    assert not least.has_final and all(breadth.has_final for breadth in breadths[breadths.index(first) :])
     assert first.trials < LOSSES and first.seeds == (3, 4)
     early = next(breadth for breadth in breadths if breadth.has_first)  # another 8 trainings, before the search
     assert all(breadth.has_first for breadth in breadths[breadths.index(early) :])
-    assert early.trials == least.trials == 2 and not early.has_longer, "it is the last thing that short time drops"
+    assert early.trials == least.trials == 2 and not early.has_final, "it is the last thing that short time drops"
     assert most.seeds == (3, 8) and most.trials == 50
-    two = find_breadth(1000, ANY._replace(longer=4, seeds=(2, 2)))  # as few as the user wants
-    assert two.has_longer and two.seeds == (2, 2)
-    for options, breadth, longer in (
-        ({"longer": "4"}, least, 4),
+    two = find_breadth(1000, ANY._replace(final=AUTO, seeds=(2, 2)))  # as few as the user wants
+    assert two.has_final and two.seeds == (2, 2)
+    for options, breadth, final in (
+        ({"final": "auto"}, least, AUTO),
         ({}, least, None),
-        ({"longer": "4"}, most, 4),
-        ({}, most, 4),
+        ({"final": "auto"}, most, AUTO),
+        ({}, most, AUTO),
     ):
         probe = BudgetProbe(first=100, steps=400, breadth=breadth)
-        assert apply_budget(resolve_request(options), probe).longer == longer
+        assert apply_budget(resolve_request(options), probe).final == final
 
 
 def test_the_pace_is_that_of_the_longest_trainings_on_at_most_two_workers() -> None:

@@ -89,7 +89,7 @@ def test_nothing_is_promised_while_the_ladder_tries_more_steps_than_planned() ->
 
 
 def test_a_resume_after_the_confirmation_forecasts_only_the_end() -> None:
-    observers, _, lines = make_forecast({"longer": PlannedTrainings(most=2, first=0, steps=400)})
+    observers, _, lines = make_forecast({"final": PlannedTrainings(most=2, first=0, steps=400)})
     observers.notify(ResultStored(builders.trial("dice", 0.6, 0)))
     assert lines[0].startswith("time: at most 55 s left in all, as a step takes 100 ms")
 

@@ -58,7 +58,7 @@ class Sessions(Shown):
     def __init__(self, seed: int, gap: float, noise: float) -> None:
         super().__init__()
         self.seed, self.noise = seed, noise
-        self.study, self.options = new_study(), dict[str, Any](longer="none", trials=3)
+        self.study, self.options = new_study(), dict[str, Any](final="none", trials=3)
         self.levels = {"cross_entropy": 0.5, "dice": 0.5, "dice_ce": 0.5 + gap}
         self.begun, self.last, self.end, self.now = 0, inf, "", 0.0
 

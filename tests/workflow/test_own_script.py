@@ -25,7 +25,7 @@ from sweeper.workflow.own_script import (
     warn_of_changed_script,
 )
 from sweeper.workflow.recipe_choice import describe_recipe
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.settings import FinalOptions, Settings
 from tests.support import builders
 
 COMMAND = "python train.py"
@@ -56,12 +56,12 @@ def test_options_of_sweepers_own_training_are_refused_in_one_list() -> None:
     check_script_options(make_settings(trials=5, steps=10, confirm_steps=50, metric="dice", workers=2, time="1h"))
 
 
-def test_a_study_by_a_script_has_fixed_steps_and_no_longer_look_without_a_request() -> None:
+def test_a_study_by_a_script_has_fixed_steps_and_no_final_training_without_a_request() -> None:
     request = resolve_request(list_stored_options(make_settings()))
-    assert (request.finds_steps, request.longer) == (False, None)
-    assert resolve_request(list_stored_options(make_settings(longer="4"))).longer == 4
+    assert (request.finds_steps, request.final) == (False, None)
+    assert resolve_request(list_stored_options(make_settings(final="auto"))).final == FinalOptions()
     plain = resolve_request({})
-    assert (plain.finds_steps, plain.longer) == (True, 4)
+    assert (plain.finds_steps, plain.final) == (True, FinalOptions())
 
 
 def test_steps_are_per_cent_of_the_length_of_the_script() -> None:

@@ -109,7 +109,7 @@ def test_a_training_ahead_of_the_plan_ends_early_if_its_finalist_is_dropped(monk
 
 
 EVERY: dict[str, Any] = {"trials": 14, "finds_steps": True, "looks_first": True}
-"""A sweep with all phases but the longer look."""
+"""A sweep with all phases but the final training."""
 EVERY["analyses"] = tuple(InterimAnalysis(seeds=seeds, error=0.02) for seeds in (2, 5))
 WHOLE, EXECUTED = new_study(), FakeExecutor(make_crossing_result)
 train(WHOLE, EXECUTED, **EVERY)

@@ -69,7 +69,7 @@ def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it(stop: 
     with pytest.raises(CrashError):
         train(study, FakeExecutor(train_until), trials=7, finds_steps=True, looks_first=True)
     sweep = record_sweep(study, concluded=False)
-    answer, evidence, _ = draw_conclusion(sweep)
+    answer, evidence, *_ = draw_conclusion(sweep)
     assert answer.outcome is Outcome.CHANGE and answer.use is not None and answer.use.loss == "dice_ce"
     assert evidence is not None
     assert {(f.family, len(f.seeds)) for f in evidence.finalists} == {(name, 4) for name in PAIR}
@@ -77,7 +77,7 @@ def test_a_stopped_study_answers_by_its_first_look_and_repeats_none_of_it(stop: 
     assert read_interim_answer(sweep).answer.startswith("Change to `dice_ce`: at least")
     train(study, second := FakeExecutor(), trials=7, finds_steps=True, looks_first=True)
     assert "first" not in list_purposes(second) and "confirm" in list_purposes(second)
-    done, evidence, _ = draw_conclusion(record_sweep(study))
+    done, evidence, *_ = draw_conclusion(record_sweep(study))
     assert not done.find("FIRST_LOOK") and not done.find("BEFORE_TUNING")
     assert evidence is not None and len(evidence.finalists) == 3
 
@@ -92,7 +92,7 @@ def test_time_that_cuts_the_confirmation_takes_no_established_first_look_back(be
             times.append(10_000.0)
 
     executor = FakeExecutor(train_with_gain_from_tuning, began=begin_one)
-    options = {"trials": 7, "longer": "none"}
+    options = {"trials": 7, "final": "none"}
     train(study, executor, options=options, time=5000, clock=lambda: times[-1])
     sweep = record_sweep(study)
     assert sweep.cut and len(sweep.confirmations) == begun

@@ -8,9 +8,9 @@ import pytest
 
 from sweeper.core.errors import UsageError
 from sweeper.core.events import WorkerHardware
-from sweeper.core.recipe import Precision, Recipe
-from sweeper.workflow.encoder_weights import NOTHING
-from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, make_recipe, resolve_resumed_recipe
+from sweeper.core.recipe import FinalNetwork, Precision, Recipe
+from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
+from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support import builders
 
@@ -104,6 +104,7 @@ def test_each_option_of_the_recipe_is_in_the_table_of_these_tests() -> None:
         "own_metric",
         "input_mean",
         "input_std",  # follow from the weights: test_encoder_weights.py
+        "final",  # below
     }  # with the digests of their sources: test_own_model.py, test_own_metric.py
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed
@@ -113,6 +114,7 @@ def test_each_option_of_the_recipe_is_in_the_table_of_these_tests() -> None:
         "command",
         "encoder_weights",
         "model",
+        "final",
     }
 
 
@@ -128,3 +130,58 @@ def test_a_study_keeps_its_precision_on_another_processor() -> None:
 def test_an_nvidia_gpu_records_its_steps_by_default() -> None:
     assert choose_recipe(GPU).engine == "graph"
     assert choose_recipe(GPU, engine="eager").engine == choose_recipe(CPU).engine == "eager"
+
+
+# --- The network of the final training ---
+
+IMAGENET = NOTHING._replace(name="imagenet")
+
+
+def choose_final(
+    hardware: WorkerHardware = CPU, weights: EncoderWeights = IMAGENET, **options: Any
+) -> FinalNetwork | None:
+    return make_recipe(Settings(**options), DATA, hardware, weights=lambda _: weights).final
+
+
+def test_on_a_cpu_with_weights_the_final_network_is_the_published_one() -> None:
+    recipe = make_recipe(Settings(), DATA, CPU, weights=lambda _: IMAGENET)
+    whole = recipe.as_final
+    assert recipe.final is not None and whole.final is None
+    assert (whole.encoder, whole.encoder_depth, whole.decoder_width, whole.size) == (recipe.encoder, 5, 16, 96)
+    assert (recipe.encoder_depth, recipe.size, whole.encoder_weights) == (4, 64, "imagenet")
+    assert whole.model_copy(update={name: getattr(recipe, name) for name in FinalNetwork.model_fields}) == (
+        recipe.model_copy(update={"final": None})
+    ), "nothing else differs"
+    assert (recipe.final_steps, recipe.final_cost) == (500, 4.5)
+    assert recipe.model_copy(update={"confirm_steps": 3200}).final_steps == 1422
+    assert "final training: U-Net/EfficientNet-Lite0 with ImageNet weights on 96² crops, 500 steps" in (
+        describe_recipe(recipe)
+    )
+    for options, size in (({"size": 80}, 96), ({"size": 112}, 128), ({"final": "size=160"}, 160)):
+        final = choose_final(**options)
+        assert final is not None and final.size == size
+
+
+def test_elsewhere_the_final_network_is_the_search_s_unless_another_is_asked_for() -> None:
+    assert choose_final(weights=NOTHING) is choose_final(GPU) is None
+    same = make_recipe(Settings(), DATA, CPU, weights=lambda _: NOTHING)
+    assert same.as_final == same and (same.final_steps, same.final_cost) == (4 * same.confirm_steps, 1)
+    other = choose_final(GPU, final="encoder=resnet50,size=512")
+    assert other is not None and (other.encoder, other.size) == ("resnet50", 512)
+    with pytest.raises(UsageError, match=r"--final size=N must be a multiple of 32, .* got 100; give size=128"):
+        choose_final(final="size=100")
+
+
+@pytest.mark.parametrize("text", ["4", "steps", "steps=0", "width=9", "steps=9;size=64", ""])
+def test_what_is_no_final_training_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be none, auto, or any of steps=N,size=N,encoder=NAME.*'steps=1000'"):
+        Settings(final=text)
+
+
+def test_a_resume_keeps_the_final_network_and_may_name_it_again() -> None:
+    stored = make_recipe(Settings(final="none"), DATA, CPU, weights=lambda _: IMAGENET)
+    assert stored.final is not None, "a resume may ask for it"
+    for final in (None, "auto", "none", "steps=900", "size=96"):
+        assert resolve_resumed_recipe(Settings(resume=True, final=final), stored, CPU).final == stored.final
+    changed = resolve_resumed_recipe(Settings(resume=True, final="size=128"), stored, CPU).final
+    assert changed is not None and changed.size == 128  # which the comparison of the plans refuses

@@ -237,31 +237,22 @@ class Contest(Record):
     common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
 
 
-class LongerGap(Record):
-    """Paired difference in the test score of two losses, `first` − `second`, at two numbers of steps.
+class FinalComparison(Record):
+    """Paired difference in the test score of two losses, `first` − `second`, in the final training.
 
-    These are the confirmation's steps and several times as many, on the same images, from other seeds.
+    It is of the recommended loss and the present one, or of the best other and a recommended present one.
     """
 
     first: str
     second: str
     """Families."""
     seeds: int
-    """Seeds of the longer trainings."""
-    before: Interval
-    """At the confirmation's steps."""
-    after: Interval
-    """At the longer trainings' steps. With few seeds its spread over seeds is taken from the confirmation."""
-
-
-class LongerLook(Record):
-    """Gaps in trainings of more steps (`sweeper.evidence.longer_look`)."""
-
-    times: int = Field(ge=2)
-    """Multiple of the confirmation's steps."""
+    """Seeds of the final trainings."""
     steps: int
-    gaps: tuple[LongerGap, ...]
-    """One gap: of the recommended loss over the present one, or of the best other over a recommended present one."""
+    before: Interval
+    """The same difference in the confirmation: on the same images, from other seeds."""
+    after: Interval
+    """In the final training. With fewer than four seeds its spread over seeds is taken from the confirmation."""
 
 
 class Evidence(Contest):

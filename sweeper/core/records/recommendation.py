@@ -66,8 +66,8 @@ class SweepRecord(Record):
     """The first look: the ladder's two losses as they start, on seeds of their own."""
     replications: tuple[TrialResult, ...] = ()
     """What may be the best after the search, on seeds of the confirmation."""
-    longer: tuple[TrialResult, ...] = ()
-    """Longer trainings of what the verdict compares, at several times the confirmation's steps."""
+    final: tuple[TrialResult, ...] = ()
+    """Final trainings of the recommended loss and the present one."""
     budget: str = ""
     """Result of the budget probe, a sentence; "" if there was none."""
     learned: bool = True
@@ -111,7 +111,7 @@ class SweepRecord(Record):
     @property
     def trainings(self) -> tuple[TrialResult, ...]:
         """All trainings, the search's trials first."""
-        return (*self.trials, *self.before, *self.confirmations, *self.longer)
+        return (*self.trials, *self.before, *self.confirmations, *self.final)
 
     @property
     def compared(self) -> tuple[TrialResult, ...]:

@@ -61,6 +61,11 @@ class Conditions(Record):
     losses: tuple[UserLoss, ...] = ()
     """The user's losses, which are searched with the others."""
 
+    def select(self, spec: TrialSpec) -> Conditions:
+        """Return the conditions of this training: the final ones may have another network."""
+        is_final = spec.purpose in ("final", "train")
+        return self.model_copy(update={"recipe": self.recipe.as_final}) if is_final else self
+
 
 class StudyRates(Record):
     """Learning rates of a study, found once, before its losses are compared."""
@@ -83,11 +88,11 @@ class RateRange(Record):
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
-    purpose: Literal["probe", "rate", "first", "search", "replicate", "confirm", "longer", "final"]
+    purpose: Literal["probe", "rate", "first", "search", "replicate", "confirm", "final", "train"]
     """`probe`: a loss of the ladder, to find the budget; `rate`: the same at another learning rate; `first`: one of the
     two losses of the first look; `replicate`: a configuration that may be a finalist, on the confirmation's seeds;
-    `longer`: a compared finalist at several times the confirmation's steps; `final`: the recommended configuration,
-    trained to the end (`sweeper train`), which is no part of the study."""
+    `final`: one of the two losses of the final training; `train`: the recommended one (`sweeper train`), which is no
+    part of the study."""
     number: int = Field(ge=0)
     """Optuna's trial number, or the running number of a training of another purpose."""
     family: str
@@ -108,9 +113,9 @@ class TrialSpec(Record):
         return self.family, tuple(sorted(self.params.items()))
 
     @property
-    def is_confirmation(self) -> bool:
+    def is_tested(self) -> bool:
         """Whether it is scored on the test images to compare its loss with others."""
-        return self.purpose in ("first", "replicate", "confirm")
+        return self.purpose in ("first", "replicate", "confirm", "final")
 
     @property
     def configuration(self) -> tuple[object, ...]:
@@ -402,8 +407,8 @@ class Breadth(Record):
     confirm_steps: int
     seeds: tuple[int, int]
     """Seeds of a finalist, at least and at most."""
-    has_longer: bool = True
-    """Whether there is time for the longer look, too, if the user did not request it."""
+    has_final: bool = True
+    """Whether there is time for the final training, too, if the user did not request it."""
     has_first: bool = False
     """Whether there is time for the first look."""
 

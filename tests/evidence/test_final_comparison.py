@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.records import Collapse, Interval, LongerGap, LongerLook, TrialResult
-from sweeper.evidence.longer_look import look_longer
+from sweeper.core.records import Collapse, FinalComparison, Interval, TrialResult
+from sweeper.evidence.final_comparison import compare_final
 from tests.evidence.weighing import weigh
 from tests.support.builders import confirmation, counts_from_iou
 from tests.support.marks import rest_slow
@@ -37,20 +37,20 @@ class Truth:
 
 
 def look_at(
-    before: list[TrialResult], longer: list[TrialResult], recommended: str = "dice", margin: float = 0.01
-) -> LongerLook | None:
+    before: list[TrialResult], final: list[TrialResult], recommended: str = "dice", margin: float = 0.01
+) -> FinalComparison | None:
     evidence = weigh(before, margin=margin)
     index = [f.family for f in evidence.finalists].index(recommended)
-    return look_longer(longer, before, evidence, index)
+    return compare_final(final, before, evidence, index)
 
 
 def find_gap(
-    truth: Truth, levels: dict[str, float], longer: dict[str, float], seeds: int = 3, more: int = 1, **changes: Any
-) -> LongerGap:
+    truth: Truth, levels: dict[str, float], final: dict[str, float], seeds: int = 3, more: int = 1, **changes: Any
+) -> FinalComparison:
     before = truth.runs(levels, range(101, 101 + seeds))
-    result = look_at(before, truth.runs(longer, range(901, 901 + more), steps=400, **changes))
-    assert (result.times, result.steps) == (4, 400)
-    return result.gaps[0]
+    result = look_at(before, truth.runs(final, range(901, 901 + more), steps=400, **changes))
+    assert result is not None and result.steps == 400
+    return result
 
 
 def get_half_width(interval: Interval) -> float:
@@ -59,10 +59,10 @@ def get_half_width(interval: Interval) -> float:
 
 @pytest.mark.parametrize(("seeds", "more"), rest_slow([(3, 1), (5, 1), (3, 3), (2, 2)]))
 def test_the_interval_of_a_longer_gap_contains_the_truth(seeds: int, more: int) -> None:
-    longer = {"dice": 0.66, "cross_entropy": 0.6}
+    final = {"dice": 0.66, "cross_entropy": 0.6}
     lost = 0
     for repeat in range(120):
-        gap = find_gap(Truth(repeat), LEVELS, longer, seeds, more)
+        gap = find_gap(Truth(repeat), LEVELS, final, seeds, more)
         lost += not gap.after.low <= 0.03 <= gap.after.high
     assert lost <= 12  # 5 % are 6
 
@@ -75,7 +75,7 @@ def test_seeds_reduce_the_error_and_noisy_longer_trainings_increase_it() -> None
     before = truth.runs(LEVELS, range(101, 104))
     truth.luck = 0.1
     noisy = look_at(before, truth.runs(LEVELS, range(901, 904), steps=400))
-    assert get_half_width(noisy.gaps[0].after) > 2 * get_half_width(three.after)
+    assert get_half_width(noisy.after) > 2 * get_half_width(three.after)
 
 
 def test_one_confirmation_seed_leaves_the_gap_without_an_interval() -> None:
@@ -83,7 +83,7 @@ def test_one_confirmation_seed_leaves_the_gap_without_an_interval() -> None:
     assert (gap.after.low, gap.after.high) == (-1, 1)
 
 
-def test_a_longer_look_needs_two_losses_on_a_common_longer_seed() -> None:
+def test_a_final_training_needs_two_losses_on_a_common_longer_seed() -> None:
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
     dice, other = (truth.runs({name: level}, range(901, 902), steps=400) for name, level in LEVELS.items())
@@ -99,7 +99,7 @@ def test_a_longer_look_needs_two_losses_on_a_common_longer_seed() -> None:
 def test_a_diverged_longer_training_counts_as_all_wrong() -> None:
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
-    longer = truth.runs(LEVELS, range(901, 902), steps=400)
-    longer[0] = longer[0].model_copy(update={"test": None, "collapse": Collapse.DIVERGED, "evaluations": ()})
-    result = look_at(before, longer)
-    assert result.gaps[0].after.estimate < -0.3
+    final = truth.runs(LEVELS, range(901, 902), steps=400)
+    final[0] = final[0].model_copy(update={"test": None, "collapse": Collapse.DIVERGED, "evaluations": ()})
+    result = look_at(before, final)
+    assert result.after.estimate < -0.3
