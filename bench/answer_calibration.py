@@ -10,8 +10,8 @@ its interim analyses, dropped finalists and early ends. The tables, in the order
 - changes: one loss gains 0, 0.02, 0.05 or 0.1 over the present one and the others: how often the answer is change, the
   mean of the gain that is claimed less the true one, how often its lower end is below the true gain, and what the used
   loss costs. Limit for a change among equal losses: the upper end of the 95 % interval (exact) is at most 6 %.
-- costs: the losses truly differ: what is claimed, what the used loss costs, how often the printed cost holds, and how
-  often *established* or *probable* is wrong.
+- costs: the losses truly differ: what is claimed, what the used loss costs, how often the printed cost holds, how
+  often *established* or *probable* is wrong, and how often a bet at 2 to 1 or more, and at 9 to 1 or more, is right.
 - looks: how often the first look (four seeds of the present loss and of the second one) says change, the confirmation
   of three losses after it, and either of them.
 - coverage: how often the intervals of a finalist's mIoU and of a paired difference hold, by number of test images.
@@ -42,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import answer_simulation as simulation
 from bench.answer_simulation import Scenario
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Outcome, Sure, TrialResult
+from sweeper.evidence.bets import find_bet
 from sweeper.evidence.choice import Choice, choose
 from sweeper.evidence.confirmation_stopping import decide_next_step
 from sweeper.evidence.interim_analyses import ERROR_AFTER_LOOK, FIRST_LOOK, plan_analyses
@@ -269,8 +270,9 @@ def list_cost_rows(
     run: Runner, scenarios: Scenarios, simulations: int, seed: int, *, losses: Sequence[int], spreads: Sequence[float]
 ) -> Iterator[str]:
     """Yield the rows of the table `costs` when they are done."""
-    yield "| scenario | losses | spread | change | established | probable | open | cost | holds | wrong | trainings |"
-    yield "| --- |" + " --: |" * 10
+    shown = "change | established | probable | open | cost | holds | wrong | trainings | 2 to 1 | 9 to 1"
+    yield f"| scenario | losses | spread | {shown} |"
+    yield "| --- |" + " --: |" * 12
     tasks = [
         Task(scenario, n, simulations // 5, (seed, 6, k, n, j), spread=spread)
         for k, scenario in scenarios.items()
@@ -282,8 +284,15 @@ def list_cost_rows(
         yield (
             f"| {task.scenario.name} | {task.losses} | {task.spread:g} | {shares} | "
             f"{tally.compute_mean('cost'):.4f} | {tally.compute_mean('holds'):.1%} | "
-            f"{tally.compute_share('wrong'):.1%} | {tally.compute_mean('trainings') / task.losses:.1f} |"
+            f"{tally.compute_share('wrong'):.1%} | {tally.compute_mean('trainings') / task.losses:.1f} | "
+            f"{_format_bets(tally, 2)} | {_format_bets(tally, 9)} |"
         )
+
+
+def _format_bets(tally: Tally, odds: int) -> str:
+    """Format how many bets at these odds or more were made, and how many of them were right."""
+    made = tally.values.get(f"bet {odds}", [])
+    return f"{np.mean(made):.0%} of {len(made)}" if made else "–"
 
 
 def count_costs(task: Task) -> Tally:
@@ -300,6 +309,13 @@ def count_costs(task: Task) -> Tally:
         tally.counts.update(["studies", "change" if is_change else str(sure)])
         tally.counts["wrong"] += not is_change and sure is not Sure.OPEN and cost > MARGIN
         tally.record(cost=cost, trainings=played.trainings)
+        bet = find_bet(played.evidence, played.choice)
+        if bet is not None:
+            names = [played.evidence.finalists[place].family for place in (bet.finalist, played.choice.use)]
+            better, present = (true[ORDER.index(name)] for name in names)
+            for odds in (2, 9):
+                if bet.odds >= odds:
+                    tally.record(**{f"bet {odds}": float(better > present)})
         if played.choice.cost is not None:
             tally.record(holds=float(cost <= played.choice.cost))
     return tally

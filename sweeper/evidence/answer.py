@@ -22,6 +22,7 @@ from sweeper.core.records import (
     Use,
 )
 from sweeper.core.tasks import RULES, compute_median_point, guess_task, is_end_point
+from sweeper.evidence.bets import find_bet
 from sweeper.evidence.choice import Choice, apply_final_training, choose
 from sweeper.evidence.paired_comparisons import SCARCE_IMAGES
 from sweeper.evidence.settling import plan_settling
@@ -131,6 +132,8 @@ def _remark_on_rivals(contest: Contest, choice: Choice, present: str | None) -> 
         yield make_remark("NO_PRESENT", loss=present)
     elif base is not None and choice.outcome is Outcome.TAKE:
         yield make_remark("FAILED_PRESENT")
+    if (bet := find_bet(contest, choice)) is not None:
+        yield make_remark("BET", loss=finalists[bet.finalist].family, odds=bet.odds, estimate=bet.gain)
     if choice.outcome is Outcome.TAKE and others and all(has_beaten(contest, use, i) for i in others):
         nearest = min(others, key=lambda i: get_difference(contest, use, i).estimate)
         gap = get_difference(contest, use, nearest)

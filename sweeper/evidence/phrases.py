@@ -78,6 +78,10 @@ REMARKS: dict[str, Phrase] = {
         "head",
     ),
     "LATER": Phrase("In the final training {loss:code} gains {estimate:gain} ({seeds:count seed})", "head"),
+    "BET": Phrase(
+        "No reason to keep {present:code}? {loss:code} is better with odds of {odds} to 1, about {estimate:gain}",
+        "head",
+    ),
     "MORE": Phrase("{loss:code} may gain more ({estimate:gain}, not established)", "head"),
     "POINT": Phrase(
         "With {point}, {loss:code} is better by {estimate:signed} [{low:signed}, {high:signed}]: take it if that stays",

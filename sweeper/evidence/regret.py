@@ -80,11 +80,16 @@ def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
     regret = means.max(axis=1, keepdims=True) - means  # (draws, K)
     expected = weights @ regret
     mious, share = _get_miou_scale(evidence), 1 - (1 - BOUND) * (1 - evidence.level) / (1 - LEVEL)
+    base = evidence.baseline
+    gains = np.zeros_like(means) if base is None else means - means[:, [base]]
+    better = [None if base is None else min(1.0, float(weights[gain > 0].sum())) for gain in gains.T]
     return tuple(
         Regret(
             expected=float(expected[k]),
             bound=_compute_quantile(regret[:, k] / mious, weights, share) * mious,
             best=min(1.0, float(weights[regret[:, k] <= 0].sum())),
+            better=better[k],
+            gain=float(weights @ gains[:, k]),
         )
         for k in range(means.shape[1])
     )

@@ -81,6 +81,26 @@ def test_a_faded_gain_is_said_with_what_it_was() -> None:
     )
 
 
+def test_an_open_answer_names_the_best_bet_and_a_settled_one_none() -> None:
+    def set_regret(better: float, gain: float, bound: float = 0.05) -> dict[str, Any]:
+        return {"regret": Regret(expected=0.01, bound=bound, best=0.4, better=better, gain=gain)}
+
+    def answer_near(**finalists: dict[str, Any]) -> Answer:
+        return answer(evidence(NEAR, half=0.026, finalists={**leaning, **finalists}))
+
+    leaning = {"dice_ce": set_regret(0.91, 0.031), "dice": set_regret(0.7, 0.02), "cross_entropy": set_regret(0, 0)}
+    kept = answer_near()
+    assert (kept.outcome, kept.sure) == (Outcome.KEEP, Sure.OPEN)
+    words = "No reason to keep `cross_entropy`? `dice_ce` is better with odds of 10 to 1, about +0.031."
+    assert words in format_head(kept)
+    for better in (0.0, 0.5, 0.66):
+        assert "BET" not in codes(answer_near(dice_ce=set_regret(better, 0.001), dice=set_regret(0.2, -0.01)))
+    certain = answer_near(dice_ce=set_regret(1.0, 0.031)).find("BET")
+    assert certain is not None and certain.values["odds"] == 99
+    assert "BET" not in codes(answer_near(cross_entropy=set_regret(0, 0, bound=0.005))), "it costs little to keep it"
+    assert "BET" not in codes(answer(evidence(PAIR)))
+
+
 def test_a_gain_that_only_the_final_training_shows_is_said_and_changes_nothing() -> None:
     kept = answer(evidence(NEAR, half=0.026), final_comparison("dice_ce", before=0.009, after=0.06))
     assert kept.outcome is Outcome.KEEP

@@ -70,6 +70,10 @@ class Regret(Record):
     """The regret is below it with a probability of 95 %."""
     best: float
     """Probability that the regret is 0: that no finalist is better, 0–1."""
+    better: float | None = None
+    """Probability that it is better than the present loss, 0–1; None where that was not compared."""
+    gain: float = 0.0
+    """Expected gain over the present loss."""
 
 
 class Contender(Record):
