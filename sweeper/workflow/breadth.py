@@ -90,7 +90,8 @@ def find_broadest(
     if request.seeds is None:
         more = (found.model_copy(update={"seeds": (n, n)}) for n in range(most, MOST_SEEDS + 1))
         most = max((one.seeds[1] for one in more if forecast(one) <= limit), default=most)
-    return found.model_copy(update={"seeds": (fewest, most)}), seconds
+    is_free = request.final is not None and not count_final_work(recipe, request)
+    return found.model_copy(update={"seeds": (fewest, most), "has_final": found.has_final or is_free}), seconds
 
 
 def _list_comparisons(losses: int, least: int, request: StudyRequest, steps: int) -> Iterator[Breadth]:

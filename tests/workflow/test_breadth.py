@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from sweeper.core.recipe import Recipe
+from sweeper.core.recipe import FinalNetwork, Recipe
 from sweeper.core.records import Breadth, BudgetProbe
 from sweeper.workflow.breadth import LadderPace, find_broadest, measure_pace
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
@@ -93,6 +93,19 @@ def test_a_final_training_is_preferred_to_breadth_where_a_gain_can_be_establishe
     ):
         probe = BudgetProbe(first=100, steps=400, breadth=breadth)
         assert apply_budget(resolve_request(options), probe).final == final
+
+
+def test_a_final_training_that_the_plan_leaves_out_of_its_time_is_never_dropped() -> None:
+    """On a CPU with pretrained weights the plan without a limit is for the answer before it."""
+    recipe = Recipe(final=FinalNetwork(encoder="resnet34", encoder_weights="imagenet", size=96))
+    wish, limited = ANY._replace(final=AUTO), ANY._replace(final=AUTO, time=600.0)
+    plans = {
+        (limit, one): find_broadest(SPACE, (), one, PACE, recipe=recipe, steps=STEPS, limit=limit)
+        for limit in (0.0, 1e6)
+        for one in (wish, limited)
+    }
+    assert [breadth.has_final for breadth, _ in plans.values()] == [True, False, True, True]
+    assert plans[1e6, limited][1] > plans[1e6, wish][1]
 
 
 def test_the_pace_is_that_of_the_longest_trainings_on_at_most_two_workers() -> None:
