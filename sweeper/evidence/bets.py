@@ -36,9 +36,9 @@ def find_bet(contest: Contest, choice: Choice) -> Bet | None:
     bets = []
     for place, finalist in enumerate(contest.finalists):
         regret = finalist.regret
-        if place == choice.use or regret is None or regret.better is None or not has_learned(contest, place):
-            continue
-        odds = MOST_ODDS if regret.better == 1 else min(MOST_ODDS, math.floor(regret.better / (1 - regret.better)))
-        bets.append(Bet(place, odds, regret.gain))
+        better = None if regret is None else regret.better
+        if regret is not None and better is not None and has_learned(contest, place):
+            odds = math.floor(min(MOST_ODDS, better / max(1 - better, 1e-9)))
+            bets.append(Bet(place, odds, regret.gain))
     best = max(bets, key=lambda bet: (bet.odds, bet.gain), default=None)
     return best if best is not None and best.odds >= LEAST_ODDS else None

@@ -13,8 +13,8 @@ from sweeper.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILINGS = {
-    "branches": 5_393,
-    "sentences": 1_518,
+    "branches": 5_408,
+    "sentences": 1_519,
     "statements with three hidden decisions": 22,
     "commands": 14,
     "options of run": 40,
