@@ -26,7 +26,15 @@ from sweeper.evidence.bets import find_bet
 from sweeper.evidence.choice import Choice, apply_final_training, choose
 from sweeper.evidence.paired_comparisons import SCARCE_IMAGES
 from sweeper.evidence.settling import plan_settling
-from sweeper.evidence.verdict_predicates import count_units, get_difference, get_gain, has_beaten, is_costly, is_win
+from sweeper.evidence.verdict_predicates import (
+    count_units,
+    get_difference,
+    get_gain,
+    has_beaten,
+    is_beaten,
+    is_costly,
+    is_win,
+)
 
 FEW_IMAGES = 40
 """With fewer test images (or groups) intervals were found to cover less than their level (bench/answer.md)."""
@@ -154,14 +162,14 @@ def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
         yield make_remark("POINT_END", losses=at_end)
     if evidence.at_plain:
         plain = evidence.model_copy(update={"comparisons": evidence.at_plain})
-        ahead = [i for i in range(len(evidence.finalists)) if i != use and has_beaten(plain, i, use)]
+        ahead = [i for i in range(len(evidence.finalists)) if is_beaten(plain, use, [i])]
         if ahead:
             best = max(ahead, key=lambda i: get_difference(plain, i, use).estimate)
             gap = get_difference(plain, best, use)
             loss = evidence.finalists[best].family
             yield make_remark("POINT", loss=loss, point=rules.plain_words, **gap.ends)
-    tuned = evidence.finalists[use].vs_plain
-    if use == evidence.baseline and tuned is not None and tuned.low > 0 and tuned.estimate >= evidence.margin / 2:
+    tuned = evidence.finalists[use].vs_plain if use == evidence.baseline else None
+    if tuned is not None and tuned.low > 0 and tuned.estimate >= evidence.margin / 2:
         yield make_remark("TUNE", point=rules.point_name, **tuned.ends)
 
 

@@ -39,6 +39,7 @@ from sweeper.evidence.verdict_predicates import (
     get_difference,
     has_beaten,
     has_learned,
+    is_beaten,
     is_equivalent,
     is_probably_safe,
     is_safe,
@@ -80,7 +81,7 @@ def choose(contest: Contest | None, order: Sequence[str]) -> Choice:
         return NOTHING
     if len(contest.finalists) == 1:
         return _choose_alone(contest)
-    standing = [i for i in eligible if not any(has_beaten(contest, k, i) for k in eligible if k != i)] or eligible
+    standing = [i for i in eligible if not is_beaten(contest, i, eligible)] or eligible
     first = min(standing)  # finalists are ordered by their scores on common seeds
     ties = [i for i in standing if i == first or get_difference(contest, first, i).estimate == 0]
     best = min(ties, key=lambda i: rank_simplicity(contest, i, order))
@@ -91,19 +92,18 @@ def choose(contest: Contest | None, order: Sequence[str]) -> Choice:
     are_alike = len(candidates) > 1 and set(unbeaten) <= set(eligible)
     are_alike = are_alike and all(is_equivalent(contest, i, j) for i, j in combinations(candidates, 2))
     safes = [i for i in allowed if is_safe(contest, i, best, unbeaten)]
-    among = [best] if is_winner else [i for i in candidates if i in allowed and are_alike] or safes or allowed
+    is_settled = is_winner or are_alike
+    among = safes or allowed
+    if is_winner:
+        among = [best]
+    elif are_alike:
+        among = [i for i in candidates if i in allowed] or among
     use = choose_preferred(contest, among, order, change=outcome is Outcome.CHANGE)
-    is_shown = outcome is Outcome.CHANGE or is_winner or are_alike or use in safes
     sure = Sure.PROBABLE if is_probably_safe(contest, use) else Sure.OPEN
-    return Choice(
-        outcome,
-        use,
-        Sure.ESTABLISHED if is_shown else sure,
-        _bound_cost(contest, use, (best, *unbeaten), is_safe=use in safes or are_alike),
-        best,
-        unbeaten,
-        is_settled=is_winner or are_alike,
-    )
+    if outcome is Outcome.CHANGE or is_settled or use in safes:
+        sure = Sure.ESTABLISHED
+    cost = _bound_cost(contest, use, (best, *unbeaten), is_safe=use in safes or are_alike)
+    return Choice(outcome, use, sure, cost, best, unbeaten, is_settled=is_settled)
 
 
 def _choose_alone(contest: Contest) -> Choice:
@@ -146,7 +146,9 @@ def _bound_cost(contest: Contest, use: int, rivals: Sequence[int], *, is_safe: b
 def apply_final_training(contest: Contest, choice: Choice, final: FinalComparison | None) -> Choice:
     """Return the choice after the final training: a change whose gain it does not show is none."""
     base = contest.baseline
-    if final is None or base is None or choice.use is None or choice.outcome is not Outcome.CHANGE:
+    if choice.outcome is not Outcome.CHANGE or choice.use is None:
+        return choice
+    if final is None or base is None:
         return choice
     names = [contest.finalists[i].family for i in (choice.use, base)]
     is_open = final.seeds < MOST_SEEDS and final.after.estimate >= contest.margin

@@ -19,6 +19,7 @@ from sweeper.core.records import (
     FinalistEvidence,
     Gain,
     ImbalanceProfile,
+    Interval,
     OperatingPoint,
     Rung,
     SameLoss,
@@ -251,8 +252,27 @@ def set_cost(rows: Sequence[LossRow], answer: Answer) -> tuple[LossRow, ...]:
     return tuple(row.model_copy(update={"cost": answer.cost}) if row.loss == answer.used else row for row in rows)
 
 
+def _make_gain(estimate: Interval | None) -> Gain | None:
+    return None if estimate is None else Gain(**estimate.ends)
+
+
 def _make_loss_row(evidence: Evidence, finalist: FinalistEvidence) -> LossRow:
     is_binary = finalist.fg_iou is not None
+    test = TestRow(
+        miou=Gain(**finalist.miou.ends),
+        fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
+        dice=finalist.dice,
+        precision=_compute_overall(finalist.precision, is_binary=is_binary),
+        recall=_compute_overall(finalist.recall, is_binary=is_binary),
+        at_plain=finalist.score_at_default,
+        per_class=tuple(
+            ClassRow(name=name, iou=iou, precision=precision, recall=recall)
+            for name, iou, precision, recall in zip(
+                evidence.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
+            )
+        ),
+    )
+    score = finalist.score if len(finalist.seeds) > 1 else None
     return LossRow(
         **copy_fields(finalist, LossRow, "params", "lr", "points", "collapses", "found_as"),
         **copy_fields(finalist, LossRow, "search_trial", "search_value", "trials_tried", "trials_completed"),
@@ -260,25 +280,12 @@ def _make_loss_row(evidence: Evidence, finalist: FinalistEvidence) -> LossRow:
         lr_range=None if finalist.rates is None else (finalist.rates.low, finalist.rates.high),
         seeds=len(finalist.seeds),
         runs=tuple(map(str, finalist.seeds)),
-        score=Gain(**finalist.score.ends) if len(finalist.seeds) > 1 else None,
+        score=_make_gain(score),
         mean=finalist.score.estimate,
         cost=None if finalist.regret is None else finalist.regret.bound,
-        vs_plain=None if finalist.vs_plain is None else Gain(**finalist.vs_plain.ends),
+        vs_plain=_make_gain(finalist.vs_plain),
         mlflow_run_ids=finalist.run_ids,
-        test=TestRow(
-            miou=Gain(**finalist.miou.ends),
-            fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
-            dice=finalist.dice,
-            precision=_compute_overall(finalist.precision, is_binary=is_binary),
-            recall=_compute_overall(finalist.recall, is_binary=is_binary),
-            at_plain=finalist.score_at_default,
-            per_class=tuple(
-                ClassRow(name=name, iou=iou, precision=precision, recall=recall)
-                for name, iou, precision, recall in zip(
-                    evidence.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
-                )
-            ),
-        ),
+        test=test,
     )
 
 

@@ -70,6 +70,11 @@ def has_beaten(evidence: Contest, best: int, rival: int) -> bool:
     return has_enough_seeds(evidence, best, rival) and won
 
 
+def is_beaten(evidence: Contest, i: int, rivals: Sequence[int]) -> bool:
+    """Return whether one of these finalists, apart from itself, beat finalist `i`."""
+    return any(has_beaten(evidence, rival, i) for rival in rivals if rival != i)
+
+
 def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
     """Return whether all interim analyses so far together put the difference within ± margin."""
     comparison = get_comparison(evidence, i, j)

@@ -109,15 +109,13 @@ def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple
     pool, steps = sweep.compared, sweep.conditions.recipe.confirm_steps
     if facts.document.in_final and facts.document.final_steps is not None:
         pool, steps = sweep.final, facts.document.final_steps
-    by_seed = {
-        (trial.spec.seed, trial.spec.fold): trial
-        for trial in sorted(pool, key=lambda trial: trial.spec.seed)
-        if trial.state == "complete"
-        and trial.spec.family == finalist.family
-        and trial.spec.params == finalist.params
-        and math.isclose(trial.spec.lr, rates.get(trial.spec.seed, finalist.lr))
-        and trial.spec.steps == steps
-    }
+    by_seed = dict[tuple[int, int | None], TrialResult]()
+    for trial in sorted(pool, key=lambda trial: trial.spec.seed):
+        spec = trial.spec
+        is_asked = (spec.family, spec.params, spec.steps) == (finalist.family, finalist.params, steps)
+        at_rate = math.isclose(spec.lr, rates.get(spec.seed, finalist.lr))
+        if trial.state == "complete" and is_asked and at_rate:
+            by_seed[spec.seed, spec.fold] = trial
     folds = facts.sweep.conditions.folds
     keys = [(seed, fold) for seed in sorted(finalist.seeds) for fold in ([None] if folds is None else range(folds))]
     return tuple(by_seed[key] for key in keys if key in by_seed)

@@ -48,7 +48,8 @@ def format_number(value: float | None, digits: int = 3) -> str:
 def format_signed_number(value: float | None, digits: int = 3) -> str:
     """Format a number like `format_number`, with a plus sign for gains."""
     text = format_number(value, digits)
-    return text if text == MISSING or text.startswith("−") or float(text) == 0 else f"+{text}"
+    is_gain = not text.startswith((MISSING, "−")) and float(text) > 0
+    return f"+{text}" if is_gain else text
 
 
 def format_interval(value: Interval, seeds: int, format_one: Callable[[float], str] = format_number) -> str:

@@ -87,9 +87,8 @@ def escape_spreadsheet_text(value: object) -> object:
     """Escape a text so that no spreadsheet runs it as a formula; return anything else unchanged."""
     if not isinstance(value, str):
         return value
-    risky = value.startswith(FORMULA)
     plain = "".join(" " if unicodedata.category(c) == "Cc" and c != "\n" else c for c in value)
-    return "'" + plain if risky else plain
+    return "'" + plain if value.startswith(FORMULA) else plain
 
 
 def write_split(dataset: Dataset, split: Split, path: Path) -> None:
@@ -100,11 +99,8 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
     A stem or group that a spreadsheet would run as a formula gets a leading apostrophe, as in `trials.csv`; sweeper
     removes it when it reads the file.
     """
-    tested = set(split.test)
-    rows = [
-        [image.stem, image.split or ("test" if i in tested else ""), image.group or ""]
-        for i, image in enumerate(dataset.images)
-    ]
+    sides = dict.fromkeys(split.test, "test")
+    rows = [[image.stem, image.split or sides.get(i, ""), image.group or ""] for i, image in enumerate(dataset.images)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["stem", "split", "group"])
@@ -113,6 +109,7 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
 
 def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
     spec = trial.spec
+    versions = ", ".join(f"{name} {version}" for name, version in trial.versions.items())
     row = {
         "purpose": spec.purpose,
         "number": spec.number,
@@ -130,10 +127,12 @@ def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "seconds": trial.seconds,
         "seconds_per_step": trial.seconds_per_step,
         "device": trial.device,
-        "versions": ", ".join(f"{name} {version}" for name, version in trial.versions.items()) or None,
+        "versions": versions or None,
         "run_id": trial.run_id,
-        "reason": trial.reason and trial.reason.encode("utf-8", "replace").decode(),  # surrogates of file names
+        "reason": trial.reason,
     }
+    if trial.reason:
+        row["reason"] = trial.reason.encode("utf-8", "replace").decode()  # surrogates of file names
     if not trial.evaluations:
         return row
     last = trial.evaluations[-1]

@@ -211,8 +211,8 @@ def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
 
     The gap changes again with each newly learned class, and means nothing between losses that learned few classes.
     """
-    gaps = [rung.gap for rung in rungs[-2:]]
-    if len(gaps) < 2 or gaps[0] is None or gaps[1] is None or not is_comparable(rungs[-1]):
+    gaps = [rung.gap for rung in rungs[-2:] if rung.gap is not None]
+    if len(gaps) < 2 or not is_comparable(rungs[-1]):
         return False
     return abs(gaps[1] - gaps[0]) < margin and set(rungs[-2].not_learned) <= set(rungs[-1].not_learned)
 

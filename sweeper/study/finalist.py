@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from sweeper.core.records import Conditions, RateRange, SameLoss, SearchSpace, StudyRates, TrialResult, TrialSpec
@@ -258,12 +259,15 @@ def select_confirmed(
     `seeds` may be given by family (a missing family has none); None = all. A seed that lacks a fold is left out, as it
     has not scored every image.
     """
-    seeds_by_family = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
+    most: Mapping[str, float]
+    if isinstance(seeds, Mapping):
+        most = seeds
+    else:
+        most = dict.fromkeys((f.family for f in finalists), inf if seeds is None else seeds)
     chosen = [
         r
         for r, finalist, number in _match_finalists(results, finalists, conditions)
-        if r.spec.steps == conditions.recipe.confirm_steps
-        and ((most := seeds_by_family[finalist.family]) is None or 0 <= number < most)
+        if r.spec.steps == conditions.recipe.confirm_steps and number < most.get(finalist.family, 0)
     ]
     have: dict[object, set[int | None]] = defaultdict(set)
     for r in chosen:

@@ -190,7 +190,10 @@ def _run_until_idle(
         if work.is_over:
             leave(NOT_NEEDED)
             return True
-        while (room := executor.free()) and (job := work.next()) is not None:
+        while room := executor.free():
+            job = work.next()
+            if job is None:
+                break
             executor.submit(job)
             jobs.add(job.spec.name)
         if not jobs and room:  # without room wait: a cluster may have lost its nodes

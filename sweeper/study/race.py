@@ -108,7 +108,8 @@ class Race(TrainingList):
 
     def next(self) -> TrainingJob | None:
         """Return the next training of the round; if all of them run, the first of the next seed."""
-        if not self._going and not self._queue and self._running and self._next_seed:
+        nothing_waits = not self._going and not self._queue
+        if nothing_waits and self._running and self._next_seed:
             self._queue = [self._next_seed.pop(0)]
         job = super().next()
         if job is not None:

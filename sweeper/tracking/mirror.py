@@ -213,7 +213,8 @@ class MlflowMirror:
         tags = [RunTag(key, value) for key, value in wanted.tags.items() if has.tags.get(key) != value]
         gone = [key for key in OF_RESULT if key in has.tags and key not in wanted.tags]
         last = [m for m in _make_metrics(wanted.last) if has.metrics.get(m.key) != m.value]
-        whole = has.has_dataset and has.status == wanted.status and not (params or tags or gone or last)
+        has_values = not any((params, tags, gone, last))
+        whole = has.has_dataset and has.status == wanted.status and has_values
         if whole and wanted.last is not None:
             return False
         metrics = [*self._list_missing_points(wanted, has), *last]

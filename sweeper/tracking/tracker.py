@@ -282,7 +282,10 @@ class MlflowWriter:
 
     def _is_gone(self) -> bool:
         """Return whether the store's file is no longer the opened one; SQLite would create an empty one."""
-        if self._gone is None and self._file is not None and (fault := self._file.find_fault()) is not None:
+        if self._gone is not None or self._file is None:
+            return self._gone is not None
+        fault = self._file.find_fault()
+        if fault is not None:
             self._gone = f"{self._file.path} {fault} while it was written to"
         return self._gone is not None
 

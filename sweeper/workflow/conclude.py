@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
@@ -135,7 +135,8 @@ def weigh_study(sweep: SweepRecord) -> WeighedStudy:
     if len(looked) == len(ladder) * FIRST_LOOK.seeds:
         first = _compute_evidence(sweep, looked, ladder, (FIRST_LOOK,))
     is_claim = choose(first, order).outcome is Outcome.CHANGE
-    if first is not None and (evidence is None or (is_claim and choose(evidence, order).sure is Sure.OPEN)):
+    is_open = evidence is None or (is_claim and choose(evidence, order).sure is Sure.OPEN)
+    if first is not None and is_open:
         evidence, usable, finalists = first, looked, ladder  # what is open takes no claim back
     pair = _choose_final_pair(evidence, finalists, ladder)
     weighed = WeighedStudy(evidence, finalists, confirmed, first, pair, None, None)
@@ -298,9 +299,7 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
         in_final=conclusion.in_final,
         final_steps=max((result.spec.steps for result in sweep.final), default=None),
         searched=make_loss_rows(conclusion.searched, conclusion.answer),
-        images=0 if evidence is None else evidence.test_images,
-        groups=None if evidence is None else evidence.test_groups,
-        constant_miou=None if evidence is None else evidence.constant_miou,
+        **_describe_test(evidence),
         held_out=conditions.folds is None,
         folds=conditions.folds,
         dataset=DatasetRow(
@@ -328,6 +327,13 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
         trained_by=tuple(list_trainers(sweep)),
         seconds=sweep.seconds,
     )
+
+
+def _describe_test(evidence: Evidence | None) -> dict[str, Any]:
+    """Return what the document says of the test images, by field."""
+    if evidence is None:
+        return {"images": 0, "groups": None, "constant_miou": None}
+    return {"images": evidence.test_images, "groups": evidence.test_groups, "constant_miou": evidence.constant_miou}
 
 
 def _count_words(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:

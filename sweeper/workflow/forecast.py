@@ -163,8 +163,9 @@ class Forecast:
 
         None while nothing was measured, or the ladder tries more steps than these trainings have.
         """
-        search = self.trainings.get("search")
-        if (pace := self._time.pace) is None or (search is not None and self._climbed > search.steps):
+        pace, search = self._time.pace, self.trainings.get("search")
+        is_beyond = search is not None and self._climbed > search.steps
+        if pace is None or is_beyond:
             return None
         ends = [0.0, 0.0]
         for phase in PHASES[PHASES.index(self._phase) :]:

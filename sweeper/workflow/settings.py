@@ -111,8 +111,8 @@ def parse_final(text: object) -> FinalOptions | None:
     options = dict[str, Any]()
     for part in str(text).split(","):
         name, _, value = part.strip().partition("=")
-        is_number = bool(re.fullmatch("[1-9][0-9]{0,8}", value))
-        if name not in FinalOptions._fields or not (is_number or (name == "encoder" and value)):
+        rule = ".+" if name == "encoder" else "[1-9][0-9]{0,8}"
+        if name not in FinalOptions._fields or not re.fullmatch(rule, value):
             raise ValueError(
                 f"must be none, auto, or any of steps=N,size=N,encoder=NAME, got {text!r}; for example 'steps=1000'"
             )

@@ -79,8 +79,10 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
     searched = trials >= asked or ended
     confirmed = searched and not failed and _is_confirmed(study, plan, request)
     has_final = has_trained_final(study, plan, request)
+    is_hopeless = searched and not failed and not learned
+    total = search.done if ended else asked
     return StudyState(
-        total=search.done if ended else asked,
+        total=total,
         first=first,
         search=search,
         replicate=replicate,
@@ -92,7 +94,7 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
         trials=trials,
         learned=learned,
         searched=searched,
-        finished=has_final and (confirmed or (searched and not failed and not learned)),
+        finished=has_final and (confirmed or is_hopeless),
     )
 
 
