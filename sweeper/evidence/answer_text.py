@@ -47,11 +47,11 @@ def _list_numbers(document: AnswerDocument) -> Iterator[tuple[str, str]]:
     """Yield the gain, and the difference in the final training."""
     if document.gain is not None:
         yield "Gain", format_phrase("GAIN", document)
-    if (final := document.final) is not None:
+    final, recipe = document.final, document.recipe
+    if final is not None and recipe is not None:  # what was judged has neither
         values = {"first": final.first, "second": final.second, "seeds": final.seeds, "before": final.before.estimate}
-        text = format_phrase("GAP", document, **values, **final.after.ends)
-        network = "" if document.recipe is None else f", {describe_final_training(document.recipe, final.steps)}"
-        yield "Final training", f"{text}{network}"
+        training = describe_final_training(recipe, final.steps)
+        yield "Final training", format_phrase("GAP", document, **values, **final.after.ends, training=training)
 
 
 def describe_scope(document: AnswerDocument) -> str:

@@ -238,8 +238,8 @@ GLOSSARY: dict[str, str] = {
 
 PARTS: dict[str, str] = {
     "GAIN": "{estimate:signed} [{low:signed}, {high:signed}] {unit} over {present:code} ({level:percent})",
-    "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}] from {seeds:count seed}; "
-    "{before:signed} before",
+    "GAP": "{first:code} over {second:code} {estimate:signed} [{low:signed}, {high:signed}] from "
+    "{seeds:count seed} of {training}; {before:signed} in the search's trainings",
     "METHODS": "Losses were compared by test {unit} ({scope}). All had the same initial weights, batches and tuning of "
     "the learning rate. The search, {trials:count trial} scored on validation images, {saw} the test images. Scores "
     "are means over the seeds at {point} that each training chose on its validation images; differences are paired by "
