@@ -7,18 +7,21 @@ from collections.abc import Iterator, Sequence
 from sweeper.core.records import ClassEvidence, Evidence, Gain, ImbalanceProfile, Remark
 from sweeper.evidence.answer import make_remark
 from sweeper.evidence.document import ClassEffect, ClassScore, ClassTable
+from sweeper.evidence.settling import find_rival
 from sweeper.evidence.verdict_predicates import is_measured
 
 
 def make_class_table(evidence: Evidence | None, profile: ImbalanceProfile, use: str) -> ClassTable | None:
     """Return the classes of the data, the rarest first, with the present loss and the used one, `use`.
 
-    Where these are the same, or one is missing, the best of the others takes its place. None where no class was scored.
+    Where these are the same, or one is missing, another takes its place (`find_rival`). None where no class was scored.
     """
     if evidence is None or not evidence.per_class:
         return None
     names = [finalist.family for finalist in evidence.finalists]
-    pair = sorted(range(len(names)), key=lambda i: (i != evidence.baseline, names[i] != use))[:2]
+    used = names.index(use) if use in names else 0
+    pair = [i for i in (used, find_rival(evidence, used)) if i is not None]
+    pair.sort(key=lambda i: i != evidence.baseline)
     effects = {one.name: _measure_effect(evidence, one, pair) for one in evidence.per_class}
     occurring = sorted((one for one in profile.classes if one.pixel_share > 0), key=lambda one: one.pixel_share)
     unmeasured = ClassEffect(name="", share=0.0)

@@ -115,6 +115,17 @@ def list_open_rivals(contest: Contest, base: int) -> list[int]:
     return [best] if is_enough else rivals
 
 
+def find_rival(contest: Contest, use: int) -> int | None:
+    """Return what the used loss is shown and trained with: the present loss, or the best other if that is used.
+
+    Without a present loss it is the first other one; None without any.
+    """
+    base = contest.baseline
+    if base is None:
+        return next((i for i in range(len(contest.finalists)) if i != use), None)
+    return find_best_other(contest) if use == base else base
+
+
 def find_best_other(contest: Contest) -> int | None:
     """Return the most promising finalist other than the present loss: first those whose gain may exceed the margin.
 

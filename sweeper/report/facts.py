@@ -16,6 +16,7 @@ from sweeper.core.tasks import RULES, TaskRules
 from sweeper.evidence.document import AnswerDocument
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.replicates import Replicate, group_by_seed, list_scored_images
+from sweeper.evidence.settling import find_rival
 from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.report.formatting import MISSING, format_interval, format_signed_number
 
@@ -91,8 +92,11 @@ def collect_facts(
     """Determine the used loss, the present one and the used loss's rival."""
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
-    chosen = next((f for f in finalists if f.family == document.used), None)
-    rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
+    use = next((i for i, f in enumerate(finalists) if f.family == document.used), None)
+    chosen = rival = None
+    if evidence is not None and use is not None:
+        chosen, other = finalists[use], find_rival(evidence, use)
+        rival = None if other is None else finalists[other]
     return ReportFacts(sweep, document, evidence, finalists, chosen, baseline, rival, pixels)
 
 

@@ -46,7 +46,7 @@ from sweeper.evidence.document import (
 from sweeper.evidence.final_comparison import FINAL_ANALYSIS, compare_final
 from sweeper.evidence.interim_analyses import FIRST_LOOK
 from sweeper.evidence.other_metrics import measure_classes, measure_finalists
-from sweeper.evidence.settling import find_best_other
+from sweeper.evidence.settling import find_rival
 from sweeper.evidence.verdict_predicates import get_difference, get_gain
 from sweeper.losses import FAMILIES, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
@@ -151,7 +151,7 @@ def _choose_final_pair(
     use = choose(evidence, list(FAMILIES)).use
     if evidence is None or use is None:
         return tuple(ladder[::-1])
-    other = find_best_other(evidence) if use == evidence.baseline else evidence.baseline
+    other = None if evidence.baseline is None else find_rival(evidence, use)
     by_family = {finalist.family: finalist for finalist in finalists}
     names = [] if other is None else [evidence.finalists[i].family for i in (use, other)]
     return tuple(by_family[name] for name in names)

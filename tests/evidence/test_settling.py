@@ -6,7 +6,7 @@ import pytest
 
 from sweeper.evidence.choice import choose
 from sweeper.evidence.intervals import compute_half_width
-from sweeper.evidence.settling import count_needed, plan_half_width, plan_settling
+from sweeper.evidence.settling import count_needed, find_rival, plan_half_width, plan_settling
 from tests.evidence.weighing import ANALYSES, make_gap, make_three_seeds, set_errors
 from tests.support.builders import ORDER, evidence
 
@@ -74,3 +74,11 @@ def test_pairs_that_cannot_change_the_answer_are_left_out() -> None:
     assert plan is not None and set(plan.rivals) == {1, 2}
     shown = evidence({"dice": 0.75, "cross_entropy": 0.7})
     assert plan_settling(shown, choose(shown, ORDER)) is None
+
+
+def test_the_rival_of_the_present_loss_is_the_one_that_may_gain() -> None:
+    levels = {"dice_ce": 0.705, "dice": 0.703, "cross_entropy": 0.7}
+    record = evidence(levels, halves={("dice_ce", "cross_entropy"): 0.001})  # gains 0.006 at most
+    assert [find_rival(record, i) for i in range(3)] == [2, 2, 1]
+    assert find_rival(evidence({"dice": 0.7, "focal": 0.6}), 0) == 1  # no present loss
+    assert find_rival(evidence({"dice": 0.7}), 0) is None
