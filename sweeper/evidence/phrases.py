@@ -65,7 +65,8 @@ CLAIMED = "{better} − {worse} is {estimate:signed} [{low:signed}, {high:signed
 REMARKS: dict[str, Phrase] = {
     # What changes what a reader does: after the headline.
     "IN_FINAL": Phrase(
-        "Shown in the final training, on {seeds:count seed}; in the search's trainings the gain was {before:signed}",
+        "Decided in the final training, on {seeds:count seed}; in the search's trainings {loss:code} gained "
+        "{before:signed}",
         "head",
     ),
     "FINAL_ALONE": Phrase(
@@ -180,8 +181,7 @@ REMARKS: dict[str, Phrase] = {
         "what is in brackets: score val and test with the same weights, and look for unlike images in them"
     ),
     "POINT_END": Phrase(
-        "The operating point of {losses:codes} is at an end of those tried, and others may be better: are its logits "
-        "far larger than 10?"
+        "The operating point of {losses:codes} is at an end of those tried: one beyond it may be better"
     ),
     "UNTUNED": Phrase(
         "The rate of {losses:codes} was not informed by validation, where all that were tried score alike: "

@@ -84,7 +84,7 @@ class Conclusion(NamedTuple):
     final: FinalComparison | None
     """None if there was no final training of two losses that were compared before."""
     searched: Evidence | None = None
-    """Where the final training decides, the evidence before it; None if there was none, or it decides nothing."""
+    """Where the answer is the final training's, the evidence before it; None if there was none, or it is not."""
     in_final: bool = False
     """Whether the evidence is that of the final training."""
 
@@ -111,11 +111,8 @@ class WeighedStudy(NamedTuple):
 
     @property
     def in_final(self) -> bool:
-        """Whether the final training decides: it shows a gain, or nothing could be compared before."""
-        if self.alone is None:
-            return False
-        has_none = choose(self.evidence, list(FAMILIES)).use is None
-        return has_none or choose(self.alone, list(FAMILIES)).outcome is Outcome.CHANGE
+        """Whether the answer is the final training's, which has as many seeds as decide."""
+        return self.alone is not None
 
 
 def weigh_study(sweep: SweepRecord) -> WeighedStudy:
@@ -207,7 +204,7 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
         answer = answer.model_copy(update={"next": make_answer(ended, order, resume=resume)[0].next})
     if weighed.in_final:
         answer = answer.model_copy(update={"next": ()})
-    steps = list_study_steps(sweep, answer, evidence, final)
+    steps = list_study_steps(sweep, answer, evidence, in_final=weighed.in_final)
     searched = weighed.evidence if weighed.in_final else None
     answer = answer.model_copy(update={"next": steps})
     return Conclusion(answer, evidence, final, searched, in_final=weighed.in_final)
@@ -221,7 +218,7 @@ def _remark_on_final_training(weighed: WeighedStudy) -> Iterator[Remark]:
     if weighed.final is None:
         yield make_remark("FINAL_ALONE", seeds=seeds)
     else:
-        yield make_remark("IN_FINAL", seeds=seeds, before=weighed.final.before.estimate)
+        yield make_remark("IN_FINAL", loss=weighed.final.first, seeds=seeds, before=weighed.final.before.estimate)
 
 
 def _make_table(sweep: SweepRecord, evidence: Evidence | None, answer: Answer) -> ClassTable | None:

@@ -10,7 +10,6 @@ from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import (
     Answer,
     Evidence,
-    FinalComparison,
     NextStep,
     Outcome,
     Remark,
@@ -120,13 +119,14 @@ def _remark_on_data(sweep: SweepRecord) -> Iterator[Remark]:
 
 
 def list_study_steps(
-    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, final: FinalComparison | None
+    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, *, in_final: bool
 ) -> tuple[NextStep, ...]:
-    """Return what to do next, first what would settle an open answer, then how to use it."""
-    use, settle = (
-        [*_list_uses(sweep, answer, evidence)],
-        [*_list_settling(sweep, answer, evidence, final), *answer.next],
-    )
+    """Return what to do next, first what would settle an open answer, then how to use it.
+
+    `in_final` says that the evidence is that of the final training.
+    """
+    use = [*_list_uses(sweep, answer, evidence)]
+    settle = [*_list_settling(sweep, answer, evidence, in_final=in_final), *answer.next]
     is_own = sweep.conditions.recipe.command is None and sweep.conditions.folds is None  # a script has its own length
     may_look = is_own and not sweep.final
     is_changed = sweep.concluded and answer.outcome is Outcome.CHANGE
@@ -138,9 +138,9 @@ def list_study_steps(
 
 
 def _list_settling(
-    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, final: FinalComparison | None
+    sweep: SweepRecord, answer: Answer, evidence: Evidence | None, *, in_final: bool
 ) -> Iterator[NextStep]:
-    resume, conditions = sweep.resume_command, sweep.conditions
+    resume = sweep.resume_command
     if not sweep.concluded:
         yield make_step("FINISH", resume)
     if answer.outcome is Outcome.NONE:
@@ -156,8 +156,17 @@ def _list_settling(
     elif sweep.cut:
         yield make_step("MORE_TIME", resume)
     if any(answer.find(code) for code in ("FADED", "LUCKY", "RISING")):
-        steps = 2 * conditions.recipe.confirm_steps if final is None else final.steps
-        yield make_step("STEPS", f"{resume} --confirm-steps {steps}", steps=steps)
+        yield _propose_steps(sweep, in_final=in_final)
+
+
+def _propose_steps(sweep: SweepRecord, *, in_final: bool) -> NextStep:
+    """Return the command that compares with more steps, in the network that the answer is about."""
+    recipe, resume = sweep.conditions.recipe, sweep.resume_command
+    made = max((result.spec.steps for result in sweep.final), default=0)
+    if in_final:
+        return make_step("STEPS", f"{resume} --final steps={2 * made}", steps=2 * made)
+    steps = made if made and recipe.final is None else 2 * recipe.confirm_steps
+    return make_step("STEPS", f"{resume} --confirm-steps {steps}", steps=steps)
 
 
 def _list_remedies(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[NextStep]:

@@ -45,7 +45,7 @@ def conclude(sweep: SweepRecord, evidence: Evidence | None, look: FinalCompariso
         answer = answer.model_copy(update={"use": answer.use.model_copy(update={"snippet": SNIPPET})})
     remarks = (*list_study_remarks(sweep, evidence, table, ()), *answer.remarks)
     answer = answer.model_copy(update={"remarks": remarks})
-    answer = answer.model_copy(update={"next": list_study_steps(sweep, answer, evidence, look)})
+    answer = answer.model_copy(update={"next": list_study_steps(sweep, answer, evidence, in_final=False)})
     return make_document(sweep, Conclusion(answer, evidence, look))
 
 

@@ -11,9 +11,10 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.recipe import FinalNetwork
 from sweeper.core.records import Collapse, Outcome, TrialResult, TrialSpec
+from sweeper.evidence.answer_text import list_rows
 from sweeper.evidence.phrases import format_head
 from sweeper.study.finalist import FINAL_FROM, derive_confirmation_seed
-from sweeper.workflow.conclude import Conclusion, draw_conclusion
+from sweeper.workflow.conclude import Conclusion, draw_conclusion, make_document
 from sweeper.workflow.forecast import count_trainings_left, plan_text
 from sweeper.workflow.options import resolve_request
 from sweeper.workflow.settings import FinalOptions
@@ -193,7 +194,7 @@ def test_a_gain_that_another_network_shows_is_the_answer_with_its_numbers() -> N
     assert {one.family for one in conclusion.searched.finalists} == {"dice", "dice_ce", "cross_entropy"}
     assert answer.outcome is Outcome.CHANGE and answer.gain is not None and answer.gain.estimate < 0.04
     head = format_head(answer)
-    assert f"about {answer.gain.estimate:+.3f} mIoU. Shown in the final training, on 4 seeds; in the search's" in head
+    assert f"about {answer.gain.estimate:+.3f} mIoU. Decided in the final training, on 4 seeds; in the" in head
     assert conclusion.final is not None and conclusion.final.after.ends == answer.gain.model_dump()
 
 
@@ -218,6 +219,27 @@ def test_a_gain_that_only_another_network_shows_on_four_seeds_is_found() -> None
     assert len(list_final_specs(executor)) == 8
     assert conclusion.answer.outcome is Outcome.CHANGE and conclusion.in_final
     assert conclusion.answer.use is not None and conclusion.answer.use.loss != "cross_entropy"
+
+
+def test_where_four_seeds_leave_it_open_the_answer_is_about_the_network_that_is_taken_home() -> None:
+    def train_noisily(spec: TrialSpec) -> TrialResult:
+        if spec.purpose != "final":
+            return fake_result(spec, {**dict.fromkeys(LEVELS, 0.6), "cross_entropy": 0.61})
+        swing = 0.05 * (-1) ** spec.seed if spec.family == "cross_entropy" else 0.0
+        return fake_result(spec, {**dict.fromkeys(LEVELS, 0.75), "cross_entropy": 0.7 + swing})
+
+    study, executor = new_study(), FakeExecutor(train_noisily, workers=2)
+    train(study, executor, plan=OTHER, trials=7, final=AUTO)
+    sweep = record_sweep(study, OTHER)
+    conclusion = draw_conclusion(sweep)
+    document = make_document(sweep, conclusion)
+    assert len(list_final_specs(executor)) == 8 and conclusion.in_final
+    assert (document.outcome, document.used) == ("keep", "cross_entropy") and document.sure == "open"
+    best = max(document.losses, key=lambda row: row.mean)
+    assert best.loss != "cross_entropy" and best.mean > 0.7, "the whole network's score"
+    assert conclusion.answer.find("BET") is not None
+    assert "in the search's trainings" in format_head(conclusion.answer)
+    assert "ResNet-34" in dict(list_rows(document))["Holds for"]
 
 
 def test_where_the_search_s_network_learns_nothing_the_final_one_answers() -> None:

@@ -26,10 +26,12 @@ def find(code: str, remarks: list[Remark]) -> dict[str, Any] | None:
     return next((remark.values for remark in remarks if remark.code == code), None)
 
 
-def list_steps(sweep: SweepRecord, levels: dict[str, float] | None = None, **changes: Any) -> list[tuple[str, str]]:
+def list_steps(
+    sweep: SweepRecord, levels: dict[str, float] | None = None, *, in_final: bool = False, **changes: Any
+) -> list[tuple[str, str]]:
     evidence = builders.evidence(CLEAR if levels is None else levels, **changes) if levels != {} else None
     answer, _ = make_answer(evidence, builders.ORDER, present="cross_entropy", resume=sweep.resume_command)
-    return [(step.code, step.command) for step in list_study_steps(sweep, answer, evidence, None)]
+    return [(step.code, step.command) for step in list_study_steps(sweep, answer, evidence, in_final=in_final)]
 
 
 # --- Remarks ------------------------------------------------------------------------------------------------
@@ -136,6 +138,11 @@ def test_more_steps_are_proposed_with_their_number() -> None:
     rising = {"cross_entropy": {"still_rising": 0.03}}
     commands = dict(list_steps(builders.sweep(study="toy"), finalists=rising))
     assert commands["STEPS"] == "sweeper run --study toy --resume --confirm-steps 400"
+    last = builders.trial(spec=builders.spec("dice").model_copy(update={"purpose": "final", "steps": 800}))
+    ended = builders.sweep(study="toy", final=(last,))
+    assert ("STEPS", "sweeper run --study toy --resume --confirm-steps 800") in list_steps(ended, finalists=rising)
+    further = list_steps(ended, finalists=rising, in_final=True)  # in the network that the answer is about
+    assert ("STEPS", "sweeper run --study toy --resume --final steps=1600") in further
 
 
 def test_remedies_begin_with_the_cheapest_and_have_a_command() -> None:
