@@ -144,9 +144,9 @@ def replace_minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def format_signed(value: float) -> str:
+def format_signed(value: float, digits: int = 3) -> str:
     """Return `+0.012` or `−0.012`; a value that rounds to 0 has no sign."""
-    return replace_minus(f"{value:+.3f}") if round(value, 3) else "0.000"
+    return replace_minus(f"{value:+.{digits}f}") if round(value, digits) else f"{0:.{digits}f}"
 
 
 def format_upper_bound(bound: float, margin: float, least: int = 3) -> str:

@@ -24,6 +24,7 @@ from sweeper.core.text import (
     format_count,
     format_ratio,
     format_share,
+    format_signed,
     format_significant,
     format_upper_bound,
     join_words,
@@ -338,7 +339,7 @@ class _PhraseFormatter(Formatter):
             return f"{math.floor(bound * 10**shown + 1e-6) / 10**shown:+.{shown}f}"
 
         self._specs: dict[str, Callable[[Any], str]] = {
-            "signed": lambda value: f"{value:{'+' * bool(round(value, digits))}.{digits}f}",
+            "signed": lambda value: format_signed(value, digits),
             "number": lambda value: f"{value:.{digits}f}",
             "gain": lambda value: f"{value:+.{count_digits(value)}f}",
             "least": format_least,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from sweeper.core.records import Interval
-from sweeper.core.text import format_significant
+from sweeper.core.text import format_signed, format_significant
 
 Row = TypeVar("Row")
 MISSING = "–"
@@ -47,9 +47,7 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 def format_signed_number(value: float | None, digits: int = 3) -> str:
     """Format a number like `format_number`, with a plus sign for gains."""
-    text = format_number(value, digits)
-    is_gain = not text.startswith((MISSING, "−")) and float(text) > 0
-    return f"+{text}" if is_gain else text
+    return MISSING if value is None or not math.isfinite(value) else format_signed(value, digits)
 
 
 def format_interval(value: Interval, seeds: int, format_one: Callable[[float], str] = format_number) -> str:

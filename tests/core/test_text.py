@@ -48,6 +48,7 @@ def test_a_name_with_a_leading_tilde_that_is_no_user_is_not_expanded(monkeypatch
 
 def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
     assert [format_signed(v) for v in (0.0004, -0.0004, 0.0006, -0.0006)] == ["0.000", "0.000", "+0.001", "−0.001"]
+    assert [format_signed(v, 2) for v in (-0.004, 0.006)] == ["0.00", "+0.01"]
 
 
 @pytest.mark.parametrize(("ratio", "text"), [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.6, "1,000:1")])
