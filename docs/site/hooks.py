@@ -1,4 +1,4 @@
-"""What the site shows of files outside docs/: examples, README's picture, spaces, changelog, the verdict's proof.
+"""What the site shows of files outside docs/: examples, pictures, spaces, changelog, the verdict's proof.
 
 Links are written as they are in the repository, so that they work there; here they become those of the site.
 """

@@ -1,4 +1,4 @@
-"""README's picture, from the table in docs/transfer.md: what the answers gain, in the study and in a larger training.
+"""The home page's picture, from the table in docs/transfer.md: gains in the study, and in a larger training.
 
 python docs/site/overview.py        # writes reports/overview-*.svg; part of `make docs`
 """
