@@ -191,7 +191,7 @@ def draw_conclusion(sweep: SweepRecord) -> Conclusion:
     remarks = (
         *_remark_on_final_training(weighed),
         *_remark_on_first_look(answer, evidence, first, order),
-        *list_study_remarks(sweep, evidence, table, weighed.finalists),
+        *list_study_remarks(sweep, evidence, table, weighed.pair if weighed.in_final else weighed.finalists),
         *answer.remarks,
     )
     remarks = tuple(sorted(remarks, key=lambda remark: remark.code != "UNFINISHED"))

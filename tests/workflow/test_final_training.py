@@ -193,6 +193,7 @@ def test_a_gain_that_another_network_shows_is_the_answer_with_its_numbers() -> N
     assert {(one.family, len(one.seeds)) for one in evidence.finalists} == {("dice", 4), ("cross_entropy", 4)}
     assert {one.family for one in conclusion.searched.finalists} == {"dice", "dice_ce", "cross_entropy"}
     assert answer.outcome is Outcome.CHANGE and answer.gain is not None and answer.gain.estimate < 0.04
+    assert answer.find("MISSING") is None, "the third loss was judged before"
     head = format_head(answer)
     assert f"about {answer.gain.estimate:+.3f} mIoU. Decided in the final training, on 4 seeds; in the" in head
     assert conclusion.final is not None and conclusion.final.after.ends == answer.gain.model_dump()
