@@ -142,3 +142,11 @@ def count_final_work(recipe: Recipe, request: StudyRequest) -> float:
         return 0.0
     seeds = 1 if recipe.final is None else FINAL_SEEDS
     return seeds * (request.final.steps or recipe.final_steps) * recipe.final_cost
+
+
+def estimate_final_seconds(recipe: Recipe, request: StudyRequest, pace: LadderPace) -> float:
+    """Return the seconds of the final training that no comparison is planned with; 0 where one is, or there is none."""
+    if request.final is None or recipe.final is None or request.time is not None:
+        return 0.0
+    steps = FINAL_SEEDS * (request.final.steps or recipe.final_steps)
+    return steps * recipe.final_cost * math.ceil(2 / pace.workers) * pace.seconds
