@@ -47,7 +47,11 @@ class LadderPace(NamedTuple):
 
     def add_rung(self, steps: int) -> LadderPace:
         """Return the pace after another rung of `steps` steps."""
-        return self._replace(spent=self.spent + steps * self.seconds * math.ceil(2 / self.workers))
+        return self._replace(spent=self.spent + self.time_pair(steps))
+
+    def time_pair(self, steps: float) -> float:
+        """Return the seconds of two trainings of `steps` steps."""
+        return steps * self.seconds * math.ceil(2 / self.workers)
 
 
 def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
@@ -90,7 +94,7 @@ def find_broadest(
     if request.seeds is None:
         more = (found.model_copy(update={"seeds": (n, n)}) for n in range(most, MOST_SEEDS + 1))
         most = max((one.seeds[1] for one in more if forecast(one) <= limit), default=most)
-    is_free = request.final is not None and not count_final_work(recipe, request)
+    is_free = request.final is not None and not is_final_planned(recipe, request)
     return found.model_copy(update={"seeds": (fewest, most), "has_final": found.has_final or is_free}), seconds
 
 
@@ -127,26 +131,29 @@ def _forecast_seconds(
     near = 2 * REPLICATIONS if trials >= 2 * losses else 0
     compared = shared + near + max(0, finalists * breadth.seeds[0] - shared)
     recipe = recipe.model_copy(update={"confirm_steps": breadth.confirm_steps})
-    final = count_final_work(recipe, request) if breadth.has_final else 0.0
+    has_final = breadth.has_final and is_final_planned(recipe, request)
+    final = pace.time_pair(count_final_work(recipe, request)) if has_final else 0.0
     trained = (RATE_TRAININGS * steps + search) / pace.workers
-    trained += math.ceil(compared / pace.workers) * breadth.confirm_steps * SLACK + final * math.ceil(2 / pace.workers)
-    return pace.spent + trained * pace.seconds + 2 * REPORT_SECONDS
+    trained += math.ceil(compared / pace.workers) * breadth.confirm_steps * SLACK
+    return pace.spent + trained * pace.seconds + final + 2 * REPORT_SECONDS
 
 
-def count_final_work(recipe: Recipe, request: StudyRequest) -> float:
-    """Return the steps of the search that the final training of a loss takes as much time as, on the fewest seeds.
+def is_final_planned(recipe: Recipe, request: StudyRequest) -> bool:
+    """Return whether a comparison is planned with its final training.
 
     Without a time limit a study is planned for the answer before it, where it trains another network.
     """
-    if request.final is None or (recipe.final is not None and request.time is None):
+    return request.final is not None and (recipe.final is None or request.time is not None)
+
+
+def count_final_work(recipe: Recipe, request: StudyRequest) -> float:
+    """Return the steps of the search that the final training of a loss takes as much time as, on the fewest seeds."""
+    if request.final is None:
         return 0.0
     seeds = 1 if recipe.final is None else FINAL_SEEDS
     return seeds * (request.final.steps or recipe.final_steps) * recipe.final_cost
 
 
-def estimate_final_seconds(recipe: Recipe, request: StudyRequest, pace: LadderPace) -> float:
-    """Return the seconds of the final training that no comparison is planned with; 0 where one is, or there is none."""
-    if request.final is None or recipe.final is None or request.time is not None:
-        return 0.0
-    steps = FINAL_SEEDS * (request.final.steps or recipe.final_steps)
-    return steps * recipe.final_cost * math.ceil(2 / pace.workers) * pace.seconds
+def estimate_later_seconds(recipe: Recipe, request: StudyRequest, pace: LadderPace) -> float:
+    """Return the seconds of a final training that no comparison is planned with."""
+    return 0.0 if is_final_planned(recipe, request) else pace.time_pair(count_final_work(recipe, request))

@@ -13,7 +13,7 @@ from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.finalist import count_finalists
 from sweeper.study.loop import TrainingList
 from sweeper.study.timekeeper import SEARCH_SHARE
-from sweeper.workflow.breadth import estimate_final_seconds, find_broadest, measure_pace
+from sweeper.workflow.breadth import estimate_later_seconds, find_broadest, measure_pace
 from sweeper.workflow.options import apply_budget, store_request
 from sweeper.workflow.run_context import RunContext
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
@@ -68,7 +68,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
             break
         steps = lacking[0].steps
         _, needed = broadest(pace.add_rung(steps), steps=steps, limit=0)
-        final = estimate_final_seconds(recipe.model_copy(update={"confirm_steps": steps}), request, pace)
+        final = estimate_later_seconds(recipe.model_copy(update={"confirm_steps": steps}), request, pace)
         if rungs and needed > (limit if enough else max(limit, 60.0 * most - final)):
             break
         batch = TrainingList(study, lacking, recorder=context.recorder, admit=context.time.make_admission(SEARCH_SHARE))
@@ -80,7 +80,7 @@ def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     if not rungs:  # in time, and if all failed, the search reports why
         return BudgetProbe(first=first, steps=None if lacking else first)
     if not enough:
-        minutes = math.ceil(MORE * needed / 60) if lacking else None
+        minutes = math.ceil(MORE * (needed + final) / 60) if lacking else None
         return _report_silence(rungs, minutes)
     fitting = [r for r in enough if broadest(pace, steps=r.steps, limit=limit)[1] <= limit]
     rung = (fitting or enough[:1])[-1]

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.core.recipe import FinalNetwork, Recipe
 from sweeper.core.records import Breadth, BudgetProbe
-from sweeper.workflow.breadth import LadderPace, estimate_final_seconds, find_broadest, measure_pace
+from sweeper.workflow.breadth import LadderPace, estimate_later_seconds, find_broadest, measure_pace
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
 from sweeper.workflow.settings import FinalOptions
 from tests.support import builders
@@ -123,8 +123,8 @@ def test_the_pace_is_that_of_the_longest_trainings_on_at_most_two_workers() -> N
 def test_the_ladder_leaves_time_for_a_final_training_in_another_network() -> None:
     whole = Recipe(final=FinalNetwork(encoder="resnet34", encoder_weights="imagenet", size=96))
     wish = resolve_request({"final": "steps=500"})
-    seconds = estimate_final_seconds(whole, wish, PACE)
+    seconds = estimate_later_seconds(whole, wish, PACE)
     assert seconds == pytest.approx(4 * 500 * whole.final_cost * 0.1) and seconds > 4 * 500 * 0.1
-    assert estimate_final_seconds(whole, wish, PACE._replace(workers=1)) == pytest.approx(2 * seconds)
+    assert estimate_later_seconds(whole, wish, PACE._replace(workers=1)) == pytest.approx(2 * seconds)
     timed = resolve_request({"final": "steps=500", "time": "10m"})  # each comparison is planned with it
-    assert not any(estimate_final_seconds(*one, PACE) for one in ((Recipe(), wish), (whole, timed), (whole, ANY)))
+    assert not any(estimate_later_seconds(*one, PACE) for one in ((Recipe(), wish), (whole, timed), (whole, ANY)))
