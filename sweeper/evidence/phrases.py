@@ -71,7 +71,8 @@ REMARKS: dict[str, Phrase] = {
         "head",
     ),
     "FINAL_ALONE": Phrase(
-        "From the final training alone, on {seeds:count seed}: the search's network learned too little", "head"
+        "From the final training alone, on {seeds:count seed}: in the time the search's network learned too little",
+        "head",
     ),
     "FINAL": Phrase("In the final training the gain is {estimate:gain} ({seeds:count seed})", "head"),
     "FADED": Phrase(

@@ -150,13 +150,20 @@ def _list_settling(
         yield make_step("RETRY", resume)
     tried = {trial.spec.family for trial in sweep.trials}
     untried = tuple(name for name in sweep.space.by_name if name not in tried)
-    if untried and sweep.concluded:
+    if not tried and sweep.minutes is not None:  # the final training alone compared
+        yield _propose_time(sweep, sweep.minutes)
+    elif untried and sweep.concluded:
         total = len(sweep.trials) + len(untried)
         yield make_step("UNTRIED", resume + f" --trials {total}" * (total > sweep.trials_asked), losses=untried)
     elif sweep.cut:
         yield make_step("MORE_TIME", resume)
     if any(answer.find(code) for code in ("FADED", "LUCKY", "RISING")):
         yield _propose_steps(sweep, in_final=in_final)
+
+
+def _propose_time(sweep: SweepRecord, minutes: int) -> NextStep:
+    """Return the command that searches at as many steps as the classes need."""
+    return make_step("TIME", f"{sweep.resume_command} --time {minutes}m", minutes=minutes)
 
 
 def _propose_steps(sweep: SweepRecord, *, in_final: bool) -> NextStep:
@@ -183,7 +190,7 @@ def _list_remedies(sweep: SweepRecord, evidence: Evidence | None) -> Iterator[Ne
     yield make_step("CHECK", f"sweeper profile {dataset.source}" if not dataset.synthetic else "")
     command = sweep.command or "sweeper run"
     if sweep.minutes is not None:
-        yield make_step("TIME", f"{sweep.resume_command} --time {sweep.minutes}m", minutes=sweep.minutes)
+        yield _propose_time(sweep, sweep.minutes)
     else:
         steps = 4 * max([recipe.steps, *(run.spec.steps for run in trained)])
         steps = min(steps, 100) if recipe.command is not None else steps

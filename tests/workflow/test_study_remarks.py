@@ -145,6 +145,12 @@ def test_more_steps_are_proposed_with_their_number() -> None:
     assert ("STEPS", "sweeper run --study toy --resume --final steps=1600") in further
 
 
+def test_where_only_the_final_training_compared_the_step_is_the_time_of_a_search() -> None:
+    steps = list_steps(builders.sweep([], [], study="toy", minutes=13), in_final=True)
+    assert ("TIME", "sweeper run --study toy --resume --time 13m") in steps
+    assert "UNTRIED" not in dict(steps), "without more time a resume searches nothing"
+
+
 def test_remedies_begin_with_the_cheapest_and_have_a_command() -> None:
     sweep = builders.sweep(learned=False, minutes=13, study="toy", trials_asked=0)
     nothing = list_steps(sweep, {})
