@@ -26,15 +26,7 @@ from sweeper.evidence.bets import find_bet
 from sweeper.evidence.choice import Choice, apply_final_training, choose
 from sweeper.evidence.paired_comparisons import SCARCE_IMAGES
 from sweeper.evidence.settling import plan_settling
-from sweeper.evidence.verdict_predicates import (
-    count_units,
-    get_difference,
-    get_gain,
-    has_beaten,
-    is_beaten,
-    is_costly,
-    is_win,
-)
+from sweeper.evidence.verdict_predicates import count_units, get_difference, get_gain, has_beaten, is_costly, is_win
 
 FEW_IMAGES = 40
 """With fewer test images (or groups) intervals were found to cover less than their level (bench/answer.md)."""
@@ -162,7 +154,7 @@ def _remark_on_point(evidence: Evidence, choice: Choice) -> Iterator[Remark]:
         yield make_remark("POINT_END", losses=at_end)
     if evidence.at_plain:
         plain = evidence.model_copy(update={"comparisons": evidence.at_plain})
-        ahead = [i for i in range(len(evidence.finalists)) if is_beaten(plain, use, [i])]
+        ahead = [i for i in range(len(evidence.finalists)) if i != use and has_beaten(plain, i, use)]
         if ahead:
             best = max(ahead, key=lambda i: get_difference(plain, i, use).estimate)
             gap = get_difference(plain, best, use)

@@ -286,6 +286,10 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
     data, states = conditions.dataset, Counter(trial.state for trial in sweep.trials)
     split = get_split(conditions, conditions.seed)
     sides = {"train": split.train, "val": split.val, "test": split.test}
+    tested = dict[str, Any]()
+    if evidence is not None:
+        images, groups = evidence.test_images, evidence.test_groups
+        tested = {"images": images, "groups": groups, "constant_miou": evidence.constant_miou}
     return AnswerDocument(
         **dict(conclusion.answer),
         study=sweep.study,
@@ -296,7 +300,7 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
         in_final=conclusion.in_final,
         final_steps=max((result.spec.steps for result in sweep.final), default=None),
         searched=make_loss_rows(conclusion.searched, conclusion.answer),
-        **_describe_test(evidence),
+        **tested,
         held_out=conditions.folds is None,
         folds=conditions.folds,
         dataset=DatasetRow(
@@ -324,13 +328,6 @@ def make_document(sweep: SweepRecord, conclusion: Conclusion) -> AnswerDocument:
         trained_by=tuple(list_trainers(sweep)),
         seconds=sweep.seconds,
     )
-
-
-def _describe_test(evidence: Evidence | None) -> dict[str, Any]:
-    """Return what the document says of the test images, by field."""
-    if evidence is None:
-        return {"images": 0, "groups": None, "constant_miou": None}
-    return {"images": evidence.test_images, "groups": evidence.test_groups, "constant_miou": evidence.constant_miou}
 
 
 def _count_words(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:
